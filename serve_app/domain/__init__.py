@@ -1,0 +1,1 @@
+"""The nouns, units, failures and order of reranking; imports nothing of ours."""

@@ -1,0 +1,206 @@
+"""The nouns of reranking. Frozen, plain, and free of any framework.
+
+They follow a request through the house: `RerankJob` (parsed) becomes `TokenizedJob` (pairs), is
+cut into `Portion`s, comes back as `PortionScores`, and leaves as `RerankOutcome`. Portions and
+their scores cross Ray handles, so they hold bytes and tuples only.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from serve_app.domain.units import (
+    Credits,
+    Instant,
+    KeyId,
+    ModelId,
+    RequestId,
+    Seconds,
+    TenantId,
+    Tokens,
+)
+
+INPUT_ID_BYTES = 4
+"""Token ids travel as little-endian int32."""
+
+
+class Truncation(StrEnum):
+    """What gives way when a pair is longer than the model reads."""
+
+    ONLY_DOCUMENT = "only_document"
+    """Cut the document's end; a query that leaves no room for one is refused."""
+
+    LONGEST_FIRST = "longest_first"
+    """Cut whichever of the two is longer, as the model's own tokenizer does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking: the tenant that is billed, through which key, and what the key may do."""
+
+    tenant: TenantId
+    key_id: KeyId
+    scopes: frozenset[str]
+    models: frozenset[ModelId] | None
+    """Models the key may use; ``None`` means every model."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankJob:
+    """One parsed request: a query and the documents to order against it."""
+
+    request_id: RequestId
+    model: ModelId
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None
+    """How many results to answer; ``None`` means all."""
+
+    truncation: Truncation
+    timeout_s: Seconds
+    deadline: Instant
+    """``timeout_s`` after the request's headers were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One query and one document, tokenized, with the model's special tokens in place."""
+
+    index: int
+    """The document's position in the request."""
+
+    input_ids: bytes
+    """Little-endian int32, the whole pair."""
+
+    query_tokens: Tokens
+    """How many leading tokens belong to the query's segment, its special tokens included."""
+
+    truncated: bool
+    """Whether any text of this pair was cut to fit the model."""
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(len(self.input_ids) // INPUT_ID_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedJob:
+    """Every pair of a job, in request order, and what they cost."""
+
+    pairs: tuple[Pair, ...]
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(sum(pair.tokens for pair in self.pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Pairs of one job that travel together to one replica, laid end to end.
+
+    Shapes, for P pairs of T tokens in all:
+        input_ids     T int32, little-endian, pair after pair
+        lengths       (P,)  tokens of each pair
+        query_tokens  (P,)  tokens of each pair's query segment
+    """
+
+    request_id: RequestId
+    input_ids: bytes
+    lengths: tuple[int, ...]
+    query_tokens: tuple[int, ...]
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(len(self.input_ids) // INPUT_ID_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class PortionScores:
+    """What a scorer answers: one logit per pair, in the portion's order, and where time went."""
+
+    logits: tuple[float, ...]
+    replica_id: str
+    queue_wait_s: Seconds
+    """From arrival at the replica to the start of the batch it travelled in."""
+
+    run_s: Seconds
+    """The batch's own time on the device."""
+
+    batch_tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class JobScores:
+    """One logit per document, in request order."""
+
+    logits: tuple[float, ...]
+    queue_wait_s: Seconds
+    """The longest wait of any portion."""
+
+    run_s: Seconds
+    """The sum over the portions."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """A document's place in the answer; ``index`` points into the request's list."""
+
+    index: int
+    logit: float
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RerankOutcome:
+    """The answer, what it cost, and where its time went."""
+
+    request_id: RequestId
+    model: ModelId
+    results: tuple[RankedDocument, ...]
+    documents: int
+    tokens: Tokens
+    charge: Credits
+    queue_wait_s: Seconds
+    run_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """What a live scorer replica says of itself."""
+
+    replica_id: str
+    device: str
+    precision: str
+    description: str
+    """What kind of model it runs, in words for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One served model, as `GET /v1/models` tells it."""
+
+    id: ModelId
+    source: str
+    revision: str | None
+    description: str
+    """What kind of model it is, in words for a person."""
+
+    precision: str
+    """What its replicas compute in; the configured value while none has answered yet."""
+
+    device: str | None
+    """``None`` while no replica has answered yet."""
+
+    price_micro_dollars_per_document: int
+    pair_tokens_max: int
+    ready: bool
+    """Whether a replica answered when last asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a request would be answered now, and if not, why."""
+
+    ready: bool
+    ledger: bool
+    models: tuple[tuple[ModelId, bool], ...]
+    """The first is the default model: the one readiness depends on."""

@@ -1,0 +1,146 @@
+"""The life of one rerank request. Read this file first.
+
+    authenticate ─> reserve credit ─> admit ─> tokenize ─> score ─> rank ─> commit ─> answer
+
+Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
+looks back: a step sees what came before only through its arguments.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from serve_app.admission import Gate
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
+from serve_app.domain.model import (
+    Caller,
+    RankedDocument,
+    RerankJob,
+    RerankOutcome,
+    TokenizedJob,
+)
+from serve_app.domain.ranking import rank
+from serve_app.domain.units import Credits, ModelId, Tokens
+from serve_app.ports import Access, JobScorer, Ledger, Pricing, Tokenizer, Usage
+from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
+
+NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model as the pipeline uses it."""
+
+    tokenizer: Tokenizer
+    scorer: JobScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The ports, held together; built once per gateway replica."""
+
+    access: Access
+    ledger: Ledger
+    pricing: Pricing
+    gate: Gate
+    models: Mapping[ModelId, ServedModel]
+    tokenizer_threads: Executor
+    metrics: Metrics
+    clock: Clock
+
+    async def authenticate(self, api_key: str | None, scope: str) -> Caller:
+        """Who is asking, provided that the key opens this kind of route.
+
+        Raises:
+            Unauthenticated, Forbidden, LedgerUnavailable
+        """
+        with self.metrics.timed(STAGE_SECONDS, stage="authenticate"):
+            caller = await self.access.authenticate(api_key)
+        if scope not in caller.scopes:
+            raise Forbidden(f"this route: it needs the scope '{scope}'")
+        return caller
+
+    async def rerank(self, caller: Caller, job: RerankJob) -> RerankOutcome:
+        """Score, order and charge for one job.
+
+        The answer exists only once its charge is committed. On any way out before that, a client
+        that hangs up included, the reserved credit goes back.
+        """
+        model = self._model(caller, job.model)
+        try:
+            async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
+                return await self._rerank(caller, job, model, deadline)
+        except TimeoutError:
+            raise DeadlineExceeded(job.timeout_s) from None
+
+    def _model(self, caller: Caller, model: ModelId) -> ServedModel:
+        if model not in self.models:
+            raise NotFound(f"model '{model}'; GET /v1/models lists them", "model")
+        if caller.models is not None and model not in caller.models:
+            raise Forbidden(f"the model '{model}'")
+        return self.models[model]
+
+    async def _rerank(
+        self, caller: Caller, job: RerankJob, model: ServedModel, deadline: asyncio.Timeout
+    ) -> RerankOutcome:
+        amount = self.pricing.price(job.model, len(job.documents))
+        async with self._credit_reserved(caller, job, amount) as computed:
+            with self.gate.admit(job):
+                tokenized = await self._tokenize(job, model.tokenizer)
+                with self.metrics.timed(STAGE_SECONDS, stage="score"):
+                    scores = await model.scorer.score(job, tokenized)
+            computed.usage = Usage(len(tokenized.pairs), tokenized.tokens)
+            order = rank(scores.logits, job.top_n)
+            # From here the deadline is off: a charge that may have been written must be answered.
+            # The ledger's own timeout bounds the wait.
+            deadline.reschedule(None)
+            with self.metrics.timed(STAGE_SECONDS, stage="commit"):
+                await self.ledger.commit(job.request_id, amount, computed.usage)
+
+        return RerankOutcome(
+            request_id=job.request_id,
+            model=job.model,
+            results=tuple(
+                RankedDocument(index, scores.logits[index], tokenized.pairs[index].truncated)
+                for index in order
+            ),
+            documents=computed.usage.documents,
+            tokens=computed.usage.tokens,
+            charge=amount,
+            queue_wait_s=scores.queue_wait_s,
+            run_s=scores.run_s,
+        )
+
+    async def _tokenize(self, job: RerankJob, tokenizer: Tokenizer) -> TokenizedJob:
+        with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.tokenizer_threads, tokenizer.tokenize, job)
+
+    @asynccontextmanager
+    async def _credit_reserved(
+        self, caller: Caller, job: RerankJob, amount: Credits
+    ) -> AsyncIterator["_Computed"]:
+        """Reserve on the way in; void on the way out unless the block committed.
+
+        The void is unconditional because voiding a committed reservation does nothing. It also
+        covers a reserve that was cut short: its write may yet arrive, ahead of the void. If the
+        void is lost because this process dies, the reservation expires.
+        """
+        computed = _Computed(NOTHING_COMPUTED)
+        try:
+            with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
+                await self.ledger.reserve(caller, job.request_id, job.model, amount)
+            yield computed
+        except BaseException:
+            self.ledger.void(job.request_id, computed.usage)
+            raise
+
+
+@dataclass(slots=True)
+class _Computed:
+    """What the block has computed so far, for the void to record."""
+
+    usage: Usage

@@ -1,0 +1,141 @@
+"""What the rooms need from each other, as protocols. Fakes, SQL and Ray clients implement them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serve_app.domain.model import (
+    Caller,
+    JobScores,
+    Portion,
+    PortionScores,
+    ReplicaInfo,
+    RerankJob,
+    TokenizedJob,
+)
+from serve_app.domain.units import (
+    Credits,
+    Instant,
+    KeyId,
+    ModelId,
+    Moment,
+    RequestId,
+    Tokens,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An API key as the database holds it: never the secret, only its digest."""
+
+    caller: Caller
+    secret_sha256: bytes
+    revoked_at: Moment | None
+    expires_at: Moment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a settled request computed, for its row in the ledger."""
+
+    documents: int
+    tokens: Tokens
+
+
+class Access(Protocol):
+    """Who is asking."""
+
+    async def authenticate(self, api_key: str | None) -> Caller:
+        """Raises: Unauthenticated, LedgerUnavailable."""
+
+
+class KeyStore(Protocol):
+    """Where keys are kept."""
+
+    async def find_key(self, key_id: KeyId) -> StoredKey | None:
+        """The key with this public id, revoked and expired ones included.
+
+        Raises: LedgerUnavailable.
+        """
+
+
+class Ledger(Protocol):
+    """What a tenant may spend."""
+
+    async def reserve(
+        self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
+    ) -> None:
+        """Set ``amount`` aside; returns once that is durable.
+
+        Raises: OutOfCredit, ReservationClosed, LedgerUnavailable.
+        """
+
+    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+        """Charge ``amount`` (at most what was reserved) and give the rest back.
+
+        Returns once that is durable: only then may the answer go out. Cancelling the call before
+        its write has begun drops the write.
+
+        Raises: ReservationClosed, LedgerUnavailable; then the answer must not go out.
+        """
+
+    def void(self, request_id: RequestId, usage: Usage) -> None:
+        """Give the whole reservation back; ``usage`` says what was computed all the same.
+
+        Never blocks and never raises: the write is queued behind those already waiting. If it is
+        lost with this process, the reservation expires. Does nothing to a reservation that is
+        already settled, or that was never made.
+        """
+
+
+class Pricing(Protocol):
+    """What work costs. Pure."""
+
+    def price(self, model: ModelId, documents: int) -> Credits:
+        """Known before scoring, so the reservation and the charge are the same amount."""
+
+
+class Tokenizer(Protocol):
+    """From text to pairs, for one model. Thread-safe; slow enough to keep off the event loop."""
+
+    def tokenize(self, job: RerankJob) -> TokenizedJob:
+        """Raises: InvalidRequest when the query leaves no room for a document."""
+
+
+class JobScorer(Protocol):
+    """Scores a whole job, however many replicas that takes."""
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        """Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded."""
+
+
+class PortionScorer(Protocol):
+    """One model's replicas, as seen by the dispatcher."""
+
+    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+        """One attempt on one replica.
+
+        Raises:
+            ReplicaLost: The replica died with the work; another attempt may succeed.
+            NoReplica, Overloaded, EngineFailure, DeadlineExceeded: Another would not help.
+        """
+
+    async def describe(self) -> ReplicaInfo:
+        """Ask any one replica who it is. Raises: NoReplica."""
+
+
+class Engine(Protocol):
+    """A loaded model on a device: token ids in, logits out. Blocking; one caller at a time."""
+
+    device: str
+    precision: str
+    description: str
+
+    def warm_up(self) -> None:
+        """Run the largest batch that limits allow. Raises: EngineFailure."""
+
+    def score(self, portions: Sequence[Portion]) -> list[list[float]]:
+        """One list of float32 logits per portion, in its order.
+
+        Raises: EngineFailure. A logit may still be NaN: whoever asks checks its own portion.
+        """

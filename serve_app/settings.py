@@ -1,0 +1,133 @@
+"""Every setting of the service, with its unit and its limits, checked against each other.
+
+One precedence: arguments (a Serve config file's ``args``) > environment (``RERANK_...``) > the
+defaults below. Read once, by `serve_app.app` or `serve_app.cli`; everybody else gets values.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+EMBEDDED = "embedded"
+"""The model id, and the source, that always names the default model."""
+
+
+class ModelSettings(BaseModel):
+    """One model that is served, as its own Scorer deployment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+    """What clients write in ``model``."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """A hub id, a local folder, or ``embedded``."""
+
+    revision: str | None = None
+    """A hub revision (branch, tag or commit); ignored for local folders."""
+
+    precision: Precision = "auto"
+    """``auto``: float16 on CUDA, bfloat16 on CPUs that multiply it natively, else float32."""
+
+    price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
+    """8 is $0.008 per 1,000 documents."""
+
+    pair_tokens_max: Annotated[int, Field(ge=16, le=32_768)] | None = None
+    """Longest pair, in tokens; ``None`` takes what the model itself allows."""
+
+    deployment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    """Name of the Serve deployment; ``None`` derives ``scorer-<id>`` from the model id."""
+
+    @property
+    def deployment_name(self) -> str:
+        slug = "".join(letter if letter.isalnum() else "-" for letter in self.id)
+        return self.deployment or f"scorer-{slug}"
+
+
+class Settings(BaseSettings):
+    """The whole configuration, frozen."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="RERANK_")
+
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)] = (
+        ModelSettings(id=EMBEDDED, source=EMBEDDED),
+    )
+    """The first is the default model, and the one that readiness asks."""
+
+    var_dir: Path = Path("var")
+    """Where a single node keeps its database and logs."""
+
+    database_url: str = ""
+    """SQLAlchemy URL of the ledger; empty means SQLite in ``var_dir``."""
+
+    database_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long one ledger write may take before the request is refused."""
+
+    key_cache_s: Annotated[float, Field(ge=0, le=5)] = 5.0
+    """How long a gateway may trust a key without asking the database: revocation takes this."""
+
+    body_bytes_max: Annotated[int, Field(ge=1_000)] = 10_000_000
+    documents_per_request_max: Annotated[int, Field(ge=1)] = 1_000
+    query_characters_max: Annotated[int, Field(ge=1)] = 32_768
+
+    request_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Time a request gets when it does not ask for another with ``x-request-timeout-s``."""
+
+    request_timeout_s_max: Annotated[float, Field(gt=0, le=100)] = 60.0
+    """Longest time a client may ask for; the proxy ends connections at 120 s."""
+
+    reservation_margin_s: Annotated[float, Field(ge=1)] = 30.0
+    """A reservation outlives its request's deadline by this, then it expires."""
+
+    gate_tokens_max: Annotated[int, Field(ge=1)] = 2_000_000
+    """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each)."""
+
+    portion_tokens_max: Annotated[int, Field(ge=16)] = 4_096
+    """Most tokens of one portion: the unit of dispatch."""
+
+    batch_tokens_max: Annotated[int, Field(ge=16)] = 8_192
+    """Most tokens that one scorer replica collects into a batch (`@serve.batch`)."""
+
+    forward_tokens_max: Annotated[int, Field(ge=16)] = 4_096
+    """Most tokens, padding included, in one forward pass; small passes stay in the CPU's cache."""
+
+    tokenizer_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    scorer_threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of one scorer replica; 0 takes all cores it can see. Ignored on CUDA."""
+
+    @model_validator(mode="after")
+    def _limits_fit_each_other(self) -> Self:
+        problems = []
+        if len({model.id for model in self.models}) < len(self.models):
+            problems.append("models: two models have the same id")
+        if len({model.deployment_name for model in self.models}) < len(self.models):
+            problems.append("models: two models have the same deployment name; set `deployment`")
+        if self.request_timeout_s > self.request_timeout_s_max:
+            problems.append("request_timeout_s is over request_timeout_s_max")
+        if self.batch_tokens_max < self.portion_tokens_max:
+            problems.append("batch_tokens_max is below portion_tokens_max: no portion would fit")
+        if self.gate_tokens_max < self.body_bytes_max // 4:
+            problems.append(
+                "gate_tokens_max is below body_bytes_max / 4: the largest request never enters"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        """``database_url``, or SQLite at an absolute path: replicas start in other folders."""
+        if self.database_url:
+            return self.database_url
+        return f"sqlite:///{(self.var_dir / 'rerank.db').absolute()}"
+
+    def model(self, model_id: str) -> ModelSettings | None:
+        """The settings of ``model_id``; ``embedded`` names the first where no model is called so."""
+        for model in self.models:
+            if model.id == model_id:
+                return model
+        return self.models[0] if model_id == EMBEDDED else None
