@@ -134,6 +134,9 @@ class Engine(Protocol):
     def warm_up(self) -> None:
         """Run the largest batch that limits allow. Raises: EngineFailure."""
 
+    def check(self) -> None:
+        """Run the smallest pair. Raises: EngineFailure when its logit is not a finite number."""
+
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
         """One list of float32 logits per portion, in its order.
 

@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     """A reservation outlives its request's deadline by this, then it expires."""
 
     gate_tokens_max: Annotated[int, Field(ge=1)] = 2_000_000
-    """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each)."""
+    """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each). A
+    request that is larger than that by itself enters only an empty gateway."""
 
     portion_tokens_max: Annotated[int, Field(ge=16)] = 4_096
     """Most tokens of one portion: the unit of dispatch."""
@@ -110,10 +111,6 @@ class Settings(BaseSettings):
             problems.append("request_timeout_s is over request_timeout_s_max")
         if self.batch_tokens_max < self.portion_tokens_max:
             problems.append("batch_tokens_max is below portion_tokens_max: no portion would fit")
-        if self.gate_tokens_max < self.body_bytes_max // 4:
-            problems.append(
-                "gate_tokens_max is below body_bytes_max / 4: the largest request never enters"
-            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -1,0 +1,63 @@
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format load bench lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
+
+# Which torch: another version, or the index URL of another build (CPU only, or CUDA for your card).
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+
+help:    ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
+
+serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT chooses the port
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
+
+test: check  ## Everything: check, then models of real size, contracts and a real Ray
+	$(BIN)/pytest tests -m "slow or ray"
+
+check: .venv/.dev  ## Format, lint, types, layers, unit and architecture tests; no Ray; under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy serve_app tests benchmarks loadtests
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests -m "not slow and not ray"
+
+format: .venv/.dev  ## Rewrite files in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+HOST ?= http://127.0.0.1:8000
+USERS ?= 8
+DURATION ?= 60s
+load: .venv/.dev  ## Load test without the web page; HOST, USERS and DURATION choose
+	$(BIN)/locust -f loadtests/locustfile.py --headless -H $(HOST) -u $(USERS) -t $(DURATION)
+
+bench: .venv/.dev  ## Quality of the embedded model; DATA names a judged collection
+	$(BIN)/python -m benchmarks.quality --model embedded --data $(DATA)
+
+lock: .venv/.dev  ## Write constraints.txt from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia-|triton|pip|setuptools)' > constraints.txt
+
+clean:   ## Remove what the other targets made, the database in var/ included
+	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11")'
+	@echo "Making .venv ..."
+	@$(PYTHON) -m venv .venv
+
+# torch first and by itself, so that the rest finds it in place whatever build it is.
+.venv/.torch: .venv/bin/python Makefile
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --progress-bar on "$(TORCH)"
+	@touch $@
+
+.venv/.serve: .venv/.torch pyproject.toml constraints.txt
+	$(PIP) --progress-bar on -c constraints.txt -e .
+	@touch $@
+
+.venv/.dev: .venv/.serve
+	$(PIP) --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@

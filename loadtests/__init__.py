@@ -1,0 +1,1 @@
+"""Locust load tests: `traffic` says what is sent, `locustfile` who sends it."""

@@ -1,0 +1,42 @@
+"""The composition root: from a Serve config's ``args`` to the application that Serve runs.
+
+``import_path: serve_app.app:build`` in a Serve config file names `build`.
+"""
+
+from typing import Any
+
+from ray.serve import Application
+
+from serve_app.deployments.gateway import Gateway
+from serve_app.deployments.scorer import Scorer
+from serve_app.engine.loading import EngineLimits
+from serve_app.settings import ModelSettings, Settings
+
+GATEWAY = "gateway"
+
+
+def build(args: dict[str, Any]) -> Application:
+    """One gateway deployment over one scorer deployment per model.
+
+    Args:
+        args: Fields of `serve_app.settings.Settings`.
+
+    Raises:
+        pydantic.ValidationError: A setting is unknown, wrong, or does not fit the others.
+    """
+    settings = Settings(**args)
+    # Gateways and scorers start in other folders and processes; they get what was decided here.
+    settings = settings.model_copy(update={"database_url": settings.resolved_database_url})
+    scorers = {model.id: _scorer(settings, model) for model in settings.models}
+    return Gateway.options(name=GATEWAY).bind(settings, scorers)
+
+
+def _scorer(settings: Settings, model: ModelSettings) -> Application:
+    limits = EngineLimits(
+        batch_tokens_max=settings.batch_tokens_max,
+        forward_tokens_max=settings.forward_tokens_max,
+        pair_tokens_max=model.pair_tokens_max,
+        threads=settings.scorer_threads,
+    )
+    deployment = Scorer.options(name=model.deployment_name)
+    return deployment.bind(model, limits, settings.portion_tokens_max)

@@ -1,0 +1,17 @@
+"""The command ``rerank-serve``: what an operator types. One module per group of commands."""
+
+import click
+
+from serve_app.cli.accounts import COMMANDS
+from serve_app.cli.up import up
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rerank-serve")
+def main() -> None:
+    """Serve cross-encoders as a metered HTTP API on Ray Serve."""
+
+
+main.add_command(up)
+for command in COMMANDS:
+    main.add_command(command)

@@ -1,0 +1,188 @@
+"""``rerank-serve up``: the whole service on this machine, in the foreground, until Ctrl-C.
+
+It prepares ``var_dir`` (database, first tenant, first key), starts a Ray of its own, deploys the
+config file, waits until a request would be answered, and says how to send one.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import httpx
+from rich.console import Console
+
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
+from serve_app.ledger.bootstrap import bootstrap
+from serve_app.settings import Settings
+
+if TYPE_CHECKING:
+    from serve_app.deployments import local_ray
+
+FIRST_CREDIT = Credits(5 * MICRO_DOLLARS_PER_DOLLAR)
+READY_TIMEOUT_S = 600.0
+POLL_S = 0.25
+
+CURL = """\
+curl -s {address}/v1/rerank \\
+  -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+  -d '{{"model": "embedded", "query": "how tall is the eiffel tower", "top_n": 2, "documents": [
+    "The Louvre is a museum in Paris.",
+    "The Eiffel Tower is 330 metres tall.",
+    "Paris is the capital of France."]}}'"""
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("cluster/local.yaml"),
+    show_default=True,
+    help="Serve config file; the Ray switches in 'ray.env' beside it are applied.",
+)
+@click.option("--port", type=click.IntRange(1, 65_535), envvar="RERANK_PORT", help="HTTP port.")
+def up(config: Path, port: int | None) -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # Shells start background jobs with it ignored.
+    console = Console(highlight=False)
+    try:
+        _apply_switches(config.parent / "ray.env")
+        _up(console, config, port)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+
+
+def _up(console: Console, config_path: Path, port: int | None) -> None:
+    # Ray reads its switches when it is first imported, so it is imported after they are set.
+    from serve_app.deployments import local_ray  # noqa: PLC0415
+    from serve_app.deployments.serve_config import (  # noqa: PLC0415
+        ConfigError,
+        read_serve_config,
+    )
+
+    try:
+        config = read_serve_config(config_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    application = config["applications"][0]
+    settings = Settings(**application.get("args", {}))
+    http = config.setdefault("http_options", {})
+    http["port"] = port or http.get("port", 8000)
+    if local_ray.port_is_taken(http["port"]):
+        raise click.ClickException(
+            f"Port {http['port']} is taken by another program. "
+            f"Choose another one: RERANK_PORT={http['port'] + 1} make serve"
+        )
+
+    var_dir = settings.var_dir.absolute()
+    key = _first_key(settings, var_dir)
+    metrics_port = local_ray.free_port()
+    with local_ray.run_dir(var_dir) as run_dir:
+        os.environ.update(local_ray.local_environment(var_dir, run_dir))
+        os.environ["RERANK_VAR_DIR"] = str(var_dir)
+        console.print("Starting Ray ...")
+        with local_ray.local_ray(var_dir, metrics_port):
+            try:
+                local_ray.deploy(config)
+                address = f"http://127.0.0.1:{http['port']}"
+                _wait_until_ready(console, application["name"], address)
+                _greet(console, address, key, metrics_port, var_dir)
+                while True:
+                    signal.pause()
+            finally:
+                # One Ctrl-C is enough; a second one must not cut the clean-up short.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                console.print("Stopping ...")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _apply_switches(env_file: Path) -> None:
+    """Set what ``env_file`` says, except where the environment already says otherwise."""
+    if "ray" in sys.modules:
+        raise AssertionError("ray was imported before its switches were set")
+    os.environ.pop("RAY_ADDRESS", None)  # Ours is a Ray of its own, whatever else runs here.
+    try:
+        lines = env_file.read_text().splitlines()
+    except OSError as error:
+        raise click.ClickException(f"Ray's switches are missing: {error}") from None
+    for line in lines:
+        name, separator, value = line.partition("=")
+        if separator and not line.startswith("#"):
+            os.environ.setdefault(name, value)
+
+
+def _first_key(settings: Settings, var_dir: Path) -> str | None:
+    """The development key: made with a new database, read back from ``dev.key`` later."""
+    var_dir.mkdir(parents=True, exist_ok=True)
+    key_file = var_dir / "dev.key"
+    key = bootstrap(settings.resolved_database_url, SystemClock(), FIRST_CREDIT)
+    if key is not None:
+        key_file.unlink(missing_ok=True)
+        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key + "\n")
+        return key
+    return key_file.read_text().strip() if key_file.exists() else None
+
+
+def _wait_until_ready(console: Console, application: str, address: str) -> None:
+    """Poll until a request would be answered, printing every step once."""
+    from serve_app.deployments.local_ray import progress  # noqa: PLC0415
+
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    said: set[str] = set()
+    with console.status("Loading ..."), httpx.Client(timeout=5) as client:
+        while time.monotonic() < deadline:
+            state = progress(application)
+            if state.failed is not None:
+                raise click.ClickException(f"The service cannot start. {state.failed}")
+            for step in _steps(state):
+                if step not in said:
+                    said.add(step)
+                    console.print(step)
+            if state.running and _is_ready(client, address):
+                return
+            time.sleep(POLL_S)
+    raise click.ClickException(f"The service was not ready after {READY_TIMEOUT_S:g} s.")
+
+
+def _steps(state: "local_ray.Progress") -> list[str]:
+    words = {"UPDATING": "loading and warming up ...", "HEALTHY": "ready"}
+    return [f"  {each.name}: {words.get(each.status, each.status)}" for each in state.deployments]
+
+
+def _is_ready(client: httpx.Client, address: str) -> bool:
+    try:
+        return client.get(f"{address}/ready").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _greet(
+    console: Console, address: str, key: str | None, metrics_port: int, var_dir: Path
+) -> None:
+    facts: Mapping[str, Any] = {
+        "address": address,
+        "key": key or "none here: make one with 'rerank-serve keys create'",
+        "API reference": f"{address}/docs",
+        "metrics": f"http://127.0.0.1:{metrics_port}/metrics",
+        "logs": (var_dir / "ray" / "session_latest").resolve() / "logs" / "serve",
+    }
+    console.print("\nReady.")
+    for name, value in facts.items():
+        console.print(f"  {name + ':':<15}{value}", soft_wrap=True)
+    console.print("\nTry it:\n")
+    console.print(
+        CURL.format(address=address, key=key or "$RERANK_API_KEY"), soft_wrap=True, markup=False
+    )
+    console.print("\nCtrl-C stops it.")

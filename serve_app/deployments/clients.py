@@ -1,0 +1,113 @@
+"""A scorer's Serve handle as `serve_app.ports.PortionScorer`; Ray's errors become ours here.
+
+Ray re-raises an error of ours as a subclass made at run time, whose ``str`` is the remote
+traceback. What leaves this module is our own class with its own arguments, and nothing of Ray's.
+"""
+
+import asyncio
+from typing import TypeVar
+
+import grpc
+from ray import exceptions as ray_errors
+from ray.serve import exceptions as serve_errors
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from serve_app.domain import errors
+from serve_app.domain.clock import Clock
+from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
+from serve_app.domain.units import Instant
+
+T = TypeVar("T")
+
+DESCRIBE_TIMEOUT_S = 5.0
+BUSY_RETRY_AFTER_S = 1
+
+_OURS = {
+    member.__name__: member
+    for member in vars(errors).values()
+    if isinstance(member, type) and issubclass(member, errors.RerankError)
+}
+
+
+class HandleScorer:
+    """One model's replicas, reached through their deployment's handle."""
+
+    def __init__(self, handle: DeploymentHandle, clock: Clock) -> None:
+        self._handle = handle
+        self._clock = clock
+
+    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+        remaining_s = deadline - self._clock.instant()
+        scores: PortionScores = await _call(self._handle.score.remote(portion), remaining_s)
+        return scores
+
+    async def describe(self) -> ReplicaInfo:
+        info: ReplicaInfo = await _call(self._handle.describe.remote(), DESCRIBE_TIMEOUT_S)
+        return info
+
+
+async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
+    """Await a handle's response, and cancel the remote call when we stop waiting for it.
+
+    A partition takes Ray half a minute to notice, so every call has a timeout of its own.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await response
+    except TimeoutError:
+        response.cancel()
+        raise errors.DeadlineExceeded(round(max(timeout_s, 0), 3)) from None
+    except asyncio.CancelledError:
+        response.cancel()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() == 0:
+            # Nobody cancelled us: the call was cut off at its other end.
+            raise errors.ReplicaLost("the call was cancelled by its replica") from None
+        raise
+    except errors.RerankError as error:
+        raise as_ours(error) from None
+    except (
+        ray_errors.RayError,
+        serve_errors.RayServeException,
+        serve_errors.RequestCancelledError,
+        grpc.RpcError,
+    ) as error:
+        raise translate(error) from error
+
+
+def as_ours(error: errors.RerankError) -> errors.RerankError:
+    """The same error in our own class, without what Ray mixed in."""
+    for cls in type(error).__mro__:
+        if _OURS.get(cls.__name__) is cls:
+            copy: errors.RerankError = cls(*error.args)
+            return copy
+    raise AssertionError("every RerankError has a class of ours in its MRO")
+
+
+def translate(error: BaseException) -> errors.RerankError:
+    """What an error of Ray's or gRPC's means to the pipeline."""
+    reason = f"{type(error).__name__}: {error}"
+    match error:
+        case ray_errors.RayTaskError(cause=errors.RerankError() as cause):
+            return as_ours(cause)
+        case ray_errors.RayActorError():
+            return errors.ReplicaLost(reason)
+        case grpc.RpcError() if _code(error) in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.CANCELLED,
+        ):
+            return errors.ReplicaLost(reason)
+        case serve_errors.BackPressureError():
+            return errors.Overloaded(BUSY_RETRY_AFTER_S)
+        case serve_errors.DeploymentUnavailableError() | serve_errors.ReplicaUnavailableError():
+            return errors.NoReplica(reason)
+        case serve_errors.RequestCancelledError():
+            # We did not cancel it (that raises CancelledError here): its replica went away.
+            return errors.ReplicaLost(reason)
+        case _:
+            return errors.EngineFailure(reason)
+
+
+def _code(error: grpc.RpcError) -> grpc.StatusCode | None:
+    code = getattr(error, "code", None)
+    return code() if callable(code) else None

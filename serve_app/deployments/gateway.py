@@ -1,0 +1,147 @@
+"""The Gateway deployment: hosts the HTTP app and owns one pipeline.
+
+It builds the rooms and ties them together; it decides nothing itself. Everything that can block has
+a thread of its own (tokenizers, ledger), because under the throughput switches user code shares the
+event loop with Ray's router and health checks.
+"""
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.access.authenticator import Authenticator
+from serve_app.admission import Gate
+from serve_app.deployments.catalogue import Catalogue
+from serve_app.deployments.clients import HandleScorer
+from serve_app.deployments.metrics import ray_metrics_sink
+from serve_app.dispatch.dispatcher import Dispatcher
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.model import ModelCard
+from serve_app.domain.units import ModelId, Seconds, Tokens
+from serve_app.engine.loading import load_tokenizer
+from serve_app.http.app import build_app
+from serve_app.http.service import Service
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.pricing import PriceList
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.protocols.limits import Limits
+from serve_app.settings import ModelSettings, Settings
+
+LOG = logging.getLogger("ray.serve.rerank")
+"""A child of Serve's logger: its lines land in the replica's log file, as JSON."""
+
+
+@serve.deployment
+@serve.ingress()
+class Gateway:
+    """One replica: HTTP in, portions out, charges into the ledger."""
+
+    def __init__(self, settings: Settings, scorers: Mapping[str, DeploymentHandle]) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._metrics = ray_metrics_sink()
+        self._ledger = SqlLedger(
+            settings.resolved_database_url,
+            self._clock,
+            Seconds(settings.request_timeout_s_max + settings.reservation_margin_s),
+            LedgerLimits(database_timeout_s=Seconds(settings.database_timeout_s)),
+        )
+        self._tokenizer_threads = ThreadPoolExecutor(
+            settings.tokenizer_threads, thread_name_prefix="tokenizer"
+        )
+        self._tokenizers = {
+            ModelId(model.id): load_tokenizer(model.source, model.revision, model.pair_tokens_max)
+            for model in settings.models
+        }
+        self._scorers = {
+            ModelId(model): HandleScorer(handle, self._clock) for model, handle in scorers.items()
+        }
+        self._ledger.start()
+
+    def __serve_build_asgi_app__(self) -> object:
+        """Called by Serve on the replica, on its event loop, once the constructor is done."""
+        settings = self._settings
+        pipeline = Pipeline(
+            access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
+            ledger=self._ledger,
+            pricing=PriceList(
+                {
+                    ModelId(model.id): model.price_micro_dollars_per_document
+                    for model in settings.models
+                }
+            ),
+            gate=Gate(
+                Tokens(settings.gate_tokens_max),
+                max(tokenizer.pair_tokens_max for tokenizer in self._tokenizers.values()),
+                self._clock,
+            ),
+            models={
+                model: ServedModel(tokenizer, self._dispatcher(model))
+                for model, tokenizer in self._tokenizers.items()
+            },
+            tokenizer_threads=self._tokenizer_threads,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        return build_app(
+            Service(
+                pipeline=pipeline,
+                catalogue=Catalogue(
+                    tuple(self._card(model) for model in settings.models),
+                    self._scorers,
+                    self._ledger.ping,
+                    self._clock,
+                ),
+                limits=Limits(
+                    body_bytes_max=settings.body_bytes_max,
+                    documents_per_request_max=settings.documents_per_request_max,
+                    query_characters_max=settings.query_characters_max,
+                    request_timeout_s=Seconds(settings.request_timeout_s),
+                    request_timeout_s_max=Seconds(settings.request_timeout_s_max),
+                ),
+                default_model=ModelId(settings.models[0].id),
+                log=serve_log,
+            )
+        )
+
+    def _dispatcher(self, model: ModelId) -> Dispatcher:
+        portion_tokens_max = portion_limit(self._settings, self._tokenizers[model].pair_tokens_max)
+        return Dispatcher(self._scorers[model], portion_tokens_max, self._metrics)
+
+    def _card(self, model: ModelSettings) -> ModelCard:
+        return ModelCard(
+            id=ModelId(model.id),
+            source=model.source,
+            revision=model.revision,
+            description="",
+            precision=model.precision,
+            device=None,
+            price_micro_dollars_per_document=model.price_micro_dollars_per_document,
+            pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
+            ready=False,
+        )
+
+    def check_health(self) -> None:
+        """Raises: LedgerUnavailable when the thread that writes the ledger has ended."""
+        self._ledger.check()
+
+    def __del__(self) -> None:
+        """Serve calls this when the replica stops: what waits to be written is written."""
+        self._ledger.close()
+        self._tokenizer_threads.shutdown()
+
+
+def portion_limit(settings: Settings, pair_tokens_max: int) -> Tokens:
+    """Most tokens of a portion: as set, but never less than the model's longest pair."""
+    return Tokens(max(settings.portion_tokens_max, pair_tokens_max))
+
+
+def serve_log(fields: Mapping[str, object]) -> None:
+    """Write one event to Serve's log; its JSON form makes every field a key of the line."""
+    status = fields.get("status")
+    fault = isinstance(status, int) and status >= 500
+    LOG.log(logging.ERROR if fault else logging.INFO, fields["event"], extra=dict(fields))

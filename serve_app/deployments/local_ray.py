@@ -1,0 +1,171 @@
+"""A Ray of our own on this machine: started, given the application, and stopped without a trace.
+
+It shares the machine with other Rays: every port is a free one, every file lies in ``var_dir``, and
+stopping it stops only what it started. When this process dies, even by SIGKILL, so do the others.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve._private.api import serve_start
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Portions travel by gRPC, not through the object store; Ray wants at least 75 MiB."""
+
+SESSIONS_KEPT = 3
+"""Sessions of Ray, with their logs, that stay in ``var_dir`` after they ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentProgress:
+    """How far one deployment has come."""
+
+    name: str
+    status: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the application has come."""
+
+    running: bool
+    failed: str | None
+    """Why it will never run, or ``None``."""
+
+    deployments: tuple[DeploymentProgress, ...]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def port_is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))  # noqa: S104 - the address HAProxy will bind
+        except OSError:
+            return True
+        return False
+
+
+def local_environment(var_dir: Path, run_dir: Path) -> dict[str, str]:
+    """What Ray must find in the environment to stay inside ``var_dir`` and off others' ports."""
+    return {
+        "RAY_AUTH_TOKEN": os.urandom(32).hex(),
+        # A replica that asks for no GPU still sees one if there is one; torch picks the device.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_dir / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run_dir / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run_dir / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "HF_HOME": os.environ.get("HF_HOME", str(var_dir / "huggingface")),
+    }
+
+
+@contextmanager
+def short_path(folder: Path) -> Iterator[Path]:
+    """Another name for ``folder``, at most 20 characters long, valid while the block runs.
+
+    Ray and HAProxy put Unix sockets under their folders, and the path of a socket may not exceed
+    107 characters, which a checkout a few folders deep already does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
+    """Run Ray and Serve's controller while the block runs.
+
+    The switches of ``cluster/ray.env`` must be in the environment before ray is first imported.
+    """
+    _forget_old_sessions(var_dir / "ray")
+    with short_path(var_dir / "ray") as ray_dir:
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                configure_logging=False,
+                _temp_dir=str(ray_dir),
+                _metrics_export_port=metrics_port,
+            )
+            yield
+        finally:
+            if ray.is_initialized():
+                serve.shutdown()
+            ray.shutdown()
+
+
+def deploy(config: Mapping[str, Any]) -> None:
+    """Hand a Serve config to the running Ray, as `serve deploy` would; returns at once."""
+    schema = ServeDeploySchema.model_validate(dict(config))
+    client = serve_start(
+        http_options=schema.http_options.model_dump(),
+        proxy_location=schema.proxy_location,
+        global_logging_config=schema.logging_config,
+    )
+    client.deploy_apps(schema, _blocking=False)
+
+
+def progress(application: str) -> Progress:
+    """How far ``application`` has come."""
+    status = serve.status().applications.get(application)
+    if status is None:
+        return Progress(running=False, failed=None, deployments=())
+    return Progress(
+        running=status.status == ApplicationStatus.RUNNING,
+        failed=status.message if status.status == ApplicationStatus.DEPLOY_FAILED else None,
+        deployments=tuple(
+            DeploymentProgress(name, str(each.status.value), each.message)
+            for name, each in status.deployments.items()
+        ),
+    )
+
+
+@contextmanager
+def run_dir(var_dir: Path) -> Iterator[Path]:
+    """A folder for this run's sockets and HAProxy's files, gone afterwards; its path is short."""
+    (var_dir / "run").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=var_dir / "run"))
+    try:
+        with short_path(folder) as short:
+            yield short
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_old_sessions(ray_dir: Path) -> None:
+    """Remove all but the newest sessions; one whose process still lives is left alone."""
+    sessions = sorted(ray_dir.glob("session_2*"), key=lambda path: path.stat().st_mtime)
+    for session in sessions[:-SESSIONS_KEPT]:
+        pid = session.name.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            shutil.rmtree(session, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""The Scorer deployment: one replica is one model on one device.
+
+It loads and warms up the model before it counts as RUNNING, and leaves the rest to
+`serve_app.deployments.token_batcher`.
+"""
+
+from typing import TypedDict
+
+from ray import serve
+
+from serve_app.deployments.metrics import ray_metrics_sink
+from serve_app.deployments.token_batcher import TokenBatcher
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
+from serve_app.domain.units import Tokens
+from serve_app.engine.loading import EngineLimits, load_engine
+from serve_app.settings import ModelSettings
+
+
+class UserConfig(TypedDict, total=False):
+    """What `serve deploy` can change on a running replica, under ``user_config``."""
+
+    batch_tokens_max: int
+
+
+@serve.deployment
+class Scorer:
+    """One replica: one model, one device, one batch in flight."""
+
+    def __init__(self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int) -> None:
+        self._replica_id = serve.get_replica_context().replica_id.unique_id
+        self._engine = load_engine(model.source, model.revision, model.precision, limits)
+        self._engine.warm_up()
+        pair_tokens_max = self._engine.pair_tokens_max
+        self._portion_tokens_max = max(portion_tokens_max, pair_tokens_max)
+        self._warm_tokens_max = max(limits.batch_tokens_max, pair_tokens_max)
+        self._batcher = TokenBatcher(
+            self._engine,
+            self._replica_id,
+            Tokens(self._warm_tokens_max),
+            ray_metrics_sink(),
+            SystemClock(),
+        )
+
+    def reconfigure(self, user_config: UserConfig) -> None:
+        """Take new batch limits without a restart.
+
+        Raises:
+            ValueError: The limit is not an integer between the size of a portion and the size that
+                this replica warmed up for.
+        """
+        limit = user_config.get("batch_tokens_max", self._warm_tokens_max)
+        low, high = self._portion_tokens_max, self._warm_tokens_max
+        if not isinstance(limit, int) or not low <= limit <= high:
+            raise ValueError(
+                f"user_config: batch_tokens_max must be an integer between {low} (one portion) and "
+                f"{high} (what this replica warmed up for); got {limit!r}"
+            )
+        self._batcher.limit_batches(Tokens(limit))
+
+    async def score(self, portion: Portion) -> PortionScores:
+        """Raises: EngineFailure."""
+        return await self._batcher.score(portion)
+
+    async def describe(self) -> ReplicaInfo:
+        """Who this replica is, once its device has answered. Raises: EngineFailure."""
+        await self._batcher.check()
+        return ReplicaInfo(
+            self._replica_id,
+            self._engine.device,
+            self._engine.precision,
+            self._engine.description,
+        )
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve's autoscaler may scale on."""
+        return {"inflight_tokens": float(self._batcher.inflight_tokens)}
+
+    async def check_health(self) -> None:
+        """Raises: RuntimeError, EngineFailure; Serve then replaces the replica."""
+        await self._batcher.check()

@@ -1,0 +1,69 @@
+"""Reads a Serve config file strictly: Ray ignores keys it does not know, so a typo passes silently.
+
+Knows the shape of Ray's own schema by asking it; the application's ``args`` are checked by
+`serve_app.settings` instead.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+OPAQUE = frozenset({"args", "user_config", "ray_actor_options", "policy_kwargs"})
+"""Fields whose content is not of Serve's schema."""
+
+ACTOR_OPTIONS = frozenset(
+    {"num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "runtime_env"}
+)
+
+
+class ConfigError(Exception):
+    """The file cannot be used; the message says where and why."""
+
+
+def read_serve_config(path: Path) -> dict[str, Any]:
+    """The file's content, with every key known to Serve.
+
+    Raises:
+        ConfigError: It is missing, not YAML, has a key that Serve would ignore, or a bad value.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: is not a mapping")
+    unknown = list(unknown_keys(config, ServeDeploySchema))
+    if unknown:
+        raise ConfigError(f"{path}: Serve knows no {', '.join(unknown)}")
+    try:
+        ServeDeploySchema.model_validate(config)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
+
+
+def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths of the keys in ``config`` that ``schema``, a pydantic model, has no field for."""
+    if isinstance(config, list):
+        for index, each in enumerate(config):
+            yield from unknown_keys(each, schema, f"{path}[{index}]")
+    elif isinstance(config, dict):
+        for key, value in config.items():
+            where = f"{path}.{key}" if path else str(key)
+            field = schema.model_fields.get(key)
+            if field is None:
+                yield where
+            elif key == "ray_actor_options":
+                yield from (f"{where}.{option}" for option in value if option not in ACTOR_OPTIONS)
+            elif key not in OPAQUE and (nested := _nested_model(field.annotation)) is not None:
+                yield from unknown_keys(value, nested, where)
+
+
+def _nested_model(annotation: Any) -> Any:
+    """The pydantic model inside ``annotation``, such as ``list[Model] | None``, if there is one."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next((model for each in get_args(annotation) if (model := _nested_model(each))), None)

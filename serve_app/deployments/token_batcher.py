@@ -1,0 +1,186 @@
+"""Portions in, batches of tokens out to the engine: `@serve.batch` with its traps fenced off.
+
+Portions wait in Ray's batch queue and share a batch of at most ``batch_tokens_max`` tokens. The
+forward pass runs in a thread of its own, so the event loop goes on answering health checks and
+queue-length probes. Three faults of ``@serve.batch`` in Ray 2.60 shape this file:
+
+* While a batch runs, it freezes whatever arrives into small batches every ``batch_wait_timeout_s``.
+  So the wait is set to the expected length of the running batch, and back when the device is idle.
+* An item over the maximum, a size function that raises, or a ``BaseException`` out of the batch
+  function ends its loop for good, while the replica still counts as healthy. So oversize is refused
+  before the queue, the size function cannot raise, and `check` asks whether the loop lives.
+* An exception fails every item of the batch. So each item gets its own scores or its own error.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ray import serve
+
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import EngineFailure, RerankError
+from serve_app.domain.model import Portion, PortionScores
+from serve_app.domain.units import Instant, Seconds, Tokens
+from serve_app.ports import Engine
+from serve_app.telemetry.metrics import (
+    BATCH_SECONDS,
+    BATCH_TOKENS,
+    INFLIGHT_TOKENS,
+    QUEUE_WAIT_SECONDS,
+    Metrics,
+)
+
+IDLE_WAIT_S = 0.003
+"""How long the first portion of a batch waits for company while the device is idle."""
+
+BATCH_WAIT_S_MAX = 2.0
+"""Ceiling of the adaptive wait: a batch that once took longer must not hold up the next ones."""
+
+SMOOTHING = 0.3
+"""Weight of the newest batch in the expected length of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A portion in the batch queue."""
+
+    portion: Portion
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that has run."""
+
+    started: Instant
+    run_s: Seconds
+    tokens: Tokens
+
+
+def batch_tokens(waiting: Sequence[Waiting]) -> int:
+    """The size function of the batch queue: the sum of the portions' tokens. Never raises."""
+    return sum(each.portion.tokens for each in waiting)
+
+
+class TokenBatcher:
+    """One engine, one batch in flight. Made on the event loop it is used on."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        replica_id: str,
+        batch_tokens_max: Tokens,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._replica_id = replica_id
+        self._metrics = metrics
+        self._clock = clock
+        self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._batch_tokens_max = batch_tokens_max
+        self._inflight_tokens = 0
+        self._expected_batch_s = IDLE_WAIT_S
+        # Decorated here and not as a method, because Ray keeps one queue per decorated function.
+        self._queue = serve.batch(
+            max_batch_size=batch_tokens_max,
+            batch_wait_timeout_s=IDLE_WAIT_S,
+            max_concurrent_batches=1,
+            batch_size_fn=batch_tokens,
+        )(self._score_batch)
+
+    @property
+    def inflight_tokens(self) -> int:
+        """Tokens accepted and not yet answered."""
+        return self._inflight_tokens
+
+    def limit_batches(self, batch_tokens_max: Tokens) -> None:
+        """Take another limit, from the next batch on."""
+        self._batch_tokens_max = batch_tokens_max
+        self._queue.set_max_batch_size(batch_tokens_max)
+
+    async def score(self, portion: Portion) -> PortionScores:
+        """Logits of every pair in ``portion``, in its order.
+
+        Raises:
+            EngineFailure: The portion is over the batch limit, the model failed on it, or one of
+                its logits is not a finite number.
+        """
+        if portion.tokens > self._batch_tokens_max:
+            raise EngineFailure(
+                f"a portion of {portion.tokens} tokens is over the batch limit of "
+                f"{self._batch_tokens_max}"
+            )
+        self._count_inflight(portion.tokens)
+        try:
+            outcome: PortionScores | RerankError = await self._queue(
+                Waiting(portion, self._clock.instant())
+            )
+        finally:
+            self._count_inflight(-portion.tokens)
+        if isinstance(outcome, RerankError):
+            raise outcome
+        return outcome
+
+    async def check(self) -> None:
+        """Prove that the batch loop lives and that the device computes.
+
+        Raises:
+            RuntimeError: The batch loop ended; every later call would hang.
+            EngineFailure: The device does not answer as it should.
+        """
+        if not await self._queue._is_batching_task_alive():
+            raise RuntimeError("the batch loop has ended")
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._device_thread, self._engine.check)
+
+    async def _score_batch(self, waiting: list[Waiting]) -> list[PortionScores | RerankError]:
+        started = self._clock.instant()
+        self._queue.set_batch_wait_timeout_s(min(self._expected_batch_s, BATCH_WAIT_S_MAX))
+        loop = asyncio.get_running_loop()
+        portions = [each.portion for each in waiting]
+        answers = await loop.run_in_executor(self._device_thread, self._run, portions)
+        run_s = Seconds(self._clock.instant() - started)
+        batch = Batch(started, run_s, Tokens(batch_tokens(waiting)))
+        self._note(batch)
+        return [
+            self._outcome(each, answer, batch)
+            for each, answer in zip(waiting, answers, strict=True)
+        ]
+
+    def _run(self, portions: Sequence[Portion]) -> list[list[float] | RerankError]:
+        """On the device's thread. When a batch fails as a whole, each portion is tried alone, so
+        that one poisonous portion does not fail its neighbours."""
+        try:
+            return list(self._engine.score(portions))
+        except EngineFailure as failure:
+            if len(portions) == 1:
+                return [failure]
+        return [self._run([portion])[0] for portion in portions]
+
+    def _outcome(
+        self, waiting: Waiting, answer: list[float] | RerankError, batch: Batch
+    ) -> PortionScores | RerankError:
+        if isinstance(answer, RerankError):
+            return answer
+        if not all(math.isfinite(logit) for logit in answer):
+            return EngineFailure("a logit is not a finite number")
+        queue_wait_s = Seconds(batch.started - waiting.since)
+        self._metrics.record(QUEUE_WAIT_SECONDS, queue_wait_s)
+        return PortionScores(
+            tuple(answer), self._replica_id, queue_wait_s, batch.run_s, batch.tokens
+        )
+
+    def _note(self, batch: Batch) -> None:
+        self._expected_batch_s += SMOOTHING * (batch.run_s - self._expected_batch_s)
+        if self._inflight_tokens <= batch.tokens:
+            self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
+        self._metrics.record(BATCH_SECONDS, batch.run_s)
+        self._metrics.record(BATCH_TOKENS, batch.tokens)
+
+    def _count_inflight(self, tokens: int) -> None:
+        self._inflight_tokens += tokens
+        self._metrics.record(INFLIGHT_TOKENS, self._inflight_tokens)

@@ -1,0 +1,206 @@
+"""One fake per port, and small makers of the domain's nouns."""
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+
+from serve_app.domain.errors import OutOfCredit, ReservationClosed, Unauthenticated
+from serve_app.domain.model import (
+    Caller,
+    JobScores,
+    Pair,
+    Portion,
+    PortionScores,
+    ReplicaInfo,
+    RerankJob,
+    TokenizedJob,
+    Truncation,
+)
+from serve_app.domain.units import (
+    Credits,
+    Instant,
+    KeyId,
+    ModelId,
+    Moment,
+    RequestId,
+    Seconds,
+    TenantId,
+    Tokens,
+)
+from serve_app.ports import Usage
+from serve_app.telemetry.metrics import Metric, Metrics
+
+EMBEDDED = ModelId("embedded")
+GOOD_KEY = "rk_good"
+CALLER = Caller(TenantId("acme"), KeyId("good"), frozenset({"rerank"}), None)
+
+
+class FakeClock:
+    """Time that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def instant(self) -> Instant:
+        return Instant(self.now_s)
+
+    def moment(self) -> Moment:
+        return Moment(int(self.now_s * 1_000))
+
+
+class RecordingSink:
+    """Keeps every value, by metric name."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[tuple[float, dict[str, str]]]] = {}
+
+    def record(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
+        self.values.setdefault(metric.name, []).append((value, labels))
+
+
+def some_metrics(sink: RecordingSink | None = None) -> Metrics:
+    return Metrics(sink or RecordingSink(), FakeClock())
+
+
+class FakeAccess:
+    """Knows one key."""
+
+    def __init__(self, caller: Caller = CALLER) -> None:
+        self._caller = caller
+
+    async def authenticate(self, api_key: str | None) -> Caller:
+        if api_key != GOOD_KEY:
+            raise Unauthenticated
+        return self._caller
+
+
+class FakeLedger:
+    """Balances in memory; ``log`` holds what was asked, in order."""
+
+    def __init__(self, available: int = 1_000_000) -> None:
+        self.available = available
+        self.log: list[str] = []
+        self.pending: dict[RequestId, Credits] = {}
+        self.charged: dict[RequestId, Credits] = {}
+        self.commit_fails_with: Exception | None = None
+
+    async def reserve(
+        self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
+    ) -> None:
+        self.log.append("reserve")
+        if amount > self.available:
+            raise OutOfCredit(amount, Credits(self.available))
+        self.available -= amount
+        self.pending[request_id] = amount
+
+    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+        self.log.append("commit")
+        if self.commit_fails_with is not None:
+            raise self.commit_fails_with
+        if request_id not in self.pending:
+            raise ReservationClosed("voided")
+        del self.pending[request_id]
+        self.charged[request_id] = amount
+
+    def void(self, request_id: RequestId, usage: Usage) -> None:
+        self.log.append(f"void {usage.documents}")
+        self.available += self.pending.pop(request_id, 0)
+
+
+class FakeTokenizer:
+    """Every word is a token; the query's come first."""
+
+    def tokenize(self, job: RerankJob) -> TokenizedJob:
+        return TokenizedJob(
+            tuple(
+                a_pair(index, len(job.query.split()) + len(document.split()))
+                for index, document in enumerate(job.documents)
+            )
+        )
+
+
+class LengthScorer:
+    """Scores each document by its length in characters."""
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        logits = tuple(float(len(document)) for document in job.documents)
+        return JobScores(logits, Seconds(0.001), Seconds(0.002))
+
+
+class FixedJobScorer:
+    """Answers the given logits, whatever it is asked."""
+
+    def __init__(self, *logits: float) -> None:
+        self._logits = logits
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        return JobScores(self._logits, Seconds(0.001), Seconds(0.002))
+
+
+class HangingJobScorer:
+    """Never answers; ``entered`` tells that somebody waits."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        self.entered.set()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+class FailingJobScorer:
+    """Raises what it was given."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        raise self._error
+
+
+class UntouchedJobScorer:
+    """For paths that must not reach the model; failing beats hanging."""
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        raise AssertionError("scored a request that should have been refused")
+
+
+class FakePortionScorer:
+    """Answers with ``answer(portion)``, which may raise; ``attempts`` keeps what came."""
+
+    def __init__(self, answer: Callable[[Portion], Sequence[float]]) -> None:
+        self._answer = answer
+        self.attempts: list[Portion] = []
+
+    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+        self.attempts.append(portion)
+        await asyncio.sleep(0)
+        logits = tuple(self._answer(portion))
+        return PortionScores(logits, "replica", Seconds(0.001), Seconds(0.002), portion.tokens)
+
+    async def describe(self) -> ReplicaInfo:
+        return ReplicaInfo("replica", "cpu", "float32", "a fake")
+
+
+def a_job(
+    *, documents: tuple[str, ...] = ("worst", "best one", "middle"), top_n: int | None = None
+) -> RerankJob:
+    return RerankJob(
+        request_id=RequestId("r1"),
+        model=EMBEDDED,
+        query="a query",
+        documents=documents,
+        top_n=top_n,
+        truncation=Truncation.ONLY_DOCUMENT,
+        timeout_s=Seconds(30),
+        deadline=Instant(1_030),
+    )
+
+
+def a_pair(index: int, tokens: int) -> Pair:
+    """A pair whose token ids are all its document's index plus one."""
+    return Pair(index, struct.pack("<i", index + 1) * tokens, Tokens(1), truncated=False)

@@ -1,0 +1,65 @@
+"""Our Serve config files hold no key that Ray would silently ignore."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serve_app.deployments.serve_config import ConfigError, read_serve_config
+from serve_app.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = sorted((ROOT / "cluster").glob("*.yaml"))
+LOCAL: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
+
+
+def test_both_ways_of_deploying_are_there() -> None:
+    assert {path.name for path in CONFIGS} >= {"local.yaml", "production.yaml"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_our_files_have_no_unknown_key_and_good_settings(path: Path) -> None:
+    (application,) = read_serve_config(path)["applications"]
+
+    settings = Settings(**application["args"])
+
+    named = {deployment["name"] for deployment in application["deployments"]}
+    built = {"gateway", *(model.deployment_name for model in settings.models)}
+    assert named == built, "an override for a deployment that is not built changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ((), "aplications"),
+        (("http_options",), "prt"),
+        (("logging_config",), "encodng"),
+        (("applications", 0), "route"),
+        (("applications", 0, "deployments", 0), "num_replica"),
+        (("applications", 0, "deployments", 0, "ray_actor_options"), "num_gpu"),
+    ],
+)
+def test_a_misspelt_key_is_refused_by_name(
+    tmp_path: Path, where: tuple[str | int, ...], key: str
+) -> None:
+    config = yaml.safe_load(yaml.safe_dump(LOCAL))
+    place = config
+    for step in where:
+        place = place[step]
+    place[key] = 1
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        read_serve_config(path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "http_options: {port: many}"])
+def test_a_file_that_is_no_config_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        read_serve_config(path)

@@ -1,0 +1,202 @@
+"""The batcher coalesces while the device is busy, and no portion can harm another or the loop."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import serve
+
+from serve_app.deployments.token_batcher import IDLE_WAIT_S, TokenBatcher
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.errors import EngineFailure
+from serve_app.domain.model import Portion
+from serve_app.domain.units import RequestId, Tokens
+from tests.fakes import RecordingSink, some_metrics
+
+BATCH_TOKENS_MAX = 100
+POISON = 13
+NAN = 17
+
+
+class FakeEngine:
+    """Scores a pair by its length; ``gate`` holds a batch on the device while it is cleared."""
+
+    device = "cpu"
+    precision = "float32"
+    description = "a fake"
+    pair_tokens_max = 50
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.broken = False
+
+    def warm_up(self) -> None:
+        pass
+
+    def check(self) -> None:
+        if self.broken:
+            raise EngineFailure("the device is gone")
+
+    def score(self, portions: Sequence[Portion]) -> list[list[float]]:
+        assert self.gate.wait(timeout=5)
+        self.batches.append(sum(portion.tokens for portion in portions))
+        if any(POISON in portion.lengths for portion in portions):
+            raise EngineFailure("poison")
+        return [
+            [float("nan") if length == NAN else float(length) for length in portion.lengths]
+            for portion in portions
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _replica_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve.batch` asks its replica for one number; there is no replica here."""
+    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1_000))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
+
+
+def a_portion(*lengths: int) -> Portion:
+    return Portion(RequestId("r1"), bytes(4 * sum(lengths)), lengths, tuple(1 for _ in lengths))
+
+
+def batcher(engine: FakeEngine, sink: RecordingSink | None = None) -> TokenBatcher:
+    return TokenBatcher(
+        engine, "replica-1", Tokens(BATCH_TOKENS_MAX), some_metrics(sink), SystemClock()
+    )
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+def test_an_answer_says_who_computed_it_and_how_long_it_waited() -> None:
+    async def test() -> None:
+        scores = await batcher(FakeEngine()).score(a_portion(3, 1, 2))
+
+        assert scores.logits == (3.0, 1.0, 2.0)
+        assert scores.replica_id == "replica-1"
+        assert scores.queue_wait_s >= 0
+        assert scores.batch_tokens == 6
+
+    run(test())
+
+
+def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None:
+    """`@serve.batch` alone would freeze each of the ten into a batch of its own."""
+
+    async def test() -> None:
+        engine = FakeEngine()
+        busy = batcher(engine)
+        await asyncio.gather(*(busy.score(a_portion(10)) for _ in range(3)))
+        busy._expected_batch_s = 0.3
+        engine.gate.clear()
+        engine.batches.clear()
+        first = asyncio.create_task(busy.score(a_portion(10)))
+        await asyncio.sleep(0.02)
+        later = []
+        for _ in range(10):
+            later.append(asyncio.create_task(busy.score(a_portion(10))))
+            await asyncio.sleep(2 * IDLE_WAIT_S)
+        engine.gate.set()
+        await asyncio.gather(first, *later)
+
+        assert engine.batches == [10, 100]
+
+    run(test())
+
+
+def test_no_batch_is_over_the_limit_and_the_limit_can_change_while_running() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        lowered = batcher(engine)
+        await asyncio.gather(*(lowered.score(a_portion(30)) for _ in range(20)))
+        assert max(engine.batches) == 90
+
+        engine.batches.clear()
+        lowered.limit_batches(Tokens(60))
+        await asyncio.gather(*(lowered.score(a_portion(30)) for _ in range(20)))
+        assert max(engine.batches) == 60
+
+    run(test())
+
+
+def test_an_oversize_portion_is_refused_and_the_loop_lives_on() -> None:
+    async def test() -> None:
+        survivor = batcher(FakeEngine())
+
+        with pytest.raises(EngineFailure):
+            await survivor.score(a_portion(BATCH_TOKENS_MAX + 1))
+
+        await survivor.check()
+        assert (await survivor.score(a_portion(1))).logits == (1.0,)
+
+    run(test())
+
+
+def test_a_poisonous_portion_and_a_nan_fail_alone() -> None:
+    async def test() -> None:
+        outcomes = await asyncio.gather(
+            *(
+                shared.score(a_portion(length))
+                for shared in [batcher(FakeEngine())]
+                for length in (1, POISON, 2, NAN, 3)
+            ),
+            return_exceptions=True,
+        )
+
+        failed = [isinstance(outcome, EngineFailure) for outcome in outcomes]
+        assert failed == [False, True, False, True, False]
+
+    run(test())
+
+
+def test_a_caller_that_gives_up_while_waiting_is_never_computed() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        shared = batcher(engine)
+        engine.gate.clear()
+        first = asyncio.create_task(shared.score(a_portion(5)))
+        await asyncio.sleep(0.05)
+        given_up = asyncio.create_task(shared.score(a_portion(7)))
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        engine.gate.set()
+        await first
+        await shared.score(a_portion(9))
+
+        assert engine.batches == [5, 9]
+        assert shared.inflight_tokens == 0
+
+    run(test())
+
+
+def test_health_tells_a_dead_batch_loop_and_a_dead_device() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        sick = batcher(engine)
+        await sick.check()
+
+        engine.broken = True
+        with pytest.raises(EngineFailure):
+            await sick.check()
+
+        engine.broken = False
+        # A BaseException out of the size function ends Ray's loop, as its own bugs can.
+        await sick.score(a_portion(1))
+        loops = [
+            task
+            for task in asyncio.all_tasks()
+            if "_process_batches" in getattr(task.get_coro(), "__qualname__", "")
+        ]
+        assert len(loops) == 1
+        loops[0].cancel()
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="batch loop"):
+            await sick.check()
+
+    run(test())

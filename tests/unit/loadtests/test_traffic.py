@@ -1,0 +1,31 @@
+"""The load tests' texts have the lengths they claim, counted by the embedded model's tokenizer."""
+
+from statistics import mean, quantiles
+
+from loadtests.traffic import SPECIAL_TOKENS, Traffic
+from serve_app.engine.loading import load_tokenizer
+from tests.fakes import a_job
+
+
+def test_pairs_are_as_long_as_in_ms_marco() -> None:
+    tokenizer = load_tokenizer("embedded")
+    traffic = Traffic(seed=1)
+    lengths = []
+    for _ in range(20):
+        request = traffic.request(documents=100)
+        job = a_job(documents=tuple(request.documents))
+        lengths += [pair.tokens for pair in tokenizer.tokenize(job).pairs]
+    query_tokens = 2 + SPECIAL_TOKENS
+    lengths = [tokens - query_tokens + 10 for tokens in lengths]
+
+    cuts = quantiles(lengths, n=20)
+
+    assert 62 <= mean(lengths) <= 72
+    assert abs(cuts[0] - 37) <= 4
+    assert abs(cuts[9] - 62) <= 4
+    assert abs(cuts[18] - 114) <= 8
+
+
+def test_the_same_seed_sends_the_same_texts() -> None:
+    assert Traffic(7).request(3) == Traffic(7).request(3)
+    assert Traffic(7).request(3) != Traffic(8).request(3)

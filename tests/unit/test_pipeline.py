@@ -1,0 +1,181 @@
+"""One request through the pipeline, with every port faked."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from serve_app.admission import Gate
+from serve_app.domain.errors import (
+    DeadlineExceeded,
+    EngineFailure,
+    Forbidden,
+    LedgerUnavailable,
+    NotFound,
+    OutOfCredit,
+    Overloaded,
+    Unauthenticated,
+)
+from serve_app.domain.model import Caller, RerankJob, RerankOutcome
+from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.ports import JobScorer, Usage
+from tests.fakes import (
+    CALLER,
+    EMBEDDED,
+    GOOD_KEY,
+    FailingJobScorer,
+    FakeAccess,
+    FakeClock,
+    FakeLedger,
+    FakeTokenizer,
+    FixedJobScorer,
+    HangingJobScorer,
+    UntouchedJobScorer,
+    a_job,
+    some_metrics,
+)
+
+PRICE = 8
+JOB = a_job(top_n=2)
+
+
+class FixedPricing:
+    def price(self, model: ModelId, documents: int) -> Credits:
+        return Credits(PRICE * documents)
+
+
+def pipeline(ledger: FakeLedger, scorer: JobScorer, gate_tokens_max: int = 10_000) -> Pipeline:
+    clock = FakeClock()
+    return Pipeline(
+        access=FakeAccess(),
+        ledger=ledger,
+        pricing=FixedPricing(),
+        gate=Gate(Tokens(gate_tokens_max), 512, clock),
+        models={EMBEDDED: ServedModel(FakeTokenizer(), scorer)},
+        tokenizer_threads=ThreadPoolExecutor(1),
+        metrics=some_metrics(),
+        clock=clock,
+    )
+
+
+def rerank(
+    ledger: FakeLedger, scorer: JobScorer, job: RerankJob = JOB, caller: Caller = CALLER
+) -> RerankOutcome:
+    return asyncio.run(pipeline(ledger, scorer).rerank(caller, job))
+
+
+def test_the_answer_is_ordered_and_its_charge_is_committed() -> None:
+    ledger = FakeLedger(available=100)
+
+    outcome = rerank(ledger, FixedJobScorer(0.1, 0.9, 0.5))
+
+    assert [result.index for result in outcome.results] == [1, 2]
+    assert outcome.documents == 3
+    assert outcome.tokens == 10  # Two words of query with each of 1 + 2 + 1 words.
+    assert ledger.charged == {RequestId("r1"): outcome.charge} == {"r1": 3 * PRICE}
+    assert ledger.log == ["reserve", "commit"]
+
+
+def test_a_request_it_cannot_pay_for_is_refused_before_any_scoring() -> None:
+    with pytest.raises(OutOfCredit):
+        rerank(FakeLedger(available=3 * PRICE - 1), UntouchedJobScorer())
+
+
+def test_a_request_the_gate_refuses_costs_nothing() -> None:
+    ledger = FakeLedger(available=100)
+    busy = pipeline(ledger, UntouchedJobScorer(), gate_tokens_max=1)
+
+    with busy.gate.admit(JOB), pytest.raises(Overloaded):
+        asyncio.run(busy.rerank(CALLER, JOB))
+
+    assert ledger.available == 100
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [FixedJobScorer(0.1, float("nan"), 0.5), FailingJobScorer(EngineFailure("broken"))],
+    ids=["NaN", "engine failure"],
+)
+def test_a_failure_to_score_costs_nothing(scorer: JobScorer) -> None:
+    ledger = FakeLedger(available=100)
+
+    with pytest.raises(EngineFailure):
+        rerank(ledger, scorer)
+
+    assert ledger.available == 100
+    assert not ledger.charged
+
+
+def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
+    ledger = FakeLedger(available=100)
+
+    async def hang_up() -> Pipeline:
+        scorer = HangingJobScorer()
+        hanging = pipeline(ledger, scorer)
+        request = asyncio.create_task(hanging.rerank(CALLER, JOB))
+        await scorer.entered.wait()
+        assert hanging.gate.tokens > 0
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        return hanging
+
+    hung_up = asyncio.run(hang_up())
+
+    assert ledger.available == 100
+    assert hung_up.gate.tokens == 0
+
+
+def test_a_request_out_of_time_is_voided_and_says_how_long_it_had() -> None:
+    ledger = FakeLedger(available=100)
+    late = replace(JOB, deadline=Instant(1_000.05))
+
+    with pytest.raises(DeadlineExceeded) as exceeded:
+        rerank(ledger, HangingJobScorer(), late)
+
+    assert exceeded.value.timeout_s == JOB.timeout_s
+    assert ledger.available == 100
+
+
+def test_an_answer_whose_charge_could_not_be_written_does_not_go_out() -> None:
+    ledger = FakeLedger(available=100)
+    ledger.commit_fails_with = LedgerUnavailable("disk full")
+
+    with pytest.raises(LedgerUnavailable):
+        rerank(ledger, FixedJobScorer(1, 2, 3))
+
+    assert ledger.log == ["reserve", "commit", "void 3"]
+
+
+def test_the_deadline_does_not_cut_a_commit_that_has_begun() -> None:
+    class SlowCommit(FakeLedger):
+        async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+            await asyncio.sleep(0.1)
+            await super().commit(request_id, amount, usage)
+
+    ledger = SlowCommit(available=100)
+
+    outcome = rerank(ledger, FixedJobScorer(1, 2, 3), replace(JOB, deadline=Instant(1_000.05)))
+
+    assert ledger.charged == {"r1": outcome.charge}
+
+
+def test_an_unknown_model_and_a_model_off_the_keys_list_are_told_apart() -> None:
+    narrow = Caller(TenantId("acme"), KeyId("k"), frozenset({"rerank"}), frozenset())
+
+    with pytest.raises(NotFound):
+        rerank(FakeLedger(), UntouchedJobScorer(), replace(JOB, model=ModelId("nope")))
+    with pytest.raises(Forbidden):
+        rerank(FakeLedger(), UntouchedJobScorer(), caller=narrow)
+
+
+def test_a_key_opens_only_the_routes_in_its_scopes() -> None:
+    door = pipeline(FakeLedger(), UntouchedJobScorer())
+
+    assert asyncio.run(door.authenticate(GOOD_KEY, "rerank")) == CALLER
+    with pytest.raises(Forbidden):
+        asyncio.run(door.authenticate(GOOD_KEY, "admin"))
+    with pytest.raises(Unauthenticated):
+        asyncio.run(door.authenticate(None, "rerank"))
