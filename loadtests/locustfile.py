@@ -3,9 +3,10 @@
     locust -f loadtests/locustfile.py -H http://127.0.0.1:8000                  with its web page
     locust -f loadtests/locustfile.py -H http://127.0.0.1:8000 --headless -u 8 -t 60s
 
-The API key comes from ``RERANK_API_KEY``, else from ``var/dev.key``. A user that falls behind its rate
-sends the next request at once: it never waits longer for a slow server, but it cannot send two at a
-time either, so compare the rate achieved with the rate asked for, and add users past saturation.
+The API key comes from ``RERANK_API_KEY``, else from ``var/dev.key``. A user that falls behind its
+rate sends the next request at once: it never waits longer for a slow server, but it cannot send two
+at a time either, so compare the rate achieved with the rate asked for, and add users past
+saturation.
 An answer with a wrong number of results, or out of order, counts as a failure.
 """
 

@@ -1,10 +1,10 @@
 """What the load tests send: texts whose lengths follow MS MARCO passages, seeded, of made-up prose.
 
-The distribution of tokens per query-passage pair, as measured on judged passage collections: mean 67,
-5 % below 37, median 62, 95 % below 114. Document lengths here are log-normal with that median and
-that 95 % point, less the query and three special tokens, cut to 20..400 tokens. Words come from a
-fixed list by Zipf's law and cost 1.13 tokens each under BERT's WordPiece (counted with the embedded
-model's tokenizer; `tests/unit/loadtests/test_traffic.py` counts again).
+The distribution of tokens per query-passage pair, as measured on judged passage collections: mean
+67, 5 % below 37, median 62, 95 % below 114. Document lengths here are log-normal with that median
+and that 95 % point, less the query and three special tokens, cut to 20..400 tokens. Words come from
+a fixed list by Zipf's law and cost 1.13 tokens each under BERT's WordPiece (counted with the
+embedded model's tokenizer; `tests/unit/loadtests/test_traffic.py` counts again).
 """
 
 import math
@@ -25,23 +25,25 @@ NORMAL_95 = 1.6449
 SIGMA = math.log(DOCUMENT_TOKENS_95 / DOCUMENT_TOKENS_MEDIAN) / NORMAL_95
 DOCUMENT_TOKENS_RANGE = (20, 400)
 
-WORDS = (
-    "the of and to in a is for that on with as by it from are was at be this an or which can has "
-    "not have its water more one also used most people time other may when city than such some "
-    "between many after years system during number into state first about world made these been "
-    "where body called river called high energy two over found each part form large small light "
-    "blood cell heart plant animal food acid oil salt iron gold stone wood paper glass metal heat "
-    "cold air wind rain snow sea lake island mountain forest desert valley coast road bridge tower "
-    "house school church market court law tax bank loan price cost money trade labor union army "
-    "navy war peace king queen president senate party vote right power treaty border region "
-    "language music film novel poem author painter actor singer league team player game season "
-    "doctor nurse patient disease virus vaccine drug dose symptom pain fever skin bone muscle "
-    "nerve brain sleep diet sugar protein vitamin calorie weight height length speed distance "
-    "temperature pressure volume mass force motion planet star moon orbit engine wheel battery "
-    "circuit signal network computer software memory storage server client protocol database "
-    "query index document passage ranking relevance measurement photosynthesis thermodynamics "
-    "electromagnetic hypertension parliamentary archaeological constitutional"
-).split()
+_WORDS = """
+    the of and to in a is for that on with as by it from are was at be this an or which can
+    has not have its water more one also used most people time other may when city than such
+    some between many after years system during number into state first about world made
+    these been where body called river called high energy two over found each part form
+    large small light blood cell heart plant animal food acid oil salt iron gold stone wood
+    paper glass metal heat cold air wind rain snow sea lake island mountain forest desert
+    valley coast road bridge tower house school church market court law tax bank loan price
+    cost money trade labor union army navy war peace king queen president senate party vote
+    right power treaty border region language music film novel poem author painter actor
+    singer league team player game season doctor nurse patient disease virus vaccine drug
+    dose symptom pain fever skin bone muscle nerve brain sleep diet sugar protein vitamin
+    calorie weight height length speed distance temperature pressure volume mass force
+    motion planet star moon orbit engine wheel battery circuit signal network computer
+    software memory storage server client protocol database query index document passage
+    ranking relevance measurement photosynthesis thermodynamics electromagnetic hypertension
+    parliamentary archaeological constitutional
+"""
+WORDS = _WORDS.split()
 CUMULATIVE_WEIGHTS = list(accumulate(1 / (rank + 2) for rank in range(len(WORDS))))
 
 

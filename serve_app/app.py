@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from ray.serve import Application
+from ray.serve import Application, Deployment
 
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.scorer import Scorer
@@ -28,7 +28,7 @@ def build(args: dict[str, Any]) -> Application:
     # Gateways and scorers start in other folders and processes; they get what was decided here.
     settings = settings.model_copy(update={"database_url": settings.resolved_database_url})
     scorers = {model.id: _scorer(settings, model) for model in settings.models}
-    return Gateway.options(name=GATEWAY).bind(settings, scorers)
+    return _named(Gateway, GATEWAY).bind(settings, scorers)
 
 
 def _scorer(settings: Settings, model: ModelSettings) -> Application:
@@ -38,5 +38,9 @@ def _scorer(settings: Settings, model: ModelSettings) -> Application:
         pair_tokens_max=model.pair_tokens_max,
         threads=settings.scorer_threads,
     )
-    deployment = Scorer.options(name=model.deployment_name)
-    return deployment.bind(model, limits, settings.portion_tokens_max)
+    scorer = _named(Scorer, model.deployment_name)
+    return scorer.bind(model, limits, settings.portion_tokens_max)
+
+
+def _named(deployment: Any, name: str) -> Deployment:
+    return deployment.options(name=name)

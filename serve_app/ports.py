@@ -130,6 +130,8 @@ class Engine(Protocol):
     device: str
     precision: str
     description: str
+    pair_tokens_max: int
+    """Longest pair, special tokens included."""
 
     def warm_up(self) -> None:
         """Run the largest batch that limits allow. Raises: EngineFailure."""

@@ -121,10 +121,3 @@ class Settings(BaseSettings):
         if self.database_url:
             return self.database_url
         return f"sqlite:///{(self.var_dir / 'rerank.db').absolute()}"
-
-    def model(self, model_id: str) -> ModelSettings | None:
-        """The settings of ``model_id``; ``embedded`` names the first where no model is called so."""
-        for model in self.models:
-            if model.id == model_id:
-                return model
-        return self.models[0] if model_id == EMBEDDED else None

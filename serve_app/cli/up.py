@@ -16,9 +16,10 @@ import click
 import httpx
 from rich.console import Console
 
+from serve_app.cli.accounts import bootstrap
 from serve_app.domain.clock import SystemClock
+from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
-from serve_app.ledger.bootstrap import bootstrap
 from serve_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ curl -s {address}/v1/rerank \\
 @click.option("--port", type=click.IntRange(1, 65_535), envvar="RERANK_PORT", help="HTTP port.")
 def up(config: Path, port: int | None) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)  # Shells start background jobs with it ignored.
+    _obey_signals()
     console = Console(highlight=False)
     try:
         _apply_switches(config.parent / "ray.env")
@@ -81,13 +81,18 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
         )
 
     var_dir = settings.var_dir.absolute()
-    key = _first_key(settings, var_dir)
+    try:
+        key = _first_key(settings, var_dir)
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"The ledger cannot be used. {error.reason}") from None
     metrics_port = local_ray.free_port()
     with local_ray.run_dir(var_dir) as run_dir:
-        os.environ.update(local_ray.local_environment(var_dir, run_dir))
+        os.environ.update(local_ray.local_environment(run_dir))
+        os.environ.setdefault("HF_HOME", str(var_dir / "huggingface"))
         os.environ["RERANK_VAR_DIR"] = str(var_dir)
         console.print("Starting Ray ...")
         with local_ray.local_ray(var_dir, metrics_port):
+            _obey_signals()  # Ray has put its own handlers in.
             try:
                 local_ray.deploy(config)
                 address = f"http://127.0.0.1:{http['port']}"
@@ -102,8 +107,14 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
                 console.print("Stopping ...")
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _obey_signals() -> None:
+    """Let SIGTERM end the program as Ctrl-C does. Shells start background jobs with SIGINT off."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def _apply_switches(env_file: Path) -> None:

@@ -71,4 +71,3 @@ class Catalogue:
             description=info.description,
         )
         return True
-

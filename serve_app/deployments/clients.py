@@ -53,7 +53,8 @@ async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await response
+            answer: T = await response
+            return answer
     except TimeoutError:
         response.cancel()
         raise errors.DeadlineExceeded(round(max(timeout_s, 0), 3)) from None
@@ -87,25 +88,24 @@ def as_ours(error: errors.RerankError) -> errors.RerankError:
 def translate(error: BaseException) -> errors.RerankError:
     """What an error of Ray's or gRPC's means to the pipeline."""
     reason = f"{type(error).__name__}: {error}"
-    match error:
-        case ray_errors.RayTaskError(cause=errors.RerankError() as cause):
-            return as_ours(cause)
-        case ray_errors.RayActorError():
-            return errors.ReplicaLost(reason)
-        case grpc.RpcError() if _code(error) in (
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.CANCELLED,
-        ):
-            return errors.ReplicaLost(reason)
-        case serve_errors.BackPressureError():
-            return errors.Overloaded(BUSY_RETRY_AFTER_S)
-        case serve_errors.DeploymentUnavailableError() | serve_errors.ReplicaUnavailableError():
-            return errors.NoReplica(reason)
-        case serve_errors.RequestCancelledError():
-            # We did not cancel it (that raises CancelledError here): its replica went away.
-            return errors.ReplicaLost(reason)
-        case _:
-            return errors.EngineFailure(reason)
+    if isinstance(error, ray_errors.RayTaskError) and isinstance(error.cause, errors.RerankError):
+        return as_ours(error.cause)
+    if _replica_is_lost(error):
+        return errors.ReplicaLost(reason)
+    if isinstance(error, serve_errors.BackPressureError):
+        return errors.Overloaded(BUSY_RETRY_AFTER_S)
+    if isinstance(
+        error, serve_errors.DeploymentUnavailableError | serve_errors.ReplicaUnavailableError
+    ):
+        return errors.NoReplica(reason)
+    return errors.EngineFailure(reason)
+
+
+def _replica_is_lost(error: BaseException) -> bool:
+    if isinstance(error, grpc.RpcError):
+        return _code(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    # We did not cancel the request (that raises CancelledError here): its replica went away.
+    return isinstance(error, ray_errors.RayActorError | serve_errors.RequestCancelledError)
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode | None:

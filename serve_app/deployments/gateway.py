@@ -27,6 +27,7 @@ from serve_app.http.service import Service
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.pricing import PriceList
+from serve_app.ledger.schema import migrate
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.protocols.limits import Limits
 from serve_app.settings import ModelSettings, Settings
@@ -43,6 +44,7 @@ class Gateway:
     def __init__(self, settings: Settings, scorers: Mapping[str, DeploymentHandle]) -> None:
         self._settings = settings
         self._clock = SystemClock()
+        migrate(settings.resolved_database_url)
         self._metrics = ray_metrics_sink()
         self._ledger = SqlLedger(
             settings.resolved_database_url,
@@ -105,6 +107,7 @@ class Gateway:
                 ),
                 default_model=ModelId(settings.models[0].id),
                 log=serve_log,
+                server_names_answers=True,  # Ray does, with the client's name or one of its own.
             )
         )
 
@@ -124,10 +127,6 @@ class Gateway:
             pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
             ready=False,
         )
-
-    def check_health(self) -> None:
-        """Raises: LedgerUnavailable when the thread that writes the ledger has ended."""
-        self._ledger.check()
 
     def __del__(self) -> None:
         """Serve calls this when the replica stops: what waits to be written is written."""

@@ -4,12 +4,14 @@ It shares the machine with other Rays: every port is a free one, every file lies
 stopping it stops only what it started. When this process dies, even by SIGKILL, so do the others.
 """
 
+import io
+import logging
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,12 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve._private.api import serve_start
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    ServeDeploySchema,
+)
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Portions travel by gRPC, not through the object store; Ray wants at least 75 MiB."""
@@ -64,8 +71,8 @@ def port_is_taken(port: int) -> bool:
         return False
 
 
-def local_environment(var_dir: Path, run_dir: Path) -> dict[str, str]:
-    """What Ray must find in the environment to stay inside ``var_dir`` and off others' ports."""
+def local_environment(run_dir: Path) -> dict[str, str]:
+    """What Ray must find in the environment to keep to ``run_dir`` and to free ports."""
     return {
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
         # A replica that asks for no GPU still sees one if there is one; torch picks the device.
@@ -80,7 +87,6 @@ def local_environment(var_dir: Path, run_dir: Path) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        "HF_HOME": os.environ.get("HF_HOME", str(var_dir / "huggingface")),
     }
 
 
@@ -106,6 +112,8 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
     The switches of ``cluster/ray.env`` must be in the environment before ray is first imported.
     """
     _forget_old_sessions(var_dir / "ray")
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with short_path(var_dir / "ray") as ray_dir:
         try:
             ray.init(
@@ -119,9 +127,11 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
             )
             yield
         finally:
-            if ray.is_initialized():
-                serve.shutdown()
-            ray.shutdown()
+            # Ray prints its own account of stopping itself, which reads like a failure.
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                if ray.is_initialized():
+                    serve.shutdown()
+                ray.shutdown()
 
 
 def deploy(config: Mapping[str, Any]) -> None:
@@ -142,12 +152,23 @@ def progress(application: str) -> Progress:
         return Progress(running=False, failed=None, deployments=())
     return Progress(
         running=status.status == ApplicationStatus.RUNNING,
-        failed=status.message if status.status == ApplicationStatus.DEPLOY_FAILED else None,
+        failed=_why(status) if status.status == ApplicationStatus.DEPLOY_FAILED else None,
         deployments=tuple(
             DeploymentProgress(name, str(each.status.value), each.message)
             for name, each in status.deployments.items()
         ),
     )
+
+
+def _why(status: ApplicationStatusOverview) -> str:
+    """The application's own message, and the last line of what each failed deployment said: the
+    error itself, below Ray's account of it and its traceback."""
+    failed = [
+        f"{name}: {each.message.strip().splitlines()[-1]}"
+        for name, each in status.deployments.items()
+        if each.status == DeploymentStatus.DEPLOY_FAILED and each.message.strip()
+    ]
+    return " ".join([status.message.strip().splitlines()[-1], *failed])
 
 
 @contextmanager
@@ -165,6 +186,8 @@ def run_dir(var_dir: Path) -> Iterator[Path]:
 def _forget_old_sessions(ray_dir: Path) -> None:
     """Remove all but the newest sessions; one whose process still lives is left alone."""
     sessions = sorted(ray_dir.glob("session_2*"), key=lambda path: path.stat().st_mtime)
+    # Ray leaves a link alone that points nowhere, and ours do once their process has ended.
+    (ray_dir / "session_latest").unlink(missing_ok=True)
     for session in sessions[:-SESSIONS_KEPT]:
         pid = session.name.rpartition("_")[2]
         if not Path("/proc", pid).exists():

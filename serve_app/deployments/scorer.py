@@ -49,12 +49,12 @@ class Scorer:
             ValueError: The limit is not an integer between the size of a portion and the size that
                 this replica warmed up for.
         """
-        limit = user_config.get("batch_tokens_max", self._warm_tokens_max)
+        limit = int(user_config.get("batch_tokens_max", self._warm_tokens_max))
         low, high = self._portion_tokens_max, self._warm_tokens_max
-        if not isinstance(limit, int) or not low <= limit <= high:
+        if not low <= limit <= high:
             raise ValueError(
                 f"user_config: batch_tokens_max must be an integer between {low} (one portion) and "
-                f"{high} (what this replica warmed up for); got {limit!r}"
+                f"{high} (what this replica warmed up for); got {limit}"
             )
         self._batcher.limit_batches(Tokens(limit))
 

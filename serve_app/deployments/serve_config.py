@@ -46,7 +46,7 @@ def read_serve_config(path: Path) -> dict[str, Any]:
 
 
 def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of the keys in ``config`` that ``schema``, a pydantic model, has no field for."""
+    """Dotted paths of the keys in ``config`` that ``schema`` (a pydantic model) does not have."""
     if isinstance(config, list):
         for index, each in enumerate(config):
             yield from unknown_keys(each, schema, f"{path}[{index}]")

@@ -1,7 +1,8 @@
 """How a job is cut into portions. Pure: no clock, no asyncio.
 
 Pairs are sorted by length, so that a portion's pairs pad to nearly the same length, and cut where
-the tokens are: portions of near-equal cost make Ray's counts of requests per replica mean something.
+the tokens are: with portions of near-equal cost, Ray's counts of requests per replica mean
+something.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ class CutPortion:
 def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:
     """Cut ``pairs`` into few near-equal portions of at most ``tokens_max`` tokens.
 
-    A single pair longer than ``tokens_max`` makes a portion of its own. Every pair is in exactly one
-    portion; portions run from short pairs to long ones.
+    A single pair longer than ``tokens_max`` makes a portion of its own. Every pair is in exactly
+    one portion; portions run from short pairs to long ones.
     """
     assert pairs
     ordered = sorted(pairs, key=lambda pair: (pair.tokens, pair.index))

@@ -7,8 +7,8 @@ import pytest
 
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.errors import EngineFailure, ReplicaLost
-from serve_app.domain.model import JobScores, Portion, TokenizedJob
-from serve_app.domain.units import Tokens
+from serve_app.domain.model import JobScores, Portion, PortionScores, TokenizedJob
+from serve_app.domain.units import Instant, Tokens
 from tests.fakes import FakePortionScorer, RecordingSink, a_job, a_pair, some_metrics
 
 TOKENIZED = TokenizedJob(tuple(a_pair(index, 3 + 7 * index % 5) for index in range(40)))
@@ -58,7 +58,7 @@ def test_a_portion_whose_replica_dies_is_sent_once_more() -> None:
 
 
 def test_a_second_death_of_the_same_portion_fails_the_job() -> None:
-    def always_die(portion: Portion) -> Sequence[float]:
+    def always_die(_: Portion) -> Sequence[float]:
         raise ReplicaLost("killed")
 
     scorer = FakePortionScorer(always_die)
@@ -70,7 +70,7 @@ def test_a_second_death_of_the_same_portion_fails_the_job() -> None:
 
 
 def test_a_failure_of_the_model_is_not_tried_again() -> None:
-    def fail(portion: Portion) -> Sequence[float]:
+    def fail(_: Portion) -> Sequence[float]:
         raise EngineFailure("poison")
 
     scorer = FakePortionScorer(fail)
@@ -90,12 +90,13 @@ def test_cancelling_the_job_cancels_every_portion() -> None:
     cancelled = []
 
     class Hanging(FakePortionScorer):
-        async def score(self, portion: Portion, deadline: object) -> None:  # type: ignore[override]
+        async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 cancelled.append(portion)
                 raise
+            return await super().score(portion, deadline)
 
     async def hang_up() -> None:
         dispatcher = Dispatcher(Hanging(by_first_token), Tokens(20), some_metrics())

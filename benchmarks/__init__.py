@@ -1,0 +1,1 @@
+"""One file per question; each is run as ``python -m benchmarks.<question>``."""

@@ -1,0 +1,139 @@
+"""How money, times and tables are typed and shown. Knows nothing of where they come from."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits, Moment
+from serve_app.ledger.usage import Grouping, UsageRow
+
+GRANT_DOLLARS_MAX = 1_000_000
+PIPE_COLUMNS = 200
+"""Where there is no terminal to fit, rows stay on one line."""
+
+USAGE_FIELDS = (
+    "requests",
+    "requests_not_charged",
+    "documents",
+    "documents_not_charged",
+    "tokens",
+    "charged_micro_dollars",
+)
+
+
+class Dollars(click.ParamType[Credits]):
+    """An amount above zero, to the micro-dollar."""
+
+    name = "dollars"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Credits:
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            self.fail(f"'{value}' is not an amount of dollars.", param, ctx)
+        if not amount.is_finite() or amount <= 0:
+            self.fail(f"'{value}' is not an amount above zero.", param, ctx)
+        if amount > GRANT_DOLLARS_MAX:
+            self.fail(f"'{value}' is over ${GRANT_DOLLARS_MAX:,}.", param, ctx)
+        if amount != amount.quantize(Decimal("0.000001")):
+            self.fail(f"'{value}' has more than 6 decimals.", param, ctx)
+        return Credits(int(amount * MICRO_DOLLARS_PER_DOLLAR))
+
+
+def dollars(amount: int) -> str:
+    """Exact, with at least two decimals: 1_234_500_008 is ``$1,234.500008``."""
+    whole, micro_dollars = divmod(amount, MICRO_DOLLARS_PER_DOLLAR)
+    return f"${whole:,}.{f'{micro_dollars:06d}'.rstrip('0'):0<2}"
+
+
+def utc(moment: Moment | None) -> str:
+    """To the second; '-' for never."""
+    if moment is None:
+        return "-"
+    return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment(time: datetime | None) -> Moment | None:
+    """A time typed without a zone is UTC."""
+    if time is None:
+        return None
+    return Moment(int(time.replace(tzinfo=time.tzinfo or UTC).timestamp()) * 1_000)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()
+) -> None:
+    """One line per row where there is room; the columns named in ``right`` hold numbers."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a name is not markup.
+    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False).print(table)
+
+
+def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> None:
+    """As a table, or as ``json`` or ``csv`` with exact micro-dollars for other programs."""
+    if form is None:
+        _print_usage_table(rows, by)
+        return
+    names = (by.value, *USAGE_FIELDS)
+    records = [
+        dict(
+            zip(
+                names,
+                (
+                    _group(row, by),
+                    row.requests,
+                    row.requests_not_charged,
+                    row.documents,
+                    row.documents_not_charged,
+                    row.tokens,
+                    row.charged,
+                ),
+                strict=True,
+            )
+        )
+        for row in rows
+    ]
+    if form == "json":
+        click.echo(json.dumps(records, indent=2))
+        return
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+
+
+def _print_usage_table(rows: Sequence[UsageRow], by: Grouping) -> None:
+    numbers = ("Requests", "Not charged", "Documents", "Not charged ", "Tokens", "Charged")
+    cells = [
+        (
+            _group(row, by),
+            f"{row.requests:,}",
+            f"{row.requests_not_charged:,}",
+            f"{row.documents:,}",
+            f"{row.documents_not_charged:,}",
+            f"{row.tokens:,}",
+            dollars(row.charged),
+        )
+        for row in rows
+    ]
+    print_table((by.value.capitalize(), *numbers), cells, frozenset(numbers))
+    click.echo(f"Charged in all: {dollars(sum(row.charged for row in rows))}")
+
+
+def _group(row: UsageRow, by: Grouping) -> str:
+    if by is not Grouping.DAY:
+        return row.group
+    return datetime.fromtimestamp(int(row.group) // 1_000, UTC).strftime("%Y-%m-%d")

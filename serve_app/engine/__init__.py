@@ -1,0 +1,1 @@
+"""From text to token ids, and from token ids to logits; everything that knows torch."""

@@ -1,0 +1,94 @@
+"""Puts an engine together from a model's folder: weights, device, number format, limits.
+
+Separate from `serve_app.engine.loading` because importing it imports torch.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers.utils import logging
+
+from serve_app.engine.cross_encoder import CrossEncoder, describe, logits_of
+from serve_app.engine.device import pick_device, pick_precision, use_cpu_threads
+from serve_app.engine.embedded.bi_encoder import DESCRIPTION, BiEncoder, unit_vectors
+from serve_app.engine.forward import PaddedForward
+from serve_app.engine.loading import EngineLimits
+from serve_app.engine.mixed_precision import shorten
+from serve_app.engine.pair_engine import Identity, PairEngine
+from serve_app.engine.sources import EMBEDDED, ModelLoadError
+from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
+from serve_app.engine.unpacking import InputLimits
+from serve_app.ports import Engine
+
+
+def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) -> Engine:
+    """The engine of the model ``source``, whose files are in ``folder``.
+
+    Raises: ModelLoadError.
+    """
+    logging.disable_progress_bar()  # A replica's log is no terminal.
+    device = pick_device()
+    number_format = pick_precision(precision, device)
+    if device.type == "cpu":
+        use_cpu_threads(limits.threads)
+    files = TokenizerFiles.read(folder, source)
+    tokenizer = PairTokenizer(files, limits.pair_tokens_max)
+
+    engine: type[PairEngine]
+    if source == EMBEDDED:
+        model = AutoModel.from_pretrained(folder).to(number_format)
+        engine, compute, description = BiEncoder, unit_vectors, DESCRIPTION
+    else:
+        model = _one_logit_model(source, folder)
+        shorten(model, number_format)
+        engine, compute, description = CrossEncoder, logits_of, describe(model)
+    model.eval().to(device)
+
+    precision = str(model.base_model.dtype).removeprefix("torch.")
+    forward = PaddedForward(
+        compute=partial(compute, model),
+        device=device,
+        pad_id=model.config.pad_token_id or 0,
+        document_type=tokenizer.template.document_type if files.token_types else 0,
+        forward_tokens_max=limits.forward_tokens_max,
+    )
+    input_limits = InputLimits(
+        vocabulary=model.get_input_embeddings().num_embeddings,
+        pair_tokens_max=tokenizer.pair_tokens_max,
+        batch_tokens_max=limits.batch_tokens_max,
+    )
+    identity = Identity(str(device), precision, description)
+    return engine(identity, forward, tokenizer.template, input_limits)
+
+
+def _one_logit_model(source: str, folder: Path) -> Any:
+    """Any architecture; attention through torch's fused kernels where transformers has them."""
+    try:
+        labels = AutoConfig.from_pretrained(folder).num_labels
+        if labels != 1:
+            raise ModelLoadError(
+                f"model {source}: num_labels is {labels}; choose a cross-encoder with exactly one"
+            )
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelLoadError(
+            f"model {source}: its files cannot be loaded ({_first_line(error)}); it needs a "
+            "config.json of a sequence classification model, and safetensors weights"
+        ) from error
+    if info["missing_keys"]:
+        # transformers would fill them with random numbers and only log it.
+        raise ModelLoadError(
+            f"model {source}: its weights lack {', '.join(sorted(info['missing_keys']))}; choose "
+            "a model that was trained as a cross-encoder"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

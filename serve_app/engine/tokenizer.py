@@ -1,0 +1,271 @@
+"""From a job's text to pairs of token ids, identical to what transformers makes of each pair.
+
+    query ─ once ──> ids ─┐
+                          ├─ cut to fit ─> prefix + query + middle + document + suffix
+    documents ─ batch ──> ids ─┘
+
+The special tokens around the texts (`Template`) are learnt from the tokenizer itself, so every
+family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this: torch is not
+imported, and no lock is held while the Rust tokenizer works.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer as Backend
+
+from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.model import Pair, RerankJob, TokenizedJob, Truncation
+from serve_app.domain.units import Tokens
+from serve_app.engine.sources import ModelLoadError
+
+PAIR_TOKENS_DEFAULT = 512
+"""For a model that states no limit at all."""
+
+EXPORT_TIMEOUT_S = 120
+
+SLICE_CHARACTERS = 1_000_000
+"""Texts encoded at a time: the Rust encodings cost some 50 times the text while they live."""
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """What a model's folder says about tokenizing; see `serve_app.engine.tokenizer_export`."""
+
+    model: str
+    """Its source, for messages."""
+
+    backend: str
+    """The Rust tokenizer, as its own JSON."""
+
+    tokenizer_tokens_max: int
+    """The tokenizer's own limit; astronomically large when it states none."""
+
+    positions: int | None
+    """What the model can number; ``None`` if nothing says so."""
+
+    token_types: bool
+    """Whether the model tells the query's segment from the document's by token types."""
+
+    @classmethod
+    def read(cls, folder: Path, model: str) -> "TokenizerFiles":
+        """Ask transformers: in a child process, unless torch is here already.
+
+        Raises: ModelLoadError.
+        """
+        try:
+            export = _export_here if "torch" in sys.modules else _export
+            return cls(model=model, **export(folder))
+        # transformers and the Rust tokenizer raise nearly anything at a damaged file.
+        except Exception as error:
+            raise ModelLoadError(
+                f"model {model}: its tokenizer cannot be read ({_last_line(error)}); "
+                "save it again with `AutoTokenizer.save_pretrained`"
+            ) from error
+
+    def pair_tokens_max(self, override: int | None) -> Tokens:
+        """Longest pair, special tokens included.
+
+        Raises: ModelLoadError when ``override`` is above what the model has positions for.
+        """
+        if override is None:
+            positions = self.positions or PAIR_TOKENS_DEFAULT
+            return Tokens(min(self.tokenizer_tokens_max, positions))
+        if self.positions is not None and override > self.positions:
+            raise ModelLoadError(
+                f"model {self.model}: pair_tokens_max is {override}, but it has positions for "
+                f"{self.positions} tokens; set at most that"
+            )
+        return Tokens(override)
+
+
+def _export_here(folder: Path) -> dict[str, Any]:
+    from serve_app.engine.tokenizer_export import export  # noqa: PLC0415 - imports torch
+
+    return export(str(folder))
+
+
+def _export(folder: Path) -> dict[str, Any]:
+    script = Path(__file__).with_name("tokenizer_export.py")
+    # -P: the script's own folder holds modules that would hide others of the same name.
+    command = [sys.executable, "-P", str(script), str(folder)]
+    done = subprocess.run(  # noqa: S603 - our own script
+        command, capture_output=True, text=True, check=False, timeout=EXPORT_TIMEOUT_S
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr or f"exit status {done.returncode}")
+    fields: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return fields
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The special tokens around the two texts of a pair."""
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    document_type: int
+    """Token type of the document and of the suffix; everything before is 0."""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+    @classmethod
+    def learn(cls, backend: Any, model: str) -> "Template":
+        """Read the template off a pair of probes.
+
+        Raises: ModelLoadError when special tokens do not simply surround the texts, or there are
+            none: then the model is not a cross-encoder over pairs.
+        """
+        query, document = "a b", "c d e"
+        query_ids, document_ids = (
+            backend.encode(text, add_special_tokens=False).ids for text in (query, document)
+        )
+        pair = backend.encode(query, document)
+        special = list(pair.special_tokens_mask)
+        text_starts = special.index(0) if 0 in special else 0
+        query_ends = text_starts + len(query_ids)
+        document_starts = query_ends + [*special[query_ends:], 0].index(0)
+        document_ends = document_starts + len(document_ids)
+        template = cls(
+            prefix=tuple(pair.ids[:text_starts]),
+            middle=tuple(pair.ids[query_ends:document_starts]),
+            suffix=tuple(pair.ids[document_ends:]),
+            document_type=pair.type_ids[document_starts],
+        )
+        types = [0] * document_starts
+        types += [template.document_type] * (len(pair.ids) - document_starts)
+        ids = [*template.prefix, *query_ids, *template.middle, *document_ids, *template.suffix]
+        if (ids, types) != (pair.ids, pair.type_ids) or not template.tokens:
+            raise ModelLoadError(
+                f"model {model}: its tokenizer does not put special tokens around a query and a "
+                "document; choose a model trained on such pairs"
+            )
+        return template
+
+
+class PairTokenizer:
+    """One model's tokenizer. Thread-safe: nothing changes after construction."""
+
+    pair_tokens_max: Tokens
+    """Longest pair, special tokens included."""
+
+    def __init__(self, files: TokenizerFiles, pair_tokens_max: int | None = None) -> None:
+        """Raises: ModelLoadError."""
+        self._backend = Backend.from_str(files.backend)
+        # A tokenizer.json may bring both, and would cut the texts at its own length.
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self.template = Template.learn(self._backend, files.model)
+        self.pair_tokens_max = files.pair_tokens_max(pair_tokens_max)
+        self._text_tokens_max = self.pair_tokens_max - self.template.tokens
+        if self._text_tokens_max < 2:
+            raise ModelLoadError(
+                f"model {files.model}: pair_tokens_max is {self.pair_tokens_max}, which leaves no "
+                f"room beside {self.template.tokens} special tokens; set at least 16"
+            )
+
+    def tokenize(self, job: RerankJob) -> TokenizedJob:
+        """One pair per document, in request order, none longer than `pair_tokens_max`.
+
+        Raises: InvalidRequest when the query leaves no room for even one token of a document and
+            the job does not allow it to be cut.
+        """
+        query = next(self._encode([job.query]))
+        if job.truncation is Truncation.ONLY_DOCUMENT:
+            self._check_query(len(query))
+        documents = self._encode(job.documents)
+        return TokenizedJob(
+            tuple(
+                self._pair(index, query, document, job.truncation)
+                for index, document in enumerate(documents)
+            )
+        )
+
+    def _check_query(self, tokens: int) -> None:
+        room = self._text_tokens_max - 1
+        if tokens > room:
+            raise InvalidRequest(
+                "query",
+                f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model with "
+                "a document; shorten it, or send truncation 'longest_first' to have it cut",
+            )
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        for some in _slices(texts):
+            # encode_batch_fast gives the same ids; it only leaves out the character offsets.
+            for encoding in self._backend.encode_batch_fast(
+                [_well_formed(text) for text in some], add_special_tokens=False
+            ):
+                yield encoding.ids
+
+    def _pair(
+        self, index: int, query: list[int], document: list[int], truncation: Truncation
+    ) -> Pair:
+        query_kept, document_kept = fit(
+            len(query), len(document), self._text_tokens_max, truncation
+        )
+        template = self.template
+        ids = [*template.prefix, *query[:query_kept], *template.middle]
+        query_tokens = len(ids)
+        ids += document[:document_kept]
+        ids += template.suffix
+        return Pair(
+            index=index,
+            input_ids=np.array(ids, dtype="<i4").tobytes(),
+            query_tokens=Tokens(query_tokens),
+            truncated=query_kept + document_kept < len(query) + len(document),
+        )
+
+
+def fit(query: int, document: int, room: int, truncation: Truncation) -> tuple[int, int]:
+    """How many leading tokens of the query and of the document are kept; pure.
+
+    Longest first is what the Rust tokenizer does, to the token: the shorter text stays whole if it
+    leaves the other at least as much; otherwise each gets half, the longer one the odd token.
+    Source: `truncate_encodings` in tokenizers 0.23, src/utils/truncation.rs.
+    """
+    if query + document <= room:
+        return query, document
+    if truncation is Truncation.ONLY_DOCUMENT:
+        return query, room - query
+    shorter, longer = sorted((query, document))
+    longer = max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter, longer = room // 2, room - room // 2
+    return (shorter, longer) if query <= document else (longer, shorter)
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Consecutive texts of at most `SLICE_CHARACTERS` together; a longer one comes alone."""
+    some: list[str] = []
+    characters = 0
+    for text in texts:
+        if some and characters + len(text) > SLICE_CHARACTERS:
+            yield some
+            some, characters = [], 0
+        some.append(text)
+        characters += len(text)
+    if some:
+        yield some
+
+
+def _well_formed(text: str) -> str:
+    """JSON can carry half a surrogate pair; UTF-8, and so the Rust tokenizer, cannot."""
+    return LONE_SURROGATE.sub("\ufffd", text) if LONE_SURROGATE.search(text) else text

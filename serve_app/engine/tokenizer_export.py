@@ -1,0 +1,52 @@
+"""What transformers makes of a model's tokenizer files, as one line of JSON.
+
+Runs as a program of its own, because transformers imports torch: a gateway that did this in its
+own process would start 3 s later and stay 220 MB larger, for good (Linux, torch 2.13 CPU). For the
+same reason nothing of ours is imported here, and the file is started by its path.
+
+Reading `tokenizer.json` directly would be simpler, and wrong for some models: since version 5,
+transformers rebuilds several families' normalizers from other files.
+"""
+
+import json
+import sys
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert",
+        "data2vec-text", "ibert", "longformer", "mpnet", "xmod",
+    }
+)  # fmt: skip
+"""Families whose first position is the padding id + 1: RoBERTa has 514 positions for 512 tokens."""
+
+
+def export(folder: str) -> dict[str, Any]:
+    """The fields of `serve_app.engine.tokenizer.TokenizerFiles`. Raises whatever goes wrong."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise ValueError("its tokenizer has no fast version")
+    config = AutoConfig.from_pretrained(folder)
+    return {
+        "backend": tokenizer.backend_tokenizer.to_str(),
+        "tokenizer_tokens_max": tokenizer.model_max_length,
+        "positions": _positions(config),
+        "token_types": "token_type_ids" in tokenizer.model_input_names
+        and (getattr(config, "type_vocab_size", None) or 0) >= 2,
+    }
+
+
+def _positions(config: Any) -> int | None:
+    """How many tokens the model can number; ``None`` if nothing says so."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions < 1:
+        return None
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        return positions - (config.pad_token_id or 0) - 1
+    return positions
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(export(sys.argv[1])))

@@ -1,0 +1,69 @@
+"""Portions as they travel (`serve_app.domain.model.Portion`), made arrays and checked.
+
+What is wrong here would otherwise reach the device, where one token id outside the vocabulary ends
+CUDA for the whole process, not for one batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.domain.errors import EngineFailure
+from serve_app.domain.model import INPUT_ID_BYTES, Portion
+
+Ids = NDArray[np.int32]
+"""(T,) token ids of one sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One sequence as the model reads it, special tokens in place."""
+
+    ids: Ids
+    query_tokens: int
+    """How many leading tokens belong to the query's segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """What the loaded model can be given."""
+
+    vocabulary: int
+    """Token ids are 0 up to this, exclusive."""
+
+    pair_tokens_max: int
+    batch_tokens_max: int
+    """What a batch holds at most; more is not refused here, since nothing breaks by it."""
+
+
+def unpack(portion: Portion, limits: InputLimits) -> list[Encoded]:
+    """The portion's pairs, in its order; the arrays are views of its bytes.
+
+    Raises: EngineFailure when the portion contradicts itself or the model cannot take it.
+    """
+    if sum(portion.lengths) * INPUT_ID_BYTES != len(portion.input_ids):
+        raise EngineFailure("a portion's lengths do not add up to its token ids")
+    if len(portion.query_tokens) != len(portion.lengths):
+        raise EngineFailure("a portion has not one query length for each pair")
+    for length, query_tokens in zip(portion.lengths, portion.query_tokens, strict=True):
+        if not 1 <= length <= limits.pair_tokens_max:
+            raise EngineFailure(
+                f"a pair has {length} tokens; this model takes 1 to {limits.pair_tokens_max}"
+            )
+        if not 0 <= query_tokens <= length:
+            raise EngineFailure("a pair's query segment is longer than the pair")
+    ids: Ids = np.frombuffer(portion.input_ids, dtype="<i4")
+    if len(ids) and not 0 <= ids.min() <= ids.max() < limits.vocabulary:
+        raise EngineFailure(f"a token id is outside the vocabulary of {limits.vocabulary}")
+    pairs = np.split(ids, np.cumsum(portion.lengths)[:-1]) if portion.lengths else []
+    return [
+        Encoded(pair, query_tokens)
+        for pair, query_tokens in zip(pairs, portion.query_tokens, strict=True)
+    ]
+
+
+def lengths(sequences: Sequence[Encoded]) -> list[int]:
+    """Lengths in tokens, in order."""
+    return [len(sequence.ids) for sequence in sequences]

@@ -1,0 +1,1 @@
+"""Everything that knows HTTP: routes, headers, statuses, the OpenAPI page."""

@@ -1,0 +1,92 @@
+"""The HTTP application: which path leads to which endpoint."""
+
+import json
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from serve_app.domain.errors import InvalidRequest, MethodNotAllowed, NotFound, RerankError
+from serve_app.http import openapi
+from serve_app.http.docs import DocsFiles, docs
+from serve_app.http.guard import Endpoint, guarded
+from serve_app.http.health import health, ready_endpoint
+from serve_app.http.models import models_endpoints
+from serve_app.http.problems import problem
+from serve_app.http.request_ids import NamesRequests, request_ids
+from serve_app.http.rerank import rerank_endpoint
+from serve_app.http.service import Service
+from serve_app.protocols.json_body import shown
+
+RERANK_PATHS = (
+    "/v1/rerank",
+    "/v2/rerank",
+    "/rerank",
+    "/v1/v2/rerank",  # Where Cohere's library ends up when its base URL ends in /v1.
+)
+
+API_VERSION = "1.0"
+
+
+def build_app(service: Service) -> Starlette:
+    """The ASGI application over ``service``; starts and owns nothing."""
+    rerank = rerank_endpoint(service)
+    list_models, get_model = models_endpoints(service)
+
+    def get(path: str, endpoint: Endpoint) -> Route:
+        return Route(path, guarded(service, endpoint), methods=["GET"])
+
+    app = Starlette(
+        routes=[
+            *(Route(path, rerank, methods=["POST"]) for path in RERANK_PATHS),
+            get("/v1/models", list_models),
+            get("/v1/models/{id:path}", get_model),
+            get("/health", health),
+            get("/ready", ready_endpoint(service)),
+            get("/openapi.json", _openapi_endpoint(service)),
+            get("/docs", docs),
+            get("/docs/{name}", DocsFiles().answer),
+            get("/", _to_docs),
+        ],
+        middleware=[
+            Middleware(
+                NamesRequests,
+                new_request_id=service.new_request_id,
+                add_header=not service.server_names_answers,
+            )
+        ],
+        exception_handlers={HTTPException: _no_route},
+    )
+    # A redirect to the path with or without its last slash would lose some clients' bodies.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _openapi_endpoint(service: Service) -> Endpoint:
+    body = json.dumps(openapi.document(RERANK_PATHS, service.limits, API_VERSION)).encode()
+
+    async def openapi_json(_request: Request) -> Response:
+        return Response(body, media_type="application/json")
+
+    return openapi_json
+
+
+async def _to_docs(_request: Request) -> Response:
+    return RedirectResponse("docs")
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What Starlette's router refuses, in our own error body."""
+    assert isinstance(error, HTTPException)
+    return problem(_routing_error(request, error), request_ids(request).own)
+
+
+def _routing_error(request: Request, error: HTTPException) -> RerankError:
+    if error.status_code == 404:
+        return NotFound(f"route '{shown(request.scope['path'])}'", None)
+    if error.status_code == 405:
+        return MethodNotAllowed(request.method, (error.headers or {}).get("Allow", ""))
+    return InvalidRequest("request", "is not valid HTTP")

@@ -1,0 +1,46 @@
+"""What the request's headers ask for. Reads headers only, never the body."""
+
+import re
+
+from starlette.datastructures import Headers
+
+from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.units import Seconds
+from serve_app.protocols.limits import Limits
+
+TIMEOUT_HEADER = "x-request-timeout-s"
+
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+def api_key(headers: Headers) -> str | None:
+    """The API key, from whichever of three places the client's library puts it in.
+
+    ``Authorization: Bearer <key>``, ``Authorization: <key>`` or ``X-API-Key: <key>``. Another
+    scheme in ``Authorization`` belongs to something between the client and us.
+    """
+    scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer":
+        key = credentials.strip()
+    elif credentials:
+        key = ""
+    else:
+        key = scheme
+    return key or headers.get("x-api-key", "").strip() or None
+
+
+def timeout_s(headers: Headers, limits: Limits) -> Seconds:
+    """How long the client wants to wait.
+
+    Raises: InvalidRequest, unless it is a decimal above 0 and within the limit.
+    """
+    value = headers.get(TIMEOUT_HEADER)
+    if value is None:
+        return limits.request_timeout_s
+    seconds = float(value) if _DECIMAL.fullmatch(value) else 0.0
+    if not 0 < seconds <= limits.request_timeout_s_max:
+        raise InvalidRequest(
+            TIMEOUT_HEADER,
+            f"must be a number above 0 and at most {limits.request_timeout_s_max:g}",
+        )
+    return Seconds(seconds)

@@ -1,0 +1,31 @@
+"""``GET /health``: this process lives. ``GET /ready``: a request would be answered.
+
+Two questions, because restarting a healthy gateway does not bring a model back.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.http.guard import Endpoint
+from serve_app.http.problems import NOT_READY
+from serve_app.http.service import Service
+from serve_app.protocols.status import render_health, render_readiness
+
+
+async def health(_request: Request) -> Response:
+    """Asks nobody."""
+    return Response(render_health(), media_type="application/json")
+
+
+def ready_endpoint(service: Service) -> Endpoint:
+    """The endpoint that asks the ledger and the models."""
+
+    async def ready(_request: Request) -> Response:
+        readiness = await service.catalogue.readiness()
+        body = render_readiness(readiness)
+        if readiness.ready:
+            return Response(body, media_type="application/json")
+        headers = {"retry-after": str(NOT_READY.retry_after_s)}
+        return Response(body, NOT_READY.status, headers, "application/json")
+
+    return ready

@@ -1,0 +1,48 @@
+"""``GET /v1/models`` and ``GET /v1/models/{id}``: what the caller's key may use."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.domain.errors import Forbidden, NotFound
+from serve_app.domain.model import Caller, ModelCard
+from serve_app.http.guard import Endpoint
+from serve_app.http.headers import api_key
+from serve_app.http.rerank import SCOPE
+from serve_app.http.service import Service
+from serve_app.protocols.json_body import shown
+from serve_app.protocols.models_list import render_model, render_models
+
+
+def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
+    """The endpoint of the list, and that of one model."""
+    created_s = service.pipeline.clock.moment() // 1_000
+
+    async def list_models(request: Request) -> Response:
+        caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+        cards = [card for card in service.catalogue.cards() if _may_use(caller, card)]
+        return _json(render_models(cards, service.limits, created_s))
+
+    async def get_model(request: Request) -> Response:
+        caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+        card = _card(service, request.path_params["id"])
+        if not _may_use(caller, card):
+            raise Forbidden(f"the model '{card.id}'")
+        return _json(render_model(card, service.limits, created_s))
+
+    return list_models, get_model
+
+
+def _may_use(caller: Caller, card: ModelCard) -> bool:
+    return caller.models is None or card.id in caller.models
+
+
+def _card(service: Service, name: str) -> ModelCard:
+    wanted = service.resolve_model(name)
+    for card in service.catalogue.cards():
+        if card.id == wanted:
+            return card
+    raise NotFound(f"model '{shown(name)}'; GET /v1/models lists them", "model")
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,187 @@
+"""``GET /openapi.json``: the API as data, generated from the wire types and the status table."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from serve_app.domain.errors import (
+    ClientGone,
+    EngineFailure,
+    Forbidden,
+    LedgerUnavailable,
+    NotFound,
+    RerankError,
+    Unauthenticated,
+)
+from serve_app.http.headers import TIMEOUT_HEADER
+from serve_app.http.problems import PROBLEMS
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.schemas import component_schemas
+
+Json = dict[str, Any]
+
+DESCRIPTION = """Orders documents by how well they answer a query, at a price per document.
+
+A 200 means that its charge is durable; any other status means that nothing was charged.
+Clients made for Cohere, Jina, vLLM and OpenAI work with nothing but another base URL."""
+
+SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
+
+REQUEST_EXAMPLE: Json = {
+    "query": "How do I reset my password?",
+    "documents": ["Our office opens at nine.", {"text": "Use 'Forgot password' to set a new one."}],
+    "top_n": 1,
+    "return_documents": True,
+}
+RESPONSE_EXAMPLE: Json = {
+    "id": "rr_0f3c6f5d1c1b4b0c9a8e7d6c5b4a3f21",
+    "object": "list",
+    "model": "embedded",
+    "results": [
+        {
+            "index": 1,
+            "relevance_score": 0.93,
+            "document": {"text": "Use 'Forgot password' to set a new one."},
+        }
+    ],
+    "usage": {"prompt_tokens": 41, "total_tokens": 41, "documents": 2, "search_units": 1},
+    "meta": {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": 1, "input_tokens": 41, "total_tokens": 41},
+        "tokens": {"input_tokens": 41, "output_tokens": 0},
+        "charge_micro_dollars": 16,
+        "warnings": [],
+    },
+}
+
+
+def document(rerank_paths: Iterable[str], limits: Limits, version: str) -> Json:
+    """The OpenAPI 3.0 document.
+
+    Args:
+        rerank_paths: Every route that reranks, the preferred one first.
+        limits: Told in the descriptions and as bounds of the request.
+        version: Of the package that serves it.
+    """
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "rerank-serve", "version": version, "description": DESCRIPTION},
+        "paths": _paths(list(rerank_paths), limits),
+        "components": {
+            "schemas": _schemas(limits),
+            "responses": {str(status): _error(codes) for status, codes in _statuses().items()},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+def _paths(rerank_paths: list[str], limits: Limits) -> Json:
+    paths: Json = {path: {"post": _rerank(path, rerank_paths[0], limits)} for path in rerank_paths}
+    guarded = [Unauthenticated, Forbidden, EngineFailure, LedgerUnavailable]
+    paths["/v1/models"] = {
+        "get": _get("listModels", "Models that the API key may use", "ModelList", guarded, SECURITY)
+    }
+    one_model = _get("getModel", "One model", "ModelObject", [*guarded, NotFound], SECURITY)
+    one_model["parameters"] = [
+        {
+            "name": "id",
+            "in": "path",
+            "required": True,
+            "description": "May hold slashes.",
+            "schema": {"type": "string"},
+        }
+    ]
+    paths["/v1/models/{id}"] = {"get": one_model}
+    paths["/health"] = {"get": _get("health", "The process lives", "HealthBody", [], [])}
+    ready = _get("ready", "A request would be answered", "ReadinessBody", [], [])
+    ready["responses"]["503"] = _content("Not now; see the body.", "ReadinessBody")
+    paths["/ready"] = {"get": ready}
+    return paths
+
+
+def _rerank(path: str, preferred: str, limits: Limits) -> Json:
+    statuses = [status for status in _statuses() if status != "405"]
+    answer = _content("The documents in order, best first.", "RerankResponse", RESPONSE_EXAMPLE)
+    answer["headers"] = {
+        "server-timing": {
+            "description": "Longest wait for a batch and time on the device, in milliseconds.",
+            "schema": {"type": "string"},
+        }
+    }
+    request = _content("", "RerankRequest", REQUEST_EXAMPLE)["content"]
+    return {
+        "summary": "Order documents by relevance" if path == preferred else f"As {preferred}",
+        "operationId": "rerank"
+        + "".join(part.capitalize() for part in path.split("/") if part != "rerank"),
+        "tags": ["rerank"],
+        "security": SECURITY,
+        "parameters": [_timeout_parameter(limits)],
+        "requestBody": {"required": True, "content": request},
+        "responses": {"200": answer} | {status: _reference(status) for status in statuses},
+    }
+
+
+def _get(
+    name: str, summary: str, schema: str, errors: list[type[RerankError]], security: list[Json]
+) -> Json:
+    statuses = sorted(str(PROBLEMS[error].status) for error in errors)
+    return {
+        "summary": summary,
+        "operationId": name,
+        "tags": ["models" if security else "operations"],
+        "security": security,
+        "responses": {"200": _content("As asked.", schema)}
+        | {status: _reference(status) for status in statuses},
+    }
+
+
+def _timeout_parameter(limits: Limits) -> Json:
+    return {
+        "name": TIMEOUT_HEADER,
+        "in": "header",
+        "description": f"Seconds to wait at most, {limits.request_timeout_s_max:g} or fewer.",
+        "schema": {
+            "type": "number",
+            "minimum": 0,
+            "exclusiveMinimum": True,
+            "maximum": limits.request_timeout_s_max,
+            "default": limits.request_timeout_s,
+        },
+    }
+
+
+def _schemas(limits: Limits) -> Json:
+    """The wire types, with this installation's limits on the request."""
+    schemas = component_schemas()
+    request = schemas["RerankRequest"]["properties"]
+    request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
+    request["documents"] |= {"maxItems": limits.documents_per_request_max}
+    return schemas
+
+
+def _statuses() -> dict[str, list[str]]:
+    """The codes that each status may carry; those of a client that left are seen by nobody."""
+    codes: dict[str, list[str]] = {}
+    for error, kind in PROBLEMS.items():
+        if error is not ClientGone:
+            codes.setdefault(str(kind.status), []).append(error.code)
+    codes[str(PROBLEMS[EngineFailure].status)].append(RerankError.code)
+    return codes
+
+
+def _error(codes: list[str]) -> Json:
+    names = " or ".join(f"`{code}`" for code in codes)
+    return _content(f"{names}. Nothing was charged.", "ErrorBody")
+
+
+def _reference(status: str) -> Json:
+    return {"$ref": f"#/components/responses/{status}"}
+
+
+def _content(description: str, schema: str, example: Mapping[str, Any] | None = None) -> Json:
+    media: Json = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    if example is not None:
+        media["example"] = example
+    return {"description": description, "content": {"application/json": media}}

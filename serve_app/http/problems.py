@@ -1,0 +1,92 @@
+"""From an error to an HTTP answer: the only table of statuses.
+
+Errors reach it as classes that Ray derives from ours at run time, so a row applies to every class
+below its own. An exception that nobody foresaw answers 500 and tells the client nothing.
+"""
+
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from serve_app.domain.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    EngineFailure,
+    Forbidden,
+    InvalidRequest,
+    LedgerUnavailable,
+    MethodNotAllowed,
+    NoReplica,
+    NotFound,
+    OutOfCredit,
+    Overloaded,
+    RerankError,
+    ReservationClosed,
+    TooLarge,
+    Unauthenticated,
+)
+from serve_app.protocols.problem_body import ErrorDetail, render_problem
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one kind of error is answered."""
+
+    status: int
+    family: str
+    """``error.type`` in the body, in the words of OpenAI's clients."""
+
+    retry_after_s: int | None = None
+    """For errors that carry no ``retry_after_s`` of their own."""
+
+
+PROBLEMS: dict[type[RerankError], Row] = {
+    InvalidRequest: Row(400, "invalid_request_error"),
+    Unauthenticated: Row(401, "authentication_error"),
+    OutOfCredit: Row(402, "insufficient_quota"),
+    Forbidden: Row(403, "permission_error"),
+    NotFound: Row(404, "not_found_error"),
+    MethodNotAllowed: Row(405, "invalid_request_error"),
+    TooLarge: Row(413, "invalid_request_error"),
+    Overloaded: Row(429, "rate_limit_error"),
+    ClientGone: Row(499, "client_gone"),  # In logs only.
+    EngineFailure: Row(500, "server_error"),
+    ReservationClosed: Row(503, "server_error", retry_after_s=1),
+    LedgerUnavailable: Row(503, "server_error", retry_after_s=2),  # A failover of PostgreSQL.
+    NoReplica: Row(503, "server_error", retry_after_s=5),  # A replica's start, at best.
+    DeadlineExceeded: Row(504, "server_error"),
+}
+INTERNAL = Row(500, "server_error")
+
+CLIENT_GONE_STATUS = PROBLEMS[ClientGone].status
+NOT_READY = PROBLEMS[NoReplica]
+
+
+def row(error: BaseException) -> Row:
+    """The row of ``error``'s nearest ancestor in the table."""
+    return next((PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS), INTERNAL)
+
+
+def problem(error: Exception, request_id: str) -> Response:
+    """The answer that says ``error``; never contains ``str(error)``."""
+    told = error if isinstance(error, RerankError) else RerankError()
+    kind = row(told)
+    detail = ErrorDetail(
+        message=told.public_message, type=kind.family, param=told.field, code=told.code
+    )
+    return Response(
+        render_problem(detail, request_id), kind.status, _headers(told, kind), "application/json"
+    )
+
+
+def _headers(error: RerankError, kind: Row) -> dict[str, str]:
+    headers = {}
+    retry_after_s = getattr(error, "retry_after_s", kind.retry_after_s)
+    if retry_after_s is not None:
+        # An integer of at least 1: some clients ignore anything else.
+        headers["retry-after"] = str(max(1, round(retry_after_s)))
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = 'Bearer realm="rerank-serve"'
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allowed
+    return headers

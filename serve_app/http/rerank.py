@@ -1,0 +1,132 @@
+"""``POST /v1/rerank``: from a request to an answer, and one line and its metrics about it.
+
+    name ─> authenticate ─> check headers ─> read body ─> parse ─> pipeline ─> render ─> record
+
+Errors become answers here and not in Starlette's exception handlers, some of which Ray Serve
+replaces by its own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.domain.errors import DeadlineExceeded, RerankError
+from serve_app.domain.model import RerankOutcome
+from serve_app.domain.units import Instant, Seconds
+from serve_app.http.body import read_body
+from serve_app.http.hang_up import while_connected
+from serve_app.http.headers import api_key, timeout_s
+from serve_app.http.problems import CLIENT_GONE_STATUS, problem
+from serve_app.http.request_ids import request_ids
+from serve_app.http.service import Service
+from serve_app.protocols.rerank import Envelope, ParsedRerank, parse, render
+from serve_app.telemetry.logs import RequestRecord, failure_fields, request_fields
+from serve_app.telemetry.metrics import (
+    CREDITS,
+    DOCUMENTS,
+    REQUEST_SECONDS,
+    REQUESTS,
+    TOKENS_ANSWERED,
+    TRUNCATED_DOCUMENTS,
+)
+
+SCOPE = "rerank"
+"""What an API key must be good for."""
+
+
+def rerank_endpoint(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint, for as many routes as there are names for it."""
+
+    async def rerank(request: Request) -> Response:
+        started = service.pipeline.clock.instant()
+        ids = request_ids(request)
+        record = RequestRecord(ids.own, ids.shown)
+        try:
+            response = await _answer(service, request, record, started)
+        except asyncio.CancelledError as error:
+            _conclude(service, record, started, CLIENT_GONE_STATUS, error)
+            raise
+        except Exception as error:  # noqa: BLE001  The outermost handler of a request.
+            response = problem(error, ids.own)
+            _conclude(service, record, started, response.status_code, error)
+        else:
+            _conclude(service, record, started, response.status_code, None)
+        return response
+
+    return rerank
+
+
+async def _answer(
+    service: Service, request: Request, record: RequestRecord, started: Instant
+) -> Response:
+    record.caller = caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+    parsed = await _parsed(service, request, record, started)
+    record.job = parsed.job
+
+    async def work() -> RerankOutcome:
+        # Noted by the work itself: a charge must be told even if we are cancelled meanwhile.
+        record.outcome = outcome = await service.pipeline.rerank(caller, parsed.job)
+        return outcome
+
+    outcome = await while_connected(request.receive, work())
+    return Response(
+        render(outcome, parsed),
+        media_type="application/json",
+        headers={"server-timing": _server_timing(outcome)},
+    )
+
+
+async def _parsed(
+    service: Service, request: Request, record: RequestRecord, started: Instant
+) -> ParsedRerank:
+    """The body as a job. A client that sends it too slowly runs out of its own time."""
+    allowed_s = timeout_s(request.headers, service.limits)
+    deadline = Instant(started + allowed_s)
+    try:
+        async with asyncio.timeout(deadline - service.pipeline.clock.instant()):
+            body = await read_body(request, service.limits.body_bytes_max)
+    except TimeoutError:
+        raise DeadlineExceeded(allowed_s) from None
+    envelope = Envelope(record.request_id, allowed_s, deadline)
+    return parse(body, service.limits, envelope, service.resolve_model)
+
+
+def _server_timing(outcome: RerankOutcome) -> str:
+    """The standard header, in milliseconds: the longest wait, and the sum of the portions' runs."""
+    queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
+    return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
+
+
+def _conclude(
+    service: Service,
+    record: RequestRecord,
+    started: Instant,
+    status: int,
+    error: BaseException | None,
+) -> None:
+    """Count and log, once per request."""
+    duration_s = Seconds(service.pipeline.clock.instant() - started)
+    code = _code(error)
+    metrics = service.pipeline.metrics
+    metrics.record(REQUESTS, code=code)
+    metrics.record(REQUEST_SECONDS, duration_s)
+    if outcome := record.outcome:
+        metrics.record(DOCUMENTS, outcome.documents)
+        metrics.record(TOKENS_ANSWERED, outcome.tokens)
+        metrics.record(TRUNCATED_DOCUMENTS, record.truncated_documents)
+        metrics.record(CREDITS, outcome.charge)
+
+    fields = request_fields(record, status, code, duration_s)
+    if error is not None and status >= 500:
+        fields |= failure_fields(error)
+    service.log(fields)
+
+
+def _code(error: BaseException | None) -> str:
+    if error is None:
+        return "ok"
+    if isinstance(error, asyncio.CancelledError):
+        return "client_gone"
+    return error.code if isinstance(error, RerankError) else RerankError.code

@@ -1,0 +1,50 @@
+"""What the HTTP room needs from the house, held together; the composition root fills it in."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from serve_app.domain.model import ModelCard, Readiness
+from serve_app.domain.units import ModelId, RequestId
+from serve_app.pipeline import Pipeline
+from serve_app.protocols.limits import Limits
+from serve_app.telemetry.logs import Emit
+
+EMBEDDED = "embedded"
+"""The model id that always names the default model, unless a model is called so."""
+
+
+class Catalogue(Protocol):
+    """What is served, and whether it answers. Both are asked often: keep them cheap."""
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Every model; the first is the default."""
+
+    async def readiness(self) -> Readiness:
+        """Whether a rerank request would be answered now."""
+
+
+def random_request_id() -> RequestId:
+    """Unique without any coordination: 122 random bits."""
+    return RequestId(f"rr_{uuid.uuid4().hex}")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Built once per gateway replica."""
+
+    pipeline: Pipeline
+    catalogue: Catalogue
+    limits: Limits
+    default_model: ModelId
+    log: Emit
+    new_request_id: Callable[[], RequestId] = random_request_id
+    server_names_answers: bool = False
+    """Whether the server around the application puts ``x-request-id`` on answers itself."""
+
+    def resolve_model(self, name: str | None) -> ModelId:
+        """The id that a client's ``model`` means; it may still name nothing that we serve."""
+        if name is None or (name == EMBEDDED and EMBEDDED not in self.pipeline.models):
+            return self.default_model
+        return ModelId(name)

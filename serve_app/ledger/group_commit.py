@@ -1,0 +1,173 @@
+"""The ledger and the key store as asyncio sees them: group commit behind, readers beside.
+
+What a caller may rely on when time is short: an operation that has not begun after
+``database_timeout_s`` is dropped and reported as `LedgerUnavailable`; one that has begun is waited
+for, because only the database knows how it ends.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
+from serve_app.ledger import accounts, store
+from serve_app.ledger.database import open_reader, open_writer, reason
+from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.rules import Reservation
+from serve_app.ledger.tables import tenants
+from serve_app.ledger.writer import Operation, Writer
+from serve_app.ports import StoredKey, Usage
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class SqlLedger:
+    """Implements `serve_app.ports.Ledger` and `serve_app.ports.KeyStore` on a SQL database.
+
+    The schema must be there (`serve_app.ledger.schema.migrate`). `start` it before use and `close`
+    it after; neither needs an event loop.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        clock: Clock,
+        reservation_ttl_s: Seconds,
+        limits: LedgerLimits | None = None,
+    ) -> None:
+        self._clock = clock
+        self._reservation_ttl_ms = round(reservation_ttl_s * 1_000)
+        self._limits = limits or LedgerLimits()
+        timeout_s = self._limits.database_timeout_s
+        threads = self._limits.reader_threads
+        self._write_engine = open_writer(database_url, timeout_s)
+        self._read_engine = open_reader(database_url, timeout_s, connections=threads)
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
+        self._reads = 0
+        self._writer = Writer(self._write_engine, clock, self._limits)
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._writer.start()
+
+    def close(self) -> None:
+        """Write what waits, then let go of the database. Blocks until then."""
+        self._closed = True
+        self._writer.close()
+        self._readers.shutdown()
+        self._write_engine.dispose()
+        self._read_engine.dispose()
+
+    async def reserve(
+        self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
+    ) -> None:
+        """See `serve_app.ports.Ledger.reserve`."""
+        now = self._clock.moment()
+        wanted = Reservation(
+            request_id=request_id,
+            tenant=caller.tenant,
+            key_id=caller.key_id,
+            model=model,
+            amount=amount,
+            created_at=now,
+            expires_at=Moment(now + self._reservation_ttl_ms),
+        )
+        await self._written(
+            Operation(partial(store.reserve, wanted=wanted), request_id, caller.tenant)
+        )
+
+    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+        """See `serve_app.ports.Ledger.commit`."""
+        write = partial(
+            store.commit,
+            request_id=request_id,
+            amount=amount,
+            usage=usage,
+            now=self._clock.moment(),
+        )
+        try:
+            await self._written(Operation(write, request_id))
+        except (LedgerUnavailable, asyncio.CancelledError):
+            # The charge may be written all the same: its COMMIT may have been lost on the way
+            # back, or still be under way. But no response will follow, so it must not stay.
+            self._settle(store.reverse, request_id, usage)
+            raise
+
+    def void(self, request_id: RequestId, usage: Usage) -> None:
+        """See `serve_app.ports.Ledger.void`."""
+        self._settle(store.void, request_id, usage)
+
+    async def find_key(self, key_id: KeyId) -> StoredKey | None:
+        """See `serve_app.ports.KeyStore.find_key`."""
+        return await self._read(partial(accounts.find_key, key_id=key_id))
+
+    async def ping(self) -> bool:
+        """Whether the database answers a read, within ``database_timeout_s``."""
+        try:
+            await self._read(lambda connection: connection.scalar(select(tenants.c.id).limit(1)))
+        except LedgerUnavailable as error:
+            logger.warning("ledger_ping_failed", extra={"reason": error.reason})
+            return False
+        return True
+
+    async def _written(self, operation: Operation) -> None:
+        """Return once the operation is durable. Cancelling this drops it if it has not begun."""
+        self._writer.submit(operation)
+        future = operation.future
+        outcome = asyncio.wrap_future(future)
+        try:
+            done, _ = await asyncio.wait({outcome}, timeout=self._limits.database_timeout_s)
+            if not done and future.cancel():
+                raise LedgerUnavailable("a write did not begin in time")
+            await outcome
+        finally:
+            # Drops the operation if it has not begun. Where it has ended after all, its error is
+            # nobody's any more.
+            if not outcome.cancel() and not outcome.cancelled():
+                outcome.exception()
+
+    def _settle(
+        self,
+        settle: Callable[[Connection, RequestId, Usage, Moment], None],
+        request_id: RequestId,
+        usage: Usage,
+    ) -> None:
+        now = self._clock.moment()
+        self._writer.submit_settlement(
+            Operation(
+                lambda connection: settle(connection, request_id, usage, now),
+                request_id,
+                attempts_left=self._limits.settlement_attempts_max,
+            )
+        )
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        if self._closed or self._reads >= self._limits.reads_max:
+            raise LedgerUnavailable("closed" if self._closed else "too many reads are waiting")
+        self._reads += 1
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._limits.database_timeout_s):
+                return await loop.run_in_executor(self._readers, self._run_read, query)
+        except TimeoutError:
+            raise LedgerUnavailable("a read took too long") from None
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable(reason(error)) from error
+        finally:
+            self._reads -= 1
+
+    def _run_read(self, query: Callable[[Connection], T]) -> T:
+        with self._read_engine.connect() as connection:
+            return query(connection)

@@ -1,0 +1,33 @@
+"""Bounds of the ledger, for one gateway."""
+
+from dataclasses import dataclass
+
+from serve_app.domain.units import Seconds
+
+DATABASE_TIMEOUT_S = Seconds(5.0)
+EXPIRY_INTERVAL_S = Seconds(5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLimits:
+    """How much may wait, and how long."""
+
+    database_timeout_s: Seconds = DATABASE_TIMEOUT_S
+    """How long an operation may wait before it begins, and how long one statement may run."""
+
+    expiry_interval_s: Seconds = EXPIRY_INTERVAL_S
+    """How often overdue reservations are given back."""
+
+    operations_max: int = 4_096
+    """Writes that may wait; further ones are refused, except settlements up to twice this."""
+
+    group_operations_max: int = 256
+    """Writes that share a transaction."""
+
+    expired_per_transaction_max: int = 1_000
+    settlement_attempts_max: int = 4
+    """A void is tried this often, one expiry interval apart; then its reservation expires."""
+
+    reader_threads: int = 2
+    reads_max: int = 256
+    """Reads that may wait or run."""

@@ -1,0 +1,1 @@
+"""The schema's history, run by `serve_app.ledger.schema`."""

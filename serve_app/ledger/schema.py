@@ -1,0 +1,79 @@
+"""Brings a database to the schema this version writes, whoever else tries at the same time."""
+
+import random
+import time
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.units import Seconds
+from serve_app.ledger.database import open_reader, open_writer, opened, parse_url, reason
+
+MIGRATE_TIMEOUT_S = Seconds(30.0)
+ADVISORY_LOCK = 7_236_190_452_118
+"""Any number will do, as long as every version of this package uses the same."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+WAL_TIMEOUT_S = Seconds(1.0)
+WAL_ATTEMPTS_MAX = 100
+
+
+def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
+    """Create the ledger's tables, or bring them up to date; all of it or nothing.
+
+    Raises:
+        LedgerUnavailable: The database did not answer, or a newer version has already changed it.
+        ValueError: The URL is not one that the ledger can use.
+    """
+    try:
+        if parse_url(database_url).get_backend_name() == "sqlite":
+            _write_ahead(database_url)
+        _upgrade(database_url, timeout_s)
+    except (SQLAlchemyError, CommandError) as error:
+        raise LedgerUnavailable(f"schema: {reason(error)}") from error
+
+
+def _write_ahead(database_url: str) -> None:
+    """Switch a SQLite file to write-ahead logging, which stays with the file.
+
+    The switch needs the file to itself for a moment, and unlike any other statement SQLite does
+    not always wait for that by itself, hence the attempts.
+    """
+    with opened(open_reader(database_url, WAL_TIMEOUT_S, connections=1)) as engine:
+        for attempt in range(WAL_ATTEMPTS_MAX):
+            try:
+                with engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                return
+            except OperationalError:
+                if attempt == WAL_ATTEMPTS_MAX - 1:
+                    raise
+                time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - not a secret
+
+
+def _upgrade(database_url: str, timeout_s: Seconds) -> None:
+    config = Config()
+    # Alembic's settings give '%' a meaning of their own.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with (
+        opened(open_writer(database_url, timeout_s)) as engine,
+        engine.begin() as connection,
+    ):
+        _only_us(connection)
+        if MigrationContext.configure(connection).get_current_revision() != head:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _only_us(connection: Connection) -> None:
+    # A SQLite write transaction has the database to itself; PostgreSQL needs a word for it.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})

@@ -1,0 +1,83 @@
+"""From the bytes of a body to a JSON object, refusing what two readers could read differently.
+
+Stricter than `json.loads`: one encoding, no repeated names, no NaN. Says nothing about which fields
+there are; that is for the wire formats.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import NoReturn
+
+from serve_app.domain.errors import InvalidRequest
+
+SHOWN_CHARACTERS_MAX = 64
+
+
+def read_object(body: bytes) -> dict[str, object]:
+    """The JSON object in ``body``.
+
+    Raises: InvalidRequest with field ``body``, for everything else that ``body`` may be.
+    """
+    try:
+        # Some clients on Windows send a byte order mark, which JSON readers may skip.
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
+    value = _parsed(text)
+    if not isinstance(value, dict):
+        raise InvalidRequest("body", "must be a JSON object")
+    return value
+
+
+def shown(name: str) -> str:
+    """A client's own word, made fit for an answer: short, and valid Unicode."""
+    return name[:SHOWN_CHARACTERS_MAX].encode("utf-8", "replace").decode()
+
+
+def text_fault(text: str) -> str | None:
+    """What keeps ``text`` from being stored, tokenized and sent back, if anything does."""
+    if "\x00" in text:
+        return "must not contain a NUL character"
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must not contain half of a surrogate pair"
+    return None
+
+
+def _parsed(text: str) -> object:
+    try:
+        value: object = json.loads(
+            text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest("body", f"is not valid JSON at {where}") from None
+    except RecursionError:
+        raise InvalidRequest("body", "is nested too deeply") from None
+    except ValueError:  # Python refuses to read integers of thousands of digits.
+        raise InvalidRequest("body", "contains a number that is too long") from None
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated = _first_repeated(name for name, _ in pairs)
+        raise InvalidRequest("body", f"names the field '{shown(repeated)}' more than once")
+    return fields
+
+
+def _first_repeated(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("no name is repeated")
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise InvalidRequest("body", f"contains {constant}, which is not JSON")

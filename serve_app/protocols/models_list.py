@@ -1,0 +1,88 @@
+"""``GET /v1/models`` in the form that OpenAI's clients read, with what a reranker's user asks."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from serve_app.domain.model import ModelCard
+from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR
+from serve_app.protocols.limits import Limits
+
+
+class ModelPricing(BaseModel):
+    """What a document costs, whatever its length."""
+
+    micro_dollars_per_document: int
+    dollars_per_1000_documents: float
+    currency: Literal["USD"] = "USD"
+
+
+class ModelLimits(BaseModel):
+    """What one request to this model may hold."""
+
+    pair_tokens_max: Annotated[
+        int, Field(description="Query and document together; what is longer is cut.")
+    ]
+    documents_per_request_max: int
+    body_bytes_max: int
+    query_characters_max: int
+
+
+class ModelObject(BaseModel):
+    """One served model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: Annotated[int, Field(description="When it began to be served here, Unix seconds.")]
+    owned_by: Literal["rerank-serve"] = "rerank-serve"
+    description: str
+    source: str
+    revision: str | None
+    precision: str
+    device: Annotated[str | None, Field(description="Null until a replica has answered.")]
+    ready: bool
+    pricing: ModelPricing
+    limits: ModelLimits
+
+
+class ModelList(BaseModel):
+    """Every model that the API key may use; the first is the default."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+def render_models(cards: Iterable[ModelCard], limits: Limits, created_s: int) -> bytes:
+    """The list, in the order given."""
+    models = [_model(card, limits, created_s) for card in cards]
+    return ModelList(data=models).model_dump_json().encode()
+
+
+def render_model(card: ModelCard, limits: Limits, created_s: int) -> bytes:
+    """One model by itself."""
+    return _model(card, limits, created_s).model_dump_json().encode()
+
+
+def _model(card: ModelCard, limits: Limits, created_s: int) -> ModelObject:
+    price = card.price_micro_dollars_per_document
+    return ModelObject(
+        id=card.id,
+        created=created_s,
+        description=card.description,
+        source=card.source,
+        revision=card.revision,
+        precision=card.precision,
+        device=card.device,
+        ready=card.ready,
+        pricing=ModelPricing(
+            micro_dollars_per_document=price,
+            dollars_per_1000_documents=price * 1_000 / MICRO_DOLLARS_PER_DOLLAR,
+        ),
+        limits=ModelLimits(
+            pair_tokens_max=card.pair_tokens_max,
+            documents_per_request_max=limits.documents_per_request_max,
+            body_bytes_max=limits.body_bytes_max,
+            query_characters_max=limits.query_characters_max,
+        ),
+    )

@@ -1,0 +1,137 @@
+"""The default wire format as types: what `serve_app.protocols.rerank` reads and writes.
+
+A superset of what the Cohere, Jina, vLLM and OpenAI client families read, so that they work with
+nothing but another base URL. The OpenAPI page is generated from these classes.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+MODEL_CHARACTERS_MAX = 256
+TOP_N_MAX = 2_147_483_647
+
+
+class DocumentText(BaseModel):
+    """A document as an object; any other field is ignored with a warning."""
+
+    model_config = ConfigDict(strict=True)
+
+    text: str
+
+
+def _document_kind(value: object) -> str:
+    return "object" if isinstance(value, dict | DocumentText) else "string"
+
+
+# Told apart by hand: pydantic's own choice reports the faults of both forms at once.
+Document = Annotated[
+    Annotated[str, Tag("string")] | Annotated[DocumentText, Tag("object")],
+    Discriminator(_document_kind),
+]
+
+
+class RerankRequest(BaseModel):
+    """Documents to order by how well they answer a query.
+
+    For every optional field, null means absent. Unknown fields are ignored and named in
+    ``meta.warnings``.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    model: Annotated[
+        str | None,
+        Field(
+            max_length=MODEL_CHARACTERS_MAX,
+            description="An id from `GET /v1/models`; absent: the default model.",
+        ),
+    ] = None
+    query: Annotated[str, Field(description="What the documents should answer; not blank.")]
+    documents: Annotated[
+        list[Document],
+        Field(min_length=1, description='Strings or objects `{"text": ...}`; a text may be empty.'),
+    ]
+    top_n: Annotated[
+        int | None,
+        Field(ge=1, le=TOP_N_MAX, description="How many results to answer; absent: all."),
+    ] = None
+    return_documents: Annotated[
+        bool | None, Field(description="Whether to repeat each document's text in its result.")
+    ] = False
+    raw_scores: Annotated[
+        bool | None,
+        Field(description="Whether `relevance_score` is the model's logit: any real number."),
+    ] = False
+    truncation_strategy: Annotated[
+        Literal["only_document", "longest_first"] | None,
+        Field(description="What is cut when query and document are longer than the model reads."),
+    ] = "only_document"
+
+
+class RerankResult(BaseModel):
+    """One document's place in the answer."""
+
+    index: Annotated[int, Field(ge=0, description="The document's position in the request.")]
+    relevance_score: Annotated[
+        float, Field(description="From 0 to 1, higher is better; the logit with `raw_scores`.")
+    ]
+    document: Annotated[
+        DocumentText | None, Field(description="Only with `return_documents`; else omitted.")
+    ] = None
+    truncated: Annotated[
+        Literal[True] | None, Field(description="True if the text was cut; else omitted.")
+    ] = None
+
+
+class Usage(BaseModel):
+    """What was computed."""
+
+    prompt_tokens: Annotated[int, Field(description="Tokens of every pair, query included.")]
+    total_tokens: int
+    documents: int
+    search_units: Annotated[int, Field(description="One for each 100 documents begun.")]
+
+
+class ApiVersion(BaseModel):
+    """The version of the wire format."""
+
+    version: Literal["2"] = "2"
+
+
+class BilledUnits(BaseModel):
+    """The same amounts, where Cohere's clients look for them. Integers."""
+
+    search_units: int
+    input_tokens: int
+    total_tokens: int
+
+
+class MetaTokens(BaseModel):
+    """Reranking writes no tokens."""
+
+    input_tokens: int
+    output_tokens: Literal[0] = 0
+
+
+class Meta(BaseModel):
+    """About the answer rather than in it."""
+
+    api_version: ApiVersion
+    billed_units: BilledUnits
+    tokens: MetaTokens
+    charge_micro_dollars: Annotated[
+        int, Field(description="What this request cost, in millionths of a US dollar.")
+    ]
+    warnings: list[str]
+
+
+class RerankResponse(BaseModel):
+    """The documents in order, best first. Its charge is durable before it is sent."""
+
+    id: Annotated[str, Field(description="Names the request in the ledger.")]
+    object: Literal["list"] = "list"
+    model: str
+    results: list[RerankResult]
+    usage: Usage
+    meta: Meta

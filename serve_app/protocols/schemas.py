@@ -1,0 +1,52 @@
+"""The wire types as the component schemas of an OpenAPI 3.0 document.
+
+3.0, not 3.1: the bundled Swagger UI (4.15) draws no other. It has no ``null`` type and no
+``const``, so those two are said in its own way.
+"""
+
+from pydantic import BaseModel
+from pydantic.json_schema import (
+    GenerateJsonSchema,
+    JsonSchemaMode,
+    JsonSchemaValue,
+    models_json_schema,
+)
+from pydantic_core import core_schema
+
+from serve_app.protocols.models_list import ModelList, ModelObject
+from serve_app.protocols.problem_body import ErrorBody
+from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
+from serve_app.protocols.status import HealthBody, ReadinessBody
+
+TYPES: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+    (RerankRequest, "validation"),
+    (RerankResponse, "validation"),
+    (ModelList, "validation"),
+    (ModelObject, "validation"),
+    (ErrorBody, "validation"),
+    (HealthBody, "validation"),
+    (ReadinessBody, "validation"),
+]
+
+
+class _OpenApi30(GenerateJsonSchema):
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        if "$ref" in inner:  # Nothing may stand beside a reference in 3.0.
+            return {"allOf": [inner], "nullable": True}
+        return {**inner, "nullable": True}
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        result = super().literal_schema(schema)
+        if "const" in result:
+            result["enum"] = [result.pop("const")]
+        return result
+
+
+def component_schemas() -> dict[str, JsonSchemaValue]:
+    """By the names of the types, with references into ``#/components/schemas``."""
+    _, definitions = models_json_schema(
+        TYPES, ref_template="#/components/schemas/{model}", schema_generator=_OpenApi30
+    )
+    schemas: dict[str, JsonSchemaValue] = definitions["$defs"]
+    return schemas

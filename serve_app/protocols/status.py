@@ -1,0 +1,42 @@
+"""The bodies of ``GET /health`` and ``GET /ready``."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from serve_app.domain.model import Readiness
+
+
+class HealthBody(BaseModel):
+    """The process lives. Says nothing about what it depends on."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ModelReadiness(BaseModel):
+    """Whether a replica of one model answers."""
+
+    id: str
+    ready: bool
+
+
+class ReadinessBody(BaseModel):
+    """Whether a request would be answered now, and what is missing if not."""
+
+    ready: bool
+    ledger: Annotated[bool, Field(description="Whether the ledger database answers.")]
+    models: Annotated[
+        list[ModelReadiness], Field(description="The first is the one readiness depends on.")
+    ]
+
+
+def render_health() -> bytes:
+    """Always the same."""
+    return HealthBody().model_dump_json().encode()
+
+
+def render_readiness(readiness: Readiness) -> bytes:
+    """In the order of ``readiness``."""
+    models = [ModelReadiness(id=model, ready=ready) for model, ready in readiness.models]
+    body = ReadinessBody(ready=readiness.ready, ledger=readiness.ledger, models=models)
+    return body.model_dump_json().encode()

@@ -1,0 +1,61 @@
+"""The golden files: requests in ``rerank/*.json``, each with the answer that clients rely on.
+
+A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. After
+a deliberate change of the API, ``python -m tests.contract.goldens`` writes the answers anew; read
+the difference before you keep it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.contract.house import House
+
+FOLDER = Path(__file__).parent / "rerank"
+HEADERS = ("content-type", "retry-after", "www-authenticate", "allow", "server-timing")
+
+Case = dict[str, Any]
+
+
+def cases() -> dict[str, Case]:
+    """Every case by its file's name."""
+    return {
+        path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))
+    }
+
+
+def answer(case: Case) -> Case:
+    """What a fresh house answers to the case's request."""
+    request = case["request"]
+    body = request["raw_body"].encode() if "raw_body" in request else request.get("body")
+    house = House(granted=case.get("granted", 1_000_000))
+    try:
+        response = house.send(
+            request.get("method", "POST"),
+            request.get("path", "/v1/rerank"),
+            key=request.get("key", "rk-good"),
+            headers=request.get("headers"),
+            body=body,
+        )
+    finally:
+        house.close()
+    return _told(response)
+
+
+def _told(response: httpx.Response) -> Case:
+    headers = {name: response.headers[name] for name in HEADERS if name in response.headers}
+    return {"status": response.status_code, "headers": headers, "body": response.json()}
+
+
+def rewrite() -> None:
+    """Write every answer anew."""
+    for name, case in cases().items():
+        case["answer"] = answer(case)
+        text = json.dumps(case, indent=2, ensure_ascii=False)
+        (FOLDER / f"{name}.json").write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    rewrite()

@@ -1,0 +1,220 @@
+"""The HTTP application over ports that are faked, deterministic, and watched."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+from starlette.applications import Starlette
+
+from serve_app.admission import Gate
+from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
+from serve_app.domain.model import (
+    INPUT_ID_BYTES,
+    Caller,
+    JobScores,
+    ModelCard,
+    Pair,
+    Readiness,
+    RerankJob,
+    TokenizedJob,
+)
+from serve_app.domain.units import (
+    Credits,
+    KeyId,
+    ModelId,
+    RequestId,
+    Seconds,
+    TenantId,
+    Tokens,
+)
+from serve_app.http.app import build_app
+from serve_app.http.service import Service
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.ports import JobScorer
+from serve_app.protocols.limits import Limits
+from serve_app.telemetry.metrics import Metrics
+from tests.fakes import FakeClock, FakeLedger, RecordingSink
+
+MINI = ModelId("mini")
+BIG = ModelId("acme/big")
+PAIR_TOKENS_MAX = 12
+
+LIMITS = Limits(
+    body_bytes_max=20_000,
+    documents_per_request_max=150,
+    query_characters_max=60,
+    request_timeout_s=Seconds(5),
+    request_timeout_s_max=Seconds(10),
+)
+
+READY = Readiness(ready=True, ledger=True, models=((MINI, True), (BIG, False)))
+
+# The credentials of the fakes: they open nothing.
+KEYS = {
+    "rk-good": Caller(TenantId("acme"), KeyId("k1"), frozenset({"rerank"}), None),
+    "rk-big-only": Caller(TenantId("acme"), KeyId("k2"), frozenset({"rerank"}), frozenset({BIG})),
+    "rk-admin": Caller(TenantId("acme"), KeyId("k3"), frozenset({"admin"}), None),
+}
+LEDGER_DOWN_KEY = "rk-while-the-ledger-is-down"
+
+
+class FakeAccess:
+    async def authenticate(self, api_key: str | None) -> Caller:
+        if api_key == LEDGER_DOWN_KEY:
+            raise LedgerUnavailable("connect to 10.0.0.7 refused")
+        if api_key not in KEYS:
+            raise Unauthenticated
+        return KEYS[api_key]
+
+
+class EightEach:
+    def price(self, model: ModelId, documents: int) -> Credits:
+        return Credits(8 * documents)
+
+
+class WordTokenizer:
+    """A token for each word, and three special ones for each pair."""
+
+    def tokenize(self, job: RerankJob) -> TokenizedJob:
+        return TokenizedJob(
+            tuple(self._pair(index, job.query, text) for index, text in enumerate(job.documents))
+        )
+
+    def _pair(self, index: int, query: str, text: str) -> Pair:
+        query_tokens = len(query.split()) + 2
+        tokens = query_tokens + len(text.split()) + 1
+        kept = min(tokens, PAIR_TOKENS_MAX)
+        ids = bytes(kept * INPUT_ID_BYTES)
+        return Pair(index, ids, Tokens(query_tokens), truncated=kept < tokens)
+
+
+class WordScorer:
+    """The more of the query's words, the better."""
+
+    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        wanted = set(job.query.lower().split())
+        shared = (len(wanted & set(text.lower().split())) for text in job.documents)
+        logits = tuple(2.0 * count - 3 for count in shared)
+        return JobScores(logits, queue_wait_s=Seconds(0.0125), run_s=Seconds(0.25))
+
+
+class FakeCatalogue:
+    def __init__(self, readiness: Readiness) -> None:
+        self.state = readiness
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        mini = ModelCard(
+            id=MINI,
+            source="embedded",
+            revision=None,
+            description="Counts words",
+            precision="float32",
+            device="cpu",
+            price_micro_dollars_per_document=8,
+            pair_tokens_max=PAIR_TOKENS_MAX,
+            ready=True,
+        )
+        big = ModelCard(
+            id=BIG,
+            source="acme/big-reranker",
+            revision="v1",
+            description="Counts more words",
+            precision="auto",
+            device=None,
+            price_micro_dollars_per_document=80,
+            pair_tokens_max=8_192,
+            ready=False,
+        )
+        return mini, big
+
+    async def readiness(self) -> Readiness:
+        return self.state
+
+
+def _numbered() -> Callable[[], RequestId]:
+    numbers = iter(range(1, 1_000_000))
+    return lambda: RequestId(f"rr_{next(numbers)}")
+
+
+@dataclass
+class House:
+    """One application with everything it touches; ``close`` ends its threads."""
+
+    scorer: JobScorer = field(default_factory=WordScorer)
+    granted: int = 1_000_000
+    limits: Limits = LIMITS
+    readiness: Readiness = READY
+
+    def __post_init__(self) -> None:
+        self.ledger = FakeLedger(self.granted)
+        self._sink = RecordingSink()
+        self.lines: list[Mapping[str, object]] = []
+        self.threads = ThreadPoolExecutor(1)
+        clock = FakeClock()
+        self.gate = Gate(Tokens(1_000_000), PAIR_TOKENS_MAX, clock)
+        served = ServedModel(WordTokenizer(), self.scorer)
+        self.service = Service(
+            pipeline=Pipeline(
+                access=FakeAccess(),
+                ledger=self.ledger,
+                pricing=EightEach(),
+                gate=self.gate,
+                models={MINI: served, BIG: served},
+                tokenizer_threads=self.threads,
+                metrics=Metrics(self._sink, clock),
+                clock=clock,
+            ),
+            catalogue=FakeCatalogue(self.readiness),
+            limits=self.limits,
+            default_model=MINI,
+            log=self.lines.append,
+            new_request_id=_numbered(),
+        )
+        self.app: Starlette = build_app(self.service)
+
+    def close(self) -> None:
+        self.threads.shutdown()
+
+    @property
+    def values(self) -> dict[str, list[tuple[float, dict[str, str]]]]:
+        """Everything recorded, by metric name."""
+        return self._sink.values
+
+    def total(self, metric: str) -> float:
+        """The sum of all values of a metric."""
+        return sum(value for value, _ in self.values.get(metric, []))
+
+    def codes(self) -> list[str]:
+        """The codes of all requests counted."""
+        return [labels["code"] for _, labels in self.values.get("rerank_requests", [])]
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = "rk-good",
+        headers: Mapping[str, str] | None = None,
+        body: object = None,
+    ) -> httpx.Response:
+        """One request over ASGI; ``body`` is JSON unless it is bytes already."""
+        sent = dict(headers or {})
+        if key is not None:
+            sent["authorization"] = f"Bearer {key}"
+        content = {"content": body} if isinstance(body, bytes) else {"json": body}
+        if body is None:
+            content = {}
+
+        async def exchange() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://house") as client:
+                return await client.request(method, path, headers=sent, **content)
+
+        return asyncio.run(exchange())
+
+    def rerank(self, **fields: object) -> httpx.Response:
+        """A good request, with ``fields`` set on top; a field set to ``...`` is left out."""
+        body = {"query": "blue sky", "documents": ["a blue sky", "grey", "the sky"]} | fields
+        return self.send("POST", "/v1/rerank", body={k: v for k, v in body.items() if v is not ...})

@@ -1,0 +1,16 @@
+"""The wire format, byte for byte as far as clients can tell. See `tests.contract.goldens`."""
+
+import pytest
+
+from tests.contract.goldens import Case, answer, cases
+
+CASES = cases()
+
+
+def test_there_are_golden_files() -> None:
+    assert len(CASES) > 20
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_the_answer_is_the_golden_one(case: Case) -> None:
+    assert answer(case) == case["answer"], case["about"]

@@ -1,0 +1,274 @@
+"""The real client libraries, over a real socket, with nothing changed but their base URL.
+
+Each of them reads another part of our answers and of our errors. The server is Starlette's
+application under uvicorn on a loopback port; only the ports behind it are fakes.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cohere
+import httpx
+import openai
+import pytest
+import uvicorn
+from cohere.errors import (
+    BadRequestError,
+    ForbiddenError,
+    GatewayTimeoutError,
+    InternalServerError,
+    NotFoundError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
+
+from serve_app.domain import errors
+from serve_app.ports import JobScorer
+from tests.contract.house import House, WordScorer
+from tests.fakes import FailingJobScorer, HangingJobScorer
+
+QUERY = "blue sky"
+DOCUMENTS = ["grass is green", "the sky is blue", "a blue car"]
+START_S_MAX = 10.0
+
+
+@contextmanager
+def serving(scorer: JobScorer, granted: int = 1_000_000) -> Iterator[str]:
+    """The address of a running house."""
+    with running(House(scorer=scorer, granted=granted)) as (_, address):
+        yield address
+
+
+@contextmanager
+def running(house: House) -> Iterator[tuple[House, str]]:
+    """``house`` and its address, for as long as the block lasts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    started = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            started.set()
+
+    server = Server(uvicorn.Config(house.app, log_level="error", lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    assert started.wait(START_S_MAX)
+    try:
+        yield house, f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        house.close()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving(WordScorer()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def poor_address() -> Iterator[str]:
+    with serving(WordScorer(), granted=0) as found:
+        yield found
+
+
+@contextmanager
+def cohere_v2(address: str, key: str = "rk-good") -> Iterator[cohere.ClientV2]:
+    with httpx.Client() as connection:
+        yield cohere.ClientV2(key, base_url=address, httpx_client=connection, max_retries=0)
+
+
+@contextmanager
+def cohere_v1(address: str, key: str = "rk-good") -> Iterator[cohere.Client]:
+    with httpx.Client() as connection:
+        yield cohere.Client(key, base_url=address, httpx_client=connection, max_retries=0)
+
+
+@contextmanager
+def openai_client(address: str, key: str = "rk-good") -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key=key, base_url=f"{address}/v1", max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize("base", ["", "/v1"])
+def test_cohere_v2_reads_the_order_and_the_bill(address: str, base: str) -> None:
+    with cohere_v2(address + base) as client:
+        answer = client.rerank(model="mini", query=QUERY, documents=DOCUMENTS, top_n=2)
+
+    assert [result.index for result in answer.results] == [1, 2]
+    assert answer.results[0].relevance_score > answer.results[1].relevance_score > 0
+    assert answer.id.startswith("rr_")
+    assert answer.meta.billed_units.search_units == 1
+    assert answer.meta.api_version.version == "2"
+
+
+def test_cohere_v2_extras_are_tolerated_and_named(address: str) -> None:
+    with cohere_v2(address) as client:
+        answer = client.rerank(
+            model="mini", query=QUERY, documents=DOCUMENTS, max_tokens_per_doc=4_096, priority=0
+        )
+
+    assert len(answer.meta.warnings) == 2
+
+
+def test_cohere_v1_reads_the_documents_back(address: str) -> None:
+    with cohere_v1(address) as client:
+        answer = client.rerank(
+            query=QUERY,
+            documents=[{"text": text} for text in DOCUMENTS],
+            return_documents=True,
+        )
+
+    assert [result.document.text for result in answer.results] == [
+        "the sky is blue",
+        "a blue car",
+        "grass is green",
+    ]
+
+
+def test_openai_lists_the_models(address: str) -> None:
+    with openai_client(address) as client:
+        models = list(client.models.list())
+        one = client.models.retrieve("acme/big")
+
+    assert [model.id for model in models] == ["mini", "acme/big"]
+    assert (one.id, one.owned_by, isinstance(one.created, int)) == (
+        "acme/big",
+        "rerank-serve",
+        True,
+    )
+
+
+def test_openai_posts_to_rerank(address: str) -> None:
+    with openai_client(address) as client:
+        answer = client.post(
+            "/rerank", body={"query": QUERY, "documents": DOCUMENTS}, cast_to=dict[str, object]
+        )
+
+    assert [result["index"] for result in answer["results"]] == [1, 2, 0]
+
+
+FAILURES: list[tuple[Exception, type[Exception], type[Exception]]] = [
+    (errors.InvalidRequest("query", "is bad"), BadRequestError, openai.BadRequestError),
+    (errors.Forbidden("it"), ForbiddenError, openai.PermissionDeniedError),
+    (errors.NotFound("model 'x'", "model"), NotFoundError, openai.NotFoundError),
+    (errors.Overloaded(7), TooManyRequestsError, openai.RateLimitError),
+    (errors.EngineFailure("NaN"), InternalServerError, openai.InternalServerError),
+    (errors.NoReplica("none"), ServiceUnavailableError, openai.InternalServerError),
+    (errors.DeadlineExceeded(1.0), GatewayTimeoutError, openai.InternalServerError),
+]
+
+
+@pytest.mark.parametrize(
+    ("failure", "cohere_class", "openai_class"),
+    FAILURES,
+    ids=[type(failure).__name__ for failure, _, _ in FAILURES],
+)
+def test_each_library_raises_its_own_class(
+    failure: errors.RerankError, cohere_class: type[Any], openai_class: type[Any]
+) -> None:
+    with serving(FailingJobScorer(failure)) as address:
+        with cohere_v2(address) as client, pytest.raises(cohere_class) as of_cohere:
+            client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
+        with openai_client(address) as other, pytest.raises(openai_class) as of_openai:
+            other.post("/rerank", body={"query": "q", "documents": ["a"]}, cast_to=object)
+
+    assert of_cohere.value.body["message"] == failure.public_message
+    assert of_openai.value.code == failure.code
+    assert of_openai.value.param == failure.field
+    assert of_openai.value.request_id.startswith("rr_")
+
+
+def _by_cohere_v2(address: str) -> None:
+    with cohere_v2(address, "rk-guess") as client:
+        client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
+
+
+def _by_cohere_v1(address: str) -> None:
+    with cohere_v1(address, "rk-guess") as client:
+        client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
+
+
+def _by_openai(address: str) -> None:
+    with openai_client(address, "rk-guess") as client:
+        client.models.list()
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (_by_cohere_v2, UnauthorizedError),
+        (_by_cohere_v1, UnauthorizedError),
+        (_by_openai, openai.AuthenticationError),
+    ],
+)
+def test_a_bad_key_is_recognised(
+    address: str, call: Callable[[str], None], expected: type[Exception]
+) -> None:
+    with pytest.raises(expected):
+        call(address)
+
+
+def test_a_lack_of_credit_arrives_as_such(poor_address: str) -> None:
+    """Cohere's library has no class for 402: its general one carries the status."""
+    with cohere_v2(poor_address) as client, pytest.raises(cohere.core.ApiError) as of_cohere:
+        client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
+    with openai_client(poor_address) as other, pytest.raises(openai.APIStatusError) as of_openai:
+        other.post("/rerank", body={"query": "q", "documents": ["a"]}, cast_to=object)
+
+    assert of_cohere.value.status_code == 402
+    assert (of_openai.value.status_code, of_openai.value.code) == (402, "out_of_credit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["cohere", "openai"])
+def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
+    class BusyOnce(WordScorer):
+        calls = 0
+
+        async def score(self, job, tokenized):  # type: ignore[no-untyped-def]
+            type(self).calls += 1
+            if type(self).calls == 1:
+                raise errors.Overloaded(1)
+            return await super().score(job, tokenized)
+
+    with serving(BusyOnce()) as address:
+        if library == "cohere":
+            with httpx.Client() as connection:
+                client = cohere.ClientV2("rk-good", base_url=address, httpx_client=connection)
+                client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
+        else:
+            with openai.OpenAI(api_key="rk-good", base_url=f"{address}/v1") as other:
+                other.post("/rerank", body={"query": "q", "documents": ["a"]}, cast_to=object)
+
+    assert BusyOnce.calls == 2
+
+
+def test_a_hang_up_over_a_real_socket_voids_the_reservation() -> None:
+    """As a client that gives up waiting does it."""
+    with running(House(scorer=HangingJobScorer())) as (house, address):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{address}/v1/rerank",
+                json={"query": "q", "documents": ["a"]},
+                headers={"x-api-key": "rk-good"},
+                timeout=0.2,
+            )
+        _wait_until(lambda: bool(house.lines))
+
+        assert house.ledger.log == ["reserve", "void 0"]
+        assert house.codes() == ["client_gone"]
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + START_S_MAX
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)

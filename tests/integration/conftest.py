@@ -1,0 +1,77 @@
+"""One running service for most of the integration tests: two models, two gateways."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.service import Service
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "num_replicas": replicas,
+        "max_ongoing_requests": 256,
+        "ray_actor_options": {"num_cpus": 0.1},
+        "health_check_period_s": 1,
+        "graceful_shutdown_timeout_s": 2,
+    } | more
+
+
+def serve_config(
+    models: list[dict[str, Any]], deployments: list[dict[str, Any]], **settings: Any
+) -> dict[str, Any]:
+    return {
+        "http_options": {"host": "0.0.0.0"},  # noqa: S104 - what HAProxy does anyway
+        "logging_config": {"encoding": "JSON", "enable_access_log": False},
+        "applications": [
+            {
+                "name": "rerank",
+                "route_prefix": "/",
+                "import_path": "serve_app.app:build",
+                "args": {"models": models} | settings,
+                "deployments": deployments,
+            }
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """``embedded`` with one scorer; ``tiny`` (two) and ``tiny-crash``, which know a poisonous word:
+    the first answers NaN to it, the other raises."""
+    from tests.tiny_models import (  # noqa: PLC0415 - imports torch
+        build_poison_crash,
+        build_poison_nan,
+    )
+
+    folder = tmp_path_factory.mktemp("service")
+    nan, crash = build_poison_nan(folder / "nan"), build_poison_crash(folder / "crash")
+    config = serve_config(
+        [
+            {"id": "embedded", "source": "embedded"},
+            {"id": "tiny", "source": str(nan), "price_micro_dollars_per_document": 3},
+            {"id": "tiny-crash", "source": str(crash)},
+        ],
+        [
+            deployment("gateway", 2),
+            deployment("scorer-embedded", 1),
+            deployment("scorer-tiny", 2),
+            deployment("scorer-tiny-crash", 1),
+        ],
+        request_timeout_s=20,
+        request_timeout_s_max=20,
+        reservation_margin_s=1,
+    )
+    service = Service.start(folder, config, free_port())
+    yield service
+    assert service.stop() == 0

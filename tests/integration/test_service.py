@@ -1,0 +1,339 @@
+"""The promises, on the real thing: HAProxy, Ray, two gateways, real models, a real database."""
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from tests.integration.service import COMMAND, Service, environment, wait_for
+from tests.tiny_models import POISON
+
+pytestmark = pytest.mark.ray
+
+QUERY = "how tall is the eiffel tower"
+DOCUMENTS = [
+    "The Louvre is a museum in Paris.",
+    "The Eiffel Tower is 330 metres tall.",
+    "Paris is the capital of France.",
+]
+LONG = " ".join(["a long document about towers and their height"] * 80)
+MANY_LONG = [f"{LONG} {index}" for index in range(200)]
+
+
+def rerank(client: httpx.Client, documents: list[str], model: str = "embedded") -> httpx.Response:
+    return client.post("/v1/rerank", json={"model": model, "query": QUERY, "documents": documents})
+
+
+def command(service: Service, *arguments: str) -> str:
+    """Run ``rerank-serve`` on the service's database."""
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        env=environment(service.var_dir),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def charges(service: Service) -> int:
+    (row,) = service.rows("SELECT count(*) FROM charges")
+    return int(row[0])
+
+
+def pending(service: Service) -> list[str]:
+    return [row[0] for row in service.rows("SELECT id FROM reservations WHERE state = 'pending'")]
+
+
+def state(service: Service, request_id: str) -> str:
+    (row,) = service.rows("SELECT state FROM reservations WHERE id = :id", id=request_id)
+    return str(row[0])
+
+
+def books_balance(service: Service) -> bool:
+    """granted = available + pending + charged, for every tenant."""
+    return not service.rows(
+        """
+        SELECT t.id FROM tenants t WHERE
+          (SELECT coalesce(sum(amount), 0) FROM grants g WHERE g.tenant_id = t.id)
+          != t.available
+           + (SELECT coalesce(sum(amount), 0) FROM reservations r
+              WHERE r.tenant_id = t.id AND r.state = 'pending')
+           + (SELECT coalesce(sum(amount), 0) FROM charges c WHERE c.tenant_id = t.id)
+        """
+    )
+
+
+@contextmanager
+def request_in_flight(service: Service) -> Iterator[threading.Event]:
+    """A large request under way in a thread of its own; the event is set when it was answered."""
+    answered = threading.Event()
+    answered.response = None  # type: ignore[attr-defined]
+
+    def send() -> None:
+        with service.client() as client:
+            answered.response = rerank(client, MANY_LONG)  # type: ignore[attr-defined]
+        answered.set()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    wait_for(lambda: pending(service), what="the reservation")
+    yield answered
+    thread.join(timeout=60)
+
+
+def test_the_right_document_comes_first_and_its_charge_is_committed(service: Service) -> None:
+    with service.client() as client:
+        response = rerank(client, DOCUMENTS)
+
+    answer = response.json()
+    assert response.status_code == 200
+    assert answer["results"][0]["index"] == 1
+    (row,) = service.rows("SELECT * FROM charges WHERE request_id = :id", id=answer["id"])
+    assert (row.documents, row.amount) == (3, 24)
+    assert row.tokens == answer["usage"]["total_tokens"]
+    assert answer["meta"]["charge_micro_dollars"] == 24
+    assert state(service, answer["id"]) == "committed"
+
+
+def test_two_models_serve_at_once_with_their_own_scores_and_prices(service: Service) -> None:
+    with service.client() as client, ThreadPoolExecutor(8) as threads:
+        models = ["embedded", "tiny"] * 10
+        answers = list(threads.map(lambda model: rerank(client, DOCUMENTS, model).json(), models))
+        listed = client.get("/v1/models").json()["data"]
+
+    by_model = {
+        model: {json.dumps(answer["results"]) for answer in answers if answer["model"] == model}
+        for model in models
+    }
+    assert by_model["embedded"].isdisjoint(by_model["tiny"])
+    assert {answer["meta"]["charge_micro_dollars"] for answer in answers} == {24, 9}
+    assert [model["id"] for model in listed] == ["embedded", "tiny"]
+    assert "bi-encoder" in listed[0]["description"]
+
+
+def test_scores_do_not_depend_on_what_else_is_in_the_batch(service: Service) -> None:
+    with service.client() as client, ThreadPoolExecutor(16) as threads:
+        alone = rerank(client, DOCUMENTS).json()["results"]
+        crowd = list(threads.map(lambda _: rerank(client, DOCUMENTS).json()["results"], range(48)))
+
+    expected = {result["index"]: result["relevance_score"] for result in alone}
+    for results in crowd:
+        for result in results:
+            assert result["relevance_score"] == pytest.approx(expected[result["index"]], abs=2e-2)
+
+
+def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> None:
+    with request_in_flight(service) as answered:
+        (replica,) = service.replicas("scorer-embedded")
+        assert not answered.is_set()
+        replica.send_signal(signal.SIGKILL)
+        assert answered.wait(timeout=60)
+
+    response = answered.response  # type: ignore[attr-defined]
+    assert response.status_code == 200, response.text
+    assert len(response.json()["results"]) == len(MANY_LONG)
+    assert books_balance(service)
+    wait_for(service.is_ready, 60, "readiness after the replacement")
+
+
+def test_a_client_that_hangs_up_is_not_charged(service: Service) -> None:
+    before = charges(service)
+
+    with service.client(timeout_s=1.0) as client, pytest.raises(httpx.ReadTimeout):
+        rerank(client, MANY_LONG)
+
+    wait_for(lambda: not pending(service), 15, "the void")
+    (last,) = service.rows("SELECT id, state FROM reservations ORDER BY created_at DESC LIMIT 1")
+    assert last.state == "voided"
+    assert charges(service) == before
+    assert books_balance(service)
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-crash"], ids=["NaN", "crash"])
+def test_an_error_of_the_engine_keeps_its_type_across_the_handle(
+    service: Service, model: str
+) -> None:
+    before = charges(service)
+    with service.client() as client:
+        poisoned = rerank(client, ["good", f"bad {POISON} bad"], model)
+        good = rerank(client, ["good"], model)
+
+    assert poisoned.status_code == 500
+    assert poisoned.json()["error"]["code"] == "engine_failure"
+    assert "Traceback" not in poisoned.text
+    assert "ray::" not in poisoned.text
+    assert good.status_code == 200
+    assert charges(service) == before + 1
+    wait_for(lambda: not pending(service), 15, "the void")
+
+
+def test_a_request_out_of_time_is_answered_504_and_not_charged(service: Service) -> None:
+    before = charges(service)
+    with service.client() as client:
+        response = client.post(
+            "/v1/rerank",
+            json={"model": "embedded", "query": QUERY, "documents": MANY_LONG},
+            headers={"x-request-timeout-s": "0.5"},
+        )
+
+    assert response.status_code == 504
+    assert response.json()["error"]["code"] == "deadline_exceeded"
+    wait_for(lambda: not pending(service), 15, "the void")
+    assert charges(service) == before
+
+
+def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
+    service: Service,
+) -> None:
+    """The test holds the database's write lock, so the commit waits while the gateway is killed."""
+    before = charges(service)
+    gateways = service.replicas("gateway")
+    assert len(gateways) == 2
+    outcome: list[object] = []
+
+    def send() -> None:
+        try:
+            with service.client() as client:
+                outcome.append(rerank(client, MANY_LONG[:40]).status_code)
+        except httpx.TransportError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    (request_id,) = wait_for(lambda: pending(service), what="the reservation")
+    with service.database.connect() as lock:
+        lock.execute(text("BEGIN IMMEDIATE"))
+        # The scores are there when the device is idle again; the commit cannot be.
+        wait_for(lambda: service_is_idle(service), 30, "the scores")
+        for gateway in gateways:
+            gateway.send_signal(signal.SIGKILL)
+        thread.join(timeout=60)
+        lock.rollback()
+
+    assert outcome != [200]
+    assert charges(service) == before
+    wait_for(service.is_ready, 90, "readiness after the replacement")
+    # Time to live: the longest request (20 s) and the margin (1 s).
+    wait_for(lambda: state(service, request_id) == "expired", 60, "the expiry")
+    assert charges(service) == before
+    assert books_balance(service)
+
+
+def service_is_idle(service: Service) -> bool:
+    inflight = metric_values(service, "ray_rerank_inflight_tokens", "scorer-embedded")
+    batches = metric_values(service, "ray_rerank_batch_tokens_count", "scorer-embedded")
+    return bool(batches) and sum(inflight) == 0
+
+
+def metric_values(service: Service, name: str, deployment: str) -> list[float]:
+    """Values of every replica's sample called ``name``."""
+    page = httpx.get(service.metrics_address, timeout=10).text
+    return [
+        sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == name and deployment in sample.labels.get("deployment", "")
+    ]
+
+
+def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
+    service: Service,
+) -> None:
+    command(service, "tenants", "add", "short-lived", "--credit", "1")
+    said = command(service, "keys", "create", "short-lived")
+    key = next(word for word in said.split() if word.startswith("rk_"))
+    key_id = key.split("_")[1]
+    with service.client() as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        for _ in range(10):  # Both gateways know it now.
+            assert rerank(client, ["a"]).status_code == 200
+
+        command(service, "keys", "revoke", key_id)
+        wait_for(
+            lambda: {rerank(client, ["a"]).status_code for _ in range(10)} == {401},
+            5.5,
+            "the revocation",
+        )
+
+
+def test_a_tenant_out_of_credit_is_told_so_and_served_again_after_a_grant(
+    service: Service,
+) -> None:
+    command(service, "tenants", "add", "poor", "--credit", "0.000016")
+    said = command(service, "keys", "create", "poor")
+    key = next(word for word in said.split() if word.startswith("rk_"))
+    with service.client() as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+
+        assert rerank(client, ["a", "b"]).status_code == 200
+        refused = rerank(client, ["a"])
+        assert refused.status_code == 402
+        assert refused.json()["error"]["code"] == "out_of_credit"
+
+        command(service, "credit", "add", "poor", "1", "--reason", "test")
+        assert rerank(client, ["a"]).status_code == 200
+
+    usage = json.loads(command(service, "usage", "--tenant", "poor", "--json"))
+    assert "24" in json.dumps(usage), "3 documents at 8 micro-dollars"
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(service: Service) -> None:
+    with service.client() as client:
+        response = client.post("/v1/rerank", content=b"x" * 10_000_001)
+
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "too_large"
+
+
+def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
+    service: Service,
+) -> None:
+    with service.client() as client:
+        response = client.post(
+            "/v1/rerank",
+            json={"model": "tiny", "query": "qqsecretquery", "documents": ["ddsecretdocument"]},
+            headers={"x-request-id": "my-trace-1"},
+        )
+    assert response.status_code == 200
+    assert response.headers["x-request-id"] == "my-trace-1"
+
+    line = wait_for(lambda: log_line(service, response.json()["id"]), what="the log line")
+    assert line["x_request_id"] == "my-trace-1"
+    assert (line["status"], line["code"], line["model"]) == (200, "ok", "tiny")
+    assert line["charge_micro_dollars"] == 3
+
+    wait_for(
+        lambda: sum(metric_values(service, "ray_rerank_documents_total", "gateway")) > 0,
+        30,
+        "the metrics",
+    )
+    logs = service.logs() + httpx.get(service.metrics_address, timeout=10).text
+    for secret in ("qqsecretquery", "ddsecretdocument", service.key.split("_")[-1]):
+        assert secret not in logs
+
+
+def log_line(service: Service, request_id: str) -> dict[str, object] | None:
+    for line in service.logs().splitlines():
+        if request_id in line and '"rerank_request"' in line:
+            found: dict[str, object] = json.loads(line)
+            return found
+    return None
+
+
+def test_the_books_balance_after_all_of_this(service: Service) -> None:
+    wait_for(lambda: not pending(service), 60, "the end of the last reservation")
+
+    assert books_balance(service)
+    committed = service.rows("SELECT id FROM reservations WHERE state = 'committed' ORDER BY id")
+    charged = service.rows("SELECT request_id FROM charges ORDER BY request_id")
+    assert [row[0] for row in committed] == [row[0] for row in charged]

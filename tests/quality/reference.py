@@ -1,0 +1,61 @@
+"""The two ways to a logit that the tests compare: ours, and what transformers does by itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from serve_app.domain.model import Pair, Portion, RerankJob, Truncation
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
+from serve_app.engine.tokenizer import PairTokenizer
+
+
+def job(
+    query: str, documents: Sequence[str], truncation: Truncation = Truncation.ONLY_DOCUMENT
+) -> RerankJob:
+    return RerankJob(
+        request_id=RequestId("r1"),
+        model=ModelId("tiny"),
+        query=query,
+        documents=tuple(documents),
+        top_n=None,
+        truncation=truncation,
+        timeout_s=Seconds(1),
+        deadline=Instant(1),
+    )
+
+
+def portion(pairs: Sequence[Pair]) -> Portion:
+    return Portion(
+        request_id=RequestId("r1"),
+        input_ids=b"".join(pair.input_ids for pair in pairs),
+        lengths=tuple(pair.tokens for pair in pairs),
+        query_tokens=tuple(pair.query_tokens for pair in pairs),
+    )
+
+
+def reference_logits(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """What transformers' own tokenizer and padded forward give, 32 pairs at a time as they come."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    logits: list[float] = []
+    for start in range(0, len(pairs), 32):
+        queries, documents = zip(*pairs[start : start + 32], strict=True)
+        inputs = tokenizer(
+            list(queries), list(documents), padding=True, truncation=True, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            logits += model(**inputs).logits[:, 0].tolist()
+    return logits
+
+
+def tokenize_pairs(
+    tokenizer: PairTokenizer,
+    pairs: Sequence[tuple[str, str]],
+    truncation: Truncation = Truncation.LONGEST_FIRST,
+) -> list[Pair]:
+    """One job for each pair: all have queries of their own."""
+    return [
+        tokenizer.tokenize(job(query, [document], truncation)).pairs[0] for query, document in pairs
+    ]

@@ -1,0 +1,124 @@
+"""A model of real size: its scores are the reference implementation's, whatever the batch.
+
+The model is all-MiniLM-L6-v2's encoder as a `BertForSequenceClassification` with a seeded head: six
+layers, 512 positions, real weights. Its logits rank nothing, but they err like a real model's.
+"""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import CrossEncoder as Reference
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from serve_app.domain.model import Pair
+from serve_app.engine.embedded.bi_encoder import LOGIT_AT_COSINE_0, LOGIT_PER_COSINE
+from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.sources import resolve
+from tests.quality.reference import portion, reference_logits, tokenize_pairs
+from tests.quality.varied_pairs import varied_pairs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+LIMITS = EngineLimits(batch_tokens_max=8_192, forward_tokens_max=4_096)
+
+FLOAT32_TOLERANCE = 1e-4
+BFLOAT16_TOLERANCE = 0.06
+"""Logits of this model spread over about 4; 8 bits of mantissa in six layers cost up to 0.04."""
+
+PAIRS = varied_pairs(500, words_max=30, long_texts=3)
+LONGEST = slice(60, 63)
+"""Where `varied_pairs` puts the texts that are cut."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    encoder = resolve("embedded", None)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1)
+    torch.nn.init.normal_(model.classifier.weight, std=1.0)
+    path = tmp_path_factory.mktemp("real")
+    model.save_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> list[Pair]:
+    return tokenize_pairs(load_tokenizer(str(folder)), PAIRS)
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> list[float]:
+    return reference_logits(folder, PAIRS)
+
+
+@pytest.fixture(scope="module")
+def exact(folder: Path, pairs: list[Pair]) -> list[float]:
+    return load_engine(str(folder), None, "float32", LIMITS).score([portion(pairs)])[0]
+
+
+def test_float32_equals_transformers(exact: list[float], expected: list[float]) -> None:
+    assert exact == pytest.approx(expected, abs=FLOAT32_TOLERANCE)
+    assert max(expected) - min(expected) > 1
+
+
+def test_bfloat16_is_near_and_orders_the_first_ten_alike(
+    folder: Path, pairs: list[Pair], exact: list[float]
+) -> None:
+    """Pairs whose float32 logits are closer than twice the tolerance count as tied."""
+    engine = load_engine(str(folder), None, "bfloat16", LIMITS)
+
+    short = engine.score([portion(pairs)])[0]
+
+    assert short == pytest.approx(exact, abs=BFLOAT16_TOLERANCE)
+    for start in range(0, len(pairs), 50):
+        first_ten = sorted(range(start, start + 50), key=lambda place: -exact[place])[:10]
+        for better, worse in combinations(first_ten, 2):
+            tied = exact[better] - exact[worse] < 2 * BFLOAT16_TOLERANCE
+            assert tied or short[better] > short[worse]
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [("float32", FLOAT32_TOLERANCE), ("bfloat16", BFLOAT16_TOLERANCE)],
+)
+def test_a_pair_scores_the_same_alone_and_in_any_batch(
+    folder: Path, pairs: list[Pair], precision: str, tolerance: float
+) -> None:
+    engine = load_engine(str(folder), None, precision, LIMITS)
+    few = [*pairs[:40:4], *pairs[LONGEST][:1], *pairs[100:150:10]]
+
+    together = engine.score([portion(few[:5]), portion(few[5:])])
+    backwards = engine.score([portion(few[::-1])])[0][::-1]
+    alone = [engine.score([portion([pair])])[0][0] for pair in few]
+
+    assert [*together[0], *together[1]] == pytest.approx(alone, abs=tolerance)
+    assert backwards == pytest.approx(alone, abs=tolerance)
+
+
+def test_sentence_transformers_gives_the_same_scores(folder: Path, exact: list[float]) -> None:
+    reference = Reference(str(folder), device="cpu", activation_fn=torch.nn.Identity())
+
+    scores = reference.predict(PAIRS[100:250], show_progress_bar=False)
+
+    assert exact[100:250] == pytest.approx(scores.tolist(), abs=FLOAT32_TOLERANCE)
+
+
+def test_embedded_gives_the_cosines_of_sentence_transformers() -> None:
+    some = PAIRS[:50]
+    model = SentenceTransformer(str(resolve("embedded", None)), device="cpu")
+    queries, documents = (
+        model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
+        for texts in zip(*some, strict=True)
+    )
+    cosines = torch.nn.functional.cosine_similarity(queries, documents)
+
+    engine = load_engine("embedded", None, "float32", LIMITS)
+    logits = engine.score([portion(tokenize_pairs(load_tokenizer("embedded"), some))])[0]
+
+    expected = (LOGIT_PER_COSINE * cosines + LOGIT_AT_COSINE_0).tolist()
+    assert logits == pytest.approx(expected, abs=FLOAT32_TOLERANCE)

@@ -1,0 +1,93 @@
+"""The error tree survives a trip through a Ray handle and says nothing it should not."""
+
+import inspect
+import json
+import pickle
+
+import pytest
+
+from serve_app.domain import errors
+from serve_app.domain.units import Credits
+from serve_app.http.problems import PROBLEMS, problem
+
+SAMPLES = [
+    errors.InvalidRequest("top_n", "must be at least 1"),
+    errors.Unauthenticated(),
+    errors.OutOfCredit(Credits(50), Credits(49)),
+    errors.Forbidden("the model 'big'"),
+    errors.NotFound("model 'big'", "model"),
+    errors.MethodNotAllowed("PUT", "POST"),
+    errors.TooLarge("documents", 1_000, "documents"),
+    errors.Overloaded(7),
+    errors.ClientGone(),
+    errors.EngineFailure("CUDA out of memory on 10.0.0.7"),
+    errors.ReservationClosed("expired"),
+    errors.LedgerUnavailable("connect to 10.0.0.7 refused"),
+    errors.NoReplica("10.0.0.7 died"),
+    errors.ReplicaLost("10.0.0.7 died"),
+    errors.DeadlineExceeded(2.5),
+]
+
+each_error = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
+
+
+def test_the_samples_cover_every_error() -> None:
+    deliberate = {
+        member
+        for _, member in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(member, errors.RerankError) and member is not errors.RerankError
+    }
+
+    assert {type(sample) for sample in SAMPLES} == deliberate
+
+
+def test_every_error_has_a_row_in_the_table_of_statuses() -> None:
+    inherited = {errors.ReplicaLost}
+
+    assert {type(sample) for sample in SAMPLES} - inherited == set(PROBLEMS)
+
+
+@each_error
+def test_an_error_survives_pickling(error: errors.RerankError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert type(copy) is type(error)
+    assert copy.public_message == error.public_message
+    assert (copy.code, copy.field) == (error.code, error.field)
+
+
+@each_error
+def test_the_client_never_sees_the_remote_traceback(error: errors.RerankError) -> None:
+    """Ray re-raises our error as a subclass whose ``str`` is the traceback of the replica."""
+
+    class AsRayRaisesIt(type(error)):  # type: ignore[misc]
+        def __str__(self) -> str:
+            return "ray::Scorer (pid=7, ip=10.0.0.7) File /srv/engine.py"
+
+    here = problem(error, "rr_1")
+    remote = problem(AsRayRaisesIt(*error.args), "rr_1")
+
+    assert (remote.status_code, remote.body) == (here.status_code, here.body)
+    assert b"10.0.0.7" not in remote.body
+
+
+@each_error
+def test_every_message_says_what_was_charged(error: errors.RerankError) -> None:
+    assert error.public_message.endswith(errors.NOTHING_CHARGED)
+
+
+@each_error
+def test_the_body_says_the_same_to_every_family_of_clients(error: errors.RerankError) -> None:
+    body = json.loads(bytes(problem(error, "rr_1").body))
+
+    assert body == {
+        "error": {
+            "message": error.public_message,
+            "type": body["error"]["type"],
+            "param": error.field,
+            "code": error.code,
+        },
+        "message": error.public_message,
+        "detail": error.public_message,
+        "id": "rr_1",
+    }

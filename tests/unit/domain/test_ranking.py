@@ -1,0 +1,73 @@
+"""Order and score, for any logits at all."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serve_app.domain.errors import EngineFailure
+from serve_app.domain.ranking import rank, relevance_score
+
+logit_lists = st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 1]))
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+top_ns = st.none() | st.integers(min_value=1, max_value=1_000)
+
+
+@unhurried
+@given(logit_lists, top_ns)
+def test_the_answer_holds_the_best_documents_each_once(
+    logits: list[float], top_n: int | None
+) -> None:
+    order = rank(logits, top_n)
+
+    assert len(order) == (len(logits) if top_n is None else min(top_n, len(logits)))
+    assert len(set(order)) == len(order)
+    left_out = [logits[index] for index in set(range(len(logits))) - set(order)]
+    assert all(logits[index] >= logit for index in order for logit in left_out)
+
+
+@unhurried
+@given(logit_lists, top_ns)
+def test_best_first_and_equal_ones_in_request_order(logits: list[float], top_n: int | None) -> None:
+    order = rank(logits, top_n)
+
+    for earlier, later in itertools.pairwise(order):
+        assert (logits[earlier], -earlier) > (logits[later], -later)
+
+
+@unhurried
+@given(logit_lists, st.integers(min_value=1, max_value=50))
+def test_a_shorter_answer_is_the_beginning_of_the_longer_one(
+    logits: list[float], top_n: int
+) -> None:
+    assert rank(logits, top_n) == rank(logits, None)[:top_n]
+
+
+@unhurried
+@given(
+    logit_lists, st.sampled_from([math.nan, math.inf, -math.inf]), st.integers(min_value=0), top_ns
+)
+def test_a_logit_that_is_no_number_fails_the_whole_answer(
+    logits: list[float], broken: float, place: int, top_n: int | None
+) -> None:
+    logits.insert(place % (len(logits) + 1), broken)
+
+    with pytest.raises(EngineFailure):
+        rank(logits, top_n)
+
+
+@unhurried
+@given(st.floats(allow_nan=False), st.floats(allow_nan=False))
+def test_scores_lie_between_0_and_1_and_keep_the_order(one: float, other: float) -> None:
+    low, high = sorted([one, other])
+
+    assert 0 <= relevance_score(low) <= relevance_score(high) <= 1
+
+
+@pytest.mark.parametrize(
+    ("logit", "score"), [(0.0, 0.5), (math.log(3), 0.75), (-1e308, 0.0), (1e308, 1.0)]
+)
+def test_the_score_is_the_logistic_function(logit: float, score: float) -> None:
+    assert relevance_score(logit) == pytest.approx(score)

@@ -1,0 +1,150 @@
+"""Logits equal transformers' own, in any company; and what happens when a model fails."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from serve_app.domain.errors import EngineFailure
+from serve_app.domain.model import Portion
+from serve_app.domain.units import RequestId
+from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.ports import Engine
+from tests.quality.reference import job, portion, reference_logits, tokenize_pairs
+from tests.quality.varied_pairs import varied_pairs
+from tests.tiny_models import FAMILIES, POISON, build_poison_crash, build_poison_nan
+
+LIMITS = EngineLimits(batch_tokens_max=8_192, forward_tokens_max=4_096)
+TOLERANCE = 1e-4
+
+
+def load(folder: Path, precision: str = "float32") -> Engine:
+    return load_engine(str(folder), None, precision, LIMITS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_500_varied_pairs_get_the_logits_transformers_gives(
+    folders: dict[str, Path], family: str
+) -> None:
+    pairs = varied_pairs(500, words_max=12, long_texts=2)
+    expected = reference_logits(folders[family], pairs)
+
+    tokenized = tokenize_pairs(load_tokenizer(str(folders[family])), pairs)
+    logits = load(folders[family]).score([portion(tokenized)])[0]
+
+    assert logits == pytest.approx(expected, abs=TOLERANCE)
+    assert max(logits) - min(logits) > 100 * TOLERANCE, "a constant would pass the line above"
+
+
+def test_a_pair_scores_the_same_alone_and_in_any_batch(folders: dict[str, Path]) -> None:
+    engine = load(folders["bert"])
+    pairs = tokenize_pairs(load_tokenizer(str(folders["bert"])), varied_pairs(120, long_texts=1))
+
+    together = engine.score([portion(pairs[:50]), portion([]), portion(pairs[50:])])
+    alone = [engine.score([portion([pair])])[0][0] for pair in pairs]
+
+    assert [len(logits) for logits in together] == [50, 0, 70]
+    assert [*together[0], *together[2]] == pytest.approx(alone, abs=TOLERANCE)
+
+
+def test_no_portions_have_no_logits(folders: dict[str, Path]) -> None:
+    assert load(folders["bert"]).score([]) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_engine_warms_up_and_passes_its_check(folders: dict[str, Path], family: str) -> None:
+    engine = load(folders[family])
+
+    engine.warm_up()
+    engine.check()
+
+    assert engine.device in {"cpu", "cuda"}
+    assert engine.precision == "float32"
+    assert engine.description.startswith("cross-encoder ")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_stays_near_float32_and_its_logits_do_not_coarsen(
+    folders: dict[str, Path], family: str
+) -> None:
+    """A head in bfloat16 would give only values that bfloat16 has."""
+    documents = [document for _, document in varied_pairs(200, words_max=20, long_texts=0)]
+    pairs = load_tokenizer(str(folders[family])).tokenize(job("river bridge", documents)).pairs
+
+    exact = load(folders[family]).score([portion(pairs)])[0]
+    engine = load(folders[family], "bfloat16")
+    short = engine.score([portion(pairs)])[0]
+
+    on_coarse_values = sum(torch.tensor(logit).bfloat16().item() == logit for logit in short)
+    assert engine.precision == "bfloat16"
+    assert on_coarse_values < 0.1 * len(short)
+    assert short == pytest.approx(exact, abs=0.35), "random weights of 0.3 amplify every rounding"
+
+
+def test_one_poisoned_pair_is_nan_and_its_neighbours_are_not(tmp_path: Path) -> None:
+    folder = build_poison_nan(tmp_path / "nan")
+    engine = load(folder)
+    engine.warm_up()
+    pairs = load_tokenizer(str(folder)).tokenize(job("cat", ["dog", POISON, "the dog"])).pairs
+
+    logits = engine.score([portion(pairs)])[0]
+
+    assert [math.isnan(logit) for logit in logits] == [False, True, False]
+
+
+def test_an_id_outside_the_vocabulary_is_an_engine_failure(tmp_path: Path) -> None:
+    folder = build_poison_crash(tmp_path / "crash")
+    engine = load(folder)
+    engine.warm_up()
+    tokenizer = load_tokenizer(str(folder))
+
+    with pytest.raises(EngineFailure, match="outside the vocabulary"):
+        engine.score([portion(tokenizer.tokenize(job("cat", [POISON])).pairs)])
+
+    engine.score([portion(tokenizer.tokenize(job("cat", ["dog"])).pairs)])
+
+
+def test_a_model_that_raises_is_an_engine_failure(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    engine = load(folders["bert"])
+    monkeypatch.setattr(torch.nn.Embedding, "forward", out_of_memory)
+
+    with pytest.raises(EngineFailure, match="OutOfMemoryError: no room"):
+        engine.check()
+
+
+def test_warm_up_fails_when_special_tokens_give_no_number(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(folders["bert"])
+    monkeypatch.setattr(engine, "score", lambda portions: [[math.nan] for _ in portions])
+
+    with pytest.raises(EngineFailure, match="a logit of nan"):
+        engine.warm_up()
+
+
+def test_warm_up_runs_the_largest_batch(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(folders["bert"])
+    seen: list[Portion] = []
+
+    def score(portions: list[Portion]) -> list[list[float]]:
+        seen.extend(portions)
+        return [[0.0] * len(portion.lengths) for portion in portions]
+
+    monkeypatch.setattr(engine, "score", score)
+    engine.warm_up()
+
+    assert seen[0].lengths == (512,) * 16
+    assert seen[1].lengths == (3,)
+
+
+def test_a_portion_that_contradicts_itself_is_an_engine_failure(folders: dict[str, Path]) -> None:
+    with pytest.raises(EngineFailure):
+        load(folders["bert"]).score([Portion(RequestId("r1"), b"\0" * 8, (3,), (1,))])

@@ -1,0 +1,83 @@
+"""Which card, number format and threads; decided without any card."""
+
+import pytest
+import torch
+
+from serve_app.engine.device import missing_kernels, pick_device, pick_precision, use_cpu_threads
+from serve_app.engine.sources import ModelLoadError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for", "runs"),
+    [
+        pytest.param((7, 0), ["sm_70", "sm_80"], True, id="V100, built for it"),
+        pytest.param((7, 0), ["sm_75", "sm_80", "sm_90"], False, id="V100, build begins at 7.5"),
+        pytest.param((8, 9), ["sm_80", "sm_90"], True, id="minor version above"),
+        pytest.param((8, 0), ["sm_86"], False, id="minor version below"),
+        pytest.param((9, 0), ["sm_80"], False, id="other major version"),
+        pytest.param((12, 0), ["sm_80", "compute_90"], True, id="intermediate code, newer card"),
+        pytest.param((7, 0), ["compute_75"], False, id="intermediate code, older card"),
+        pytest.param((9, 0), ["sm_90a"], True, id="exact code, that card"),
+        pytest.param((10, 3), ["sm_100a"], False, id="exact code, another card"),
+        pytest.param((12, 0), ["sm_120"], True, id="two-digit major version"),
+        pytest.param((7, 0), ["gfx90a"], False, id="another maker's names"),
+    ],
+)
+def test_a_card_runs_what_its_architecture_allows(
+    capability: tuple[int, int], built_for: list[str], runs: bool
+) -> None:
+    assert (missing_kernels(capability, built_for) is None) == runs
+
+
+def test_the_refusal_of_a_card_names_the_fix() -> None:
+    problem = missing_kernels((7, 0), ["sm_75", "sm_90"])
+
+    assert problem is not None
+    assert "compute capability 7.0" in problem
+    assert "sm_75 sm_90" in problem
+    assert "torch 2.10.0, or the cu126 builds up to 2.14" in problem
+
+
+@pytest.mark.parametrize(
+    ("wanted", "precision"),
+    [
+        ("float32", torch.float32),
+        ("bfloat16", torch.bfloat16),
+        ("float16", torch.float16),
+    ],
+)
+def test_a_named_precision_is_taken_at_its_word(wanted: str, precision: torch.dtype) -> None:
+    assert pick_precision(wanted, CPU) is precision
+
+
+@pytest.mark.parametrize(("amx", "precision"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_on_a_cpu_is_bfloat16_only_with_a_matrix_unit(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, precision: torch.dtype
+) -> None:
+    capabilities = {"avx512_bf16": True, "amx_bf16": amx}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+    assert pick_precision("auto", CPU) is precision
+
+
+def test_auto_on_cuda_is_float16() -> None:
+    assert pick_precision("auto", torch.device("cuda")) is torch.float16
+
+
+def test_an_unknown_precision_is_a_load_error() -> None:
+    with pytest.raises(ModelLoadError, match="precision int8: not one of auto, float32"):
+        pick_precision("int8", CPU)
+
+
+def test_the_device_is_what_torch_sees() -> None:
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_threads_are_set_for_this_process() -> None:
+    use_cpu_threads(1)
+    assert torch.get_num_threads() == 1
+
+    use_cpu_threads(0)
+    assert torch.get_num_threads() >= 1

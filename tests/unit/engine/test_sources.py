@@ -1,0 +1,77 @@
+"""Where models come from, and what is said when they do not."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from huggingface_hub import errors
+
+from serve_app.engine.sources import ModelLoadError, resolve
+from tests.tiny_models import build
+
+ANSWER = httpx.Response(404, request=httpx.Request("GET", "https://hub.invalid"))
+
+
+class Hub:
+    """Answers a download with a folder or an error, and remembers what was asked."""
+
+    def __init__(self, answer: Path | Exception) -> None:
+        self.answer = answer
+        self.asked: dict[str, Any] = {}
+
+    def __call__(self, source: str, **asked: Any) -> str:
+        self.asked = {"source": source, **asked}
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return str(self.answer)
+
+
+def test_embedded_is_a_folder_that_comes_with_the_package() -> None:
+    assert (resolve("embedded", None) / "config.json").is_file()
+
+
+def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = build(tmp_path / "model")
+
+    assert resolve(str(folder), "ignored") == folder
+
+
+def test_a_hub_id_is_downloaded_at_its_revision_without_pickles(tmp_path: Path) -> None:
+    hub = Hub(tmp_path)
+
+    assert resolve("acme/reranker", "v2", hub) == tmp_path
+    assert (hub.asked["source"], hub.asked["revision"]) == ("acme/reranker", "v2")
+    assert not any(pattern.endswith((".bin", "*")) for pattern in hub.asked["allow_patterns"])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (errors.RevisionNotFoundError("x", response=ANSWER), "has no revision v9; set an existing"),
+        (errors.RepositoryNotFoundError("x", response=ANSWER), "check the spelling"),
+        (errors.GatedRepoError("x", response=ANSWER), "accept them there"),
+        (errors.LocalEntryNotFoundError("x"), "cannot be reached .* copy it to this node"),
+        (httpx.ConnectError("x"), "cannot be reached"),
+        (errors.OfflineModeIsEnabled("x"), "cannot be reached"),
+    ],
+)
+def test_a_hub_that_fails_is_one_sentence_with_a_way_out(error: Exception, says: str) -> None:
+    with pytest.raises(ModelLoadError, match=f"model acme/reranker: .*{says}") as refused:
+        resolve("acme/reranker", "v9", Hub(error))
+
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_folder_is_never_asked_of_the_hub(tmp_path: Path) -> None:
+    hub = Hub(tmp_path)
+
+    with pytest.raises(ModelLoadError, match="there is no such folder"):
+        resolve(str(tmp_path / "missing"), None, hub)
+
+    assert hub.asked == {}
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"has no config\.json"):
+        resolve(str(tmp_path), None)

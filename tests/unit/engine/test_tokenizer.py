@@ -1,0 +1,222 @@
+"""Token identity with transformers, and what is cut when a pair is too long."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from transformers import AutoTokenizer
+
+from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.model import Pair, Truncation
+from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.sources import ModelLoadError
+from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles, fit
+from tests.quality.reference import job, tokenize_pairs
+from tests.quality.varied_pairs import varied_pairs
+from tests.tiny_models import FAMILIES, build
+
+Both = tuple[PairTokenizer, Any]
+
+NASTY = st.text(max_size=40) | st.sampled_from(
+    [text for pair in varied_pairs(100, long_texts=0) for text in pair]
+)
+
+
+def ids(pair: Pair) -> list[int]:
+    return [int(token) for token in np.frombuffer(pair.input_ids, dtype="<i4")]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def both(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Both:
+    """Ours and transformers' tokenizer of the same model."""
+    folder = folders[request.param]
+    return load_tokenizer(str(folder)), AutoTokenizer.from_pretrained(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(query=NASTY, document=NASTY)
+def test_a_pair_that_fits_has_the_ids_and_types_of_transformers(
+    both: Both, query: str, document: str
+) -> None:
+    ours, reference = both
+
+    # Lists, as sentence-transformers calls it: a lone empty document is taken for no document.
+    encoded = reference([query], [document])
+    expected = {name: lists[0] for name, lists in encoded.items()}
+    if len(expected["input_ids"]) > ours.pair_tokens_max:
+        return
+    pair = tokenize_pairs(ours, [(query, document)])[0]
+
+    assert ids(pair) == expected["input_ids"]
+    assert not pair.truncated
+    if "token_type_ids" in expected:
+        rest = pair.tokens - pair.query_tokens
+        types = [0] * pair.query_tokens + [ours.template.document_type] * rest
+        assert types == expected["token_type_ids"]
+
+
+@pytest.mark.parametrize("pair_tokens_max", [16, 17, 40])
+@settings(max_examples=40, deadline=None)
+@given(query=NASTY, document=NASTY)
+def test_longest_first_cuts_what_the_rust_tokenizer_cuts(
+    folders: dict[str, Path], pair_tokens_max: int, query: str, document: str
+) -> None:
+    files = TokenizerFiles.read(folders["bert"], "tiny")
+    ours = PairTokenizer(files, pair_tokens_max)
+    rust = Backend.from_str(files.backend)
+    rust.enable_truncation(pair_tokens_max, strategy="longest_first")
+
+    pair = tokenize_pairs(ours, [(query, document)], Truncation.LONGEST_FIRST)[0]
+
+    expected = rust.encode(query, document)
+    assert ids(pair) == expected.ids
+    assert pair.truncated == bool(expected.overflowing)
+
+
+@given(query=st.integers(0, 60), document=st.integers(0, 60), room=st.integers(2, 80))
+def test_only_the_document_is_cut_and_never_more_than_needed(
+    query: int, document: int, room: int
+) -> None:
+    if query > room - 1:
+        return
+
+    kept = fit(query, document, room, Truncation.ONLY_DOCUMENT)
+
+    assert kept == (query, min(document, room - query))
+
+
+def test_the_end_of_a_long_document_is_cut_and_said_so(folders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
+
+    whole, cut = tokenizer.tokenize(job("the cat", ["the dog", "dog " * 20])).pairs
+
+    assert not whole.truncated
+    assert cut.truncated
+    assert cut.tokens == 16
+    assert ids(cut)[:4] == ids(whole)[:4]
+    assert ids(cut)[-1] == ids(whole)[-1]
+
+
+def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
+
+    with pytest.raises(InvalidRequest, match="13 tokens long; at most 12 tokens") as refused:
+        tokenizer.tokenize(job("cat " * 13, ["dog"]))
+
+    assert refused.value.field == "query"
+    assert "longest_first" in refused.value.public_message
+    assert tokenizer.tokenize(job("cat " * 12, ["dog"])).pairs[0].tokens == 16
+    cut = tokenizer.tokenize(job("cat " * 13, ["dog"], Truncation.LONGEST_FIRST)).pairs[0]
+    assert cut.truncated
+
+
+def test_documents_keep_their_request_order_across_slices(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(str(folders["bert"]))
+    documents = ["cat " * length for length in (9, 1, 30, 2, 0, 7)]
+    at_once = tokenizer.tokenize(job("dog", documents))
+    monkeypatch.setattr("serve_app.engine.tokenizer.SLICE_CHARACTERS", 10)
+
+    sliced = tokenizer.tokenize(job("dog", documents))
+
+    assert sliced == at_once
+    assert [pair.index for pair in sliced.pairs] == [0, 1, 2, 3, 4, 5]
+    assert sliced.tokens == 49 + 4 * 6
+
+
+def test_half_a_surrogate_pair_is_read_as_the_replacement_character(
+    folders: dict[str, Path],
+) -> None:
+    tokenizer = load_tokenizer(str(folders["roberta"]))
+
+    broken, replaced = tokenizer.tokenize(job("cat", ["a \ud83d b", "a \ufffd b"])).pairs
+
+    assert broken.input_ids == replaced.input_ids
+
+
+def test_a_limit_that_tokenizer_json_brings_is_switched_off() -> None:
+    """The embedded model's file cuts and pads at 128 tokens."""
+    tokenizer = load_tokenizer("embedded")
+
+    short, long = tokenizer.tokenize(job("q", ["word", "word " * 300])).pairs
+
+    assert (short.tokens, long.tokens) == (5, 304)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_longest_pair_leaves_out_the_padding_position(
+    folders: dict[str, Path], family: str
+) -> None:
+    """RoBERTa's table has 514 rows for 512 tokens."""
+    tokenizer = load_tokenizer(str(folders[family]))
+
+    assert tokenizer.pair_tokens_max == 512
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokenizer_tokens_max", "override", "expected"),
+    [
+        pytest.param(512, 128, None, 128, id="the tokenizer's own limit"),
+        pytest.param(512, 10**30, None, 512, id="the model's positions"),
+        pytest.param(None, 10**30, None, 512, id="nobody says"),
+        pytest.param(512, 128, 300, 300, id="an override above the tokenizer's habit"),
+        pytest.param(None, 128, 4096, 4096, id="an override where positions are unbounded"),
+    ],
+)
+def test_the_longest_pair_is_the_tightest_limit(
+    positions: int | None, tokenizer_tokens_max: int, override: int | None, expected: int
+) -> None:
+    files = TokenizerFiles("m", "", tokenizer_tokens_max, positions, token_types=True)
+
+    assert files.pair_tokens_max(override) == expected
+
+
+def test_an_override_above_the_positions_is_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(ModelLoadError, match=r"pair_tokens_max is 513, .* for 512 tokens"):
+        load_tokenizer(str(folders["roberta"]), pair_tokens_max=513)
+
+
+def test_a_damaged_tokenizer_is_a_load_error(tmp_path: Path) -> None:
+    folder = build(tmp_path / "damaged")
+    (folder / "tokenizer.json").write_text("{")
+
+    with pytest.raises(ModelLoadError, match="its tokenizer cannot be read"):
+        load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_without_special_tokens_is_refused(folders: dict[str, Path]) -> None:
+    """Query and document would run into each other: no cross-encoder reads such pairs."""
+    backend = json.loads(TokenizerFiles.read(folders["bert"], "m").backend)
+    backend["post_processor"] = None
+    files = TokenizerFiles("m", json.dumps(backend), 512, 512, token_types=True)
+
+    with pytest.raises(ModelLoadError, match="model m: its tokenizer does not put special tokens"):
+        PairTokenizer(files)
+
+
+def test_a_gateway_tokenizes_without_torch_in_memory(folders: dict[str, Path]) -> None:
+    """Its files are read in a child process; the result is the one this process gets itself."""
+    program = (
+        "import sys\n"
+        "from serve_app.engine.loading import load_tokenizer\n"
+        "from serve_app.engine.tokenizer import TokenizerFiles\n"
+        f"tokenizer = load_tokenizer({str(folders['roberta'])!r})\n"
+        "assert tokenizer.pair_tokens_max == 512\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+        "print(tokenizer.template)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(load_tokenizer(str(folders["roberta"])).template)

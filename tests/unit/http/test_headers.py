@@ -1,0 +1,94 @@
+"""What clients put into headers, and what they find in ours."""
+
+import pytest
+from starlette.datastructures import Headers
+
+from serve_app.domain.errors import InvalidRequest
+from serve_app.http.headers import api_key, timeout_s
+from serve_app.http.service import random_request_id
+from tests.contract.house import LIMITS, House
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({"authorization": "Bearer abc"}, "abc"),
+        ({"authorization": "bearer  abc "}, "abc"),
+        ({"authorization": "abc"}, "abc"),
+        ({"x-api-key": " abc "}, "abc"),
+        ({"authorization": "Bearer abc", "x-api-key": "other"}, "abc"),
+        ({"authorization": "Basic dTpw", "x-api-key": "abc"}, "abc"),
+        ({"authorization": "Basic dTpw"}, None),
+        ({"authorization": "Bearer"}, None),
+        ({"authorization": "Bearer ", "x-api-key": ""}, None),
+        ({"authorization": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_key_is_found_where_clients_put_it(headers: dict[str, str], key: str | None) -> None:
+    assert api_key(Headers(headers)) == key
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("0.25", 0.25), ("007", 7)])
+def test_a_client_may_ask_for_less_time(value: str, seconds: float) -> None:
+    assert timeout_s(Headers({"x-request-timeout-s": value}), LIMITS) == seconds
+
+
+def test_without_asking_it_gets_the_usual_time() -> None:
+    assert timeout_s(Headers({}), LIMITS) == LIMITS.request_timeout_s
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "10.001", "nan", "inf", "1e1", "1_0", "", " ", "1.", "²", "9" * 400]
+)
+def test_any_other_time_is_refused(value: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        timeout_s(Headers({"x-request-timeout-s": value}), LIMITS)
+
+    assert refused.value.field == "x-request-timeout-s"
+
+
+ROUTES = [
+    ("POST", "/v1/rerank"),
+    ("GET", "/v1/models"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/docs"),
+    ("GET", "/nowhere"),
+    ("PUT", "/v1/rerank"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_answer_carries_the_clients_own_request_id(
+    house: House, method: str, path: str
+) -> None:
+    answer = house.send(method, path, headers={"x-request-id": "trace:7.a_B-1"})
+
+    assert answer.headers["x-request-id"] == "trace:7.a_B-1"
+
+
+@pytest.mark.parametrize("sent", [{}, {"x-request-id": "a b"}, {"x-request-id": "x" * 129}])
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_or_else_one_of_ours(house: House, method: str, path: str, sent: dict[str, str]) -> None:
+    assert house.send(method, path, headers=sent).headers["x-request-id"] == "rr_1"
+
+
+def test_the_ledgers_id_is_never_the_clients(house: House) -> None:
+    answer = house.send(
+        "POST",
+        "/v1/rerank",
+        headers={"x-request-id": "mine"},
+        body={"query": "q", "documents": ["a"]},
+    )
+
+    assert answer.json()["id"] == "rr_1"
+    assert house.ledger.charged == {"rr_1": 8}
+
+
+def test_ids_made_by_default_are_unique() -> None:
+
+    made = {random_request_id() for _ in range(100)}
+
+    assert len(made) == 100
+    assert all(name.startswith("rr_") for name in made)

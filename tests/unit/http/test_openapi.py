@@ -1,0 +1,178 @@
+"""The OpenAPI page tells the truth, and the docs page downloads nothing."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from starlette.routing import Route
+
+from serve_app.http.problems import PROBLEMS
+from tests.contract.goldens import Case, cases
+from tests.contract.house import LIMITS, House
+
+UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
+
+
+@pytest.fixture
+def page(house: House) -> Any:
+    return house.send("GET", "/openapi.json", key=None).json()
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in the document."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from nodes(inner)
+
+
+def resolved(page: Any, reference: str) -> Any:
+    found = page
+    for step in reference.removeprefix("#/").split("/"):
+        found = found[step]
+    return found
+
+
+def with_nulls(schema: Any) -> Any:
+    """OpenAPI's ``nullable`` in the words of JSON Schema."""
+    if isinstance(schema, list):
+        return [with_nulls(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {name: with_nulls(value) for name, value in schema.items() if name != "nullable"}
+    return {"anyOf": [inner, {"type": "null"}]} if schema.get("nullable") else inner
+
+
+def check(page: Any, schema: str, value: object) -> None:
+    components = with_nulls({"components": {"schemas": page["components"]["schemas"]}})
+    jsonschema.validate(value, {"$ref": f"#/components/schemas/{schema}"} | components)
+
+
+def test_it_is_of_the_version_that_the_bundled_page_draws(page: Any) -> None:
+    assert re.fullmatch(r"3\.0\.\d", page["openapi"])
+    assert set(page["info"]) == {"title", "version", "description"}
+
+
+def test_every_reference_leads_somewhere(page: Any) -> None:
+    references = [node["$ref"] for node in nodes(page) if isinstance(node.get("$ref"), str)]
+
+    assert references
+    assert all(resolved(page, reference) for reference in references)
+
+
+def test_every_schema_is_a_schema(page: Any) -> None:
+    for schema in page["components"]["schemas"].values():
+        jsonschema.Draft4Validator.check_schema(schema)
+    assert not [node for node in nodes(page["components"]) if {"const", "anyOf"} & set(node)]
+
+
+def test_every_route_is_listed_with_its_methods(house: House, page: Any) -> None:
+    served = {
+        (route.path.replace(":path", ""), method.lower())
+        for route in house.app.routes
+        if isinstance(route, Route) and route.path not in UNLISTED
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+    listed = {(path, method) for path, item in page["paths"].items() for method in item}
+
+    assert listed == served
+
+
+def test_operation_ids_are_unique(page: Any) -> None:
+    names = [node["operationId"] for node in nodes(page) if "operationId" in node]
+
+    assert len(names) == len(set(names)) == len(page["paths"])
+
+
+def test_every_status_of_the_table_is_listed(page: Any) -> None:
+    seen = {str(row.status) for row in PROBLEMS.values()} - {"405", "499"}
+
+    assert set(page["paths"]["/v1/rerank"]["post"]["responses"]) == seen | {"200"}
+
+
+def test_health_and_readiness_need_no_key(page: Any) -> None:
+    assert page["paths"]["/health"]["get"]["security"] == []
+    assert page["paths"]["/ready"]["get"]["security"] == []
+    assert page["paths"]["/v1/rerank"]["post"]["security"] == [{"bearer": []}, {"apiKey": []}]
+
+
+def test_the_limits_are_told(page: Any) -> None:
+    fields = page["components"]["schemas"]["RerankRequest"]["properties"]
+
+    assert fields["documents"]["maxItems"] == LIMITS.documents_per_request_max
+    assert fields["query"]["maxLength"] == LIMITS.query_characters_max
+
+
+def test_the_examples_are_valid(page: Any) -> None:
+    operation = page["paths"]["/v1/rerank"]["post"]
+    request = operation["requestBody"]["content"]["application/json"]["example"]
+    answer = operation["responses"]["200"]["content"]["application/json"]["example"]
+
+    check(page, "RerankRequest", request)
+    check(page, "RerankResponse", answer)
+
+
+def schema_of(case: Case) -> str | None:
+    """What the golden answer should be, by its request."""
+    path = case["request"].get("path", "/v1/rerank")
+    if case["answer"]["status"] >= 400:
+        return "ErrorBody"
+    return "RerankResponse" if path.endswith("/rerank") else None
+
+
+@pytest.mark.parametrize(
+    ("case", "schema"),
+    [(case, schema) for case in cases().values() if (schema := schema_of(case))],
+    ids=[name for name, case in cases().items() if schema_of(case)],
+)
+def test_golden_answers_fit_the_schemas(house: House, case: Case, schema: str) -> None:
+    check(house.send("GET", "/openapi.json").json(), schema, case["answer"]["body"])
+
+
+def test_what_the_parser_refuses_the_schema_refuses(page: Any) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        check(page, "RerankRequest", {"query": "q", "documents": [3]})
+    with pytest.raises(jsonschema.ValidationError):
+        check(page, "RerankRequest", {"query": "q", "documents": ["a"], "top_n": 0})
+
+
+def test_the_docs_page_refers_to_this_origin_only(house: House) -> None:
+    answer = house.send("GET", "/docs", key=None)
+
+    assert not re.findall(r"(?:https?:)?//\w", answer.text)
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "http" not in answer.headers["content-security-policy"]
+
+
+def test_everything_that_the_docs_page_refers_to_is_served(house: House) -> None:
+    page = house.send("GET", "/docs", key=None).text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+
+    assert len(links) == 4
+    for link in links:
+        answer = house.send("GET", f"/{link}", key=None)
+        assert (answer.status_code, bool(answer.content)) == (200, True)
+
+
+def test_the_docs_page_asks_no_validator(house: House) -> None:
+    script = house.send("GET", "/docs/start.js", key=None)
+
+    assert "validatorUrl: null" in script.text
+    assert 'url: "openapi.json"' in script.text
+    assert script.headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2f..%2fapp.py", "swagger-ui.css.map"])
+def test_no_other_file_is_served(house: House, name: str) -> None:
+    assert house.send("GET", f"/docs/{name}", key=None).status_code == 404
+
+
+def test_the_root_leads_to_the_docs(house: House) -> None:
+    answer = house.send("GET", "/", key=None)
+
+    assert (answer.status_code, answer.headers["location"]) == (307, "docs")

@@ -1,0 +1,30 @@
+"""Two questions with two answers: does the process live, would a request be answered."""
+
+import pytest
+
+from serve_app.domain.model import Readiness
+from tests.contract.house import BIG, MINI, House
+
+
+def test_health_asks_nobody() -> None:
+    house = House(readiness=Readiness(ready=False, ledger=False, models=((MINI, False),)))
+
+    assert house.send("GET", "/health", key=None).json() == {"status": "ok"}
+    house.close()
+
+
+@pytest.mark.parametrize(("ledger", "model"), [(False, True), (True, False)])
+def test_not_ready_says_why_and_when_to_ask_again(ledger: bool, model: bool) -> None:
+    state = Readiness(ready=False, ledger=ledger, models=((MINI, model), (BIG, True)))
+    house = House(readiness=state)
+
+    answer = house.send("GET", "/ready", key=None)
+
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json() == {
+        "ready": False,
+        "ledger": ledger,
+        "models": [{"id": "mini", "ready": model}, {"id": "acme/big", "ready": True}],
+    }
+    house.close()

@@ -1,0 +1,148 @@
+"""What is told about a request: enough to bill and to debug, nothing of what it said."""
+
+import json
+import logging
+
+import pytest
+
+from serve_app.domain.errors import EngineFailure, LedgerUnavailable
+from serve_app.telemetry.logs import failure_fields, json_lines
+from tests.contract.house import LEDGER_DOWN_KEY, House
+from tests.fakes import FailingJobScorer
+
+TEXTS = {
+    "query": "xylophone",
+    "documents": ["zeppelin", {"text": "quagmire " * 20, "walrus": "ocelot"}],
+}
+WORDS = ["xylophone", "zeppelin", "quagmire", "walrus", "ocelot", "rk-good"]
+
+
+def test_an_answered_request_is_one_line(house: House) -> None:
+    house.rerank(**TEXTS, top_n=1)
+
+    assert house.lines == [
+        {
+            "event": "rerank_request",
+            "id": "rr_1",
+            "x_request_id": "rr_1",
+            "status": 200,
+            "code": "ok",
+            "duration_s": 0.0,
+            "tenant": "acme",
+            "key_id": "k1",
+            "documents": 2,
+            "timeout_s": 5,
+            "model": "mini",
+            "results": 1,
+            "tokens": 17,
+            "charge_micro_dollars": 16,
+            "queue_wait_s": 0.0125,
+            "run_s": 0.25,
+            "truncated_documents": 0,
+        }
+    ]
+
+
+def test_an_answered_request_is_counted(house: House) -> None:
+    house.rerank(**TEXTS)
+
+    assert house.codes() == ["ok"]
+    assert house.total("rerank_documents") == 2
+    assert house.total("rerank_tokens") == 17
+    assert house.total("rerank_credits") == 16
+    assert house.total("rerank_truncated_documents") == 1
+
+
+def test_a_refused_request_is_counted_but_nothing_of_it(house: House) -> None:
+    house.rerank(top_n=0)
+
+    assert house.codes() == ["invalid_request"]
+    assert house.total("rerank_documents") == house.total("rerank_credits") == 0
+    (line,) = house.lines
+    assert (line["status"], line["code"], line["key_id"]) == (400, "invalid_request", "k1")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({}, id="answered"),
+        pytest.param({"top_n": "walrus"}, id="a wrong type"),
+        pytest.param({"truncation_strategy": "walrus"}, id="a wrong choice"),
+        pytest.param({"documents": ["zeppelin", ["quagmire"]]}, id="a wrong document"),
+        pytest.param({"documents": ["zeppelin", {"walrus": "quagmire"}]}, id="no text"),
+        pytest.param({"query": "xylophone " * 100}, id="a long query"),
+        pytest.param({"documents": ["zeppelin\x00"]}, id="a NUL"),
+        pytest.param({"model": ["walrus"]}, id="a wrong model"),
+    ],
+)
+def test_no_line_and_no_metric_repeats_what_was_sent(
+    house: House, broken: dict[str, object]
+) -> None:
+    answer = house.rerank(**(TEXTS | broken))
+
+    told = str(house.lines) + str(house.values)
+    assert not [word for word in WORDS if word in told]
+    if answer.status_code != 200:
+        assert not [word for word in WORDS if word in answer.text]
+
+
+def test_a_model_that_is_not_served_is_not_logged(house: House) -> None:
+    """Its name is the client's own text; the answer repeats it, the log does not."""
+    assert house.rerank(model="walrus").status_code == 404
+    assert "walrus" not in str(house.lines)
+
+
+def test_an_exception_that_quotes_a_document_is_not_quoted() -> None:
+    house = House(scorer=FailingJobScorer(ValueError("cannot score 'zeppelin'")))
+
+    house.rerank(**TEXTS)
+
+    assert "zeppelin" not in str(house.lines)
+    house.close()
+
+
+def test_the_secret_of_a_stranger_is_not_logged(house: House) -> None:
+    house.send("POST", "/v1/rerank", key="rk-guessed-secret", body=TEXTS)
+
+    (line,) = house.lines
+    assert "rk-guessed-secret" not in str(line)
+    assert (line["status"], "tenant" in line) == (401, False)
+
+
+def test_the_reason_of_an_error_of_ours_is_for_the_log(house: House) -> None:
+    answer = house.send("POST", "/v1/rerank", key=LEDGER_DOWN_KEY)
+
+    (line,) = house.lines
+    assert line["reason"] == "connect to 10.0.0.7 refused"
+    assert "10.0.0.7" not in answer.text
+
+
+def test_the_frames_of_a_cause_are_kept_without_its_message() -> None:
+    try:
+        try:
+            raise KeyError("zeppelin")
+        except KeyError as cause:
+            raise RuntimeError("xylophone") from cause
+    except RuntimeError as error:
+        fields = failure_fields(error)
+
+    told = str(fields["traceback"])
+    assert told.startswith("RuntimeError")
+    assert "caused by KeyError" in told
+    assert failure_fields(EngineFailure("NaN")) == {"error": "EngineFailure", "reason": "NaN"}
+    assert "traceback" not in failure_fields(LedgerUnavailable("down"))
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (429, "INFO"), (503, "ERROR")])
+def test_a_line_is_one_json_object(
+    caplog: pytest.LogCaptureFixture, status: int, level: str
+) -> None:
+    emit = json_lines("rerank.requests")
+
+    with caplog.at_level(logging.INFO, logger="rerank.requests"):
+        emit({"event": "e", "status": status, "text": "two\nlines"})
+
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("rerank.requests", level)
+    assert "\n" not in record.getMessage()
+    assert json.loads(record.getMessage())["text"] == "two\nlines"

@@ -1,0 +1,460 @@
+"""Writes share a transaction, and nothing else: neither refusals nor faults nor cancellations."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy.exc import OperationalError
+
+from serve_app.domain.errors import LedgerUnavailable, OutOfCredit, ReservationClosed
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Credits, KeyId, RequestId, Seconds
+from serve_app.ledger import store
+from serve_app.ledger.database import transaction
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.tables import charges, reservations
+from serve_app.ledger.writer import Operation, Writer
+from tests.fakes import FakeClock
+from tests.unit.ledger.support import (
+    MODEL,
+    NOW,
+    R1,
+    TIMEOUT_S,
+    USAGE,
+    a_reservation,
+    a_tenant,
+    balance,
+    database_held,
+)
+
+R2 = RequestId("r2")
+R3 = RequestId("r3")
+TTL_S = Seconds(60)
+LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
+IMPATIENT = replace(LIMITS, database_timeout_s=Seconds(0.3))
+
+
+@pytest.fixture
+def acme(database_url: str) -> Caller:
+    """A tenant that was granted 100."""
+    return a_tenant(database_url, 100)
+
+
+@contextmanager
+def ledger_on(
+    database_url: str, limits: LedgerLimits = LIMITS, clock: FakeClock | None = None
+) -> Iterator[SqlLedger]:
+    ledger = SqlLedger(database_url, clock or FakeClock(), TTL_S, limits)
+    ledger.start()
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@asynccontextmanager
+async def one_group(database_url: str) -> AsyncIterator[None]:
+    """What is begun inside waits for the end of it, and is then written together."""
+    with database_held(database_url):
+        await asyncio.sleep(0.06)  # The writer is now stuck in its tick.
+        yield
+        await asyncio.sleep(0.01)  # Tasks have put their operations into the queue.
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the writer is a thread, and tells nobody
+            await asyncio.sleep(0.01)
+
+
+def state_of(database_url: str, request_id: RequestId) -> str | None:
+    with transaction(database_url, TIMEOUT_S) as connection:
+        query = select(reservations.c.state).where(reservations.c.id == request_id)
+        state: str | None = connection.scalar(query)
+        return state
+
+
+def test_a_request_is_reserved_charged_and_durable_when_the_call_returns(
+    database_url: str, acme: Caller
+) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        assert balance(database_url).pending == 30
+        await ledger.commit(R1, Credits(12), USAGE)
+        assert (balance(database_url).available, balance(database_url).charged) == (88, 12)
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+
+def test_what_was_acknowledged_survives_the_death_of_the_process(
+    database_url: str, acme: Caller
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SPENDER, database_url, acme.tenant, acme.key_id],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        acknowledged = [lines.readline().strip() for _ in range(10)]
+        process.send_signal(signal.SIGKILL)
+        acknowledged += [line.strip() for line in lines if line.endswith("\n")]
+    process.wait(10)
+
+    with transaction(database_url, TIMEOUT_S) as connection:
+        charged = set(connection.scalars(select(charges.c.request_id)))
+    assert set(acknowledged) <= charged
+    assert balance(database_url).charged == len(charged)
+
+
+SPENDER = """
+import asyncio, sys
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.model import Caller
+from serve_app.ledger.group_commit import SqlLedger
+from tests.unit.ledger.support import MODEL, USAGE
+
+url, tenant, key_id = sys.argv[1:]
+caller = Caller(tenant, key_id, frozenset(), None)
+
+async def main():
+    ledger = SqlLedger(url, SystemClock(), 60)
+    ledger.start()
+    for number in range(90):
+        await ledger.reserve(caller, f"r{number}", MODEL, 1)
+        await ledger.commit(f"r{number}", 1, USAGE)
+        print(f"r{number}", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_refusal_leaves_its_neighbours_alone(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> list[object]:
+        async with one_group(database_url):
+            together = asyncio.gather(
+                ledger.reserve(acme, R1, MODEL, Credits(30)),
+                ledger.reserve(acme, R2, MODEL, Credits(71)),
+                ledger.commit(R3, Credits(1), USAGE),
+                ledger.reserve(acme, R3, MODEL, Credits(20)),
+                return_exceptions=True,
+            )
+            await asyncio.sleep(0)
+        return list(await together)
+
+    with ledger_on(database_url) as ledger:
+        outcomes = asyncio.run(scenario(ledger))
+
+    assert [type(each) for each in outcomes] == [
+        type(None),
+        OutOfCredit,
+        ReservationClosed,
+        type(None),
+    ]
+    # A commit of an id that was never reserved is reported as closed, so nothing undoes r3.
+    assert balance(database_url).pending == 50
+
+
+def test_an_operation_that_poisons_its_transaction_fails_alone(
+    database_url: str, acme: Caller
+) -> None:
+    stranger = replace(acme, key_id=KeyId("no-such-key"))  # Breaks a foreign key.
+
+    async def scenario(ledger: SqlLedger) -> list[object]:
+        async with one_group(database_url):
+            together = asyncio.gather(
+                ledger.reserve(acme, R1, MODEL, Credits(30)),
+                ledger.reserve(stranger, R2, MODEL, Credits(5)),
+                ledger.reserve(acme, R3, MODEL, Credits(20)),
+                return_exceptions=True,
+            )
+            await asyncio.sleep(0)
+        return list(await together)
+
+    with ledger_on(database_url) as ledger:
+        outcomes = asyncio.run(scenario(ledger))
+
+    assert [type(each) for each in outcomes] == [type(None), LedgerUnavailable, type(None)]
+    assert balance(database_url).pending == 50
+
+
+def test_operations_that_wait_share_one_transaction(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        async with one_group(database_url):
+            together = asyncio.gather(
+                *(ledger.reserve(acme, RequestId(f"r{n}"), MODEL, Credits(1)) for n in range(50))
+            )
+            await asyncio.sleep(0)
+            counted.append(commits)
+        await together
+        counted.append(commits)
+
+    commits = 0
+    counted: list[int] = []
+
+    def count(_connection: Connection) -> None:
+        nonlocal commits
+        commits += 1
+
+    idle = replace(LIMITS, expiry_interval_s=Seconds(0.05))
+    with ledger_on(database_url, idle) as ledger:
+        event.listen(ledger._write_engine, "commit", count)
+        asyncio.run(scenario(ledger))
+
+    assert counted[1] - counted[0] <= 3  # The tick it was stuck in, the group, another tick.
+    assert balance(database_url).pending == 50
+
+
+def test_a_reserve_that_was_cut_short_before_it_began_is_not_made(
+    database_url: str, acme: Caller
+) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        async with one_group(database_url):
+            reserve = asyncio.create_task(ledger.reserve(acme, R1, MODEL, Credits(30)))
+            await asyncio.sleep(0)
+            reserve.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reserve
+            ledger.void(R1, USAGE)
+        await ledger.reserve(acme, R2, MODEL, Credits(1))
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+    assert state_of(database_url, R1) is None
+    assert balance(database_url).available == 99
+
+
+def test_a_void_after_a_reserve_in_the_same_group_gives_the_credit_back(
+    database_url: str, acme: Caller
+) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        async with one_group(database_url):
+            reserve = asyncio.create_task(ledger.reserve(acme, R1, MODEL, Credits(30)))
+            await asyncio.sleep(0)
+            ledger.void(R1, USAGE)
+        await reserve
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+    assert state_of(database_url, R1) == "voided"
+    assert balance(database_url).available == 100
+
+
+def test_a_commit_whose_caller_left_does_not_stay_charged(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        commit = asyncio.create_task(ledger.commit(R1, Credits(30), USAGE))
+        await asyncio.sleep(0)
+        commit.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await commit
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+    assert state_of(database_url, R1) == "voided"
+    assert balance(database_url).available == 100
+
+
+def test_a_locked_database_is_reported_in_time_and_forgotten_afterwards(
+    database_url: str, acme: Caller
+) -> None:
+    async def scenario(ledger: SqlLedger) -> float:
+        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        with database_held(database_url):
+            started = time.monotonic()
+            with pytest.raises(LedgerUnavailable):
+                await ledger.commit(R1, Credits(30), USAGE)
+            took_s = time.monotonic() - started
+        await ledger.reserve(acme, R2, MODEL, Credits(10))
+        await until(lambda: balance(database_url).pending == 10)
+        return took_s
+
+    with ledger_on(database_url, IMPATIENT) as ledger:
+        took_s = asyncio.run(scenario(ledger))
+
+    assert took_s < 2
+    assert (state_of(database_url, R1), balance(database_url).charged) == ("voided", 0)
+
+
+def test_a_write_that_did_not_begin_in_time_is_never_made(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        with database_held(database_url), pytest.raises(LedgerUnavailable):
+            await ledger.reserve(acme, R1, MODEL, Credits(30))
+        await ledger.reserve(acme, R2, MODEL, Credits(10))
+
+    with ledger_on(database_url, IMPATIENT) as ledger:
+        asyncio.run(scenario(ledger))
+
+    assert balance(database_url).pending == 10
+
+
+def test_more_writes_than_may_wait_are_refused_at_once(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        waiting = [
+            asyncio.create_task(ledger.reserve(acme, RequestId(f"r{n}"), MODEL, Credits(1)))
+            for n in range(2)
+        ]
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="too many"):
+            await ledger.reserve(acme, R3, MODEL, Credits(1))
+        assert time.monotonic() - started < 0.1
+        for _ in range(10):
+            ledger.void(R1, USAGE)  # Dropped without a word to the caller.
+        ledger.start()
+        await asyncio.gather(*waiting)
+
+    ledger = SqlLedger(database_url, FakeClock(), TTL_S, replace(LIMITS, operations_max=2))
+    try:
+        asyncio.run(scenario(ledger))
+    finally:
+        ledger.close()
+
+
+def test_an_abandoned_reservation_expires_and_its_late_commit_is_refused(
+    database_url: str, acme: Caller
+) -> None:
+    clock = FakeClock()
+
+    async def scenario(ledger: SqlLedger) -> None:
+        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        clock.advance(TTL_S - 0.1)
+        await asyncio.sleep(0.06)
+        assert balance(database_url).pending == 30
+        clock.advance(0.2)
+        await until(lambda: balance(database_url).available == 100)
+        with pytest.raises(ReservationClosed, match="expired"):
+            await ledger.commit(R1, Credits(30), USAGE)
+
+    with ledger_on(database_url, clock=clock) as ledger:
+        asyncio.run(scenario(ledger))
+
+
+def test_closing_writes_what_waits_and_refuses_what_comes_later(
+    database_url: str, acme: Caller
+) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        reserve = asyncio.create_task(ledger.reserve(acme, R1, MODEL, Credits(30)))
+        await asyncio.sleep(0)
+        ledger.close()
+        await reserve
+        for late in (ledger.reserve(acme, R2, MODEL, Credits(1)), ledger.find_key(acme.key_id)):
+            with pytest.raises(LedgerUnavailable, match="closed"):
+                await cast(Awaitable[Any], late)
+        ledger.void(R1, USAGE)
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+    assert balance(database_url).pending == 30
+
+
+def test_keys_are_found_and_readiness_follows_the_database(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        found = await ledger.find_key(acme.key_id)
+        assert found is not None
+        assert found.caller == acme
+        assert await ledger.find_key(KeyId("nobody")) is None
+        assert await ledger.ping()
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+
+def test_a_database_without_tables_is_not_ready(empty_url: str) -> None:
+    with ledger_on(empty_url) as ledger:
+        assert not asyncio.run(ledger.ping())
+
+
+class LossyEngine:
+    """Loses the database's last word: the transaction is committed, its caller sees an error."""
+
+    def __init__(self, engine: Engine, losses: int) -> None:
+        self._engine = engine
+        self._losses = losses
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        wrote = False
+        with self._engine.begin() as connection:
+            yield connection
+            wrote = connection.scalar(select(charges.c.request_id).limit(1)) is not None
+        if wrote and self._losses > 0:
+            self._losses -= 1
+            raise OperationalError("COMMIT", {}, ConnectionError("the network ate it"))
+
+
+@pytest.mark.parametrize(
+    ("losses", "state", "charged"),
+    [
+        pytest.param(1, "committed", 30, id="found out by asking again"),
+        pytest.param(2, "voided", 0, id="never found out, so taken back"),
+    ],
+)
+def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
+    database_url: str, acme: Caller, losses: int, state: str, charged: int
+) -> None:
+    async def scenario(ledger: SqlLedger) -> bool:
+        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        try:
+            await ledger.commit(R1, Credits(30), USAGE)
+        except LedgerUnavailable:
+            await until(lambda: state_of(database_url, R1) == "voided")
+            return False
+        return True
+
+    with ledger_on(database_url) as ledger:
+        lossy = LossyEngine(ledger._write_engine, losses)
+        ledger._writer._engine = cast(Engine, lossy)
+        answered = asyncio.run(scenario(ledger))
+
+    assert answered == (charged > 0)
+    assert (state_of(database_url, R1), balance(database_url).charged) == (state, charged)
+
+
+class FailingEngine:
+    """Cannot be reached a few times."""
+
+    def __init__(self, engine: Engine, failures: int) -> None:
+        self._engine = engine
+        self.failures = failures
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        if self.failures > 0:
+            self.failures -= 1
+            raise OperationalError("BEGIN", {}, ConnectionError("no route"))
+        with self._engine.begin() as connection:
+            yield connection
+
+
+def test_a_void_is_tried_again_after_the_database_failed(
+    database_url: str, engine: Engine, acme: Caller
+) -> None:
+    failing = FailingEngine(engine, 0)
+    writer = Writer(cast(Engine, failing), FakeClock(), LIMITS)
+    with engine.begin() as connection:
+        store.reserve(connection, a_reservation(acme, 30, expires_at=NOW + 10**9))
+    failing.failures = 3
+    writer.submit_settlement(
+        Operation(lambda c: store.void(c, R1, USAGE, NOW), R1, attempts_left=4)
+    )
+
+    writer.start()
+    asyncio.run(until(lambda: state_of(database_url, R1) == "voided"))
+
+    writer.close()
+    assert balance(database_url).available == 100

@@ -1,0 +1,192 @@
+"""The default wire format: no body surprises the parser, no answer loses the caller's indices."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from serve_app.domain.errors import InvalidRequest, TooLarge
+from serve_app.domain.model import RankedDocument, RerankOutcome, Truncation
+from serve_app.domain.ranking import rank, relevance_score
+from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.rerank import WARNINGS_MAX, Envelope, ParsedRerank, parse, render
+
+LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60))
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
+
+
+def _json(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | floats | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=6,
+    )
+
+
+json_values = _json(st.floats())
+finite_json_values = _json(st.floats(allow_nan=False, allow_infinity=False))
+field_names = st.sampled_from(
+    ["model", "query", "documents", "top_n", "return_documents", "raw_scores"]
+)
+texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
+document_lists = st.lists(texts, min_size=1, max_size=40)
+
+
+def resolve(name: str | None) -> ModelId:
+    return ModelId(name or "default")
+
+
+def parsed(**fields: object) -> ParsedRerank:
+    body = {"query": "q", "documents": ["a"]} | fields
+    return parse(json.dumps(body).encode(), LIMITS, ENVELOPE, resolve)
+
+
+def outcome(logits: list[float], top_n: int | None = None) -> RerankOutcome:
+    return RerankOutcome(
+        request_id=RequestId("rr_1"),
+        model=ModelId("default"),
+        results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, top_n)),
+        documents=len(logits),
+        tokens=Tokens(7),
+        charge=Credits(8),
+        queue_wait_s=Seconds(0),
+        run_s=Seconds(0),
+    )
+
+
+def refused(body: bytes) -> InvalidRequest | TooLarge | None:
+    """How the parser refuses ``body``; any exception but its own two is a failure."""
+    try:
+        parse(body, LIMITS, ENVELOPE, resolve)
+    except (InvalidRequest, TooLarge) as error:
+        return error
+    return None
+
+
+@unhurried
+@given(st.binary())
+@example(b"\xff\xfe{}")
+@example(b'{"documents": [{"text": "\\ud800"}], "query": "\\udfff"}')
+@example(b'{"\\ud800": 1, "query": "q", "documents": ["a"]}')
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+def test_no_bytes_surprise_the_parser(body: bytes) -> None:
+    refused(body)
+
+
+@settings(unhurried, max_examples=50)
+@given(st.dictionaries(field_names, json_values | st.lists(json_values, min_size=1)))
+def test_no_json_surprises_the_parser(fields: dict[str, Any]) -> None:
+    refused(json.dumps({"query": "q", "documents": ["a"]} | fields).encode())
+
+
+@unhurried
+@given(st.text(max_size=20), finite_json_values)
+def test_no_unknown_field_is_refused(name: str, value: object) -> None:
+    body = json.dumps({"query": "q", "documents": ["a"], f"x-{name}": value})
+
+    assert refused(body.encode()) is None
+
+
+@unhurried
+@given(document_lists, st.data())
+def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.DataObject) -> None:
+    """Whatever the documents (empty ones, equal ones), in whichever of the two forms."""
+    logits = data.draw(
+        st.lists(st.floats(-1e6, 1e6), min_size=len(documents), max_size=len(documents)),
+        label="logits",
+    )
+    top_n = data.draw(st.none() | st.integers(1, 50), label="top_n")
+    as_objects = data.draw(st.lists(st.booleans(), min_size=40, max_size=40), label="as_objects")
+    sent = [
+        {"text": text} if as_object else text
+        for text, as_object in zip(documents, as_objects, strict=False)
+    ]
+
+    request = parsed(documents=sent, top_n=top_n, return_documents=True)
+    answer = json.loads(render(outcome(logits, request.job.top_n), request))
+
+    assert request.job.documents == tuple(documents)
+    results = answer["results"]
+    assert len(results) == min(top_n or len(documents), len(documents))
+    for result in results:
+        assert result["document"] == {"text": documents[result["index"]]}
+        assert result["relevance_score"] == relevance_score(logits[result["index"]])
+    scores = [result["relevance_score"] for result in results]
+    assert scores == sorted(scores, reverse=True)
+
+
+@unhurried
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_raw_scores_are_the_logits_exactly(logits: list[float]) -> None:
+    answer = json.loads(render(outcome(logits), parsed(raw_scores=True)))
+
+    for result in answer["results"]:
+        assert result["relevance_score"] == logits[result["index"]]
+
+
+@pytest.mark.parametrize(("documents", "units"), [(1, 1), (100, 1), (101, 2), (1_000, 10)])
+def test_search_units_are_hundreds_begun(documents: int, units: int) -> None:
+    answer = json.loads(render(outcome([0.0] * documents), parsed()))
+
+    assert answer["usage"]["search_units"] == units
+    assert answer["meta"]["billed_units"]["search_units"] == units
+    assert isinstance(answer["meta"]["billed_units"]["search_units"], int)
+
+
+def test_the_job_carries_what_the_body_does_not_say() -> None:
+    job = parsed(model="m", top_n=3, truncation_strategy="longest_first").job
+
+    assert Envelope(job.request_id, job.timeout_s, job.deadline) == ENVELOPE
+    assert (job.model, job.top_n) == ("m", 3)
+    assert job.truncation is Truncation.LONGEST_FIRST
+
+
+def test_a_limit_is_a_number_of_characters_not_of_bytes() -> None:
+    assert parsed(query="空" * 100).job.query == "空" * 100
+
+    with pytest.raises(InvalidRequest):
+        parsed(query="空" * 101)
+
+
+def test_as_many_documents_as_the_limit_are_accepted() -> None:
+    assert len(parsed(documents=["d"] * 1_000).job.documents) == 1_000
+
+    with pytest.raises(TooLarge):
+        parsed(documents=["d"] * 1_001)
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert refused(b'\xef\xbb\xbf{"query": "q", "documents": ["a"]}') is None
+
+
+def test_warnings_name_each_field_once_and_end() -> None:
+    documents = [{"text": "a", f"extra{number}": 1} for number in range(100)] * 2
+
+    warnings = parsed(documents=documents).warnings
+
+    assert len(warnings) == len(set(warnings)) == WARNINGS_MAX + 1
+    assert "documents[].extra0" in warnings[0]
+    assert "..." in warnings[-1]
+
+
+def test_a_long_unknown_name_is_cut_in_its_warning() -> None:
+    (warning,) = parsed(**{"x" * 10_000: 1}).warnings
+
+    assert len(warning) < 150
+
+
+def test_the_answer_is_valid_json_for_scores_of_any_size() -> None:
+    logits = [math.pi * 1e300, -1e-300, 5e-324, 0.1]
+
+    answer = json.loads(render(outcome(logits), parsed(raw_scores=True)))
+
+    assert [result["relevance_score"] for result in answer["results"]] == sorted(
+        logits, reverse=True
+    )
