@@ -3,7 +3,7 @@
 The distribution of tokens per query-passage pair, as measured on judged passage collections: mean
 67, 5 % below 37, median 62, 95 % below 114. Document lengths here are log-normal with that median
 and that 95 % point, less the query and three special tokens, cut to 20..400 tokens. Words come from
-a fixed list by Zipf's law and cost 1.13 tokens each under BERT's WordPiece (counted with the
+a fixed list by Zipf's law and cost 1.01 tokens each under BERT's WordPiece (counted with the
 embedded model's tokenizer; `tests/unit/loadtests/test_traffic.py` counts again).
 """
 
@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from itertools import accumulate
 
-TOKENS_PER_WORD = 1.13
+TOKENS_PER_WORD = 1.01
 QUERY_WORDS = (3, 10)
 SPECIAL_TOKENS = 3
 

@@ -31,7 +31,7 @@ class ModelSettings(BaseModel):
     """A hub revision (branch, tag or commit); ignored for local folders."""
 
     precision: Precision = "auto"
-    """``auto``: float16 on CUDA, bfloat16 on CPUs that multiply it natively, else float32."""
+    """``auto``: float16 on CUDA, bfloat16 on CPUs with a matrix unit for it (AMX), else float32."""
 
     price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """8 is $0.008 per 1,000 documents."""

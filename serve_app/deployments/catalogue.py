@@ -35,8 +35,9 @@ class Catalogue:
         self._probed_at = Instant(float("-inf"))
         self._probe: asyncio.Task[Readiness] | None = None
 
-    def cards(self) -> tuple[ModelCard, ...]:
-        """Every model, as it was when last probed."""
+    async def cards(self) -> tuple[ModelCard, ...]:
+        """Every model, as its replicas describe themselves now."""
+        await self.readiness()
         return tuple(self._cards.values())
 
     async def readiness(self) -> Readiness:

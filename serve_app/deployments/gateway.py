@@ -5,7 +5,6 @@ a thread of its own (tokenizers, ledger), because under the throughput switches 
 event loop with Ray's router and health checks.
 """
 
-import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from serve_app.access.authenticator import Authenticator
 from serve_app.admission import Gate
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer
+from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import SystemClock
@@ -31,9 +31,7 @@ from serve_app.ledger.schema import migrate
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.protocols.limits import Limits
 from serve_app.settings import ModelSettings, Settings
-
-LOG = logging.getLogger("ray.serve.rerank")
-"""A child of Serve's logger: its lines land in the replica's log file, as JSON."""
+from serve_app.telemetry.logs import emit
 
 
 @serve.deployment
@@ -42,6 +40,7 @@ class Gateway:
     """One replica: HTTP in, portions out, charges into the ledger."""
 
     def __init__(self, settings: Settings, scorers: Mapping[str, DeploymentHandle]) -> None:
+        join_serve_log()
         self._settings = settings
         self._clock = SystemClock()
         migrate(settings.resolved_database_url)
@@ -106,7 +105,7 @@ class Gateway:
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
                 ),
                 default_model=ModelId(settings.models[0].id),
-                log=serve_log,
+                log=emit,
                 server_names_answers=True,  # Ray does, with the client's name or one of its own.
             )
         )
@@ -137,10 +136,3 @@ class Gateway:
 def portion_limit(settings: Settings, pair_tokens_max: int) -> Tokens:
     """Most tokens of a portion: as set, but never less than the model's longest pair."""
     return Tokens(max(settings.portion_tokens_max, pair_tokens_max))
-
-
-def serve_log(fields: Mapping[str, object]) -> None:
-    """Write one event to Serve's log; its JSON form makes every field a key of the line."""
-    status = fields.get("status")
-    fault = isinstance(status, int) and status >= 500
-    LOG.log(logging.ERROR if fault else logging.INFO, fields["event"], extra=dict(fields))

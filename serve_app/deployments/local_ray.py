@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import serve
 from ray.serve._private.api import serve_start
@@ -31,6 +32,10 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 SESSIONS_KEPT = 3
 """Sessions of Ray, with their logs, that stay in ``var_dir`` after they ended."""
+
+
+STOP_TIMEOUT_S = 3.0
+"""What is left of Ray after this is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +132,16 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
             )
             yield
         finally:
+            family = psutil.Process().children(recursive=True)
             # Ray prints its own account of stopping itself, which reads like a failure.
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 if ray.is_initialized():
                     serve.shutdown()
                 ray.shutdown()
+            # An HAProxy that was told to finish its connections first would stay for two minutes.
+            _, left = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+            for process in left:
+                process.kill()
 
 
 def deploy(config: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from ray import serve
 
+from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.deployments.token_batcher import TokenBatcher
 from serve_app.domain.clock import SystemClock
@@ -28,6 +29,7 @@ class Scorer:
     """One replica: one model, one device, one batch in flight."""
 
     def __init__(self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int) -> None:
+        join_serve_log()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._engine = load_engine(model.source, model.revision, model.precision, limits)
         self._engine.warm_up()

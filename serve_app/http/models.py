@@ -19,12 +19,12 @@ def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
 
     async def list_models(request: Request) -> Response:
         caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
-        cards = [card for card in service.catalogue.cards() if _may_use(caller, card)]
+        cards = [card for card in await service.catalogue.cards() if _may_use(caller, card)]
         return _json(render_models(cards, service.limits, created_s))
 
     async def get_model(request: Request) -> Response:
         caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
-        card = _card(service, request.path_params["id"])
+        card = await _card(service, request.path_params["id"])
         if not _may_use(caller, card):
             raise Forbidden(f"the model '{card.id}'")
         return _json(render_model(card, service.limits, created_s))
@@ -36,9 +36,9 @@ def _may_use(caller: Caller, card: ModelCard) -> bool:
     return caller.models is None or card.id in caller.models
 
 
-def _card(service: Service, name: str) -> ModelCard:
+async def _card(service: Service, name: str) -> ModelCard:
     wanted = service.resolve_model(name)
-    for card in service.catalogue.cards():
+    for card in await service.catalogue.cards():
         if card.id == wanted:
             return card
     raise NotFound(f"model '{shown(name)}'; GET /v1/models lists them", "model")

@@ -18,7 +18,7 @@ EMBEDDED = "embedded"
 class Catalogue(Protocol):
     """What is served, and whether it answers. Both are asked often: keep them cheap."""
 
-    def cards(self) -> tuple[ModelCard, ...]:
+    async def cards(self) -> tuple[ModelCard, ...]:
         """Every model; the first is the default."""
 
     async def readiness(self) -> Readiness:

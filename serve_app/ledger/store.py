@@ -80,7 +80,6 @@ _expire_rows = (
     .where(
         reservations.c.id.in_(bindparam("ids", expanding=True)),
         reservations.c.state == PENDING,
-        reservations.c.expires_at <= bindparam("now"),
     )
     .values(state=State.EXPIRED, settled_at=bindparam("now"))
     .returning(reservations.c.tenant_id, reservations.c.amount)
@@ -183,7 +182,7 @@ def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
     if not due:
         return 0
     lock_accounts(connection, {row.tenant_id for row in due}, ())
-    # Another gateway may have settled some of them since; each row is asked again here.
+    # Another gateway may have settled some of them since: those are not pending any more.
     expired = connection.execute(_expire_rows, {"ids": [row.id for row in due], "now": now}).all()
     returned: defaultdict[str, int] = defaultdict(int)
     for row in expired:

@@ -1,12 +1,11 @@
 """One structured line per request. Never a query, a document or a secret.
 
 Three steps, so that each can be tested by itself: a `RequestRecord` collects what becomes known
-while the request runs, `request_fields` says it as a flat mapping, `json_lines` writes it through
+while the request runs, `request_fields` says it as a flat mapping, `emit` writes it through
 standard logging. What an unforeseen exception says of itself is left out too, since it may quote
 the text it choked on; its type and its frames are kept.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from serve_app.domain.units import RequestId, Seconds
 
 Emit = Callable[[Mapping[str, object]], None]
 """Takes one event's fields and writes one line."""
+
+LOG = logging.getLogger("serve_app.requests")
 
 REQUEST = "rerank_request"
 FAILURE = "unexpected_failure"
@@ -80,18 +81,15 @@ def failure_fields(error: BaseException) -> dict[str, object]:
     return fields
 
 
-def json_lines(logger_name: str) -> Emit:
-    """Write each event as one JSON object, server faults at ERROR and all else at INFO."""
-    logger = logging.getLogger(logger_name)
+def emit(fields: Mapping[str, object]) -> None:
+    """Write one event: its name is the message, every field an attribute of the record.
 
-    def emit(fields: Mapping[str, object]) -> None:
-        status = fields.get("status")
-        fault = isinstance(status, int) and status >= SERVER_FAULT_STATUS_MIN
-        level = logging.ERROR if fault else logging.INFO
-        if logger.isEnabledFor(level):
-            logger.log(level, "%s", json.dumps(fields, default=str))
-
-    return emit
+    Serve's JSON form makes each of them a key of the line. Server faults are at ERROR, all else at
+    INFO.
+    """
+    status = fields.get("status")
+    fault = isinstance(status, int) and status >= SERVER_FAULT_STATUS_MIN
+    LOG.log(logging.ERROR if fault else logging.INFO, "%s", fields["event"], extra=dict(fields))
 
 
 def _outcome_fields(outcome: RerankOutcome) -> dict[str, object]:

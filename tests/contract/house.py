@@ -104,7 +104,7 @@ class FakeCatalogue:
     def __init__(self, readiness: Readiness) -> None:
         self.state = readiness
 
-    def cards(self) -> tuple[ModelCard, ...]:
+    async def cards(self) -> tuple[ModelCard, ...]:
         mini = ModelCard(
             id=MINI,
             source="embedded",

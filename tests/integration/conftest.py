@@ -68,8 +68,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             deployment("scorer-tiny", 2),
             deployment("scorer-tiny-crash", 1),
         ],
-        request_timeout_s=20,
-        request_timeout_s_max=20,
+        request_timeout_s=30,
+        request_timeout_s_max=30,
         reservation_margin_s=1,
     )
     service = Service.start(folder, config, free_port())

@@ -23,7 +23,10 @@ def load(folder: Path, precision: str = "float32") -> Engine:
     return load_engine(str(folder), None, precision, LIMITS)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "bert")],
+)
 def test_500_varied_pairs_get_the_logits_transformers_gives(
     folders: dict[str, Path], family: str
 ) -> None:

@@ -202,6 +202,7 @@ def test_a_tokenizer_without_special_tokens_is_refused(folders: dict[str, Path])
         PairTokenizer(files)
 
 
+@pytest.mark.slow
 def test_a_gateway_tokenizes_without_torch_in_memory(folders: dict[str, Path]) -> None:
     """Its files are read in a child process; the result is the one this process gets itself."""
     program = (

@@ -1,12 +1,11 @@
 """What is told about a request: enough to bill and to debug, nothing of what it said."""
 
-import json
 import logging
 
 import pytest
 
 from serve_app.domain.errors import EngineFailure, LedgerUnavailable
-from serve_app.telemetry.logs import failure_fields, json_lines
+from serve_app.telemetry.logs import emit, failure_fields
 from tests.contract.house import LEDGER_DOWN_KEY, House
 from tests.fakes import FailingJobScorer
 
@@ -134,15 +133,13 @@ def test_the_frames_of_a_cause_are_kept_without_its_message() -> None:
 
 
 @pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (429, "INFO"), (503, "ERROR")])
-def test_a_line_is_one_json_object(
+def test_a_line_has_every_field_as_an_attribute(
     caplog: pytest.LogCaptureFixture, status: int, level: str
 ) -> None:
-    emit = json_lines("rerank.requests")
-
-    with caplog.at_level(logging.INFO, logger="rerank.requests"):
-        emit({"event": "e", "status": status, "text": "two\nlines"})
+    with caplog.at_level(logging.INFO, logger="serve_app.requests"):
+        emit({"event": "e", "status": status, "code": "overloaded"})
 
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ("rerank.requests", level)
-    assert "\n" not in record.getMessage()
-    assert json.loads(record.getMessage())["text"] == "two\nlines"
+    assert (record.name, record.levelname) == ("serve_app.requests", level)
+    assert record.getMessage() == "e"
+    assert (vars(record)["status"], vars(record)["code"]) == (status, "overloaded")

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -423,6 +424,72 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
 
     assert answered == (charged > 0)
     assert (state_of(database_url, R1), balance(database_url).charged) == (state, charged)
+
+
+class SlowEngine:
+    """Takes its time to commit."""
+
+    def __init__(self, engine: Engine, commit_s: float) -> None:
+        self._engine = engine
+        self._commit_s = commit_s
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+            time.sleep(self._commit_s)
+
+
+def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -> None:
+    with ledger_on(database_url, replace(LIMITS, database_timeout_s=Seconds(0.1))) as ledger:
+        ledger._writer._engine = cast(Engine, SlowEngine(ledger._write_engine, 0.15))
+        asyncio.run(ledger.reserve(acme, R1, MODEL, Credits(30)))
+
+    assert balance(database_url).pending == 30
+
+
+class DyingEngine:
+    """Dies during the first group; from then on every attempt takes a whole timeout."""
+
+    def __init__(self, engine: Engine, clock: FakeClock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self.attempts = 0
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        self.attempts += 1
+        if self.attempts == 1:
+            with self._engine.begin() as connection:
+                yield connection
+                connection.rollback()
+        self._clock.advance(LIMITS.database_timeout_s)
+        raise OperationalError("COMMIT", {}, ConnectionError("no route"))
+
+
+def test_a_group_does_not_wait_for_a_dead_database_once_per_operation(
+    engine: Engine, acme: Caller
+) -> None:
+    clock = FakeClock()
+    dying = DyingEngine(engine, clock)
+    writer = Writer(cast(Engine, dying), clock, replace(LIMITS, expiry_interval_s=Seconds(3_600)))
+    operations = [
+        Operation(
+            partial(store.reserve, wanted=a_reservation(acme, 1, f"r{number}")),
+            RequestId(f"r{number}"),
+            acme.tenant,
+        )
+        for number in range(5)
+    ]
+    for operation in operations:
+        writer.submit(operation)
+
+    writer.start()
+    errors = [operation.future.exception(timeout=5) for operation in operations]
+    writer.close()
+
+    assert [type(error) for error in errors] == [LedgerUnavailable] * 5
+    assert dying.attempts <= 4  # The group, one alone, and the ticks of a start and an end.
 
 
 class FailingEngine:

@@ -25,6 +25,7 @@ def test_the_migrations_lead_to_the_tables_that_the_code_uses(database_url: str)
     assert differences == []
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_migrate_once(empty_url: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", MIGRATE, empty_url]) for _ in range(3)]
 
