@@ -123,13 +123,19 @@ def _apply_switches(env_file: Path) -> None:
         raise AssertionError("ray was imported before its switches were set")
     os.environ.pop("RAY_ADDRESS", None)  # Ours is a Ray of its own, whatever else runs here.
     try:
-        lines = env_file.read_text().splitlines()
+        switches = read_switches(env_file)
     except OSError as error:
         raise click.ClickException(f"Ray's switches are missing: {error}") from None
-    for line in lines:
-        name, separator, value = line.partition("=")
-        if separator and not line.startswith("#"):
-            os.environ.setdefault(name, value)
+    for name, value in switches.items():
+        os.environ.setdefault(name, value)
+
+
+def read_switches(env_file: Path) -> dict[str, str]:
+    """The assignments in a file that a shell could source."""
+    lines = (line.partition("=") for line in env_file.read_text().splitlines())
+    return {
+        name: value for name, separator, value in lines if separator and not name.startswith("#")
+    }
 
 
 def _first_key(settings: Settings, var_dir: Path) -> str | None:

@@ -1,0 +1,117 @@
+"""``rerank-serve up`` from start to Ctrl-C, beside another Ray, in a folder of any depth."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import deployment, free_port, serve_config
+from tests.integration.service import COMMAND, ROOT, Service, environment, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Deep enough that the path of a Unix socket below it would be too long."""
+    deep = tmp_path / "a-checkout-some-levels-down" / "in-a-folder-with-a-long-name"
+    deep.mkdir(parents=True)
+    return deep
+
+
+def test_it_starts_beside_another_ray_and_leaves_no_trace(
+    service: Service, folder: Path, tmp_path: Path
+) -> None:
+    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+
+    home = tmp_path / "home"
+    home.mkdir()
+    shared_memory = set(os.listdir("/dev/shm"))  # noqa: S108 - where Ray keeps its objects
+    config = serve_config(
+        [{"id": "tiny", "source": str(build(folder / "tiny"))}],
+        [deployment("gateway", 1), deployment("scorer-tiny", 1)],
+    )
+    port = free_port()
+
+    first = Service.start(folder, config, port, HOME=str(home))
+    with first.client() as client:
+        body = {"model": "embedded", "query": "a", "documents": ["b"]}
+        assert client.post("/v1/rerank", json=body).status_code == 200, "the default model's alias"
+    family = first.family()
+    check_taken_port(folder, port)
+    key_file = first.var_dir / "dev.key"
+    assert key_file.read_text().strip() == first.key
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    status = first.stop()
+
+    assert status == 0
+    assert "Stopped." in first.output.read_text()
+    assert not [process for process in family if is_alive(process)]
+    assert not list(home.rglob("*")), "something was written outside var/"
+    assert set(os.listdir("/dev/shm")) <= shared_memory  # noqa: S108
+    assert not list((first.var_dir / "run").iterdir())
+    assert service.is_ready(), "the other service was disturbed"
+
+    again = Service.start(folder, config, port, HOME=str(home))
+    assert again.key == first.key
+    assert again.stop() == 0
+
+
+def check_taken_port(folder: Path, port: int) -> None:
+    second = subprocess.run(
+        [COMMAND, "up", "--config", folder / "config.yaml", "--port", str(port)],
+        env=environment(folder / "var"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert second.returncode == 1
+    (line,) = (second.stdout + second.stderr).splitlines()
+    assert f"Port {port} is taken" in line
+    assert "RERANK_PORT" in line
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_start_with_one_clear_line(folder: Path) -> None:
+    config = serve_config(
+        [{"id": "absent", "source": str(folder / "absent")}],
+        [deployment("gateway", 1), deployment("scorer-absent", 1)],
+    )
+
+    with pytest.raises(AssertionError, match="absent") as failed:
+        Service.start(folder, config, free_port())
+
+    last = str(failed.value).strip().splitlines()[-1]
+    output = (folder / "output.txt").read_text().strip().splitlines()
+    assert output[-1].startswith("Error: The service cannot start.")
+    assert "no such folder" in output[-1] or "absent" in output[-1], last
+
+
+def test_a_stop_while_it_is_still_starting_is_clean(folder: Path) -> None:
+    output = folder / "output.txt"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [COMMAND, "up", "--port", str(free_port())],
+            env=environment(folder / "var"),
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    wait_for(lambda: "loading" in output.read_text(), 60, "the start")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+
+    assert process.wait(timeout=60) == 0
+    assert not [process for process in family if is_alive(process)]
