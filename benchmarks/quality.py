@@ -60,10 +60,10 @@ class JudgedQuery:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """NDCG@10 of one query, reranked and as the first stage had it."""
+    """NDCG@10 of one query, reranked and as the first stage had it. Without the query's text, which
+    some collections do not allow to be passed on."""
 
     qid: str
-    query: str
     ndcg: float
     first_stage_ndcg: float
 
@@ -129,11 +129,7 @@ def measure(
     elapsed_s = time.perf_counter() - started
     for judged, order in orders:
         reranked = tuple(judged.docids[index] for index in order)
-        results.append(
-            QueryResult(
-                judged.qid, judged.query, ndcg(judged, reranked), ndcg(judged, judged.docids)
-            )
-        )
+        results.append(QueryResult(judged.qid, ndcg(judged, reranked), ndcg(judged, judged.docids)))
     return results, elapsed_s
 
 
@@ -215,10 +211,7 @@ def report(quality: Quality, *, per_query: bool) -> Iterator[str]:
     yield f"documents/s {quality.documents_per_s:.0f}"
     if per_query:
         for result in quality.per_query:
-            yield (
-                f"{result.qid}\t{result.ndcg:.4f}\t(bm25 {result.first_stage_ndcg:.4f})\t"
-                f"{result.query}"
-            )
+            yield f"{result.qid}\t{result.ndcg:.4f}\t(bm25 {result.first_stage_ndcg:.4f})"
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 DESCRIPTION = """Orders documents by how well they answer a query, at a price per document.
 
 A 200 means that its charge is durable; any other status means that nothing was charged.
-Clients made for Cohere, Jina, vLLM and OpenAI work with nothing but another base URL."""
+Clients made for Cohere and OpenAI work with nothing but another base URL."""
 
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
 
