@@ -41,20 +41,22 @@ bench: .venv/.dev  ## Quality of the embedded model; DATA names a judged collect
 lock: .venv/.dev  ## Write constraints.txt from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia-|triton|pip|setuptools)' > constraints.txt
 
-clean:   ## Remove what the other targets made, the database in var/ included
-	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:   ## Remove what the other targets made, but never var/: the ledger is in it
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11")'
 	@echo "Making .venv ..."
 	@$(PYTHON) -m venv .venv
 
-# torch first and by itself, so that the rest finds it in place whatever build it is.
-.venv/.torch: .venv/bin/python Makefile
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --progress-bar on "$(TORCH)"
-	@touch $@
+# torch first and by itself, so that the rest finds it in place whatever build it is; the stamp's
+# name says which build, so that asking for another one installs it.
+TORCH_STAMP := .venv/.torch-$(shell echo '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
+$(TORCH_STAMP): .venv/bin/python
+	$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --progress-bar on "$(TORCH)"
+	@rm -f .venv/.torch-* && touch $@
 
-.venv/.serve: .venv/.torch pyproject.toml constraints.txt
+.venv/.serve: $(TORCH_STAMP) pyproject.toml constraints.txt
 	$(PIP) --progress-bar on -c constraints.txt -e .
 	@touch $@
 

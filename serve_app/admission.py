@@ -10,8 +10,8 @@ from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import RerankJob
 from serve_app.domain.units import Instant, Tokens
 
-BYTES_PER_TOKEN = 4
-"""English text under BERT's WordPiece; only a bound on work not yet tokenized."""
+CHARACTERS_PER_TOKEN = 4
+"""English text under BERT's WordPiece; only an estimate of work not yet tokenized."""
 
 SPEED_WINDOW_S = 10.0
 RETRY_AFTER_S_MAX = 60
@@ -23,61 +23,59 @@ def estimate_tokens(job: RerankJob, pair_tokens_max: int) -> Tokens:
     Admission comes before tokenization on purpose: otherwise a burst is tokenized first and
     refused afterwards.
     """
-    query = len(job.query) // BYTES_PER_TOKEN + 1
+    query = len(job.query) // CHARACTERS_PER_TOKEN + 1
     return Tokens(
         sum(
-            min(pair_tokens_max, query + len(document) // BYTES_PER_TOKEN + 1)
+            min(pair_tokens_max, query + len(document) // CHARACTERS_PER_TOKEN + 1)
             for document in job.documents
         )
     )
 
 
 class Gate:
-    """Bounds the tokens inside this gateway. Not shared between threads.
+    """Bounds what is inside this gateway, in tokens or in bytes. Not shared between threads.
 
     A request is let in whole or refused whole: letting in half of its documents would compute
     scores that no answer can use.
     """
 
-    def __init__(self, tokens_max: Tokens, pair_tokens_max: int, clock: Clock) -> None:
-        assert tokens_max >= 1
-        self._tokens_max = tokens_max
-        self._pair_tokens_max = pair_tokens_max
+    def __init__(self, amount_max: int, clock: Clock) -> None:
+        assert amount_max >= 1
+        self._amount_max = amount_max
         self._clock = clock
-        self._tokens = Tokens(0)
-        self._released: deque[tuple[Instant, Tokens]] = deque()
+        self._amount = 0
+        self._released: deque[tuple[Instant, int]] = deque()
 
     @property
-    def tokens(self) -> Tokens:
-        """Estimated tokens inside now."""
-        return self._tokens
+    def amount(self) -> int:
+        """What is inside now."""
+        return self._amount
 
     @contextmanager
-    def admit(self, job: RerankJob) -> Iterator[None]:
-        """Hold room for ``job`` while the block runs.
+    def admit(self, amount: int) -> Iterator[None]:
+        """Hold room for ``amount`` while the block runs.
 
-        An empty gate lets any request in, so that none is refused for ever.
+        An empty gate lets anything in, so that no request is refused for ever.
 
         Raises:
             Overloaded: There is no room now. Nothing is held.
         """
-        tokens = estimate_tokens(job, self._pair_tokens_max)
-        excess = self._tokens + tokens - self._tokens_max
-        if self._tokens > 0 and excess > 0:
+        excess = self._amount + amount - self._amount_max
+        if self._amount > 0 and excess > 0:
             raise Overloaded(self._retry_after_s(excess))
 
-        self._tokens = Tokens(self._tokens + tokens)
+        self._amount += amount
         try:
             yield
         finally:
-            self._tokens = Tokens(self._tokens - tokens)
+            self._amount -= amount
             self._forget_old()
-            self._released.append((self._clock.instant(), tokens))
+            self._released.append((self._clock.instant(), amount))
 
     def _retry_after_s(self, excess: int) -> int:
-        """Seconds until ``excess`` tokens have left, at the speed of the last ten seconds."""
+        """Seconds until ``excess`` has left, at the speed of the last ten seconds."""
         self._forget_old()
-        speed = sum(tokens for _, tokens in self._released) / SPEED_WINDOW_S
+        speed = sum(amount for _, amount in self._released) / SPEED_WINDOW_S
         if speed == 0:
             return int(SPEED_WINDOW_S)  # Nothing left in that time; nothing better is known.
         return max(1, min(RETRY_AFTER_S_MAX, math.ceil(excess / speed)))

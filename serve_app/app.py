@@ -10,9 +10,7 @@ from ray.serve import Application, Deployment
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.scorer import Scorer
 from serve_app.engine.loading import EngineLimits
-from serve_app.settings import ModelSettings, Settings
-
-GATEWAY = "gateway"
+from serve_app.settings import GATEWAY_DEPLOYMENT, ModelSettings, Settings
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -28,7 +26,7 @@ def build(args: dict[str, Any]) -> Application:
     # Gateways and scorers start in other folders and processes; they get what was decided here.
     settings = settings.model_copy(update={"database_url": settings.resolved_database_url})
     scorers = {model.id: _scorer(settings, model) for model in settings.models}
-    return _named(Gateway, GATEWAY).bind(settings, scorers)
+    return _named(Gateway, GATEWAY_DEPLOYMENT).bind(settings, scorers)
 
 
 def _scorer(settings: Settings, model: ModelSettings) -> Application:

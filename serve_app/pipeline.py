@@ -1,18 +1,18 @@
 """The life of one rerank request. Read this file first.
 
-    authenticate ─> reserve credit ─> admit ─> tokenize ─> score ─> rank ─> commit ─> answer
+    authenticate ─> admit ─> reserve credit ─> tokenize ─> score ─> rank ─> commit ─> answer
 
 Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
 looks back: a step sees what came before only through its arguments.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from serve_app.admission import Gate
+from serve_app.admission import Gate, estimate_tokens
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
 from serve_app.domain.model import (
@@ -25,7 +25,7 @@ from serve_app.domain.model import (
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import Credits, ModelId, Tokens
 from serve_app.ports import Access, JobScorer, Ledger, Pricing, Tokenizer, Usage
-from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
+from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
 
@@ -71,9 +71,10 @@ class Pipeline:
         """
         model = self._model(caller, job.model)
         try:
-            async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                return await self._rerank(caller, job, model, deadline)
-        except TimeoutError:
+            with self._admitted(job, model):
+                async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
+                    return await self._rerank(caller, job, model, deadline)
+        except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that ended first.
             raise DeadlineExceeded(job.timeout_s) from None
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
@@ -87,18 +88,17 @@ class Pipeline:
         self, caller: Caller, job: RerankJob, model: ServedModel, deadline: asyncio.Timeout
     ) -> RerankOutcome:
         amount = self.pricing.price(job.model, len(job.documents))
-        async with self._credit_reserved(caller, job, amount) as computed:
-            with self.gate.admit(job):
-                tokenized = await self._tokenize(job, model.tokenizer)
-                with self.metrics.timed(STAGE_SECONDS, stage="score"):
-                    scores = await model.scorer.score(job, tokenized)
-            computed.usage = Usage(len(tokenized.pairs), tokenized.tokens)
+        async with self._credit_reserved(caller, job, amount) as work:
+            tokenized = await self._tokenize(job, model.tokenizer)
+            work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
+            with self.metrics.timed(STAGE_SECONDS, stage="score"):
+                scores = await model.scorer.score(job, tokenized)
             order = rank(scores.logits, job.top_n)
             # From here the deadline is off: a charge that may have been written must be answered.
             # The ledger's own timeout bounds the wait.
             deadline.reschedule(None)
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
-                await self.ledger.commit(job.request_id, amount, computed.usage)
+                await self.ledger.commit(job.request_id, amount, work.usage)
 
         return RerankOutcome(
             request_id=job.request_id,
@@ -107,8 +107,8 @@ class Pipeline:
                 RankedDocument(index, scores.logits[index], tokenized.pairs[index].truncated)
                 for index in order
             ),
-            documents=computed.usage.documents,
-            tokens=computed.usage.tokens,
+            documents=work.usage.documents,
+            tokens=work.usage.tokens,
             charge=amount,
             queue_wait_s=scores.queue_wait_s,
             run_s=scores.run_s,
@@ -119,28 +119,39 @@ class Pipeline:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self.tokenizer_threads, tokenizer.tokenize, job)
 
+    @contextmanager
+    def _admitted(self, job: RerankJob, model: ServedModel) -> Iterator[None]:
+        """Hold the job's place. Before anything durable or slow, so a refusal costs neither."""
+        tokens = estimate_tokens(job, model.tokenizer.pair_tokens_max)
+        try:
+            with self.gate.admit(tokens):
+                self.metrics.record(GATE_TOKENS, self.gate.amount)
+                yield
+        finally:
+            self.metrics.record(GATE_TOKENS, self.gate.amount)
+
     @asynccontextmanager
     async def _credit_reserved(
         self, caller: Caller, job: RerankJob, amount: Credits
-    ) -> AsyncIterator["_Computed"]:
+    ) -> AsyncIterator["_Work"]:
         """Reserve on the way in; void on the way out unless the block committed.
 
         The void is unconditional because voiding a committed reservation does nothing. It also
         covers a reserve that was cut short: its write may yet arrive, ahead of the void. If the
         void is lost because this process dies, the reservation expires.
         """
-        computed = _Computed(NOTHING_COMPUTED)
+        work = _Work(NOTHING_COMPUTED)
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                 await self.ledger.reserve(caller, job.request_id, job.model, amount)
-            yield computed
+            yield work
         except BaseException:
-            self.ledger.void(job.request_id, computed.usage)
+            self.ledger.void(job.request_id, work.usage)
             raise
 
 
 @dataclass(slots=True)
-class _Computed:
-    """What the block has computed so far, for the void to record."""
+class _Work:
+    """What was handed to the model so far: recorded also when it is not charged."""
 
     usage: Usage

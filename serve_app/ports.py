@@ -98,6 +98,9 @@ class Pricing(Protocol):
 class Tokenizer(Protocol):
     """From text to pairs, for one model. Thread-safe; slow enough to keep off the event loop."""
 
+    pair_tokens_max: Tokens
+    """Longest pair, special tokens included."""
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         """Raises: InvalidRequest when the query leaves no room for a document."""
 

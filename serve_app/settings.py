@@ -4,16 +4,19 @@ One precedence: arguments (a Serve config file's ``args``) > environment (``RERA
 defaults below. Read once, by `serve_app.app` or `serve_app.cli`; everybody else gets values.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve_app.domain.model import EMBEDDED
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-EMBEDDED = "embedded"
-"""The model id, and the source, that always names the default model."""
+
+GATEWAY_DEPLOYMENT = "gateway"
 
 
 class ModelSettings(BaseModel):
@@ -62,7 +65,9 @@ class Settings(BaseSettings):
     """Where a single node keeps its database and logs."""
 
     database_url: str = ""
-    """SQLAlchemy URL of the ledger; empty means SQLite in ``var_dir``."""
+    """SQLAlchemy URL of the ledger; empty means SQLite in ``var_dir``. ``env:NAME`` takes it from
+    the environment variable NAME and fails without it, so that no cluster falls back to a file on
+    each node."""
 
     database_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long one ledger write may take before the request is refused."""
@@ -83,6 +88,9 @@ class Settings(BaseSettings):
     reservation_margin_s: Annotated[float, Field(ge=1)] = 30.0
     """A reservation outlives its request's deadline by this, then it expires."""
 
+    body_bytes_held_max: Annotated[int, Field(ge=1_000)] = 250_000_000
+    """Bytes of request bodies that one gateway replica may hold at once."""
+
     gate_tokens_max: Annotated[int, Field(ge=1)] = 2_000_000
     """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each). A
     request that is larger than that by itself enters only an empty gateway."""
@@ -100,13 +108,24 @@ class Settings(BaseSettings):
     scorer_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of one scorer replica; 0 takes all cores it can see. Ignored on CUDA."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _from_environment(cls, url: str) -> str:
+        scheme, _, name = url.partition(":")
+        if scheme != "env":
+            return url
+        if not os.environ.get(name):
+            raise ValueError(f"the environment variable {name} is not set")
+        return os.environ[name]
+
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
         problems = []
         if len({model.id for model in self.models}) < len(self.models):
             problems.append("models: two models have the same id")
-        if len({model.deployment_name for model in self.models}) < len(self.models):
-            problems.append("models: two models have the same deployment name; set `deployment`")
+        names = {model.deployment_name for model in self.models}
+        if len(names) < len(self.models) or GATEWAY_DEPLOYMENT in names:
+            problems.append("models: two deployments have the same name; set `deployment`")
         if self.request_timeout_s > self.request_timeout_s_max:
             problems.append("request_timeout_s is over request_timeout_s_max")
         if self.batch_tokens_max < self.portion_tokens_max:

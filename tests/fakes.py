@@ -113,6 +113,8 @@ class FakeLedger:
 class FakeTokenizer:
     """Every word is a token; the query's come first."""
 
+    pair_tokens_max = Tokens(512)
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         return TokenizedJob(
             tuple(

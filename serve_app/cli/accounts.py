@@ -1,12 +1,12 @@
 """``rerank-serve tenants | keys | credit | usage``: who may spend what, and who did.
 
 Every command brings the schema up to date, does its work in one transaction, and ends with one
-clear line and exit code 1 when it cannot. Money is typed and shown in dollars, times in UTC.
+clear line and exit code 1 when it cannot. One that only reads holds up no request. Money is typed and shown in dollars, times in UTC.
 """
 
 import getpass
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
 import click
@@ -24,7 +24,7 @@ from serve_app.domain.units import (
     TenantId,
 )
 from serve_app.ledger import accounts, usage
-from serve_app.ledger.database import Connection, transaction
+from serve_app.ledger.database import Connection, reading, transaction
 from serve_app.ledger.schema import migrate
 from serve_app.settings import Settings
 
@@ -100,7 +100,7 @@ def add_tenant(name: str, amount: Credits | None, database_url: str | None) -> N
 @_database_option
 def list_tenants(database_url: str | None) -> None:
     """List the tenants and what each may still spend."""
-    with _books(database_url) as connection:
+    with _books(database_url, reading) as connection:
         found = accounts.list_tenants(connection)
     print_table(
         ("Tenant", "Id", "Available", "Created"),
@@ -149,7 +149,7 @@ def create_key(
 @_database_option
 def list_keys(tenant: str | None, database_url: str | None) -> None:
     """List keys by their public ids."""
-    with _books(database_url) as connection:
+    with _books(database_url, reading) as connection:
         found = accounts.list_keys(connection, _tenant_id(connection, tenant))
     print_table(
         ("Key", "Tenant", "Label", "Scopes", "Models", "Created", "Expires", "Revoked"),
@@ -217,7 +217,7 @@ def show_usage(
 ) -> None:
     """Show what was computed and charged."""
     grouping = usage.Grouping(by)
-    with _books(database_url) as connection:
+    with _books(database_url, reading) as connection:
         which = usage.UsageFilter(_tenant_id(connection, tenant), moment(since), moment(until))
         rows = usage.usage(connection, which, grouping)
     print_usage(rows, grouping, form)
@@ -228,7 +228,10 @@ COMMANDS: list[click.Command] = [tenants, keys, credit, show_usage]
 
 
 @contextmanager
-def _books(database_url: str | None) -> Iterator[Connection]:
+def _books(
+    database_url: str | None,
+    begin: Callable[[str, Seconds], AbstractContextManager[Connection]] = transaction,
+) -> Iterator[Connection]:
     """A transaction on an up-to-date schema; what goes wrong becomes one line."""
     try:
         url = database_url or Settings().resolved_database_url
@@ -238,7 +241,7 @@ def _books(database_url: str | None) -> Iterator[Connection]:
     except (ValueError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from None
     try:
-        with transaction(url, DATABASE_TIMEOUT_S) as connection:
+        with begin(url, DATABASE_TIMEOUT_S) as connection:
             yield connection
     except LedgerUnavailable as error:
         raise click.ClickException(f"the database did not answer: {error.reason}") from None

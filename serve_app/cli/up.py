@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FIRST_CREDIT = Credits(5 * MICRO_DOLLARS_PER_DOLLAR)
 READY_TIMEOUT_S = 600.0
 POLL_S = 0.25
+ALIVE_POLL_S = 1.0
 
 CURL = """\
 curl -s {address}/v1/rerank \\
@@ -70,8 +71,7 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
         config = read_serve_config(config_path)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
-    application = config["applications"][0]
-    settings = Settings(**application.get("args", {}))
+    application, settings = _application(config)
     http = config.setdefault("http_options", {})
     http["port"] = port or http.get("port", 8000)
     if local_ray.port_is_taken(http["port"]):
@@ -85,6 +85,8 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
         key = _first_key(settings, var_dir)
     except LedgerUnavailable as error:
         raise click.ClickException(f"The ledger cannot be used. {error.reason}") from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"The ledger cannot be used. {error}") from None
     metrics_port = local_ray.free_port()
     with local_ray.run_dir(var_dir) as run_dir:
         os.environ.update(local_ray.local_environment(run_dir))
@@ -97,14 +99,25 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
                 local_ray.deploy(config)
                 address = f"http://127.0.0.1:{http['port']}"
                 _wait_until_ready(console, application["name"], address)
-                _greet(console, address, key, metrics_port, var_dir)
-                while True:
-                    signal.pause()
+                _greet(console, address, _still_good(address, key), metrics_port, var_dir)
+                while local_ray.is_alive():
+                    time.sleep(ALIVE_POLL_S)
+                raise click.ClickException("Ray has stopped; its logs are in var/ray.")
             finally:
                 # One Ctrl-C is enough; a second one must not cut the clean-up short.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 console.print("Stopping ...")
+
+
+def _application(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Settings]:
+    applications = config.get("applications") or []
+    if len(applications) != 1:
+        raise click.ClickException("The config file must have exactly one application.")
+    try:
+        return applications[0], Settings(**(applications[0].get("args") or {}))
+    except ValueError as error:
+        raise click.ClickException(f"The settings cannot be used. {error}") from None
 
 
 def _obey_signals() -> None:
@@ -140,7 +153,8 @@ def read_switches(env_file: Path) -> dict[str, str]:
 
 def _first_key(settings: Settings, var_dir: Path) -> str | None:
     """The development key: made with a new database, read back from ``dev.key`` later."""
-    var_dir.mkdir(parents=True, exist_ok=True)
+    # Nobody else's business: the ledger, the key, and Ray's sessions, which Ray opens to all.
+    var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     key_file = var_dir / "dev.key"
     key = bootstrap(settings.resolved_database_url, SystemClock(), FIRST_CREDIT)
     if key is not None:
@@ -183,6 +197,13 @@ def _is_ready(client: httpx.Client, address: str) -> bool:
         return client.get(f"{address}/ready").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def _still_good(address: str, key: str | None) -> str | None:
+    """The key, unless it was revoked or belongs to another database."""
+    headers = {"Authorization": f"Bearer {key}"}
+    answer = httpx.get(f"{address}/v1/models", headers=headers, timeout=10)
+    return key if answer.status_code == httpx.codes.OK else None
 
 
 def _greet(

@@ -1,12 +1,15 @@
-"""What a gateway knows of the models behind it, learnt by asking their replicas.
+"""What a gateway knows of the models behind it.
 
-A probe is a real call on a real replica. Probes are shared: however often readiness is asked, each
-model is asked at most once a second.
+An answer to any client is the best proof that a model answers, and the only one that costs nothing:
+a busy model is ready. Only without a recent answer is a replica asked, at most once a second
+however often readiness is asked. A model other than the default one is asked only until it has
+described itself: asking for ever would keep a rarely used model from scaling to zero.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import RerankError
@@ -16,6 +19,16 @@ from serve_app.ports import PortionScorer
 
 PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 2.0
+FRESH_S = 10.0
+"""How long an answer proves that a model answers."""
+
+
+class ProbedScorer(PortionScorer, Protocol):
+    """A scorer that remembers when a replica last answered anybody."""
+
+    @property
+    def answered_at(self) -> Instant:
+        """Minus infinity if none has, or none is there any more."""
 
 
 class Catalogue:
@@ -24,11 +37,12 @@ class Catalogue:
     def __init__(
         self,
         cards: tuple[ModelCard, ...],
-        scorers: Mapping[ModelId, PortionScorer],
+        scorers: Mapping[ModelId, ProbedScorer],
         ledger_answers: Callable[[], Awaitable[bool]],
         clock: Clock,
     ) -> None:
         self._cards = {card.id: card for card in cards}
+        self._default = cards[0].id
         self._scorers = scorers
         self._ledger_answers = ledger_answers
         self._clock = clock
@@ -41,7 +55,7 @@ class Catalogue:
         return tuple(self._cards.values())
 
     async def readiness(self) -> Readiness:
-        """Ready when the ledger answers and a replica of the default model does."""
+        """Ready when the ledger answers and the default model does."""
         due = self._clock.instant() - self._probed_at >= PROBE_EVERY_S
         if self._probe is None or (self._probe.done() and due):
             self._probed_at = self._clock.instant()
@@ -57,10 +71,16 @@ class Catalogue:
         return Readiness(ledger and models[0][1], ledger, models)
 
     async def _probe_model(self, model: ModelId) -> bool:
-        card = self._cards[model]
+        scorer, card = self._scorers[model], self._cards[model]
+        described = card.device is not None
+        fresh = self._clock.instant() - scorer.answered_at < FRESH_S
+        if described and (fresh or model != self._default):
+            ready = fresh or scorer.answered_at > float("-inf")
+            self._cards[model] = replace(card, ready=ready)
+            return ready
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                info = await self._scorers[model].describe()
+                info = await scorer.describe()
         except (RerankError, TimeoutError):
             self._cards[model] = replace(card, ready=False)
             return False

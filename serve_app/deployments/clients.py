@@ -1,7 +1,8 @@
 """A scorer's Serve handle as `serve_app.ports.PortionScorer`; Ray's errors become ours here.
 
-Ray re-raises an error of ours as a subclass made at run time, whose ``str`` is the remote
-traceback. What leaves this module is our own class with its own arguments, and nothing of Ray's.
+By reference Ray re-raises an error of ours as a subclass made at run time, whose ``str`` is the
+remote traceback; over gRPC it arrives as it was. What leaves this module is our own class with its
+own arguments, and nothing of Ray's.
 """
 
 import asyncio
@@ -35,15 +36,31 @@ class HandleScorer:
     def __init__(self, handle: DeploymentHandle, clock: Clock) -> None:
         self._handle = handle
         self._clock = clock
+        self._answered_at = Instant(float("-inf"))
+
+    @property
+    def answered_at(self) -> Instant:
+        """When any replica last answered; minus infinity if none has, or none is there any more."""
+        return self._answered_at
 
     async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
         remaining_s = deadline - self._clock.instant()
-        scores: PortionScores = await _call(self._handle.score.remote(portion), remaining_s)
+        scores: PortionScores = await self._noted(self._handle.score.remote(portion), remaining_s)
         return scores
 
     async def describe(self) -> ReplicaInfo:
-        info: ReplicaInfo = await _call(self._handle.describe.remote(), DESCRIBE_TIMEOUT_S)
+        response = self._handle.describe.remote()
+        info: ReplicaInfo = await self._noted(response, DESCRIBE_TIMEOUT_S)
         return info
+
+    async def _noted(self, response: DeploymentResponse[T], timeout_s: float) -> T:
+        try:
+            answer: T = await _call(response, timeout_s)
+        except errors.NoReplica:
+            self._answered_at = Instant(float("-inf"))
+            raise
+        self._answered_at = self._clock.instant()
+        return answer
 
 
 async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
@@ -65,14 +82,7 @@ async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
             # Nobody cancelled us: the call was cut off at its other end.
             raise errors.ReplicaLost("the call was cancelled by its replica") from None
         raise
-    except errors.RerankError as error:
-        raise as_ours(error) from None
-    except (
-        ray_errors.RayError,
-        serve_errors.RayServeException,
-        serve_errors.RequestCancelledError,
-        grpc.RpcError,
-    ) as error:
+    except Exception as error:  # Over gRPC a replica's error arrives as it was.
         raise translate(error) from error
 
 
@@ -86,10 +96,12 @@ def as_ours(error: errors.RerankError) -> errors.RerankError:
 
 
 def translate(error: BaseException) -> errors.RerankError:
-    """What an error of Ray's or gRPC's means to the pipeline."""
+    """What an error that came over a handle means to the pipeline."""
+    # Ray's own mixture of its error and ours has lost our arguments; the cause inside has them.
+    cause = error.cause if isinstance(error, ray_errors.RayTaskError) else error
+    if isinstance(cause, errors.RerankError):
+        return as_ours(cause)
     reason = f"{type(error).__name__}: {error}"
-    if isinstance(error, ray_errors.RayTaskError) and isinstance(error.cause, errors.RerankError):
-        return as_ours(error.cause)
     if _replica_is_lost(error):
         return errors.ReplicaLost(reason)
     if isinstance(error, serve_errors.BackPressureError):

@@ -75,11 +75,7 @@ class Gateway:
                     for model in settings.models
                 }
             ),
-            gate=Gate(
-                Tokens(settings.gate_tokens_max),
-                max(tokenizer.pair_tokens_max for tokenizer in self._tokenizers.values()),
-                self._clock,
-            ),
+            gate=Gate(settings.gate_tokens_max, self._clock),
             models={
                 model: ServedModel(tokenizer, self._dispatcher(model))
                 for model, tokenizer in self._tokenizers.items()
@@ -105,6 +101,7 @@ class Gateway:
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
                 ),
                 default_model=ModelId(settings.models[0].id),
+                body_gate=Gate(settings.body_bytes_held_max, self._clock),
                 log=emit,
                 server_names_answers=True,  # Ray does, with the client's name or one of its own.
             )
@@ -126,6 +123,10 @@ class Gateway:
             pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
             ready=False,
         )
+
+    def check_health(self) -> None:
+        """Raises: LedgerUnavailable when the thread that writes the ledger has ended."""
+        self._ledger.check()
 
     def __del__(self) -> None:
         """Serve calls this when the replica stops: what waits to be written is written."""

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import ray
 from ray import serve
+from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray.serve._private.api import serve_start
 from ray.serve.schema import (
     ApplicationStatus,
@@ -142,6 +143,13 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
             _, left = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
             for process in left:
                 process.kill()
+
+
+def is_alive() -> bool:
+    """Whether the processes that Ray cannot do without are still running."""
+    vital = {PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET}
+    node = ray._private.worker._global_node
+    return node is not None and not any(kind in vital for kind, _ in node.dead_processes())
 
 
 def deploy(config: Mapping[str, Any]) -> None:

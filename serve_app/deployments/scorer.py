@@ -65,7 +65,7 @@ class Scorer:
         return await self._batcher.score(portion)
 
     async def describe(self) -> ReplicaInfo:
-        """Who this replica is, once its device has answered. Raises: EngineFailure."""
+        """Who this replica is, once its device has answered or is busy. Raises: EngineFailure."""
         await self._batcher.check()
         return ReplicaInfo(
             self._replica_id,
@@ -79,5 +79,5 @@ class Scorer:
         return {"inflight_tokens": float(self._batcher.inflight_tokens)}
 
     async def check_health(self) -> None:
-        """Raises: RuntimeError, EngineFailure; Serve then replaces the replica."""
+        """Raises: EngineFailure; Serve then replaces the replica."""
         await self._batcher.check()

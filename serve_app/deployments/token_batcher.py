@@ -5,7 +5,7 @@ forward pass runs in a thread of its own, so the event loop goes on answering he
 queue-length probes. Three faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
 * While a batch runs, it freezes whatever arrives into small batches every ``batch_wait_timeout_s``.
-  So the wait is set to the expected length of the running batch, and back when the device is idle.
+  So the wait is long while the device is busy, and a `Wake` in the queue ends it with the batch.
 * An item over the maximum, a size function that raises, or a ``BaseException`` out of the batch
   function ends its loop for good, while the replica still counts as healthy. So oversize is refused
   before the queue, the size function cannot raise, and `check` asks whether the loop lives.
@@ -14,6 +14,7 @@ queue-length probes. Three faults of ``@serve.batch`` in Ray 2.60 shape this fil
 
 import asyncio
 import math
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,11 +37,11 @@ from serve_app.telemetry.metrics import (
 IDLE_WAIT_S = 0.003
 """How long the first portion of a batch waits for company while the device is idle."""
 
-BATCH_WAIT_S_MAX = 2.0
-"""Ceiling of the adaptive wait: a batch that once took longer must not hold up the next ones."""
+BUSY_WAIT_S = 5.0
+"""How long it waits while the device is busy, unless it is woken: about for ever."""
 
-SMOOTHING = 0.3
-"""Weight of the newest batch in the expected length of a batch."""
+STUCK_S = 60.0
+"""A batch that takes longer than this is no batch, but a device that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Waiting:
 
     portion: Portion
     since: Instant
+
+
+class Wake:
+    """An item that scores nothing: it fills the batch that it joins, so that it starts at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,9 @@ class Batch:
     tokens: Tokens
 
 
-def batch_tokens(waiting: Sequence[Waiting]) -> int:
-    """The size function of the batch queue: the sum of the portions' tokens. Never raises."""
-    return sum(each.portion.tokens for each in waiting)
+def batch_tokens(items: Sequence[Waiting | Wake]) -> int:
+    """The sum of the portions' tokens."""
+    return sum(item.portion.tokens for item in items if isinstance(item, Waiting))
 
 
 class TokenBatcher:
@@ -83,13 +88,14 @@ class TokenBatcher:
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._batch_tokens_max = batch_tokens_max
         self._inflight_tokens = 0
-        self._expected_batch_s = IDLE_WAIT_S
+        self._running_since: Instant | None = None
+        self._wakes: set[asyncio.Future[object]] = set()
         # Decorated here and not as a method, because Ray keeps one queue per decorated function.
         self._queue = serve.batch(
             max_batch_size=batch_tokens_max,
             batch_wait_timeout_s=IDLE_WAIT_S,
             max_concurrent_batches=1,
-            batch_size_fn=batch_tokens,
+            batch_size_fn=self._size,
         )(self._score_batch)
 
     @property
@@ -126,30 +132,75 @@ class TokenBatcher:
         return outcome
 
     async def check(self) -> None:
-        """Prove that the batch loop lives and that the device computes.
+        """Prove that the batch loop lives and that the device computes. Does not wait for a batch.
 
         Raises:
-            RuntimeError: The batch loop ended; every later call would hang.
-            EngineFailure: The device does not answer as it should.
+            EngineFailure: The batch loop has ended, so that every later call would hang; or the
+                device hangs, or does not answer as it should.
         """
         if not await self._queue._is_batching_task_alive():
-            raise RuntimeError("the batch loop has ended")
+            raise EngineFailure("the batch loop has ended")
+        if self._running_since is not None:
+            if self._clock.instant() - self._running_since > STUCK_S:
+                raise EngineFailure(f"a batch has been running for more than {STUCK_S:g} s")
+            return
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._device_thread, self._engine.check)
 
-    async def _score_batch(self, waiting: list[Waiting]) -> list[PortionScores | RerankError]:
-        started = self._clock.instant()
-        self._queue.set_batch_wait_timeout_s(min(self._expected_batch_s, BATCH_WAIT_S_MAX))
+    def _size(self, items: Sequence[Waiting | Wake]) -> int:
+        """The size function of the batch queue: the sum of the tokens. Never raises.
+
+        A `Wake` fills the batch to its brim; nothing fits behind it.
+        """
+        tokens = batch_tokens(items)
+        if isinstance(items[-1], Wake):
+            return max(tokens, self._batch_tokens_max)
+        if any(isinstance(item, Wake) for item in items):
+            return sys.maxsize  # Over any limit, also over one that has just been lowered.
+        return tokens
+
+    async def _score_batch(
+        self, items: list[Waiting | Wake]
+    ) -> list[PortionScores | RerankError | None]:
+        waiting = [item for item in items if isinstance(item, Waiting)]
+        outcomes = iter(await self._score_waiting(waiting) if waiting else ())
+        return [next(outcomes) if isinstance(item, Waiting) else None for item in items]
+
+    async def _score_waiting(self, waiting: list[Waiting]) -> list[PortionScores | RerankError]:
+        self._running_since = started = self._clock.instant()
+        self._queue.set_batch_wait_timeout_s(BUSY_WAIT_S)
         loop = asyncio.get_running_loop()
         portions = [each.portion for each in waiting]
-        answers = await loop.run_in_executor(self._device_thread, self._run, portions)
-        run_s = Seconds(self._clock.instant() - started)
-        batch = Batch(started, run_s, Tokens(batch_tokens(waiting)))
-        self._note(batch)
+        tokens = Tokens(batch_tokens(waiting))
+        try:
+            answers = await loop.run_in_executor(self._device_thread, self._run, portions)
+        finally:
+            self._running_since = None
+            self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
+            self._wake_collector(tokens)
+        batch = Batch(started, Seconds(self._clock.instant() - started), tokens)
+        self._metrics.record(BATCH_SECONDS, batch.run_s)
+        self._metrics.record(BATCH_TOKENS, batch.tokens)
         return [
             self._outcome(each, answer, batch)
             for each, answer in zip(waiting, answers, strict=True)
         ]
+
+    def _wake_collector(self, done_tokens: Tokens) -> None:
+        """Start what has been collected meanwhile, unless full batches are waiting already.
+
+        Also when nothing seems to wait: a portion whose caller has gone may still sit there, and
+        what joins it would wait as long as it may.
+        """
+        if self._inflight_tokens - done_tokens < self._batch_tokens_max:
+            wake = asyncio.ensure_future(self._queue(Wake()))
+            self._wakes.add(wake)
+            wake.add_done_callback(self._forget_wake)
+
+    def _forget_wake(self, wake: asyncio.Future[object]) -> None:
+        self._wakes.discard(wake)
+        if not wake.cancelled():
+            wake.exception()  # It came as a limit changed; the batch it was to wake has started.
 
     def _run(self, portions: Sequence[Portion]) -> list[list[float] | RerankError]:
         """On the device's thread. When a batch fails as a whole, each portion is tried alone, so
@@ -173,13 +224,6 @@ class TokenBatcher:
         return PortionScores(
             tuple(answer), self._replica_id, queue_wait_s, batch.run_s, batch.tokens
         )
-
-    def _note(self, batch: Batch) -> None:
-        self._expected_batch_s += SMOOTHING * (batch.run_s - self._expected_batch_s)
-        if self._inflight_tokens <= batch.tokens:
-            self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
-        self._metrics.record(BATCH_SECONDS, batch.run_s)
-        self._metrics.record(BATCH_TOKENS, batch.tokens)
 
     def _count_inflight(self, tokens: int) -> None:
         self._inflight_tokens += tokens

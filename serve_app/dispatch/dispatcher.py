@@ -1,8 +1,9 @@
 """Sends a job's portions to one model's replicas and joins what comes back.
 
-A portion whose replica dies is sent once more: scoring is pure, so a second try is safe, and Ray
-itself never retries a call that a replica had accepted. The first failure of any portion cancels
-the others, since a job is answered whole or not at all.
+A portion whose replica dies is sent again: scoring is pure, so that is safe, and Ray itself never
+retries a call that a replica had accepted. Three attempts, since a node can take two replicas
+along. The first other failure of any portion cancels the rest, since a job is answered whole or not
+at all.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.ports import PortionScorer
 from serve_app.telemetry.metrics import PORTION_RETRIES, Metrics
 
-ATTEMPTS_MAX = 2
+ATTEMPTS_MAX = 3
 
 
 class Dispatcher:

@@ -19,6 +19,9 @@ from serve_app.domain.units import (
     Tokens,
 )
 
+EMBEDDED = "embedded"
+"""The model id that always names the default model, and the source that needs no hub."""
+
 INPUT_ID_BYTES = 4
 """Token ids travel as little-endian int32."""
 

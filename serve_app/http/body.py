@@ -31,6 +31,13 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
             return b"".join(parts)
 
 
+def declared_bytes(request: Request, bytes_max: int) -> int:
+    """How much the body may turn out to be: what its headers say, or else the most allowed."""
+    length = request.headers.get("content-length", "").strip()
+    believable = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX
+    return min(int(length), bytes_max) if believable else bytes_max
+
+
 def _check_headers(request: Request, bytes_max: int) -> None:
     # A small compressed body can unfold into gigabytes.
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":

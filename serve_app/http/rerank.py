@@ -1,6 +1,6 @@
 """``POST /v1/rerank``: from a request to an answer, and one line and its metrics about it.
 
-    name ─> authenticate ─> check headers ─> read body ─> parse ─> pipeline ─> render ─> record
+    name ─> authenticate ─> room for the body ─> read ─> parse ─> pipeline ─> render ─> record
 
 Errors become answers here and not in Starlette's exception handlers, some of which Ray Serve
 replaces by its own.
@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.domain.errors import DeadlineExceeded, RerankError
-from serve_app.domain.model import RerankOutcome
+from serve_app.domain.model import Caller, RerankOutcome
 from serve_app.domain.units import Instant, Seconds
-from serve_app.http.body import read_body
+from serve_app.http.body import declared_bytes, read_body
 from serve_app.http.hang_up import while_connected
 from serve_app.http.headers import api_key, timeout_s
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
@@ -62,6 +62,13 @@ async def _answer(
     service: Service, request: Request, record: RequestRecord, started: Instant
 ) -> Response:
     record.caller = caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+    with service.body_gate.admit(declared_bytes(request, service.limits.body_bytes_max)):
+        return await _answer_to(caller, service, request, record, started)
+
+
+async def _answer_to(
+    caller: Caller, service: Service, request: Request, record: RequestRecord, started: Instant
+) -> Response:
     parsed = await _parsed(service, request, record, started)
     record.job = parsed.job
 

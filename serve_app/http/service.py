@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve_app.domain.model import ModelCard, Readiness
+from serve_app.admission import Gate
+from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
 from serve_app.domain.units import ModelId, RequestId
 from serve_app.pipeline import Pipeline
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.logs import Emit
-
-EMBEDDED = "embedded"
-"""The model id that always names the default model, unless a model is called so."""
 
 
 class Catalogue(Protocol):
@@ -37,6 +35,9 @@ class Service:
     pipeline: Pipeline
     catalogue: Catalogue
     limits: Limits
+    body_gate: Gate
+    """Bounds the bytes of bodies held at once, before anything is known of them."""
+
     default_model: ModelId
     log: Emit
     new_request_id: Callable[[], RequestId] = random_request_id

@@ -5,6 +5,7 @@ a write transaction sees every earlier one, and once it has returned it survives
 """
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ __all__ = [
     "open_writer",
     "opened",
     "parse_url",
+    "reading",
     "reason",
     "transaction",
 ]
@@ -57,35 +59,15 @@ def open_writer(database_url: str, timeout_s: Seconds, *, connections: int = 1) 
         timeout_s: How long one statement, or the wait for another's lock, may take.
         connections: Transactions at once. One is all that SQLite runs.
     """
-    url = parse_url(database_url)
-    engine = create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=timeout_s,
-        connect_args=_connect_args(url, timeout_s),
-    )
-    if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+    engine = _open(parse_url(database_url), timeout_s, connections)
+    if engine.dialect.name == "sqlite":
         event.listen(engine, "begin", _begin_immediate(timeout_s))
     return engine
 
 
 def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
     """An engine for single SELECTs, each seeing what was committed when it began."""
-    url = parse_url(database_url)
-    engine = create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=timeout_s,
-        pool_pre_ping=True,
-        isolation_level="AUTOCOMMIT",
-        connect_args=_connect_args(url, timeout_s),
-    )
-    if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    return engine
+    return _open(parse_url(database_url), timeout_s, connections, isolation_level="AUTOCOMMIT")
 
 
 @contextmanager
@@ -96,12 +78,19 @@ def transaction(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
         LedgerUnavailable: The database failed. Nothing was written, unless the failure was the
             loss of its last answer.
     """
-    with opened(open_writer(database_url, timeout_s)) as engine:
-        try:
-            with engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise LedgerUnavailable(reason(error)) from error
+    with _in_one_transaction(open_writer(database_url, timeout_s)) as connection:
+        yield connection
+
+
+@contextmanager
+def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
+    """One snapshot of the whole database, for reports: waits for no writer and holds up none.
+
+    Raises:
+        LedgerUnavailable: The database failed, or was asked to write.
+    """
+    with _in_one_transaction(_open_snapshots(parse_url(database_url), timeout_s)) as connection:
+        yield connection
 
 
 @contextmanager
@@ -117,6 +106,45 @@ def reason(error: BaseException) -> str:
     """What a log may say of a database error: neither the statement nor its parameters."""
     origin = getattr(error, "orig", None) or error
     return f"{type(origin).__name__}: {origin}".strip()
+
+
+@contextmanager
+def _in_one_transaction(engine: Engine) -> Iterator[Connection]:
+    with opened(engine):
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable(reason(error)) from error
+
+
+def _open_snapshots(url: URL, timeout_s: Seconds) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = _open(url, timeout_s, 1)
+        event.listen(engine, "begin", _begin_reading)
+        return engine
+    return _open(
+        url,
+        timeout_s,
+        1,
+        isolation_level="REPEATABLE READ",
+        execution_options={"postgresql_readonly": True},
+    )
+
+
+def _open(url: URL, timeout_s: Seconds, connections: int, **options: Any) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,  # A restart of PostgreSQL costs a new connection, not a failed write.
+        connect_args=_connect_args(url, timeout_s),
+        **options,
+    )
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
 
 
 def _connect_args(url: URL, timeout_s: Seconds) -> dict[str, Any]:
@@ -144,6 +172,11 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA query_only = ON")
+    connection.exec_driver_sql("BEGIN")  # Takes no lock; the first SELECT takes the snapshot.
+
+
 def _begin_immediate(timeout_s: Seconds) -> Callable[[Connection], None]:
     """Take the write lock at once: a reader cannot become a writer while another one writes.
 
@@ -162,15 +195,19 @@ def _begin_immediate(timeout_s: Seconds) -> Callable[[Connection], None]:
 
 
 def _ask_until(connection: Connection, timeout_s: Seconds) -> None:
-    waited_s = 0.0
+    give_up_at = time.monotonic() + timeout_s
     while True:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        except OperationalError:
-            if waited_s >= timeout_s:
+        except OperationalError as error:
+            if not _is_busy(error) or time.monotonic() >= give_up_at:
                 raise
-            pause_s = random.uniform(0.0005, 0.0015)  # noqa: S311 - not a secret
-            time.sleep(pause_s)
-            waited_s += pause_s
+            time.sleep(random.uniform(0.0005, 0.0015))  # noqa: S311 - not a secret
         else:
             return
+
+
+def _is_busy(error: OperationalError) -> bool:
+    """Whether another connection holds the lock, as opposed to a full disk or a lost file."""
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)  # The other bits say which kind of busy.

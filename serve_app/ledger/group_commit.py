@@ -70,6 +70,11 @@ class SqlLedger:
         self._write_engine.dispose()
         self._read_engine.dispose()
 
+    def check(self) -> None:
+        """Raises: LedgerUnavailable when the writer has ended; nothing would be written again."""
+        if not self._writer.is_alive:
+            raise LedgerUnavailable("the writer thread has ended")
+
     async def reserve(
         self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
     ) -> None:

@@ -28,6 +28,8 @@ WAL_ATTEMPTS_MAX = 100
 def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
     """Create the ledger's tables, or bring them up to date; all of it or nothing.
 
+    A schema that is up to date is only looked at: that waits for no writer and holds up none.
+
     Raises:
         LedgerUnavailable: The database did not answer, or a newer version has already changed it.
         ValueError: The URL is not one that the ledger can use.
@@ -63,14 +65,22 @@ def _upgrade(database_url: str, timeout_s: Seconds) -> None:
     # Alembic's settings give '%' a meaning of their own.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     head = ScriptDirectory.from_config(config).get_current_head()
+    with opened(open_reader(database_url, timeout_s, connections=1)) as engine:
+        with engine.connect() as connection:
+            if _revision(connection) == head:
+                return
     with (
         opened(open_writer(database_url, timeout_s)) as engine,
         engine.begin() as connection,
     ):
         _only_us(connection)
-        if MigrationContext.configure(connection).get_current_revision() != head:
+        if _revision(connection) != head:  # Nobody else was faster.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _only_us(connection: Connection) -> None:

@@ -65,6 +65,11 @@ class Writer:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is submitted will be written."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to write, and to expire what is due every ``expiry_interval_s``."""
         self._thread.start()

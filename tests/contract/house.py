@@ -77,6 +77,8 @@ class EightEach:
 class WordTokenizer:
     """A token for each word, and three special ones for each pair."""
 
+    pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         return TokenizedJob(
             tuple(self._pair(index, job.query, text) for index, text in enumerate(job.documents))
@@ -153,7 +155,7 @@ class House:
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
         clock = FakeClock()
-        self.gate = Gate(Tokens(1_000_000), PAIR_TOKENS_MAX, clock)
+        self.gate, self.body_gate = Gate(1_000_000, clock), Gate(10_000_000, clock)
         served = ServedModel(WordTokenizer(), self.scorer)
         self.service = Service(
             pipeline=Pipeline(
@@ -168,6 +170,7 @@ class House:
             ),
             catalogue=FakeCatalogue(self.readiness),
             limits=self.limits,
+            body_gate=self.body_gate,
             default_model=MINI,
             log=self.lines.append,
             new_request_id=_numbered(),

@@ -134,8 +134,10 @@ def test_scores_do_not_depend_on_what_else_is_in_the_batch(service: Service) -> 
 
 
 def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> None:
+    (replica,) = service.replicas("scorer-embedded")
+    idle_s = replica.cpu_times().user
     with request_in_flight(service) as answered:
-        (replica,) = service.replicas("scorer-embedded")
+        wait_for(lambda: replica.cpu_times().user > idle_s + 0.5, what="the forward pass")
         assert not answered.is_set()
         replica.send_signal(signal.SIGKILL)
         assert answered.wait(timeout=60)

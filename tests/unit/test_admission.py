@@ -4,14 +4,9 @@ import pytest
 
 from serve_app.admission import Gate, estimate_tokens
 from serve_app.domain.errors import Overloaded
-from serve_app.domain.units import Tokens
 from tests.fakes import FakeClock, a_job
 
 PAIR_TOKENS_MAX = 512
-
-
-def gate(tokens_max: int, clock: FakeClock) -> Gate:
-    return Gate(Tokens(tokens_max), PAIR_TOKENS_MAX, clock)
 
 
 def test_an_estimate_grows_with_the_text_and_is_bounded_by_the_model() -> None:
@@ -23,56 +18,54 @@ def test_an_estimate_grows_with_the_text_and_is_bounded_by_the_model() -> None:
 
 
 def test_a_request_that_does_not_fit_beside_the_others_is_refused_whole() -> None:
-    tokens = estimate_tokens(a_job(), PAIR_TOKENS_MAX)
-    full = gate(tokens, FakeClock())
+    full = Gate(100, FakeClock())
 
-    with full.admit(a_job()), pytest.raises(Overloaded), full.admit(a_job()):
+    with full.admit(60), pytest.raises(Overloaded), full.admit(41):
         raise AssertionError("admitted beyond the limit")
 
-    assert full.tokens == 0
+    assert full.amount == 0
 
 
 def test_an_empty_gate_lets_in_even_what_is_larger_than_itself() -> None:
-    tiny = gate(1, FakeClock())
+    tiny = Gate(1, FakeClock())
 
-    with tiny.admit(a_job()):
-        assert tiny.tokens > 1
+    with tiny.admit(100):
+        assert tiny.amount == 100
 
 
 def test_room_comes_back_however_the_block_ends() -> None:
-    small = gate(1_000, FakeClock())
+    small = Gate(100, FakeClock())
 
-    with pytest.raises(ZeroDivisionError), small.admit(a_job()):
+    with pytest.raises(ZeroDivisionError), small.admit(50):
         raise ZeroDivisionError
 
-    assert small.tokens == 0
+    assert small.amount == 0
 
 
 def test_retry_after_is_the_excess_over_the_speed_of_the_last_ten_seconds() -> None:
     clock = FakeClock()
-    job = a_job(documents=("word " * 10_000,) * 10)
-    tokens = estimate_tokens(job, PAIR_TOKENS_MAX)
-    busy = gate(tokens, clock)
+    busy = Gate(100, clock)
     for _ in range(5):
-        with busy.admit(job):
+        with busy.admit(100):
             clock.advance(1)
 
-    with busy.admit(job), pytest.raises(Overloaded) as refused, busy.admit(job):
+    with busy.admit(100), pytest.raises(Overloaded) as refused, busy.admit(100):
         pass
 
-    # 5 jobs left in ten seconds: room for another one is 2 seconds away.
+    # 500 left in ten seconds: room for another 100 is 2 seconds away.
     assert refused.value.retry_after_s == 2
 
 
 def test_retry_after_is_never_zero_and_never_longer_than_a_minute() -> None:
-    clock = FakeClock()
-    stuck = gate(10, clock)
-    with stuck.admit(a_job()):
-        with pytest.raises(Overloaded) as unknown, stuck.admit(a_job()):
+    stuck = Gate(10, FakeClock())
+    with stuck.admit(10):
+        with pytest.raises(Overloaded) as unknown, stuck.admit(1):
             pass
         assert unknown.value.retry_after_s == 10
 
-    huge = a_job(documents=("word " * 10_000,) * 1_000)
-    with stuck.admit(a_job()), pytest.raises(Overloaded) as refused, stuck.admit(huge):
+    with stuck.admit(1), pytest.raises(Overloaded) as refused, stuck.admit(100_000):
         pass
     assert refused.value.retry_after_s == 60
+    with stuck.admit(10), pytest.raises(Overloaded) as soon, stuck.admit(1):
+        pass
+    assert soon.value.retry_after_s == 1

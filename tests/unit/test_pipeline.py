@@ -18,7 +18,7 @@ from serve_app.domain.errors import (
     Unauthenticated,
 )
 from serve_app.domain.model import Caller, RerankJob, RerankOutcome
-from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
+from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer, Usage
 from tests.fakes import (
@@ -52,7 +52,7 @@ def pipeline(ledger: FakeLedger, scorer: JobScorer, gate_tokens_max: int = 10_00
         access=FakeAccess(),
         ledger=ledger,
         pricing=FixedPricing(),
-        gate=Gate(Tokens(gate_tokens_max), 512, clock),
+        gate=Gate(gate_tokens_max, clock),
         models={EMBEDDED: ServedModel(FakeTokenizer(), scorer)},
         tokenizer_threads=ThreadPoolExecutor(1),
         metrics=some_metrics(),
@@ -87,10 +87,10 @@ def test_a_request_the_gate_refuses_costs_nothing() -> None:
     ledger = FakeLedger(available=100)
     busy = pipeline(ledger, UntouchedJobScorer(), gate_tokens_max=1)
 
-    with busy.gate.admit(JOB), pytest.raises(Overloaded):
+    with busy.gate.admit(1), pytest.raises(Overloaded):
         asyncio.run(busy.rerank(CALLER, JOB))
 
-    assert ledger.available == 100
+    assert ledger.log == [], "a refusal writes nothing"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
         hanging = pipeline(ledger, scorer)
         request = asyncio.create_task(hanging.rerank(CALLER, JOB))
         await scorer.entered.wait()
-        assert hanging.gate.tokens > 0
+        assert hanging.gate.amount > 0
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
@@ -125,7 +125,8 @@ def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
     hung_up = asyncio.run(hang_up())
 
     assert ledger.available == 100
-    assert hung_up.gate.tokens == 0
+    assert ledger.log == ["reserve", "void 3"], "what was computed is recorded all the same"
+    assert hung_up.gate.amount == 0
 
 
 def test_a_request_out_of_time_is_voided_and_says_how_long_it_had() -> None:

@@ -20,7 +20,10 @@ def test_both_ways_of_deploying_are_there() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_our_files_have_no_unknown_key_and_good_settings(path: Path) -> None:
+def test_our_files_have_no_unknown_key_and_good_settings(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RERANK_DATABASE_URL", "postgresql://host/database")
     (application,) = read_serve_config(path)["applications"]
 
     settings = Settings(**application["args"])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from ray import serve
+from ray.serve.batching import _BatchQueue
 
-from serve_app.deployments.token_batcher import IDLE_WAIT_S, TokenBatcher
+from serve_app.deployments.token_batcher import BUSY_WAIT_S, IDLE_WAIT_S, TokenBatcher
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion
@@ -72,20 +73,21 @@ def batcher(engine: FakeEngine, sink: RecordingSink | None = None) -> TokenBatch
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    """`asyncio.run`, but the loop outlives the garbage: Ray's queue asks for one as it goes, and
-    would make a loop of its own that nobody closes."""
+    """`asyncio.run`, and Ray's queues laid to rest: one that is collected later would look for an
+    event loop to cancel its task on, and make one that nobody closes."""
     loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(test)
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        gc.collect()
+        # More than once, because `wait_for` in Python 3.11 may swallow a cancellation.
+        while left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left, timeout=0.05))
+        for each in gc.get_objects():
+            if isinstance(each, _BatchQueue):
+                each._handle_batch_task = None
     finally:
         loop.close()
-        asyncio.set_event_loop(None)
 
 
 def test_an_answer_says_who_computed_it_and_how_long_it_waited() -> None:
@@ -106,10 +108,7 @@ def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None
     async def test() -> None:
         engine = FakeEngine()
         busy = batcher(engine)
-        await asyncio.gather(*(busy.score(a_portion(10)) for _ in range(3)))
-        busy._expected_batch_s = 0.3
         engine.gate.clear()
-        engine.batches.clear()
         first = asyncio.create_task(busy.score(a_portion(10)))
         await asyncio.sleep(0.02)
         later = []
@@ -120,6 +119,44 @@ def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None
         await asyncio.gather(first, *later)
 
         assert engine.batches == [10, 100]
+
+    run(test())
+
+
+def test_what_waits_starts_as_soon_as_the_device_is_free() -> None:
+    """A wait that followed the length of earlier batches would hold it back after a long one."""
+
+    async def test() -> None:
+        engine = FakeEngine()
+        busy = batcher(engine)
+        for _ in range(3):
+            engine.gate.clear()
+            first = asyncio.create_task(busy.score(a_portion(10)))
+            await asyncio.sleep(0.05)
+            second = asyncio.create_task(busy.score(a_portion(10)))
+            await asyncio.sleep(0.05)
+            engine.gate.set()
+            async with asyncio.timeout(BUSY_WAIT_S / 2):
+                await asyncio.gather(first, second)
+
+        assert engine.batches == [10] * 6
+
+    run(test())
+
+
+def test_a_full_batch_in_waiting_is_not_followed_by_a_small_one_too_early() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        busy = batcher(engine)
+        engine.gate.clear()
+        portions = [asyncio.create_task(busy.score(a_portion(50))) for _ in range(1)]
+        await asyncio.sleep(0.05)
+        portions += [asyncio.create_task(busy.score(a_portion(50))) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        engine.gate.set()
+        await asyncio.gather(*portions)
+
+        assert engine.batches == [50, 100, 100, 50]
 
     run(test())
 
@@ -189,6 +226,26 @@ def test_a_caller_that_gives_up_while_waiting_is_never_computed() -> None:
     run(test())
 
 
+def test_a_caller_that_gave_up_does_not_hold_back_the_next_one() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        shared = batcher(engine)
+        engine.gate.clear()
+        first = asyncio.create_task(shared.score(a_portion(5)))
+        await asyncio.sleep(0.05)
+        given_up = asyncio.create_task(shared.score(a_portion(7)))
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        engine.gate.set()
+        await first
+        async with asyncio.timeout(BUSY_WAIT_S / 2):
+            await shared.score(a_portion(9))
+
+        assert engine.batches == [5, 9]
+
+    run(test())
+
+
 def test_health_tells_a_dead_batch_loop_and_a_dead_device() -> None:
     async def test() -> None:
         engine = FakeEngine()
@@ -210,7 +267,7 @@ def test_health_tells_a_dead_batch_loop_and_a_dead_device() -> None:
         assert len(loops) == 1
         loops[0].cancel()
         await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="batch loop"):
+        with pytest.raises(EngineFailure, match="batch loop"):
             await sick.check()
 
     run(test())

@@ -68,9 +68,9 @@ def test_a_hang_up_voids_the_reservation_and_is_told(
 ) -> None:
     house = hang_up_while_scoring(leave)
 
-    assert house.ledger.log == ["reserve", "void 0"]
+    assert house.ledger.log == ["reserve", "void 2"]
     assert (house.ledger.available, house.ledger.charged) == (1_000_000, {})
-    assert house.gate.tokens == 0
+    assert house.gate.amount == 0
     assert house.codes() == ["client_gone"]
     (line,) = house.lines
     assert (line["status"], line["code"], line["tenant"]) == (499, "client_gone", "acme")

@@ -1,0 +1,129 @@
+"""Readiness is what clients see, asked for at little cost."""
+
+import asyncio
+
+from serve_app.deployments.catalogue import FRESH_S, PROBE_EVERY_S, Catalogue
+from serve_app.domain.errors import NoReplica
+from serve_app.domain.model import ModelCard, Readiness, ReplicaInfo
+from serve_app.domain.units import Instant, ModelId
+from tests.fakes import FakeClock, FakePortionScorer
+
+FIRST, SECOND = ModelId("first"), ModelId("second")
+
+
+class ProbedScorer(FakePortionScorer):
+    """Counts who asks it."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: ())
+        self.answered_at = Instant(float("-inf"))
+        self.up = True
+        self.asked = 0
+
+    async def describe(self) -> ReplicaInfo:
+        self.asked += 1
+        if not self.up:
+            raise NoReplica("down")
+        return ReplicaInfo("replica", "cuda", "float16", "a model")
+
+
+def card(model: ModelId) -> ModelCard:
+    return ModelCard(model, "hub/id", None, "", "auto", None, 8, 512, ready=False)
+
+
+class Scene:
+    """A catalogue of two models, and everything it looks at."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.ledger = True
+        self.scorers = {FIRST: ProbedScorer(), SECOND: ProbedScorer()}
+        self.catalogue = Catalogue(
+            (card(FIRST), card(SECOND)), self.scorers, self._ledger_answers, self.clock
+        )
+
+    async def _ledger_answers(self) -> bool:
+        return self.ledger
+
+    async def later(self, seconds: float = PROBE_EVERY_S) -> Readiness:
+        self.clock.advance(seconds)
+        return await self.catalogue.readiness()
+
+
+def test_it_is_ready_when_the_ledger_and_the_default_model_answer() -> None:
+    async def test() -> None:
+        scene = Scene()
+        assert (await scene.later()).ready
+
+        scene.ledger = False
+        assert not (await scene.later()).ready
+
+        scene.ledger, scene.scorers[FIRST].up = True, False
+        assert not (await scene.later()).ready
+
+        scene.scorers[FIRST].up = True
+        assert (await scene.later()).ready
+
+    asyncio.run(test())
+
+
+def test_another_models_failure_does_not_take_the_gateway_out() -> None:
+    async def test() -> None:
+        scene = Scene()
+        scene.scorers[SECOND].up = False
+
+        readiness = await scene.later()
+
+        assert readiness.ready
+        assert readiness.models == ((FIRST, True), (SECOND, False))
+
+    asyncio.run(test())
+
+
+def test_a_model_that_answers_clients_is_not_asked() -> None:
+    async def test() -> None:
+        scene = Scene()
+        await scene.later()
+        first = scene.scorers[FIRST]
+        first.answered_at, asked = scene.clock.instant(), first.asked
+        first.up = False  # Too busy to answer a probe in time.
+
+        assert (await scene.later()).ready
+        assert first.asked == asked
+        assert not (await scene.later(FRESH_S)).ready
+
+    asyncio.run(test())
+
+
+def test_a_model_that_is_not_the_default_is_asked_once_so_that_it_may_sleep() -> None:
+    async def test() -> None:
+        scene = Scene()
+        for _ in range(5):
+            await scene.later()
+
+        assert scene.scorers[SECOND].asked == 1
+        assert scene.scorers[FIRST].asked == 5
+
+    asyncio.run(test())
+
+
+def test_probes_are_shared_and_at_most_one_a_second() -> None:
+    async def test() -> None:
+        scene = Scene()
+
+        await asyncio.gather(*(scene.catalogue.readiness() for _ in range(20)))
+        await scene.catalogue.cards()
+
+        assert scene.scorers[FIRST].asked == 1
+
+    asyncio.run(test())
+
+
+def test_cards_tell_what_the_replicas_say_of_themselves() -> None:
+    async def test() -> None:
+        first, _ = await Scene().catalogue.cards()
+
+        assert (first.precision, first.device, first.description) == ("float16", "cuda", "a model")
+        assert first.ready
+
+    asyncio.run(test())

@@ -1,0 +1,141 @@
+"""Whatever comes over a handle leaves as an error of ours, with its own arguments."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from ray import exceptions as ray_errors
+from ray.serve import exceptions as serve_errors
+from ray.serve._private.common import DeploymentID
+
+from serve_app.deployments.clients import HandleScorer, translate
+from serve_app.domain import errors
+from serve_app.domain.model import Portion, ReplicaInfo
+from serve_app.domain.units import Credits, Instant, RequestId
+from tests.fakes import FakeClock
+
+PORTION = Portion(RequestId("r1"), b"", (), ())
+
+
+class RpcError(grpc.RpcError):  # type: ignore[misc]  # grpc is untyped
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+
+def as_ray_raises_it(error: Exception) -> Exception:
+    """By reference: a class of Ray's making that is both its error and ours."""
+    task_error: Any = ray_errors.RayTaskError("score", "Traceback on 10.0.0.7", error)
+    raised: Exception = task_error.as_instanceof_cause()
+    return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.EngineFailure("boom"),
+        errors.OutOfCredit(Credits(50), Credits(49)),
+        errors.DeadlineExceeded(1.5),
+        errors.ReplicaLost("killed"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda error: error, as_ray_raises_it], ids=["gRPC", "reference"])
+def test_an_error_of_ours_keeps_its_class_and_its_arguments(
+    error: errors.RerankError, wrap: Any
+) -> None:
+    told = translate(wrap(error))
+
+    assert type(told) is type(error)
+    assert told.args == error.args
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (ray_errors.ActorDiedError(), errors.ReplicaLost),
+        (ray_errors.ActorUnavailableError("gone", b"0" * 16), errors.ReplicaLost),
+        (RpcError(grpc.StatusCode.UNAVAILABLE), errors.ReplicaLost),
+        (RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED), errors.EngineFailure),
+        (serve_errors.RequestCancelledError("id"), errors.ReplicaLost),
+        (serve_errors.BackPressureError(1, 1), errors.Overloaded),
+        (serve_errors.DeploymentUnavailableError(DeploymentID("scorer")), errors.NoReplica),
+        (RuntimeError("a bug on the replica"), errors.EngineFailure),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_an_error_of_rays_gets_the_meaning_it_has_for_a_request(
+    error: Exception, meaning: type[errors.RerankError]
+) -> None:
+    assert type(translate(error)) is meaning
+
+
+class FakeResponse:
+    """What a handle's call returns; ``answer`` may be an exception, or ``None`` to hang."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+        self.cancelled = False
+
+    def __await__(self) -> Any:
+        if self._answer is None:
+            yield from asyncio.Event().wait().__await__()
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def scorer(response: FakeResponse) -> HandleScorer:
+    method = SimpleNamespace(remote=lambda *_: response)
+    handle: Any = SimpleNamespace(score=method, describe=method)
+    return HandleScorer(handle, FakeClock())
+
+
+def test_a_call_out_of_time_is_cancelled_at_its_other_end_too() -> None:
+    response = FakeResponse(None)
+
+    with pytest.raises(errors.DeadlineExceeded):
+        asyncio.run(scorer(response).score(PORTION, Instant(1_000.01)))
+
+    assert response.cancelled
+
+
+def test_a_caller_that_goes_away_cancels_the_call() -> None:
+    response = FakeResponse(None)
+
+    async def go_away() -> None:
+        call = asyncio.create_task(scorer(response).score(PORTION, Instant(1_030)))
+        await asyncio.sleep(0)
+        call.cancel()
+        await call
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(go_away())
+
+    assert response.cancelled
+
+
+def test_a_call_cancelled_by_its_replica_is_a_lost_replica() -> None:
+    with pytest.raises(errors.ReplicaLost):
+        asyncio.run(scorer(FakeResponse(asyncio.CancelledError())).score(PORTION, Instant(1_030)))
+
+
+def test_an_answer_is_remembered_until_the_replicas_are_gone() -> None:
+    info = ReplicaInfo("r", "cpu", "float32", "a fake")
+    remembering = scorer(FakeResponse(info))
+    assert remembering.answered_at == float("-inf")
+
+    assert asyncio.run(remembering.describe()) == info
+    assert remembering.answered_at == Instant(1_000)
+
+    gone: Any = SimpleNamespace(remote=lambda *_: FakeResponse(ray_errors.ActorDiedError()))
+    remembering._handle = SimpleNamespace(describe=gone)
+    with pytest.raises(errors.ReplicaLost):
+        asyncio.run(remembering.describe())
+    assert remembering.answered_at == float("-inf")
