@@ -22,9 +22,10 @@ from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, S
 from serve_app.ledger import accounts, store
 from serve_app.ledger.database import open_reader, open_writer, reason
 from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.operation import Operation
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import tenants
-from serve_app.ledger.writer import Operation, Writer
+from serve_app.ledger.writer import Writer
 from serve_app.ports import StoredKey, Usage
 
 logger = logging.getLogger(__name__)
@@ -71,9 +72,14 @@ class SqlLedger:
         self._read_engine.dispose()
 
     def check(self) -> None:
-        """Raises: LedgerUnavailable when the writer has ended; nothing would be written again."""
+        """Whether there is still a writer; asks neither it nor the database.
+
+        Raises:
+            LedgerUnavailable: Its thread has ended or was never started. Nothing will be written
+                until this process is replaced.
+        """
         if not self._writer.is_alive:
-            raise LedgerUnavailable("the writer thread has ended")
+            raise LedgerUnavailable("the writer thread does not run")
 
     async def reserve(
         self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
@@ -102,17 +108,24 @@ class SqlLedger:
             usage=usage,
             now=self._clock.moment(),
         )
+        operation = Operation(write, request_id)
         try:
-            await self._written(Operation(write, request_id))
+            await self._written(operation)
         except (LedgerUnavailable, asyncio.CancelledError):
-            # The charge may be written all the same: its COMMIT may have been lost on the way
-            # back, or still be under way. But no response will follow, so it must not stay.
-            self._settle(store.reverse, request_id, usage)
+            if operation.prevent():
+                self.void(request_id, usage)
+            else:
+                # The charge may be written all the same: its COMMIT may have been lost on the way
+                # back, or still be under way. But no response will follow, so it must not stay.
+                self._reverse(request_id, usage)
             raise
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.void`."""
-        self._settle(store.void, request_id, usage)
+        write = partial(store.void, request_id=request_id, usage=usage, now=self._clock.moment())
+        self._writer.submit_settlement(
+            Operation(write, request_id, attempts_left=self._limits.settlement_attempts_max)
+        )
 
     async def find_key(self, key_id: KeyId) -> StoredKey | None:
         """See `serve_app.ports.KeyStore.find_key`."""
@@ -143,20 +156,9 @@ class SqlLedger:
             if not outcome.cancel() and not outcome.cancelled():
                 outcome.exception()
 
-    def _settle(
-        self,
-        settle: Callable[[Connection, RequestId, Usage, Moment], None],
-        request_id: RequestId,
-        usage: Usage,
-    ) -> None:
-        now = self._clock.moment()
-        self._writer.submit_settlement(
-            Operation(
-                lambda connection: settle(connection, request_id, usage, now),
-                request_id,
-                attempts_left=self._limits.settlement_attempts_max,
-            )
-        )
+    def _reverse(self, request_id: RequestId, usage: Usage) -> None:
+        write = partial(store.reverse, request_id=request_id, usage=usage, now=self._clock.moment())
+        self._writer.submit_reversal(Operation(write, request_id, attempts_left=None))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         if self._closed or self._reads >= self._limits.reads_max:

@@ -19,14 +19,15 @@ class LedgerLimits:
     """How often overdue reservations are given back."""
 
     operations_max: int = 4_096
-    """Writes that may wait; further ones are refused, except settlements up to twice this."""
+    """Writes that may wait; more are refused, except voids up to twice this, and any reversal."""
 
     group_operations_max: int = 256
     """Writes that share a transaction."""
 
     expired_per_transaction_max: int = 1_000
     settlement_attempts_max: int = 4
-    """A void is tried this often, one expiry interval apart; then its reservation expires."""
+    """A void is tried this often, one expiry interval apart; then its reservation expires. A
+    reversal is tried until it is written, because a charge does not expire."""
 
     reader_threads: int = 2
     reads_max: int = 256

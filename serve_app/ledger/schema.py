@@ -65,10 +65,12 @@ def _upgrade(database_url: str, timeout_s: Seconds) -> None:
     # Alembic's settings give '%' a meaning of their own.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    with opened(open_reader(database_url, timeout_s, connections=1)) as engine:
-        with engine.connect() as connection:
-            if _revision(connection) == head:
-                return
+    with (
+        opened(open_reader(database_url, timeout_s, connections=1)) as engine,
+        engine.connect() as connection,
+    ):
+        if _revision(connection) == head:
+            return
     with (
         opened(open_writer(database_url, timeout_s)) as engine,
         engine.begin() as connection,

@@ -12,6 +12,9 @@ is resolved only after COMMIT returned.
   transaction fails only itself. All operations may be applied twice without harm.
 * An operation may be cancelled until its group's transaction holds its locks; from then on its
   outcome is what the database says.
+* What nobody waits for is tried again at every tick while the database fails: a settlement a few
+  times, because its reservation expires anyway; a reversal until it is written, because the charge
+  that it takes back would stay for ever.
 
 No asyncio here, and no decision about money.
 """
@@ -19,36 +22,21 @@ No asyncio here, and no decision about money.
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import LedgerUnavailable, RerankError
-from serve_app.domain.units import Instant, RequestId, TenantId
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.units import Instant
 from serve_app.ledger import store
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.operation import Operation
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Operation:
-    """One write: what to do on a connection, and whom to tell."""
-
-    apply: Callable[[Connection], None]
-    request_id: RequestId
-    tenant: TenantId | None = None
-    """Whose account it touches; ``None`` means that of the reservation ``request_id``."""
-
-    attempts_left: int = 1
-    """More than one: tried again in later groups when the database fails. Nobody waits for it."""
-
-    future: Future[None] = field(default_factory=Future)
 
 
 class Writer:
@@ -58,11 +46,12 @@ class Writer:
         self._engine = engine
         self._clock = clock
         self._limits = limits
-        # Unbounded by itself; `submit` and `submit_settlement` are where the bounds are kept.
+        # Unbounded by itself; the bounds are kept, or explained, by the `submit` methods.
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._failed: list[Operation] = []  # Waiting for the next tick; the writer's own.
         self._next_tick = Instant(0.0)
         self._closed = False
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     @property
@@ -75,18 +64,18 @@ class Writer:
         self._thread.start()
 
     def close(self) -> None:
-        """Refuse new operations, write those that wait, and end the thread. Blocks until then."""
+        """Refuse new operations, write those that wait, and end the thread. Blocks until then.
+
+        Reversals are tried once more; the ids of those that fail are logged.
+        """
         if self._closed:
             return
         self._closed = True
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join()
-        while not self._queue.empty():
-            # Somebody submitted between the flag and the end, or the writer never started.
-            left = self._queue.get()
-            if left is not None:
-                _fail(left, LedgerUnavailable("closed"))
+        self._ended = True
+        self._let_go()
 
     def submit(self, operation: Operation) -> None:
         """Queue an operation that its caller waits for.
@@ -110,6 +99,16 @@ class Writer:
             return
         self._queue.put(operation)
 
+    def submit_reversal(self, operation: Operation) -> None:
+        """Queue an operation that takes a charge back; it is never dropped for lack of room.
+
+        Each belongs to a commit that was submitted and had begun, so they are as few as those.
+        """
+        assert operation.attempts_left is None
+        self._queue.put(operation)
+        if self._ended:
+            self._let_go()
+
     def _run(self) -> None:
         going = True
         while going:
@@ -117,13 +116,34 @@ class Writer:
             try:
                 if group:
                     self._write(group)
+                if not going:
+                    # What came after the end was announced, such as the reversal of a commit that
+                    # failed just now, gets its chance in the last tick.
+                    self._failed.extend(self._drained())
                 if not going or self._tick_is_due(group):
                     self._tick()
             except Exception as error:
                 # The outermost handler of this thread: without the writer there is no service.
                 logger.exception("ledger_writer_failed")
-                for operation in group:
-                    _fail(operation, LedgerUnavailable(reason(error)))
+                untold = [each for each in group if not each.future.done()]
+                self._give_up([each for each in untold if each not in self._failed], error)
+
+    def _let_go(self) -> None:
+        """After the end: nothing more will be written."""
+        left = [*self._failed, *self._drained()]
+        self._failed = []
+        lost = [each.request_id for each in left if each.attempts_left is None]
+        if lost:
+            logger.error("ledger_reversal_lost", extra={"request_ids": lost})
+        for operation in left:
+            operation.fail(LedgerUnavailable("closed"))
+
+    def _drained(self) -> Iterator[Operation]:
+        with suppress(queue.Empty):
+            while True:
+                operation = self._queue.get(block=False)
+                if operation is not None:
+                    yield operation
 
     def _take(self) -> tuple[list[Operation], bool]:
         """What waits, at most one group of it, and whether to go on after it.
@@ -153,8 +173,8 @@ class Writer:
         try:
             with self._engine.begin() as connection:
                 _lock(connection, group)
-                begun = [each for each in group if each.future.set_running_or_notify_cancel()]
-                outcomes = [_outcome(each, connection) for each in begun]
+                begun = [each for each in group if each.begin()]
+                outcomes = [each.outcome(connection) for each in begun]
         except Exception as error:  # noqa: BLE001 - reported to each caller, once it ran alone
             if not begun:
                 self._give_up(group, error)
@@ -162,7 +182,7 @@ class Writer:
                 self._write_alone(begun, error)
             return
         for operation, outcome in zip(begun, outcomes, strict=True):
-            _resolve(operation, outcome)
+            operation.resolve(outcome)
 
     def _write_alone(self, begun: Sequence[Operation], group_error: Exception) -> None:
         logger.warning("ledger_group_failed", extra={"reason": reason(group_error)})
@@ -171,14 +191,14 @@ class Writer:
             try:
                 with self._engine.begin() as connection:
                     _lock(connection, [operation])
-                    outcome = _outcome(operation, connection)
+                    outcome = operation.outcome(connection)
             except Exception as error:  # noqa: BLE001 - reported to its caller
                 self._give_up([operation], error)
                 if self._clock.instant() - started >= self._limits.database_timeout_s:
                     self._give_up(begun[position + 1 :], error)
                     return
             else:
-                _resolve(operation, outcome)
+                operation.resolve(outcome)
 
     def _give_up(self, operations: Sequence[Operation], error: Exception) -> None:
         """Fail them for now; those with attempts left wait for the next tick."""
@@ -188,19 +208,17 @@ class Writer:
             exc_info=None if isinstance(error, SQLAlchemyError) else error,
         )
         for operation in operations:
-            operation.attempts_left -= 1
-            if operation.attempts_left > 0:
-                operation.future = Future()
+            if operation.may_be_tried_again():
                 self._failed.append(operation)
             else:
-                _fail(operation, LedgerUnavailable(reason(error)))
+                operation.fail(LedgerUnavailable(reason(error)))
 
     def _tick_is_due(self, group: Sequence[Operation]) -> bool:
         # Nothing came until the next tick: it is due by the queue's clock, if not by ours.
         return not group or self._clock.instant() >= self._next_tick
 
     def _tick(self) -> None:
-        """Try failed settlements again, then expire what is due."""
+        """Try failed settlements and reversals again, then expire what is due."""
         self._next_tick = Instant(self._clock.instant() + self._limits.expiry_interval_s)
         again, self._failed = self._failed, []
         if again:
@@ -222,25 +240,3 @@ def _lock(connection: Connection, group: Sequence[Operation]) -> None:
     tenants = {each.tenant for each in group if each.tenant is not None}
     requests = {each.request_id for each in group if each.tenant is None}
     store.lock_accounts(connection, tenants, requests)
-
-
-def _outcome(operation: Operation, connection: Connection) -> RerankError | None:
-    try:
-        operation.apply(connection)
-    except RerankError as refusal:
-        return refusal
-    return None
-
-
-def _resolve(operation: Operation, outcome: RerankError | None) -> None:
-    if outcome is None:
-        operation.future.set_result(None)
-    else:
-        operation.future.set_exception(outcome)
-
-
-def _fail(operation: Operation, error: LedgerUnavailable) -> None:
-    """Tell the caller, unless it went away or was told already."""
-    future = operation.future
-    if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
-        future.set_exception(error)

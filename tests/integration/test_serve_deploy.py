@@ -44,13 +44,19 @@ class Cluster:
             timeout=120,
         )
 
-    def deploy(self, name: str) -> subprocess.CompletedProcess[str]:
-        """Deploy one of our files, on this test's port."""
+    def deploy(self, name: str, **scorer: Any) -> subprocess.CompletedProcess[str]:
+        """Deploy one of our files, on this test's port, with changes to its scorer."""
         config = yaml.safe_load((ROOT / "cluster" / name).read_text())
         config["http_options"]["port"] = self.http_port
+        config["applications"][0]["deployments"][1] |= scorer
         path = self.folder / name
         path.write_text(yaml.safe_dump(config))
         return self.serve("deploy", str(path))
+
+    def replicas(self, deployment: str) -> list[str]:
+        """Ids of the replicas that run."""
+        found = self.application()["deployments"][deployment]
+        return [each["replica_id"] for each in found["replicas"] if each["state"] == "RUNNING"]
 
     def application(self) -> dict[str, Any]:
         """What the cluster says of our application."""
@@ -103,6 +109,22 @@ def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
         "an answer",
     )
     assert ready["ready"] is True
+
+
+def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_refused(
+    cluster: Cluster,
+) -> None:
+    before = cluster.replicas("scorer-embedded")
+
+    assert cluster.deploy("local.yaml", user_config={"batch_tokens_max": 4096}).returncode == 0
+    wait_for(lambda: cluster.application().get("status") == "RUNNING", 60, "the new limit")
+    assert cluster.replicas("scorer-embedded") == before
+
+    assert cluster.deploy("local.yaml", user_config={"batch_tokens_max": 5}).returncode == 0
+    refused = wait_for(
+        lambda: "batch_tokens_max must be" in json.dumps(cluster.application()), 60, "the refusal"
+    )
+    assert refused
 
 
 def test_the_production_file_is_accepted_as_it_is(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -74,21 +74,17 @@ def books_balance(service: Service) -> bool:
 
 
 @contextmanager
-def request_in_flight(service: Service) -> Iterator[threading.Event]:
-    """A large request under way in a thread of its own; the event is set when it was answered."""
-    answered = threading.Event()
-    answered.response = None  # type: ignore[attr-defined]
+def request_in_flight(service: Service) -> Iterator[Future[httpx.Response]]:
+    """A large request under way in a thread of its own."""
 
-    def send() -> None:
+    def send() -> httpx.Response:
         with service.client() as client:
-            answered.response = rerank(client, MANY_LONG)  # type: ignore[attr-defined]
-        answered.set()
+            return rerank(client, MANY_LONG)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    wait_for(lambda: pending(service), what="the reservation")
-    yield answered
-    thread.join(timeout=60)
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(send)
+        wait_for(lambda: pending(service), what="the reservation")
+        yield answer
 
 
 def test_the_right_document_comes_first_and_its_charge_is_committed(service: Service) -> None:
@@ -136,13 +132,12 @@ def test_scores_do_not_depend_on_what_else_is_in_the_batch(service: Service) -> 
 def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> None:
     (replica,) = service.replicas("scorer-embedded")
     idle_s = replica.cpu_times().user
-    with request_in_flight(service) as answered:
+    with request_in_flight(service) as answer:
         wait_for(lambda: replica.cpu_times().user > idle_s + 0.5, what="the forward pass")
-        assert not answered.is_set()
+        assert not answer.done()
         replica.send_signal(signal.SIGKILL)
-        assert answered.wait(timeout=60)
+        response = answer.result(timeout=60)
 
-    response = answered.response  # type: ignore[attr-defined]
     assert response.status_code == 200, response.text
     assert len(response.json()["results"]) == len(MANY_LONG)
     wait_for(

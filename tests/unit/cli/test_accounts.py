@@ -220,6 +220,16 @@ def test_usage_is_a_table_in_dollars(used: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [("usage", "--tenant", "acme"), ("tenants", "list"), ("keys", "list")], ids=" ".join
+)
+def test_a_report_does_not_wait_for_the_service(
+    used: Run, database_url: str, words: tuple[str, ...]
+) -> None:
+    with transaction(database_url, TIMEOUT_S):  # Holds the write lock.
+        succeeds(used(*words))
+
+
+@pytest.mark.parametrize(
     ("by", "group"), [("day", "2026-01-02"), ("model", EMBEDDED), ("tenant", "acme")]
 )
 def test_usage_is_exact_for_programs(used: Run, by: str, group: str) -> None:

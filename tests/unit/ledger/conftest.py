@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
 from serve_app.ledger.database import open_writer, opened, transaction
 from serve_app.ledger.schema import migrate
+from tests.unit.ledger.support import a_tenant
 
 SHARED_URL = os.environ.get("RERANK_TEST_DATABASE_URL")  # noqa: TID251 - chosen by who runs them
 
@@ -53,3 +55,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def engine(database_url: str) -> Iterator[Engine]:
     with opened(open_writer(database_url, Seconds(5), connections=8)) as engine:
         yield engine
+
+
+@pytest.fixture
+def acme(database_url: str) -> Caller:
+    """A tenant that was granted 100."""
+    return a_tenant(database_url, 100)

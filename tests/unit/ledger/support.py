@@ -1,9 +1,11 @@
-"""Tenants with credit, and a look into the books."""
+"""Tenants with credit, a look into the books, and databases that fail."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import OperationalError
 
 from serve_app.domain.model import Caller
 from serve_app.domain.units import (
@@ -18,14 +20,20 @@ from serve_app.domain.units import (
 from serve_app.ledger import accounts
 from serve_app.ledger.audit import Balance, balances
 from serve_app.ledger.database import open_writer, opened, transaction
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.rules import Reservation
+from serve_app.ledger.tables import charges, reservations
 from serve_app.ports import Usage
+from tests.fakes import FakeClock
 
 MODEL = ModelId("embedded")
 R1 = RequestId("r1")
 USAGE = Usage(documents=3, tokens=Tokens(90))
 NOW = Moment(1_000_000)
 TIMEOUT_S = Seconds(5)
+TTL_S = Seconds(60)
+LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
 
 
 def a_tenant(database_url: str, credit: int, name: str = "acme") -> Caller:
@@ -79,3 +87,62 @@ def database_held(database_url: str) -> Iterator[None]:
         if engine.dialect.name == "postgresql":
             connection.execute(text("LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE"))
         yield
+
+
+@contextmanager
+def ledger_on(
+    database_url: str, limits: LedgerLimits = LIMITS, clock: FakeClock | None = None
+) -> Iterator[SqlLedger]:
+    ledger = SqlLedger(database_url, clock or FakeClock(), TTL_S, limits)
+    ledger.start()
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the writer is a thread, and tells nobody
+            await asyncio.sleep(0.01)
+
+
+def state_of(database_url: str, request_id: RequestId) -> str | None:
+    with transaction(database_url, TIMEOUT_S) as connection:
+        query = select(reservations.c.state).where(reservations.c.id == request_id)
+        state: str | None = connection.scalar(query)
+        return state
+
+
+class LossyEngine:
+    """Loses the database's last word: the transaction is committed, its caller sees an error."""
+
+    def __init__(self, engine: Engine, losses: int) -> None:
+        self._engine = engine
+        self._losses = losses
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        wrote = False
+        with self._engine.begin() as connection:
+            yield connection
+            wrote = connection.scalar(select(charges.c.request_id).limit(1)) is not None
+        if wrote and self._losses > 0:
+            self._losses -= 1
+            raise OperationalError("COMMIT", {}, ConnectionError("the network ate it"))
+
+
+class FailingEngine:
+    """Cannot be reached a few times."""
+
+    def __init__(self, engine: Engine, failures: int) -> None:
+        self._engine = engine
+        self.failures = failures
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        if self.failures > 0:
+            self.failures -= 1
+            raise OperationalError("BEGIN", {}, ConnectionError("no route"))
+        with self._engine.begin() as connection:
+            yield connection

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,45 +21,31 @@ from serve_app.domain.units import Credits, KeyId, RequestId, Seconds
 from serve_app.ledger import store
 from serve_app.ledger.database import transaction
 from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.limits import LedgerLimits
-from serve_app.ledger.tables import charges, reservations
-from serve_app.ledger.writer import Operation, Writer
+from serve_app.ledger.operation import Operation
+from serve_app.ledger.tables import charges
+from serve_app.ledger.writer import Writer
 from tests.fakes import FakeClock
 from tests.unit.ledger.support import (
+    LIMITS,
     MODEL,
     NOW,
     R1,
     TIMEOUT_S,
+    TTL_S,
     USAGE,
+    FailingEngine,
+    LossyEngine,
     a_reservation,
-    a_tenant,
     balance,
     database_held,
+    ledger_on,
+    state_of,
+    until,
 )
 
 R2 = RequestId("r2")
 R3 = RequestId("r3")
-TTL_S = Seconds(60)
-LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
 IMPATIENT = replace(LIMITS, database_timeout_s=Seconds(0.3))
-
-
-@pytest.fixture
-def acme(database_url: str) -> Caller:
-    """A tenant that was granted 100."""
-    return a_tenant(database_url, 100)
-
-
-@contextmanager
-def ledger_on(
-    database_url: str, limits: LedgerLimits = LIMITS, clock: FakeClock | None = None
-) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(database_url, clock or FakeClock(), TTL_S, limits)
-    ledger.start()
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 @asynccontextmanager
@@ -69,19 +55,6 @@ async def one_group(database_url: str) -> AsyncIterator[None]:
         await asyncio.sleep(0.06)  # The writer is now stuck in its tick.
         yield
         await asyncio.sleep(0.01)  # Tasks have put their operations into the queue.
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the writer is a thread, and tells nobody
-            await asyncio.sleep(0.01)
-
-
-def state_of(database_url: str, request_id: RequestId) -> str | None:
-    with transaction(database_url, TIMEOUT_S) as connection:
-        query = select(reservations.c.state).where(reservations.c.id == request_id)
-        state: str | None = connection.scalar(query)
-        return state
 
 
 def test_a_request_is_reserved_charged_and_durable_when_the_call_returns(
@@ -380,24 +353,6 @@ def test_a_database_without_tables_is_not_ready(empty_url: str) -> None:
         assert not asyncio.run(ledger.ping())
 
 
-class LossyEngine:
-    """Loses the database's last word: the transaction is committed, its caller sees an error."""
-
-    def __init__(self, engine: Engine, losses: int) -> None:
-        self._engine = engine
-        self._losses = losses
-
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        wrote = False
-        with self._engine.begin() as connection:
-            yield connection
-            wrote = connection.scalar(select(charges.c.request_id).limit(1)) is not None
-        if wrote and self._losses > 0:
-            self._losses -= 1
-            raise OperationalError("COMMIT", {}, ConnectionError("the network ate it"))
-
-
 @pytest.mark.parametrize(
     ("losses", "state", "charged"),
     [
@@ -490,22 +445,6 @@ def test_a_group_does_not_wait_for_a_dead_database_once_per_operation(
 
     assert [type(error) for error in errors] == [LedgerUnavailable] * 5
     assert dying.attempts <= 4  # The group, one alone, and the ticks of a start and an end.
-
-
-class FailingEngine:
-    """Cannot be reached a few times."""
-
-    def __init__(self, engine: Engine, failures: int) -> None:
-        self._engine = engine
-        self.failures = failures
-
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        if self.failures > 0:
-            self.failures -= 1
-            raise OperationalError("BEGIN", {}, ConnectionError("no route"))
-        with self._engine.begin() as connection:
-            yield connection
 
 
 def test_a_void_is_tried_again_after_the_database_failed(

@@ -1,0 +1,66 @@
+"""One write on its way to the database, seen from both sides: who wants it, and the writer."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from serve_app.domain.errors import LedgerUnavailable, RerankError
+from serve_app.domain.units import RequestId, TenantId
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """What to do on a connection, and whom to tell."""
+
+    apply: Callable[[Connection], None]
+    request_id: RequestId
+    tenant: TenantId | None = None
+    """Whose account it touches; ``None`` means that of the reservation ``request_id``."""
+
+    attempts_left: int | None = 1
+    """How often the database may fail it; ``None``: until it is written. Tried again at ticks, so
+    more than one is only for what nobody waits for."""
+
+    future: Future[None] = field(default_factory=Future)
+    _begun: bool = False
+
+    def begin(self) -> bool:
+        """For the writer: False if it was cancelled. From here on it cannot be."""
+        self._begun = True  # First: whoever then fails to cancel it must know that it began.
+        return self.future.set_running_or_notify_cancel()
+
+    def prevent(self) -> bool:
+        """Cancel it if possible; whether it surely has left no trace and never will."""
+        return self.future.cancel() or not self._begun
+
+    def outcome(self, connection: Connection) -> RerankError | None:
+        """Apply it; a refusal is an outcome, and anything else that is raised poisons the group."""
+        try:
+            self.apply(connection)
+        except RerankError as refusal:
+            return refusal
+        return None
+
+    def resolve(self, outcome: RerankError | None) -> None:
+        """Tell the caller, once that is durable."""
+        if outcome is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(outcome)
+
+    def fail(self, error: LedgerUnavailable) -> None:
+        """Tell the caller, unless it went away or was told already."""
+        future = self.future
+        if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
+            future.set_exception(error)
+
+    def may_be_tried_again(self) -> bool:
+        """Count an attempt that the database failed; if there is another, nobody was told."""
+        if self.attempts_left is not None:
+            self.attempts_left -= 1
+            if self.attempts_left <= 0:
+                return False
+        self.future = Future()
+        return True

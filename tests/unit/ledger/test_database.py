@@ -1,0 +1,82 @@
+"""Who waits for whom, for how long, and what a broken connection costs."""
+
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, func, select, text
+from sqlalchemy.exc import OperationalError
+
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Seconds
+from serve_app.ledger.database import open_writer, opened, reading
+from serve_app.ledger.schema import migrate
+from serve_app.ledger.tables import tenants
+from tests.unit.ledger.conftest import SHARED_URL
+from tests.unit.ledger.support import TIMEOUT_S, a_tenant, database_held
+
+COUNT = select(func.count()).select_from(tenants)
+
+sqlite_only = pytest.mark.skipif(SHARED_URL is not None, reason="how SQLite waits")
+
+
+@sqlite_only
+def test_who_only_reads_does_not_wait_for_a_writer(database_url: str, acme: Caller) -> None:
+    with database_held(database_url):
+        migrate(database_url, Seconds(0.1))
+        with reading(database_url, Seconds(0.1)) as connection:
+            assert connection.scalar(select(tenants.c.id)) == acme.tenant
+
+
+def test_a_report_is_one_snapshot(database_url: str) -> None:
+    with reading(database_url, TIMEOUT_S) as connection:
+        before = connection.scalar(COUNT)
+        a_tenant(database_url, 0, name="later")
+        after = connection.scalar(COUNT)
+
+    assert (before, after) == (0, 0)
+
+
+def test_who_only_reads_cannot_write(database_url: str) -> None:
+    with (
+        pytest.raises(LedgerUnavailable, match=r"read-?only"),
+        reading(database_url, TIMEOUT_S) as connection,
+    ):
+        connection.execute(text("UPDATE tenants SET available = 1"))
+
+
+def test_a_writer_survives_the_loss_of_its_connection(engine: Engine) -> None:
+    with engine.connect() as connection:
+        lost: Any = connection.connection.dbapi_connection
+    lost.close()  # As after a restart of the server.
+
+    with engine.begin() as connection:
+        assert connection.scalar(COUNT) == 0
+
+
+@sqlite_only
+def test_the_wait_for_the_write_lock_ends_in_time(database_url: str) -> None:
+    with (
+        database_held(database_url),
+        opened(open_writer(database_url, Seconds(0.2))) as engine,
+    ):
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="locked"), engine.begin():
+            pass
+
+    assert 0.2 <= time.monotonic() - started < 1
+
+
+@sqlite_only
+def test_what_no_waiting_can_mend_is_reported_at_once(database_url: str) -> None:
+    def forbid_writing(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.execute("PRAGMA query_only = ON")
+
+    with opened(open_writer(database_url, TIMEOUT_S)) as engine:
+        event.listen(engine, "connect", forbid_writing)
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="readonly"), engine.begin():
+            pass
+
+    assert time.monotonic() - started < TIMEOUT_S / 2
