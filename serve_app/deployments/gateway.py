@@ -22,6 +22,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import ModelCard
 from serve_app.domain.units import ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.tokenizer import limit_threads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
 from serve_app.ledger.group_commit import SqlLedger
@@ -51,6 +52,7 @@ class Gateway:
             Seconds(settings.request_timeout_s_max + settings.reservation_margin_s),
             LedgerLimits(database_timeout_s=Seconds(settings.database_timeout_s)),
         )
+        limit_threads(settings.tokenizer_threads)
         self._tokenizer_threads = ThreadPoolExecutor(
             settings.tokenizer_threads, thread_name_prefix="tokenizer"
         )

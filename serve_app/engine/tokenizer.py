@@ -2,7 +2,7 @@
 
     query ─ once ──> ids ─┐
                           ├─ cut to fit ─> prefix + query + middle + document + suffix
-    documents ─ batch ──> ids ─┘
+    documents ─ batch ──> ids ─┘    only as much of each as can matter: `windows`
 
 The special tokens around the texts (`Template`) are learnt from the tokenizer itself, so every
 family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this: torch is not
@@ -10,10 +10,9 @@ imported, and no lock is held while the Rust tokenizer works.
 """
 
 import json
-import re
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,24 @@ from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import Pair, RerankJob, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
 from serve_app.engine.sources import ModelLoadError
+from serve_app.engine.windows import Beginnings, FirstWindow
 
 PAIR_TOKENS_DEFAULT = 512
 """For a model that states no limit at all."""
 
 EXPORT_TIMEOUT_S = 120
 
-SLICE_CHARACTERS = 1_000_000
-"""Texts encoded at a time: the Rust encodings cost some 50 times the text while they live."""
 
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+def limit_threads(threads: int) -> None:
+    """Let the Rust tokenizers of this process use ``threads`` threads together, not every core.
+
+    Must run before the process first tokenizes a batch, that is, a job: the pool of threads is made
+    then, and keeps its size. Callers wait for the pool's threads and do not work themselves, so a
+    gateway's executor does not add to them. Child processes inherit the limit.
+    """
+    assert threads >= 1
+    # The pool's makers offer no other way (rayon, `ThreadPoolBuilder`).
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # noqa: TID251 - written for Rust, not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +173,19 @@ class PairTokenizer:
     pair_tokens_max: Tokens
     """Longest pair, special tokens included."""
 
-    def __init__(self, files: TokenizerFiles, pair_tokens_max: int | None = None) -> None:
+    def __init__(
+        self,
+        files: TokenizerFiles,
+        pair_tokens_max: int | None = None,
+        first_window: FirstWindow | None = None,
+    ) -> None:
         """Raises: ModelLoadError."""
-        self._backend = Backend.from_str(files.backend)
+        backend = Backend.from_str(files.backend)
         # A tokenizer.json may bring both, and would cut the texts at its own length.
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self.template = Template.learn(self._backend, files.model)
+        backend.no_truncation()
+        backend.no_padding()
+        self.template = Template.learn(backend, files.model)
+        self._beginnings = Beginnings(backend, first_window)
         self.pair_tokens_max = files.pair_tokens_max(pair_tokens_max)
         self._text_tokens_max = self.pair_tokens_max - self.template.tokens
         if self._text_tokens_max < 2:
@@ -187,10 +200,13 @@ class PairTokenizer:
         Raises: InvalidRequest when the query leaves no room for even one token of a document and
             the job does not allow it to be cut.
         """
-        query = next(self._encode([job.query]))
+        query = next(self._beginnings.encode_whole([job.query]))
         if job.truncation is Truncation.ONLY_DOCUMENT:
             self._check_query(len(query))
-        documents = self._encode(job.documents)
+        # So long a document is cut under either truncation, and what is kept of the query does
+        # not depend on how much longer it is.
+        enough = max(self._text_tokens_max, len(query)) + 1
+        documents = self._beginnings.encode(job.documents, enough)
         return TokenizedJob(
             tuple(
                 self._pair(index, query, document, job.truncation)
@@ -204,16 +220,9 @@ class PairTokenizer:
             raise InvalidRequest(
                 "query",
                 f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model with "
-                "a document; shorten it, or send truncation 'longest_first' to have it cut",
+                "a document; shorten it, or send truncation_strategy 'longest_first' to have it "
+                "cut",
             )
-
-    def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        for some in _slices(texts):
-            # encode_batch_fast gives the same ids; it only leaves out the character offsets.
-            for encoding in self._backend.encode_batch_fast(
-                [_well_formed(text) for text in some], add_special_tokens=False
-            ):
-                yield encoding.ids
 
     def _pair(
         self, index: int, query: list[int], document: list[int], truncation: Truncation
@@ -250,22 +259,3 @@ def fit(query: int, document: int, room: int, truncation: Truncation) -> tuple[i
     if shorter + longer > room:
         shorter, longer = room // 2, room - room // 2
     return (shorter, longer) if query <= document else (longer, shorter)
-
-
-def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Consecutive texts of at most `SLICE_CHARACTERS` together; a longer one comes alone."""
-    some: list[str] = []
-    characters = 0
-    for text in texts:
-        if some and characters + len(text) > SLICE_CHARACTERS:
-            yield some
-            some, characters = [], 0
-        some.append(text)
-        characters += len(text)
-    if some:
-        yield some
-
-
-def _well_formed(text: str) -> str:
-    """JSON can carry half a surrogate pair; UTF-8, and so the Rust tokenizer, cannot."""
-    return LONE_SURROGATE.sub("\ufffd", text) if LONE_SURROGATE.search(text) else text

@@ -111,7 +111,7 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
         tokenizer.tokenize(job("cat " * 13, ["dog"]))
 
     assert refused.value.field == "query"
-    assert "longest_first" in refused.value.public_message
+    assert "send truncation_strategy 'longest_first'" in refused.value.public_message
     assert tokenizer.tokenize(job("cat " * 12, ["dog"])).pairs[0].tokens == 16
     cut = tokenizer.tokenize(job("cat " * 13, ["dog"], Truncation.LONGEST_FIRST)).pairs[0]
     assert cut.truncated
@@ -123,7 +123,7 @@ def test_documents_keep_their_request_order_across_slices(
     tokenizer = load_tokenizer(str(folders["bert"]))
     documents = ["cat " * length for length in (9, 1, 30, 2, 0, 7)]
     at_once = tokenizer.tokenize(job("dog", documents))
-    monkeypatch.setattr("serve_app.engine.tokenizer.SLICE_CHARACTERS", 10)
+    monkeypatch.setattr("serve_app.engine.windows.SLICE_CHARACTERS", 10)
 
     sliced = tokenizer.tokenize(job("dog", documents))
 
