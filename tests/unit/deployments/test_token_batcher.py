@@ -84,7 +84,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(left, timeout=0.05))
         for each in gc.get_objects():
-            if isinstance(each, _BatchQueue):
+            if type(each) is _BatchQueue:  # `isinstance` would ask each, and some warn
                 each._handle_batch_task = None
     finally:
         loop.close()

@@ -22,6 +22,8 @@ from tests.quality.reference import job
 from tests.quality.varied_pairs import STRANGE
 from tests.tiny_models import CJK_AND_EMOJI, FAMILIES, WORDS
 
+pytestmark = pytest.mark.slow  # Thousands of texts against five tokenizers.
+
 WHOLE = FirstWindow(characters_min=10**9)
 SMALL = [
     pytest.param(FirstWindow(1, 1, slack=4), id="small"),
@@ -197,7 +199,6 @@ def test_a_word_is_not_shortened_where_an_added_token_may_be_inside_it(
     assert len(leading) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
 @pytest.mark.parametrize("threads", [1, 5])
 def test_the_limit_on_threads_reaches_the_rust_pool(folders: dict[str, Path], threads: int) -> None:
