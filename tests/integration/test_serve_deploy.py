@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         finally:
             family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
             for process in family:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # Replicas that cannot start come and go.
+                    process.kill()
             head.wait(timeout=30)
 
 
