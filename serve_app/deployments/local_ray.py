@@ -140,9 +140,20 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
                     serve.shutdown()
                 ray.shutdown()
             # An HAProxy that was told to finish its connections first would stay for two minutes.
-            _, left = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+            _, left = psutil.wait_procs([*family, *_orphans()], timeout=STOP_TIMEOUT_S)
             for process in left:
                 process.kill()
+
+
+def _orphans() -> list[psutil.Process]:
+    """Processes of ours that lost their parent: `short_path` puts our own number on their command
+    lines. An HAProxy outlives a manager that was replaced."""
+    mark = f"/proc/{os.getpid()}/fd/"
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(mark in word for word in process.info["cmdline"] or ())
+    ]
 
 
 def is_alive() -> bool:
