@@ -61,8 +61,8 @@ def up(config: Path, port: int | None) -> None:
 
 def _up(console: Console, config_path: Path, port: int | None) -> None:
     # Ray reads its switches when it is first imported, so it is imported after they are set.
-    from serve_app.deployments import local_ray  # noqa: PLC0415
-    from serve_app.deployments.serve_config import (  # noqa: PLC0415
+    from serve_app.deployments import local_ray  # noqa: PLC0415 - imports ray
+    from serve_app.deployments.serve_config import (  # noqa: PLC0415 - imports ray
         ConfigError,
         read_serve_config,
     )
@@ -168,7 +168,7 @@ def _first_key(settings: Settings, var_dir: Path) -> str | None:
 
 def _wait_until_ready(console: Console, application: str, address: str) -> None:
     """Poll until a request would be answered, printing every step once."""
-    from serve_app.deployments.local_ray import progress  # noqa: PLC0415
+    from serve_app.deployments.local_ray import progress  # noqa: PLC0415 - imports ray
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     said: set[str] = set()

@@ -43,6 +43,6 @@ def load_engine(source: str, revision: str | None, precision: str, limits: Engin
     Raises: ModelLoadError.
     """
     # torch takes seconds and 200 MB, which a gateway that imports this module does not need.
-    from serve_app.engine.assembly import assemble  # noqa: PLC0415
+    from serve_app.engine.assembly import assemble  # noqa: PLC0415 - imports torch
 
     return assemble(source, resolve(source, revision), precision, limits)

@@ -233,7 +233,7 @@ def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
     class BusyOnce(WordScorer):
         calls = 0
 
-        async def score(self, job, tokenized):  # type: ignore[no-untyped-def]
+        async def score(self, job, tokenized):  # type: ignore[no-untyped-def]  # as in `JobScorer`
             type(self).calls += 1
             if type(self).calls == 1:
                 raise errors.Overloaded(1)

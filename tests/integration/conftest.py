@@ -1,19 +1,12 @@
 """One running service for most of the integration tests: two models, two gateways."""
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from serve_app.deployments.local_ray import free_port
 from tests.integration.service import Service
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:

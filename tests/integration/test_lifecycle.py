@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.conftest import deployment, free_port, serve_config
+from serve_app.deployments.local_ray import free_port
+from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import COMMAND, ROOT, Service, environment, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -51,7 +52,7 @@ def test_it_starts_beside_another_ray_and_leaves_no_trace(
     assert "Stopped." in first.output.read_text()
     assert not [process for process in family if is_alive(process)]
     assert not list(home.rglob("*")), "something was written outside var/"
-    assert set(os.listdir("/dev/shm")) <= shared_memory  # noqa: S108
+    assert set(os.listdir("/dev/shm")) <= shared_memory  # noqa: S108 - as above
     assert not list((first.var_dir / "run").iterdir())
     assert service.is_ready(), "the other service was disturbed"
 

@@ -206,27 +206,7 @@ def test_a_poisonous_portion_and_a_nan_fail_alone() -> None:
     run(test())
 
 
-def test_a_caller_that_gives_up_while_waiting_is_never_computed() -> None:
-    async def test() -> None:
-        engine = FakeEngine()
-        shared = batcher(engine)
-        engine.gate.clear()
-        first = asyncio.create_task(shared.score(a_portion(5)))
-        await asyncio.sleep(0.05)
-        given_up = asyncio.create_task(shared.score(a_portion(7)))
-        await asyncio.sleep(0.05)
-        given_up.cancel()
-        engine.gate.set()
-        await first
-        await shared.score(a_portion(9))
-
-        assert engine.batches == [5, 9]
-        assert shared.inflight_tokens == 0
-
-    run(test())
-
-
-def test_a_caller_that_gave_up_does_not_hold_back_the_next_one() -> None:
+def test_a_caller_that_gives_up_is_never_computed_and_does_not_hold_back_the_next_one() -> None:
     async def test() -> None:
         engine = FakeEngine()
         shared = batcher(engine)
@@ -242,6 +222,7 @@ def test_a_caller_that_gave_up_does_not_hold_back_the_next_one() -> None:
             await shared.score(a_portion(9))
 
         assert engine.batches == [5, 9]
+        assert shared.inflight_tokens == 0
 
     run(test())
 

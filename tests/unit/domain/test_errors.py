@@ -60,7 +60,7 @@ def test_an_error_survives_pickling(error: errors.RerankError) -> None:
 def test_the_client_never_sees_the_remote_traceback(error: errors.RerankError) -> None:
     """Ray re-raises our error as a subclass whose ``str`` is the traceback of the replica."""
 
-    class AsRayRaisesIt(type(error)):  # type: ignore[misc]
+    class AsRayRaisesIt(type(error)):  # type: ignore[misc]  # a base known at run time
         def __str__(self) -> str:
             return "ray::Scorer (pid=7, ip=10.0.0.7) File /srv/engine.py"
 

@@ -35,7 +35,7 @@ def test_float32_changes_nothing(folders: dict[str, Path]) -> None:
 
 
 def test_a_model_without_a_base_stays_in_float32() -> None:
-    class Bare(torch.nn.Linear):  # type: ignore[misc]
+    class Bare(torch.nn.Linear):  # type: ignore[misc]  # torch is Any to mypy
         @property
         def base_model(self) -> torch.nn.Module:
             return self

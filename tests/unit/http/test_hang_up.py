@@ -104,7 +104,7 @@ def test_a_charge_that_was_written_all_the_same_is_told() -> None:
                 await asyncio.Event().wait()
             await commit(request_id, amount, usage)
 
-        house.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]
+        house.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # a fake's fake
         task = asyncio.create_task(Exchange([BODY]).run(house.app))
         await committing.wait()
         task.cancel()
