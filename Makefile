@@ -21,7 +21,7 @@ test: check  ## Everything: check, then models of real size, contracts and a rea
 check: .venv/.dev  ## Format, lint, types, layers, unit and architecture tests; no Ray; under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy serve_app tests benchmarks loadtests
+	$(BIN)/mypy serve_app tests benchmarks loadtests training
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests -m "not slow and not ray"
 
