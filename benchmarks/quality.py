@@ -1,27 +1,24 @@
-"""How well does a model order documents? NDCG@10 of reranking a judged collection's candidates.
+"""How well does a model order documents? NDCG@10 and MRR@10 of reranking a judged collection.
 
     python -m benchmarks.quality --model MODEL --data FOLDER
+    python -m benchmarks.quality --model MODEL --dataset ID
 
 The model is whatever the service serves: a hub id, a local folder, or ``embedded``; it runs in the
-service's own tokenizer and engine. The folder holds a collection (files plain or .gz):
+service's own tokenizer and engine. `benchmarks.judged` says what a folder holds and where a dataset
+comes from, `benchmarks.published` which figures others have published.
 
-    candidates.jsonl  a line a query: {"qid", "query", "candidates": [{"docid", "text", "bm25"}]}
-    qrels.txt         TREC form: qid 0 docid grade
-    corpus.jsonl      {"docid", "text"}, only where candidates have no text
-
-Queries without a judgement are left out. The interval is over queries: it says what another draw
-of such queries might have given, not how exact the figure is on these.
+The intervals are over queries: they say what another draw of such queries might have given, not
+how exact the figures are on these.
 """
 
 import argparse
-import gzip
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 if not __package__:  # Run as a file: make the repository importable, as -m does.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -31,10 +28,19 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks import published
+from benchmarks.judged import (
+    Collection,
+    CollectionError,
+    JudgedQuery,
+    read_dataset,
+    read_folder,
+)
 from serve_app.domain.model import Portion, RerankJob, Truncation
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.ports import Engine
 
@@ -45,27 +51,22 @@ LIMITS = EngineLimits(batch_tokens_max=8_192, forward_tokens_max=4_096)
 
 RESAMPLES = 10_000
 
-
-@dataclass(frozen=True, slots=True)
-class JudgedQuery:
-    """One query, its candidates as the first stage ordered them, and what people said of them."""
-
-    qid: str
-    query: str
-    docids: tuple[str, ...]
-    texts: tuple[str, ...]
-    grades: dict[str, int]
-    """Of every judged document, candidates or not."""
+FOLDER_DEPTH = 100
+"""Candidates a query from a folder, unless told otherwise; a dataset's are all taken, since the
+published figures take them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """NDCG@10 of one query, reranked and as the first stage had it. Without the query's text, which
-    some collections do not allow to be passed on."""
+    """One query, reranked and as the first stage had it. Without the query's text, which some
+    collections do not allow to be passed on."""
 
     qid: str
+    documents: int
     ndcg: float
-    first_stage_ndcg: float
+    mrr: float
+    first_stage_ndcg: float | None
+    """``None`` where the candidates come in no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,64 +78,90 @@ class Quality:
     device: str
     precision: str
     collection: str
-    depth: int
+    depth: int | None
+    """Candidates a query at most; ``None`` is all there are."""
+
     queries: int
     documents: int
     ndcg: float
     interval_95: tuple[float, float]
-    first_stage_ndcg: float
+    mrr: float
+    mrr_interval_95: tuple[float, float]
+    relevant_grade: int
+    """The lowest grade that MRR counts as relevant."""
+
+    first_stage_ndcg: float | None
     documents_per_s: float
     """Tokenizing included, loading and warming up not."""
 
+    published: published.Reference | None
     per_query: tuple[QueryResult, ...]
 
 
-def read_collection(folder: Path, depth: int, queries_max: int | None = None) -> list[JudgedQuery]:
-    """The collection in ``folder``, ``depth`` candidates a query. Raises: FileNotFoundError."""
-    corpus: dict[str, str] = {}
-    if _find(folder, "corpus.jsonl") is not None:
-        corpus = {line["docid"]: line["text"] for line in _json_lines(folder, "corpus.jsonl")}
-    grades = _grades(folder)
-    judged = []
-    for query in _json_lines(folder, "candidates.jsonl"):
-        candidates = query["candidates"][:depth]
-        docids = tuple(candidate["docid"] for candidate in candidates)
-        texts = tuple(
-            candidate["text"] if "text" in candidate else corpus[candidate["docid"]]
-            for candidate in candidates
-        )
-        qid = query["qid"]
-        if qid in grades:
-            judged.append(JudgedQuery(qid, query["query"], docids, texts, grades[qid]))
-    return judged[:queries_max]
-
-
-def _grades(folder: Path) -> dict[str, dict[str, int]]:
-    grades: dict[str, dict[str, int]] = {}
-    with _open(folder, "qrels.txt") as lines:
-        for line in lines:
-            qid, _, docid, grade = line.split()
-            grades.setdefault(qid, {})[docid] = int(grade)
-    return grades
+def evaluate(model: str, collection: Collection, precision: str) -> Quality:
+    """Load, warm up, rerank everything, and sum up. Raises: CollectionError, ModelLoadError."""
+    engine = load_engine(model, None, precision, LIMITS)
+    tokenizer = load_tokenizer(model)
+    engine.warm_up()
+    results, elapsed_s = measure(engine, tokenizer, collection)
+    documents = sum(result.documents for result in results)
+    ndcgs = [result.ndcg for result in results]
+    mrrs = [result.mrr for result in results]
+    firsts = [r.first_stage_ndcg for r in results if r.first_stage_ndcg is not None]
+    ndcg_mean, mrr_mean = float(np.mean(ndcgs)), float(np.mean(mrrs))
+    return Quality(
+        model=model,
+        description=engine.description,
+        device=engine.device,
+        precision=engine.precision,
+        collection=collection.name,
+        depth=collection.depth,
+        queries=len(results),
+        documents=documents,
+        ndcg=ndcg_mean,
+        interval_95=interval_95(ndcgs),
+        mrr=mrr_mean,
+        mrr_interval_95=interval_95(mrrs),
+        relevant_grade=collection.relevant_grade,
+        first_stage_ndcg=float(np.mean(firsts)) if firsts else None,
+        documents_per_s=documents / elapsed_s,
+        published=published.reference(
+            model, collection.complete_dataset, ndcg=ndcg_mean, mrr=mrr_mean
+        ),
+        per_query=tuple(results),
+    )
 
 
 def measure(
-    engine: Engine, tokenizer: PairTokenizer, collection: list[JudgedQuery]
+    engine: Engine, tokenizer: PairTokenizer, collection: Collection
 ) -> tuple[list[QueryResult], float]:
     """Results in the collection's order, and how many seconds scoring took."""
     results = []
-    started = time.perf_counter()
-    progress = track(collection, "Scoring", console=Console(stderr=True), transient=True)
-    orders = [(judged, rerank(engine, tokenizer, judged)) for judged in progress]
-    elapsed_s = time.perf_counter() - started
-    for judged, order in orders:
+    elapsed_s = 0.0
+    console = Console(stderr=True)
+    for judged in track(
+        collection.judged, "Scoring", total=collection.queries, console=console, transient=True
+    ):
+        started = time.perf_counter()
+        order = rerank(engine, tokenizer, judged)
+        elapsed_s += time.perf_counter() - started
         reranked = tuple(judged.docids[index] for index in order)
-        results.append(QueryResult(judged.qid, ndcg(judged, reranked), ndcg(judged, judged.docids)))
+        results.append(
+            QueryResult(
+                qid=judged.qid,
+                documents=len(judged.docids),
+                ndcg=ndcg(judged, reranked),
+                mrr=reciprocal_rank(judged, reranked, collection.relevant_grade),
+                first_stage_ndcg=ndcg(judged, judged.docids) if collection.ordered else None,
+            )
+        )
     return results, elapsed_s
 
 
 def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> list[int]:
     """Positions of the query's candidates, best first, as the service would answer."""
+    if not judged.texts:
+        return []
     job = RerankJob(
         request_id=RequestId(judged.qid),
         model=ModelId("measured"),
@@ -156,11 +183,19 @@ def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> lis
 
 
 def ndcg(judged: JudgedQuery, docids: tuple[str, ...]) -> float:
-    """NDCG@10 of one order. It is given as falling scores, so that no tie is broken elsewhere."""
+    """NDCG@10 of one order."""
+    return _calculate(NDCG_AT_10, judged, docids)
+
+
+def reciprocal_rank(judged: JudgedQuery, docids: tuple[str, ...], relevant_grade: int = 1) -> float:
+    """One by the place of the first relevant document; 0 if it is not among the first 10."""
+    return _calculate(ir_measures.RR(rel=relevant_grade) @ 10, judged, docids)
+
+
+def _calculate(measure: Any, judged: JudgedQuery, docids: tuple[str, ...]) -> float:
+    """The order is given as falling scores, so that no tie is broken elsewhere."""
     run = {judged.qid: {docid: float(-place) for place, docid in enumerate(docids)}}
-    value: float = ir_measures.calc_aggregate([NDCG_AT_10], {judged.qid: judged.grades}, run)[
-        NDCG_AT_10
-    ]
+    value: float = ir_measures.calc_aggregate([measure], {judged.qid: judged.grades}, run)[measure]
     return value
 
 
@@ -172,83 +207,71 @@ def interval_95(values: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def evaluate(
-    model: str, data: Path, precision: str, depth: int, queries_max: int | None
-) -> Quality:
-    """Load, warm up, rerank everything, and sum up."""
-    collection = read_collection(data, depth, queries_max)
-    engine = load_engine(model, None, precision, LIMITS)
-    tokenizer = load_tokenizer(model)
-    engine.warm_up()
-    results, elapsed_s = measure(engine, tokenizer, collection)
-    documents = sum(len(judged.docids) for judged in collection)
-    values = [result.ndcg for result in results]
-    return Quality(
-        model=model,
-        description=engine.description,
-        device=engine.device,
-        precision=engine.precision,
-        collection=data.name,
-        depth=depth,
-        queries=len(collection),
-        documents=documents,
-        ndcg=float(np.mean(values)),
-        interval_95=interval_95(values),
-        first_stage_ndcg=float(np.mean([result.first_stage_ndcg for result in results])),
-        documents_per_s=documents / elapsed_s,
-        per_query=tuple(results),
-    )
-
-
 def report(quality: Quality, *, per_query: bool) -> Iterator[str]:
     """Lines for a person; the first is the figure."""
-    low, high = quality.interval_95
-    yield f"NDCG@10 {quality.ndcg:.4f}  95 % interval {low:.4f} to {high:.4f}"
-    yield f"first stage (bm25) NDCG@10 {quality.first_stage_ndcg:.4f}"
+    yield f"NDCG@10 {quality.ndcg:.4f}  {_interval(quality.interval_95)}"
+    yield (
+        f"MRR@10 {quality.mrr:.4f}  {_interval(quality.mrr_interval_95)}, "
+        f"relevant from grade {quality.relevant_grade}"
+    )
+    yield f"first stage NDCG@10 {_or_none(quality.first_stage_ndcg)}"
     yield f"queries {quality.queries}, documents {quality.documents} ({quality.collection})"
     yield f"model {quality.model}: {quality.description}"
     yield f"precision {quality.precision} on {quality.device}"
     yield f"documents/s {quality.documents_per_s:.0f}"
+    if quality.published is not None:
+        yield from published.lines(quality.published)
     if per_query:
         for result in quality.per_query:
-            yield f"{result.qid}\t{result.ndcg:.4f}\t(bm25 {result.first_stage_ndcg:.4f})"
+            first = _or_none(result.first_stage_ndcg)
+            yield f"{result.qid}\t{result.ndcg:.4f}\t{result.mrr:.4f}\t(first stage {first})"
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    paths = (folder / name, folder / f"{name}.gz")
-    return next((path for path in paths if path.is_file()), None)
+def _interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"95 % interval {low:.4f} to {high:.4f}"
 
 
-def _open(folder: Path, name: str) -> TextIO:
-    path = _find(folder, name)
-    if path is None:
-        raise FileNotFoundError(f"{folder} has neither {name} nor {name}.gz")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+def _or_none(first_stage: float | None) -> str:
+    return "none, no order given" if first_stage is None else f"{first_stage:.4f}"
 
 
-def _json_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    with _open(folder, name) as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="NDCG@10 of a model on a judged collection.")
-    parser.add_argument("--model", required=True, help="hub id, local folder, or `embedded`")
-    parser.add_argument("--data", required=True, type=Path, help="the collection's folder")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--depth", type=int, default=100, help="candidates a query")
-    parser.add_argument("--limit", type=int, help="only the first so many queries")
-    parser.add_argument("--per-query", action="store_true", help="print every query's figure")
-    parser.add_argument("--json", type=Path, help="write everything to this file")
-    chosen = parser.parse_args()
-    quality = evaluate(chosen.model, chosen.data, chosen.precision, chosen.depth, chosen.limit)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exits with 1 and one line where collection or model cannot be had."""
+    chosen = _parse(arguments)
+    try:
+        quality = evaluate(chosen.model, _collection(chosen), chosen.precision)
+    except (CollectionError, ModelLoadError) as error:
+        sys.exit(f"quality: {error}")
     for line in report(quality, per_query=chosen.per_query):
         print(line)
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(asdict(quality), indent=2) + "\n", encoding="utf-8")
+
+
+def _collection(chosen: argparse.Namespace) -> Collection:
+    if chosen.dataset is not None:
+        return read_dataset(chosen.dataset, chosen.depth, chosen.limit)
+    depth = FOLDER_DEPTH if chosen.depth is None else chosen.depth
+    return read_folder(chosen.data, depth, chosen.limit)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="NDCG@10 and MRR@10 on a judged collection.")
+    parser.add_argument("--model", required=True, help="hub id, local folder, or `embedded`")
+    collection = parser.add_mutually_exclusive_group(required=True)
+    collection.add_argument("--data", type=Path, help="the collection's folder")
+    collection.add_argument("--dataset", help="the collection's id in ir_datasets")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument(
+        "--depth",
+        type=int,
+        help=f"candidates a query; default: {FOLDER_DEPTH} of a folder, all of a dataset",
+    )
+    parser.add_argument("--limit", type=int, help="only the first so many queries")
+    parser.add_argument("--per-query", action="store_true", help="print every query's figures")
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
