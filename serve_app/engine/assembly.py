@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from serve_app.domain.model import EMBEDDED
-from serve_app.engine.cross_encoder import CrossEncoder, describe, logits_of
+from serve_app.engine.cross_encoder import CrossEncoder, Identity, describe, logits_of
 from serve_app.engine.device import pick_device, pick_precision, use_cpu_threads
-from serve_app.engine.embedded.bi_encoder import DESCRIPTION, BiEncoder, unit_vectors
+from serve_app.engine.embedded import model as embedded
 from serve_app.engine.forward import PaddedForward
 from serve_app.engine.loading import EngineLimits
 from serve_app.engine.mixed_precision import shorten
-from serve_app.engine.pair_engine import Identity, PairEngine
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
@@ -39,19 +38,16 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
     files = TokenizerFiles.read(folder, source)
     tokenizer = PairTokenizer(files, limits.pair_tokens_max)
 
-    engine: type[PairEngine]
     if source == EMBEDDED:
-        model = AutoModel.from_pretrained(folder).to(number_format)
-        engine, compute, description = BiEncoder, unit_vectors, DESCRIPTION
+        model = embedded.load(folder, embedded.ADAPTER)
     else:
         model = _one_logit_model(source, folder)
-        shorten(model, number_format)
-        engine, compute, description = CrossEncoder, logits_of, describe(model)
+    shorten(model, number_format)
     model.eval().to(device)
 
     precision = str(model.base_model.dtype).removeprefix("torch.")
     forward = PaddedForward(
-        compute=partial(compute, model),
+        compute=partial(logits_of, model),
         device=device,
         pad_id=model.config.pad_token_id or 0,
         document_type=tokenizer.template.document_type if files.token_types else 0,
@@ -62,8 +58,8 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         pair_tokens_max=tokenizer.pair_tokens_max,
         batch_tokens_max=limits.batch_tokens_max,
     )
-    identity = Identity(str(device), precision, description)
-    return engine(identity, forward, tokenizer.template, input_limits)
+    identity = Identity(str(device), precision, describe(model))
+    return CrossEncoder(identity, forward, tokenizer.template, input_limits)
 
 
 def _one_logit_model(source: str, folder: Path) -> Any:

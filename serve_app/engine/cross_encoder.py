@@ -1,23 +1,85 @@
-"""A model that reads query and document together and answers one logit.
+"""A model that reads query and document together and answers one logit; behind the `Engine` port.
 
-Any `*ForSequenceClassification` of transformers with exactly one label.
+Any `*ForSequenceClassification` of transformers with exactly one label. What is around the model is
+here: unpack, score, split again, warm up, check.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from serve_app.engine.forward import Inputs
-from serve_app.engine.pair_engine import PairEngine
-from serve_app.engine.unpacking import Encoded
+from serve_app.domain.errors import EngineFailure
+from serve_app.domain.model import Portion
+from serve_app.engine.forward import Inputs, PaddedForward
+from serve_app.engine.packing import split
+from serve_app.engine.probes import probe
+from serve_app.engine.tokenizer import Template
+from serve_app.engine.unpacking import InputLimits, unpack
 
 
-class CrossEncoder(PairEngine):
-    """Each pair is one sequence; `PaddedForward` computes `logits_of`."""
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an engine says of itself; see `serve_app.domain.model.ReplicaInfo`."""
 
-    def _logits(self, pairs: Sequence[Encoded]) -> torch.Tensor:
-        return self._forward(pairs).squeeze(1)
+    device: str
+    precision: str
+    description: str
+
+
+class CrossEncoder:
+    """Each pair is one sequence; `PaddedForward` computes `logits_of`. One caller at a time."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        forward: PaddedForward,
+        template: Template,
+        limits: InputLimits,
+    ) -> None:
+        self.device = identity.device
+        self.precision = identity.precision
+        self.description = identity.description
+        self.pair_tokens_max = limits.pair_tokens_max
+        self._forward = forward
+        self._template = template
+        self._limits = limits
+
+    def score(self, portions: Sequence[Portion]) -> list[list[float]]:
+        """Logits of every portion's pairs, in their order; see `serve_app.ports.Engine`.
+
+        A logit may change in its last digits with the pairs it is computed beside, because
+        kernels pick other reductions; `tests/quality` states the tolerance.
+        """
+        pairs = [pair for portion in portions for pair in unpack(portion, self._limits)]
+        logits = self._forward(pairs).squeeze(1).tolist() if pairs else []
+        return split(logits, [len(portion.lengths) for portion in portions])
+
+    def warm_up(self) -> None:
+        """Score a full batch of the longest pairs, and the shortest pair there is.
+
+        What does not fit in memory then fails at start-up, and the first request is not slow.
+
+        Raises: EngineFailure, also when a logit is not a finite number.
+        """
+        longest = self._limits.pair_tokens_max
+        pairs = max(1, self._limits.batch_tokens_max // longest)
+        self._score_finite([probe(self._template, longest, pairs), self._shortest()])
+
+    def check(self) -> None:
+        """Raises: EngineFailure when the device does not answer with a finite number."""
+        self._score_finite([self._shortest()])
+
+    def _shortest(self) -> Portion:
+        return probe(self._template, self._template.tokens, pairs=1)
+
+    def _score_finite(self, portions: Sequence[Portion]) -> None:
+        for logits in self.score(portions):
+            for logit in logits:
+                if not math.isfinite(logit):
+                    raise EngineFailure(f"a pair of special tokens got a logit of {logit}")
 
 
 def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:

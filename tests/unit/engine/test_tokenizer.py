@@ -14,9 +14,9 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.model import Pair, Truncation
+from serve_app.domain.model import EMBEDDED, Pair, Truncation
 from serve_app.engine.loading import load_tokenizer
-from serve_app.engine.sources import ModelLoadError
+from serve_app.engine.sources import ModelLoadError, resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles, fit
 from tests.quality.reference import job, tokenize_pairs
 from tests.quality.varied_pairs import varied_pairs
@@ -33,11 +33,11 @@ def ids(pair: Pair) -> list[int]:
     return [int(token) for token in np.frombuffer(pair.input_ids, dtype="<i4")]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[*FAMILIES, EMBEDDED])
 def both(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Both:
     """Ours and transformers' tokenizer of the same model."""
-    folder = folders[request.param]
-    return load_tokenizer(str(folder)), AutoTokenizer.from_pretrained(folder)
+    source = str(folders.get(request.param, EMBEDDED))
+    return load_tokenizer(source), AutoTokenizer.from_pretrained(resolve(source, None))
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,11 +144,12 @@ def test_half_a_surrogate_pair_is_read_as_the_replacement_character(
 
 def test_a_limit_that_tokenizer_json_brings_is_switched_off() -> None:
     """The embedded model's file cuts and pads at 128 tokens."""
-    tokenizer = load_tokenizer("embedded")
+    tokenizer = load_tokenizer(EMBEDDED)
 
     short, long = tokenizer.tokenize(job("q", ["word", "word " * 300])).pairs
 
     assert (short.tokens, long.tokens) == (5, 304)
+    assert tokenizer.pair_tokens_max == 512
 
 
 @pytest.mark.parametrize("family", FAMILIES)

