@@ -11,11 +11,13 @@ An encoder with random cross-attention forgets what it knew of meaning. So nothi
                  In layer 6, three coordinates in which this encoder writes how little a token
                  matters (the layer norm then shrinks the rest) are silenced: all states have one
                  length, and their products are cosines.
-    layer 7      match: each query token looks for its like in the document. Key and query
-                 projections are one rotation of the states, so an attention logit is a similarity
-                 in 30 of the dimensions; [CLS] is the alternative to attend to. What is written,
-                 into a silenced coordinate, is the attention that the document got, a soft
-                 threshold of the best similarity, on average over heads.
+                 A feed-forward unit that did little now fires at [CLS] only and gives it a flag.
+    layer 7      match: each query token looks for its like in the document. Query, key, value and
+                 output projections are one rotation of the states, so an attention logit is a
+                 similarity in 30 of the dimensions and what is found is added to the token's own
+                 state; [CLS] is the alternative to attend to, and gives nothing. The feed-forward
+                 layer squares: |token + w found|^2 is 2 w (token . found), but for what is the
+                 same for all documents. To it comes the attention that the document got.
     layer 8      read: [CLS] averages that over the query's tokens.
     head         scales it to a logit.
 
@@ -27,7 +29,7 @@ import argparse
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from training.data import (
     ENCODER,
     FIRST,
     QUERY,
+    SEP,
     Batch,
     as_searched,
     collate,
@@ -58,7 +61,7 @@ SILENCED = (127, 223, 319)
 MATCHED, ANSWER = 127, 223
 """Silenced coordinates that the new layers write: a query token's match; [CLS]'s summary."""
 
-FLAG = 2.0
+FLAG = 4.0
 """A flag's value in every layer's input; states have about 0.6 a coordinate."""
 
 FLAG_IN_EMBEDDINGS = 0.1
@@ -68,9 +71,32 @@ ISOLATION = 8.0
 SILENCE = 0.1
 """What is left of the silenced coordinates before the last layer norm: its scale is then even."""
 
-SHARPNESS, THRESHOLD = 20.0, 15.0
-"""Of a match: logit of two equal states, and of [CLS]. Chosen on 27 queries of TREC DL 2020 among
-(10, 7), (12, 10) and (20, 15)."""
+BALLAST, BALLAST_SIZE = (223, 319), 100.0
+"""Silenced coordinates that outweigh all others in layer 7's norms, so that these only scale."""
+
+MATCHING, POOLING = 8, 4
+"""Heads of layer 7 that match tokens, and that compare with the document's mean."""
+
+SHARPNESS, THRESHOLD = 8.0, 7.5
+"""Of a match: logit of two equal states, and of [CLS]. See RESULTS.md."""
+
+FIRST_BEFORE = 15.0
+"""[CLS]'s flag before layer 6's last norm; after it, it is 1."""
+
+GATE = 40.0
+"""Slope of a feed-forward unit that is active at [CLS] only."""
+
+POOLED = 1.0
+"""Weight of the similarity with the document's mean, against that of matches."""
+
+MASS = 0.4
+"""What a match is worth for being one, beside its similarity."""
+
+WEIGHT = 0.2
+"""Of what was found in the document, against the query token's own state."""
+
+SMALL = 0.4
+"""Scale at which the activation still squares."""
 
 
 @dataclass
@@ -88,11 +114,21 @@ class Sample:
     """(B, L, HIDDEN): input of the next layer."""
 
     flags: list[int]
-    """Coordinates of the query's and the document's flag."""
+    """Coordinates of the query's and the document's flag, and of [CLS]'s after layer 6."""
 
     @property
     def real(self) -> torch.Tensor:
         return self.batch.real
+
+    @property
+    def ordinary(self) -> torch.Tensor:
+        """(B, L) bool: tokens of the texts."""
+        return self.real & (self.batch.input_ids != SEP) & (self.batch.segments != FIRST)
+
+    @property
+    def queries(self) -> torch.Tensor:
+        """(T,) bool over the real tokens: the queries', without special ones."""
+        return (self.ordinary & (self.batch.segments == QUERY))[self.real]
 
     def where(self, segment: int) -> torch.Tensor:
         """(T,) bool over the real tokens."""
@@ -128,7 +164,7 @@ def isolation(batch: Batch) -> torch.Tensor:
 
 
 def least_used(encoder: Any, batch: Batch, apart: torch.Tensor) -> list[int]:
-    """The two coordinates that carry the least variance into the layers' products."""
+    """The three coordinates that carry the least variance into the layers' products."""
     states = encoder(batch.input_ids, apart, output_hidden_states=True).hidden_states
     use = states[-1][batch.real].var(0)
     use /= use.sum()
@@ -145,19 +181,17 @@ def least_used(encoder: Any, batch: Batch, apart: torch.Tensor) -> list[int]:
         share = hidden[batch.real].var(0) * weights.pow(2).sum(0)
         use += share / share.sum()
     use[list(SILENCED)] = torch.inf
-    first, second = use.argsort()[:2].tolist()
-    return [first, second]
+    return [int(place) for place in use.argsort()[:3]]
 
 
 def flag_embeddings(embeddings: Any, flags: list[int]) -> None:
     """Type 1 becomes like type 0, which the encoder was trained with, but for the flags."""
-    query, document = flags
+    query, document, _ = flags
     words = embeddings.word_embeddings.weight
     types = embeddings.token_type_embeddings.weight
-    words[:, flags] = 0
-    embeddings.position_embeddings.weight[:, flags] = 0
     types[1] = types[0]
-    types[:, flags] = 0
+    for table in (words, embeddings.position_embeddings.weight, types):
+        table[:, flags[:2]] = 0
     types[0, query] = types[1, document] = FLAG_IN_EMBEDDINGS
     words[tokenizer().cls_token_id, query] = -FLAG_IN_EMBEDDINGS
 
@@ -170,10 +204,10 @@ def restore_flags(norm: Any, into: torch.Tensor, sample: Sample) -> torch.Tensor
 
     Returns: (B, L, HIDDEN) what it then gives, padding zero.
     """
-    others = [place for place in range(HIDDEN) if place not in sample.flags]
+    others = [place for place in range(HIDDEN) if place not in sample.flags[:2]]
     standard = layer_norm(into, (HIDDEN,))
     for coordinate, (own, other) in zip(
-        sample.flags, ((QUERY, DOCUMENT), (DOCUMENT, QUERY)), strict=True
+        sample.flags[:2], ((QUERY, DOCUMENT), (DOCUMENT, QUERY)), strict=True
     ):
         absent = standard[sample.where(other), coordinate].mean()
         present = standard[sample.where(own), coordinate].mean()
@@ -205,8 +239,8 @@ def attend(attention: Any, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[An
     return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
 
 
-def cls_indicator(sample: Sample) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A direction that is 1 at [CLS] and 0, give or take a hundredth, at other tokens.
+def indicator_of(sample: Sample) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A direction along which [CLS] is 1 further than other tokens, which differ by some 0.04.
 
     Linear discriminant analysis with a little ridge.
 
@@ -244,9 +278,9 @@ def least_attended(attention: Any, sample: Sample) -> list[torch.Tensor]:
 
 def isolate(attention: Any, sample: Sample) -> None:
     """Query and document stop seeing each other; [CLS] sees only itself."""
-    query_flag, document_flag = sample.flags
+    query_flag, document_flag, _ = sample.flags
     strength = math.sqrt(ISOLATION * math.sqrt(HEAD_SIZE))
-    indicator, rest, _ = cls_indicator(sample)
+    indicator, rest, _ = indicator_of(sample)
     for head, free in enumerate(least_attended(attention, sample)):
         rows = slice(head * HEAD_SIZE, (head + 1) * HEAD_SIZE)
         kept = torch.eye(HEAD_SIZE) - free @ free.T
@@ -275,7 +309,7 @@ def isolate_layer(layer: Any, sample: Sample, means: tuple[Any, Any], *, last: b
         means: Mean states of the untouched encoder at this layer's input and between its halves.
     """
     attention, middle, output = layer.attention, layer.intermediate.dense, layer.output
-    flags = sample.flags
+    flags = sample.flags[:2]
     for linear in (attention.self.query, attention.self.key, attention.self.value):
         without(linear, flags, means[0])
     isolate(attention.self, sample)
@@ -289,9 +323,16 @@ def isolate_layer(layer: Any, sample: Sample, means: tuple[Any, Any], *, last: b
     restore_flags(attention.output.LayerNorm, into, sample)
     if last:
         silence(layer)
+        without(middle, sample.flags[2:], means[1])
+        for linear in (attention.output.LayerNorm, output.dense):
+            linear.weight[sample.flags[2]] = 0
+            linear.bias[sample.flags[2]] = 0
     between = attention.output.LayerNorm(into)
+    unit = spare_unit(layer, scatter(between, sample), sample) if last else None
     into = output.dense(layer.intermediate(between)) + between
     sample.hidden = restore_flags(output.LayerNorm, into, sample)
+    if unit is not None:
+        mark_first(layer, unit, between, sample)
 
 
 def silence(layer: Any) -> None:
@@ -308,13 +349,49 @@ def silence(layer: Any) -> None:
     layer.output.LayerNorm.bias[places] = 0
 
 
-def blank(layer: Any, like: Any) -> None:
-    """Attention and output of nothing; the feed-forward layer's first half as in ``like``."""
+def spare_unit(layer: Any, between: torch.Tensor, sample: Sample) -> int:
+    """Turn the feed-forward unit that does least into one that is active at [CLS] only.
+
+    Args:
+        between: (B, L, HIDDEN) states between the layer's halves.
+    """
+    middle, out = layer.intermediate.dense, layer.output.dense
+    active = layer.intermediate(between[sample.real])
+    unit = int((active.std(0) * out.weight.norm(dim=0)).argmin())
+    out.bias += active[:, unit].mean() * out.weight[:, unit]
+    out.weight[:, unit] = 0
+    indicator, rest, _ = indicator_of(replace(sample, hidden=between))
+    middle.weight[unit] = GATE * indicator
+    middle.bias[unit] = -GATE * (indicator @ rest + 0.5)
+    return unit
+
+
+def mark_first(layer: Any, unit: int, between: torch.Tensor, sample: Sample) -> None:
+    """From here on [CLS] has a flag of its own, which is 0 elsewhere, and exact segment flags."""
+    out, norm = layer.output.dense, layer.output.LayerNorm
+    first = between[sample.where(FIRST)].mean(0, keepdim=True)
+    flag = sample.flags[2]
+    out.weight[flag, unit] = 2 * FIRST_BEFORE / GATE
+    norm.weight[flag], norm.bias[flag] = 1.0, 0.0
+    for _ in range(100):
+        into = out(layer.intermediate(first)) + first
+        missing = torch.tensor((0.0, FLAG)) - norm(into)[0, sample.flags[:2]]
+        step = missing / norm.weight[sample.flags[:2]] * into.std() * 2 / GATE
+        out.weight[sample.flags[:2], unit] += 0.5 * step
+    into = out(layer.intermediate(between)) + between
+    standard = layer_norm(into, (HIDDEN,))[:, flag]
+    absent = standard[~sample.where(FIRST)].mean()
+    norm.weight[flag] = 1 / (standard[sample.where(FIRST)].mean() - absent)
+    norm.bias[flag] = -absent * norm.weight[flag]
+    sample.hidden = scatter(norm(into), sample)
+
+
+def blank(layer: Any) -> None:
+    """Nothing but the residual."""
     for parameter in layer.parameters():
         parameter.zero_()
     layer.attention.output.LayerNorm.weight.fill_(1)
     layer.output.LayerNorm.weight.fill_(1)
-    layer.intermediate.dense.load_state_dict(like.intermediate.dense.state_dict())
 
 
 def keep(norm: Any, into: torch.Tensor, wanted: torch.Tensor, written: Sequence[int]) -> None:
@@ -333,58 +410,100 @@ def keep(norm: Any, into: torch.Tensor, wanted: torch.Tensor, written: Sequence[
         norm.weight[place], norm.bias[place] = into.std(1).mean(), 0.0
 
 
-def rotation(sample: Sample) -> torch.Tensor:
-    """(HEADS, CONTENT, HIDDEN): the states' principal axes, dealt out evenly."""
+def principal_axes(sample: Sample) -> torch.Tensor:
+    """(HIDDEN, HIDDEN): rows are directions of the states, the most used first."""
     states = sample.hidden[sample.real & (sample.batch.segments != FIRST)].clone()
     states[:, [*sample.flags, *SILENCED]] = 0
-    axes = torch.linalg.eigh(states.T @ states).eigenvectors.flip(1)[:, : HEADS * CONTENT]
-    dealt = torch.arange(HEADS * CONTENT).view(CONTENT, HEADS)
-    dealt[1::2] = dealt[1::2].flip(1)
-    return axes[:, dealt.T.reshape(-1)].T.reshape(HEADS, CONTENT, HIDDEN)
+    axes: torch.Tensor = torch.linalg.eigh(states.T @ states).eigenvectors.flip(1).T
+    return axes
+
+
+def dealt(axes: torch.Tensor, hands: int) -> torch.Tensor:
+    """(hands, CONTENT, HIDDEN): the first axes, dealt out to and fro."""
+    order = torch.arange(hands * CONTENT).view(CONTENT, hands)
+    order[1::2] = order[1::2].flip(1)
+    return axes[order.T.reshape(-1)].view(hands, CONTENT, HIDDEN)
 
 
 def match_layer(layer: Any, sample: Sample) -> None:
-    """Layer 7; ``sample`` moves on through it."""
-    query_flag, document_flag = sample.flags
+    """Layer 7; ``sample`` moves on through it.
+
+    Attention writes what of the document is like a query token, ``found`` = probability x mean of
+    the document's states, into that token's own coordinates; the feed-forward layer squares the
+    sum: |token + WEIGHT * found|^2 = |token|^2 + 2 WEIGHT token . found + a little. With the
+    ballast, the norm between them scales all tokens alike. The pooling heads find the plain mean.
+    """
+    query_flag, _, first_flag = sample.flags
     attention, output = layer.attention.self, layer.attention.output
-    axes = rotation(sample)
-    indicator, rest, first = cls_indicator(sample)
-    states = sample.hidden[sample.real & (sample.batch.segments != FIRST)]
-    energy = (states @ axes.flatten(0, 1).T).pow(2).sum(1).mean() / HEADS
+    axes = principal_axes(sample)
+    hands = [*dealt(axes, MATCHING), *dealt(axes, POOLING)]
+    first = sample.hidden[:, 0].mean(0)
+    matching = sample.hidden[sample.ordinary] @ axes[: MATCHING * CONTENT].T
+    energy = matching.pow(2).sum(1).mean() / MATCHING
     scale = math.sqrt(SHARPNESS * math.sqrt(HEAD_SIZE) / energy)
     apart = math.sqrt(2 * ISOLATION * math.sqrt(HEAD_SIZE))
     threshold = THRESHOLD * math.sqrt(HEAD_SIZE)
-    # At [CLS] keys and queries are nothing but what is set below.
-    elsewhere = torch.eye(HIDDEN) - first[:, None] * indicator
-    for head in range(HEADS):
+    for head, hand in enumerate(hands):
+        pooling = head >= MATCHING
         rows = slice(head * HEAD_SIZE, head * HEAD_SIZE + CONTENT)
         alone, sink = head * HEAD_SIZE + CONTENT, head * HEAD_SIZE + CONTENT + 1
-        for linear in (attention.query, attention.key):
-            linear.weight[rows] = scale * axes[head] @ elsewhere
-            linear.bias[rows] = scale * axes[head] @ first * (indicator @ rest)
-        attention.query.weight[alone, query_flag] = apart / FLAG
+        attention.query.bias[alone] = apart
         attention.key.weight[alone, query_flag] = -apart / FLAG
         attention.query.bias[sink] = 1.0
-        attention.key.weight[sink] = threshold * indicator
-        attention.key.bias[sink] = -threshold * (indicator @ rest)
-        attention.value.weight[head * HEAD_SIZE, document_flag] = 1 / FLAG
-        output.dense.weight[MATCHED, head * HEAD_SIZE] = 6.0 / HEADS
-    output.dense.bias[MATCHED] = -3.0
-    advance(layer, sample, [MATCHED])
+        attention.key.weight[sink, first_flag] = -threshold if pooling else threshold
+        # [CLS] as a key and a value: nothing but what its flags say.
+        attention.value.weight[rows] = hand
+        attention.value.weight[rows, first_flag] = -hand @ first
+        if pooling:
+            output.dense.weight[:, rows] = WEIGHT * POOLED * MATCHING / HEADS * hand.T
+            continue
+        attention.query.weight[rows] = scale * hand
+        attention.key.weight[rows] = scale * hand
+        attention.key.weight[rows, first_flag] = -scale * hand @ first
+        attention.value.weight[alone, first_flag] = -1.0
+        attention.value.bias[alone] = 1.0
+        output.dense.weight[:, rows] = WEIGHT * hand.T
+        output.dense.weight[MATCHED, alone] = MASS / MATCHING
+    context, _ = attend(attention, sample.hidden, sample.mask)
+    between = weigh_down(output, context[sample.real], sample.hidden[sample.real])
+    square(layer, sample, 1 / (2 * WEIGHT * MATCHING * energy))
+    middle = layer.intermediate(between)
+    layer.output.dense.bias[MATCHED] -= layer.output.dense(middle)[sample.queries, MATCHED].mean()
+    sample.hidden = scatter(weigh_down(layer.output, middle, between), sample)
+
+
+def weigh_down(output: Any, into: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """Add the ballast to what ``output``'s dense layer gives, and take it out after the norm, which
+    then passes all else as it comes. Returns: what the norm gives."""
+    places = list(BALLAST)
+    output.dense.bias[places] = torch.tensor([1.0, -1.0]) * BALLAST_SIZE
+    summed = output.dense(into) + residual
+    output.LayerNorm.weight.fill_(summed.std(1, unbiased=False).mean())
+    output.LayerNorm.weight[places] = 0
+    passed: torch.Tensor = output.LayerNorm(summed)
+    return passed
+
+
+def square(layer: Any, sample: Sample, factor: Any) -> None:
+    """MATCHED gains ``factor`` x the squared length of the state: gelu(x) + gelu(-x) is near
+    sqrt(2 / pi) x^2 for small x."""
+    content = [place for place in range(HIDDEN) if place not in (*sample.flags, *SILENCED)]
+    count = len(content)
+    middle = layer.intermediate.dense
+    middle.weight[range(count), content] = SMALL
+    middle.weight[range(count, 2 * count), content] = -SMALL
+    layer.output.dense.weight[MATCHED, : 2 * count] = factor / (SMALL**2 * math.sqrt(2 / math.pi))
 
 
 def read_layer(layer: Any, sample: Sample) -> None:
     """Layer 8; ``sample`` moves on through it."""
     attention, output = layer.attention.self, layer.attention.output
-    strength = math.sqrt(2 * ISOLATION * math.sqrt(HEAD_SIZE))
-    indicator, rest, _ = cls_indicator(sample)
+    strength = math.sqrt(8 * ISOLATION * math.sqrt(HEAD_SIZE))
     for head in range(HEADS):
         alone = head * HEAD_SIZE + CONTENT
         attention.query.bias[alone] = strength
         # Flags waver a little, zeros do not: what must not be read is pushed away.
         attention.key.weight[alone, sample.flags[1]] = -strength / FLAG
-        attention.key.weight[alone] -= strength * indicator
-        attention.key.bias[alone] = strength * (indicator @ rest)
         attention.value.weight[head * HEAD_SIZE, MATCHED] = 1.0
         output.dense.weight[ANSWER, head * HEAD_SIZE] = 1.0 / HEADS
     advance(layer, sample, [MATCHED, ANSWER])
@@ -441,7 +560,7 @@ def construct(root: Path) -> Any:
     for number in range(6):
         isolate_layer(layers[number], sample, means[number], last=number == 5)
     for layer in layers[6:]:
-        blank(layer, like=encoder.encoder.layer[5])
+        blank(layer)
     match_layer(layers[6], sample)
     read_layer(layers[7], sample)
     read_head(model, sample)

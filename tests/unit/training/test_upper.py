@@ -1,0 +1,103 @@
+"""The shortcut through layers 7 and 8 gives the whole model's logits, nearly."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from benchmarks.judged import read_folder
+from tests.unit.training.texts import JUDGED
+from training.data import Ids, collate, token_ids
+from training.states import lower_layers, lower_states
+from training.upper import logits
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+OMITTED_MAX, OMITTED_MEAN_MAX = 0.15, 0.01
+"""What layer 8 would read of documents: measured 0.05, on average 0.001, of logits from -3 to 3."""
+
+ALONE_MAX, ALONE_MEAN_MAX = 0.7, 0.15
+"""The same, and that a text's states do depend on the other a little: measured 0.45 and 0.07."""
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[tuple[Ids, Ids]]:
+    """12 x 8, each query's together."""
+    judged = list(read_folder(JUDGED, depth=8).judged)
+    return [
+        (query, document)
+        for each, query in zip(judged, token_ids([each.query for each in judged], 48), strict=True)
+        for document in token_ids(each.texts, 128)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model(start: Path) -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(start).eval()
+
+
+@pytest.fixture(scope="module")
+def expected(model: Any, pairs: list[tuple[Ids, Ids]]) -> torch.Tensor:
+    batch = collate(pairs)
+    with torch.no_grad():
+        found: torch.Tensor = model(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_types,
+            attention_mask=batch.real.long(),
+        ).logits[:, 0]
+    assert found.std() > 1
+    return found
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def test_logits_of_a_pair_s_own_states_are_the_model_s(
+    start: Path, model: Any, pairs: list[tuple[Ids, Ids]], expected: torch.Tensor
+) -> None:
+    lower = lower_layers(start)
+
+    found = logits(
+        model,
+        list(lower_states(lower, pairs, 0, "queries")),
+        list(lower_states(lower, pairs, 1, "documents")),
+    )
+
+    assert (found - expected).abs().max() < OMITTED_MAX
+    assert (found - expected).abs().mean() < OMITTED_MEAN_MAX
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def test_logits_of_states_computed_apart_are_near_the_model_s(
+    start: Path, model: Any, pairs: list[tuple[Ids, Ids]], expected: torch.Tensor
+) -> None:
+    """As training has them: queries beside nothing, documents behind a query of one token."""
+    lower = lower_layers(start)
+    alone: list[tuple[Ids, Ids]] = [(query, []) for query, _ in pairs]
+    behind = [([1] * len(query), document) for query, document in pairs]
+
+    found = logits(
+        model,
+        list(lower_states(lower, alone, 0, "queries")),
+        list(lower_states(lower, behind, 1, "documents")),
+    )
+
+    assert (found - expected).abs().max() < ALONE_MAX
+    assert (found - expected).abs().mean() < ALONE_MEAN_MAX
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def test_a_pair_s_logit_does_not_depend_on_longer_ones_beside_it(
+    start: Path, model: Any, pairs: list[tuple[Ids, Ids]]
+) -> None:
+    lower = lower_layers(start)
+    queries = list(lower_states(lower, pairs[:24], 0, "queries"))
+    documents = list(lower_states(lower, pairs[:24], 1, "documents"))
+
+    together = logits(model, queries, documents)
+    alone = [
+        logits(model, [query], [document])[0].item()
+        for query, document in zip(queries, documents, strict=True)
+    ]
+
+    assert together.tolist() == pytest.approx(alone, abs=1e-4)

@@ -1,0 +1,221 @@
+"""What the constructed model's first six layers make of the training texts, computed once.
+
+    python -m training.states --model var/training/start --data FOLDER --out var/training/states
+
+Query and document do not see each other below layer 7, and [CLS] sees itself only: so a text's
+states are the same in every pair, but for a document's positions, which depend on its query's
+length. Each document is computed behind one query length, drawn at random. Training of the upper
+layers then costs no pass through the lower ones.
+
+A set's file is skipped where it exists: a stopped run goes on with the next set.
+"""
+
+import argparse
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from transformers import AutoModelForSequenceClassification
+
+from benchmarks.judged import JudgedQuery, read_folder
+from training.data import Ids, as_searched, collate, read_set, token_ids
+
+SETS = ("clapnq-dev", "scifact-train", "pubmedqa-l", "medquad", "squad-v1.1-train")
+DEVELOPMENT = "development.pt"
+LOWER = 6
+QUERY_TOKENS_MAX, DOCUMENT_TOKENS_MAX = 48, 128
+DOCUMENTS_MAX = 4_000
+"""Of one set; SQuAD and MedQuAD have more."""
+
+QUERIES_PER_DOCUMENT_MAX = 2
+"""SQuAD asks five questions of each paragraph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """States of many texts, end to end."""
+
+    states: torch.Tensor
+    """(T, HIDDEN) float16: [CLS] and the query with its [SEP], or the document with its own."""
+
+    starts: torch.Tensor
+    """(N + 1,) int64: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``."""
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.states[self.starts[index] : self.starts[index + 1]]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """One set: query ``i`` has the answer ``positives[i]`` and the set's own ``negatives[i]``."""
+
+    queries: Texts
+    documents: Texts
+    positives: list[int]
+    negatives: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """A judged collection: query ``i`` with the next of ``documents``, as many as it has docids."""
+
+    queries: Texts
+    documents: Texts
+    judged: list[JudgedQuery]
+    """Without texts."""
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def lower_states(
+    lower: Any, pairs: Sequence[tuple[Ids, Ids]], segment: int, name: str, batch_size: int = 32
+) -> Texts:
+    """States of one side of each pair: 0 the query's with [CLS], 1 the document's."""
+    order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
+    found: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
+    for start in track(range(0, len(order), batch_size), name):
+        chosen = order[start : start + batch_size]
+        batch = collate([pairs[index] for index in chosen])
+        hidden = lower(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_types,
+            attention_mask=batch.real.long(),
+        ).last_hidden_state.half()
+        for index, row, real, types in zip(
+            chosen, hidden, batch.real, batch.token_types, strict=True
+        ):
+            found[index] = row[real & (types == segment)]
+    lengths = torch.tensor([0, *(len(each) for each in found)])
+    return Texts(torch.cat(found), lengths.cumsum(0))
+
+
+def lower_layers(folder: Path) -> Any:
+    """The model in ``folder`` without what comes after layer six."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model.bert.encoder.layer = model.bert.encoder.layer[:LOWER]
+    return model.bert
+
+
+def training_set(lower: Any, root: Path, name: str) -> TrainingSet:
+    """The set ``name`` with its states; of a large set, a seeded part."""
+    rng = random.Random(0)
+    passages, pairs = read_set(root, name)
+    wanted = sorted({pair["positive"] for pair in pairs})
+    kept = set(rng.sample(wanted, min(DOCUMENTS_MAX, len(wanted))))
+    asked: dict[int, int] = {}
+    chosen = []
+    rng.shuffle(pairs)
+    for pair in pairs:
+        positive = pair["positive"]
+        asked[positive] = asked.get(positive, 0) + 1
+        if positive in kept and asked[positive] <= QUERIES_PER_DOCUMENT_MAX:
+            chosen.append(pair)
+    if len(wanted) <= DOCUMENTS_MAX:
+        kept |= {negative for pair in chosen for negative in pair["negatives"]}
+    place = {identity: index for index, identity in enumerate(sorted(kept))}
+    queries = token_ids([as_searched(pair["query"], rng) for pair in chosen], QUERY_TOKENS_MAX)
+    documents = token_ids([passages[identity] for identity in place], DOCUMENT_TOKENS_MAX)
+    behind: list[Ids] = [[1] * rng.randint(3, 20) for _ in documents]
+    return TrainingSet(
+        queries=lower_states(lower, [(query, []) for query in queries], 0, f"{name} queries"),
+        documents=lower_states(
+            lower, list(zip(behind, documents, strict=True)), 1, f"{name} documents"
+        ),
+        positives=[place[pair["positive"]] for pair in chosen],
+        negatives=[
+            [place[negative] for negative in pair["negatives"] if negative in place]
+            for pair in chosen
+        ],
+    )
+
+
+def development(lower: Any, folder: Path) -> Development:
+    """The judged collection in ``folder``, each document behind its own query."""
+    judged = list(read_folder(folder, depth=100).judged)
+    queries = token_ids([each.query for each in judged], QUERY_TOKENS_MAX)
+    pairs = [
+        (query, document)
+        for each, query in zip(judged, queries, strict=True)
+        for document in token_ids(each.texts, DOCUMENT_TOKENS_MAX)
+    ]
+    return Development(
+        queries=lower_states(lower, [(query, []) for query in queries], 0, "judged queries"),
+        documents=lower_states(lower, pairs, 1, "judged documents"),
+        judged=[replace(each, texts=()) for each in judged],
+    )
+
+
+def load_sets(folder: Path) -> dict[str, TrainingSet]:
+    """Every set that `main` wrote to ``folder``."""
+    loaded = {}
+    for name in SETS:
+        held = torch.load(folder / f"{name}.pt", weights_only=True)
+        loaded[name] = TrainingSet(
+            Texts(*held["queries"]), Texts(*held["documents"]), held["positives"], held["negatives"]
+        )
+    return loaded
+
+
+def load_development(folder: Path) -> Development:
+    """The judged collection that `main` wrote to ``folder``."""
+    held = torch.load(folder / DEVELOPMENT, weights_only=True)
+    judged = [JudgedQuery(*each) for each in held["judged"]]
+    return Development(Texts(*held["queries"]), Texts(*held["documents"]), judged)
+
+
+def write(path: Path, held: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    partial = path.with_suffix(".partial")
+    torch.save(held, partial)
+    partial.rename(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compute the lower layers' states, once.")
+    parser.add_argument("--model", type=Path, default=Path("var/training/start"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
+    parser.add_argument(
+        "--judged", type=Path, default=Path("../shared/data/test/trec-dl20-passage")
+    )
+    parser.add_argument("--out", type=Path, default=Path("var/training/states"))
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    lower = lower_layers(chosen.model)
+    for name in SETS:
+        path = chosen.out / f"{name}.pt"
+        if path.exists():
+            continue
+        made = training_set(lower, chosen.data, name)
+        write(
+            path,
+            {
+                "queries": (made.queries.states, made.queries.starts),
+                "documents": (made.documents.states, made.documents.starts),
+                "positives": made.positives,
+                "negatives": made.negatives,
+            },
+        )
+    path = chosen.out / DEVELOPMENT
+    if not path.exists():
+        judged = development(lower, chosen.judged)
+        write(
+            path,
+            {
+                "queries": (judged.queries.states, judged.queries.starts),
+                "documents": (judged.documents.states, judged.documents.starts),
+                "judged": [
+                    (each.qid, each.query, each.docids, each.texts, each.grades)
+                    for each in judged.judged
+                ],
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()
