@@ -74,10 +74,10 @@ def read_folder(folder: Path, depth: int, queries_max: int | None = None) -> Col
     """The collection in ``folder``. Raises: CollectionError."""
     corpus: dict[str, str] = {}
     if _find(folder, "corpus.jsonl") is not None:
-        corpus = {line["docid"]: line["text"] for line in _json_lines(folder, "corpus.jsonl")}
+        corpus = {line["docid"]: line["text"] for line in json_lines(folder, "corpus.jsonl")}
     grades = _grades(folder)
     judged = []
-    for query in _json_lines(folder, "candidates.jsonl"):
+    for query in json_lines(folder, "candidates.jsonl"):
         candidates = query["candidates"][:depth]
         docids = tuple(candidate["docid"] for candidate in candidates)
         texts = tuple(
@@ -237,7 +237,8 @@ def _open(folder: Path, name: str) -> TextIO:
     return path.open(encoding="utf-8")
 
 
-def _json_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+def json_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The objects of the file ``name``, plain or .gz. Raises: CollectionError."""
     with _open(folder, name) as lines:
         for line in lines:
             yield json.loads(line)

