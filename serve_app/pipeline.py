@@ -23,8 +23,8 @@ from serve_app.domain.model import (
     TokenizedJob,
 )
 from serve_app.domain.ranking import rank
-from serve_app.domain.units import Credits, ModelId, Tokens
-from serve_app.ports import Access, JobScorer, Ledger, Pricing, Tokenizer, Usage
+from serve_app.domain.units import ModelId, Tokens
+from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer, Usage
 from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
@@ -88,7 +88,8 @@ class Pipeline:
         self, caller: Caller, job: RerankJob, model: ServedModel, deadline: asyncio.Timeout
     ) -> RerankOutcome:
         amount = self.pricing.price(job.model, len(job.documents))
-        async with self._credit_reserved(caller, job, amount) as work:
+        quote = Quote(job.request_id, job.model, len(job.documents), amount, job.timeout_s)
+        async with self._credit_reserved(caller, quote) as work:
             tokenized = await self._tokenize(job, model.tokenizer)
             work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
@@ -131,9 +132,7 @@ class Pipeline:
             self.metrics.record(GATE_TOKENS, self.gate.amount)
 
     @asynccontextmanager
-    async def _credit_reserved(
-        self, caller: Caller, job: RerankJob, amount: Credits
-    ) -> AsyncIterator["_Work"]:
+    async def _credit_reserved(self, caller: Caller, quote: Quote) -> AsyncIterator["_Work"]:
         """Reserve on the way in; void on the way out unless the block committed.
 
         The void is unconditional because voiding a committed reservation does nothing. It also
@@ -143,10 +142,10 @@ class Pipeline:
         work = _Work(NOTHING_COMPUTED)
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
-                await self.ledger.reserve(caller, job.request_id, job.model, amount)
+                await self.ledger.reserve(caller, quote)
             yield work
         except BaseException:
-            self.ledger.void(job.request_id, work.usage)
+            self.ledger.void(quote.request_id, work.usage)
             raise
 
 

@@ -20,6 +20,7 @@ from serve_app.domain.units import (
     ModelId,
     Moment,
     RequestId,
+    Seconds,
     Tokens,
 )
 
@@ -32,6 +33,18 @@ class StoredKey:
     secret_sha256: bytes
     revoked_at: Moment | None
     expires_at: Moment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What one request is about to buy, known before any work."""
+
+    request_id: RequestId
+    model: ModelId
+    documents: int
+    amount: Credits
+    timeout_s: Seconds
+    """How long the request may take: its reservation lasts a little longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +75,8 @@ class KeyStore(Protocol):
 class Ledger(Protocol):
     """What a tenant may spend."""
 
-    async def reserve(
-        self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
-    ) -> None:
-        """Set ``amount`` aside; returns once that is durable.
+    async def reserve(self, caller: Caller, quote: Quote) -> None:
+        """Set the quote's amount aside; returns once that is durable.
 
         Raises: OutOfCredit, ReservationClosed, LedgerUnavailable.
         """

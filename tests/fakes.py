@@ -27,7 +27,7 @@ from serve_app.domain.units import (
     TenantId,
     Tokens,
 )
-from serve_app.ports import Usage
+from serve_app.ports import Quote, Usage
 from serve_app.telemetry.metrics import Metric, Metrics
 
 EMBEDDED = ModelId("embedded")
@@ -87,14 +87,12 @@ class FakeLedger:
         self.charged: dict[RequestId, Credits] = {}
         self.commit_fails_with: Exception | None = None
 
-    async def reserve(
-        self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
-    ) -> None:
+    async def reserve(self, caller: Caller, quote: Quote) -> None:
         self.log.append("reserve")
-        if amount > self.available:
-            raise OutOfCredit(amount, Credits(self.available))
-        self.available -= amount
-        self.pending[request_id] = amount
+        if quote.amount > self.available:
+            raise OutOfCredit(quote.amount, Credits(self.available))
+        self.available -= quote.amount
+        self.pending[quote.request_id] = quote.amount
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         self.log.append("commit")

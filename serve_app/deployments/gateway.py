@@ -49,7 +49,7 @@ class Gateway:
         self._ledger = SqlLedger(
             settings.resolved_database_url,
             self._clock,
-            Seconds(settings.request_timeout_s_max + settings.reservation_margin_s),
+            Seconds(settings.reservation_margin_s),
             LedgerLimits(database_timeout_s=Seconds(settings.database_timeout_s)),
         )
         limit_threads(settings.tokenizer_threads)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
-from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
+from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.ledger import accounts, store
 from serve_app.ledger.database import open_reader, open_writer, reason
 from serve_app.ledger.limits import LedgerLimits
@@ -26,7 +26,7 @@ from serve_app.ledger.operation import Operation
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import tenants
 from serve_app.ledger.writer import Writer
-from serve_app.ports import StoredKey, Usage
+from serve_app.ports import Quote, StoredKey, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +44,12 @@ class SqlLedger:
         self,
         database_url: str,
         clock: Clock,
-        reservation_ttl_s: Seconds,
+        reservation_margin_s: Seconds,
         limits: LedgerLimits | None = None,
     ) -> None:
+        """A reservation expires ``reservation_margin_s`` after its request's time is up."""
         self._clock = clock
-        self._reservation_ttl_ms = round(reservation_ttl_s * 1_000)
+        self._margin_ms = round(reservation_margin_s * 1_000)
         self._limits = limits or LedgerLimits()
         timeout_s = self._limits.database_timeout_s
         threads = self._limits.reader_threads
@@ -81,22 +82,20 @@ class SqlLedger:
         if not self._writer.is_alive:
             raise LedgerUnavailable("the writer thread does not run")
 
-    async def reserve(
-        self, caller: Caller, request_id: RequestId, model: ModelId, amount: Credits
-    ) -> None:
+    async def reserve(self, caller: Caller, quote: Quote) -> None:
         """See `serve_app.ports.Ledger.reserve`."""
         now = self._clock.moment()
         wanted = Reservation(
-            request_id=request_id,
+            request_id=quote.request_id,
             tenant=caller.tenant,
             key_id=caller.key_id,
-            model=model,
-            amount=amount,
+            model=quote.model,
+            amount=quote.amount,
             created_at=now,
-            expires_at=Moment(now + self._reservation_ttl_ms),
+            expires_at=Moment(now + round(quote.timeout_s * 1_000) + self._margin_ms),
         )
         await self._written(
-            Operation(partial(store.reserve, wanted=wanted), request_id, caller.tenant)
+            Operation(partial(store.reserve, wanted=wanted), quote.request_id, caller.tenant)
         )
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:

@@ -62,7 +62,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             deployment("scorer-tiny-crash", 1),
         ],
         request_timeout_s=30,
-        request_timeout_s_max=30,
+        request_timeout_s_max=90,
         reservation_margin_s=1,
     )
     service = Service.start(folder, config, free_port())

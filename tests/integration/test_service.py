@@ -28,8 +28,14 @@ LONG = " ".join(["a long document about towers and their height"] * 80)
 MANY_LONG = [f"{LONG} {index}" for index in range(60)]
 
 
-def rerank(client: httpx.Client, documents: list[str], model: str = "embedded") -> httpx.Response:
-    return client.post("/v1/rerank", json={"model": model, "query": QUERY, "documents": documents})
+def rerank(
+    client: httpx.Client,
+    documents: list[str],
+    model: str = "embedded",
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    body = {"model": model, "query": QUERY, "documents": documents}
+    return client.post("/v1/rerank", json=body, headers=headers)
 
 
 def command(service: Service, *arguments: str) -> str:
@@ -75,11 +81,11 @@ def books_balance(service: Service) -> bool:
 
 @contextmanager
 def request_in_flight(service: Service) -> Iterator[Future[httpx.Response]]:
-    """A large request under way in a thread of its own."""
+    """A large request under way in a thread of its own, with time for a scorer's replacement."""
 
     def send() -> httpx.Response:
-        with service.client() as client:
-            return rerank(client, MANY_LONG)
+        with service.client(timeout_s=100) as client:
+            return rerank(client, MANY_LONG, headers={"x-request-timeout-s": "90"})
 
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(send)
@@ -136,7 +142,7 @@ def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> Non
         wait_for(lambda: replica.cpu_times().user > idle_s + 0.5, what="the forward pass")
         assert not answer.done()
         replica.send_signal(signal.SIGKILL)
-        response = answer.result(timeout=60)
+        response = answer.result(timeout=100)
 
     assert response.status_code == 200, response.text
     assert len(response.json()["results"]) == len(MANY_LONG)
@@ -225,7 +231,7 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
     assert outcome != [200]
     assert charges(service) == before
     wait_for(service.is_ready, 90, "readiness after the replacement")
-    # Time to live: the longest request (30 s) and the margin (1 s).
+    # Time to live: the request's time (30 s) and the margin (1 s).
     wait_for(lambda: state(service, request_id) == "expired", 60, "the expiry")
     assert charges(service) == before
     assert books_balance(service)

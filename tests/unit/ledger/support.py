@@ -24,7 +24,7 @@ from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import charges, reservations
-from serve_app.ports import Usage
+from serve_app.ports import Quote, Usage
 from tests.fakes import FakeClock
 
 MODEL = ModelId("embedded")
@@ -32,7 +32,7 @@ R1 = RequestId("r1")
 USAGE = Usage(documents=3, tokens=Tokens(90))
 NOW = Moment(1_000_000)
 TIMEOUT_S = Seconds(5)
-TTL_S = Seconds(60)
+TIMEOUT_OF_REQUEST_S, MARGIN_S = Seconds(30), Seconds(30)
 LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
 
 
@@ -46,6 +46,10 @@ def a_tenant(database_url: str, credit: int, name: str = "acme") -> Caller:
         if credit:
             accounts.grant(connection, tenant, Credits(credit), "test", "tester", NOW)
     return Caller(tenant, key_id, frozenset({"rerank"}), None)
+
+
+def a_quote(request_id: RequestId, amount: int, documents: int = 1) -> Quote:
+    return Quote(request_id, MODEL, documents, Credits(amount), TIMEOUT_OF_REQUEST_S)
 
 
 def a_reservation(
@@ -93,7 +97,7 @@ def database_held(database_url: str) -> Iterator[None]:
 def ledger_on(
     database_url: str, limits: LedgerLimits = LIMITS, clock: FakeClock | None = None
 ) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(database_url, clock or FakeClock(), TTL_S, limits)
+    ledger = SqlLedger(database_url, clock or FakeClock(), MARGIN_S, limits)
     ledger.start()
     try:
         yield ledger

@@ -27,14 +27,15 @@ from serve_app.ledger.writer import Writer
 from tests.fakes import FakeClock
 from tests.unit.ledger.support import (
     LIMITS,
-    MODEL,
+    MARGIN_S,
     NOW,
     R1,
+    TIMEOUT_OF_REQUEST_S,
     TIMEOUT_S,
-    TTL_S,
     USAGE,
     FailingEngine,
     LossyEngine,
+    a_quote,
     a_reservation,
     balance,
     database_held,
@@ -61,7 +62,7 @@ def test_a_request_is_reserved_charged_and_durable_when_the_call_returns(
     database_url: str, acme: Caller
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
-        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        await ledger.reserve(acme, a_quote(R1, 30))
         assert balance(database_url).pending == 30
         await ledger.commit(R1, Credits(12), USAGE)
         assert (balance(database_url).available, balance(database_url).charged) == (88, 12)
@@ -96,7 +97,7 @@ import asyncio, sys
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import Caller
 from serve_app.ledger.group_commit import SqlLedger
-from tests.unit.ledger.support import MODEL, USAGE
+from tests.unit.ledger.support import USAGE, a_quote
 
 url, tenant, key_id = sys.argv[1:]
 caller = Caller(tenant, key_id, frozenset(), None)
@@ -105,7 +106,7 @@ async def main():
     ledger = SqlLedger(url, SystemClock(), 60)
     ledger.start()
     for number in range(90):
-        await ledger.reserve(caller, f"r{number}", MODEL, 1)
+        await ledger.reserve(caller, a_quote(f"r{number}", 1))
         await ledger.commit(f"r{number}", 1, USAGE)
         print(f"r{number}", flush=True)
 
@@ -117,10 +118,10 @@ def test_a_refusal_leaves_its_neighbours_alone(database_url: str, acme: Caller) 
     async def scenario(ledger: SqlLedger) -> list[object]:
         async with one_group(database_url):
             together = asyncio.gather(
-                ledger.reserve(acme, R1, MODEL, Credits(30)),
-                ledger.reserve(acme, R2, MODEL, Credits(71)),
+                ledger.reserve(acme, a_quote(R1, 30)),
+                ledger.reserve(acme, a_quote(R2, 71)),
                 ledger.commit(R3, Credits(1), USAGE),
-                ledger.reserve(acme, R3, MODEL, Credits(20)),
+                ledger.reserve(acme, a_quote(R3, 20)),
                 return_exceptions=True,
             )
             await asyncio.sleep(0)
@@ -147,9 +148,9 @@ def test_an_operation_that_poisons_its_transaction_fails_alone(
     async def scenario(ledger: SqlLedger) -> list[object]:
         async with one_group(database_url):
             together = asyncio.gather(
-                ledger.reserve(acme, R1, MODEL, Credits(30)),
-                ledger.reserve(stranger, R2, MODEL, Credits(5)),
-                ledger.reserve(acme, R3, MODEL, Credits(20)),
+                ledger.reserve(acme, a_quote(R1, 30)),
+                ledger.reserve(stranger, a_quote(R2, 5)),
+                ledger.reserve(acme, a_quote(R3, 20)),
                 return_exceptions=True,
             )
             await asyncio.sleep(0)
@@ -166,7 +167,7 @@ def test_operations_that_wait_share_one_transaction(database_url: str, acme: Cal
     async def scenario(ledger: SqlLedger) -> None:
         async with one_group(database_url):
             together = asyncio.gather(
-                *(ledger.reserve(acme, RequestId(f"r{n}"), MODEL, Credits(1)) for n in range(50))
+                *(ledger.reserve(acme, a_quote(RequestId(f"r{n}"), 1)) for n in range(50))
             )
             await asyncio.sleep(0)
             counted.append(commits)
@@ -194,13 +195,13 @@ def test_a_reserve_that_was_cut_short_before_it_began_is_not_made(
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         async with one_group(database_url):
-            reserve = asyncio.create_task(ledger.reserve(acme, R1, MODEL, Credits(30)))
+            reserve = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 30)))
             await asyncio.sleep(0)
             reserve.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reserve
             ledger.void(R1, USAGE)
-        await ledger.reserve(acme, R2, MODEL, Credits(1))
+        await ledger.reserve(acme, a_quote(R2, 1))
 
     with ledger_on(database_url) as ledger:
         asyncio.run(scenario(ledger))
@@ -214,7 +215,7 @@ def test_a_void_after_a_reserve_in_the_same_group_gives_the_credit_back(
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         async with one_group(database_url):
-            reserve = asyncio.create_task(ledger.reserve(acme, R1, MODEL, Credits(30)))
+            reserve = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 30)))
             await asyncio.sleep(0)
             ledger.void(R1, USAGE)
         await reserve
@@ -228,7 +229,7 @@ def test_a_void_after_a_reserve_in_the_same_group_gives_the_credit_back(
 
 def test_a_commit_whose_caller_left_does_not_stay_charged(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
-        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        await ledger.reserve(acme, a_quote(R1, 30))
         commit = asyncio.create_task(ledger.commit(R1, Credits(30), USAGE))
         await asyncio.sleep(0)
         commit.cancel()
@@ -246,13 +247,13 @@ def test_a_locked_database_is_reported_in_time_and_forgotten_afterwards(
     database_url: str, acme: Caller
 ) -> None:
     async def scenario(ledger: SqlLedger) -> float:
-        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        await ledger.reserve(acme, a_quote(R1, 30))
         with database_held(database_url):
             started = time.monotonic()
             with pytest.raises(LedgerUnavailable):
                 await ledger.commit(R1, Credits(30), USAGE)
             took_s = time.monotonic() - started
-        await ledger.reserve(acme, R2, MODEL, Credits(10))
+        await ledger.reserve(acme, a_quote(R2, 10))
         await until(lambda: balance(database_url).pending == 10)
         return took_s
 
@@ -266,8 +267,8 @@ def test_a_locked_database_is_reported_in_time_and_forgotten_afterwards(
 def test_a_write_that_did_not_begin_in_time_is_never_made(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         with database_held(database_url), pytest.raises(LedgerUnavailable):
-            await ledger.reserve(acme, R1, MODEL, Credits(30))
-        await ledger.reserve(acme, R2, MODEL, Credits(10))
+            await ledger.reserve(acme, a_quote(R1, 30))
+        await ledger.reserve(acme, a_quote(R2, 10))
 
     with ledger_on(database_url, IMPATIENT) as ledger:
         asyncio.run(scenario(ledger))
@@ -278,20 +279,20 @@ def test_a_write_that_did_not_begin_in_time_is_never_made(database_url: str, acm
 def test_more_writes_than_may_wait_are_refused_at_once(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         waiting = [
-            asyncio.create_task(ledger.reserve(acme, RequestId(f"r{n}"), MODEL, Credits(1)))
+            asyncio.create_task(ledger.reserve(acme, a_quote(RequestId(f"r{n}"), 1)))
             for n in range(2)
         ]
         await asyncio.sleep(0)
         started = time.monotonic()
         with pytest.raises(LedgerUnavailable, match="too many"):
-            await ledger.reserve(acme, R3, MODEL, Credits(1))
+            await ledger.reserve(acme, a_quote(R3, 1))
         assert time.monotonic() - started < 0.1
         for _ in range(10):
             ledger.void(R1, USAGE)  # Dropped without a word to the caller.
         ledger.start()
         await asyncio.gather(*waiting)
 
-    ledger = SqlLedger(database_url, FakeClock(), TTL_S, replace(LIMITS, operations_max=2))
+    ledger = SqlLedger(database_url, FakeClock(), MARGIN_S, replace(LIMITS, operations_max=2))
     try:
         asyncio.run(scenario(ledger))
     finally:
@@ -304,8 +305,8 @@ def test_an_abandoned_reservation_expires_and_its_late_commit_is_refused(
     clock = FakeClock()
 
     async def scenario(ledger: SqlLedger) -> None:
-        await ledger.reserve(acme, R1, MODEL, Credits(30))
-        clock.advance(TTL_S - 0.1)
+        await ledger.reserve(acme, a_quote(R1, 30))
+        clock.advance(TIMEOUT_OF_REQUEST_S + MARGIN_S - 0.1)
         await asyncio.sleep(0.06)
         assert balance(database_url).pending == 30
         clock.advance(0.2)
@@ -321,11 +322,11 @@ def test_closing_writes_what_waits_and_refuses_what_comes_later(
     database_url: str, acme: Caller
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
-        reserve = asyncio.create_task(ledger.reserve(acme, R1, MODEL, Credits(30)))
+        reserve = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 30)))
         await asyncio.sleep(0)
         ledger.close()
         await reserve
-        for late in (ledger.reserve(acme, R2, MODEL, Credits(1)), ledger.find_key(acme.key_id)):
+        for late in (ledger.reserve(acme, a_quote(R2, 1)), ledger.find_key(acme.key_id)):
             with pytest.raises(LedgerUnavailable, match="closed"):
                 await cast(Awaitable[Any], late)
         ledger.void(R1, USAGE)
@@ -364,7 +365,7 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
     database_url: str, acme: Caller, losses: int, state: str, charged: int
 ) -> None:
     async def scenario(ledger: SqlLedger) -> bool:
-        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        await ledger.reserve(acme, a_quote(R1, 30))
         try:
             await ledger.commit(R1, Credits(30), USAGE)
         except LedgerUnavailable:
@@ -398,7 +399,7 @@ class SlowEngine:
 def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -> None:
     with ledger_on(database_url, replace(LIMITS, database_timeout_s=Seconds(0.1))) as ledger:
         ledger._writer._engine = cast(Engine, SlowEngine(ledger._write_engine, 0.15))
-        asyncio.run(ledger.reserve(acme, R1, MODEL, Credits(30)))
+        asyncio.run(ledger.reserve(acme, a_quote(R1, 30)))
 
     assert balance(database_url).pending == 30
 

@@ -22,12 +22,12 @@ from serve_app.ledger.writer import Writer
 from tests.fakes import FakeClock
 from tests.unit.ledger.support import (
     LIMITS,
-    MODEL,
     NOW,
     R1,
     USAGE,
     FailingEngine,
     LossyEngine,
+    a_quote,
     a_reservation,
     balance,
     ledger_on,
@@ -72,7 +72,7 @@ def break_down(ledger: SqlLedger, failures: int) -> OutageAfterCommit:
 
 
 async def fail_to_commit(ledger: SqlLedger, acme: Caller) -> None:
-    await ledger.reserve(acme, R1, MODEL, Credits(30))
+    await ledger.reserve(acme, a_quote(R1, 30))
     with pytest.raises(LedgerUnavailable):
         await ledger.commit(R1, Credits(30), USAGE)
 
@@ -175,7 +175,7 @@ def test_a_commit_that_never_began_needs_no_reversal(
     database_url: str, acme: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
-        await ledger.reserve(acme, R1, MODEL, Credits(30))
+        await ledger.reserve(acme, a_quote(R1, 30))
         ledger._writer._engine = cast(Engine, FailingEngine(ledger._write_engine, FOR_EVER))
         with pytest.raises(LedgerUnavailable, match="no route"):
             await ledger.commit(R1, Credits(30), USAGE)
