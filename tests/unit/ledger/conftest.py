@@ -1,24 +1,32 @@
-"""The one place where ledger tests get a database from.
+"""Where ledger tests get a database from; each of them runs on SQLite and on PostgreSQL."""
 
-SQLite in a temporary folder, or, where RERANK_TEST_DATABASE_URL names a PostgreSQL database that
-may be emptied, that one.
-"""
-
-import os
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
+from benchmarks.postgres import Postgres, running
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import open_writer, opened, transaction
+from serve_app.ledger.database import open_writer, opened
 from serve_app.ledger.schema import migrate
 from tests.unit.ledger.support import a_tenant
 
-SHARED_URL = os.environ.get("RERANK_TEST_DATABASE_URL")  # noqa: TID251 - chosen by who runs them
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+MIGRATED = "migrated"
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that holds a database with the ledger's tables, to be copied."""
+    with running(durable=False) as server:
+        server.execute(f"CREATE DATABASE {MIGRATED}")
+        migrate(server.url(MIGRATED))
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -28,27 +36,35 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(params=[SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.slow)])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def empty_url(tmp_path: Path) -> str:
+def empty_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database without tables."""
-    if SHARED_URL is None:
+    if kind == SQLITE:
         return f"sqlite:///{tmp_path / 'empty' / 'rerank.db'}"
-    with transaction(SHARED_URL, Seconds(5)) as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    return SHARED_URL
+    return _database(request, "template0")
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with the ledger's tables and nothing in them."""
-    if SHARED_URL is not None:
-        url: str = request.getfixturevalue("empty_url")
-        migrate(url)
-        return url
-    path = tmp_path / "rerank.db"
-    shutil.copy(request.getfixturevalue("migrated_file"), path)
-    return f"sqlite:///{path}"
+    if kind == SQLITE:
+        path = tmp_path / "rerank.db"
+        shutil.copy(request.getfixturevalue("migrated_file"), path)
+        return f"sqlite:///{path}"
+    return _database(request, MIGRATED)
+
+
+def _database(request: pytest.FixtureRequest, template: str) -> str:
+    server: Postgres = request.getfixturevalue("postgres")
+    name = f"test_{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    request.addfinalizer(lambda: server.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+    return server.url(name)
 
 
 @pytest.fixture

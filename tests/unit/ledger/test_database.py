@@ -13,15 +13,16 @@ from serve_app.domain.units import Seconds
 from serve_app.ledger.database import open_writer, opened, reading
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.tables import tenants
-from tests.unit.ledger.conftest import SHARED_URL
+from tests.unit.ledger.conftest import SQLITE
 from tests.unit.ledger.support import TIMEOUT_S, a_tenant, database_held
 
 COUNT = select(func.count()).select_from(tenants)
 
-sqlite_only = pytest.mark.skipif(SHARED_URL is not None, reason="how SQLite waits")
+on_sqlite = pytest.mark.parametrize("kind", [SQLITE])
+"""For how SQLite waits."""
 
 
-@sqlite_only
+@on_sqlite
 def test_who_only_reads_does_not_wait_for_a_writer(database_url: str, acme: Caller) -> None:
     with database_held(database_url):
         migrate(database_url, Seconds(0.1))
@@ -55,7 +56,7 @@ def test_a_writer_survives_the_loss_of_its_connection(engine: Engine) -> None:
         assert connection.scalar(COUNT) == 0
 
 
-@sqlite_only
+@on_sqlite
 def test_the_wait_for_the_write_lock_ends_in_time(database_url: str) -> None:
     with (
         database_held(database_url),
@@ -68,7 +69,7 @@ def test_the_wait_for_the_write_lock_ends_in_time(database_url: str) -> None:
     assert 0.2 <= time.monotonic() - started < 1
 
 
-@sqlite_only
+@on_sqlite
 def test_what_no_waiting_can_mend_is_reported_at_once(database_url: str) -> None:
     def forbid_writing(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.execute("PRAGMA query_only = ON")
