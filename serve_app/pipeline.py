@@ -18,6 +18,7 @@ from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
 from serve_app.domain.model import (
     Caller,
     RankedDocument,
+    RateLimitState,
     RerankJob,
     RerankOutcome,
     TokenizedJob,
@@ -113,6 +114,7 @@ class Pipeline:
             charge=amount,
             queue_wait_s=scores.queue_wait_s,
             run_s=scores.run_s,
+            rate_limits=work.rate_limits,
         )
 
     async def _tokenize(self, job: RerankJob, tokenizer: Tokenizer) -> TokenizedJob:
@@ -142,7 +144,7 @@ class Pipeline:
         work = _Work(NOTHING_COMPUTED)
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
-                await self.ledger.reserve(caller, quote)
+                work.rate_limits = await self.ledger.reserve(caller, quote)
             yield work
         except BaseException:
             self.ledger.void(quote.request_id, work.usage)
@@ -154,3 +156,4 @@ class _Work:
     """What was handed to the model so far: recorded also when it is not charged."""
 
     usage: Usage
+    rate_limits: tuple[RateLimitState, ...] = ()

@@ -9,6 +9,7 @@ from serve_app.domain.model import (
     JobScores,
     Portion,
     PortionScores,
+    RateLimitState,
     ReplicaInfo,
     RerankJob,
     TokenizedJob,
@@ -75,10 +76,12 @@ class KeyStore(Protocol):
 class Ledger(Protocol):
     """What a tenant may spend."""
 
-    async def reserve(self, caller: Caller, quote: Quote) -> None:
-        """Set the quote's amount aside; returns once that is durable.
+    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+        """Set the quote's amount aside; answers, once that is durable, where the caller stands.
 
-        Raises: OutOfCredit, ReservationClosed, LedgerUnavailable.
+        Raises:
+            RateLimited, TooLarge, SpendCapReached, OutOfCredit, ReservationClosed,
+            LedgerUnavailable
         """
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:

@@ -11,6 +11,7 @@ from serve_app.domain.model import (
     Pair,
     Portion,
     PortionScores,
+    RateLimitState,
     ReplicaInfo,
     RerankJob,
     TokenizedJob,
@@ -87,12 +88,13 @@ class FakeLedger:
         self.charged: dict[RequestId, Credits] = {}
         self.commit_fails_with: Exception | None = None
 
-    async def reserve(self, caller: Caller, quote: Quote) -> None:
+    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
         self.log.append("reserve")
         if quote.amount > self.available:
             raise OutOfCredit(quote.amount, Credits(self.available))
         self.available -= quote.amount
         self.pending[quote.request_id] = quote.amount
+        return ()
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         self.log.append("commit")

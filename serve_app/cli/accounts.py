@@ -24,7 +24,8 @@ from serve_app.domain.units import (
     Seconds,
     TenantId,
 )
-from serve_app.ledger import accounts, usage
+from serve_app.ledger import accounts, credit_grants, tenant_keys, usage
+from serve_app.ledger.admin_acts import Act
 from serve_app.ledger.database import Connection, reading, transaction
 from serve_app.ledger.schema import migrate
 from serve_app.settings import Settings
@@ -47,16 +48,16 @@ def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
     """
     migrate(database_url)
     key = api_keys.generate()
-    now = clock.moment()
+    act = Act("bootstrap", clock.moment())
     with transaction(database_url, DATABASE_TIMEOUT_S) as connection:
         if accounts.list_tenants(connection):
             return None
-        tenant = accounts.create_tenant(connection, "dev", now)
-        accounts.grant(connection, tenant.id, credit, "first credit", "bootstrap", now)
-        new = accounts.NewKey(
+        tenant = accounts.create_tenant(connection, "dev", act)
+        credit_grants.grant(connection, tenant.id, credit, "first credit", act)
+        new = tenant_keys.NewKey(
             key.key_id, key.secret_sha256, "first key", {api_keys.SCOPE_RERANK}, None, None
         )
-        accounts.create_key(connection, tenant.id, new, now)
+        tenant_keys.create_key(connection, tenant.id, new, act)
     return key.reveal()
 
 
@@ -89,11 +90,11 @@ def _database_option(command: Callable[..., None]) -> Callable[..., None]:
 @_database_option
 def add_tenant(name: str, amount: Credits | None, database_url: str | None) -> None:
     """Add a tenant called NAME."""
-    now = CLOCK.moment()
+    act = _act()
     with _books(database_url) as connection:
-        tenant = accounts.create_tenant(connection, name, now)
+        tenant = accounts.create_tenant(connection, name, act)
         if amount is not None:
-            accounts.grant(connection, tenant.id, amount, "first credit", _who(), now)
+            credit_grants.grant(connection, tenant.id, amount, "first credit", act)
     click.echo(f"Tenant '{name}' ({tenant.id}) may spend {dollars(amount or 0)}.")
 
 
@@ -134,13 +135,15 @@ def create_key(
 ) -> None:
     """Create an API key of TENANT and print it, once."""
     key = api_keys.generate()
-    now = CLOCK.moment()
-    expires_at = Moment(now + expires_in_days * MILLISECONDS_PER_DAY) if expires_in_days else None
+    act = _act()
+    expires_at = (
+        Moment(act.now + expires_in_days * MILLISECONDS_PER_DAY) if expires_in_days else None
+    )
     allowed = {ModelId(model) for model in models} or None
-    new = accounts.NewKey(key.key_id, key.secret_sha256, label, set(scopes), allowed, expires_at)
+    new = tenant_keys.NewKey(key.key_id, key.secret_sha256, label, set(scopes), allowed, expires_at)
     with _books(database_url) as connection:
         owner = accounts.find_tenant(connection, tenant)
-        accounts.create_key(connection, owner.id, new, now)
+        tenant_keys.create_key(connection, owner.id, new, act)
     click.echo(key.reveal())
     click.echo("Keep it: only a digest is stored, so it cannot be shown again.", err=True)
 
@@ -151,7 +154,7 @@ def create_key(
 def list_keys(tenant: str | None, database_url: str | None) -> None:
     """List keys by their public ids."""
     with _books(database_url, reading) as connection:
-        found = accounts.list_keys(connection, _tenant_id(connection, tenant))
+        found = tenant_keys.list_keys(connection, _tenant_id(connection, tenant))
     print_table(
         ("Key", "Tenant", "Label", "Scopes", "Models", "Created", "Expires", "Revoked"),
         (
@@ -176,7 +179,7 @@ def list_keys(tenant: str | None, database_url: str | None) -> None:
 def revoke_key(key_id: str, database_url: str | None) -> None:
     """Make the key with the public id KEY_ID useless."""
     with _books(database_url) as connection:
-        accounts.revoke_key(connection, KeyId(key_id), CLOCK.moment())
+        tenant_keys.revoke_key(connection, KeyId(key_id), _act())
     click.echo(f"Key {key_id} is revoked; gateways forget it within seconds.")
 
 
@@ -190,7 +193,7 @@ def add_credit(tenant: str, amount: Credits, reason: str, database_url: str | No
     """Let TENANT spend another DOLLARS."""
     with _books(database_url) as connection:
         found = accounts.find_tenant(connection, tenant)
-        accounts.grant(connection, found.id, amount, reason, _who(), CLOCK.moment())
+        credit_grants.grant(connection, found.id, amount, reason, _act())
         left = accounts.find_tenant(connection, found.id).available
     click.echo(f"Tenant '{found.name}' may spend {dollars(left)}.")
 
@@ -254,8 +257,9 @@ def _tenant_id(connection: Connection, name: str | None) -> TenantId | None:
     return None if name is None else accounts.find_tenant(connection, name).id
 
 
-def _who() -> str:
+def _act() -> Act:
     try:
-        return getpass.getuser()
+        who = getpass.getuser()
     except (KeyError, OSError):
-        return "unknown"  # A container may run as a user id without a name.
+        who = "unknown"  # A container may run as a user id without a name.
+    return Act(who, CLOCK.moment())

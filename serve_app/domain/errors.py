@@ -4,6 +4,8 @@
     ├─ InvalidRequest      the body is not a request we accept
     ├─ Unauthenticated     no API key, or one we do not know, or one that was revoked
     ├─ OutOfCredit         the tenant cannot cover the charge
+    ├─ SpendCapReached     the month's cap of the tenant or the key would be passed
+    ├─ RateLimited         the tenant or the key asked for more than it may in a minute, or at once
     ├─ Forbidden           the key is good, but not for this model or route
     ├─ NotFound            no such model or route
     ├─ MethodNotAllowed    the route exists, the method does not
@@ -31,6 +33,7 @@ HTTP statuses live in `serve_app.http.problems`, not here.
 
 from typing import ClassVar
 
+from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits
 
 NOTHING_CHARGED = "Nothing was charged."
@@ -99,6 +102,46 @@ class OutOfCredit(RerankError):
         return (
             f"The request costs {self.needed} micro-dollars; {self.available} are available. "
             f"{NOTHING_CHARGED}"
+        )
+
+
+class SpendCapReached(RerankError):
+    """The request would pass what ``whose``, the key or the tenant, may spend this month."""
+
+    code = "spend_cap_reached"
+
+    def __init__(self, whose: str, cap: Credits) -> None:
+        super().__init__(whose, cap)
+        self.whose = whose
+        self.cap = cap
+
+    @property
+    def public_message(self) -> str:
+        return (
+            f"This {self.whose} may spend {self.cap} micro-dollars a month (UTC), "
+            f"and the request would pass that. {NOTHING_CHARGED}"
+        )
+
+
+class RateLimited(RerankError):
+    """A limit of this caller is reached; ``states`` are the headers that say so."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self, whose: str, what: str, retry_after_s: int, states: tuple[RateLimitState, ...]
+    ) -> None:
+        super().__init__(whose, what, retry_after_s, states)
+        self.whose = whose
+        self.what = what
+        self.retry_after_s = retry_after_s
+        self.states = states
+
+    @property
+    def public_message(self) -> str:
+        return (
+            f"This {self.whose} may not ask for more {self.what} now. "
+            f"Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 

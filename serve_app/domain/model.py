@@ -37,6 +37,36 @@ class Truncation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How much a key, or a tenant's keys together, may ask for; ``None`` means as much as it likes.
+
+    A minute is any 60 seconds, a month the calendar's in UTC.
+    """
+
+    requests_per_minute_max: int | None = None
+    documents_per_minute_max: int | None = None
+    requests_at_once_max: int | None = None
+    month_amount_max: Credits | None = None
+    """What may be spent in a month, in micro-dollars."""
+
+
+UNLIMITED = RateLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitState:
+    """Where a caller stands with one of its limits, this request included."""
+
+    what: str
+    """``requests`` or ``documents`` of any minute."""
+
+    limit: int
+    remaining: int
+    reset_s: Seconds
+    """Until all of ``limit`` is there again, if nothing more is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who is asking: the tenant that is billed, through which key, and what the key may do."""
 
@@ -45,6 +75,9 @@ class Caller:
     scopes: frozenset[str]
     models: frozenset[ModelId] | None
     """Models the key may use; ``None`` means every model."""
+
+    tenant_limits: RateLimits = UNLIMITED
+    key_limits: RateLimits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +197,8 @@ class RerankOutcome:
     charge: Credits
     queue_wait_s: Seconds
     run_s: Seconds
+    rate_limits: tuple[RateLimitState, ...] = ()
+    """One per limit that was set for the caller, the tightest of its kind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,19 @@
-"""What the request's headers ask for. Reads headers only, never the body."""
+"""What a request's headers ask for, and what an answer's say of limits."""
 
+import math
 import re
+from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
 from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Seconds
 from serve_app.protocols.limits import Limits
 
 TIMEOUT_HEADER = "x-request-timeout-s"
+
+RATE_LIMIT_PREFIX = "x-ratelimit-"
 
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -44,3 +49,13 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
             f"must be a number above 0 and at most {limits.request_timeout_s_max:g}",
         )
     return Seconds(seconds)
+
+
+def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:
+    """``x-ratelimit-limit-requests`` and so on, in the words of OpenAI's clients; whole seconds."""
+    headers = {}
+    for state in states:
+        headers[f"{RATE_LIMIT_PREFIX}limit-{state.what}"] = str(state.limit)
+        headers[f"{RATE_LIMIT_PREFIX}remaining-{state.what}"] = str(state.remaining)
+        headers[f"{RATE_LIMIT_PREFIX}reset-{state.what}"] = f"{math.ceil(state.reset_s)}s"
+    return headers

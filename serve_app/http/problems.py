@@ -20,11 +20,14 @@ from serve_app.domain.errors import (
     NotFound,
     OutOfCredit,
     Overloaded,
+    RateLimited,
     RerankError,
     ReservationClosed,
+    SpendCapReached,
     TooLarge,
     Unauthenticated,
 )
+from serve_app.http.headers import rate_limit_headers
 from serve_app.protocols.problem_body import ErrorDetail, render_problem
 
 
@@ -44,11 +47,13 @@ PROBLEMS: dict[type[RerankError], Row] = {
     InvalidRequest: Row(400, "invalid_request_error"),
     Unauthenticated: Row(401, "authentication_error"),
     OutOfCredit: Row(402, "insufficient_quota"),
+    SpendCapReached: Row(402, "insufficient_quota"),
     Forbidden: Row(403, "permission_error"),
     NotFound: Row(404, "not_found_error"),
     MethodNotAllowed: Row(405, "invalid_request_error"),
     TooLarge: Row(413, "invalid_request_error"),
     Overloaded: Row(429, "rate_limit_error"),
+    RateLimited: Row(429, "rate_limit_error"),
     ClientGone: Row(499, "client_gone"),  # In logs only.
     EngineFailure: Row(500, "server_error"),
     ReservationClosed: Row(503, "server_error", retry_after_s=1),
@@ -85,6 +90,8 @@ def _headers(error: RerankError, kind: Row) -> dict[str, str]:
     if retry_after_s is not None:
         # An integer of at least 1: some clients ignore anything else.
         headers["retry-after"] = str(max(1, round(retry_after_s)))
+    if isinstance(error, RateLimited):
+        headers |= rate_limit_headers(error.states)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="rerank-serve"'
     if isinstance(error, MethodNotAllowed):

@@ -17,7 +17,7 @@ from serve_app.domain.model import Caller, RerankOutcome
 from serve_app.domain.units import Instant, Seconds
 from serve_app.http.body import declared_bytes, read_body
 from serve_app.http.hang_up import while_connected
-from serve_app.http.headers import api_key, timeout_s
+from serve_app.http.headers import api_key, rate_limit_headers, timeout_s
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.service import Service
@@ -81,7 +81,8 @@ async def _answer_to(
     return Response(
         render(outcome, parsed),
         media_type="application/json",
-        headers={"server-timing": _server_timing(outcome)},
+        headers={"server-timing": _server_timing(outcome)}
+        | rate_limit_headers(outcome.rate_limits),
     )
 
 

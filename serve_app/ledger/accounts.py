@@ -1,19 +1,34 @@
-"""Tenants, their keys and their grants: what an operator sets up, and where a key is looked up.
+"""Tenants: who is billed, and within which limits. `tenant_keys` has keys, `credit_grants` money.
 
-A secret never comes here, only its digest: `serve_app.access.api_keys` makes both.
+Every change is an `Act`, kept by `admin_acts` in the same transaction.
 """
 
 import secrets
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Table,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
-from serve_app.domain.model import Caller
-from serve_app.domain.units import Credits, KeyId, ModelId, Moment, TenantId
-from serve_app.ledger.tables import api_keys, grants, tenants
-from serve_app.ports import StoredKey
+from serve_app.domain.model import UNLIMITED, RateLimits
+from serve_app.domain.units import Credits, Moment, TenantId
+from serve_app.ledger.admin_acts import Act, remember
+from serve_app.ledger.tables import tenants
+
+ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
+"""A new tenant's alerts: $5 and $1."""
+
+AMOUNT_MAX = Credits(10**15)
+"""Of one grant, a billion dollars; sums stay far inside 64 bits."""
 
 
 class AccountProblem(Exception):
@@ -28,48 +43,31 @@ class Tenant:
     name: str
     available: Credits
     created_at: Moment
+    limits: RateLimits = UNLIMITED
+    alerts_below: tuple[Credits, ...] = ALERTS_BELOW
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An API key and what an operator knows it by."""
-
-    stored: StoredKey
-    label: str
-    tenant_name: str
-    created_at: Moment
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key to be stored; the secret itself is only ever with its owner."""
-
-    id: KeyId
-    secret_sha256: bytes
-    label: str
-    scopes: Collection[str]
-    models: Collection[ModelId] | None
-    """Models the key may use; ``None`` means every model."""
-
-    expires_at: Moment | None
-
-
-def create_tenant(connection: Connection, name: str, now: Moment) -> Tenant:
+def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
     """A tenant without credit.
 
     Raises:
         AccountProblem: The name is taken or not fit to be one.
     """
-    _check_text("name", name, 128)
-    tenant = Tenant(TenantId(f"tn_{secrets.token_hex(8)}"), name, Credits(0), now)
+    check_text("name", name, 128)
+    tenant = Tenant(TenantId(f"tn_{secrets.token_hex(8)}"), name, Credits(0), act.now)
+    row = {
+        "id": tenant.id,
+        "name": name,
+        "available": 0,
+        "created_at": act.now,
+        "alerts_below": list(ALERTS_BELOW),
+    }
     try:
         with connection.begin_nested():
-            connection.execute(
-                insert(tenants),
-                {"id": tenant.id, "name": name, "available": 0, "created_at": now},
-            )
+            connection.execute(insert(tenants), row)
     except IntegrityError:
         raise AccountProblem(f"there is already a tenant '{name}'") from None
+    remember(connection, act, "tenant.create", tenant.id, tenant.id, {"name": name})
     return tenant
 
 
@@ -92,110 +90,61 @@ def find_tenant(connection: Connection, name: str) -> Tenant:
     return _tenant(rows[0])
 
 
-def grant(
-    connection: Connection, tenant: TenantId, amount: Credits, reason: str, who: str, now: Moment
+def set_tenant_limits(
+    connection: Connection, tenant: TenantId, limits: RateLimits, act: Act
 ) -> None:
-    """Add ``amount`` to what the tenant may spend, and remember who granted it and why.
-
-    Raises:
-        AccountProblem: There is no such tenant, or the reason is not fit to print.
-    """
-    assert amount > 0
-    _check_text("reason", reason, 512)
-    _check_text("who", who, 128)
-    given = connection.execute(
-        update(tenants).where(tenants.c.id == tenant).values(available=tenants.c.available + amount)
-    )
-    if given.rowcount == 0:
-        raise AccountProblem(f"there is no tenant '{tenant}'")
-    connection.execute(
-        insert(grants),
-        {
-            "id": f"gr_{secrets.token_hex(8)}",
-            "tenant_id": tenant,
-            "amount": amount,
-            "reason": reason,
-            "granted_by": who,
-            "created_at": now,
-        },
-    )
-
-
-def create_key(connection: Connection, tenant: TenantId, key: NewKey, now: Moment) -> None:
-    """Store a key of an existing tenant.
+    """Replace the tenant's limits; they hold for requests from then on.
 
     Raises: AccountProblem.
     """
-    _check_text("label", key.label, 128)
-    connection.execute(
-        insert(api_keys),
-        {
-            "id": key.id,
-            "tenant_id": tenant,
-            "label": key.label,
-            "secret_sha256": key.secret_sha256,
-            "scopes": sorted(key.scopes),
-            "models": None if key.models is None else sorted(key.models),
-            "created_at": now,
-            "expires_at": key.expires_at,
-        },
-    )
+    check_limits(limits)
+    change(connection, tenants, tenant, asdict(limits))
+    remember(connection, act, "tenant.limits", tenant, tenant, asdict(limits))
 
 
-def list_keys(connection: Connection, tenant: TenantId | None) -> list[Key]:
-    """Keys of one tenant, or of all, oldest first; revoked and expired ones included."""
-    query = _keys().order_by(api_keys.c.created_at, api_keys.c.id)
-    if tenant is not None:
-        query = query.where(api_keys.c.tenant_id == tenant)
-    return [
-        Key(_stored(row), row["label"], row["tenant_name"], Moment(row["created_at"]))
-        for row in connection.execute(query).mappings()
-    ]
-
-
-def find_key(connection: Connection, key_id: KeyId) -> StoredKey | None:
-    """The key with this public id, revoked and expired ones included."""
-    query = select(api_keys).where(api_keys.c.id == key_id)
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else _stored(row)
-
-
-def revoke_key(connection: Connection, key_id: KeyId, now: Moment) -> None:
-    """Make a key useless; a key revoked before keeps its first date.
+def set_alerts(
+    connection: Connection, tenant: TenantId, below: Sequence[Credits], act: Act
+) -> None:
+    """Replace the amounts below which an event tells that little credit is left.
 
     Raises: AccountProblem.
     """
-    if find_key(connection, key_id) is None:
-        raise AccountProblem(f"there is no key '{key_id}'")
-    connection.execute(
-        update(api_keys)
-        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-        .values(revoked_at=now)
-    )
+    if any(not 0 < each <= AMOUNT_MAX for each in below) or len(below) > 10:
+        raise AccountProblem("alerts are at most 10 amounts above zero")
+    amounts = sorted(set(below), reverse=True)
+    change(connection, tenants, tenant, {"alerts_below": amounts})
+    remember(connection, act, "tenant.alerts", tenant, tenant, {"below": amounts})
 
 
-def _keys() -> Select[tuple[object, ...]]:
-    return select(*api_keys.c, tenants.c.name.label("tenant_name")).join(
-        tenants, tenants.c.id == api_keys.c.tenant_id
-    )
+def change(connection: Connection, table: Table, row_id: str, values: dict[str, Any]) -> None:
+    done = connection.execute(update(table).where(table.c.id == row_id).values(values))
+    if done.rowcount == 0:
+        what = "tenant" if table is tenants else "key"
+        raise AccountProblem(f"there is no {what} '{row_id}'")
 
 
 def _tenant(row: RowMapping) -> Tenant:
-    return Tenant(row["id"], row["name"], row["available"], row["created_at"])
-
-
-def _stored(row: RowMapping) -> StoredKey:
-    models = row["models"]
-    caller = Caller(
-        tenant=row["tenant_id"],
-        key_id=row["id"],
-        scopes=frozenset(row["scopes"]),
-        models=None if models is None else frozenset(models),
+    return Tenant(
+        row["id"],
+        row["name"],
+        row["available"],
+        row["created_at"],
+        limits_of(row),
+        tuple(row["alerts_below"]),
     )
-    return StoredKey(caller, bytes(row["secret_sha256"]), row["revoked_at"], row["expires_at"])
 
 
-def _check_text(what: str, value: str, characters_max: int) -> None:
+def limits_of(row: RowMapping, prefix: str = "") -> RateLimits:
+    return RateLimits(**{name: row[f"{prefix}{name}"] for name in RateLimits.__slots__})
+
+
+def check_limits(limits: RateLimits) -> None:
+    for name, limit in asdict(limits).items():
+        if limit is not None and not 0 <= limit <= AMOUNT_MAX:
+            raise AccountProblem(f"{name} must be 0 to {AMOUNT_MAX:,}, or nothing")
+
+
+def check_text(what: str, value: str, characters_max: int) -> None:
     if not value.strip() or not value.isprintable() or len(value) > characters_max:
         raise AccountProblem(
             f"the {what} must be 1 to {characters_max} printable characters, not only spaces"

@@ -10,16 +10,17 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.domain.model import Caller
+from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
-from serve_app.ledger import accounts, store
+from serve_app.ledger import store, tenant_keys
+from serve_app.ledger.caller_limits import Demand
 from serve_app.ledger.database import open_reader, open_writer, reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
@@ -46,8 +47,14 @@ class SqlLedger:
         clock: Clock,
         reservation_margin_s: Seconds,
         limits: LedgerLimits | None = None,
+        *,
+        events: bool = False,
     ) -> None:
-        """A reservation expires ``reservation_margin_s`` after its request's time is up."""
+        """A reservation expires ``reservation_margin_s`` after its request's time is up.
+
+        ``events``: put every charge into the outbox, for a sink.
+        """
+        self._events = events
         self._clock = clock
         self._margin_ms = round(reservation_margin_s * 1_000)
         self._limits = limits or LedgerLimits()
@@ -82,7 +89,7 @@ class SqlLedger:
         if not self._writer.is_alive:
             raise LedgerUnavailable("the writer thread does not run")
 
-    async def reserve(self, caller: Caller, quote: Quote) -> None:
+    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
         """See `serve_app.ports.Ledger.reserve`."""
         now = self._clock.moment()
         wanted = Reservation(
@@ -93,10 +100,13 @@ class SqlLedger:
             amount=quote.amount,
             created_at=now,
             expires_at=Moment(now + round(quote.timeout_s * 1_000) + self._margin_ms),
+            key_capped=caller.key_limits.month_amount_max is not None,
         )
-        await self._written(
-            Operation(partial(store.reserve, wanted=wanted), quote.request_id, caller.tenant)
-        )
+        demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
+        write = partial(store.reserve, wanted=wanted, demand=demand, events=self._events)
+        operation = Operation(write, quote.request_id, caller.tenant, caller.key_id)
+        states: tuple[RateLimitState, ...] = await self._written(operation)
+        return states
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.commit`."""
@@ -106,6 +116,7 @@ class SqlLedger:
             amount=amount,
             usage=usage,
             now=self._clock.moment(),
+            events=self._events,
         )
         operation = Operation(write, request_id)
         try:
@@ -128,7 +139,7 @@ class SqlLedger:
 
     async def find_key(self, key_id: KeyId) -> StoredKey | None:
         """See `serve_app.ports.KeyStore.find_key`."""
-        return await self._read(partial(accounts.find_key, key_id=key_id))
+        return await self._read(partial(tenant_keys.find_key, key_id=key_id))
 
     async def ping(self) -> bool:
         """Whether the database answers a read, within ``database_timeout_s``."""
@@ -139,8 +150,11 @@ class SqlLedger:
             return False
         return True
 
-    async def _written(self, operation: Operation) -> None:
-        """Return once the operation is durable. Cancelling this drops it if it has not begun."""
+    async def _written(self, operation: Operation) -> Any:
+        """What the operation answered, once that is durable.
+
+        Cancelling this drops the operation if it has not begun.
+        """
         self._writer.submit(operation)
         future = operation.future
         outcome = asyncio.wrap_future(future)
@@ -148,7 +162,7 @@ class SqlLedger:
             done, _ = await asyncio.wait({outcome}, timeout=self._limits.database_timeout_s)
             if not done and future.cancel():
                 raise LedgerUnavailable("a write did not begin in time")
-            await outcome
+            return await outcome
         finally:
             # Drops the operation if it has not begun. Where it has ended after all, its error is
             # nobody's any more.

@@ -3,27 +3,31 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 
 from serve_app.domain.errors import LedgerUnavailable, RerankError
-from serve_app.domain.units import RequestId, TenantId
+from serve_app.domain.units import KeyId, RequestId, TenantId
 
 
 @dataclass(slots=True, eq=False)
 class Operation:
     """What to do on a connection, and whom to tell."""
 
-    apply: Callable[[Connection], None]
+    apply: Callable[[Connection], object]
     request_id: RequestId
     tenant: TenantId | None = None
     """Whose account it touches; ``None`` means that of the reservation ``request_id``."""
+
+    key_id: KeyId | None = None
+    """The key that it uses, if it uses one."""
 
     attempts_left: int | None = 1
     """How often the database may fail it; ``None``: until it is written. Tried again at ticks, so
     more than one is only for what nobody waits for."""
 
-    future: Future[None] = field(default_factory=Future)
+    future: Future[Any] = field(default_factory=Future)
     _begun: bool = False
 
     def begin(self) -> bool:
@@ -35,20 +39,19 @@ class Operation:
         """Cancel it if possible; whether it surely has left no trace and never will."""
         return self.future.cancel() or not self._begun
 
-    def outcome(self, connection: Connection) -> RerankError | None:
+    def outcome(self, connection: Connection) -> object:
         """Apply it; a refusal is an outcome, and anything else that is raised poisons the group."""
         try:
-            self.apply(connection)
+            return self.apply(connection)
         except RerankError as refusal:
             return refusal
-        return None
 
-    def resolve(self, outcome: RerankError | None) -> None:
+    def resolve(self, outcome: object) -> None:
         """Tell the caller, once that is durable."""
-        if outcome is None:
-            self.future.set_result(None)
-        else:
+        if isinstance(outcome, RerankError):
             self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
     def fail(self, error: LedgerUnavailable) -> None:
         """Tell the caller, unless it went away or was told already."""

@@ -17,6 +17,7 @@ first write, so a refusal leaves no trace in the caller's transaction.
 Source: two-phase transfers, TigerBeetle, docs/coding/two-phase-transfers.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,6 +53,9 @@ class Reservation:
     charged: Credits = NOTHING
     """Nothing until it is committed."""
 
+    key_capped: bool = False
+    """Whether the key's monthly cap counts it, besides the tenant's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -77,6 +81,12 @@ def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
     if known.state is not State.PENDING or not same:
         raise ReservationClosed(known.state)
     return False
+
+
+def crossed(alerts_below: Sequence[int], left: Credits, amount: Credits) -> Credits | None:
+    """The lowest of the amounts that taking ``amount``, down to ``left``, went below."""
+    passed = [below for below in alerts_below if left < below <= left + amount]
+    return Credits(min(passed)) if passed else None
 
 
 def commit(known: Reservation | None, amount: Credits) -> Settlement | None:

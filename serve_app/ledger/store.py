@@ -6,13 +6,17 @@ tenant's, and `lock_accounts` takes several of them in one order, so that nobody
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Table,
+    Update,
     bindparam,
+    case,
     delete,
+    func,
     insert,
     literal_column,
     or_,
@@ -20,11 +24,14 @@ from sqlalchemy import (
     update,
 )
 
-from serve_app.domain.errors import OutOfCredit
-from serve_app.domain.units import Credits, Moment, RequestId, TenantId
-from serve_app.ledger import rules
+from serve_app.domain.errors import OutOfCredit, SpendCapReached
+from serve_app.domain.model import RateLimitState
+from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
+from serve_app.ledger import caller_limits, outbox, rules
+from serve_app.ledger.caller_limits import NOT_LIMITED, Demand
+from serve_app.ledger.months import month_of
 from serve_app.ledger.rules import Reservation, Settlement, State
-from serve_app.ledger.tables import charges, reservations, tenants
+from serve_app.ledger.tables import api_keys, charges, reservations, tenants
 from serve_app.ports import Usage
 
 PENDING: ColumnElement[str] = literal_column("'pending'")
@@ -46,17 +53,57 @@ _lock = (
     .with_for_update(key_share=True)
 )
 _find = select(reservations).where(reservations.c.id == bindparam("request_id"))
-_available = select(tenants.c.available).where(tenants.c.id == bindparam("tenant_id"))
+
+
+def _spent(table: Table) -> ColumnElement[int]:
+    """Of the month that ``:month`` belongs to. The stored month never goes back, so that a gateway
+    whose clock is behind does not forget what was spent."""
+    return case((table.c.spent_month >= bindparam("month"), table.c.spent_amount), else_=0)
+
+
+def _spend(table: Table) -> Update:
+    """``:amount`` more for the row ``:id``, unless that passes its cap of the month."""
+    spent = _spent(table) + bindparam("amount")
+    later = table.c.spent_month >= bindparam("month")
+    return (
+        update(table)
+        .where(
+            table.c.id == bindparam("row_id"),
+            or_(table.c.month_amount_max.is_(None), spent <= table.c.month_amount_max),
+        )
+        .values(
+            spent_amount=spent,
+            spent_month=case((later, table.c.spent_month), else_=bindparam("month")),
+        )
+    )
+
+
+def _unspend(table: Table) -> Update:
+    """``:amount`` less for the row ``:id``, if what was reserved in ``:month`` still counts."""
+    counts = table.c.spent_month == bindparam("month")
+    rest = table.c.spent_amount - bindparam("amount")
+    return (
+        update(table)
+        .where(table.c.id == bindparam("row_id"))
+        .values(spent_amount=case((counts, rest), else_=table.c.spent_amount))
+    )
+
+
+_account = select(
+    tenants.c.available, tenants.c.month_amount_max, _spent(tenants).label("spent")
+).where(tenants.c.id == bindparam("row_id"))
 _take = (
-    update(tenants)
-    .where(tenants.c.id == bindparam("tenant_id"), tenants.c.available >= bindparam("amount"))
+    _spend(tenants)
+    .where(tenants.c.available >= bindparam("amount"))
     .values(available=tenants.c.available - bindparam("amount"))
+    .returning(tenants.c.available, tenants.c.alerts_below)
 )
-_give_back = (
-    update(tenants)
-    .where(tenants.c.id == bindparam("tenant_id"))
-    .values(available=tenants.c.available + bindparam("amount"))
+_give_back = _unspend(tenants).values(available=tenants.c.available + bindparam("amount"))
+_key_room = select(api_keys.c.month_amount_max, _spent(api_keys).label("spent")).where(
+    api_keys.c.id == bindparam("row_id")
 )
+_take_of_key = _spend(api_keys)
+_give_back_to_key = _unspend(api_keys)
 _settle_row = (
     update(reservations)
     .where(reservations.c.id == bindparam("request_id"), reservations.c.state == bindparam("was"))
@@ -82,7 +129,21 @@ _expire_rows = (
         reservations.c.state == PENDING,
     )
     .values(state=State.EXPIRED, settled_at=bindparam("now"))
-    .returning(reservations.c.tenant_id, reservations.c.amount)
+    .returning(
+        reservations.c.tenant_id,
+        reservations.c.key_id,
+        reservations.c.key_capped,
+        reservations.c.created_at,
+        reservations.c.amount,
+    )
+)
+_touch = (
+    update(api_keys)
+    .where(
+        api_keys.c.id == bindparam("key_id"),
+        func.coalesce(api_keys.c.last_used_at, 0) < bindparam("now"),
+    )
+    .values(last_used_at=bindparam("now"))
 )
 
 
@@ -100,17 +161,36 @@ def lock_accounts(
     ).all()
 
 
-def reserve(connection: Connection, wanted: Reservation) -> None:
-    """Set ``wanted.amount`` aside.
+def reserve(
+    connection: Connection,
+    wanted: Reservation,
+    demand: Demand = NOT_LIMITED,
+    *,
+    events: bool = False,
+) -> tuple[RateLimitState, ...]:
+    """Set ``wanted.amount`` aside; answers where that leaves the caller with its limits.
 
-    Raises: OutOfCredit, ReservationClosed.
+    ``events``: tell the outbox when little credit is left.
+
+    Raises:
+        ReservationClosed, RateLimited, TooLarge, SpendCapReached, OutOfCredit
     """
     if not rules.must_reserve(_reservation(connection, wanted.request_id), wanted):
-        return
-    account = {"tenant_id": wanted.tenant, "amount": wanted.amount}
-    if connection.execute(_take, account).rowcount == 0:
-        available = connection.scalar(_available, {"tenant_id": wanted.tenant})
-        raise OutOfCredit(wanted.amount, Credits(available or 0))
+        return ()
+    admitted = caller_limits.check(connection, wanted, demand)
+    spending = {"amount": wanted.amount, "month": month_of(wanted.created_at)}
+    if wanted.key_capped:
+        _check_key_cap(connection, wanted.key_id, spending)
+    taken = connection.execute(_take, spending | {"row_id": wanted.tenant}).one_or_none()
+    if taken is None:
+        raise _refusal(connection, wanted, spending)
+    if wanted.key_capped:
+        connection.execute(_take_of_key, spending | {"row_id": wanted.key_id})
+    caller_limits.count(connection, admitted)
+    left = Credits(taken.available)
+    below = rules.crossed(taken.alerts_below, left, wanted.amount)
+    if below is not None:
+        outbox.tell_low_credit(connection, wanted, left, below, events=events)
     connection.execute(
         insert(reservations),
         {
@@ -125,14 +205,22 @@ def reserve(connection: Connection, wanted: Reservation) -> None:
             "tokens": 0,
             "created_at": wanted.created_at,
             "expires_at": wanted.expires_at,
+            "key_capped": wanted.key_capped,
         },
     )
+    return admitted.states
 
 
 def commit(
-    connection: Connection, request_id: RequestId, amount: Credits, usage: Usage, now: Moment
+    connection: Connection,
+    request_id: RequestId,
+    amount: Credits,
+    usage: Usage,
+    now: Moment,
+    *,
+    events: bool = False,
 ) -> None:
-    """Charge ``amount``; what was reserved beyond it goes back.
+    """Charge ``amount``; what was reserved beyond it goes back. ``events``: tell the outbox.
 
     Raises: ReservationClosed.
     """
@@ -141,19 +229,19 @@ def commit(
     if known is None or settlement is None:
         return
     _settle(connection, known, settlement, usage, now)
-    connection.execute(
-        insert(charges),
-        {
-            "request_id": known.request_id,
-            "tenant_id": known.tenant,
-            "key_id": known.key_id,
-            "model": known.model,
-            "documents": usage.documents,
-            "tokens": usage.tokens,
-            "amount": amount,
-            "charged_at": now,
-        },
-    )
+    charge = {
+        "request_id": known.request_id,
+        "tenant_id": known.tenant,
+        "key_id": known.key_id,
+        "model": known.model,
+        "documents": usage.documents,
+        "tokens": usage.tokens,
+        "amount": amount,
+        "charged_at": now,
+    }
+    connection.execute(insert(charges), charge)
+    if events:
+        outbox.tell_charge(connection, charge)
 
 
 def void(connection: Connection, request_id: RequestId, usage: Usage, now: Moment) -> None:
@@ -170,6 +258,7 @@ def reverse(connection: Connection, request_id: RequestId, usage: Usage, now: Mo
     settlement = rules.reverse(known)
     if known is not None and settlement is not None:
         connection.execute(_uncharge, {"id": request_id})
+        outbox.take_back(connection, request_id)
         _settle(connection, known, settlement, usage, now)
 
 
@@ -184,12 +273,41 @@ def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
     lock_accounts(connection, {row.tenant_id for row in due}, ())
     # Another gateway may have settled some of them since: those are not pending any more.
     expired = connection.execute(_expire_rows, {"ids": [row.id for row in due], "now": now}).all()
-    returned: defaultdict[str, int] = defaultdict(int)
+    returned: defaultdict[tuple[str, int], int] = defaultdict(int)
     for row in expired:
-        returned[row.tenant_id] += row.amount
-    for tenant_id, amount in returned.items():
-        connection.execute(_give_back, {"tenant_id": tenant_id, "amount": amount})
+        month = month_of(row.created_at)
+        returned[row.tenant_id, month] += row.amount
+        if row.key_capped:
+            connection.execute(
+                _give_back_to_key, {"row_id": row.key_id, "month": month, "amount": row.amount}
+            )
+    for (tenant_id, month), amount in returned.items():
+        connection.execute(_give_back, {"row_id": tenant_id, "month": month, "amount": amount})
     return len(expired)
+
+
+def touch_keys(connection: Connection, used: Mapping[KeyId, Moment]) -> None:
+    """Remember when each key was last used. The transaction must do nothing else."""
+    for key_id, moment in sorted(used.items()):
+        connection.execute(_touch, {"key_id": key_id, "now": moment})
+
+
+def _check_key_cap(connection: Connection, key_id: KeyId, spending: Mapping[str, int]) -> None:
+    """Before the first write; what it finds stays true, since the tenant is locked."""
+    room = connection.execute(_key_room, {**spending, "row_id": key_id}).one()
+    cap = room.month_amount_max
+    if cap is not None and room.spent + spending["amount"] > cap:
+        raise SpendCapReached("key", Credits(cap))
+
+
+def _refusal(
+    connection: Connection, wanted: Reservation, spending: Mapping[str, int]
+) -> OutOfCredit | SpendCapReached:
+    """Why `_take` took nothing."""
+    account = connection.execute(_account, {**spending, "row_id": wanted.tenant}).one_or_none()
+    if account is None or account.available < wanted.amount:
+        return OutOfCredit(wanted.amount, Credits(0 if account is None else account.available))
+    return SpendCapReached("tenant", Credits(account.month_amount_max))
 
 
 def _reservation(connection: Connection, request_id: RequestId) -> Reservation | None:
@@ -206,6 +324,7 @@ def _reservation(connection: Connection, request_id: RequestId) -> Reservation |
         expires_at=row.expires_at,
         state=State(row.state),
         charged=row.charged,
+        key_capped=row.key_capped,
     )
 
 
@@ -230,5 +349,7 @@ def _settle(
     )
     assert written.rowcount == 1, "the tenant's lock was not held"
     if settlement.returned > 0:
-        account = {"tenant_id": known.tenant, "amount": settlement.returned}
-        connection.execute(_give_back, account)
+        returned = {"amount": settlement.returned, "month": month_of(known.created_at)}
+        connection.execute(_give_back, returned | {"row_id": known.tenant})
+        if known.key_capped:
+            connection.execute(_give_back_to_key, returned | {"row_id": known.key_id})

@@ -2,17 +2,19 @@
 
 Money is integer micro-dollars, time integer milliseconds since 1970 UTC. `grants` and `charges` are
 what happened and are only added to (a charge leaves again only if its caller was told that it
-failed); `tenants.available` is what that leaves to spend, kept beside them so that one conditional
-UPDATE can check and reserve.
+failed, or to become part of a day in `usage_days`); `tenants.available` is what that leaves to
+spend, kept beside them so that one conditional UPDATE can check and reserve.
 """
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -22,6 +24,20 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+
+def _limits() -> list[Column[int]]:
+    """`serve_app.domain.model.RateLimits`, and what of the monthly cap is used; NULL: no limit."""
+    return [
+        Column("requests_per_minute_max", BigInteger),
+        Column("documents_per_minute_max", BigInteger),
+        Column("requests_at_once_max", BigInteger),
+        Column("month_amount_max", BigInteger),
+        # Reserved or charged in the month yyyymm, which never goes back.
+        Column("spent_month", Integer, nullable=False, server_default="0"),
+        Column("spent_amount", BigInteger, nullable=False, server_default="0"),
+    ]
+
+
 tenants = Table(
     "tenants",
     metadata,
@@ -29,6 +45,9 @@ tenants = Table(
     Column("name", String(128), nullable=False, unique=True),
     Column("available", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # Amounts: an event tells when what is available falls below one of them.
+    Column("alerts_below", JSON, nullable=False, server_default="[]"),
+    *_limits(),
     CheckConstraint("available >= 0", name="tenants_available_not_negative"),
 )
 
@@ -44,6 +63,9 @@ api_keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("replaces", String(32)),  # the key that it was made for in a rotation
+    *_limits(),
     Index("api_keys_by_tenant", "tenant_id"),
 )
 
@@ -56,8 +78,16 @@ grants = Table(
     Column("reason", String(512), nullable=False),
     Column("granted_by", String(128), nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    CheckConstraint("amount > 0", name="grants_amount_positive"),
+    Column("kind", String(16), nullable=False, server_default="grant"),
+    Column("request_id", String(128)),  # whose charge a refund gives back
+    Column("idempotency_key", String(128)),
+    CheckConstraint(
+        "amount > 0 OR (kind = 'correction' AND amount < 0)", name="grants_amount_fits_kind"
+    ),
+    CheckConstraint("kind IN ('grant', 'refund', 'correction')", name="grants_kind_known"),
     Index("grants_by_tenant", "tenant_id"),
+    Index("grants_by_request", "request_id"),
+    Index("grants_by_idempotency_key", "idempotency_key", unique=True),
 )
 
 reservations = Table(
@@ -75,6 +105,10 @@ reservations = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("settled_at", BigInteger),
+    # Whether the key's monthly cap counts it too.
+    Column(
+        "key_capped", Boolean(create_constraint=False), nullable=False, server_default=text("false")
+    ),
     CheckConstraint("amount >= 0", name="reservations_amount_not_negative"),
     CheckConstraint("charged >= 0 AND charged <= amount", name="reservations_charged_in_amount"),
     CheckConstraint(
@@ -85,6 +119,19 @@ reservations = Table(
         "expires_at",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
+        "reservations_pending_by_tenant",
+        "tenant_id",
+        "key_id",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
+        "reservations_settled_by_time",
+        "settled_at",
+        sqlite_where=text("state <> 'pending'"),
+        postgresql_where=text("state <> 'pending'"),
     ),
     Index(
         "reservations_not_charged_by_tenant",
@@ -110,5 +157,58 @@ charges = Table(
     Column("charged_at", BigInteger, nullable=False),
     CheckConstraint("amount >= 0", name="charges_amount_not_negative"),
     Index("charges_by_tenant_and_time", "tenant_id", "charged_at"),
+    Index("charges_by_time", "charged_at"),
     sqlite_with_rowid=False,
+)
+
+usage_days = Table(
+    # Settled requests of old days, summed up; whatever is in here is no row elsewhere any more.
+    "usage_days",
+    metadata,
+    Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
+    Column("day", BigInteger, primary_key=True),  # its first moment, UTC
+    Column("key_id", String(32), ForeignKey("api_keys.id"), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("requests_not_charged", BigInteger, nullable=False),
+    Column("documents", BigInteger, nullable=False),
+    Column("documents_not_charged", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("charged", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+rate_windows = Table(
+    # What a key or a tenant with limits per minute asked for lately: `rate_window`.
+    "rate_windows",
+    metadata,
+    Column("subject", String(32), primary_key=True),  # a tenant's or a key's id
+    Column("counts", JSON, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+admin_acts = Table(
+    # Only ever added to: triggers refuse UPDATE and DELETE.
+    "admin_acts",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("act", String(64), nullable=False),
+    Column("tenant_id", String(32)),
+    Column("subject", String(128), nullable=False),
+    Column("details", JSON, nullable=False),
+    Index("admin_acts_by_tenant", "tenant_id", "id"),
+)
+
+outbox = Table(
+    # Events that the sink has not confirmed yet.
+    "outbox",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("event_id", String(160), nullable=False, unique=True),
+    Column("type", String(64), nullable=False),
+    Column("tenant_id", String(32), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("data", JSON, nullable=False),
 )

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.domain.units import Instant
+from serve_app.domain.units import Instant, KeyId, Moment
 from serve_app.ledger import store
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
@@ -49,6 +49,7 @@ class Writer:
         # Unbounded by itself; the bounds are kept, or explained, by the `submit` methods.
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._failed: list[Operation] = []  # Waiting for the next tick; the writer's own.
+        self._used: dict[KeyId, Moment] = {}  # Since the last tick.
         self._next_tick = Instant(0.0)
         self._closed = False
         self._ended = False
@@ -182,6 +183,7 @@ class Writer:
                 self._write_alone(begun, error)
             return
         for operation, outcome in zip(begun, outcomes, strict=True):
+            self._note_use(operation)
             operation.resolve(outcome)
 
     def _write_alone(self, begun: Sequence[Operation], group_error: Exception) -> None:
@@ -198,7 +200,12 @@ class Writer:
                     self._give_up(begun[position + 1 :], error)
                     return
             else:
+                self._note_use(operation)
                 operation.resolve(outcome)
+
+    def _note_use(self, operation: Operation) -> None:
+        if operation.key_id is not None:
+            self._used[operation.key_id] = self._clock.moment()
 
     def _give_up(self, operations: Sequence[Operation], error: Exception) -> None:
         """Fail them for now; those with attempts left wait for the next tick."""
@@ -225,6 +232,10 @@ class Writer:
             self._write(again)
         count_max = self._limits.expired_per_transaction_max
         try:
+            if self._used:
+                with self._engine.begin() as connection:
+                    store.touch_keys(connection, self._used)
+                self._used = {}
             with self._engine.begin() as connection:
                 count = store.expire_due(connection, self._clock.moment(), count_max)
         except SQLAlchemyError as error:

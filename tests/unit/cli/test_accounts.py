@@ -15,7 +15,7 @@ from serve_app.access.api_keys import matches, parse
 from serve_app.cli.accounts import COMMANDS, bootstrap
 from serve_app.cli.reports import dollars
 from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds, Tokens
-from serve_app.ledger import accounts, store
+from serve_app.ledger import accounts, store, tenant_keys
 from serve_app.ledger.database import transaction
 from serve_app.ledger.rules import Reservation
 from serve_app.ports import Usage
@@ -140,7 +140,7 @@ def test_a_new_key_is_shown_once_and_only_its_digest_is_kept(
     key = parse(shown)
     assert key is not None
     with transaction(database_url, TIMEOUT_S) as connection:
-        stored = accounts.find_key(connection, key.key_id)
+        stored = tenant_keys.find_key(connection, key.key_id)
     assert stored is not None
     assert matches(key, stored.secret_sha256)
     assert stored.caller.scopes == {"rerank"}
@@ -272,7 +272,7 @@ def test_an_empty_database_gets_a_tenant_that_can_send_requests(database_url: st
     assert second is None
     with transaction(database_url, TIMEOUT_S) as connection:
         (dev,) = accounts.list_tenants(connection)
-        stored = accounts.find_key(connection, key.key_id)
+        stored = tenant_keys.find_key(connection, key.key_id)
     assert (dev.name, dev.available) == ("dev", 5_000_000)
     assert stored is not None
     assert matches(key, stored.secret_sha256)

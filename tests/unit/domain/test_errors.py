@@ -7,13 +7,16 @@ import pickle
 import pytest
 
 from serve_app.domain import errors
-from serve_app.domain.units import Credits
+from serve_app.domain.model import RateLimitState
+from serve_app.domain.units import Credits, Seconds
 from serve_app.http.problems import PROBLEMS, problem
 
 SAMPLES = [
     errors.InvalidRequest("top_n", "must be at least 1"),
     errors.Unauthenticated(),
     errors.OutOfCredit(Credits(50), Credits(49)),
+    errors.SpendCapReached("key", Credits(50)),
+    errors.RateLimited("tenant", "requests", 3, (RateLimitState("requests", 5, 0, Seconds(3)),)),
     errors.Forbidden("the model 'big'"),
     errors.NotFound("model 'big'", "model"),
     errors.MethodNotAllowed("PUT", "POST"),

@@ -17,7 +17,8 @@ from serve_app.domain.units import (
     Seconds,
     Tokens,
 )
-from serve_app.ledger import accounts
+from serve_app.ledger import accounts, credit_grants, tenant_keys
+from serve_app.ledger.admin_acts import Act
 from serve_app.ledger.audit import Balance, balances
 from serve_app.ledger.database import open_writer, opened, transaction
 from serve_app.ledger.group_commit import SqlLedger
@@ -31,6 +32,7 @@ MODEL = ModelId("embedded")
 R1 = RequestId("r1")
 USAGE = Usage(documents=3, tokens=Tokens(90))
 NOW = Moment(1_000_000)
+ACT = Act("tester", NOW)
 TIMEOUT_S = Seconds(5)
 TIMEOUT_OF_REQUEST_S, MARGIN_S = Seconds(30), Seconds(30)
 LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
@@ -40,11 +42,11 @@ def a_tenant(database_url: str, credit: int, name: str = "acme") -> Caller:
     """A new tenant with a key and ``credit``."""
     key_id = KeyId(f"key-of-{name}")
     with transaction(database_url, TIMEOUT_S) as connection:
-        tenant = accounts.create_tenant(connection, name, NOW).id
-        new = accounts.NewKey(key_id, bytes(32), "test", {"rerank"}, None, None)
-        accounts.create_key(connection, tenant, new, NOW)
+        tenant = accounts.create_tenant(connection, name, ACT).id
+        new = tenant_keys.NewKey(key_id, bytes(32), "test", {"rerank"}, None, None)
+        tenant_keys.create_key(connection, tenant, new, ACT)
         if credit:
-            accounts.grant(connection, tenant, Credits(credit), "test", "tester", NOW)
+            credit_grants.grant(connection, tenant, Credits(credit), "test", ACT)
     return Caller(tenant, key_id, frozenset({"rerank"}), None)
 
 

@@ -4,11 +4,13 @@ import pytest
 from sqlalchemy import Engine
 
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, TenantId, Tokens
-from serve_app.ledger import accounts, store
-from serve_app.ledger.accounts import AccountProblem, NewKey
+from serve_app.ledger import accounts, credit_grants, store, tenant_keys
+from serve_app.ledger.accounts import AccountProblem
+from serve_app.ledger.admin_acts import Act
+from serve_app.ledger.tenant_keys import NewKey
 from serve_app.ledger.usage import Grouping, UsageFilter, UsageRow, usage
 from serve_app.ports import Usage
-from tests.unit.ledger.support import MODEL, NOW, R1, USAGE, a_reservation, a_tenant
+from tests.unit.ledger.support import ACT, MODEL, NOW, R1, USAGE, a_reservation, a_tenant
 
 DAY_MS = 86_400_000
 
@@ -16,23 +18,23 @@ DAY_MS = 86_400_000
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines", "nul\0", "x" * 129])
 def test_a_name_that_cannot_be_printed_on_one_line_is_refused(engine: Engine, name: str) -> None:
     with pytest.raises(AccountProblem), engine.begin() as connection:
-        accounts.create_tenant(connection, name, NOW)
+        accounts.create_tenant(connection, name, ACT)
 
 
 def test_a_name_is_used_once_and_the_refusal_leaves_the_transaction_usable(engine: Engine) -> None:
     with engine.begin() as connection:
-        first = accounts.create_tenant(connection, "acme", NOW)
+        first = accounts.create_tenant(connection, "acme", ACT)
         with pytest.raises(AccountProblem, match="already"):
-            accounts.create_tenant(connection, "acme", NOW)
-        second = accounts.create_tenant(connection, "bolt", NOW)
+            accounts.create_tenant(connection, "acme", ACT)
+        second = accounts.create_tenant(connection, "bolt", ACT)
 
         assert accounts.list_tenants(connection) == [first, second]
 
 
 def test_a_tenant_is_found_by_name_and_by_id_but_never_mistaken(engine: Engine) -> None:
     with engine.begin() as connection:
-        first = accounts.create_tenant(connection, "acme", NOW)
-        accounts.create_tenant(connection, first.id, NOW)
+        first = accounts.create_tenant(connection, "acme", ACT)
+        accounts.create_tenant(connection, first.id, ACT)
 
         assert accounts.find_tenant(connection, "acme") == first
         assert accounts.find_tenant(connection, first.id) == first
@@ -42,15 +44,15 @@ def test_a_tenant_is_found_by_name_and_by_id_but_never_mistaken(engine: Engine) 
 
 def test_a_grant_to_nobody_is_refused(engine: Engine) -> None:
     with pytest.raises(AccountProblem), engine.begin() as connection:
-        accounts.grant(connection, TenantId("tn_x"), Credits(1), "why", "who", NOW)
+        credit_grants.grant(connection, TenantId("tn_x"), Credits(1), "why", ACT)
 
 
 def test_a_key_is_found_as_it_was_stored(engine: Engine) -> None:
     new = NewKey(KeyId("k1"), b"\1" * 32, "label", {"rerank"}, {ModelId("small")}, Moment(9))
     with engine.begin() as connection:
-        tenant = accounts.create_tenant(connection, "acme", NOW)
-        accounts.create_key(connection, tenant.id, new, NOW)
-        found = accounts.find_key(connection, KeyId("k1"))
+        tenant = accounts.create_tenant(connection, "acme", ACT)
+        tenant_keys.create_key(connection, tenant.id, new, ACT)
+        found = tenant_keys.find_key(connection, KeyId("k1"))
 
         assert found is not None
         assert (found.caller.tenant, found.secret_sha256) == (tenant.id, b"\1" * 32)
@@ -64,13 +66,13 @@ def test_a_revoked_key_keeps_the_date_of_its_first_revocation(
 ) -> None:
     caller = a_tenant(database_url, 0)
     with engine.begin() as connection:
-        accounts.revoke_key(connection, caller.key_id, Moment(5))
-        accounts.revoke_key(connection, caller.key_id, Moment(6))
+        tenant_keys.revoke_key(connection, caller.key_id, Act("tester", Moment(5)))
+        tenant_keys.revoke_key(connection, caller.key_id, Act("tester", Moment(6)))
 
-        (key,) = accounts.list_keys(connection, caller.tenant)
+        (key,) = tenant_keys.list_keys(connection, caller.tenant)
         assert key.stored.revoked_at == 5
         with pytest.raises(AccountProblem):
-            accounts.revoke_key(connection, KeyId("nobody"), NOW)
+            tenant_keys.revoke_key(connection, KeyId("nobody"), ACT)
 
 
 @pytest.fixture

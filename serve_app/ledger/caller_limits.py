@@ -1,0 +1,120 @@
+"""A caller's limits, checked and counted inside the transaction that reserves its credit.
+
+Every gateway counts in the same rows, and the tenant's lock is held: so a limit holds across all
+of them. A caller without limits costs no statement. Decides little: the arithmetic is in
+`rate_window`.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
+
+from serve_app.domain.errors import RateLimited
+from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
+from serve_app.ledger import rate_window
+from serve_app.ledger.rate_window import Window
+from serve_app.ledger.rules import Reservation
+from serve_app.ledger.tables import rate_windows, reservations
+
+AT_ONCE = "requests at once"
+RETRY_AT_ONCE_S = 1
+"""When one of the running requests ends, nobody knows; a second is short and polite."""
+
+_windows = select(rate_windows).where(
+    rate_windows.c.subject.in_(bindparam("subjects", expanding=True))
+)
+_replace = (
+    update(rate_windows)
+    .where(rate_windows.c.subject == bindparam("row_subject"))
+    .values(counts=bindparam("new_counts", type_=rate_windows.c.counts.type))
+)
+_running = (
+    select(func.count(), func.count().filter(reservations.c.key_id == bindparam("key_id")))
+    .select_from(reservations)
+    .where(
+        reservations.c.tenant_id == bindparam("tenant_id"),
+        reservations.c.state == literal_column("'pending'"),
+        reservations.c.expires_at > bindparam("now"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is asked for, and by whose leave."""
+
+    documents: int
+    key_limits: RateLimits = UNLIMITED
+    tenant_limits: RateLimits = UNLIMITED
+
+
+NOT_LIMITED = Demand(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What `count` is to write, and what the answer's headers are to say."""
+
+    windows: dict[str, Window]
+    known: frozenset[str]
+    """Subjects that have a row already."""
+
+    states: tuple[RateLimitState, ...]
+
+
+NOTHING_LIMITED = Admitted({}, frozenset(), ())
+
+
+def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitted:
+    """Whether one more request is within every limit. Writes nothing.
+
+    Raises: RateLimited, TooLarge.
+    """
+    limited = {
+        subject: (whose, limits)
+        for subject, whose, limits in (
+            (wanted.key_id, "key", demand.key_limits),
+            (wanted.tenant, "tenant", demand.tenant_limits),
+        )
+        if limits.requests_per_minute_max is not None or limits.documents_per_minute_max is not None
+    }
+    _check_running(connection, wanted, demand)
+    if not limited:
+        return NOTHING_LIMITED
+    stored = {
+        row.subject: rate_window.decode(row.counts)
+        for row in connection.execute(_windows, {"subjects": sorted(limited)})
+    }
+    windows: dict[str, Window] = {}
+    states = []
+    for subject, (whose, limits) in limited.items():
+        windows[subject], of_subject = rate_window.admit(
+            stored.get(subject, ()), limits, demand.documents, wanted.created_at, whose
+        )
+        states.append(of_subject)
+    return Admitted(windows, frozenset(stored), rate_window.tightest(*states))
+
+
+def count(connection: Connection, admitted: Admitted) -> None:
+    """Write what `check` answered."""
+    for subject, window in admitted.windows.items():
+        counts = rate_window.encode(window)
+        if subject in admitted.known:
+            connection.execute(_replace, {"row_subject": subject, "new_counts": counts})
+        else:
+            connection.execute(insert(rate_windows), {"subject": subject, "counts": counts})
+
+
+def _check_running(connection: Connection, wanted: Reservation, demand: Demand) -> None:
+    of_tenant, of_key = (
+        limits.requests_at_once_max for limits in (demand.tenant_limits, demand.key_limits)
+    )
+    if of_tenant is None and of_key is None:
+        return
+    everybody, own = connection.execute(
+        _running,
+        {"tenant_id": wanted.tenant, "key_id": wanted.key_id, "now": wanted.created_at},
+    ).one()
+    for whose, running, limit in (("key", own, of_key), ("tenant", everybody, of_tenant)):
+        if limit is not None and running >= limit:
+            raise RateLimited(whose, AT_ONCE, RETRY_AT_ONCE_S, ())

@@ -1,0 +1,159 @@
+"""Credit: granted, refunded, corrected. Every change is an `Act`, kept by `admin_acts`."""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from serve_app.domain.units import Credits, Moment, RequestId, TenantId
+from serve_app.ledger.accounts import AMOUNT_MAX, AccountProblem, check_text, list_tenants
+from serve_app.ledger.admin_acts import Act, remember
+from serve_app.ledger.store import lock_accounts
+from serve_app.ledger.tables import charges, grants, tenants
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What changed a tenant's credit, other than a charge."""
+
+    id: str
+    tenant: TenantId
+    amount: Credits
+    kind: str
+    """``grant``, ``refund`` of a charge, or ``correction``, the only one that may be negative."""
+
+    reason: str
+    who: str
+    created_at: Moment
+    request_id: RequestId | None
+
+
+def grant(
+    connection: Connection,
+    tenant: TenantId,
+    amount: Credits,
+    reason: str,
+    act: Act,
+    *,
+    idempotency_key: str | None = None,
+) -> Grant:
+    """Add ``amount`` to what the tenant may spend; below zero it is a correction.
+
+    Args:
+        idempotency_key: Chosen by the caller; a second grant with it is the first one, not made
+            again. So a payment that is reported twice is granted once.
+
+    Raises:
+        AccountProblem: There is no such tenant, it has less than a correction takes, the amount
+            is absurd, or the key stands for another grant.
+    """
+    if amount == 0 or abs(amount) > AMOUNT_MAX:
+        raise AccountProblem(f"an amount is at most {AMOUNT_MAX:,} micro-dollars, and not zero")
+    if idempotency_key is not None:
+        check_text("idempotency key", idempotency_key, 128)
+        # Whoever comes second waits here, and then finds what the first one wrote.
+        lock_accounts(connection, {tenant}, ())
+        known = _grant_of(connection, idempotency_key)
+        if known is not None:
+            if (known.tenant, known.amount) != (tenant, amount):
+                raise AccountProblem("the idempotency key stands for another grant")
+            return known
+    kind = "grant" if amount > 0 else "correction"
+    return _give(connection, tenant, amount, reason, act, kind=kind, key=idempotency_key)
+
+
+def refund(
+    connection: Connection, request_id: RequestId, amount: Credits | None, reason: str, act: Act
+) -> Grant:
+    """Give back ``amount`` of a request's charge, or what is left of it.
+
+    Raises:
+        AccountProblem: There is no such charge (or it is part of a day's sum by now), or less is
+            left of it.
+    """
+    charge = connection.execute(
+        select(charges).where(charges.c.request_id == request_id)
+    ).one_or_none()
+    if charge is None:
+        raise AccountProblem(f"there is no charge for a request '{request_id}'")
+    lock_accounts(connection, {charge.tenant_id}, ())
+    refunded = connection.scalar(
+        select(func.coalesce(func.sum(grants.c.amount), 0)).where(grants.c.request_id == request_id)
+    )
+    left = charge.amount - int(refunded or 0)
+    wanted = Credits(left) if amount is None else amount
+    if not 0 < wanted <= left:
+        raise AccountProblem(
+            f"{left:,} micro-dollars are left of that charge; a refund is above zero and within it"
+        )
+    return _give(
+        connection, charge.tenant_id, wanted, reason, act, kind="refund", request_id=request_id
+    )
+
+
+def list_grants(connection: Connection, tenant: TenantId) -> list[Grant]:
+    """Everything that changed the tenant's credit, other than charges; oldest first."""
+    query = select(grants).where(grants.c.tenant_id == tenant)
+    rows = connection.execute(query.order_by(grants.c.created_at, grants.c.id))
+    return [_grant(row) for row in rows.mappings()]
+
+
+def _give(  # noqa: PLR0913 - what a grant is
+    connection: Connection,
+    tenant: TenantId,
+    amount: Credits,
+    reason: str,
+    act: Act,
+    *,
+    kind: str,
+    request_id: RequestId | None = None,
+    key: str | None = None,
+) -> Grant:
+    check_text("reason", reason, 512)
+    check_text("who", act.who, 128)
+    given = connection.execute(
+        update(tenants)
+        .where(tenants.c.id == tenant, tenants.c.available + amount >= 0)
+        .values(available=tenants.c.available + amount)
+    )
+    if given.rowcount == 0:
+        if amount < 0 and any(each.id == tenant for each in list_tenants(connection)):
+            raise AccountProblem("the tenant has less than that")
+        raise AccountProblem(f"there is no tenant '{tenant}'")
+    made = Grant(
+        f"gr_{secrets.token_hex(8)}", tenant, amount, kind, reason, act.who, act.now, request_id
+    )
+    row = {
+        "id": made.id,
+        "tenant_id": tenant,
+        "amount": amount,
+        "reason": reason,
+        "granted_by": act.who,
+        "created_at": act.now,
+        "kind": kind,
+        "request_id": request_id,
+        "idempotency_key": key,
+    }
+    connection.execute(insert(grants), row)
+    details = {"amount": amount, "reason": reason, "grant": made.id}
+    remember(connection, act, f"credit.{kind}", tenant, request_id or tenant, details)
+    return made
+
+
+def _grant_of(connection: Connection, idempotency_key: str) -> Grant | None:
+    query = select(grants).where(grants.c.idempotency_key == idempotency_key)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _grant(row)
+
+
+def _grant(row: RowMapping) -> Grant:
+    return Grant(
+        row["id"],
+        row["tenant_id"],
+        row["amount"],
+        row["kind"],
+        row["reason"],
+        row["granted_by"],
+        row["created_at"],
+        row["request_id"],
+    )

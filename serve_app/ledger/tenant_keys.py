@@ -1,0 +1,229 @@
+"""API keys: made, looked up, limited, rotated, revoked.
+
+A secret never comes here, only its digest: `serve_app.access.api_keys` makes both. Every change is
+an `Act`, kept by `admin_acts` in the same transaction.
+"""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, insert, select, update
+
+from serve_app.domain.model import UNLIMITED, Caller, RateLimits
+from serve_app.domain.units import KeyId, ModelId, Moment, Seconds, TenantId
+from serve_app.ledger.accounts import AccountProblem, change, check_limits, check_text, limits_of
+from serve_app.ledger.admin_acts import Act, remember
+from serve_app.ledger.months import bounds_of, month_of
+from serve_app.ledger.store import PENDING, lock_accounts
+from serve_app.ledger.tables import api_keys, charges, reservations, tenants, usage_days
+from serve_app.ports import StoredKey
+
+ROTATION_OVERLAP_S_MAX = Seconds(90 * 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key and what an operator knows it by."""
+
+    stored: StoredKey
+    label: str
+    tenant_name: str
+    created_at: Moment
+    last_used_at: Moment | None
+    replaces: KeyId | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to be stored; the secret itself is only ever with its owner."""
+
+    id: KeyId
+    secret_sha256: bytes
+    label: str
+    scopes: Collection[str]
+    models: Collection[ModelId] | None
+    """Models the key may use; ``None`` means every model."""
+
+    expires_at: Moment | None
+    limits: RateLimits = UNLIMITED
+
+
+def create_key(connection: Connection, tenant: TenantId, key: NewKey, act: Act) -> None:
+    """Store a key of an existing tenant.
+
+    Raises: AccountProblem.
+    """
+    _insert_key(connection, tenant, key, act, replaces=None)
+    remember(connection, act, "key.create", tenant, key.id, {"label": key.label})
+
+
+def list_keys(connection: Connection, tenant: TenantId | None) -> list[Key]:
+    """Keys of one tenant, or of all, oldest first; revoked and expired ones included."""
+    query = _keys().order_by(api_keys.c.created_at, api_keys.c.id)
+    if tenant is not None:
+        query = query.where(api_keys.c.tenant_id == tenant)
+    return [
+        Key(
+            _stored(row),
+            row["label"],
+            row["tenant_name"],
+            row["created_at"],
+            row["last_used_at"],
+            row["replaces"],
+        )
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def find_key(connection: Connection, key_id: KeyId) -> StoredKey | None:
+    """The key with this public id, revoked and expired ones included."""
+    query = _keys().where(api_keys.c.id == key_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _stored(row, limits_of(row, "tenant_"))
+
+
+def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, act: Act) -> None:
+    """Replace the key's limits; gateways know within seconds.
+
+    Raises: AccountProblem.
+    """
+    check_limits(limits)
+    tenant = _tenant_of(connection, key_id)
+    lock_accounts(connection, {tenant}, ())
+    values = asdict(limits)
+    if limits.month_amount_max is not None:
+        # Nobody counted so far: only a key with a cap is.
+        values |= {
+            "spent_month": month_of(act.now),
+            "spent_amount": _spent_by_key(connection, key_id, act.now),
+        }
+    change(connection, api_keys, key_id, values)
+    remember(connection, act, "key.limits", tenant, key_id, asdict(limits))
+
+
+def rotate_key(
+    connection: Connection, key_id: KeyId, new: tuple[KeyId, bytes], overlap_s: Seconds, act: Act
+) -> None:
+    """Let a new key, ``(id, secret_sha256)``, take the place of another with all it may do.
+
+    The old one goes on working for ``overlap_s``, unless it expires before that.
+
+    Raises: AccountProblem.
+    """
+    if not 0 <= overlap_s <= ROTATION_OVERLAP_S_MAX:
+        raise AccountProblem(f"the overlap is 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")
+    old = (
+        connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one_or_none()
+    )
+    if old is None:
+        raise AccountProblem(f"there is no key '{key_id}'")
+    if old["revoked_at"] is not None or (old["expires_at"] or act.now + 1) <= act.now:
+        raise AccountProblem(f"the key '{key_id}' is revoked or expired: create a new one")
+    stored = _stored(old)
+    end = Moment(act.now + round(overlap_s * 1_000))
+    if stored.expires_at is not None:
+        end = min(end, stored.expires_at)
+    caller = stored.caller
+    key = NewKey(
+        *new, old["label"], caller.scopes, caller.models, stored.expires_at, caller.key_limits
+    )
+    _insert_key(connection, caller.tenant, key, act, replaces=key_id)
+    if caller.key_limits.month_amount_max is not None:
+        # The cap goes on where it was: a rotation is no new allowance.
+        spent = {name: old[name] for name in ("spent_month", "spent_amount")}
+        change(connection, api_keys, key.id, spent)
+    change(connection, api_keys, key_id, {"expires_at": end})
+    details = {"replaces": key_id, "old_expires_at": end}
+    remember(connection, act, "key.rotate", caller.tenant, key.id, details)
+
+
+def revoke_key(connection: Connection, key_id: KeyId, act: Act) -> None:
+    """Make a key useless; a key revoked before keeps its first date.
+
+    Raises: AccountProblem.
+    """
+    tenant = _tenant_of(connection, key_id)
+    connection.execute(
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=act.now)
+    )
+    remember(connection, act, "key.revoke", tenant, key_id, {})
+
+
+def _insert_key(
+    connection: Connection, tenant: TenantId, key: NewKey, act: Act, *, replaces: KeyId | None
+) -> None:
+    check_text("label", key.label, 128)
+    check_limits(key.limits)
+    row = {
+        "id": key.id,
+        "tenant_id": tenant,
+        "label": key.label,
+        "secret_sha256": key.secret_sha256,
+        "scopes": sorted(key.scopes),
+        "models": None if key.models is None else sorted(key.models),
+        "created_at": act.now,
+        "expires_at": key.expires_at,
+        "replaces": replaces,
+    }
+    connection.execute(insert(api_keys), row | asdict(key.limits))
+
+
+def _spent_by_key(connection: Connection, key_id: KeyId, now: Moment) -> int:
+    """What the key reserved or was charged in the month of ``now``; reads all of that."""
+    since, until = bounds_of(month_of(now))
+
+    def total(amount: ColumnElement[int], *where: ColumnElement[bool]) -> int:
+        query = select(func.coalesce(func.sum(amount), 0)).where(*where)
+        return int(connection.scalar(query) or 0)
+
+    # By tenant and time first: that is the index.
+    tenant = _tenant_of(connection, key_id)
+    return (
+        total(
+            charges.c.amount,
+            charges.c.tenant_id == tenant,
+            charges.c.charged_at.between(since, until - 1),
+            charges.c.key_id == key_id,
+        )
+        + total(
+            usage_days.c.charged,
+            usage_days.c.tenant_id == tenant,
+            usage_days.c.day.between(since, until - 1),
+            usage_days.c.key_id == key_id,
+        )
+        + total(
+            reservations.c.amount,
+            reservations.c.tenant_id == tenant,
+            reservations.c.key_id == key_id,
+            reservations.c.state == PENDING,
+        )
+    )
+
+
+def _tenant_of(connection: Connection, key_id: KeyId) -> TenantId:
+    tenant = connection.scalar(select(api_keys.c.tenant_id).where(api_keys.c.id == key_id))
+    if tenant is None:
+        raise AccountProblem(f"there is no key '{key_id}'")
+    return TenantId(tenant)
+
+
+def _keys() -> Select[tuple[object, ...]]:
+    limits = (tenants.c[name].label(f"tenant_{name}") for name in RateLimits.__slots__)
+    return select(*api_keys.c, tenants.c.name.label("tenant_name"), *limits).join(
+        tenants, tenants.c.id == api_keys.c.tenant_id
+    )
+
+
+def _stored(row: RowMapping, tenant_limits: RateLimits = UNLIMITED) -> StoredKey:
+    models = row["models"]
+    caller = Caller(
+        tenant=row["tenant_id"],
+        key_id=row["id"],
+        scopes=frozenset(row["scopes"]),
+        models=None if models is None else frozenset(models),
+        tenant_limits=tenant_limits,
+        key_limits=limits_of(row),
+    )
+    return StoredKey(caller, bytes(row["secret_sha256"]), row["revoked_at"], row["expires_at"])
