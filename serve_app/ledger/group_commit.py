@@ -64,6 +64,7 @@ class SqlLedger:
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         self._reads = 0
+        self._reads_fail = False
         self._writer = Writer(self._write_engine, clock, self._limits)
         self._closed = False
 
@@ -90,7 +91,12 @@ class SqlLedger:
             raise LedgerUnavailable("the writer thread does not run")
 
     async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
-        """See `serve_app.ports.Ledger.reserve`."""
+        """See `serve_app.ports.Ledger.reserve`.
+
+        A database that fails or is stuck costs nobody's time: the refusal comes at once.
+        """
+        if self._writer.is_failing:
+            raise LedgerUnavailable("the database does not answer")
         now = self._clock.moment()
         wanted = Reservation(
             request_id=quote.request_id,
@@ -142,7 +148,9 @@ class SqlLedger:
         return await self._read(partial(tenant_keys.find_key, key_id=key_id))
 
     async def ping(self) -> bool:
-        """Whether the database answers a read, within ``database_timeout_s``."""
+        """Whether writes go through and a read is answered within ``database_timeout_s``."""
+        if self._writer.is_failing:
+            return False
         try:
             await self._read(lambda connection: connection.scalar(select(tenants.c.id).limit(1)))
         except LedgerUnavailable as error:
@@ -176,15 +184,22 @@ class SqlLedger:
     async def _read(self, query: Callable[[Connection], T]) -> T:
         if self._closed or self._reads >= self._limits.reads_max:
             raise LedgerUnavailable("closed" if self._closed else "too many reads are waiting")
+        if self._reads_fail and self._reads > 0:
+            raise LedgerUnavailable("reads fail, and another one is asking whether they still do")
         self._reads += 1
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._limits.database_timeout_s):
-                return await loop.run_in_executor(self._readers, self._run_read, query)
+                found = await loop.run_in_executor(self._readers, self._run_read, query)
         except TimeoutError:
+            self._reads_fail = True
             raise LedgerUnavailable("a read took too long") from None
         except SQLAlchemyError as error:
+            self._reads_fail = True
             raise LedgerUnavailable(reason(error)) from error
+        else:
+            self._reads_fail = False
+            return found
         finally:
             self._reads -= 1
 

@@ -6,6 +6,8 @@ from serve_app.domain.units import Seconds
 
 DATABASE_TIMEOUT_S = Seconds(5.0)
 EXPIRY_INTERVAL_S = Seconds(5.0)
+STUCK_AFTER_S = Seconds(1.0)
+PROBE_INTERVAL_S = Seconds(0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,12 @@ class LedgerLimits:
 
     expiry_interval_s: Seconds = EXPIRY_INTERVAL_S
     """How often overdue reservations are given back."""
+
+    stuck_after_s: Seconds = STUCK_AFTER_S
+    """A transaction that takes longer than this means that new requests are refused at once."""
+
+    probe_interval_s: Seconds = PROBE_INTERVAL_S
+    """How often a database that failed is asked whether it answers again."""
 
     operations_max: int = 4_096
     """Writes that may wait; more are refused, except voids up to twice this, and any reversal."""

@@ -5,16 +5,13 @@ number of gateways may do this at once: a tenant's row is the lock of everything
 tenant's, and `lock_accounts` takes several of them in one order, so that nobody waits in a circle.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Table,
-    Update,
     bindparam,
-    case,
     delete,
     func,
     insert,
@@ -24,10 +21,9 @@ from sqlalchemy import (
     update,
 )
 
-from serve_app.domain.errors import OutOfCredit, SpendCapReached
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
-from serve_app.ledger import caller_limits, outbox, rules
+from serve_app.ledger import caller_limits, outbox, rules, spending
 from serve_app.ledger.caller_limits import NOT_LIMITED, Demand
 from serve_app.ledger.months import month_of
 from serve_app.ledger.rules import Reservation, Settlement, State
@@ -53,57 +49,6 @@ _lock = (
     .with_for_update(key_share=True)
 )
 _find = select(reservations).where(reservations.c.id == bindparam("request_id"))
-
-
-def _spent(table: Table) -> ColumnElement[int]:
-    """Of the month that ``:month`` belongs to. The stored month never goes back, so that a gateway
-    whose clock is behind does not forget what was spent."""
-    return case((table.c.spent_month >= bindparam("month"), table.c.spent_amount), else_=0)
-
-
-def _spend(table: Table) -> Update:
-    """``:amount`` more for the row ``:id``, unless that passes its cap of the month."""
-    spent = _spent(table) + bindparam("amount")
-    later = table.c.spent_month >= bindparam("month")
-    return (
-        update(table)
-        .where(
-            table.c.id == bindparam("row_id"),
-            or_(table.c.month_amount_max.is_(None), spent <= table.c.month_amount_max),
-        )
-        .values(
-            spent_amount=spent,
-            spent_month=case((later, table.c.spent_month), else_=bindparam("month")),
-        )
-    )
-
-
-def _unspend(table: Table) -> Update:
-    """``:amount`` less for the row ``:id``, if what was reserved in ``:month`` still counts."""
-    counts = table.c.spent_month == bindparam("month")
-    rest = table.c.spent_amount - bindparam("amount")
-    return (
-        update(table)
-        .where(table.c.id == bindparam("row_id"))
-        .values(spent_amount=case((counts, rest), else_=table.c.spent_amount))
-    )
-
-
-_account = select(
-    tenants.c.available, tenants.c.month_amount_max, _spent(tenants).label("spent")
-).where(tenants.c.id == bindparam("row_id"))
-_take = (
-    _spend(tenants)
-    .where(tenants.c.available >= bindparam("amount"))
-    .values(available=tenants.c.available - bindparam("amount"))
-    .returning(tenants.c.available, tenants.c.alerts_below)
-)
-_give_back = _unspend(tenants).values(available=tenants.c.available + bindparam("amount"))
-_key_room = select(api_keys.c.month_amount_max, _spent(api_keys).label("spent")).where(
-    api_keys.c.id == bindparam("row_id")
-)
-_take_of_key = _spend(api_keys)
-_give_back_to_key = _unspend(api_keys)
 _settle_row = (
     update(reservations)
     .where(reservations.c.id == bindparam("request_id"), reservations.c.state == bindparam("was"))
@@ -178,17 +123,9 @@ def reserve(
     if not rules.must_reserve(_reservation(connection, wanted.request_id), wanted):
         return ()
     admitted = caller_limits.check(connection, wanted, demand)
-    spending = {"amount": wanted.amount, "month": month_of(wanted.created_at)}
-    if wanted.key_capped:
-        _check_key_cap(connection, wanted.key_id, spending)
-    taken = connection.execute(_take, spending | {"row_id": wanted.tenant}).one_or_none()
-    if taken is None:
-        raise _refusal(connection, wanted, spending)
-    if wanted.key_capped:
-        connection.execute(_take_of_key, spending | {"row_id": wanted.key_id})
+    left, alerts_below = spending.take(connection, wanted)
     caller_limits.count(connection, admitted)
-    left = Credits(taken.available)
-    below = rules.crossed(taken.alerts_below, left, wanted.amount)
+    below = rules.crossed(alerts_below, left, wanted.amount)
     if below is not None:
         outbox.tell_low_credit(connection, wanted, left, below, events=events)
     connection.execute(
@@ -273,16 +210,12 @@ def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
     lock_accounts(connection, {row.tenant_id for row in due}, ())
     # Another gateway may have settled some of them since: those are not pending any more.
     expired = connection.execute(_expire_rows, {"ids": [row.id for row in due], "now": now}).all()
-    returned: defaultdict[tuple[str, int], int] = defaultdict(int)
+    returned: Counter[tuple[TenantId, KeyId | None, int]] = Counter()
     for row in expired:
-        month = month_of(row.created_at)
-        returned[row.tenant_id, month] += row.amount
-        if row.key_capped:
-            connection.execute(
-                _give_back_to_key, {"row_id": row.key_id, "month": month, "amount": row.amount}
-            )
-    for (tenant_id, month), amount in returned.items():
-        connection.execute(_give_back, {"row_id": tenant_id, "month": month, "amount": amount})
+        key_id = row.key_id if row.key_capped else None
+        returned[row.tenant_id, key_id, month_of(row.created_at)] += row.amount
+    for (tenant, key_id, month), amount in returned.items():
+        spending.give_back(connection, tenant, key_id, month, Credits(amount))
     return len(expired)
 
 
@@ -290,24 +223,6 @@ def touch_keys(connection: Connection, used: Mapping[KeyId, Moment]) -> None:
     """Remember when each key was last used. The transaction must do nothing else."""
     for key_id, moment in sorted(used.items()):
         connection.execute(_touch, {"key_id": key_id, "now": moment})
-
-
-def _check_key_cap(connection: Connection, key_id: KeyId, spending: Mapping[str, int]) -> None:
-    """Before the first write; what it finds stays true, since the tenant is locked."""
-    room = connection.execute(_key_room, {**spending, "row_id": key_id}).one()
-    cap = room.month_amount_max
-    if cap is not None and room.spent + spending["amount"] > cap:
-        raise SpendCapReached("key", Credits(cap))
-
-
-def _refusal(
-    connection: Connection, wanted: Reservation, spending: Mapping[str, int]
-) -> OutOfCredit | SpendCapReached:
-    """Why `_take` took nothing."""
-    account = connection.execute(_account, {**spending, "row_id": wanted.tenant}).one_or_none()
-    if account is None or account.available < wanted.amount:
-        return OutOfCredit(wanted.amount, Credits(0 if account is None else account.available))
-    return SpendCapReached("tenant", Credits(account.month_amount_max))
 
 
 def _reservation(connection: Connection, request_id: RequestId) -> Reservation | None:
@@ -349,7 +264,6 @@ def _settle(
     )
     assert written.rowcount == 1, "the tenant's lock was not held"
     if settlement.returned > 0:
-        returned = {"amount": settlement.returned, "month": month_of(known.created_at)}
-        connection.execute(_give_back, returned | {"row_id": known.tenant})
-        if known.key_capped:
-            connection.execute(_give_back_to_key, returned | {"row_id": known.key_id})
+        key_id = known.key_id if known.key_capped else None
+        month = month_of(known.created_at)
+        spending.give_back(connection, known.tenant, key_id, month, settlement.returned)

@@ -12,6 +12,8 @@ is resolved only after COMMIT returned.
   transaction fails only itself. All operations may be applied twice without harm.
 * An operation may be cancelled until its group's transaction holds its locks; from then on its
   outcome is what the database says.
+* While the database fails, or a transaction of ours is stuck in it, `is_failing` says so at once,
+  and it is asked again every half second, whoever wants something or not.
 * What nobody waits for is tried again at every tick while the database fails: a settlement a few
   times, because its reservation expires anyway; a reversal until it is written, because the charge
   that it takes back would stay for ever.
@@ -23,10 +25,11 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, literal, select
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
@@ -51,6 +54,9 @@ class Writer:
         self._failed: list[Operation] = []  # Waiting for the next tick; the writer's own.
         self._used: dict[KeyId, Moment] = {}  # Since the last tick.
         self._next_tick = Instant(0.0)
+        self._probes_left = 0  # Until the next tick, if the database goes on failing.
+        self._failing = False
+        self._busy_since: Instant | None = None
         self._closed = False
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -59,6 +65,16 @@ class Writer:
     def is_alive(self) -> bool:
         """Whether what is submitted will be written."""
         return self._thread.is_alive()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a new write would most likely wait in vain."""
+        busy_since = self._busy_since  # Once: the writer's thread sets it.
+        stuck = (
+            busy_since is not None
+            and self._clock.instant() - busy_since > self._limits.stuck_after_s
+        )
+        return self._failing or stuck
 
     def start(self) -> None:
         """Begin to write, and to expire what is due every ``expiry_interval_s``."""
@@ -117,6 +133,8 @@ class Writer:
             try:
                 if group:
                     self._write(group)
+                elif going and self._failing and not self._probe():
+                    continue
                 if not going:
                     # What came after the end was announced, such as the reversal of a commit that
                     # failed just now, gets its chance in the last tick.
@@ -153,6 +171,8 @@ class Writer:
         """
         group: list[Operation] = []
         wait_s = self._next_tick - self._clock.instant()
+        if self._failing:
+            wait_s = min(wait_s, self._limits.probe_interval_s)
         try:
             while len(group) < self._limits.group_operations_max:
                 if group or wait_s <= 0:
@@ -172,7 +192,7 @@ class Writer:
             return
         begun: list[Operation] = []
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 _lock(connection, group)
                 begun = [each for each in group if each.begin()]
                 outcomes = [each.outcome(connection) for each in begun]
@@ -191,7 +211,7 @@ class Writer:
         started = self._clock.instant()
         for position, operation in enumerate(begun):
             try:
-                with self._engine.begin() as connection:
+                with self._transaction() as connection:
                     _lock(connection, [operation])
                     outcome = operation.outcome(connection)
             except Exception as error:  # noqa: BLE001 - reported to its caller
@@ -202,6 +222,31 @@ class Writer:
             else:
                 self._note_use(operation)
                 operation.resolve(outcome)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction whose beginning and end `is_failing` knows."""
+        self._busy_since = self._clock.instant()
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout):
+            self._failing = True
+            raise
+        else:
+            self._failing = False
+        finally:
+            self._busy_since = None
+
+    def _probe(self) -> bool:
+        """Whether a tick makes sense: the database answers again, or a tick's time has come."""
+        self._probes_left -= 1
+        try:
+            with self._transaction() as connection:
+                connection.execute(select(literal(1)))
+        except SQLAlchemyError:
+            return self._probes_left <= 0
+        return True
 
     def _note_use(self, operation: Operation) -> None:
         if operation.key_id is not None:
@@ -226,17 +271,19 @@ class Writer:
 
     def _tick(self) -> None:
         """Try failed settlements and reversals again, then expire what is due."""
-        self._next_tick = Instant(self._clock.instant() + self._limits.expiry_interval_s)
+        limits = self._limits
+        self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
+        self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
         again, self._failed = self._failed, []
         if again:
             self._write(again)
         count_max = self._limits.expired_per_transaction_max
         try:
             if self._used:
-                with self._engine.begin() as connection:
+                with self._transaction() as connection:
                     store.touch_keys(connection, self._used)
                 self._used = {}
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 count = store.expire_due(connection, self._clock.moment(), count_max)
         except SQLAlchemyError as error:
             logger.warning("ledger_expiry_failed", extra={"reason": reason(error)})

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import OperationalError
 
+from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import (
     Credits,
@@ -111,6 +112,18 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - the writer is a thread, and tells nobody
             await asyncio.sleep(0.01)
+
+
+async def reserve_again(ledger: SqlLedger, caller: Caller, quote: Quote) -> None:
+    """As soon as the ledger knows that its database is back."""
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                await ledger.reserve(caller, quote)
+            except LedgerUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                return
 
 
 def state_of(database_url: str, request_id: RequestId) -> str | None:

@@ -40,6 +40,7 @@ from tests.unit.ledger.support import (
     balance,
     database_held,
     ledger_on,
+    reserve_again,
     state_of,
     until,
 )
@@ -253,7 +254,7 @@ def test_a_locked_database_is_reported_in_time_and_forgotten_afterwards(
             with pytest.raises(LedgerUnavailable):
                 await ledger.commit(R1, Credits(30), USAGE)
             took_s = time.monotonic() - started
-        await ledger.reserve(acme, a_quote(R2, 10))
+        await reserve_again(ledger, acme, a_quote(R2, 10))
         await until(lambda: balance(database_url).pending == 10)
         return took_s
 
@@ -268,7 +269,7 @@ def test_a_write_that_did_not_begin_in_time_is_never_made(database_url: str, acm
     async def scenario(ledger: SqlLedger) -> None:
         with database_held(database_url), pytest.raises(LedgerUnavailable):
             await ledger.reserve(acme, a_quote(R1, 30))
-        await ledger.reserve(acme, a_quote(R2, 10))
+        await reserve_again(ledger, acme, a_quote(R2, 10))
 
     with ledger_on(database_url, IMPATIENT) as ledger:
         asyncio.run(scenario(ledger))

@@ -1,0 +1,98 @@
+"""A database that is slow or away: refused at once, bounded, and over by itself."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.postgres import Postgres, running
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Credits, RequestId, Seconds
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.schema import migrate
+from tests.unit.ledger.support import (
+    MARGIN_S,
+    R1,
+    USAGE,
+    a_quote,
+    a_tenant,
+    balance,
+    database_held,
+    reserve_again,
+    until,
+)
+
+LIMITS = LedgerLimits(
+    database_timeout_s=Seconds(2), stuck_after_s=Seconds(0.1), probe_interval_s=Seconds(0.05)
+)
+MANY = 2_000
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own, to be killed."""
+    with running(durable=False) as server:
+        migrate(server.url())
+        yield server
+
+
+async def refusals(ledger: SqlLedger, caller: Caller) -> int:
+    """Of many reservations at once, each by an id of its own."""
+    quotes = [a_quote(RequestId(f"many-{number}"), 1) for number in range(MANY)]
+    asked = (ledger.reserve(caller, quote) for quote in quotes)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    return sum(isinstance(answer, LedgerUnavailable) for answer in answers)
+
+
+def test_while_a_write_is_stuck_nothing_more_is_let_in(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        with database_held(database_url):
+            stuck = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 10)))
+            await asyncio.sleep(2 * LIMITS.stuck_after_s)
+            assert not await ledger.ping()
+            assert await refusals(ledger, acme) == MANY
+            assert not stuck.done()  # None of them waited for it.
+        await stuck
+        await ledger.commit(R1, Credits(10), USAGE)
+
+    ledger = SqlLedger(database_url, SystemClock(), MARGIN_S, LIMITS)
+    ledger.start()
+    asyncio.run(scenario(ledger))
+    ledger.close()
+    assert balance(database_url).charged == 10
+
+
+@pytest.mark.slow
+def test_a_killed_server_is_noticed_at_once_and_missed_no_longer_than_it_is_away(
+    server: Postgres,
+) -> None:
+    caller = a_tenant(server.url(), 10_000)
+
+    async def scenario(ledger: SqlLedger) -> None:
+        await ledger.reserve(caller, a_quote(R1, 10))
+        server.kill()
+        with pytest.raises(LedgerUnavailable):
+            await ledger.reserve(caller, a_quote(RequestId("r2"), 10))
+        assert not await ledger.ping()
+        assert await refusals(ledger, caller) == MANY
+        with pytest.raises(LedgerUnavailable):
+            await ledger.find_key(caller.key_id)
+        # An answer that could not be charged was refused: its reservation goes back by itself.
+        with pytest.raises(LedgerUnavailable):
+            await ledger.commit(R1, Credits(10), USAGE)
+        server.start()
+        await reserve_again(ledger, caller, a_quote(RequestId("r3"), 20))
+        assert await ledger.ping()
+        assert await ledger.find_key(caller.key_id) is not None
+        await until(lambda: balance(server.url()).pending == 20)
+        await ledger.commit(RequestId("r3"), Credits(20), USAGE)
+
+    ledger = SqlLedger(server.url(), SystemClock(), MARGIN_S, LIMITS)
+    ledger.start()
+    asyncio.run(scenario(ledger))
+    ledger.close()
+    left = balance(server.url())
+    assert (left.charged, left.pending, left.available) == (20, 0, 9_980)
