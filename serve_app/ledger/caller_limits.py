@@ -47,6 +47,12 @@ class Demand:
     key_limits: RateLimits = UNLIMITED
     tenant_limits: RateLimits = UNLIMITED
 
+    @property
+    def counts_running(self) -> bool:
+        """Whether it matters how many requests run now."""
+        limits = (self.key_limits, self.tenant_limits)
+        return any(each.requests_at_once_max is not None for each in limits)
+
 
 NOT_LIMITED = Demand(0)
 

@@ -7,7 +7,7 @@ for, because only the database knows how it ends.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
-from serve_app.ledger import store, tenant_keys
+from serve_app.ledger import tenant_keys
+from serve_app.ledger.books import Books
 from serve_app.ledger.caller_limits import Demand
 from serve_app.ledger.database import open_reader, open_writer, reason
 from serve_app.ledger.limits import LedgerLimits
@@ -54,7 +55,6 @@ class SqlLedger:
 
         ``events``: put every charge into the outbox, for a sink.
         """
-        self._events = events
         self._clock = clock
         self._margin_ms = round(reservation_margin_s * 1_000)
         self._limits = limits or LedgerLimits()
@@ -65,7 +65,7 @@ class SqlLedger:
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         self._reads = 0
         self._reads_fail = False
-        self._writer = Writer(self._write_engine, clock, self._limits)
+        self._writer = Writer(self._write_engine, clock, self._limits, events=events)
         self._closed = False
 
     def start(self) -> None:
@@ -109,7 +109,7 @@ class SqlLedger:
             key_capped=caller.key_limits.month_amount_max is not None,
         )
         demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
-        write = partial(store.reserve, wanted=wanted, demand=demand, events=self._events)
+        write = partial(Books.reserve, wanted=wanted, demand=demand)
         operation = Operation(write, quote.request_id, caller.tenant, caller.key_id)
         states: tuple[RateLimitState, ...] = await self._written(operation)
         return states
@@ -117,12 +117,11 @@ class SqlLedger:
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.commit`."""
         write = partial(
-            store.commit,
+            Books.commit,
             request_id=request_id,
             amount=amount,
             usage=usage,
             now=self._clock.moment(),
-            events=self._events,
         )
         operation = Operation(write, request_id)
         try:
@@ -138,14 +137,14 @@ class SqlLedger:
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.void`."""
-        write = partial(store.void, request_id=request_id, usage=usage, now=self._clock.moment())
+        write = partial(Books.void, request_id=request_id, usage=usage, now=self._clock.moment())
         self._writer.submit_settlement(
             Operation(write, request_id, attempts_left=self._limits.settlement_attempts_max)
         )
 
-    async def find_key(self, key_id: KeyId) -> StoredKey | None:
-        """See `serve_app.ports.KeyStore.find_key`."""
-        return await self._read(partial(tenant_keys.find_key, key_id=key_id))
+    async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
+        """See `serve_app.ports.KeyStore.find_keys`."""
+        return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
 
     async def ping(self) -> bool:
         """Whether writes go through and a read is answered within ``database_timeout_s``."""
@@ -178,7 +177,7 @@ class SqlLedger:
                 outcome.exception()
 
     def _reverse(self, request_id: RequestId, usage: Usage) -> None:
-        write = partial(store.reverse, request_id=request_id, usage=usage, now=self._clock.moment())
+        write = partial(Books.reverse, request_id=request_id, usage=usage, now=self._clock.moment())
         self._writer.submit_reversal(Operation(write, request_id, attempts_left=None))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:

@@ -5,17 +5,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
-
 from serve_app.domain.errors import LedgerUnavailable, RerankError
 from serve_app.domain.units import KeyId, RequestId, TenantId
+from serve_app.ledger.books import Books
 
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """What to do on a connection, and whom to tell."""
+    """What to do to the books, and whom to tell."""
 
-    apply: Callable[[Connection], object]
+    apply: Callable[[Books], object]
     request_id: RequestId
     tenant: TenantId | None = None
     """Whose account it touches; ``None`` means that of the reservation ``request_id``."""
@@ -39,10 +38,10 @@ class Operation:
         """Cancel it if possible; whether it surely has left no trace and never will."""
         return self.future.cancel() or not self._begun
 
-    def outcome(self, connection: Connection) -> object:
+    def outcome(self, books: Books) -> object:
         """Apply it; a refusal is an outcome, and anything else that is raised poisons the group."""
         try:
-            return self.apply(connection)
+            return self.apply(books)
         except RerankError as refusal:
             return refusal
 

@@ -1,11 +1,12 @@
 """Events for the world outside, written in the transaction that makes them true.
 
-A row stays until the sink has confirmed it (`serve_app.ledger.outbox.confirm`), so each event is
-delivered at least once; its id is made from what happened, so that the sink can tell a repetition.
+A row stays until the sink has confirmed it (`confirm`), so each event is delivered at least once;
+its id is made from what happened, so that the sink can tell a repetition. `event_queue` is the side
+of those who deliver.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,6 @@ _told = select(outbox.c.id).where(outbox.c.event_id == bindparam("id"))
 class Event:
     """One row, as the sink is told it."""
 
-    row: int
     id: str
     type: str
     tenant: TenantId
@@ -39,24 +39,26 @@ class Event:
     data: dict[str, Any]
 
 
-def tell_charge(connection: Connection, charge: Mapping[str, Any]) -> None:
-    """A request was charged; ``charge`` is its row."""
-    data = {name: charge[name] for name in ("key_id", "model", "documents", "tokens")}
-    data["amount_micro_dollars"] = charge["amount"]
-    _add(
-        connection,
-        str(charge["request_id"]),
-        CHARGED,
-        charge["tenant_id"],
-        charge["charged_at"],
-        data,
-    )
+def tell_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -> None:
+    """Requests were charged; these are their rows."""
+    rows = [
+        {
+            "event_id": charge["request_id"],
+            "type": CHARGED,
+            "tenant_id": charge["tenant_id"],
+            "at": charge["charged_at"],
+            "data": {name: charge[name] for name in ("key_id", "model", "documents", "tokens")}
+            | {"amount_micro_dollars": charge["amount"]},
+        }
+        for charge in charges
+    ]
+    connection.execute(insert(outbox), rows)
 
 
-def take_back(connection: Connection, request_id: RequestId) -> None:
-    """The charge was reversed before its event went out. Once it went out, it stays true for the
-    sink: such a charge is the exception that `docs/operations.md` names."""
-    connection.execute(_take_back, {"id": request_id})
+def take_back(connection: Connection, request_ids: Sequence[RequestId]) -> None:
+    """Charges were reversed before their events went out. Once an event went out, it stays true
+    for the sink: such a charge is the exception that `docs/operations.md` names."""
+    connection.execute(_take_back, [{"id": request_id} for request_id in request_ids])
 
 
 def tell_low_credit(
@@ -76,18 +78,24 @@ def tell_low_credit(
         _add(connection, event_id, CREDIT_LOW, wanted.tenant, wanted.created_at, data)
 
 
-def waiting(connection: Connection, count_max: int) -> list[Event]:
-    """The oldest events that no sink has confirmed."""
-    query = select(outbox).order_by(outbox.c.id).limit(count_max)
+def waiting(connection: Connection, count_max: int, without: Collection[str] = ()) -> list[Event]:
+    """The oldest events that no sink has confirmed, but those ``without``."""
+    query = select(outbox).where(outbox.c.event_id.not_in(without)).order_by(outbox.c.id)
     return [
-        Event(row.id, row.event_id, row.type, row.tenant_id, row.at, row.data)
-        for row in connection.execute(query)
+        Event(row.event_id, row.type, row.tenant_id, row.at, row.data)
+        for row in connection.execute(query.limit(count_max))
     ]
 
 
-def confirm(connection: Connection, rows: Sequence[int]) -> None:
-    """The sink has these."""
-    connection.execute(delete(outbox).where(outbox.c.id.in_(rows)))
+def oldest_at(connection: Connection) -> Moment | None:
+    """When the event happened that waits for longest."""
+    at = connection.scalar(select(outbox.c.at).order_by(outbox.c.id).limit(1))
+    return None if at is None else Moment(at)
+
+
+def confirm(connection: Connection, ids: Collection[str]) -> None:
+    """The sink has these. By their ids: SQLite gives a deleted row's number to the next one."""
+    connection.execute(delete(outbox).where(outbox.c.event_id.in_(ids)))
 
 
 def _add(

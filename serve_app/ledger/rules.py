@@ -10,21 +10,20 @@ The first settlement wins, and repeating it is harmless. The one exception is ``
 a charge back whose caller was told that the commit failed, because the database's answer was lost.
 For every tenant, always: ``granted == available + pending + charged`` and ``available >= 0``.
 
-Expiry is one UPDATE over many rows (`store.expire_due`); the rest is decided here. Each function
-looks at a reservation and answers what to write: ``None`` means nothing. They are asked before the
-first write, so a refusal leaves no trace in the caller's transaction.
+Each function looks at a reservation and answers what to write: ``None`` means nothing. They are
+asked before anything is changed, so a refusal leaves no trace.
 
 Source: two-phase transfers, TigerBeetle, docs/coding/two-phase-transfers.md.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from serve_app.domain.errors import ReservationClosed
-from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId
+from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId, Tokens
 
 NOTHING = Credits(0)
+NO_TOKENS = Tokens(0)
 UNKNOWN = "unknown"
 """What `ReservationClosed` says of an id that was never reserved."""
 
@@ -83,12 +82,6 @@ def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
     return False
 
 
-def crossed(alerts_below: Sequence[int], left: Credits, amount: Credits) -> Credits | None:
-    """The lowest of the amounts that taking ``amount``, down to ``left``, went below."""
-    passed = [below for below in alerts_below if left < below <= left + amount]
-    return Credits(min(passed)) if passed else None
-
-
 def commit(known: Reservation | None, amount: Credits) -> Settlement | None:
     """Charge ``amount`` and give the rest back.
 
@@ -116,6 +109,13 @@ def void(known: Reservation | None) -> Settlement | None:
     if known is None or known.state is not State.PENDING:
         return None
     return Settlement(State.VOIDED, NOTHING, known.amount)
+
+
+def expire(known: Reservation, now: Moment) -> Settlement | None:
+    """Give everything back, if it is pending and its time has come."""
+    if known.state is not State.PENDING or now < known.expires_at:
+        return None
+    return Settlement(State.EXPIRED, NOTHING, known.amount)
 
 
 def reverse(known: Reservation | None) -> Settlement | None:

@@ -1,121 +1,80 @@
-"""Credit out of an account and back into it, and what that leaves of the month's caps.
+"""What an account has left, and what that and the month's caps let it spend. Pure.
 
-Inside the caller's transaction, which holds the tenant's lock. A tenant's row counts what is
-reserved or charged in a month whether or not there is a cap; a key's only while it has one.
+The month of a cap never goes back, so that a gateway whose clock is behind does not forget what
+was spent; one that is ahead ends the month early for everybody, never twice.
 """
 
-from collections.abc import Mapping, Sequence
-
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Table,
-    Update,
-    bindparam,
-    case,
-    or_,
-    select,
-    update,
-)
+from dataclasses import dataclass, replace
 
 from serve_app.domain.errors import OutOfCredit, SpendCapReached
-from serve_app.domain.units import Credits, KeyId, TenantId
-from serve_app.ledger.months import month_of
-from serve_app.ledger.rules import Reservation
-from serve_app.ledger.tables import api_keys, tenants
+from serve_app.domain.units import Credits, TenantId
 
 
-def _spent(table: Table) -> ColumnElement[int]:
-    """Of the month that ``:month`` belongs to. The stored month never goes back, so that a gateway
-    whose clock is behind does not forget what was spent."""
-    return case((table.c.spent_month >= bindparam("month"), table.c.spent_amount), else_=0)
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What is reserved or charged in a month, and how much that may be at most."""
+
+    cap: Credits | None
+    month: int
+    """yyyymm."""
+
+    amount: Credits
 
 
-def _spend(table: Table) -> Update:
-    """``:amount`` more for the row ``:row_id``, unless that passes its cap of the month."""
-    spent = _spent(table) + bindparam("amount")
-    later = table.c.spent_month >= bindparam("month")
-    return (
-        update(table)
-        .where(
-            table.c.id == bindparam("row_id"),
-            or_(table.c.month_amount_max.is_(None), spent <= table.c.month_amount_max),
-        )
-        .values(
-            spent_amount=spent,
-            spent_month=case((later, table.c.spent_month), else_=bindparam("month")),
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A tenant's, as a transaction found it or as it is to leave it."""
+
+    tenant: TenantId
+    available: Credits
+    alerts_below: tuple[Credits, ...]
+    spending: Spending
 
 
-def _unspend(table: Table) -> Update:
-    """``:amount`` less for the row ``:row_id``, if what was reserved in ``:month`` still counts."""
-    counts = table.c.spent_month == bindparam("month")
-    rest = table.c.spent_amount - bindparam("amount")
-    return (
-        update(table)
-        .where(table.c.id == bindparam("row_id"))
-        .values(spent_amount=case((counts, rest), else_=table.c.spent_amount))
-    )
+def take(account: Account, amount: Credits, month: int) -> Account:
+    """The account without ``amount``.
 
-
-_account = select(
-    tenants.c.available, tenants.c.month_amount_max, _spent(tenants).label("spent")
-).where(tenants.c.id == bindparam("row_id"))
-_take = (
-    _spend(tenants)
-    .where(tenants.c.available >= bindparam("amount"))
-    .values(available=tenants.c.available - bindparam("amount"))
-    .returning(tenants.c.available, tenants.c.alerts_below)
-)
-_give_back = _unspend(tenants).values(available=tenants.c.available + bindparam("amount"))
-_key_room = select(api_keys.c.month_amount_max, _spent(api_keys).label("spent")).where(
-    api_keys.c.id == bindparam("row_id")
-)
-_take_of_key = _spend(api_keys)
-_give_back_to_key = _unspend(api_keys)
-
-
-def take(connection: Connection, wanted: Reservation) -> tuple[Credits, Sequence[int]]:
-    """Take ``wanted.amount``; answers what is left, and the tenant's ``alerts_below``.
-
-    Raises:
-        OutOfCredit, SpendCapReached: Nothing was written.
+    Raises: OutOfCredit, SpendCapReached.
     """
-    taking = {"amount": wanted.amount, "month": month_of(wanted.created_at)}
-    if wanted.key_capped:
-        _check_key_cap(connection, wanted.key_id, taking)
-    taken = connection.execute(_take, taking | {"row_id": wanted.tenant}).one_or_none()
-    if taken is None:
-        raise _refusal(connection, wanted, taking)
-    if wanted.key_capped:
-        connection.execute(_take_of_key, taking | {"row_id": wanted.key_id})
-    return Credits(taken.available), taken.alerts_below
+    if account.available < amount:
+        raise OutOfCredit(amount, account.available)
+    return replace(
+        account,
+        available=Credits(account.available - amount),
+        spending=spend(account.spending, amount, month, "tenant"),
+    )
 
 
-def give_back(
-    connection: Connection, tenant: TenantId, key_id: KeyId | None, month: int, amount: Credits
-) -> None:
-    """Give back what was taken in ``month``; ``key_id``: whose cap counted it too."""
-    returned = {"amount": amount, "month": month}
-    connection.execute(_give_back, returned | {"row_id": tenant})
-    if key_id is not None:
-        connection.execute(_give_back_to_key, returned | {"row_id": key_id})
+def give_back(account: Account, amount: Credits, month: int) -> Account:
+    """The account with what was taken in ``month``."""
+    return replace(
+        account,
+        available=Credits(account.available + amount),
+        spending=unspend(account.spending, amount, month),
+    )
 
 
-def _check_key_cap(connection: Connection, key_id: KeyId, taking: Mapping[str, int]) -> None:
-    """Before the first write; what it finds stays true, since the tenant is locked."""
-    room = connection.execute(_key_room, {**taking, "row_id": key_id}).one()
-    cap = room.month_amount_max
-    if cap is not None and room.spent + taking["amount"] > cap:
-        raise SpendCapReached("key", Credits(cap))
+def spend(spending: Spending, amount: Credits, month: int, whose: str) -> Spending:
+    """``amount`` more in ``month``.
+
+    Raises: SpendCapReached.
+    """
+    so_far = spending.amount if spending.month >= month else Credits(0)
+    total = Credits(so_far + amount)
+    if spending.cap is not None and total > spending.cap:
+        raise SpendCapReached(whose, spending.cap)
+    return Spending(spending.cap, max(spending.month, month), total)
 
 
-def _refusal(
-    connection: Connection, wanted: Reservation, taking: Mapping[str, int]
-) -> OutOfCredit | SpendCapReached:
-    """Why `_take` took nothing."""
-    account = connection.execute(_account, {**taking, "row_id": wanted.tenant}).one_or_none()
-    if account is None or account.available < wanted.amount:
-        return OutOfCredit(wanted.amount, Credits(0 if account is None else account.available))
-    return SpendCapReached("tenant", Credits(account.month_amount_max))
+def unspend(spending: Spending, amount: Credits, month: int) -> Spending:
+    """``amount`` less, if what was spent in ``month`` still counts."""
+    if spending.month != month:
+        return spending
+    return replace(spending, amount=Credits(max(0, spending.amount - amount)))
+
+
+def crossed(account: Account, amount: Credits) -> Credits | None:
+    """The lowest alert that taking ``amount`` went below; the account is as it left it."""
+    left = account.available
+    passed = [below for below in account.alerts_below if left < below <= left + amount]
+    return min(passed) if passed else None

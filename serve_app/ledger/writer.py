@@ -1,6 +1,6 @@
 """Many writes, one transaction: the thread between the event loop and the database.
 
-    submit ──> queue (bounded) ──> group ──BEGIN─ apply, apply, apply ─COMMIT──> outcomes
+    submit ──> queue (bounded) ──> group ──BEGIN─ read, apply, apply, write ─COMMIT──> outcomes
 
 A durable commit costs a few milliseconds whether it holds one operation or two hundred, so the
 writer takes whatever waits, and what arrives meanwhile forms the next group. An operation's future
@@ -35,6 +35,7 @@ from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Instant, KeyId, Moment
 from serve_app.ledger import store
+from serve_app.ledger.books import Books
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
@@ -45,7 +46,11 @@ logger = logging.getLogger(__name__)
 class Writer:
     """The writer thread and its queue. `start` it, submit, `close` it."""
 
-    def __init__(self, engine: Engine, clock: Clock, limits: LedgerLimits) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, limits: LedgerLimits, *, events: bool = False
+    ) -> None:
+        """``events``: tell the outbox of every charge."""
+        self._events = events
         self._engine = engine
         self._clock = clock
         self._limits = limits
@@ -193,9 +198,10 @@ class Writer:
         begun: list[Operation] = []
         try:
             with self._transaction() as connection:
-                _lock(connection, group)
+                books = self._open(connection, group)
                 begun = [each for each in group if each.begin()]
-                outcomes = [each.outcome(connection) for each in begun]
+                outcomes = [each.outcome(books) for each in begun]
+                books.write()
         except Exception as error:  # noqa: BLE001 - reported to each caller, once it ran alone
             if not begun:
                 self._give_up(group, error)
@@ -212,8 +218,9 @@ class Writer:
         for position, operation in enumerate(begun):
             try:
                 with self._transaction() as connection:
-                    _lock(connection, [operation])
-                    outcome = operation.outcome(connection)
+                    books = self._open(connection, [operation])
+                    outcome = operation.outcome(books)
+                    books.write()
             except Exception as error:  # noqa: BLE001 - reported to its caller
                 self._give_up([operation], error)
                 if self._clock.instant() - started >= self._limits.database_timeout_s:
@@ -293,8 +300,7 @@ class Writer:
         if count == count_max:
             self._next_tick = self._clock.instant()  # There are more: go on after the next group.
 
-
-def _lock(connection: Connection, group: Sequence[Operation]) -> None:
-    tenants = {each.tenant for each in group if each.tenant is not None}
-    requests = {each.request_id for each in group if each.tenant is None}
-    store.lock_accounts(connection, tenants, requests)
+    def _open(self, connection: Connection, group: Sequence[Operation]) -> Books:
+        tenants = {each.tenant for each in group if each.tenant is not None}
+        requests = {each.request_id for each in group}
+        return Books.open(connection, tenants, requests, events=self._events)

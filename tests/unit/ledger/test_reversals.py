@@ -16,6 +16,7 @@ from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, RequestId
 from serve_app.ledger import store
+from serve_app.ledger.books import Books
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.writer import Writer
@@ -94,7 +95,7 @@ def a_charge(engine: Engine, acme: Caller, request_id: str = "r1") -> RequestId:
 
 
 def a_reversal(request_id: RequestId = R1) -> Operation:
-    write = partial(store.reverse, request_id=request_id, usage=USAGE, now=NOW)
+    write = partial(Books.reverse, request_id=request_id, usage=USAGE, now=NOW)
     return Operation(write, request_id, attempts_left=None)
 
 

@@ -1,0 +1,316 @@
+"""A group's part of the books: read at once, changed in memory, written at once.
+
+    Books.open ──lock and read── reserve, commit, void, ... ──(rules)── write ──> COMMIT
+
+A statement costs as much as a dozen decisions, so a group of a hundred requests reads its accounts
+and reservations in two statements and writes them in four. Decides nothing: `rules` and `spending`
+do; an operation that refuses has changed nothing. Everything lives as long as the caller's
+transaction, which holds the lock of every account that is read.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Self
+
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+
+from serve_app.domain.errors import OutOfCredit
+from serve_app.domain.model import RateLimitState
+from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
+from serve_app.ledger import caller_limits, outbox, rules, spending
+from serve_app.ledger.caller_limits import NOT_LIMITED, Demand
+from serve_app.ledger.months import month_of
+from serve_app.ledger.rules import Reservation, Settlement, State
+from serve_app.ledger.spending import Account, Spending
+from serve_app.ledger.tables import api_keys, charges, reservations, tenants
+from serve_app.ports import Usage
+
+NO_USAGE = Usage(0, rules.NO_TOKENS)
+
+_accounts = (
+    select(
+        tenants.c.id,
+        tenants.c.available,
+        tenants.c.alerts_below,
+        tenants.c.month_amount_max,
+        tenants.c.spent_month,
+        tenants.c.spent_amount,
+    )
+    .where(
+        or_(
+            tenants.c.id.in_(bindparam("tenant_ids", expanding=True)),
+            tenants.c.id.in_(
+                select(reservations.c.tenant_id).where(
+                    reservations.c.id.in_(bindparam("request_ids", expanding=True))
+                )
+            ),
+        )
+    )
+    # One order for everybody, so that nobody waits in a circle. SQLite has one writer anyway.
+    .order_by(tenants.c.id)
+    .with_for_update(key_share=True)
+)
+_known = select(reservations).where(reservations.c.id.in_(bindparam("request_ids", expanding=True)))
+_capped_key = select(
+    api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
+).where(api_keys.c.id == bindparam("key_id"))
+_write_account = (
+    update(tenants)
+    .where(tenants.c.id == bindparam("row_id"))
+    .values(
+        # A difference, so that the table's own check of the sum stays a check.
+        available=tenants.c.available + bindparam("difference"),
+        spent_month=bindparam("month"),
+        spent_amount=bindparam("spent"),
+    )
+)
+_write_key = (
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("row_id"))
+    .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
+)
+_settle = (
+    update(reservations)
+    .where(reservations.c.id == bindparam("row_id"))
+    .values(
+        state=bindparam("new_state"),
+        charged=bindparam("new_charged"),
+        documents=bindparam("new_documents"),
+        tokens=bindparam("new_tokens"),
+        settled_at=bindparam("now"),
+    )
+)
+_uncharge = delete(charges).where(charges.c.request_id == bindparam("row_id"))
+
+
+class Books:
+    """Accounts and reservations of one transaction. `open` it, work, `write` it."""
+
+    def __init__(self, connection: Connection, *, events: bool) -> None:
+        self.connection = connection
+        self._events = events
+        self._accounts: dict[TenantId, Account] = {}
+        self._keys: dict[KeyId, Spending] = {}
+        self._reservations: dict[RequestId, Reservation] = {}
+        self._settled: dict[RequestId, dict[str, Any]] = {}
+        self._made: dict[RequestId, dict[str, Any]] = {}
+        self._charges: dict[RequestId, dict[str, Any]] = {}
+        self._uncharged: list[RequestId] = []
+        self._differences: dict[TenantId, int] = {}
+        self._changed_keys: set[KeyId] = set()
+
+    @classmethod
+    def open(
+        cls,
+        connection: Connection,
+        tenant_ids: Collection[TenantId],
+        request_ids: Collection[RequestId],
+        *,
+        events: bool = False,
+    ) -> Self:
+        """Lock and read these accounts, those of these reservations, and the reservations.
+
+        Must be the transaction's first statements. ``events``: tell the outbox.
+        """
+        books = cls(connection, events=events)
+        wanted = {"tenant_ids": sorted(tenant_ids), "request_ids": sorted(request_ids)}
+        for row in connection.execute(_accounts, wanted):
+            books._accounts[row.id] = Account(
+                row.id,
+                row.available,
+                tuple(row.alerts_below),
+                Spending(row.month_amount_max, row.spent_month, row.spent_amount),
+            )
+        for row in connection.execute(_known, {"request_ids": wanted["request_ids"]}):
+            books._reservations[row.id] = Reservation(
+                request_id=row.id,
+                tenant=row.tenant_id,
+                key_id=row.key_id,
+                model=row.model,
+                amount=row.amount,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                state=State(row.state),
+                charged=row.charged,
+                key_capped=row.key_capped,
+            )
+        return books
+
+    def reserve(
+        self, wanted: Reservation, demand: Demand = NOT_LIMITED
+    ) -> tuple[RateLimitState, ...]:
+        """Set ``wanted.amount`` aside; answers where that leaves the caller with its limits.
+
+        Raises:
+            ReservationClosed, RateLimited, TooLarge, SpendCapReached, OutOfCredit
+        """
+        if not rules.must_reserve(self._reservations.get(wanted.request_id), wanted):
+            return ()
+        if wanted.tenant not in self._accounts:
+            raise OutOfCredit(wanted.amount, Credits(0))
+        if demand.counts_running:
+            self.write()  # What is counted in the table must be there.
+        admitted = caller_limits.check(self.connection, wanted, demand)
+        month = month_of(wanted.created_at)
+        account = spending.take(self._accounts[wanted.tenant], wanted.amount, month)
+        if wanted.key_capped:
+            key = spending.spend(self._key(wanted.key_id), wanted.amount, month, "key")
+            self._keys[wanted.key_id] = key
+            self._changed_keys.add(wanted.key_id)
+        caller_limits.count(self.connection, admitted)
+        self._put(account)
+        below = spending.crossed(account, wanted.amount)
+        if below is not None:
+            outbox.tell_low_credit(
+                self.connection, wanted, account.available, below, events=self._events
+            )
+        self._reservations[wanted.request_id] = wanted
+        self._made[wanted.request_id] = _row(wanted)
+        return admitted.states
+
+    def commit(self, request_id: RequestId, amount: Credits, usage: Usage, now: Moment) -> None:
+        """Charge ``amount``; what was reserved beyond it goes back.
+
+        Raises: ReservationClosed.
+        """
+        known = self._reservations.get(request_id)
+        settlement = rules.commit(known, amount)
+        if known is None or settlement is None:
+            return
+        self._end(known, settlement, usage, now)
+        self._charges[request_id] = {
+            "request_id": known.request_id,
+            "tenant_id": known.tenant,
+            "key_id": known.key_id,
+            "model": known.model,
+            "documents": usage.documents,
+            "tokens": usage.tokens,
+            "amount": amount,
+            "charged_at": now,
+        }
+
+    def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
+        """Give a pending reservation back; does nothing to any other, or to none."""
+        known = self._reservations.get(request_id)
+        settlement = rules.void(known)
+        if known is not None and settlement is not None:
+            self._end(known, settlement, usage, now)
+
+    def reverse(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
+        """Void, and take back the charge of a commit whose outcome its caller never learned."""
+        known = self._reservations.get(request_id)
+        settlement = rules.reverse(known)
+        if known is None or settlement is None:
+            return
+        if known.state is State.COMMITTED and self._charges.pop(request_id, None) is None:
+            self._uncharged.append(request_id)
+        self._end(known, settlement, usage, now)
+
+    def expire(self, now: Moment) -> int:
+        """Give back every reservation here whose time has come; answers how many."""
+        count = 0
+        for known in list(self._reservations.values()):
+            settlement = rules.expire(known, now)
+            if settlement is not None:
+                self._end(known, settlement, NO_USAGE, now)
+                count += 1
+        return count
+
+    def write(self) -> None:
+        """Everything that was changed so far."""
+        self._write_rows()
+        if self._differences:
+            self.connection.execute(_write_account, [*map(self._account_row, self._differences)])
+        if self._changed_keys:
+            self.connection.execute(_write_key, [*map(self._key_row, sorted(self._changed_keys))])
+        for changes in (self._made, self._settled, self._charges, self._differences):
+            changes.clear()
+        self._uncharged.clear()
+        self._changed_keys.clear()
+
+    def _write_rows(self) -> None:
+        if self._made:
+            self.connection.execute(insert(reservations), [*self._made.values()])
+        if self._settled:
+            self.connection.execute(_settle, [*self._settled.values()])
+        if self._uncharged:
+            self.connection.execute(_uncharge, [{"row_id": each} for each in self._uncharged])
+            outbox.take_back(self.connection, self._uncharged)
+        if self._charges:
+            rows = [*self._charges.values()]
+            self.connection.execute(insert(charges), rows)
+            if self._events:
+                outbox.tell_charges(self.connection, rows)
+
+    def _account_row(self, tenant: TenantId) -> dict[str, Any]:
+        account = self._accounts[tenant]
+        return {
+            "row_id": tenant,
+            "difference": self._differences[tenant],
+            "month": account.spending.month,
+            "spent": account.spending.amount,
+        }
+
+    def _end(self, known: Reservation, settlement: Settlement, usage: Usage, now: Moment) -> None:
+        month = month_of(known.created_at)
+        self._put(spending.give_back(self._accounts[known.tenant], settlement.returned, month))
+        if known.key_capped:
+            key = spending.unspend(self._key(known.key_id), settlement.returned, month)
+            self._keys[known.key_id] = key
+            self._changed_keys.add(known.key_id)
+        self._reservations[known.request_id] = replace(
+            known, state=settlement.state, charged=settlement.charged
+        )
+        end = {
+            "state": settlement.state.value,
+            "charged": settlement.charged,
+            "documents": usage.documents,
+            "tokens": usage.tokens,
+            "settled_at": now,
+        }
+        made = self._made.get(known.request_id)
+        if made is not None:
+            made.update(end)
+            return
+        self._settled[known.request_id] = {
+            "row_id": known.request_id,
+            "new_state": end["state"],
+            "new_charged": end["charged"],
+            "new_documents": end["documents"],
+            "new_tokens": end["tokens"],
+            "now": now,
+        }
+
+    def _key_row(self, key_id: KeyId) -> dict[str, Any]:
+        key = self._keys[key_id]
+        return {"row_id": key_id, "month": key.month, "spent": key.amount}
+
+    def _put(self, account: Account) -> None:
+        before = self._accounts[account.tenant].available
+        change = account.available - before
+        self._differences[account.tenant] = self._differences.get(account.tenant, 0) + change
+        self._accounts[account.tenant] = account
+
+    def _key(self, key_id: KeyId) -> Spending:
+        if key_id not in self._keys:
+            row = self.connection.execute(_capped_key, {"key_id": key_id}).one()
+            self._keys[key_id] = Spending(row.month_amount_max, row.spent_month, row.spent_amount)
+        return self._keys[key_id]
+
+
+def _row(wanted: Reservation) -> dict[str, Any]:
+    return {
+        "id": wanted.request_id,
+        "tenant_id": wanted.tenant,
+        "key_id": wanted.key_id,
+        "model": wanted.model,
+        "amount": wanted.amount,
+        "state": wanted.state.value,
+        "charged": wanted.charged,
+        "documents": 0,
+        "tokens": 0,
+        "created_at": wanted.created_at,
+        "expires_at": wanted.expires_at,
+        "settled_at": None,
+        "key_capped": wanted.key_capped,
+    }
