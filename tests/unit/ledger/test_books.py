@@ -1,0 +1,117 @@
+"""A group does what its operations would have done one by one."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Connection, Engine, Table, select
+
+from serve_app.domain.errors import RerankError
+from serve_app.domain.model import Caller, RateLimits
+from serve_app.domain.units import Credits, Moment, RequestId
+from serve_app.ledger import accounts, tenant_keys
+from serve_app.ledger.audit import audit
+from serve_app.ledger.books import Books
+from serve_app.ledger.caller_limits import Demand
+from serve_app.ledger.tables import api_keys, charges, outbox, rate_windows, reservations, tenants
+from tests.unit.ledger.support import ACT, NOW, USAGE, a_reservation, a_tenant
+
+IDS = [RequestId(f"r{number}") for number in range(12)]
+TENANT_LIMITS = RateLimits(documents_per_minute_max=300, requests_at_once_max=4)
+KEY_LIMITS = RateLimits(requests_per_minute_max=20, month_amount_max=Credits(120))
+Step = tuple[str, RequestId, int, Moment]
+
+
+@pytest.fixture
+def callers(database_url: str, engine: Engine) -> list[Caller]:
+    """One without limits, one whose tenant has some, one whose key has."""
+    made = [a_tenant(database_url, 400, name) for name in ("free", "bound", "capped")]
+    with engine.begin() as connection:
+        for caller in made:
+            accounts.set_alerts(connection, caller.tenant, [Credits(380), Credits(300)], ACT)
+        accounts.set_tenant_limits(connection, made[1].tenant, TENANT_LIMITS, ACT)
+        tenant_keys.set_key_limits(connection, made[2].key_id, KEY_LIMITS, ACT)
+    made[1] = replace(made[1], tenant_limits=TENANT_LIMITS)
+    made[2] = replace(made[2], key_limits=KEY_LIMITS)
+    return made
+
+
+def some_steps(rng: random.Random) -> list[Step]:
+    """Reservations and settlements of few ids, so that they meet; time goes on."""
+    kinds = ["reserve"] * 5 + ["commit"] * 3 + ["void", "reverse", "expire"]
+    now, steps = NOW, []
+    for _ in range(80):
+        now = Moment(now + rng.choice([0, 10, 2_000]))
+        steps.append((rng.choice(kinds), rng.choice(IDS), rng.choice([8, 8, 40]), now))
+    return steps
+
+
+def apply(books: Books, step: Step, callers: Sequence[Caller]) -> str:
+    """Answers what the caller would be told."""
+    kind, request_id, amount, now = step
+    caller = callers[IDS.index(request_id) % len(callers)]
+    try:
+        match kind:
+            case "reserve":
+                wanted = replace(
+                    a_reservation(caller, amount, request_id, expires_at=now + 20_000),
+                    created_at=now,
+                    key_capped=caller.key_limits.month_amount_max is not None,
+                )
+                demand = Demand(amount, caller.key_limits, caller.tenant_limits)
+                return str(books.reserve(wanted, demand))
+            case "commit":
+                books.commit(request_id, Credits(8), USAGE, now)
+            case "void":
+                books.void(request_id, USAGE, now)
+            case "reverse":
+                books.reverse(request_id, USAGE, now)
+            case _:
+                books.expire(now)
+    except RerankError as refusal:
+        return f"{type(refusal).__name__} {refusal.args}"
+    return "done"
+
+
+def outcome(
+    engine: Engine, groups: Sequence[Sequence[Step]], callers: Sequence[Caller]
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """What callers were told, and all that is in the books then; both as if it never happened."""
+    told = []
+    with engine.connect() as connection, connection.begin() as everything:
+        for group in groups:
+            tenant_ids = {caller.tenant for caller in callers}
+            books = Books.open(connection, tenant_ids, IDS, events=True)
+            told += [apply(books, step, callers) for step in group]
+            books.write()
+        assert audit(connection) == []
+        found = rows(connection)
+        everything.rollback()
+    return told, found
+
+
+def rows(connection: Connection) -> list[tuple[object, ...]]:
+    """Of every table that a group may write to, but for numbers that the database makes up."""
+    tables: list[Table] = [tenants, api_keys, reservations, charges, rate_windows, outbox]
+    found: list[tuple[object, ...]] = []
+    for table in tables:
+        columns = [column for column in table.c if table is not outbox or column.name != "id"]
+        found += [tuple(row) for row in connection.execute(select(*columns).order_by(columns[0]))]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_grouping_changes_nothing(engine: Engine, callers: list[Caller], seed: int) -> None:
+    rng = random.Random(seed)
+    steps = some_steps(rng)
+    cuts = sorted(rng.sample(range(1, len(steps)), 5))
+    groups = [steps[start:end] for start, end in zip([0, *cuts], [*cuts, len(steps)], strict=True)]
+
+    grouped = outcome(engine, groups, callers)
+    alone = outcome(engine, [[step] for step in steps], callers)
+
+    assert grouped == alone
+    kinds = {each.split(" ")[0] for each in grouped[0]}
+    assert {"done", "()", "ReservationClosed"} <= kinds
+    assert any("RateLimit" in each or "SpendCap" in each for each in grouped[0])
