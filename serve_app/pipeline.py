@@ -88,13 +88,13 @@ class Pipeline:
     async def _rerank(
         self, caller: Caller, job: RerankJob, model: ServedModel, deadline: asyncio.Timeout
     ) -> RerankOutcome:
-        amount = self.pricing.price(job.model, len(job.documents))
+        amount = self.pricing.price(job.model, len(job.documents), job.service_tier)
         quote = Quote(job.request_id, job.model, len(job.documents), amount, job.timeout_s)
         async with self._credit_reserved(caller, quote) as work:
             tokenized = await self._tokenize(job, model.tokenizer)
             work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
-                scores = await model.scorer.score(job, tokenized)
+                scores = await model.scorer.score(caller, job, tokenized)
             order = rank(scores.logits, job.top_n)
             # From here the deadline is off: a charge that may have been written must be answered.
             # The ledger's own timeout bounds the wait.

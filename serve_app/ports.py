@@ -12,6 +12,7 @@ from serve_app.domain.model import (
     RateLimitState,
     ReplicaInfo,
     RerankJob,
+    ServiceTier,
     TokenizedJob,
 )
 from serve_app.domain.units import (
@@ -60,14 +61,14 @@ class Access(Protocol):
     """Who is asking."""
 
     async def authenticate(self, api_key: str | None) -> Caller:
-        """Raises: Unauthenticated, LedgerUnavailable."""
+        """Raises: Unauthenticated, Overloaded, LedgerUnavailable."""
 
 
 class KeyStore(Protocol):
     """Where keys are kept."""
 
-    async def find_key(self, key_id: KeyId) -> StoredKey | None:
-        """The key with this public id, revoked and expired ones included.
+    async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
+        """Those that there are, by their public ids; revoked and expired ones included.
 
         Raises: LedgerUnavailable.
         """
@@ -105,7 +106,7 @@ class Ledger(Protocol):
 class Pricing(Protocol):
     """What work costs. Pure."""
 
-    def price(self, model: ModelId, documents: int) -> Credits:
+    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
         """Known before scoring, so the reservation and the charge are the same amount."""
 
 
@@ -122,8 +123,11 @@ class Tokenizer(Protocol):
 class JobScorer(Protocol):
     """Scores a whole job, however many replicas that takes."""
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
-        """Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded."""
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        """The caller's tenant takes turns with others.
+
+        Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded.
+        """
 
 
 class PortionScorer(Protocol):

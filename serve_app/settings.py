@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve_app.domain.model import EMBEDDED
@@ -39,6 +39,9 @@ class ModelSettings(BaseModel):
     price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """8 is $0.008 per 1,000 documents."""
 
+    flex_price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """In the service tier ``flex``; ``None`` is half the price, rounded up."""
+
     pair_tokens_max: Annotated[int, Field(ge=16, le=32_768)] | None = None
     """Longest pair, in tokens; ``None`` takes what the model itself allows."""
 
@@ -50,11 +53,22 @@ class ModelSettings(BaseModel):
         slug = "".join(letter if letter.isalnum() else "-" for letter in self.id)
         return self.deployment or f"scorer-{slug}"
 
+    @property
+    def flex_price(self) -> int:
+        if self.flex_price_micro_dollars_per_document is None:
+            return -(-self.price_micro_dollars_per_document // 2)
+        return self.flex_price_micro_dollars_per_document
+
 
 class Settings(BaseSettings):
     """The whole configuration, frozen."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="RERANK_")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="RERANK_",
+        hide_input_in_errors=True,  # It may hold the database's password or the sink's token.
+    )
 
     models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)] = (
         ModelSettings(id=EMBEDDED, source=EMBEDDED),
@@ -72,8 +86,24 @@ class Settings(BaseSettings):
     database_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long one ledger write may take before the request is refused."""
 
+    charges_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
+    """After this many days charges become sums of a day, per key and model."""
+
+    free_credit_micro_dollars: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 0
+    """What a new tenant is granted unless its operator names an amount."""
+
+    metering: bool = True
+    """False charges nobody and limits nobody: only for measuring what metering costs."""
+
     key_cache_s: Annotated[float, Field(ge=0, le=5)] = 5.0
     """How long a gateway may trust a key without asking the database: revocation takes this."""
+
+    events_url: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = ""
+    """Where events about charges and low credit are posted; empty means that there are none."""
+
+    events_token: SecretStr = SecretStr("")
+    """Sent there as ``Authorization: Bearer``; empty sends none. Only as ``env:NAME``: Ray logs the
+    arguments of an application."""
 
     body_bytes_max: Annotated[int, Field(ge=1_000)] = 10_000_000
     documents_per_request_max: Annotated[int, Field(ge=1)] = 1_000
@@ -95,6 +125,10 @@ class Settings(BaseSettings):
     """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each). A
     request that is larger than that by itself enters only an empty gateway."""
 
+    dispatch: Literal["fair", "fifo"] = "fair"
+    """``fair``: tenants and jobs take turns before the scorers. ``fifo``: all portions go at once,
+    and wait at the scorers first come, first served: what ``fair`` is measured against."""
+
     portion_tokens_max: Annotated[int, Field(ge=16)] = 4_096
     """Most tokens of one portion: the unit of dispatch."""
 
@@ -110,13 +144,20 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _from_environment(cls, url: str) -> str:
-        scheme, _, name = url.partition(":")
-        if scheme != "env":
-            return url
-        if not os.environ.get(name):
-            raise ValueError(f"the environment variable {name} is not set")
-        return os.environ[name]
+    def _url_from_environment(cls, url: str) -> str:
+        return _from_environment(url)
+
+    @field_validator("events_token")
+    @classmethod
+    def _token_from_environment(cls, setting: SecretStr) -> SecretStr:
+        told = setting.get_secret_value()
+        if told and not told.startswith("env:"):
+            raise ValueError("must be env:NAME, since Ray logs arguments")
+        token = _from_environment(told)
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            # What HTTP refuses, its libraries would repeat in their errors.
+            raise ValueError("a token is printable ASCII without spaces")
+        return SecretStr(token)
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
@@ -140,3 +181,13 @@ class Settings(BaseSettings):
         if self.database_url:
             return self.database_url
         return f"sqlite:///{(self.var_dir / 'rerank.db').absolute()}"
+
+
+def _from_environment(setting: str) -> str:
+    """What ``env:NAME`` stands for; anything else is itself."""
+    scheme, _, name = setting.partition(":")
+    if scheme != "env":
+        return setting
+    if not os.environ.get(name):
+        raise ValueError(f"the environment variable {name} is not set")
+    return os.environ[name]

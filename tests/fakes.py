@@ -127,7 +127,7 @@ class FakeTokenizer:
 class LengthScorer:
     """Scores each document by its length in characters."""
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         logits = tuple(float(len(document)) for document in job.documents)
         return JobScores(logits, Seconds(0.001), Seconds(0.002))
 
@@ -138,7 +138,7 @@ class FixedJobScorer:
     def __init__(self, *logits: float) -> None:
         self._logits = logits
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         return JobScores(self._logits, Seconds(0.001), Seconds(0.002))
 
 
@@ -148,7 +148,7 @@ class HangingJobScorer:
     def __init__(self) -> None:
         self.entered = asyncio.Event()
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         self.entered.set()
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
@@ -160,14 +160,14 @@ class FailingJobScorer:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         raise self._error
 
 
 class UntouchedJobScorer:
     """For paths that must not reach the model; failing beats hanging."""
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         raise AssertionError("scored a request that should have been refused")
 
 

@@ -65,7 +65,7 @@ FLAG = 4.0
 """A flag's value in every layer's input; states have about 0.6 a coordinate."""
 
 FLAG_IN_EMBEDDINGS = 0.1
-ISOLATION = 8.0
+ISOLATION = 16.0
 """What an attention logit between the segments loses."""
 
 SILENCE = 0.1
@@ -92,7 +92,7 @@ POOLED = 1.0
 MASS = 0.4
 """What a match is worth for being one, beside its similarity."""
 
-WEIGHT = 0.2
+WEIGHT = 0.5
 """Of what was found in the document, against the query token's own state."""
 
 SMALL = 0.4
@@ -441,7 +441,7 @@ def match_layer(layer: Any, sample: Sample) -> None:
     matching = sample.hidden[sample.ordinary] @ axes[: MATCHING * CONTENT].T
     energy = matching.pow(2).sum(1).mean() / MATCHING
     scale = math.sqrt(SHARPNESS * math.sqrt(HEAD_SIZE) / energy)
-    apart = math.sqrt(2 * ISOLATION * math.sqrt(HEAD_SIZE))
+    apart = math.sqrt(ISOLATION * math.sqrt(HEAD_SIZE))
     threshold = THRESHOLD * math.sqrt(HEAD_SIZE)
     for head, hand in enumerate(hands):
         pooling = head >= MATCHING
@@ -498,7 +498,7 @@ def square(layer: Any, sample: Sample, factor: Any) -> None:
 def read_layer(layer: Any, sample: Sample) -> None:
     """Layer 8; ``sample`` moves on through it."""
     attention, output = layer.attention.self, layer.attention.output
-    strength = math.sqrt(8 * ISOLATION * math.sqrt(HEAD_SIZE))
+    strength = math.sqrt(4 * ISOLATION * math.sqrt(HEAD_SIZE))
     for head in range(HEADS):
         alone = head * HEAD_SIZE + CONTENT
         attention.query.bias[alone] = strength

@@ -45,11 +45,19 @@ class Texts:
     starts: torch.Tensor
     """(N + 1,) int64: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``."""
 
+    ids: torch.Tensor
+    """(T,) int32: the token of each row."""
+
     def __getitem__(self, index: int) -> torch.Tensor:
         return self.states[self.starts[index] : self.starts[index + 1]]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def tokens(self, index: int) -> Ids:
+        """Token ids of text ``index``, special ones among them."""
+        ids: Ids = self.ids[self.starts[index] : self.starts[index + 1]].tolist()
+        return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +87,16 @@ def lower_states(
     """States of one side of each pair: 0 the query's with [CLS], 1 the document's."""
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     found: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
+    ids = list(found)
     for start in track(range(0, len(order), batch_size), name):
         chosen = order[start : start + batch_size]
         batch = collate([pairs[index] for index in chosen])
         hidden = lower(**batch.inputs).last_hidden_state.half()
-        for index, row, real, types in zip(
-            chosen, hidden, batch.real, batch.token_types, strict=True
-        ):
-            found[index] = row[real & (types == segment)]
+        sides = batch.real & (batch.token_types == segment)
+        for index, row, tokens, side in zip(chosen, hidden, batch.input_ids, sides, strict=True):
+            found[index], ids[index] = row[side], tokens[side].int()
     lengths = torch.tensor([0, *(len(each) for each in found)])
-    return Texts(torch.cat(found), lengths.cumsum(0))
+    return Texts(torch.cat(found), lengths.cumsum(0), torch.cat(ids))
 
 
 def lower_layers(folder: Path) -> Any:
@@ -151,24 +159,32 @@ def load_sets(folder: Path) -> dict[str, TrainingSet]:
     """Every set that `main` wrote to ``folder``."""
     loaded = {}
     for name in SETS:
-        held = torch.load(folder / f"{name}.pt", weights_only=True)
+        found = torch.load(folder / f"{name}.pt", weights_only=True)
         loaded[name] = TrainingSet(
-            Texts(*held["queries"]), Texts(*held["documents"]), held["positives"], held["negatives"]
+            queries=Texts(*found["queries"]),
+            documents=Texts(*found["documents"]),
+            positives=found["positives"],
+            negatives=found["negatives"],
         )
     return loaded
 
 
 def load_development(folder: Path) -> Development:
     """The judged collection that `main` wrote to ``folder``."""
-    held = torch.load(folder / DEVELOPMENT, weights_only=True)
-    judged = [JudgedQuery(*each) for each in held["judged"]]
-    return Development(Texts(*held["queries"]), Texts(*held["documents"]), judged)
+    found = torch.load(folder / DEVELOPMENT, weights_only=True)
+    judged = [JudgedQuery(*each) for each in found["judged"]]
+    return Development(Texts(*found["queries"]), Texts(*found["documents"]), judged)
 
 
-def write(path: Path, held: dict[str, Any]) -> None:
+def held(texts: Texts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a file keeps of ``texts``."""
+    return texts.states, texts.starts, texts.ids
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")
-    torch.save(held, partial)
+    torch.save(content, partial)
     partial.rename(path)
 
 
@@ -191,8 +207,8 @@ def main() -> None:
         write(
             path,
             {
-                "queries": (made.queries.states, made.queries.starts),
-                "documents": (made.documents.states, made.documents.starts),
+                "queries": held(made.queries),
+                "documents": held(made.documents),
                 "positives": made.positives,
                 "negatives": made.negatives,
             },
@@ -203,8 +219,8 @@ def main() -> None:
         write(
             path,
             {
-                "queries": (judged.queries.states, judged.queries.starts),
-                "documents": (judged.documents.states, judged.documents.starts),
+                "queries": held(judged.queries),
+                "documents": held(judged.documents),
                 "judged": [
                     (each.qid, each.query, each.docids, each.texts, each.grades)
                     for each in judged.judged

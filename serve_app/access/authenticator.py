@@ -2,30 +2,30 @@
 
 The cache is keyed by the public id and holds what the database said, not whether a secret matched:
 a wrong secret changes nothing in it. Keys that exist and ids that do not are kept apart, so that
-guessing ids cannot push real keys out.
+guessing ids cannot push real keys out. How guessing is slowed: `lookups` for ids, `guesses` for
+secrets.
 """
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from typing import TypeVar
 
 from serve_app.access.api_keys import matches, parse
+from serve_app.access.guesses import Guesses, delay_s, one_more
+from serve_app.access.lookups import Known, Lookups, Sleep
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Unauthenticated
 from serve_app.domain.model import Caller
-from serve_app.domain.units import Instant, KeyId, Seconds
+from serve_app.domain.units import KeyId, Seconds
 from serve_app.ports import KeyStore, StoredKey
+
+T = TypeVar("T")
 
 KEYS_CACHED_MAX = 10_000
 MISSES_CACHED_MAX = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the database said of an id, and when it was asked."""
-
-    key: StoredKey | None
-    asked_at: Instant
+GUESSED_IDS_MAX = 1_000
+DELAYED_MAX = 32
+"""Refusals that wait at once; each holds a request's place in the gateway."""
 
 
 class Authenticator:
@@ -38,29 +38,37 @@ class Authenticator:
         cache_s: Seconds,
         *,
         keys_max: int = KEYS_CACHED_MAX,
-        misses_max: int = MISSES_CACHED_MAX,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``cache_s`` is how long a revoked key may go on working; the rest bounds memory."""
-        self._store = store
+        """``cache_s`` is how long a revoked key may go on working; ``keys_max`` bounds memory."""
         self._clock = clock
         self._cache_s = cache_s
         self._keys_max = keys_max
-        self._misses_max = misses_max
-        self._keys: OrderedDict[KeyId, _Known] = OrderedDict()
-        self._misses: OrderedDict[KeyId, _Known] = OrderedDict()
-        self._lookups: dict[KeyId, asyncio.Task[_Known]] = {}
+        self._sleep = sleep
+        self._lookups = Lookups(store, clock, sleep)
+        self._keys: OrderedDict[KeyId, Known] = OrderedDict()
+        self._misses: OrderedDict[KeyId, Known] = OrderedDict()
+        self._guesses: OrderedDict[KeyId, Guesses] = OrderedDict()
+        self._delayed = 0
 
     async def authenticate(self, api_key: str | None) -> Caller:
         """The caller behind ``api_key``. The error does not say what is wrong with it.
 
-        Raises: Unauthenticated, LedgerUnavailable.
+        A wrong secret is refused after a delay that grows with every other one for the same id;
+        while many refusals wait already, at once.
+
+        Raises: Unauthenticated, Overloaded, LedgerUnavailable.
         """
         parsed = parse(api_key)
         if parsed is None:
             raise Unauthenticated
         stored = await self._find(parsed.key_id)
-        matched = matches(parsed, None if stored is None else stored.secret_sha256)
-        if stored is None or not matched or not self._is_valid(stored):
+        if stored is None:
+            raise Unauthenticated
+        if not matches(parsed, stored.secret_sha256):
+            await self._delay_refusal(parsed.key_id)
+            raise Unauthenticated
+        if not self._is_valid(stored):
             raise Unauthenticated
         return stored.caller
 
@@ -74,35 +82,33 @@ class Authenticator:
             if known is not None and self._clock.instant() < known.asked_at + self._cache_s:
                 cache.move_to_end(key_id)
                 return known.key
-        return (await self._look_up(key_id)).key
+        known = await self._lookups.find(key_id, exists=key_id in self._keys)
+        self._remember(key_id, known)
+        return known.key
 
-    async def _look_up(self, key_id: KeyId) -> _Known:
-        """Ask the database, or wait for somebody who is asking already.
-
-        The read is nobody's own: the hang-up of one client must not fail the others' requests.
-        """
-        lookup = self._lookups.get(key_id)
-        if lookup is None:
-            lookup = asyncio.create_task(self._ask(key_id))
-            self._lookups[key_id] = lookup
-            lookup.add_done_callback(lambda done: self._asked(key_id, done))
-        return await asyncio.shield(lookup)
-
-    async def _ask(self, key_id: KeyId) -> _Known:
-        # The age counts from before the read: a revocation may come while it is under way.
-        asked_at = self._clock.instant()
-        return _Known(await self._store.find_key(key_id), asked_at)
-
-    def _asked(self, key_id: KeyId, lookup: asyncio.Task[_Known]) -> None:
-        del self._lookups[key_id]
-        if lookup.cancelled() or lookup.exception() is not None:
-            return
-        known = lookup.result()
+    def _remember(self, key_id: KeyId, known: Known) -> None:
         self._keys.pop(key_id, None)
         self._misses.pop(key_id, None)
-        cache, count_max = (
-            (self._misses, self._misses_max) if known.key is None else (self._keys, self._keys_max)
-        )
-        cache[key_id] = known
-        if len(cache) > count_max:
-            cache.popitem(last=False)
+        if known.key is None:
+            _put(self._misses, key_id, known, MISSES_CACHED_MAX)
+        else:
+            _put(self._keys, key_id, known, self._keys_max)
+
+    async def _delay_refusal(self, key_id: KeyId) -> None:
+        guesses = one_more(self._guesses.pop(key_id, None), self._clock.instant())
+        _put(self._guesses, key_id, guesses, GUESSED_IDS_MAX)
+        wait_s = delay_s(guesses.count)
+        if wait_s <= 0 or self._delayed >= DELAYED_MAX:
+            return
+        self._delayed += 1
+        try:
+            await self._sleep(wait_s)
+        finally:
+            self._delayed -= 1
+
+
+def _put(cache: OrderedDict[KeyId, T], key_id: KeyId, value: T, count_max: int) -> None:
+    """As the newest; the oldest gives way."""
+    cache[key_id] = value
+    if len(cache) > count_max:
+        cache.popitem(last=False)

@@ -3,6 +3,7 @@
 import click
 
 from serve_app.cli.accounts import COMMANDS
+from serve_app.cli.books import ledger
 from serve_app.cli.models import models
 from serve_app.cli.up import up
 
@@ -15,5 +16,6 @@ def main() -> None:
 
 main.add_command(up)
 main.add_command(models)
+main.add_command(ledger)
 for command in COMMANDS:
     main.add_command(command)

@@ -3,20 +3,17 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits, Moment
+from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Moment
 from serve_app.ledger.usage import Grouping, UsageRow
 
-GRANT_DOLLARS_MAX = 1_000_000
 PIPE_COLUMNS = 200
 """Where there is no terminal to fit, rows stay on one line."""
 
@@ -30,31 +27,11 @@ USAGE_FIELDS = (
 )
 
 
-class Dollars(click.ParamType[Credits]):
-    """An amount above zero, to the micro-dollar."""
-
-    name = "dollars"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Credits:
-        try:
-            amount = Decimal(value)
-        except InvalidOperation:
-            self.fail(f"'{value}' is not an amount of dollars.", param, ctx)
-        if not amount.is_finite() or amount <= 0:
-            self.fail(f"'{value}' is not an amount above zero.", param, ctx)
-        if amount > GRANT_DOLLARS_MAX:
-            self.fail(f"'{value}' is over ${GRANT_DOLLARS_MAX:,}.", param, ctx)
-        if amount != amount.quantize(Decimal("0.000001")):
-            self.fail(f"'{value}' has more than 6 decimals.", param, ctx)
-        return Credits(int(amount * MICRO_DOLLARS_PER_DOLLAR))
-
-
 def dollars(amount: int) -> str:
     """Exact, with at least two decimals: 1_234_500_008 is ``$1,234.500008``."""
-    whole, micro_dollars = divmod(amount, MICRO_DOLLARS_PER_DOLLAR)
-    return f"${whole:,}.{f'{micro_dollars:06d}'.rstrip('0'):0<2}"
+    whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${whole:,}.{f'{micro_dollars:06d}'.rstrip('0'):0<2}"
 
 
 def utc(moment: Moment | None) -> str:
@@ -81,6 +58,13 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a name is not markup.
     Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False).print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """One line for each."""
+    width = max(len(name) for name in facts) + 1
+    for name, value in facts.items():
+        click.echo(f"{name + ':':<{width}} {value}")
 
 
 def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> None:
@@ -134,6 +118,7 @@ def _print_usage_table(rows: Sequence[UsageRow], by: Grouping) -> None:
 
 
 def _group(row: UsageRow, by: Grouping) -> str:
+    (group,) = row.group
     if by is not Grouping.DAY:
-        return row.group
-    return datetime.fromtimestamp(int(row.group) // 1_000, UTC).strftime("%Y-%m-%d")
+        return group
+    return datetime.fromtimestamp(int(group) // 1_000, UTC).strftime("%Y-%m-%d")

@@ -1,8 +1,8 @@
 """The Gateway deployment: hosts the HTTP app and owns one pipeline.
 
 It builds the rooms and ties them together; it decides nothing itself. Everything that can block has
-a thread of its own (tokenizers, ledger), because under the throughput switches user code shares the
-event loop with Ray's router and health checks.
+a thread of its own (tokenizers, ledger, events), because under the throughput switches user code
+shares the event loop with Ray's router and health checks.
 """
 
 from collections.abc import Mapping
@@ -13,22 +13,27 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
 from serve_app.admission import Gate
+from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer
+from serve_app.deployments.event_sink import Delivery, HttpSink
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import ModelCard
-from serve_app.domain.units import ModelId, Seconds, Tokens
+from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import limit_threads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
+from serve_app.ledger.back_office import BackOffice
+from serve_app.ledger.event_queue import EventQueue
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.pricing import PriceList
 from serve_app.ledger.schema import migrate
+from serve_app.ledger.unmetered import Unmetered
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.protocols.limits import Limits
 from serve_app.settings import ModelSettings, Settings
@@ -50,7 +55,15 @@ class Gateway:
             settings.resolved_database_url,
             self._clock,
             Seconds(settings.reservation_margin_s),
-            LedgerLimits(database_timeout_s=Seconds(settings.database_timeout_s)),
+            LedgerLimits(
+                database_timeout_s=Seconds(settings.database_timeout_s),
+                charges_kept_days=settings.charges_kept_days,
+            ),
+            events=bool(settings.events_url),
+        )
+        self._delivery = self._event_delivery() if settings.events_url else None
+        self._office = BackOffice(
+            settings.resolved_database_url, Seconds(settings.database_timeout_s)
         )
         limit_threads(settings.tokenizer_threads)
         self._tokenizer_threads = ThreadPoolExecutor(
@@ -64,22 +77,26 @@ class Gateway:
             ModelId(model): HandleScorer(handle, self._clock) for model, handle in scorers.items()
         }
         self._ledger.start()
+        if self._delivery is not None:
+            self._delivery.start()
 
     def __serve_build_asgi_app__(self) -> object:
         """Called by Serve on the replica, on its event loop, once the constructor is done."""
         settings = self._settings
+        self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
         pipeline = Pipeline(
             access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
-            ledger=self._ledger,
+            ledger=self._ledger if settings.metering else Unmetered(),
             pricing=PriceList(
                 {
                     ModelId(model.id): model.price_micro_dollars_per_document
                     for model in settings.models
-                }
+                },
+                {ModelId(model.id): model.flex_price for model in settings.models},
             ),
             gate=Gate(settings.gate_tokens_max, self._clock),
             models={
-                model: ServedModel(tokenizer, self._dispatcher(model))
+                model: ServedModel(tokenizer, self._dispatchers[model])
                 for model, tokenizer in self._tokenizers.items()
             },
             tokenizer_threads=self._tokenizer_threads,
@@ -95,6 +112,7 @@ class Gateway:
                     self._ledger.ping,
                     self._clock,
                 ),
+                office=self._office,
                 limits=Limits(
                     body_bytes_max=settings.body_bytes_max,
                     documents_per_request_max=settings.documents_per_request_max,
@@ -103,15 +121,30 @@ class Gateway:
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
                 ),
                 default_model=ModelId(settings.models[0].id),
+                free_credit=Credits(settings.free_credit_micro_dollars),
                 body_gate=Gate(settings.body_bytes_held_max, self._clock),
                 log=emit,
                 server_names_answers=True,  # Ray does, with the client's name or one of its own.
             )
         )
 
+    def _event_delivery(self) -> Delivery:
+        settings = self._settings
+        timeout_s = Seconds(settings.database_timeout_s)
+        queue = EventQueue(settings.resolved_database_url, timeout_s)
+        sink = HttpSink(settings.events_url, settings.events_token.get_secret_value())
+        return Delivery(queue, sink, self._metrics, self._clock)
+
     def _dispatcher(self, model: ModelId) -> Dispatcher:
         portion_tokens_max = portion_limit(self._settings, self._tokenizers[model].pair_tokens_max)
-        return Dispatcher(self._scorers[model], portion_tokens_max, self._metrics)
+        return Dispatcher(
+            model,
+            self._scorers[model],
+            portion_tokens_max,
+            self._metrics,
+            self._clock,
+            fair=self._settings.dispatch == "fair",
+        )
 
     def _card(self, model: ModelSettings) -> ModelCard:
         return ModelCard(
@@ -126,6 +159,15 @@ class Gateway:
             ready=False,
         )
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve's autoscaler may scale the scorers on."""
+        return {
+            backlog_stat(model.deployment_name): float(
+                self._dispatchers[ModelId(model.id)].backlog_tokens
+            )
+            for model in self._settings.models
+        }
+
     def check_health(self) -> None:
         """Raises: LedgerUnavailable when the thread that writes the ledger has ended."""
         self._ledger.check()
@@ -133,6 +175,9 @@ class Gateway:
     def __del__(self) -> None:
         """Serve calls this when the replica stops: what waits to be written is written."""
         self._ledger.close()
+        if self._delivery is not None:
+            self._delivery.close()
+        self._office.close()
         self._tokenizer_threads.shutdown()
 
 

@@ -76,7 +76,7 @@ class Scorer:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Serve's autoscaler may scale on."""
-        return {"inflight_tokens": float(self._batcher.inflight_tokens)}
+        return self._batcher.autoscaling_stats()
 
     async def check_health(self) -> None:
         """Raises: EngineFailure; Serve then replaces the replica."""

@@ -21,6 +21,12 @@ from dataclasses import dataclass
 
 from ray import serve
 
+from serve_app.deployments.autoscaling import (
+    BUSY_RATIO_STAT,
+    INFLIGHT_TOKENS_STAT,
+    TOKENS_PER_S_STAT,
+)
+from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, RerankError
 from serve_app.domain.model import Portion, PortionScores
@@ -88,6 +94,7 @@ class TokenBatcher:
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._batch_tokens_max = batch_tokens_max
         self._inflight_tokens = 0
+        self._speedometer = Speedometer(clock.instant())
         self._running_since: Instant | None = None
         self._wakes: set[asyncio.Future[object]] = set()
         # Decorated here and not as a method, because Ray keeps one queue per decorated function.
@@ -102,6 +109,16 @@ class TokenBatcher:
     def inflight_tokens(self) -> int:
         """Tokens accepted and not yet answered."""
         return self._inflight_tokens
+
+    def autoscaling_stats(self) -> dict[str, float]:
+        """By the names that `serve_app.deployments.autoscaling` looks for; one caller."""
+        stats = {
+            INFLIGHT_TOKENS_STAT: float(self._inflight_tokens),
+            BUSY_RATIO_STAT: self._speedometer.busy_ratio(self._clock.instant()),
+        }
+        if (tokens_per_s := self._speedometer.tokens_per_s) is not None:
+            stats[TOKENS_PER_S_STAT] = tokens_per_s
+        return stats
 
     def limit_batches(self, batch_tokens_max: Tokens) -> None:
         """Take another limit, from the next batch on."""
@@ -179,6 +196,7 @@ class TokenBatcher:
             self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
             self._wake_collector(tokens)
         batch = Batch(started, Seconds(self._clock.instant() - started), tokens)
+        self._speedometer.ran(batch.tokens, batch.run_s)
         self._metrics.record(BATCH_SECONDS, batch.run_s)
         self._metrics.record(BATCH_TOKENS, batch.tokens)
         return [

@@ -7,7 +7,8 @@
     ├─ SpendCapReached     the month's cap of the tenant or the key would be passed
     ├─ RateLimited         the tenant or the key asked for more than it may in a minute, or at once
     ├─ Forbidden           the key is good, but not for this model or route
-    ├─ NotFound            no such model or route
+    ├─ NotFound            no such model, route or account
+    ├─ Conflict            somebody else was faster, or it was asked for otherwise before
     ├─ MethodNotAllowed    the route exists, the method does not
     ├─ TooLarge            the body, or the number of documents, is over its limit
     ├─ Overloaded          admission refused the work; nothing was computed
@@ -176,6 +177,20 @@ class NotFound(RerankError):
     @property
     def field(self) -> str | None:
         return self.where
+
+
+class Conflict(RerankError):
+    """What is asked for cannot be beside what there is; ``problem`` says why."""
+
+    code = "conflict"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    @property
+    def public_message(self) -> str:
+        return f"{self.problem[:1].upper()}{self.problem[1:]}. {NOTHING_CHARGED}"
 
 
 class MethodNotAllowed(RerankError):

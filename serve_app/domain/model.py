@@ -7,6 +7,7 @@ their scores cross Ray handles, so they hold bytes and tuples only.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypedDict
 
 from serve_app.domain.units import (
     Credits,
@@ -36,6 +37,18 @@ class Truncation(StrEnum):
     """Cut whichever of the two is longer, as the model's own tokenizer does."""
 
 
+class ServiceTier(StrEnum):
+    """How urgent a job is. None of them starves."""
+
+    PRIORITY = "priority"
+    """Before the others."""
+
+    DEFAULT = "default"
+
+    FLEX = "flex"
+    """Cheaper, on capacity that the others leave."""
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimits:
     """How much a key, or a tenant's keys together, may ask for; ``None`` means as much as it likes.
@@ -51,6 +64,15 @@ class RateLimits:
 
 
 UNLIMITED = RateLimits()
+
+
+class LimitChanges(TypedDict, total=False):
+    """What some fields of `RateLimits` become; ``None`` lifts a limit."""
+
+    requests_per_minute_max: int | None
+    documents_per_minute_max: int | None
+    requests_at_once_max: int | None
+    month_amount_max: Credits | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +100,8 @@ class Caller:
 
     tenant_limits: RateLimits = UNLIMITED
     key_limits: RateLimits = UNLIMITED
+    tenant_weight: int = 1
+    """What the tenant gets of the scorers beside others while all of them wait; at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +119,8 @@ class RerankJob:
     timeout_s: Seconds
     deadline: Instant
     """``timeout_s`` after the request's headers were read."""
+
+    service_tier: ServiceTier = ServiceTier.DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

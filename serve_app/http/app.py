@@ -1,6 +1,7 @@
 """The HTTP application: which path leads to which endpoint."""
 
 import json
+from collections.abc import Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,6 +12,7 @@ from starlette.routing import Route
 
 from serve_app.domain.errors import InvalidRequest, MethodNotAllowed, NotFound, RerankError
 from serve_app.http import openapi
+from serve_app.http.admin import admin_endpoints
 from serve_app.http.docs import DocsFiles, docs
 from serve_app.http.guard import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
@@ -19,6 +21,7 @@ from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
 from serve_app.http.rerank import rerank_endpoint
 from serve_app.http.service import Service
+from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.json_body import shown
 
 RERANK_PATHS = (
@@ -35,15 +38,25 @@ def build_app(service: Service) -> Starlette:
     """The ASGI application over ``service``; starts and owns nothing."""
     rerank = rerank_endpoint(service)
     list_models, get_model = models_endpoints(service)
+    own_usage, all_usage = usage_endpoints(service)
 
     def get(path: str, endpoint: Endpoint) -> Route:
         return Route(path, guarded(service, endpoint), methods=["GET"])
+
+    def by_method(path: str, endpoints: Mapping[str, Endpoint]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+        return Route(path, guarded(service, endpoint), methods=list(endpoints))
 
     app = Starlette(
         routes=[
             *(Route(path, rerank, methods=["POST"]) for path in RERANK_PATHS),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
+            get("/v1/usage", own_usage),
+            get("/admin/v1/usage", all_usage),
+            *(by_method(path, each) for path, each in admin_endpoints(service).items()),
             get("/health", health),
             get("/ready", ready_endpoint(service)),
             get("/openapi.json", _openapi_endpoint(service)),

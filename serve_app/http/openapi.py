@@ -5,6 +5,7 @@ from typing import Any
 
 from serve_app.domain.errors import (
     ClientGone,
+    Conflict,
     EngineFailure,
     Forbidden,
     LedgerUnavailable,
@@ -12,6 +13,7 @@ from serve_app.domain.errors import (
     RerankError,
     Unauthenticated,
 )
+from serve_app.http.account_operations import OPERATIONS, QUERY_PARAMETERS, Operation
 from serve_app.http.headers import TIMEOUT_HEADER
 from serve_app.http.problems import PROBLEMS
 from serve_app.protocols.limits import Limits
@@ -25,6 +27,7 @@ A 200 means that its charge is durable; any other status means that nothing was 
 Clients made for Cohere and OpenAI work with nothing but another base URL."""
 
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
+GUARDED = [Unauthenticated, Forbidden, EngineFailure, LedgerUnavailable]
 
 REQUEST_EXAMPLE: Json = {
     "query": "How do I reset my password?",
@@ -79,30 +82,52 @@ def document(rerank_paths: Iterable[str], limits: Limits, version: str) -> Json:
 
 def _paths(rerank_paths: list[str], limits: Limits) -> Json:
     paths: Json = {path: {"post": _rerank(path, rerank_paths[0], limits)} for path in rerank_paths}
-    guarded = [Unauthenticated, Forbidden, EngineFailure, LedgerUnavailable]
     paths["/v1/models"] = {
-        "get": _get("listModels", "Models that the API key may use", "ModelList", guarded, SECURITY)
+        "get": _get("listModels", "Models that the API key may use", "ModelList", GUARDED, SECURITY)
     }
-    one_model = _get("getModel", "One model", "ModelObject", [*guarded, NotFound], SECURITY)
-    one_model["parameters"] = [
-        {
-            "name": "id",
-            "in": "path",
-            "required": True,
-            "description": "May hold slashes.",
-            "schema": {"type": "string"},
-        }
-    ]
+    one_model = _get("getModel", "One model", "ModelObject", [*GUARDED, NotFound], SECURITY)
+    one_model["parameters"] = [_path_parameter("May hold slashes.")]
     paths["/v1/models/{id}"] = {"get": one_model}
     paths["/health"] = {"get": _get("health", "The process lives", "HealthBody", [], [])}
     ready = _get("ready", "A request would be answered", "ReadinessBody", [], [])
     ready["responses"]["503"] = _content("Not now; see the body.", "ReadinessBody")
     paths["/ready"] = {"get": ready}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _account(operation)
     return paths
 
 
+def _account(operation: Operation) -> Json:
+    """A usage or admin route."""
+    told = _get(
+        operation.name,
+        operation.summary,
+        operation.answer,
+        [*GUARDED, *operation.errors],
+        SECURITY,
+    )
+    told["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
+    parameters = [_path_parameter("Public id.")] if "{id}" in operation.path else []
+    parameters += [
+        {"name": name, "in": "query", "schema": {"type": "string"}}
+        | {"description": QUERY_PARAMETERS[name]}
+        for name in operation.query
+    ]
+    parameters += [
+        {"name": name, "in": "header", "schema": {"type": "string"}} for name in operation.headers
+    ]
+    if parameters:
+        told["parameters"] = parameters
+    if operation.body is not None:
+        told["requestBody"] = {"content": _content("", operation.body)["content"]}
+    if operation.csv:
+        told["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+    return told
+
+
 def _rerank(path: str, preferred: str, limits: Limits) -> Json:
-    statuses = [status for status in _statuses() if status != "405"]
+    unknown_here = {"405", str(PROBLEMS[Conflict].status)}
+    statuses = [status for status in _statuses() if status not in unknown_here]
     answer = _content("The documents in order, best first.", "RerankResponse", RESPONSE_EXAMPLE)
     answer["headers"] = {
         "server-timing": {
@@ -134,6 +159,16 @@ def _get(
         "security": security,
         "responses": {"200": _content("As asked.", schema)}
         | {status: _reference(status) for status in statuses},
+    }
+
+
+def _path_parameter(description: str) -> Json:
+    return {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string"},
     }
 
 

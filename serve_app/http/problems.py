@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from serve_app.domain.errors import (
     ClientGone,
+    Conflict,
     DeadlineExceeded,
     EngineFailure,
     Forbidden,
@@ -51,6 +52,7 @@ PROBLEMS: dict[type[RerankError], Row] = {
     Forbidden: Row(403, "permission_error"),
     NotFound: Row(404, "not_found_error"),
     MethodNotAllowed: Row(405, "invalid_request_error"),
+    Conflict: Row(409, "conflict_error"),
     TooLarge: Row(413, "invalid_request_error"),
     Overloaded: Row(429, "rate_limit_error"),
     RateLimited: Row(429, "rate_limit_error"),

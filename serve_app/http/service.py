@@ -3,14 +3,34 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from serve_app.admission import Gate
 from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
-from serve_app.domain.units import ModelId, RequestId
+from serve_app.domain.units import Credits, ModelId, RequestId
+from serve_app.ledger.database import Connection
 from serve_app.pipeline import Pipeline
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.logs import Emit
+
+T = TypeVar("T")
+
+
+class Office(Protocol):
+    """The ledger for reports and for changes of accounts, apart from the requests' own path."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """What ``query`` finds; each of its statements sees what was committed when it began.
+
+        Raises: LedgerUnavailable, and whatever ``query`` raises.
+        """
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """What ``change`` answers, once it is durable; nothing is changed if it raises.
+
+        Raises: LedgerUnavailable (then look whether it was done before it is tried again), and
+            whatever ``change`` raises.
+        """
 
 
 class Catalogue(Protocol):
@@ -34,11 +54,15 @@ class Service:
 
     pipeline: Pipeline
     catalogue: Catalogue
+    office: Office
     limits: Limits
     body_gate: Gate
     """Bounds the bytes of bodies held at once, before anything is known of them."""
 
     default_model: ModelId
+    free_credit: Credits
+    """What a new tenant is granted unless its operator names an amount."""
+
     log: Emit
     new_request_id: Callable[[], RequestId] = random_request_id
     server_names_answers: bool = False

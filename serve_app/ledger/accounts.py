@@ -5,7 +5,7 @@ Every change is an `Act`, kept by `admin_acts` in the same transaction.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -19,9 +19,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from serve_app.domain.model import UNLIMITED, RateLimits
+from serve_app.domain.model import UNLIMITED, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, Moment, TenantId
 from serve_app.ledger.admin_acts import Act, remember
+from serve_app.ledger.store import lock_accounts
 from serve_app.ledger.tables import tenants
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
@@ -30,9 +31,24 @@ ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
 AMOUNT_MAX = Credits(10**15)
 """Of one grant, a billion dollars; sums stay far inside 64 bits."""
 
+WEIGHT_MAX = 1_000
+"""Of one tenant; one of weight 1 beside it still gets a thousandth."""
+
 
 class AccountProblem(Exception):
     """A wish that the accounts cannot fulfil; the message is one line for the operator."""
+
+
+class UnknownAccount(AccountProblem):
+    """There is no such tenant, key or charge; ``what`` names it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there is no {what}")
+        self.what = what
+
+
+class AccountConflict(AccountProblem):
+    """Somebody was faster: a name is taken, a key is rotated, an idempotency key is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +82,17 @@ def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
         with connection.begin_nested():
             connection.execute(insert(tenants), row)
     except IntegrityError:
-        raise AccountProblem(f"there is already a tenant '{name}'") from None
+        raise AccountConflict(f"there is already a tenant '{name}'") from None
     remember(connection, act, "tenant.create", tenant.id, tenant.id, {"name": name})
     return tenant
 
 
-def list_tenants(connection: Connection) -> list[Tenant]:
-    """All tenants, by name."""
-    rows = connection.execute(select(tenants).order_by(tenants.c.name)).mappings()
-    return [_tenant(row) for row in rows]
+def list_tenants(
+    connection: Connection, *, after: str = "", count_max: int | None = None
+) -> list[Tenant]:
+    """Tenants by name: all, or ``count_max`` of those behind the name ``after``."""
+    query = select(tenants).where(tenants.c.name > after).order_by(tenants.c.name)
+    return [_tenant(row) for row in connection.execute(query.limit(count_max)).mappings()]
 
 
 def find_tenant(connection: Connection, name: str) -> Tenant:
@@ -86,8 +104,31 @@ def find_tenant(connection: Connection, name: str) -> Tenant:
     # A name may look like another tenant's id; the id wins, since names are chosen by people.
     rows = connection.execute(query.order_by(tenants.c.id != name)).mappings().all()
     if not rows:
-        raise AccountProblem(f"there is no tenant '{name}'")
+        raise UnknownAccount(f"tenant '{name}'")
     return _tenant(rows[0])
+
+
+def change_tenant(
+    connection: Connection,
+    name: str,
+    limits: LimitChanges,
+    below: Sequence[Credits] | None,
+    act: Act,
+) -> Tenant:
+    """Change some of a tenant's limits, and its alerts unless ``below`` is ``None``.
+
+    Two operators who change different limits at once both get what they want.
+
+    Raises: AccountProblem.
+    """
+    tenant = find_tenant(connection, name).id
+    lock_accounts(connection, {tenant}, ())
+    if limits:
+        known = find_tenant(connection, tenant).limits
+        set_tenant_limits(connection, tenant, replace(known, **limits), act)
+    if below is not None:
+        set_alerts(connection, tenant, below, act)
+    return find_tenant(connection, tenant)
 
 
 def set_tenant_limits(
@@ -116,11 +157,22 @@ def set_alerts(
     remember(connection, act, "tenant.alerts", tenant, tenant, {"below": amounts})
 
 
+def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act: Act) -> None:
+    """Replace what the tenant gets of the scorers beside others; gateways know within seconds.
+
+    Raises: AccountProblem.
+    """
+    if not 1 <= weight <= WEIGHT_MAX:
+        raise AccountProblem(f"the weight must be 1 to {WEIGHT_MAX}")
+    change(connection, tenants, tenant, {"weight": weight})
+    remember(connection, act, "tenant.weight", tenant, tenant, {"weight": weight})
+
+
 def change(connection: Connection, table: Table, row_id: str, values: dict[str, Any]) -> None:
     done = connection.execute(update(table).where(table.c.id == row_id).values(values))
     if done.rowcount == 0:
         what = "tenant" if table is tenants else "key"
-        raise AccountProblem(f"there is no {what} '{row_id}'")
+        raise UnknownAccount(f"{what} '{row_id}'")
 
 
 def _tenant(row: RowMapping) -> Tenant:

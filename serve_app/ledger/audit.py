@@ -2,11 +2,22 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Table,
+    and_,
+    func,
+    select,
+    true,
+    union_all,
+)
 
 from serve_app.domain.units import Credits, TenantId
 from serve_app.ledger.store import PENDING
-from serve_app.ledger.tables import charges, grants, reservations, tenants
+from serve_app.ledger.tables import charges, grants, reservations, tenants, usage_days
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +36,36 @@ class Balance:
         return self.granted == sum(parts) and min(parts) >= 0
 
 
-def balances(connection: Connection) -> list[Balance]:
-    """Every tenant's balance, by id; reads every grant and charge there is."""
-    granted = _sum(grants.c.amount, grants.c.tenant_id == tenants.c.id)
-    charged = _sum(charges.c.amount, charges.c.tenant_id == tenants.c.id)
-    pending = _sum(
-        reservations.c.amount,
-        (reservations.c.tenant_id == tenants.c.id) & (reservations.c.state == PENDING),
-    )
-    rows = connection.execute(
-        select(tenants.c.id, tenants.c.available, granted, pending, charged).order_by(tenants.c.id)
-    )
+def balances(connection: Connection, tenant: TenantId | None = None) -> list[Balance]:
+    """Every tenant's balance, by id, or one tenant's; reads every grant and charge of theirs."""
+    charged = union_all(
+        _sums(charges, charges.c.amount, tenant), _sums(usage_days, usage_days.c.charged, tenant)
+    ).subquery()
+    parts = [
+        _sums(grants, grants.c.amount, tenant).subquery(),
+        _sums(
+            reservations, reservations.c.amount, tenant, reservations.c.state == PENDING
+        ).subquery(),
+        select(charged.c.tenant_id, func.sum(charged.c.total).label("total"))
+        .group_by(charged.c.tenant_id)
+        .subquery(),
+    ]
+    totals = (func.coalesce(part.c.total, 0) for part in parts)
+    query = select(tenants.c.id, tenants.c.available, *totals)
+    joined: FromClause = tenants
+    for part in parts:
+        joined = joined.outerjoin(part, part.c.tenant_id == tenants.c.id)
+    if tenant is not None:
+        query = query.where(tenants.c.id == tenant)
+    rows = connection.execute(query.select_from(joined).order_by(tenants.c.id))
     return [
-        Balance(TenantId(row[0]), *(Credits(int(amount)) for amount in (row[2], row[1], *row[3:])))
+        Balance(
+            tenant=row[0],
+            available=row[1],
+            granted=Credits(int(row[2])),
+            pending=Credits(int(row[3])),
+            charged=Credits(int(row[4])),
+        )
         for row in rows
     ]
 
@@ -47,5 +75,18 @@ def audit(connection: Connection) -> list[Balance]:
     return [balance for balance in balances(connection) if not balance.adds_up]
 
 
-def _sum(amount: ColumnElement[int], where: ColumnElement[bool]) -> ColumnElement[int]:
-    return select(func.coalesce(func.sum(amount), 0)).where(where).scalar_subquery()
+def _sums(
+    table: Table,
+    amount: ColumnElement[int],
+    tenant: TenantId | None,
+    counts: ColumnElement[bool] | None = None,
+) -> Select[tuple[str, int]]:
+    """What a table holds of each tenant, in the rows that count."""
+    where = true() if counts is None else counts
+    if tenant is not None:
+        where = and_(where, table.c.tenant_id == tenant)
+    return (
+        select(table.c.tenant_id, func.sum(amount).label("total"))
+        .where(where)
+        .group_by(table.c.tenant_id)
+    )

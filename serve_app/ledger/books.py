@@ -12,75 +12,20 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Self
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, insert
 
 from serve_app.domain.errors import OutOfCredit
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
-from serve_app.ledger import caller_limits, outbox, rules, spending
+from serve_app.ledger import book_statements, caller_limits, outbox, rules, spending
 from serve_app.ledger.caller_limits import NOT_LIMITED, Demand
 from serve_app.ledger.months import month_of
 from serve_app.ledger.rules import Reservation, Settlement, State
 from serve_app.ledger.spending import Account, Spending
-from serve_app.ledger.tables import api_keys, charges, reservations, tenants
+from serve_app.ledger.tables import charges, reservations
 from serve_app.ports import Usage
 
 NO_USAGE = Usage(0, rules.NO_TOKENS)
-
-_accounts = (
-    select(
-        tenants.c.id,
-        tenants.c.available,
-        tenants.c.alerts_below,
-        tenants.c.month_amount_max,
-        tenants.c.spent_month,
-        tenants.c.spent_amount,
-    )
-    .where(
-        or_(
-            tenants.c.id.in_(bindparam("tenant_ids", expanding=True)),
-            tenants.c.id.in_(
-                select(reservations.c.tenant_id).where(
-                    reservations.c.id.in_(bindparam("request_ids", expanding=True))
-                )
-            ),
-        )
-    )
-    # One order for everybody, so that nobody waits in a circle. SQLite has one writer anyway.
-    .order_by(tenants.c.id)
-    .with_for_update(key_share=True)
-)
-_known = select(reservations).where(reservations.c.id.in_(bindparam("request_ids", expanding=True)))
-_capped_key = select(
-    api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
-).where(api_keys.c.id == bindparam("key_id"))
-_write_account = (
-    update(tenants)
-    .where(tenants.c.id == bindparam("row_id"))
-    .values(
-        # A difference, so that the table's own check of the sum stays a check.
-        available=tenants.c.available + bindparam("difference"),
-        spent_month=bindparam("month"),
-        spent_amount=bindparam("spent"),
-    )
-)
-_write_key = (
-    update(api_keys)
-    .where(api_keys.c.id == bindparam("row_id"))
-    .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
-)
-_settle = (
-    update(reservations)
-    .where(reservations.c.id == bindparam("row_id"))
-    .values(
-        state=bindparam("new_state"),
-        charged=bindparam("new_charged"),
-        documents=bindparam("new_documents"),
-        tokens=bindparam("new_tokens"),
-        settled_at=bindparam("now"),
-    )
-)
-_uncharge = delete(charges).where(charges.c.request_id == bindparam("row_id"))
 
 
 class Books:
@@ -114,14 +59,16 @@ class Books:
         """
         books = cls(connection, events=events)
         wanted = {"tenant_ids": sorted(tenant_ids), "request_ids": sorted(request_ids)}
-        for row in connection.execute(_accounts, wanted):
+        for row in connection.execute(book_statements.ACCOUNTS, wanted):
             books._accounts[row.id] = Account(
                 row.id,
                 row.available,
                 tuple(row.alerts_below),
                 Spending(row.month_amount_max, row.spent_month, row.spent_amount),
             )
-        for row in connection.execute(_known, {"request_ids": wanted["request_ids"]}):
+        for row in connection.execute(
+            book_statements.KNOWN, {"request_ids": wanted["request_ids"]}
+        ):
             books._reservations[row.id] = Reservation(
                 request_id=row.id,
                 tenant=row.tenant_id,
@@ -220,9 +167,13 @@ class Books:
         """Everything that was changed so far."""
         self._write_rows()
         if self._differences:
-            self.connection.execute(_write_account, [*map(self._account_row, self._differences)])
+            self.connection.execute(
+                book_statements.WRITE_ACCOUNT, [*map(self._account_row, self._differences)]
+            )
         if self._changed_keys:
-            self.connection.execute(_write_key, [*map(self._key_row, sorted(self._changed_keys))])
+            self.connection.execute(
+                book_statements.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))]
+            )
         for changes in (self._made, self._settled, self._charges, self._differences):
             changes.clear()
         self._uncharged.clear()
@@ -232,9 +183,11 @@ class Books:
         if self._made:
             self.connection.execute(insert(reservations), [*self._made.values()])
         if self._settled:
-            self.connection.execute(_settle, [*self._settled.values()])
+            self.connection.execute(book_statements.SETTLE, [*self._settled.values()])
         if self._uncharged:
-            self.connection.execute(_uncharge, [{"row_id": each} for each in self._uncharged])
+            self.connection.execute(
+                book_statements.UNCHARGE, [{"row_id": each} for each in self._uncharged]
+            )
             outbox.take_back(self.connection, self._uncharged)
         if self._charges:
             rows = [*self._charges.values()]
@@ -293,7 +246,7 @@ class Books:
 
     def _key(self, key_id: KeyId) -> Spending:
         if key_id not in self._keys:
-            row = self.connection.execute(_capped_key, {"key_id": key_id}).one()
+            row = self.connection.execute(book_statements.CAPPED_KEY, {"key_id": key_id}).one()
             self._keys[key_id] = Spending(row.month_amount_max, row.spent_month, row.spent_amount)
         return self._keys[key_id]
 

@@ -5,12 +5,14 @@ of them. A caller without limits costs no statement. Decides little: the arithme
 `rate_window`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from serve_app.domain.errors import RateLimited
 from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
+from serve_app.domain.units import Moment
 from serve_app.ledger import rate_window
 from serve_app.ledger.rate_window import Window
 from serve_app.ledger.rules import Reservation
@@ -72,9 +74,12 @@ NOTHING_LIMITED = Admitted({}, frozenset(), ())
 
 
 def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitted:
-    """Whether one more request is within every limit. Writes nothing.
+    """Whether one more request is within every limit. Writes nothing, or what a clock that was
+    ahead has left in the future.
 
-    Raises: RateLimited, TooLarge.
+    Raises:
+        RateLimited: Not now; it says when all limits will let the request in.
+        TooLarge: See `rate_window.admit`.
     """
     limited = {
         subject: (whose, limits)
@@ -87,17 +92,26 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
     _check_running(connection, wanted, demand)
     if not limited:
         return NOTHING_LIMITED
-    stored = {
-        row.subject: rate_window.decode(row.counts)
-        for row in connection.execute(_windows, {"subjects": sorted(limited)})
-    }
+    now = wanted.created_at
+    stored = _stored(connection, sorted(limited), now)
     windows: dict[str, Window] = {}
-    states = []
+    states, refusals = [], []
     for subject, (whose, limits) in limited.items():
-        windows[subject], of_subject = rate_window.admit(
-            stored.get(subject, ()), limits, demand.documents, wanted.created_at, whose
-        )
-        states.append(of_subject)
+        window = stored.get(subject, ())
+        try:
+            windows[subject], with_this = rate_window.admit(
+                window, limits, demand.documents, now, whose
+            )
+            states.append(with_this)
+        except RateLimited as refusal:
+            refusals.append(refusal)
+    if refusals:
+        last = max(refusals, key=lambda refusal: refusal.retry_after_s)
+        without = [
+            rate_window.states(rate_window.live(stored.get(subject, ()), now), limits, now)
+            for subject, (_, limits) in limited.items()
+        ]
+        raise RateLimited(last.whose, last.what, last.retry_after_s, rate_window.tightest(*without))
     return Admitted(windows, frozenset(stored), rate_window.tightest(*states))
 
 
@@ -109,6 +123,18 @@ def count(connection: Connection, admitted: Admitted) -> None:
             connection.execute(_replace, {"row_subject": subject, "new_counts": counts})
         else:
             connection.execute(insert(rate_windows), {"subject": subject, "counts": counts})
+
+
+def _stored(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:
+    stored = {}
+    for row in connection.execute(_windows, {"subjects": subjects}).all():
+        window = rate_window.decode(row.counts)
+        if rate_window.is_ahead(window, now):
+            window = rate_window.live(window, now)
+            counts = rate_window.encode(window)
+            connection.execute(_replace, {"row_subject": row.subject, "new_counts": counts})
+        stored[row.subject] = window
+    return stored
 
 
 def _check_running(connection: Connection, wanted: Reservation, demand: Demand) -> None:

@@ -3,10 +3,20 @@
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
-from serve_app.ledger.accounts import AMOUNT_MAX, AccountProblem, check_text, list_tenants
+from serve_app.ledger.accounts import (
+    AMOUNT_MAX,
+    AccountConflict,
+    AccountProblem,
+    Tenant,
+    UnknownAccount,
+    check_text,
+    create_tenant,
+    find_tenant,
+)
 from serve_app.ledger.admin_acts import Act, remember
 from serve_app.ledger.store import lock_accounts
 from serve_app.ledger.tables import charges, grants, tenants
@@ -26,6 +36,32 @@ class Grant:
     who: str
     created_at: Moment
     request_id: RequestId | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstCredit:
+    """What a new tenant is granted at once, and why."""
+
+    amount: Credits
+    reason: str
+
+
+def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
+    """``wanted`` by the operator, or else what every new tenant gets for free."""
+    if wanted is None:
+        return FirstCredit(free, "free credit")
+    return FirstCredit(wanted, "first credit")
+
+
+def open_account(connection: Connection, name: str, credit: FirstCredit, act: Act) -> Tenant:
+    """A new tenant with its first credit, if that is not zero.
+
+    Raises: AccountProblem.
+    """
+    tenant = create_tenant(connection, name, act)
+    if credit.amount != 0:
+        grant(connection, tenant.id, credit.amount, credit.reason, act)
+    return find_tenant(connection, tenant.id)
 
 
 def grant(
@@ -56,7 +92,7 @@ def grant(
         known = _grant_of(connection, idempotency_key)
         if known is not None:
             if (known.tenant, known.amount) != (tenant, amount):
-                raise AccountProblem("the idempotency key stands for another grant")
+                raise AccountConflict("the idempotency key stands for another grant")
             return known
     kind = "grant" if amount > 0 else "correction"
     return _give(connection, tenant, amount, reason, act, kind=kind, key=idempotency_key)
@@ -71,12 +107,15 @@ def refund(
         AccountProblem: There is no such charge (or it is part of a day's sum by now), or less is
             left of it.
     """
-    charge = connection.execute(
-        select(charges).where(charges.c.request_id == request_id)
-    ).one_or_none()
-    if charge is None:
-        raise AccountProblem(f"there is no charge for a request '{request_id}'")
-    lock_accounts(connection, {charge.tenant_id}, ())
+    query = select(charges).where(charges.c.request_id == request_id)
+    found = connection.execute(query).one_or_none()
+    if found is not None:
+        lock_accounts(connection, {found.tenant_id}, ())
+        # Again, since it may have been reversed before the lock was ours.
+        found = connection.execute(query).one_or_none()
+    if found is None:
+        raise UnknownAccount(f"charge for a request '{request_id}'")
+    charge = found
     refunded = connection.scalar(
         select(func.coalesce(func.sum(grants.c.amount), 0)).where(grants.c.request_id == request_id)
     )
@@ -91,11 +130,24 @@ def refund(
     )
 
 
-def list_grants(connection: Connection, tenant: TenantId) -> list[Grant]:
-    """Everything that changed the tenant's credit, other than charges; oldest first."""
-    query = select(grants).where(grants.c.tenant_id == tenant)
-    rows = connection.execute(query.order_by(grants.c.created_at, grants.c.id))
-    return [_grant(row) for row in rows.mappings()]
+def list_grants(
+    connection: Connection,
+    tenant: TenantId,
+    *,
+    after: tuple[Moment, str] | None = None,
+    count_max: int | None = None,
+) -> list[Grant]:
+    """Everything that changed the tenant's credit, other than charges; oldest first.
+
+    Args:
+        after: When the last grant of the page before was made, and its id.
+        count_max: Of grants.
+    """
+    order = (grants.c.created_at, grants.c.id)
+    query = select(grants).where(grants.c.tenant_id == tenant).order_by(*order).limit(count_max)
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    return [_grant(row) for row in connection.execute(query).mappings()]
 
 
 def _give(  # noqa: PLR0913 - what a grant is
@@ -117,9 +169,8 @@ def _give(  # noqa: PLR0913 - what a grant is
         .values(available=tenants.c.available + amount)
     )
     if given.rowcount == 0:
-        if amount < 0 and any(each.id == tenant for each in list_tenants(connection)):
-            raise AccountProblem("the tenant has less than that")
-        raise AccountProblem(f"there is no tenant '{tenant}'")
+        find_tenant(connection, tenant)  # Raises if there is none.
+        raise AccountProblem("the tenant has less than that")
     made = Grant(
         f"gr_{secrets.token_hex(8)}", tenant, amount, kind, reason, act.who, act.now, request_id
     )
@@ -134,7 +185,12 @@ def _give(  # noqa: PLR0913 - what a grant is
         "request_id": request_id,
         "idempotency_key": key,
     }
-    connection.execute(insert(grants), row)
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(grants), row)
+    except IntegrityError:
+        # At the same time, for another tenant: the lock of this one did not keep that out.
+        raise AccountConflict("the idempotency key stands for another grant") from None
     details = {"amount": amount, "reason": reason, "grant": made.id}
     remember(connection, act, f"credit.{kind}", tenant, request_id or tenant, details)
     return made

@@ -8,6 +8,7 @@ DATABASE_TIMEOUT_S = Seconds(5.0)
 EXPIRY_INTERVAL_S = Seconds(5.0)
 STUCK_AFTER_S = Seconds(1.0)
 PROBE_INTERVAL_S = Seconds(0.5)
+CHARGES_KEPT_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,13 @@ class LedgerLimits:
     """Writes that share a transaction."""
 
     expired_per_transaction_max: int = 1_000
+
+    charges_kept_days: int = CHARGES_KEPT_DAYS
+    """How many days of charges stay single rows; older ones are summed up. See `retention`."""
+
+    retired_per_transaction_max: int = 500
+    """Rows that one step of retention deletes or sums up, while payments wait."""
+
     settlement_attempts_max: int = 4
     """A void is tried this often, one expiry interval apart; then its reservation expires. A
     reversal is tried until it is written, because a charge does not expire."""

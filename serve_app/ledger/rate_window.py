@@ -59,19 +59,21 @@ def admit(
         whose: ``key`` or ``tenant``, for messages.
 
     Raises:
-        RateLimited: Not now; it says when.
+        RateLimited: Not now; it says when all of these limits will let it in.
         TooLarge: Not ever: the request alone has more documents than a minute allows.
     """
     current = live(window, now)
     documents_max = limits.documents_per_minute_max
     if documents_max is not None and documents > documents_max:
         raise TooLarge(DOCUMENTS, documents_max, f"documents a minute of this {whose}")
-    for what, limit, wanted in _limited(limits, documents):
-        excess = sum(_amounts(current, what)) + wanted - limit
-        if excess > 0:
-            raise RateLimited(
-                whose, what, _wait_s(current, what, excess, now), states(current, limits, now)
-            )
+    refusals = [
+        (_wait_s(current, what, excess, now), what)
+        for what, limit, wanted in _limited(limits, documents)
+        if (excess := sum(_amounts(current, what)) + wanted - limit) > 0
+    ]
+    if refusals:
+        wait_s, what = max(refusals)
+        raise RateLimited(whose, what, wait_s, states(current, limits, now))
     second = now // 1_000
     if current and current[-1].second == second:
         admitted = (*current[:-1], _sum(current[-1], Count(second, 1, documents)))
@@ -89,6 +91,12 @@ def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitSt
         RateLimitState(what, limit, max(0, limit - sum(_amounts(window, what))), reset_s)
         for what, limit, _ in _limited(limits, 0)
     )
+
+
+def is_ahead(window: Window, now: Moment) -> bool:
+    """Whether it holds something of the future, which counts as of now: then that must be stored,
+    or it would be as of now again at the next look."""
+    return bool(window) and window[-1].second > now // 1_000
 
 
 def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:

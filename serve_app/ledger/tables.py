@@ -48,7 +48,10 @@ tenants = Table(
     # Amounts: an event tells when what is available falls below one of them.
     Column("alerts_below", JSON, nullable=False, server_default="[]"),
     *_limits(),
+    # What it gets of the scorers beside other tenants, while all of them wait.
+    Column("weight", Integer, nullable=False, server_default="1"),
     CheckConstraint("available >= 0", name="tenants_available_not_negative"),
+    CheckConstraint("weight >= 1", name="tenants_weight_positive"),
 )
 
 api_keys = Table(
@@ -129,6 +132,7 @@ reservations = Table(
     ),
     Index(
         "reservations_settled_by_time",
+        "state",
         "settled_at",
         sqlite_where=text("state <> 'pending'"),
         postgresql_where=text("state <> 'pending'"),

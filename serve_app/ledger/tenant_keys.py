@@ -4,14 +4,32 @@ A secret never comes here, only its digest: `serve_app.access.api_keys` makes bo
 an `Act`, kept by `admin_acts` in the same transaction.
 """
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
-from serve_app.domain.model import UNLIMITED, Caller, RateLimits
+from serve_app.domain.model import UNLIMITED, Caller, LimitChanges, RateLimits
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds, TenantId
-from serve_app.ledger.accounts import AccountProblem, change, check_limits, check_text, limits_of
+from serve_app.ledger.accounts import (
+    AccountConflict,
+    AccountProblem,
+    UnknownAccount,
+    change,
+    check_limits,
+    check_text,
+    limits_of,
+)
 from serve_app.ledger.admin_acts import Act, remember
 from serve_app.ledger.months import bounds_of, month_of
 from serve_app.ledger.store import PENDING, lock_accounts
@@ -57,29 +75,58 @@ def create_key(connection: Connection, tenant: TenantId, key: NewKey, act: Act) 
     remember(connection, act, "key.create", tenant, key.id, {"label": key.label})
 
 
-def list_keys(connection: Connection, tenant: TenantId | None) -> list[Key]:
-    """Keys of one tenant, or of all, oldest first; revoked and expired ones included."""
-    query = _keys().order_by(api_keys.c.created_at, api_keys.c.id)
+def list_keys(
+    connection: Connection,
+    tenant: TenantId | None,
+    *,
+    after: tuple[Moment, str] | None = None,
+    count_max: int | None = None,
+) -> list[Key]:
+    """Keys of one tenant, or of all, oldest first; revoked and expired ones included.
+
+    Args:
+        after: When the last key of the page before was made, and its id.
+        count_max: Of keys.
+    """
+    order = (api_keys.c.created_at, api_keys.c.id)
+    query = _keys().order_by(*order).limit(count_max)
     if tenant is not None:
         query = query.where(api_keys.c.tenant_id == tenant)
-    return [
-        Key(
-            _stored(row),
-            row["label"],
-            row["tenant_name"],
-            row["created_at"],
-            row["last_used_at"],
-            row["replaces"],
-        )
-        for row in connection.execute(query).mappings()
-    ]
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    return [_key(row) for row in connection.execute(query).mappings()]
 
 
-def find_key(connection: Connection, key_id: KeyId) -> StoredKey | None:
-    """The key with this public id, revoked and expired ones included."""
-    query = _keys().where(api_keys.c.id == key_id)
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else _stored(row, limits_of(row, "tenant_"))
+def get_key(connection: Connection, key_id: KeyId) -> Key:
+    """The key with this public id, as an operator knows it.
+
+    Raises: UnknownAccount.
+    """
+    row = connection.execute(_keys().where(api_keys.c.id == key_id)).mappings().one_or_none()
+    if row is None:
+        raise UnknownAccount(f"key '{key_id}'")
+    return _key(row)
+
+
+def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
+    """Those of these public ids that there are, revoked and expired ones included."""
+    rows = connection.execute(_keys().where(api_keys.c.id.in_(key_ids))).mappings()
+    return {
+        KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), row["tenant_weight"])
+        for row in rows
+    }
+
+
+def change_key_limits(
+    connection: Connection, key_id: KeyId, limits: LimitChanges, act: Act
+) -> None:
+    """Change some of the key's limits; see `accounts.change_tenant`.
+
+    Raises: AccountProblem.
+    """
+    lock_accounts(connection, {_tenant_of(connection, key_id)}, ())
+    known = get_key(connection, key_id).stored.caller.key_limits
+    set_key_limits(connection, key_id, replace(known, **limits), act)
 
 
 def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, act: Act) -> None:
@@ -108,15 +155,17 @@ def rotate_key(
 
     The old one goes on working for ``overlap_s``, unless it expires before that.
 
-    Raises: AccountProblem.
+    Raises:
+        AccountProblem: There is no such key, it does not work any more, or (`AccountConflict`)
+            another key took its place before.
     """
     if not 0 <= overlap_s <= ROTATION_OVERLAP_S_MAX:
         raise AccountProblem(f"the overlap is 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")
-    old = (
-        connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one_or_none()
-    )
-    if old is None:
-        raise AccountProblem(f"there is no key '{key_id}'")
+    tenant = _tenant_of(connection, key_id)
+    # Whoever rotates it at the same time waits here, and then finds our key in its place.
+    lock_accounts(connection, {tenant}, ())
+    _check_not_replaced(connection, tenant, key_id)
+    old = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one()
     if old["revoked_at"] is not None or (old["expires_at"] or act.now + 1) <= act.now:
         raise AccountProblem(f"the key '{key_id}' is revoked or expired: create a new one")
     stored = _stored(old)
@@ -149,6 +198,14 @@ def revoke_key(connection: Connection, key_id: KeyId, act: Act) -> None:
         .values(revoked_at=act.now)
     )
     remember(connection, act, "key.revoke", tenant, key_id, {})
+
+
+def _check_not_replaced(connection: Connection, tenant: TenantId, key_id: KeyId) -> None:
+    replacement = connection.scalar(
+        select(api_keys.c.id).where(api_keys.c.tenant_id == tenant, api_keys.c.replaces == key_id)
+    )
+    if replacement is not None:
+        raise AccountConflict(f"the key '{key_id}' was rotated: '{replacement}' took its place")
 
 
 def _insert_key(
@@ -205,18 +262,30 @@ def _spent_by_key(connection: Connection, key_id: KeyId, now: Moment) -> int:
 def _tenant_of(connection: Connection, key_id: KeyId) -> TenantId:
     tenant = connection.scalar(select(api_keys.c.tenant_id).where(api_keys.c.id == key_id))
     if tenant is None:
-        raise AccountProblem(f"there is no key '{key_id}'")
+        raise UnknownAccount(f"key '{key_id}'")
     return TenantId(tenant)
 
 
 def _keys() -> Select[tuple[object, ...]]:
-    limits = (tenants.c[name].label(f"tenant_{name}") for name in RateLimits.__slots__)
-    return select(*api_keys.c, tenants.c.name.label("tenant_name"), *limits).join(
-        tenants, tenants.c.id == api_keys.c.tenant_id
+    names = ("name", "weight", *RateLimits.__slots__)
+    of_tenant = (tenants.c[name].label(f"tenant_{name}") for name in names)
+    return select(*api_keys.c, *of_tenant).join(tenants, tenants.c.id == api_keys.c.tenant_id)
+
+
+def _key(row: RowMapping) -> Key:
+    return Key(
+        _stored(row),
+        row["label"],
+        row["tenant_name"],
+        row["created_at"],
+        row["last_used_at"],
+        row["replaces"],
     )
 
 
-def _stored(row: RowMapping, tenant_limits: RateLimits = UNLIMITED) -> StoredKey:
+def _stored(
+    row: RowMapping, tenant_limits: RateLimits = UNLIMITED, tenant_weight: int = 1
+) -> StoredKey:
     models = row["models"]
     caller = Caller(
         tenant=row["tenant_id"],
@@ -225,5 +294,6 @@ def _stored(row: RowMapping, tenant_limits: RateLimits = UNLIMITED) -> StoredKey
         models=None if models is None else frozenset(models),
         tenant_limits=tenant_limits,
         key_limits=limits_of(row),
+        tenant_weight=tenant_weight,
     )
     return StoredKey(caller, bytes(row["secret_sha256"]), row["revoked_at"], row["expires_at"])

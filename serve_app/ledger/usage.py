@@ -1,25 +1,50 @@
-"""What was computed and charged, summed up for a report."""
+"""What was computed and charged, summed up for a report.
 
-from dataclasses import dataclass
+Days that `retention` has summed up count like the rows they came from, but only as whole days:
+one belongs to a report if its first moment does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sqlalchemy import (
+    ColumnElement,
     CompoundSelect,
     Connection,
-    Subquery,
+    Select,
     Table,
     and_,
     func,
     literal_column,
     select,
+    true,
+    tuple_,
     union_all,
 )
-from sqlalchemy.sql.elements import ColumnElement
 
 from serve_app.domain.units import Credits, Moment, TenantId, Tokens
-from serve_app.ledger.tables import charges, reservations, tenants
+from serve_app.ledger.months import MILLISECONDS_PER_DAY
+from serve_app.ledger.tables import charges, reservations, usage_days
 
-MILLISECONDS_PER_DAY = 86_400_000
+SUMS = (
+    "requests",
+    "requests_not_charged",
+    "documents",
+    "documents_not_charged",
+    "tokens",
+    "charged",
+)
+"""Columns of ``usage_days``, and so what a row of any report has."""
+
+_GROUP_COLUMNS = {"day": "day", "model": "model", "key": "key_id", "tenant": "tenant_id"}
+
+# Written out, not bound: only then do the databases see that the partial indexes cover it.
+_NOT_CHARGED: ColumnElement[bool] = literal_column(
+    "state <> 'pending' AND state IN ('voided', 'expired')"
+)
+_ZERO: ColumnElement[int] = literal_column("0")
+_ONE: ColumnElement[int] = literal_column("1")
 
 
 class Grouping(StrEnum):
@@ -44,8 +69,8 @@ class UsageFilter:
 class UsageRow:
     """One group's sums. Documents and tokens include what was computed but not charged."""
 
-    group: str
-    """A tenant's name, a key's id, a model, or the first moment of a day in UTC."""
+    group: tuple[str, ...]
+    """For each grouping: a tenant's id, a key's id, a model, or a day's first moment in UTC."""
 
     requests: int
     requests_not_charged: int
@@ -57,64 +82,87 @@ class UsageRow:
     charged: Credits
 
 
-def usage(connection: Connection, which: UsageFilter, by: Grouping) -> list[UsageRow]:
-    """Sums per group, in the group's order; groups without requests have no row."""
+def usage(
+    connection: Connection,
+    which: UsageFilter,
+    *by: Grouping,
+    after: Sequence[str] | None = None,
+    count_max: int | None = None,
+) -> list[UsageRow]:
+    """Sums per group, in the order of the groups; groups without requests have no row.
+
+    Args:
+        by: At least one, each once; the first one orders first.
+        after: The last group of the page before: only groups behind it.
+        count_max: Of rows.
+    """
+    if after is not None and by[0] is Grouping.DAY:
+        # For the index; the rest of that day is told apart below.
+        which = replace(which, since=Moment(max(which.since or 0, int(after[0]))))
     settled = _settled(which).subquery()
-    group = _group(settled, by)
-    free = 1 - settled.c.paid
-    query = (
-        select(
-            group,
-            func.count(),
-            func.sum(free),
-            func.sum(settled.c.documents),
-            func.sum(settled.c.documents * free),
-            func.sum(settled.c.tokens),
-            func.sum(settled.c.amount),
+    groups = [settled.c[_GROUP_COLUMNS[each]] for each in by]
+    query = select(*groups, *(func.sum(settled.c[name]) for name in SUMS))
+    if after is not None:
+        last = (
+            int(value) if each is Grouping.DAY else value
+            for each, value in zip(by, after, strict=True)
         )
-        .select_from(settled.join(tenants, tenants.c.id == settled.c.tenant_id))
-        .group_by(group)
-        .order_by(group)
+        query = query.where(tuple_(*groups) > tuple_(*last))
+    query = query.group_by(*groups).order_by(*groups).limit(count_max)
+    return [_row(row, len(by)) for row in connection.execute(query)]
+
+
+def _row(row: Sequence[object], groups: int) -> UsageRow:
+    # PostgreSQL's sums are decimals.
+    requests, free, documents, documents_free, tokens, charged = (
+        int(str(value)) for value in row[groups:]
     )
-    return [
-        UsageRow(
-            group=str(row[0]),
-            requests=int(row[1]),
-            requests_not_charged=int(row[2]),
-            documents=int(row[3]),
-            documents_not_charged=int(row[4]),
-            tokens=Tokens(int(row[5])),
-            charged=Credits(int(row[6])),
-        )
-        for row in connection.execute(query)
-    ]
+    return UsageRow(
+        group=tuple(str(value) for value in row[:groups]),
+        requests=requests,
+        requests_not_charged=free,
+        documents=documents,
+        documents_not_charged=documents_free,
+        tokens=Tokens(tokens),
+        charged=Credits(charged),
+    )
 
 
 def _settled(which: UsageFilter) -> CompoundSelect[tuple[object, ...]]:
-    """Every settled request: the charges, and the reservations that ended without one."""
-    zero: ColumnElement[int] = literal_column("0").label("amount")
-    # Written out, not bound: only then do the databases see that the partial index covers it.
-    not_charged: ColumnElement[bool] = literal_column("state IN ('voided', 'expired')")
+    """What was settled: charges, reservations that ended without one, and days summed up."""
+    day_of_charge = _day_of(charges.c.charged_at)
+    day_of_end = _day_of(reservations.c.settled_at)
+    documents = reservations.c.documents
     return union_all(
-        select(
-            *_common(charges), charges.c.amount, charges.c.charged_at.label("at"), _paid(1)
+        _branch(
+            charges,
+            day_of_charge,
+            (_ONE, _ZERO, charges.c.documents, _ZERO, charges.c.tokens, charges.c.amount),
         ).where(_matches(which, charges, charges.c.charged_at)),
-        select(*_common(reservations), zero, reservations.c.settled_at.label("at"), _paid(0)).where(
-            not_charged, _matches(which, reservations, reservations.c.settled_at)
+        _branch(
+            reservations,
+            day_of_end,
+            (_ONE, _ONE, documents, documents, reservations.c.tokens, _ZERO),
+        ).where(_NOT_CHARGED, _matches(which, reservations, reservations.c.settled_at)),
+        _branch(usage_days, usage_days.c.day, tuple(usage_days.c[name] for name in SUMS)).where(
+            _matches(which, usage_days, usage_days.c.day)
         ),
     )
 
 
-def _common(table: Table) -> list[ColumnElement[object]]:
-    return [table.c[name] for name in ("tenant_id", "key_id", "model", "documents", "tokens")]
+def _branch(
+    table: Table, day: ColumnElement[int], sums: Sequence[ColumnElement[int]]
+) -> Select[tuple[object, ...]]:
+    named = (column.label(name) for name, column in zip(SUMS, sums, strict=True))
+    return select(table.c.tenant_id, table.c.key_id, table.c.model, day.label("day"), *named)
 
 
-def _paid(paid: int) -> ColumnElement[int]:
-    return literal_column(str(paid)).label("paid")
+def _day_of(at: ColumnElement[int]) -> ColumnElement[int]:
+    return at - at % literal_column(str(MILLISECONDS_PER_DAY))
 
 
 def _matches(which: UsageFilter, table: Table, at: ColumnElement[int]) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [at.is_not(None)]
+    conditions: list[ColumnElement[bool]] = [true()]
     if which.tenant is not None:
         conditions.append(table.c.tenant_id == which.tenant)
     if which.since is not None:
@@ -122,15 +170,3 @@ def _matches(which: UsageFilter, table: Table, at: ColumnElement[int]) -> Column
     if which.until is not None:
         conditions.append(at < which.until)
     return and_(*conditions)
-
-
-def _group(settled: Subquery, by: Grouping) -> ColumnElement[object]:
-    match by:
-        case Grouping.DAY:
-            return settled.c.at - settled.c.at % literal_column(str(MILLISECONDS_PER_DAY))
-        case Grouping.MODEL:
-            return settled.c.model
-        case Grouping.KEY:
-            return settled.c.key_id
-        case Grouping.TENANT:
-            return tenants.c.name

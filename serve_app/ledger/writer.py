@@ -33,12 +33,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.domain.units import Instant, KeyId, Moment
-from serve_app.ledger import store
+from serve_app.domain.units import Instant
 from serve_app.ledger.books import Books
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
+from serve_app.ledger.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class Writer:
         # Unbounded by itself; the bounds are kept, or explained, by the `submit` methods.
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._failed: list[Operation] = []  # Waiting for the next tick; the writer's own.
-        self._used: dict[KeyId, Moment] = {}  # Since the last tick.
         self._next_tick = Instant(0.0)
+        self._upkeep = Upkeep(clock, limits)
         self._probes_left = 0  # Until the next tick, if the database goes on failing.
         self._failing = False
         self._busy_since: Instant | None = None
@@ -209,7 +209,7 @@ class Writer:
                 self._write_alone(begun, error)
             return
         for operation, outcome in zip(begun, outcomes, strict=True):
-            self._note_use(operation)
+            self._upkeep.note_use(operation.key_id)
             operation.resolve(outcome)
 
     def _write_alone(self, begun: Sequence[Operation], group_error: Exception) -> None:
@@ -227,7 +227,7 @@ class Writer:
                     self._give_up(begun[position + 1 :], error)
                     return
             else:
-                self._note_use(operation)
+                self._upkeep.note_use(operation.key_id)
                 operation.resolve(outcome)
 
     @contextmanager
@@ -255,10 +255,6 @@ class Writer:
             return self._probes_left <= 0
         return True
 
-    def _note_use(self, operation: Operation) -> None:
-        if operation.key_id is not None:
-            self._used[operation.key_id] = self._clock.moment()
-
     def _give_up(self, operations: Sequence[Operation], error: Exception) -> None:
         """Fail them for now; those with attempts left wait for the next tick."""
         logger.warning(
@@ -277,28 +273,14 @@ class Writer:
         return not group or self._clock.instant() >= self._next_tick
 
     def _tick(self) -> None:
-        """Try failed settlements and reversals again, then expire what is due."""
+        """Try failed settlements and reversals again, then do what else is due."""
         limits = self._limits
         self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
         self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
         again, self._failed = self._failed, []
         if again:
             self._write(again)
-        count_max = self._limits.expired_per_transaction_max
-        try:
-            if self._used:
-                with self._transaction() as connection:
-                    store.touch_keys(connection, self._used)
-                self._used = {}
-            with self._transaction() as connection:
-                count = store.expire_due(connection, self._clock.moment(), count_max)
-        except SQLAlchemyError as error:
-            logger.warning("ledger_expiry_failed", extra={"reason": reason(error)})
-            return
-        if count:
-            logger.info("ledger_reservations_expired", extra={"count": count})
-        if count == count_max:
-            self._next_tick = self._clock.instant()  # There are more: go on after the next group.
+        self._next_tick = self._upkeep.run(self._transaction)
 
     def _open(self, connection: Connection, group: Sequence[Operation]) -> Books:
         tenants = {each.tenant for each in group if each.tenant is not None}

@@ -7,11 +7,14 @@ guess could answer another question than the one asked: no value is ever convert
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
 from serve_app.domain.errors import InvalidRequest, TooLarge
-from serve_app.domain.model import RankedDocument, RerankJob, RerankOutcome, Truncation
+from serve_app.domain.model import (
+    RankedDocument,
+    RerankJob,
+    RerankOutcome,
+    ServiceTier,
+    Truncation,
+)
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.json_body import read_object, shown, text_fault
@@ -27,13 +30,12 @@ from serve_app.protocols.rerank_schema import (
     RerankResult,
     Usage,
 )
+from serve_app.protocols.validation import validated
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
 """Cohere's definition; clients multiply it by their own price lists."""
 
 WARNINGS_MAX = 20
-
-_TAGS = {"string", "object"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def parse(
     """
     fields = {name: value for name, value in read_object(body).items() if value is not None}
     _check_document_count(fields.get("documents"), limits)
-    request = _validated(fields)
+    request = validated(RerankRequest, fields)
     _check_texts(request, limits)
     job = RerankJob(
         request_id=envelope.request_id,
@@ -87,6 +89,7 @@ def parse(
         truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
         timeout_s=envelope.timeout_s,
         deadline=envelope.deadline,
+        service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
     )
     return ParsedRerank(
         job, bool(request.return_documents), bool(request.raw_scores), _warnings(fields)
@@ -125,45 +128,6 @@ def _check_document_count(documents: object, limits: Limits) -> None:
     """Before the documents themselves are looked at, which may take long."""
     if isinstance(documents, list) and len(documents) > limits.documents_per_request_max:
         raise TooLarge("documents", limits.documents_per_request_max, "documents")
-
-
-def _validated(fields: dict[str, object]) -> RerankRequest:
-    try:
-        return RerankRequest.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidRequest(_path(first["loc"]), _problem(first)) from None
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """``("documents", 3, "object", "text")`` is ``documents[3].text`` to a client."""
-    path = ""
-    for step in location:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step not in _TAGS:
-            path += f".{step}" if path else step
-    return path
-
-
-def _problem(error: ErrorDetails) -> str:
-    """In words of ours: pydantic's may repeat the value, which may be a document."""
-    context = error.get("ctx", {})
-    if error["type"] == "string_type" and error["loc"][-1] == "string":
-        return "must be a string or an object with a 'text'"
-    problems = {
-        "missing": "is required",
-        "string_type": "must be a string",
-        "int_type": "must be a whole number",
-        "bool_type": "must be true or false",
-        "list_type": "must be a list",
-        "too_short": "must not be empty",
-        "string_too_long": f"must have at most {context.get('max_length')} characters",
-        "greater_than_equal": f"must be at least {context.get('ge')}",
-        "less_than_equal": f"must be at most {context.get('le')}",
-        "literal_error": f"must be {context.get('expected')}",
-    }
-    return problems.get(error["type"], "is not valid")
 
 
 def _check_texts(request: RerankRequest, limits: Limits) -> None:

@@ -67,6 +67,12 @@ class RerankRequest(BaseModel):
         Literal["only_document", "longest_first"] | None,
         Field(description="What is cut when query and document are longer than the model reads."),
     ] = "only_document"
+    service_tier: Annotated[
+        Literal["default", "flex", "priority"] | None,
+        Field(
+            description="`flex` costs less and takes what capacity is left; `priority` goes first."
+        ),
+    ] = "default"
 
 
 class RerankResult(BaseModel):

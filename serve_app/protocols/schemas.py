@@ -13,10 +13,28 @@ from pydantic.json_schema import (
 )
 from pydantic_core import core_schema
 
+from serve_app.protocols.admin import (
+    ActList,
+    CreditCreate,
+    GrantList,
+    GrantObject,
+    KeyChange,
+    KeyCreate,
+    KeyList,
+    KeyObject,
+    KeyRotation,
+    NewKeyObject,
+    RefundCreate,
+    TenantChange,
+    TenantCreate,
+    TenantList,
+    TenantObject,
+)
 from serve_app.protocols.models_list import ModelList, ModelObject
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
 from serve_app.protocols.status import HealthBody, ReadinessBody
+from serve_app.protocols.usage import TenantUsageList, UsageList
 
 TYPES: list[tuple[type[BaseModel], JsonSchemaMode]] = [
     (RerankRequest, "validation"),
@@ -26,6 +44,23 @@ TYPES: list[tuple[type[BaseModel], JsonSchemaMode]] = [
     (ErrorBody, "validation"),
     (HealthBody, "validation"),
     (ReadinessBody, "validation"),
+    (UsageList, "validation"),
+    (TenantUsageList, "validation"),
+    (TenantCreate, "validation"),
+    (TenantChange, "validation"),
+    (TenantObject, "validation"),
+    (TenantList, "validation"),
+    (KeyCreate, "validation"),
+    (KeyChange, "validation"),
+    (KeyRotation, "validation"),
+    (KeyObject, "validation"),
+    (NewKeyObject, "validation"),
+    (KeyList, "validation"),
+    (CreditCreate, "validation"),
+    (RefundCreate, "validation"),
+    (GrantObject, "validation"),
+    (GrantList, "validation"),
+    (ActList, "validation"),
 ]
 
 

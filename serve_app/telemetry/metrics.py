@@ -58,6 +58,12 @@ CREDITS = Metric("rerank_credits", Kind.COUNTER, "Micro-dollars charged.")
 GATE_TOKENS = Metric(
     "rerank_gate_tokens", Kind.GAUGE, "Tokens admitted to this gateway and not yet answered."
 )
+BACKLOG_TOKENS = Metric(
+    "rerank_backlog_tokens",
+    Kind.GAUGE,
+    "Tokens in this gateway that wait for their turn at the model's replicas.",
+    ("model",),
+)
 PORTION_RETRIES = Metric(
     "rerank_portion_retries", Kind.COUNTER, "Portions dispatched again after a replica died."
 )
@@ -78,6 +84,12 @@ INFLIGHT_TOKENS = Metric(
     "rerank_inflight_tokens", Kind.GAUGE, "Tokens accepted by this scorer and not yet answered."
 )
 
+EVENT_AGE_SECONDS = Metric(
+    "rerank_event_age_seconds",
+    Kind.GAUGE,
+    "Age of the oldest event that the sink has not taken yet; 0 when none waits.",
+)
+
 METRICS = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -87,11 +99,13 @@ METRICS = (
     TRUNCATED_DOCUMENTS,
     CREDITS,
     GATE_TOKENS,
+    BACKLOG_TOKENS,
     PORTION_RETRIES,
     QUEUE_WAIT_SECONDS,
     BATCH_SECONDS,
     BATCH_TOKENS,
     INFLIGHT_TOKENS,
+    EVENT_AGE_SECONDS,
 )
 
 

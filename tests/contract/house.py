@@ -18,6 +18,7 @@ from serve_app.domain.model import (
     Pair,
     Readiness,
     RerankJob,
+    ServiceTier,
     TokenizedJob,
 )
 from serve_app.domain.units import (
@@ -30,7 +31,8 @@ from serve_app.domain.units import (
     Tokens,
 )
 from serve_app.http.app import build_app
-from serve_app.http.service import Service
+from serve_app.http.service import Service, T
+from serve_app.ledger.database import Connection
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer
 from serve_app.protocols.limits import Limits
@@ -70,8 +72,8 @@ class FakeAccess:
 
 
 class EightEach:
-    def price(self, model: ModelId, documents: int) -> Credits:
-        return Credits(8 * documents)
+    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
+        return Credits((4 if tier is ServiceTier.FLEX else 8) * documents)
 
 
 class WordTokenizer:
@@ -95,7 +97,7 @@ class WordTokenizer:
 class WordScorer:
     """The more of the query's words, the better."""
 
-    async def score(self, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         wanted = set(job.query.lower().split())
         shared = (len(wanted & set(text.lower().split())) for text in job.documents)
         logits = tuple(2.0 * count - 3 for count in shared)
@@ -135,6 +137,16 @@ class FakeCatalogue:
         return self.state
 
 
+class ClosedOffice:
+    """For what has nothing to do with accounts."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        raise LedgerUnavailable("the office is closed")
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        raise LedgerUnavailable("the office is closed")
+
+
 def _numbered() -> Callable[[], RequestId]:
     numbers = iter(range(1, 1_000_000))
     return lambda: RequestId(f"rr_{next(numbers)}")
@@ -169,9 +181,11 @@ class House:
                 clock=clock,
             ),
             catalogue=FakeCatalogue(self.readiness),
+            office=ClosedOffice(),
             limits=self.limits,
             body_gate=self.body_gate,
             default_model=MINI,
+            free_credit=Credits(0),
             log=self.lines.append,
             new_request_id=_numbered(),
         )

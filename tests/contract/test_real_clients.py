@@ -233,11 +233,11 @@ def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
     class BusyOnce(WordScorer):
         calls = 0
 
-        async def score(self, job, tokenized):  # type: ignore[no-untyped-def]  # as in `JobScorer`
+        async def score(self, caller, job, tokenized):  # type: ignore[no-untyped-def]  # as in `JobScorer`
             type(self).calls += 1
             if type(self).calls == 1:
                 raise errors.Overloaded(1)
-            return await super().score(job, tokenized)
+            return await super().score(caller, job, tokenized)
 
     with serving(BusyOnce()) as address:
         if library == "cohere":

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from serve_app.deployments.local_ray import free_port
+from tests.event_sinks import Sink, listening
 from tests.integration.service import Service
+
+EVENTS_TOKEN = "ttsecrettoken"
 
 
 def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
@@ -39,7 +42,14 @@ def serve_config(
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def event_sink() -> Iterator[Sink]:
+    """Where the service sends its events."""
+    with listening() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, event_sink: Sink) -> Iterator[Service]:
     """``embedded`` with one scorer; ``tiny`` (two) and ``tiny-crash``, which know a poisonous word:
     the first answers NaN to it, the other raises."""
     from tests.tiny_models import (  # noqa: PLC0415 - imports torch
@@ -64,7 +74,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         request_timeout_s=30,
         request_timeout_s_max=90,
         reservation_margin_s=1,
+        events_url=event_sink.url,
+        events_token="env:EVENTS_TOKEN",
     )
-    service = Service.start(folder, config, free_port())
+    service = Service.start(folder, config, free_port(), EVENTS_TOKEN=EVENTS_TOKEN)
     yield service
     assert service.stop() == 0

@@ -87,7 +87,7 @@ class Service:
             said["key"],
             var_dir,
             output,
-            create_engine(f"sqlite:///{var_dir / 'rerank.db'}"),
+            create_engine(env.get("RERANK_DATABASE_URL", f"sqlite:///{var_dir / 'rerank.db'}")),
         )
 
     def stop(self) -> int:

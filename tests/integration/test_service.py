@@ -13,6 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from serve_app.http.app import RERANK_PATHS
+from tests.event_sinks import Sink
+from tests.integration.conftest import EVENTS_TOKEN
 from tests.integration.service import COMMAND, Service, environment, wait_for
 from tests.tiny_models import POISON
 
@@ -26,6 +29,8 @@ DOCUMENTS = [
 ]
 LONG = " ".join(["a long document about towers and their height"] * 80)
 MANY_LONG = [f"{LONG} {index}" for index in range(60)]
+KEYS_MADE: list[str] = []
+"""During the run; none of them may be in a log at its end."""
 
 
 def rerank(
@@ -49,6 +54,15 @@ def command(service: Service, *arguments: str) -> str:
         timeout=60,
     )
     return done.stdout
+
+
+def new_key(service: Service, tenant: str, *options: str, credit: str = "1") -> str:
+    """The key of a new tenant."""
+    command(service, "tenants", "add", tenant, "--credit", credit)
+    said = command(service, "keys", "create", tenant, *options)
+    key = next(word for word in said.split() if word.startswith("rk_"))
+    KEYS_MADE.append(key)
+    return key
 
 
 def charges(service: Service) -> int:
@@ -105,6 +119,29 @@ def test_the_right_document_comes_first_and_its_charge_is_committed(service: Ser
     assert row.tokens == answer["usage"]["total_tokens"]
     assert answer["meta"]["charge_micro_dollars"] == 24
     assert state(service, answer["id"]) == "committed"
+
+
+@pytest.mark.parametrize("path", RERANK_PATHS)
+def test_what_an_answer_says_of_usage_is_its_row_in_the_ledger(service: Service, path: str) -> None:
+    """Characters, guesses and nothing are what others count: see every number that is told."""
+    documents = [*DOCUMENTS, DOCUMENTS[0], "é", "塔の高さは三百三十メートル。", LONG]
+    with service.client() as client:
+        body = {"model": "embedded", "query": QUERY, "documents": documents, "top_n": 2}
+        answer = client.post(path, json=body).json()
+
+    (row,) = service.rows("SELECT * FROM charges WHERE request_id = :id", id=answer["id"])
+    usage, meta = answer["usage"], answer["meta"]
+    assert row.documents == usage["documents"] == len(documents)
+    told = (
+        usage["prompt_tokens"],
+        usage["total_tokens"],
+        meta["billed_units"]["input_tokens"],
+        meta["billed_units"]["total_tokens"],
+        meta["tokens"]["input_tokens"],
+    )
+    assert set(told) == {row.tokens}
+    assert usage["search_units"] == meta["billed_units"]["search_units"] == 1
+    assert meta["charge_micro_dollars"] == row.amount == 8 * len(documents)
 
 
 def test_two_models_serve_at_once_with_their_own_scores_and_prices(service: Service) -> None:
@@ -257,9 +294,7 @@ def metric_values(service: Service, name: str, deployment: str) -> list[float]:
 def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
     service: Service,
 ) -> None:
-    command(service, "tenants", "add", "short-lived", "--credit", "1")
-    said = command(service, "keys", "create", "short-lived")
-    key = next(word for word in said.split() if word.startswith("rk_"))
+    key = new_key(service, "short-lived", credit="1")
     key_id = key.split("_")[1]
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
@@ -277,9 +312,7 @@ def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
 def test_a_tenant_out_of_credit_is_told_so_and_served_again_after_a_grant(
     service: Service,
 ) -> None:
-    command(service, "tenants", "add", "poor", "--credit", "0.000016")
-    said = command(service, "keys", "create", "poor")
-    key = next(word for word in said.split() if word.startswith("rk_"))
+    key = new_key(service, "poor", credit="0.000016")
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
 
@@ -325,8 +358,15 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
         30,
         "the metrics",
     )
+    admin = new_key(service, "acme-of-logs", "--scope", "admin")
+    with service.client() as client:
+        for key in (admin, admin[:-8] + "00000000", "rk_not_a_key_at_all"):
+            client.headers["Authorization"] = f"Bearer {key}"
+            assert rerank(client, ["a"]).status_code in {401, 403}
     logs = service.logs() + httpx.get(service.metrics_address, timeout=10).text
-    for secret in ("qqsecretquery", "ddsecretdocument", service.key.split("_")[-1]):
+    secrets = [key.split("_")[-1] for key in (service.key, *KEYS_MADE)]
+    assert len(secrets) >= 2
+    for secret in ("qqsecretquery", "ddsecretdocument", EVENTS_TOKEN, *secrets):
         assert secret not in logs
 
 
@@ -336,6 +376,24 @@ def log_line(service: Service, request_id: str) -> dict[str, object] | None:
             found: dict[str, object] = json.loads(line)
             return found
     return None
+
+
+def test_every_charge_was_told_to_the_sink_and_nothing_else(
+    service: Service, event_sink: Sink
+) -> None:
+    wait_for(lambda: not service.rows("SELECT id FROM outbox LIMIT 1"), 60, "the last event")
+
+    told = {
+        event["id"]: event["data"]["amount_micro_dollars"]
+        for batch in event_sink.batches
+        for event in batch
+        if event["type"] == "rerank.charged"
+    }
+    charged = service.rows("SELECT request_id, amount FROM charges")
+    assert told == {row.request_id: row.amount for row in charged}
+    assert {headers["authorization"] for headers in event_sink.headers} == {
+        f"Bearer {EVENTS_TOKEN}"
+    }
 
 
 def test_the_books_balance_after_all_of_this(service: Service) -> None:

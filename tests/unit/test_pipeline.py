@@ -17,7 +17,7 @@ from serve_app.domain.errors import (
     Overloaded,
     Unauthenticated,
 )
-from serve_app.domain.model import Caller, RerankJob, RerankOutcome
+from serve_app.domain.model import Caller, RerankJob, RerankOutcome, ServiceTier
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer, Usage
@@ -42,7 +42,7 @@ JOB = a_job(top_n=2)
 
 
 class FixedPricing:
-    def price(self, model: ModelId, documents: int) -> Credits:
+    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
         return Credits(PRICE * documents)
 
 

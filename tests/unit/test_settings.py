@@ -1,8 +1,10 @@
 """Settings: one precedence, and limits that fit each other."""
 
+import pickle
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from serve_app.settings import ModelSettings, Settings
 
@@ -35,6 +37,9 @@ def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
     ("arguments", "told"),
     [
         ({"database_url": "env:NOT_THERE"}, "NOT_THERE"),
+        ({"events_token": "env:NOT_THERE"}, "NOT_THERE"),
+        ({"events_token": "literal"}, "env:NAME"),
+        ({"events_url": "ftp://host"}, "events_url"),
         ({"models": []}, "models"),
         ({"models": [TWO[0], TWO[0]]}, "same id"),
         ({"models": [{"id": "a/b", "source": "x"}, {"id": "a-b", "source": "x"}]}, "same name"),
@@ -55,3 +60,47 @@ def test_a_deployment_is_named_after_its_model() -> None:
     model = ModelSettings(id="cross-encoder/ms-marco-MiniLM-L12-v2", source="x")
 
     assert model.deployment_name == "scorer-cross-encoder-ms-marco-MiniLM-L12-v2"
+
+
+def test_the_sinks_token_is_in_no_message_and_reaches_other_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SINK", "ttsecrettoken")
+    settings = Settings(events_token=SecretStr("env:SINK"))
+
+    assert pickle.loads(pickle.dumps(settings)).events_token.get_secret_value() == "ttsecrettoken"
+    assert "ttsecrettoken" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("token", ["two words", "line\n", "é"])
+def test_a_token_that_no_header_can_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("SINK", token)
+    with pytest.raises(ValueError, match="printable ASCII"):
+        Settings(events_token=SecretStr("env:SINK"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"events_token": "ttsecret token"}, {"request_timeout_s": 61, "database_url": "ttsecret"}],
+)
+def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="error") as refusal:
+        Settings(**wrong)  # type: ignore[arg-type]  # what a config file may hold
+
+    assert "ttsecret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("price", "flex", "told"), [(8, None, 4), (5, None, 3), (0, None, 0), (8, 0, 0)]
+)
+def test_the_flex_tier_costs_half_unless_told(price: int, flex: int | None, told: int) -> None:
+    model = ModelSettings(
+        id="a",
+        source="x",
+        price_micro_dollars_per_document=price,
+        flex_price_micro_dollars_per_document=flex,
+    )
+
+    assert model.flex_price == told

@@ -102,6 +102,21 @@ def test_an_answer_says_who_computed_it_and_how_long_it_waited() -> None:
     run(test())
 
 
+def test_it_tells_what_the_autoscaler_looks_for() -> None:
+    async def test() -> None:
+        telling = batcher(FakeEngine())
+        assert telling.autoscaling_stats() == {"inflight_tokens": 0, "busy_ratio": 0}
+
+        await telling.score(a_portion(50, 50))
+
+        stats = telling.autoscaling_stats()
+        assert stats.keys() == {"inflight_tokens", "busy_ratio", "tokens_per_s"}
+        assert stats["tokens_per_s"] > 0
+        assert stats["busy_ratio"] > 0
+
+    run(test())
+
+
 def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None:
     """`@serve.batch` alone would freeze each of the ten into a batch of its own."""
 

@@ -1,15 +1,34 @@
-"""The dispatcher joins logits in request order and survives dead replicas."""
+"""The dispatcher joins logits in request order, survives dead replicas, lets jobs take turns."""
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from serve_app.dispatch.dispatcher import Dispatcher
-from serve_app.domain.errors import EngineFailure, ReplicaLost
-from serve_app.domain.model import JobScores, Portion, PortionScores, TokenizedJob
-from serve_app.domain.units import Instant, Tokens
-from tests.fakes import FakePortionScorer, RecordingSink, a_job, a_pair, some_metrics
+from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
+from serve_app.domain.model import (
+    Caller,
+    JobScores,
+    Portion,
+    PortionScores,
+    ServiceTier,
+    TokenizedJob,
+)
+from serve_app.domain.units import Instant, KeyId, RequestId, TenantId, Tokens
+from tests.fakes import (
+    CALLER,
+    EMBEDDED,
+    FakeClock,
+    FakePortionScorer,
+    RecordingSink,
+    a_job,
+    a_pair,
+    some_metrics,
+)
 
 TOKENIZED = TokenizedJob(tuple(a_pair(index, 3 + 7 * index % 5) for index in range(40)))
 
@@ -24,9 +43,20 @@ def by_first_token(portion: Portion) -> list[float]:
     return logits
 
 
+def a_dispatcher(
+    scorer: FakePortionScorer,
+    sink: RecordingSink | None = None,
+    clock: FakeClock | None = None,
+    *,
+    fair: bool = True,
+) -> Dispatcher:
+    """Portions of at most 20 tokens."""
+    clock = clock or FakeClock()
+    return Dispatcher(EMBEDDED, scorer, Tokens(20), some_metrics(sink), clock, fair=fair)
+
+
 def dispatch(scorer: FakePortionScorer, sink: RecordingSink | None = None) -> JobScores:
-    dispatcher = Dispatcher(scorer, Tokens(20), some_metrics(sink))
-    return asyncio.run(dispatcher.score(a_job(), TOKENIZED))
+    return asyncio.run(a_dispatcher(scorer, sink).score(CALLER, a_job(), TOKENIZED))
 
 
 def test_logits_come_back_in_request_order_from_many_portions() -> None:
@@ -86,24 +116,254 @@ def test_too_few_logits_are_an_engine_failure() -> None:
         dispatch(FakePortionScorer(lambda portion: by_first_token(portion)[1:]))
 
 
-def test_cancelling_the_job_cancels_every_portion() -> None:
-    cancelled = []
+class HeldScorer(FakePortionScorer):
+    """Answers a portion when told to; replicas take turns."""
 
-    class Hanging(FakePortionScorer):
-        async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.append(portion)
-                raise
-            return await super().score(portion, deadline)
+    def __init__(self, replicas: int = 1) -> None:
+        super().__init__(by_first_token)
+        self._replicas = itertools.cycle(range(replicas))
+        self.running: list[tuple[Portion, asyncio.Future[None]]] = []
+        self.cancelled: list[Portion] = []
 
-    async def hang_up() -> None:
-        dispatcher = Dispatcher(Hanging(by_first_token), Tokens(20), some_metrics())
-        async with asyncio.timeout(0.01):
-            await dispatcher.score(a_job(), TOKENIZED)
+    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+        held = asyncio.get_running_loop().create_future()
+        self.running.append((portion, held))
+        try:
+            await held
+        except asyncio.CancelledError:
+            self.cancelled.append(portion)
+            raise
+        finally:
+            self.running.remove((portion, held))
+        scores = await super().score(portion, deadline)
+        return replace(scores, replica_id=f"r{next(self._replicas)}")
 
-    with pytest.raises(TimeoutError):
-        asyncio.run(hang_up())
+    async def answer_next(self) -> None:
+        self.running[0][1].set_result(None)
+        await settle()
 
-    assert len(cancelled) > 5
+    def at(self, job: str) -> int:
+        """How many of the job's portions run."""
+        return sum(portion.request_id == job for portion, _ in self.running)
+
+
+async def settle() -> None:
+    """Let everything happen that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Dispatching:
+    """Jobs under way, by name."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.tasks: dict[str, asyncio.Task[JobScores]] = {}
+
+    async def start(
+        self,
+        name: str,
+        documents: int,
+        *,
+        tenant: str = "acme",
+        tier: ServiceTier = ServiceTier.DEFAULT,
+    ) -> None:
+        """Begin one, and let happen what can."""
+        self.begin(name, documents, tenant, tier)
+        await settle()
+
+    def begin(self, name: str, documents: int, tenant: str, tier: ServiceTier) -> None:
+        """Documents of 20 tokens, so each is a portion."""
+        caller = Caller(TenantId(tenant), KeyId("k"), frozenset({"rerank"}), None)
+        job = replace(a_job(), request_id=RequestId(name), service_tier=tier)
+        tokenized = TokenizedJob(tuple(a_pair(index, 20) for index in range(documents)))
+        score = self._dispatcher.score(caller, job, tokenized)
+        self.tasks[name] = asyncio.create_task(score)
+
+    async def hang_up(self, name: str) -> None:
+        self.tasks[name].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await self.tasks[name]
+        await settle()
+
+
+def test_about_two_portions_are_with_a_replica_and_the_rest_wait() -> None:
+    async def scenario() -> None:
+        scorer, sink = HeldScorer(), RecordingSink()
+        dispatcher = a_dispatcher(scorer, sink)
+        jobs = Dispatching(dispatcher)
+        await jobs.start("large", 50)
+
+        assert scorer.at("large") == 2
+        assert dispatcher.backlog_tokens == 48 * 20
+        told, labels = sink.values["rerank_backlog_tokens"][-1]
+        assert (told, labels["model"]) == (48 * 20, "embedded")
+
+        while scorer.at("large"):
+            assert scorer.at("large") <= 2
+            await scorer.answer_next()
+        scores = await jobs.tasks["large"]
+        assert scores.logits == tuple(float(index) for index in range(50))
+        assert sink.values["rerank_backlog_tokens"][-1][0] == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("tenant", ["acme", "another"])
+def test_a_small_job_is_sent_next_whatever_a_large_one_has_waiting(tenant: str) -> None:
+    async def scenario() -> None:
+        scorer = HeldScorer()
+        jobs = Dispatching(a_dispatcher(scorer))
+        await jobs.start("large", 1_000)
+        await jobs.start("small", 1, tenant=tenant)
+        assert scorer.at("small") == 0
+
+        await scorer.answer_next()
+
+        assert scorer.at("small") == 1
+        await jobs.hang_up("large")
+
+    asyncio.run(scenario())
+
+
+def test_a_higher_tier_is_sent_first() -> None:
+    async def scenario() -> None:
+        scorer = HeldScorer()
+        jobs = Dispatching(a_dispatcher(scorer))
+        await jobs.start("running", 2)
+        await jobs.start("flex", 1, tier=ServiceTier.FLEX)
+        await jobs.start("default", 1)
+        await jobs.start("priority", 1, tier=ServiceTier.PRIORITY)
+
+        order: list[str] = []
+        while scorer.running:
+            await scorer.answer_next()
+            order += [
+                name for name in jobs.tasks if scorer.at(name) and name not in ["running", *order]
+            ]
+        assert order == ["priority", "default", "flex"]
+
+    asyncio.run(scenario())
+
+
+def test_first_come_first_served_sends_everything_at_once() -> None:
+    async def scenario() -> None:
+        scorer = HeldScorer()
+        dispatcher = a_dispatcher(scorer, fair=False)
+        jobs = Dispatching(dispatcher)
+        await jobs.start("large", 50)
+
+        assert len(scorer.running) == 50
+        assert dispatcher.backlog_tokens == 0
+        await jobs.hang_up("large")
+
+    asyncio.run(scenario())
+
+
+def test_a_hang_up_cancels_what_runs_and_drops_what_waits() -> None:
+    async def scenario() -> None:
+        scorer = HeldScorer()
+        dispatcher = a_dispatcher(scorer)
+        jobs = Dispatching(dispatcher)
+        await jobs.start("leaves", 50)
+        await jobs.start("stays", 3)
+
+        await jobs.hang_up("leaves")
+
+        assert len(scorer.cancelled) == 2
+        assert (scorer.at("leaves"), scorer.at("stays")) == (0, 2)
+        assert dispatcher.backlog_tokens == 20
+
+    asyncio.run(scenario())
+
+
+def test_the_wait_for_the_turn_is_part_of_the_wait() -> None:
+    async def scenario() -> None:
+        scorer, clock = HeldScorer(), FakeClock()
+        jobs = Dispatching(a_dispatcher(scorer, clock=clock))
+        await jobs.start("before", 2)
+        await jobs.start("waits", 1)
+
+        clock.advance(7)
+        while scorer.running:
+            await scorer.answer_next()
+
+        assert (await jobs.tasks["before"]).queue_wait_s == pytest.approx(0.001)
+        assert (await jobs.tasks["waits"]).queue_wait_s == pytest.approx(7.001)
+
+    asyncio.run(scenario())
+
+
+def test_a_model_without_replicas_begins_anew() -> None:
+    """What was learned of the replicas that are gone says nothing of those to come."""
+
+    async def scenario() -> None:
+        scorer = HeldScorer(replicas=3)
+        jobs = Dispatching(a_dispatcher(scorer))
+        await jobs.start("large", 20)
+        for _ in range(3):
+            await scorer.answer_next()
+        assert scorer.at("large") == 7
+        scorer.running[0][1].set_exception(NoReplica("scaled to zero"))
+        with pytest.raises(NoReplica):
+            await jobs.tasks["large"]
+
+        await jobs.start("next", 10)
+        assert scorer.at("next") == 2
+        await jobs.hang_up("next")
+
+    asyncio.run(scenario())
+
+
+def mishaps(chance: random.Random) -> Callable[[Portion], Sequence[float]]:
+    """Answers that fail now and then."""
+
+    def answer(portion: Portion) -> Sequence[float]:
+        failures = [ReplicaLost("killed")] * 5 + [EngineFailure("poison"), NoReplica("gone")]
+        if chance.random() < 0.08:
+            raise chance.choice(failures)
+        return by_first_token(portion)
+
+    return answer
+
+
+@pytest.mark.parametrize("fair", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_to_jobs_nothing_stays_behind(seed: int, *, fair: bool) -> None:
+    chance = random.Random(seed)
+
+    async def scenario() -> None:
+        dispatcher = a_dispatcher(FakePortionScorer(mishaps(chance)), fair=fair)
+        jobs = Dispatching(dispatcher)
+        for number in range(60):
+            tenant, tier = chance.choice("abc"), chance.choice(list(ServiceTier))
+            jobs.begin(f"job-{number}", chance.randint(1, 12), tenant, tier)
+            for _ in range(chance.randint(0, 3)):
+                await asyncio.sleep(0)
+            if chance.random() < 0.3:
+                chance.choice(list(jobs.tasks.values())[-3:]).cancel()
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(*jobs.tasks.values(), return_exceptions=True)
+
+        assert {type(each) for each in outcomes} >= {JobScores, asyncio.CancelledError}
+        for each in outcomes:
+            assert isinstance(each, JobScores | RerankError | asyncio.CancelledError)
+        assert dispatcher.backlog_tokens == 0
+        assert dispatcher._turnstile._inflight_tokens == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_job_cancelled_before_its_first_step_gives_its_room_back() -> None:
+    async def scenario() -> None:
+        dispatcher = a_dispatcher(HeldScorer())
+        score = asyncio.create_task(dispatcher.score(CALLER, a_job(), TOKENIZED))
+        await asyncio.sleep(0)  # It has entered; the tasks of its portions have not begun.
+        score.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await score
+
+        assert dispatcher.backlog_tokens == 0
+        assert dispatcher._turnstile._inflight_tokens == 0
+
+    asyncio.run(scenario())

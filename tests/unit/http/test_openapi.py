@@ -86,11 +86,11 @@ def test_every_route_is_listed_with_its_methods(house: House, page: Any) -> None
 def test_operation_ids_are_unique(page: Any) -> None:
     names = [node["operationId"] for node in nodes(page) if "operationId" in node]
 
-    assert len(names) == len(set(names)) == len(page["paths"])
+    assert len(names) == len(set(names)) == sum(len(item) for item in page["paths"].values())
 
 
 def test_every_status_of_the_table_is_listed(page: Any) -> None:
-    seen = {str(row.status) for row in PROBLEMS.values()} - {"405", "499"}
+    seen = {str(row.status) for row in PROBLEMS.values()} - {"405", "409", "499"}
 
     assert set(page["paths"]["/v1/rerank"]["post"]["responses"]) == seen | {"200"}
 

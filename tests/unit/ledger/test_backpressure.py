@@ -79,14 +79,14 @@ def test_a_killed_server_is_noticed_at_once_and_missed_no_longer_than_it_is_away
         assert not await ledger.ping()
         assert await refusals(ledger, caller) == MANY
         with pytest.raises(LedgerUnavailable):
-            await ledger.find_key(caller.key_id)
+            await ledger.find_keys([caller.key_id])
         # An answer that could not be charged was refused: its reservation goes back by itself.
         with pytest.raises(LedgerUnavailable):
             await ledger.commit(R1, Credits(10), USAGE)
         server.start()
         await reserve_again(ledger, caller, a_quote(RequestId("r3"), 20))
         assert await ledger.ping()
-        assert await ledger.find_key(caller.key_id) is not None
+        assert await ledger.find_keys([caller.key_id])
         await until(lambda: balance(server.url()).pending == 20)
         await ledger.commit(RequestId("r3"), Credits(20), USAGE)
 

@@ -67,6 +67,8 @@ def test_each_side_is_cut_out_in_the_order_that_was_asked(lower: Lower) -> None:
         assert ids_of(queries[place]) == [CLS, *query, SEP]
         assert ids_of(documents[place]) == [*document, SEP]
         assert documents[place][0, 2] == len(query) + 2
+        assert queries.tokens(place) == [CLS, *query, SEP]
+        assert documents.tokens(place) == [*document, SEP]
     assert queries.states.dtype is torch.float16
     assert len(queries.states) == queries.starts[-1] == sum(len(query) + 2 for query, _ in pairs)
     assert [rows for rows, _ in lower.batches] == [4, 4, 1] * 2
@@ -180,6 +182,7 @@ def test_what_was_written_is_loaded(
     assert (found.positives, found.negatives) == (made.positives, made.negatives)
     assert found.documents.states.equal(made.documents.states)
     assert found.queries.starts.equal(made.queries.starts)
+    assert found.queries.ids.equal(made.queries.ids)
     assert judged.judged == development(Lower(), JUDGED).judged
 
 

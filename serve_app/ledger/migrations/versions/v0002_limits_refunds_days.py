@@ -72,7 +72,7 @@ def _change_reservations() -> None:
     op.create_index(
         "reservations_settled_by_time",
         "reservations",
-        ["settled_at"],
+        ["state", "settled_at"],
         sqlite_where=SETTLED,
         postgresql_where=SETTLED,
     )

@@ -1,0 +1,206 @@
+"""``rerank-serve ledger``: keep the books small, prove them, bill from them, copy them.
+
+Every command works beside a running service. Those that only read hold up no request.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from glob import glob
+from pathlib import Path
+
+import click
+
+from serve_app.cli.ledger_access import (
+    CLOCK,
+    DATABASE_TIMEOUT_S,
+    database_option,
+    open_books,
+    settings,
+)
+from serve_app.cli.reports import print_table
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.units import Moment, Seconds
+from serve_app.ledger import accounts, backup, retention, statements
+from serve_app.ledger.database import Connection, reading
+from serve_app.ledger.limits import LedgerLimits
+from serve_app.ledger.log_check import LogLine, check_logs, parse_line
+from serve_app.ledger.months import day_of
+from serve_app.ledger.reconcile import Findings, check_books
+
+REPORT_TIMEOUT_S = Seconds(600.0)
+"""Of one statement of a report: it may read millions of rows."""
+
+DAYS_MAX = 36_500
+
+
+@click.group()
+def ledger() -> None:
+    """Keep the books small, prove them, bill from them, copy them."""
+
+
+@ledger.command("roll-up")
+@click.option("--older-than-days", "days", required=True, type=click.IntRange(1, DAYS_MAX))
+@database_option
+def roll_up(days: int, database_url: str | None) -> None:
+    """Turn charges of more than so many days ago into sums of a day.
+
+    The service does that by itself after `charges_kept_days`.
+    """
+    count_max = LedgerLimits().retired_per_transaction_max
+    retired, last = 0, count_max
+    while last:
+        started = CLOCK.instant()
+        with open_books(database_url) as connection:
+            last = retention.step(connection, CLOCK.moment(), days, count_max)
+        retired += last
+        time.sleep(CLOCK.instant() - started)  # Gateways write too.
+    click.echo(f"{retired:,} rows were summed up or deleted.")
+
+
+@ledger.command("statement")
+@click.argument("tenant")
+@click.argument("month", metavar="YYYY-MM")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--so-far", is_flag=True, help="Also of a month that is not complete.")
+@database_option
+def print_statement(
+    tenant: str,
+    month: str,
+    csv_file: Path | None,
+    html_file: Path | None,
+    so_far: bool,  # noqa: FBT001 - click's way
+    database_url: str | None,
+) -> None:
+    """Bill TENANT's month: balances, grants, and usage of each day and model.
+
+    The same month gives the same bytes, however often and whenever.
+    """
+    wanted = _month(month)
+    with open_books(database_url, _reading_long) as connection:
+        owner = accounts.find_tenant(connection, tenant)
+        told = statements.statement(connection, owner, wanted, CLOCK.moment(), so_far=so_far)
+    forms = ((csv_file, statements.render_csv), (html_file, statements.render_html))
+    for path, render in forms:
+        if path is not None:
+            _write(path, render(told))
+    if csv_file is None and html_file is None:
+        _print_statement(told)
+
+
+@ledger.command("reconcile")
+@click.option(
+    "--day",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Of UTC.  [default: yesterday]",
+)
+@click.option(
+    "--logs",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    help="Also compare with these log files, of all gateways; may be repeated.",
+)
+@database_option
+def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str | None) -> None:
+    """Prove that a day's answers are what was charged.
+
+    Exits with 1 if anything differs, after one line for each difference.
+    """
+    now = CLOCK.moment()
+    wanted = day or datetime.fromtimestamp(now // 1_000, UTC) - timedelta(days=1)
+    since = day_of(Moment(int(wanted.replace(tzinfo=UTC).timestamp()) * 1_000))
+    paths = sorted({path for pattern in patterns for path in glob(pattern, recursive=True)})
+    if patterns and not paths:
+        raise click.ClickException("there is no such log file")
+    unreadable: list[str] = []
+    with open_books(database_url, _reading_long) as connection:
+        found = [check_books(connection, since, now)]
+        if paths:
+            found.append(check_logs(connection, since, _lines(paths, unreadable)))
+    _print_findings(found, unreadable)
+
+
+@ledger.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@database_option
+def back_up(file: Path, database_url: str | None) -> None:
+    """Copy a SQLite ledger to the new FILE, while the service goes on.
+
+    For PostgreSQL use pg_dump.
+    """
+    try:
+        url = database_url or settings().resolved_database_url
+        backup.back_up(url, file, DATABASE_TIMEOUT_S)
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"the database did not answer: {error.reason}") from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
+
+
+def _reading_long(database_url: str, _timeout_s: Seconds) -> AbstractContextManager[Connection]:
+    return reading(database_url, REPORT_TIMEOUT_S)
+
+
+def _month(typed: str) -> int:
+    try:
+        time = datetime.strptime(typed, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise click.BadParameter(f"'{typed}' is no month like 2026-11.") from None
+    return time.year * 100 + time.month
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_bytes(text.encode())  # Bytes: the same on every system.
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _print_statement(told: statements.Statement) -> None:
+    click.echo(f"{told.tenant.name} ({told.tenant.id}), {statements.month_name(told.month)}")
+    numbers = ("Documents", "Tokens", "Amount")
+    print_table(
+        ("Time", "Line", "", *numbers),
+        (
+            (
+                str(line["time"]),
+                str(line["line"]),
+                str(line.get("model") or line.get("reason") or ""),
+                *(f"{line[name]:,}" if name in line else "" for name in ("documents", "tokens")),
+                statements.dollars(int(line["amount_micro_dollars"])),
+            )
+            for line in statements.lines(told)
+        ),
+        frozenset(numbers),
+    )
+
+
+def _lines(paths: Iterable[str], unreadable: list[str]) -> Iterator[LogLine]:
+    """Every request in the files; where a line is broken, its place goes to ``unreadable``."""
+    for path in paths:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    line = parse_line(text)
+                except ValueError:
+                    unreadable.append(f"{path}:{number}")
+                else:
+                    if line is not None:
+                        yield line
+
+
+def _print_findings(found: Sequence[Findings], unreadable: Sequence[str]) -> None:
+    for findings in found:
+        for what, number in findings.counts.items():
+            click.echo(f"{number:>12,} {what}")
+    click.echo(f"{len(unreadable):>12,} log lines that cannot be read")
+    for place in unreadable:
+        click.echo(f"cannot be read: {place}")
+    differences = [each for findings in found for each in findings.differences]
+    for difference in differences:
+        click.echo(difference)
+    if differences:
+        raise click.ClickException(f"{len(differences):,} differences")

@@ -1,0 +1,152 @@
+"""``rerank-serve keys``: made, listed, limited, rotated, revoked."""
+
+from collections.abc import Sequence
+
+import click
+
+from serve_app.access import api_keys
+from serve_app.cli.amounts import limit_options
+from serve_app.cli.ledger_access import act, database_option, open_books, tenant_id
+from serve_app.cli.reports import print_table, utc
+from serve_app.domain.model import LimitChanges, RateLimits
+from serve_app.domain.units import KeyId, ModelId, Moment, Seconds
+from serve_app.ledger import accounts, tenant_keys
+from serve_app.ledger.database import reading
+from serve_app.ledger.months import MILLISECONDS_PER_DAY
+from serve_app.protocols.admin import EXPIRES_IN_DAYS_MAX
+
+SHOWN_ONCE = "Keep it: only a digest is stored, so it cannot be shown again."
+SECONDS_PER_HOUR = 3_600
+OVERLAP_HOURS = 24.0
+
+
+@click.group()
+def keys() -> None:
+    """API keys of a tenant."""
+
+
+@keys.command("create")
+@click.argument("tenant")
+@click.option("--label", default="key", show_default=True, help="What to know it by.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    default=(api_keys.SCOPE_RERANK,),
+    show_default=True,
+    type=click.Choice(api_keys.SCOPES),
+    help="What it opens; may be repeated.",
+)
+@click.option("--model", "models", multiple=True, help="Allow only this model; may be repeated.")
+@click.option("--expires-in-days", type=click.IntRange(1, EXPIRES_IN_DAYS_MAX))
+@limit_options
+@database_option
+def create_key(  # noqa: PLR0913 - as many as there are options
+    *,
+    tenant: str,
+    label: str,
+    scopes: Sequence[str],
+    models: Sequence[str],
+    expires_in_days: int | None,
+    limits: LimitChanges,
+    database_url: str | None,
+) -> None:
+    """Create an API key of TENANT and print it, once."""
+    key = api_keys.generate()
+    now = act()
+    new = tenant_keys.NewKey(
+        key.key_id,
+        key.secret_sha256,
+        label,
+        set(scopes),
+        {ModelId(model) for model in models} or None,
+        Moment(now.now + expires_in_days * MILLISECONDS_PER_DAY) if expires_in_days else None,
+        RateLimits(**limits),
+    )
+    with open_books(database_url) as connection:
+        owner = accounts.find_tenant(connection, tenant)
+        tenant_keys.create_key(connection, owner.id, new, now)
+    click.echo(key.reveal())
+    click.echo(SHOWN_ONCE, err=True)
+
+
+@keys.command("list")
+@click.option("--tenant", help="Only the keys of this tenant.")
+@database_option
+def list_keys(tenant: str | None, database_url: str | None) -> None:
+    """List keys by their public ids."""
+    with open_books(database_url, reading) as connection:
+        found = tenant_keys.list_keys(connection, tenant_id(connection, tenant))
+    print_table(
+        (
+            "Key",
+            "Tenant",
+            "Label",
+            "Scopes",
+            "Models",
+            "Created",
+            "Last used",
+            "Expires",
+            "Revoked",
+        ),
+        (
+            (
+                each.stored.caller.key_id,
+                each.tenant_name,
+                each.label,
+                ", ".join(sorted(each.stored.caller.scopes)),
+                ", ".join(sorted(each.stored.caller.models or {"all"})),
+                utc(each.created_at),
+                utc(each.last_used_at),
+                utc(each.stored.expires_at),
+                utc(each.stored.revoked_at),
+            )
+            for each in found
+        ),
+    )
+
+
+@keys.command("limit")
+@click.argument("key_id")
+@limit_options
+@database_option
+def limit_key(key_id: str, limits: LimitChanges, database_url: str | None) -> None:
+    """Set or lift limits of the key with the public id KEY_ID; others stay."""
+    if not limits:
+        raise click.ClickException("name at least one limit; --help lists them")
+    with open_books(database_url) as connection:
+        tenant_keys.change_key_limits(connection, KeyId(key_id), limits, act())
+    click.echo(f"Key {key_id} is limited as asked; gateways know within seconds.")
+
+
+@keys.command("rotate")
+@click.argument("key_id")
+@click.option(
+    "--overlap-hours",
+    type=float,
+    default=OVERLAP_HOURS,
+    show_default=True,
+    help="How long the old key goes on working.",
+)
+@database_option
+def rotate_key(key_id: str, overlap_hours: float, database_url: str | None) -> None:
+    """Create a key in the place of KEY_ID, with all it may do, and print it, once."""
+    key = api_keys.generate()
+    overlap_s = Seconds(overlap_hours * SECONDS_PER_HOUR)
+    with open_books(database_url) as connection:
+        new = (key.key_id, key.secret_sha256)
+        tenant_keys.rotate_key(connection, KeyId(key_id), new, overlap_s, act())
+        end = tenant_keys.get_key(connection, KeyId(key_id)).stored.expires_at
+    click.echo(key.reveal())
+    click.echo(SHOWN_ONCE, err=True)
+    click.echo(f"Key {key_id} works until {utc(end)}.", err=True)
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@database_option
+def revoke_key(key_id: str, database_url: str | None) -> None:
+    """Make the key with the public id KEY_ID useless."""
+    with open_books(database_url) as connection:
+        tenant_keys.revoke_key(connection, KeyId(key_id), act())
+    click.echo(f"Key {key_id} is revoked; gateways forget it within seconds.")

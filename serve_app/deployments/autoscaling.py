@@ -1,0 +1,149 @@
+"""Serve's application-level autoscaling policy: `serve_app.dispatch.scaling` on Ray's metrics.
+
+    autoscaling_policy:
+      policy_function: serve_app.deployments.autoscaling:BacklogPolicy
+      policy_kwargs: {delay_s: 1}        # fields of `serve_app.dispatch.scaling.Goals`
+
+On the level of the application, since the gateways hold back work that only they can count. Every
+deployment that is to be scaled needs an ``autoscaling_config``, and so does the gateway's, even if
+it has as many replicas at most as at least, because Ray collects metrics of no other. Its delays
+should be 0: the policy has its own.
+
+Ray calls it ten times a second on the controller's event loop, where an error would stop every
+deployment of every application. So it does no I/O, and what fails leaves its deployment as it is.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ray.serve.config import AutoscalingContext
+
+from serve_app.dispatch.scaling import (
+    TOLERANCE_REPLICAS,
+    Bounds,
+    Goals,
+    Load,
+    Sample,
+    decide,
+    needed,
+)
+from serve_app.domain.units import Instant, Tokens
+from serve_app.settings import GATEWAY_DEPLOYMENT
+
+INFLIGHT_TOKENS_STAT = "inflight_tokens"
+TOKENS_PER_S_STAT = "tokens_per_s"
+BUSY_RATIO_STAT = "busy_ratio"
+
+STALE_S = 10.0
+"""What a replica said longer ago is not taken for true any more."""
+
+logger = logging.getLogger("ray.serve")
+
+
+def backlog_stat(deployment: str) -> str:
+    """The name under which gateways tell the tokens that wait for a scorer deployment."""
+    return f"backlog_tokens/{deployment}"
+
+
+class BacklogPolicy:
+    """Replicas by work: scorers by tokens, gateways by requests under way."""
+
+    def __init__(self, **goals: float) -> None:
+        self._told: set[str] = set()
+        try:
+            self._goals = Goals(**goals)  # type: ignore[arg-type]  # checked there, as floats
+        except (TypeError, ValueError) as error:
+            self._goals = Goals()
+            self._tell(f"policy_kwargs: {error}; the defaults hold instead")
+
+    def __call__(
+        self, contexts: Mapping[Any, AutoscalingContext]
+    ) -> tuple[dict[Any, int], dict[Any, dict[str, Any]]]:
+        """The replicas wanted, by deployment, and what to hand back next time.
+
+        A deployment that is left out keeps its number.
+        """
+        by_name = {deployment.name: context for deployment, context in contexts.items()}
+        targets: dict[Any, int] = {}
+        states: dict[Any, dict[str, Any]] = {}
+        for deployment, context in contexts.items():
+            try:
+                target, state = self._decide(deployment.name, context, by_name)
+            except Exception as error:  # noqa: BLE001 - see the module's docstring
+                self._tell(f"{deployment.name} keeps its replicas: {error!r}")
+            else:
+                targets[deployment], states[deployment] = target, state
+        return targets, states
+
+    def _decide(
+        self, name: str, context: AutoscalingContext, others: Mapping[str, AutoscalingContext]
+    ) -> tuple[int, dict[str, Any]]:
+        target = context.target_num_replicas
+        tokens_per_s = None
+        if name == GATEWAY_DEPLOYMENT:
+            count: int | None = _gateways_needed(context)
+        else:
+            tokens_per_s = _tokens_per_s(context)
+            count = needed(_load(name, context, others, tokens_per_s), target, self._goals)
+        now = Instant(context.current_time)
+        decision = decide(
+            None if count is None else Sample(now, count),
+            target,
+            Bounds(context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas),
+            context.policy_state.get("history"),
+            self._goals,
+        )
+        return decision.target, {"history": decision.history, "tokens_per_s": tokens_per_s}
+
+    def _tell(self, problem: str) -> None:
+        """Once, since the same will go wrong ten times a second."""
+        if problem not in self._told and len(self._told) < 100:
+            self._told.add(problem)
+            logger.error("Autoscaling: %s", problem)
+
+
+def _gateways_needed(context: AutoscalingContext) -> int:
+    """As Ray's own policy has it."""
+    wanted: float = context.total_num_requests / context.config.get_target_ongoing_requests()
+    return max(1, math.ceil(wanted - TOLERANCE_REPLICAS))
+
+
+def _tokens_per_s(context: AutoscalingContext) -> float | None:
+    """Of one replica; as it was when there last were any."""
+    told = [series[-1] for series in _told(context, TOKENS_PER_S_STAT)]
+    if told:
+        return sum(told) / len(told)
+    remembered: float | None = context.policy_state.get("tokens_per_s")
+    return remembered
+
+
+def _load(
+    name: str,
+    context: AutoscalingContext,
+    others: Mapping[str, AutoscalingContext],
+    tokens_per_s: float | None,
+) -> Load:
+    gateway = others.get(GATEWAY_DEPLOYMENT)
+    waiting = [] if gateway is None else _told(gateway, backlog_stat(name))
+    busy = _told(context, BUSY_RATIO_STAT)
+    return Load(
+        waiting_tokens=Tokens(round(sum(each[-1] for each in waiting))) if waiting else None,
+        inflight_tokens=Tokens(
+            round(sum(each[-1] for each in _told(context, INFLIGHT_TOKENS_STAT)))
+        ),
+        tokens_per_s=tokens_per_s,
+        busy_replicas=sum(sum(each) / len(each) for each in busy),
+        portions=context.total_num_requests,
+    )
+
+
+def _told(context: AutoscalingContext, stat: str) -> list[list[float]]:
+    """The values of every replica that has told any lately, oldest first."""
+    by_replica = (context.raw_metrics or {}).get(stat, {})
+    return [
+        [point.value for point in series]
+        for series in by_replica.values()
+        if series and context.current_time - series[-1].timestamp <= STALE_S
+    ]

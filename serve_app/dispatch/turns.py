@@ -1,0 +1,54 @@
+"""Two ways to take turns, of which `fair_queue` is made. Pure."""
+
+import heapq
+import itertools
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+from serve_app.domain.units import Tokens
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Patience:
+    """Lets pass ``times`` as many tokens as its own, and then it is its turn."""
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+        self._passed = 0
+
+    def is_over(self, tokens: Tokens) -> bool:
+        return self._passed >= self._times * tokens
+
+    def pass_over(self, tokens: Tokens) -> None:
+        self._passed += tokens
+
+    def serve(self, tokens: Tokens) -> None:
+        self._passed = max(0, self._passed - self._times * tokens)
+
+    def forget(self) -> None:
+        self._passed = 0
+
+
+class LeastServed(Generic[K]):
+    """Keys in the order of what each has had; among equals the one that was placed first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, K]] = []
+        self._places: dict[K, tuple[float, int, K]] = {}
+        self._order = itertools.count()
+
+    def place(self, key: K, served: float) -> None:
+        """Add ``key``, or move it."""
+        place = (served, next(self._order), key)
+        self._places[key] = place
+        heapq.heappush(self._heap, place)
+
+    def remove(self, key: K) -> None:
+        del self._places[key]
+
+    def first(self) -> K:
+        """The key that has had least; there must be one."""
+        while self._places.get(self._heap[0][2]) is not self._heap[0]:
+            heapq.heappop(self._heap)  # Moved or removed since.
+        return self._heap[0][2]

@@ -1,0 +1,86 @@
+"""Portions wait here for their turn and for room on the replicas: the fair queue's asyncio shell.
+
+    enter ──> waits ──(its turn, and there is room)──> on the replicas ──> leave
+
+One event loop; decides nothing itself: `fair_queue` says who is next, `window` how much fits.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from serve_app.dispatch.fair_queue import Claim, FairQueue
+from serve_app.dispatch.window import Answered, Window
+from serve_app.domain.clock import Clock
+from serve_app.domain.model import PortionScores
+from serve_app.domain.units import RequestId, Seconds, Tokens
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One portion's place. Ends with one call of `Turnstile.leave`, whatever became of it."""
+
+    job: RequestId
+    tokens: Tokens
+    came: asyncio.Future[None]
+    """Done when the portion may go; cancelled when nobody waits for it any more."""
+
+
+class Turnstile:
+    """The queue before one model's replicas."""
+
+    def __init__(
+        self, window: Window | None, clock: Clock, tell_backlog: Callable[[Tokens], None]
+    ) -> None:
+        """Without a ``window`` everything may go at once."""
+        self._window = window
+        self._clock = clock
+        self._tell_backlog = tell_backlog
+        self._queue: FairQueue[Turn] = FairQueue()
+        self._inflight_tokens = 0
+
+    @property
+    def backlog_tokens(self) -> Tokens:
+        """Tokens that wait."""
+        return self._queue.tokens
+
+    def enter(self, job: RequestId, claim: Claim, portions: Sequence[Tokens]) -> list[Turn]:
+        """A turn for each of the portions of a job, which come in this order."""
+        loop = asyncio.get_running_loop()
+        turns = [Turn(job, tokens, loop.create_future()) for tokens in portions]
+        self._queue.add(job, claim, turns)
+        self._advance()
+        return turns
+
+    def leave(self, turn: Turn) -> None:
+        """Give its room to others. A turn that has not come yet takes its whole job along."""
+        if turn.came.done() and not turn.came.cancelled():
+            self._inflight_tokens -= turn.tokens
+        else:
+            self._queue.drop(turn.job)
+        self._advance()
+
+    def answered(self, turn: Turn, scores: PortionScores, elapsed_s: Seconds) -> None:
+        """Learn from a portion that was scored."""
+        if self._window is not None:
+            answer = Answered(scores, turn.tokens, elapsed_s, others_wait=len(self._queue) > 0)
+            self._window.answered(answer, self._clock.instant())
+
+    def lost_all(self) -> None:
+        """There is no replica any more."""
+        if self._window is not None:
+            self._window.lost_all()
+
+    def _advance(self) -> None:
+        while (turn := self._queue.peek()) is not None and self._has_room(turn.tokens):
+            self._queue.take()
+            if not turn.came.cancelled():
+                self._inflight_tokens += turn.tokens
+                turn.came.set_result(None)
+        self._tell_backlog(self._queue.tokens)
+
+    def _has_room(self, tokens: Tokens) -> bool:
+        """One portion may always go, however small the window."""
+        if self._window is None or self._inflight_tokens == 0:
+            return True
+        return self._inflight_tokens + tokens <= self._window.tokens(self._clock.instant())

@@ -1,0 +1,248 @@
+"""``/admin/v1``: what the command line does to accounts, for operators' programs.
+
+Every route needs a key with the scope ``admin``. A change is one transaction off the event loop, by
+the same functions as the command's, and is remembered as the act of that key.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.access import api_keys
+from serve_app.domain.errors import DeadlineExceeded, InvalidRequest
+from serve_app.domain.model import LimitChanges, RateLimits
+from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
+from serve_app.http.accounts import (
+    grant_object,
+    key_object,
+    new_key_object,
+    problems_told,
+    tenant_object,
+)
+from serve_app.http.admin_lists import ACTS, GRANTS, KEYS, TENANTS, list_endpoint
+from serve_app.http.body import declared_bytes, read_body
+from serve_app.http.guard import Endpoint
+from serve_app.http.headers import api_key
+from serve_app.http.service import Service
+from serve_app.ledger import accounts, credit_grants, tenant_keys
+from serve_app.ledger.admin_acts import Act
+from serve_app.ledger.database import Connection
+from serve_app.ledger.months import MILLISECONDS_PER_DAY
+from serve_app.ledger.tenant_keys import NewKey
+from serve_app.protocols.admin import (
+    KeyChange,
+    KeyCreate,
+    KeyRotation,
+    LimitsChange,
+    RefundCreate,
+    TenantChange,
+    TenantCreate,
+    parse_body,
+    parse_credit,
+)
+from serve_app.protocols.json_body import text_fault
+
+BODY_BYTES_MAX = 100_000
+
+T = TypeVar("T")
+
+
+def admin_endpoints(service: Service) -> dict[str, dict[str, Endpoint]]:
+    """Endpoints by path and method."""
+    admin = _Admin(service)
+    return {
+        "/admin/v1/tenants": {
+            "GET": list_endpoint(service, TENANTS),
+            "POST": admin.create_tenant,
+        },
+        "/admin/v1/tenants/{id}": {"GET": admin.get_tenant, "PATCH": admin.change_tenant},
+        "/admin/v1/keys": {"GET": list_endpoint(service, KEYS), "POST": admin.create_key},
+        "/admin/v1/keys/{id}": {"GET": admin.get_key, "PATCH": admin.change_key},
+        "/admin/v1/keys/{id}/rotate": {"POST": admin.rotate_key},
+        "/admin/v1/keys/{id}/revoke": {"POST": admin.revoke_key},
+        "/admin/v1/credit": {"GET": list_endpoint(service, GRANTS), "POST": admin.add_credit},
+        "/admin/v1/credit/refunds": {"POST": admin.refund},
+        "/admin/v1/acts": {"GET": list_endpoint(service, ACTS)},
+    }
+
+
+class _Admin:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def create_tenant(self, request: Request) -> Response:
+        act = await self._act(request)
+        wanted = parse_body(TenantCreate, await self._body(request))
+        amount = wanted.credit_micro_dollars
+        credit = credit_grants.first_credit(
+            None if amount is None else Credits(amount), self._service.free_credit
+        )
+
+        def change(connection: Connection) -> accounts.Tenant:
+            made = credit_grants.open_account(connection, wanted.name, credit, act)
+            below = _alerts(wanted.alerts_below_micro_dollars)
+            return accounts.change_tenant(connection, made.id, _changes(wanted.limits), below, act)
+
+        return _json(tenant_object(await self._write(change)).model_dump_json())
+
+    async def get_tenant(self, request: Request) -> Response:
+        await self._act(request)
+        name = _id(request)
+        found = await self._read(lambda connection: accounts.find_tenant(connection, name))
+        return _json(tenant_object(found).model_dump_json())
+
+    async def change_tenant(self, request: Request) -> Response:
+        act = await self._act(request)
+        name = _id(request)
+        wanted = parse_body(TenantChange, await self._body(request))
+        below = _alerts(wanted.alerts_below_micro_dollars)
+        changed = await self._write(
+            lambda connection: accounts.change_tenant(
+                connection, name, _changes(wanted.limits), below, act
+            )
+        )
+        return _json(tenant_object(changed).model_dump_json())
+
+    async def create_key(self, request: Request) -> Response:
+        act = await self._act(request)
+        wanted = parse_body(KeyCreate, await self._body(request))
+        key = api_keys.generate()
+        new = _new_key(wanted, key, act.now)
+
+        def change(connection: Connection) -> tenant_keys.Key:
+            tenant = accounts.find_tenant(connection, wanted.tenant)
+            tenant_keys.create_key(connection, tenant.id, new, act)
+            return tenant_keys.get_key(connection, key.key_id)
+
+        made = await self._write(change)
+        return _json(new_key_object(made, key.reveal()).model_dump_json())
+
+    async def get_key(self, request: Request) -> Response:
+        await self._act(request)
+        key_id = KeyId(_id(request))
+        found = await self._read(lambda connection: tenant_keys.get_key(connection, key_id))
+        return _json(key_object(found).model_dump_json())
+
+    async def change_key(self, request: Request) -> Response:
+        act = await self._act(request)
+        key_id = KeyId(_id(request))
+        wanted = parse_body(KeyChange, await self._body(request))
+
+        def change(connection: Connection) -> tenant_keys.Key:
+            tenant_keys.change_key_limits(connection, key_id, wanted.limits.changes(), act)
+            return tenant_keys.get_key(connection, key_id)
+
+        return _json(key_object(await self._write(change)).model_dump_json())
+
+    async def rotate_key(self, request: Request) -> Response:
+        act = await self._act(request)
+        key_id = KeyId(_id(request))
+        overlap_s = Seconds(parse_body(KeyRotation, await self._body(request)).overlap_s)
+        key = api_keys.generate()
+
+        def change(connection: Connection) -> tenant_keys.Key:
+            new = (key.key_id, key.secret_sha256)
+            tenant_keys.rotate_key(connection, key_id, new, overlap_s, act)
+            return tenant_keys.get_key(connection, key.key_id)
+
+        made = await self._write(change)
+        return _json(new_key_object(made, key.reveal()).model_dump_json())
+
+    async def revoke_key(self, request: Request) -> Response:
+        act = await self._act(request)
+        key_id = KeyId(_id(request))
+
+        def change(connection: Connection) -> tenant_keys.Key:
+            tenant_keys.revoke_key(connection, key_id, act)
+            return tenant_keys.get_key(connection, key_id)
+
+        return _json(key_object(await self._write(change)).model_dump_json())
+
+    async def add_credit(self, request: Request) -> Response:
+        act = await self._act(request)
+        wanted = parse_credit(await self._body(request), request.headers.get("idempotency-key"))
+
+        def change(connection: Connection) -> credit_grants.Grant:
+            tenant = accounts.find_tenant(connection, wanted.tenant)
+            return credit_grants.grant(
+                connection,
+                tenant.id,
+                Credits(wanted.amount_micro_dollars),
+                wanted.reason,
+                act,
+                idempotency_key=wanted.idempotency_key,
+            )
+
+        return _json(grant_object(await self._write(change)).model_dump_json())
+
+    async def refund(self, request: Request) -> Response:
+        act = await self._act(request)
+        wanted = parse_body(RefundCreate, await self._body(request))
+        amount = wanted.amount_micro_dollars
+        given = await self._write(
+            lambda connection: credit_grants.refund(
+                connection,
+                RequestId(wanted.request_id),
+                None if amount is None else Credits(amount),
+                wanted.reason,
+                act,
+            )
+        )
+        return _json(grant_object(given).model_dump_json())
+
+    async def _act(self, request: Request) -> Act:
+        pipeline = self._service.pipeline
+        caller = await pipeline.authenticate(api_key(request.headers), api_keys.SCOPE_ADMIN)
+        return Act(f"key {caller.key_id}", pipeline.clock.moment())
+
+    async def _body(self, request: Request) -> bytes:
+        allowed_s = self._service.limits.request_timeout_s
+        try:
+            with self._service.body_gate.admit(declared_bytes(request, BODY_BYTES_MAX)):
+                async with asyncio.timeout(allowed_s):
+                    return await read_body(request, BODY_BYTES_MAX)
+        except TimeoutError:
+            raise DeadlineExceeded(allowed_s) from None
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        with problems_told():
+            return await self._service.office.read(query)
+
+    async def _write(self, change: Callable[[Connection], T]) -> T:
+        with problems_told():
+            return await self._service.office.write(change)
+
+
+def _id(request: Request) -> str:
+    name: str = request.path_params["id"]
+    if fault := text_fault(name):
+        raise InvalidRequest("id", fault)
+    return name
+
+
+def _new_key(wanted: KeyCreate, key: api_keys.ApiKey, now: Moment) -> NewKey:
+    days = wanted.expires_in_days
+    return NewKey(
+        key.key_id,
+        key.secret_sha256,
+        wanted.label,
+        set(wanted.scopes),
+        None if wanted.models is None else {ModelId(model) for model in wanted.models},
+        None if days is None else Moment(now + days * MILLISECONDS_PER_DAY),
+        RateLimits(**_changes(wanted.limits)),
+    )
+
+
+def _changes(limits: LimitsChange | None) -> LimitChanges:
+    return {} if limits is None else limits.changes()
+
+
+def _alerts(below: list[int] | None) -> list[Credits] | None:
+    return None if below is None else [Credits(each) for each in below]
+
+
+def _json(body: str) -> Response:
+    return Response(body, media_type="application/json")

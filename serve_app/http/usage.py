@@ -1,0 +1,110 @@
+"""``GET /v1/usage``: the caller's own tenant. ``GET /admin/v1/usage``: any tenant, or all."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.access.api_keys import SCOPE_ADMIN, SCOPES
+from serve_app.domain.errors import Forbidden
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Moment, TenantId
+from serve_app.http.accounts import problems_told
+from serve_app.http.guard import Endpoint
+from serve_app.http.headers import api_key
+from serve_app.http.service import Service
+from serve_app.ledger.accounts import find_tenant
+from serve_app.ledger.database import Connection
+from serve_app.ledger.usage import Grouping, UsageFilter, UsageRow, usage
+from serve_app.protocols.paging import cut
+from serve_app.protocols.times import write_day
+from serve_app.protocols.usage import (
+    ALL_GROUPS,
+    CSV_TYPE,
+    DAY,
+    OWN_GROUPS,
+    TenantUsageList,
+    TenantUsageObject,
+    UsageList,
+    UsageObject,
+    UsageQuery,
+    next_cursor,
+    parse_usage,
+    render_csv,
+)
+
+CURSOR_HEADER = "x-next-cursor"
+
+
+def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
+    """The endpoint for a tenant's own usage, and that for every tenant's."""
+
+    async def own(request: Request) -> Response:
+        caller = await service.pipeline.access.authenticate(api_key(request.headers))
+        if not caller.scopes & set(SCOPES):
+            raise Forbidden("this route")
+        query = _query(request, OWN_GROUPS)
+        return await service.office.read(partial(_own, query=query, caller=caller))
+
+    async def everybodys(request: Request) -> Response:
+        await service.pipeline.authenticate(api_key(request.headers), SCOPE_ADMIN)
+        query = _query(request, ALL_GROUPS)
+        with problems_told():
+            return await service.office.read(partial(_everybodys, query=query))
+
+    return own, everybodys
+
+
+def _query(request: Request, groups: Sequence[str]) -> UsageQuery:
+    accept = request.headers.get("accept", "")
+    return parse_usage(request.query_params.multi_items(), accept, groups)
+
+
+# These two run in a thread of the office, rendering included: rows may be many.
+def _own(connection: Connection, query: UsageQuery, caller: Caller) -> Response:
+    rows, cursor = _page(connection, query, caller.tenant)
+    data = [UsageObject.model_validate(_fields(query, row)) for row in rows]
+    if query.as_csv:
+        return _csv(render_csv(UsageObject, data), cursor)
+    page = UsageList(data=data, has_more=cursor is not None, next_cursor=cursor)
+    return Response(page.model_dump_json(), media_type="application/json")
+
+
+def _everybodys(connection: Connection, query: UsageQuery) -> Response:
+    tenant = None if query.tenant is None else find_tenant(connection, query.tenant).id
+    rows, cursor = _page(connection, query, tenant)
+    data = [TenantUsageObject.model_validate(_fields(query, row)) for row in rows]
+    if query.as_csv:
+        return _csv(render_csv(TenantUsageObject, data), cursor)
+    page = TenantUsageList(data=data, has_more=cursor is not None, next_cursor=cursor)
+    return Response(page.model_dump_json(), media_type="application/json")
+
+
+def _page(
+    connection: Connection, query: UsageQuery, tenant: TenantId | None
+) -> tuple[Sequence[UsageRow], str | None]:
+    which = UsageFilter(tenant, query.since, query.until)
+    by = [Grouping(name) for name in query.group_by]
+    found = usage(connection, which, *by, after=query.after, count_max=query.limit + 1)
+    rows, has_more = cut(found, query.limit)
+    return rows, next_cursor(query, rows[-1].group) if has_more else None
+
+
+def _fields(query: UsageQuery, row: UsageRow) -> Mapping[str, object]:
+    groups = dict(zip(query.group_by, row.group, strict=True))
+    if DAY in groups:
+        groups[DAY] = write_day(Moment(int(groups[DAY])))
+    return groups | {
+        "requests": row.requests,
+        "errors": row.requests_not_charged,
+        "documents": row.documents,
+        "documents_not_charged": row.documents_not_charged,
+        "tokens": row.tokens,
+        "charged_micro_dollars": row.charged,
+    }
+
+
+def _csv(body: bytes, cursor: str | None) -> Response:
+    headers = {} if cursor is None else {CURSOR_HEADER: cursor}
+    return Response(body, headers=headers, media_type=f"{CSV_TYPE}; charset=utf-8")

@@ -1,0 +1,81 @@
+"""The ledger for people rather than requests: reports and changes of accounts, off the event loop.
+
+Connections and threads of its own, so that a report over a year never holds up a key or a charge;
+few of them, so that many reports at once wait or are refused instead of filling the gateway.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.units import Seconds
+from serve_app.ledger.database import open_reader, open_writer, reason
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+THREADS = 2
+CALLS_MAX = 64
+"""Calls that may wait or run."""
+
+
+class BackOffice:
+    """Implements `serve_app.http.service.Office`. `close` it after use; that blocks."""
+
+    def __init__(self, database_url: str, timeout_s: Seconds) -> None:
+        """``timeout_s``: how long a call may wait for a thread, and a statement may run."""
+        self._timeout_s = timeout_s
+        self._readers = open_reader(database_url, timeout_s, connections=THREADS)
+        self._writers = open_writer(database_url, timeout_s, connections=THREADS)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="back-office")
+        self._calls = 0
+
+    def close(self) -> None:
+        """Finish what has begun, then let go of the database."""
+        self._threads.shutdown(cancel_futures=True)
+        self._readers.dispose()
+        self._writers.dispose()
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """See `serve_app.http.service.Office.read`."""
+        return await self._call(lambda: self._read(query))
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """See `serve_app.http.service.Office.write`."""
+        return await self._call(lambda: self._write(change))
+
+    def _read(self, query: Callable[[Connection], T]) -> T:
+        with self._readers.connect() as connection:
+            return query(connection)
+
+    def _write(self, change: Callable[[Connection], T]) -> T:
+        with self._writers.begin() as connection:
+            return change(connection)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        if self._calls >= CALLS_MAX:
+            raise LedgerUnavailable("too many reports and changes are waiting")
+        self._calls += 1
+        future = self._threads.submit(work)
+        outcome = asyncio.wrap_future(future)
+        try:
+            done, _ = await asyncio.wait({outcome}, timeout=self._timeout_s)
+            if not done and future.cancel():
+                raise LedgerUnavailable("reports and changes before this one take too long")
+            return await outcome  # It has begun: only the database knows how it ends.
+        except SQLAlchemyError as error:
+            logger.warning("ledger_back_office_failed", extra={"reason": reason(error)})
+            raise LedgerUnavailable(reason(error)) from error
+        finally:
+            self._calls -= 1
+            # Drops the call if it has not begun. Where it has failed after all, that is nobody's
+            # any more.
+            if not outcome.cancel() and not outcome.cancelled():
+                outcome.exception()

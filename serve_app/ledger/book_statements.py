@@ -1,0 +1,60 @@
+"""The SQL of `books`: what a group reads at once, and what it writes at once."""
+
+from sqlalchemy import bindparam, delete, or_, select, update
+
+from serve_app.ledger.tables import api_keys, charges, reservations, tenants
+
+ACCOUNTS = (
+    select(
+        tenants.c.id,
+        tenants.c.available,
+        tenants.c.alerts_below,
+        tenants.c.month_amount_max,
+        tenants.c.spent_month,
+        tenants.c.spent_amount,
+    )
+    .where(
+        or_(
+            tenants.c.id.in_(bindparam("tenant_ids", expanding=True)),
+            tenants.c.id.in_(
+                select(reservations.c.tenant_id).where(
+                    reservations.c.id.in_(bindparam("request_ids", expanding=True))
+                )
+            ),
+        )
+    )
+    # One order for everybody, so that nobody waits in a circle. SQLite has one writer anyway.
+    .order_by(tenants.c.id)
+    .with_for_update(key_share=True)
+)
+KNOWN = select(reservations).where(reservations.c.id.in_(bindparam("request_ids", expanding=True)))
+CAPPED_KEY = select(
+    api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
+).where(api_keys.c.id == bindparam("key_id"))
+WRITE_ACCOUNT = (
+    update(tenants)
+    .where(tenants.c.id == bindparam("row_id"))
+    .values(
+        # A difference, so that the table's own check of the sum stays a check.
+        available=tenants.c.available + bindparam("difference"),
+        spent_month=bindparam("month"),
+        spent_amount=bindparam("spent"),
+    )
+)
+WRITE_KEY = (
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("row_id"))
+    .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
+)
+SETTLE = (
+    update(reservations)
+    .where(reservations.c.id == bindparam("row_id"))
+    .values(
+        state=bindparam("new_state"),
+        charged=bindparam("new_charged"),
+        documents=bindparam("new_documents"),
+        tokens=bindparam("new_tokens"),
+        settled_at=bindparam("now"),
+    )
+)
+UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))

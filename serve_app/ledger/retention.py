@@ -1,0 +1,227 @@
+"""Old requests become sums of a day, so that the tables stay small; what they add up to stays.
+
+    charges, voided and expired reservations ──after charges_kept_days──> usage_days
+    committed reservations ──a day after they were settled──> deleted; their charge stays
+    rate windows ──unused for an hour──> deleted
+
+A step is a small transaction that holds the locks of the tenants it touches, like any payment:
+whoever is killed in it has done nothing, and two gateways at once never count a request twice. A
+request is a row or part of a day's sum, never both and never neither.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import add
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
+from serve_app.ledger.months import MILLISECONDS_PER_DAY, day_of
+from serve_app.ledger.store import lock_accounts
+from serve_app.ledger.tables import (
+    api_keys,
+    charges,
+    rate_windows,
+    reservations,
+    tenants,
+    usage_days,
+)
+from serve_app.ledger.usage import SUMS
+
+RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
+"""A committed reservation serves the reversal of its charge, which comes within seconds of it, or
+of the end of an outage."""
+
+WINDOWS_KEPT_S = 3_600
+
+TENANTS_SHARE = 10
+"""One in so many of a step's rows chooses a tenant, all of whose old rows come along: few tenants
+wait for a step, and it changes few days."""
+
+# Written out, not bound: only then do the databases see that the partial index covers it.
+SETTLED: ColumnElement[bool] = literal_column("state <> 'pending'")
+COMMITTED: ColumnElement[bool] = literal_column("state = 'committed'")
+NOT_CHARGED: ColumnElement[bool] = literal_column("state IN ('voided', 'expired')")
+
+_due_committed = (
+    select(reservations.c.id, reservations.c.tenant_id)
+    .where(SETTLED, COMMITTED, reservations.c.settled_at < bindparam("before"))
+    .order_by(reservations.c.settled_at)
+    .limit(bindparam("count"))
+)
+_due_not_charged = (
+    select(reservations.c.id, reservations.c.tenant_id)
+    .where(SETTLED, NOT_CHARGED, reservations.c.settled_at < bindparam("before"))
+    .limit(bindparam("count"))
+)
+_tenants_of_oldest = (
+    select(charges.c.tenant_id)
+    .where(charges.c.charged_at < bindparam("before"))
+    .order_by(charges.c.charged_at)
+    .limit(bindparam("count"))
+)
+_due_charges = (
+    select(charges.c.request_id.label("id"), charges.c.tenant_id)
+    .where(
+        charges.c.tenant_id.in_(bindparam("tenant_ids", expanding=True)),
+        charges.c.charged_at < bindparam("before"),
+    )
+    .limit(bindparam("count"))
+)
+_forget_committed = delete(reservations).where(
+    reservations.c.id.in_(bindparam("ids", expanding=True)), COMMITTED
+)
+_take_not_charged = (
+    delete(reservations)
+    .where(reservations.c.id.in_(bindparam("ids", expanding=True)), NOT_CHARGED)
+    .returning(
+        reservations.c.tenant_id,
+        reservations.c.settled_at.label("at"),
+        reservations.c.key_id,
+        reservations.c.model,
+        reservations.c.documents,
+        reservations.c.tokens,
+        literal_column("0").label("amount"),
+        literal_column("1").label("not_charged"),
+    )
+)
+_take_charges = (
+    delete(charges)
+    .where(
+        charges.c.request_id.in_(bindparam("ids", expanding=True)),
+        # A charge that may still be reversed must be found where the reversal looks for it.
+        ~exists().where(reservations.c.id == charges.c.request_id),
+    )
+    .returning(
+        charges.c.tenant_id,
+        charges.c.charged_at.label("at"),
+        charges.c.key_id,
+        charges.c.model,
+        charges.c.documents,
+        charges.c.tokens,
+        charges.c.amount,
+        literal_column("0").label("not_charged"),
+    )
+)
+
+
+@dataclass(slots=True)
+class _Due:
+    """Rows whose time has come, and whose tenants must be locked before they go."""
+
+    committed: Sequence[RequestId] = ()
+    not_charged: Sequence[RequestId] = ()
+    charges: Sequence[RequestId] = ()
+    tenants: set[TenantId] = field(default_factory=set)
+
+
+DAY_KEY = ("tenant_id", "day", "key_id", "model")
+_Day = tuple[TenantId, Moment, KeyId, ModelId]
+
+
+def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
+    """Retire up to ``count_max`` rows; answers how many, 0 once there are no more.
+
+    The transaction must do nothing else, because the locks come after the first look.
+
+    Args:
+        now: May be wrong: a row that was retired too early counts all the same.
+        keep_days: At least 1; whole days of UTC, besides the present one.
+    """
+    assert keep_days >= 1
+    due = _find_due(connection, now, keep_days, count_max)
+    if not due.tenants:
+        return _forget_windows(connection, now, count_max)
+    lock_accounts(connection, due.tenants, ())
+    # Another gateway may have retired or reversed some of them since: those are not found any more.
+    forgotten = connection.execute(_forget_committed, {"ids": due.committed}).rowcount
+    taken = [
+        *connection.execute(_take_not_charged, {"ids": due.not_charged}),
+        *connection.execute(_take_charges, {"ids": due.charges}),
+    ]
+    _add_to_days(connection, taken)
+    return forgotten + len(taken)
+
+
+def _find_due(connection: Connection, now: Moment, keep_days: int, count_max: int) -> _Due:
+    due = _Due()
+
+    def find(query: Any, **parameters: Any) -> list[RequestId]:
+        rows = connection.execute(query, parameters).all()
+        due.tenants.update(row.tenant_id for row in rows)
+        return [row.id for row in rows]
+
+    due.committed = find(_due_committed, before=now - RESERVATIONS_KEPT_MS, count=count_max)
+    before = day_of(now) - keep_days * MILLISECONDS_PER_DAY
+    room = count_max - len(due.committed)
+    due.not_charged = find(_due_not_charged, before=before, count=room)
+    room -= len(due.not_charged)
+    oldest = {"before": before, "count": -(-room // TENANTS_SHARE)}
+    chosen = sorted(set(connection.scalars(_tenants_of_oldest, oldest)))
+    due.charges = find(_due_charges, tenant_ids=chosen, before=before, count=room)
+    return due
+
+
+def _add_to_days(connection: Connection, taken: Iterable[Row[Any]]) -> None:
+    sums: dict[_Day, Sequence[int]] = {}
+    for row in taken:
+        day = (row.tenant_id, day_of(row.at), row.key_id, row.model)
+        free = row.not_charged
+        one = (1, free, row.documents, row.documents * free, row.tokens, row.amount)
+        known = sums.get(day)
+        sums[day] = one if known is None else [*map(add, known, one)]
+    if not sums:
+        return
+    on_sqlite = connection.dialect.name == "sqlite"
+    adding = sqlite.insert(usage_days) if on_sqlite else postgresql.insert(usage_days)
+    added = {name: usage_days.c[name] + adding.excluded[name] for name in SUMS}
+    connection.execute(
+        adding.on_conflict_do_update(index_elements=DAY_KEY, set_=added),
+        [
+            dict(zip((*DAY_KEY, *SUMS), (*day, *numbers), strict=True))
+            for day, numbers in sums.items()
+        ],
+    )
+
+
+def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
+    """Windows live under the lock of their tenant, whether they are its own or its keys'."""
+    last = _last_second(connection)
+    before = now // 1_000 - WINDOWS_KEPT_S
+    query = (
+        select(rate_windows.c.subject, func.coalesce(api_keys.c.tenant_id, tenants.c.id))
+        .outerjoin_from(rate_windows, api_keys, api_keys.c.id == rate_windows.c.subject)
+        .outerjoin(tenants, tenants.c.id == rate_windows.c.subject)
+        .where(last < before)
+        .limit(count_max)
+    )
+    idle = connection.execute(query).all()
+    if not idle:
+        return 0
+    lock_accounts(connection, {tenant for _, tenant in idle if tenant is not None}, ())
+    subjects = [subject for subject, _ in idle]
+    forget = delete(rate_windows).where(rate_windows.c.subject.in_(subjects), last < before)
+    return connection.execute(forget).rowcount
+
+
+def _last_second(connection: Connection) -> ColumnElement[int]:
+    """When a window last counted a request, in seconds since 1970: see `rate_window.encode`."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    second: ColumnElement[int] = (
+        func.json_extract(rate_windows.c.counts, "$[#-1][0]")
+        if on_sqlite
+        else rate_windows.c.counts[-1][0].as_integer()
+    )
+    return second

@@ -1,0 +1,82 @@
+"""What a gateway does for the ledger besides its requests: expiry, last uses of keys, retention.
+
+The writer's thread does it between two groups, in short transactions: whoever wants to pay waits
+for one of them at most.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from serve_app.domain.clock import Clock
+from serve_app.domain.units import Instant, KeyId, Moment, Seconds
+from serve_app.ledger import retention, store
+from serve_app.ledger.database import reason
+from serve_app.ledger.limits import LedgerLimits
+
+RETENTION_INTERVAL_S = Seconds(60.0)
+PAUSE = 9
+"""After a step of retention, this many times as long as it took: so it has a tenth of the time."""
+
+logger = logging.getLogger(__name__)
+
+Transaction = Callable[[], AbstractContextManager[Connection]]
+
+
+class Upkeep:
+    """`run` it at every tick; it knows what is due."""
+
+    def __init__(self, clock: Clock, limits: LedgerLimits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._used: dict[KeyId, Moment] = {}  # Since the last run.
+        self._next_retention = Instant(clock.instant() + RETENTION_INTERVAL_S)
+
+    def note_use(self, key_id: KeyId | None) -> None:
+        """The key was used just now, if there was one."""
+        if key_id is not None:
+            self._used[key_id] = self._clock.moment()
+
+    def run(self, transaction: Transaction) -> Instant:
+        """Do what is due; answers when to come again at the latest. Failures are only logged."""
+        instant = self._clock.instant()
+        try:
+            if self._used:
+                with transaction() as connection:
+                    store.touch_keys(connection, self._used)
+                self._used = {}
+            again = self._expire(transaction)
+            if self._clock.instant() >= self._next_retention:
+                self._retire(transaction)
+        except SQLAlchemyError as error:
+            logger.warning("ledger_upkeep_failed", extra={"reason": reason(error)})
+            return Instant(instant + self._limits.expiry_interval_s)
+        after = Seconds(0.0) if again else self._limits.expiry_interval_s
+        return min(Instant(instant + after), self._next_retention)
+
+    def _expire(self, transaction: Transaction) -> bool:
+        """Whether there is more to expire."""
+        count_max = self._limits.expired_per_transaction_max
+        with transaction() as connection:
+            count = store.expire_due(connection, self._clock.moment(), count_max)
+        if count:
+            logger.info("ledger_reservations_expired", extra={"count": count})
+        return count == count_max
+
+    def _retire(self, transaction: Transaction) -> None:
+        limits = self._limits
+        started = self._clock.instant()
+        self._next_retention = Instant(started + RETENTION_INTERVAL_S)
+        with transaction() as connection:
+            count = retention.step(
+                connection,
+                self._clock.moment(),
+                limits.charges_kept_days,
+                limits.retired_per_transaction_max,
+            )
+        if count:
+            ended = self._clock.instant()
+            self._next_retention = Instant(ended + PAUSE * (ended - started))

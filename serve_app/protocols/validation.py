@@ -1,0 +1,82 @@
+"""From a JSON object to a wire type; what does not fit is told by field, in words of ours."""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from serve_app.domain.errors import InvalidRequest
+from serve_app.protocols.json_body import text_fault
+
+Wire = TypeVar("Wire", bound=BaseModel)
+
+_TAGS = {"string", "object"}
+
+
+def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
+    """``fields`` as the wire type ``kind``.
+
+    Raises: InvalidRequest; it names the field at fault, such as ``documents[3].text``.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequest(_path(first["loc"]), _problem(first)) from None
+
+
+def check_texts(fields: Mapping[str, object]) -> None:
+    """Whether every string, however deep, can be stored.
+
+    Raises: InvalidRequest.
+    """
+    for path, text in _texts("", fields):
+        if fault := text_fault(text):
+            raise InvalidRequest(path, fault)
+
+
+def _texts(path: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(f"{path}.{name}" if path else str(name), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(f"{path}[{index}]", inner)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """``("documents", 3, "object", "text")`` is ``documents[3].text`` to a client."""
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step not in _TAGS:
+            path += f".{step}" if path else step
+    return path
+
+
+def _problem(error: ErrorDetails) -> str:
+    """In words of ours: pydantic's may repeat the value, which may be a document."""
+    context = error.get("ctx", {})
+    if error["type"] == "string_type" and error["loc"][-1] == "string":
+        return "must be a string or an object with a 'text'"
+    problems = {
+        "missing": "is required",
+        "string_type": "must be a string",
+        "int_type": "must be a whole number",
+        "bool_type": "must be true or false",
+        "list_type": "must be a list",
+        "model_type": "must be an object",
+        "extra_forbidden": "is not known here",
+        "too_short": "must not be empty",
+        "too_long": f"must have at most {context.get('max_length')} entries",
+        "string_too_short": "must not be empty",
+        "string_too_long": f"must have at most {context.get('max_length')} characters",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "literal_error": f"must be {context.get('expected')}",
+    }
+    return problems.get(error["type"], "is not valid")

@@ -1,0 +1,167 @@
+"""A TCP relay between the gateways and PostgreSQL, which breaks when it is told to.
+
+    gateway ──> DatabaseProxy ──> PostgreSQL
+
+`cut` resets every connection. `cut_commits` lets the next COMMITs through and resets the connection
+in place of their answers: they are durable, and whoever sent them never learns it. `refuse` resets
+everything, new connections too, and `freeze` passes nothing on, until `heal`.
+"""
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+COMMIT = b"COMMIT\0"
+"""The end of PostgreSQL's message for that statement; it is small, so it arrives whole."""
+
+BYTES_MAX = 65_536
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST, not FIN.
+CONNECT_TIMEOUT_S = 5.0
+
+
+class _Link:
+    """One client's connection and the one to the server that belongs to it."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.answer_is_lost = False
+
+    def reset(self) -> None:
+        for end in (self.client, self.server):
+            try:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                end.shutdown(socket.SHUT_RDWR)  # Wakes the thread that reads from it.
+            except OSError:
+                pass  # It is closed already.
+            finally:
+                end.close()
+
+
+class DatabaseProxy:
+    """Listens on a port of 127.0.0.1 for one server. `close` it after use."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._links: set[_Link] = set()
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._refusing = False
+        self._commits_to_cut = 0
+        self._on_commit: Callable[[], None] = _nothing
+        _start(self._accept)
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are welcome."""
+        with self._lock:
+            links, self._links = self._links, set()
+        for link in links:
+            link.reset()
+
+    def cut_commits(self, count: int, on_commit: Callable[[], None] = lambda: None) -> None:
+        """Swallow the answers of the next ``count`` COMMITs and reset their connections.
+
+        ``on_commit`` is called once the server has answered, before the connection is reset.
+        """
+        with self._lock:
+            self._commits_to_cut, self._on_commit = count, on_commit
+
+    def commits_left_to_cut(self) -> int:
+        """How many of them have not come yet."""
+        with self._lock:
+            return self._commits_to_cut
+
+    def refuse(self) -> None:
+        """Reset every connection, and each new one."""
+        self._refusing = True
+        self.cut()
+
+    def freeze(self) -> None:
+        """Pass nothing on, as if the network lost every packet."""
+        self._flowing.clear()
+
+    def heal(self) -> None:
+        """Work as a relay should."""
+        self._refusing = False
+        self._flowing.set()
+        self.cut_commits(0)
+
+    def close(self) -> None:
+        """Stop listening and reset every connection."""
+        self._listener.close()
+        self.refuse()
+        self._flowing.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # Closed.
+            try:
+                server = socket.create_connection(
+                    ("127.0.0.1", self._server_port), CONNECT_TIMEOUT_S
+                )
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            link = _Link(client, server)
+            with self._lock:
+                self._links.add(link)
+            if self._refusing:
+                self.cut()
+                continue
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _start(self._to_server, link)
+            _start(self._to_client, link)
+
+    def _to_server(self, link: _Link) -> None:
+        def note_commit(data: bytes) -> bool:
+            with self._lock:
+                if data.endswith(COMMIT) and self._commits_to_cut > 0:
+                    self._commits_to_cut -= 1
+                    link.answer_is_lost = True
+            return True
+
+        self._relay(link, link.client, link.server, note_commit)
+
+    def _to_client(self, link: _Link) -> None:
+        def may_pass(_: bytes) -> bool:
+            if link.answer_is_lost:
+                self._on_commit()
+            return not link.answer_is_lost
+
+        self._relay(link, link.server, link.client, may_pass)
+
+    def _relay(
+        self,
+        link: _Link,
+        source: socket.socket,
+        target: socket.socket,
+        may_pass: Callable[[bytes], bool],
+    ) -> None:
+        try:
+            while data := source.recv(BYTES_MAX):
+                self._flowing.wait()
+                if not may_pass(data):
+                    break
+                target.sendall(data)
+        except OSError:
+            pass  # Either end is gone, or was reset by `cut`.
+        with self._lock:
+            self._links.discard(link)
+        link.reset()
+
+
+def _nothing() -> None:
+    """What happens at a COMMIT that nobody waits for."""
+
+
+def _start(target: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=target, args=arguments, daemon=True).start()

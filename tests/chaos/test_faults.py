@@ -1,0 +1,19 @@
+"""Exactly once, whatever dies: twenty kills under traffic on each database."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import POSTGRESQL, SQLITE
+from tests.chaos.harness import run
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
+def test_every_200_is_charged_once_and_nothing_else_is(database: str, tmp_path: Path) -> None:
+    report = run(database, kills=20, seed=1, folder=tmp_path, say=lambda _: None)
+
+    assert report.violations == []
+    assert report.kills >= 20
+    assert report.requests["200"] > 0

@@ -1,0 +1,228 @@
+"""The policy on Ray's own context objects; what fails stays as it is."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
+
+from serve_app.deployments.autoscaling import STALE_S, BacklogPolicy, backlog_stat
+from serve_app.dispatch.scaling import Goals
+
+ROOT = Path(__file__).parents[3]
+APPLICATION = "rerank"
+SCORER = "scorer-tiny"
+NOW = 1_700_000_000.0
+
+Stats = dict[str, float]
+Target = dict[str, int]
+
+
+def a_context(
+    name: str,
+    stats: list[Stats],
+    *,
+    told_at: float = NOW,
+    target: int = 1,
+    **more: Any,
+) -> AutoscalingContext:
+    """A deployment whose replicas told ``stats`` last."""
+    deployment = DeploymentID(name, APPLICATION)
+    replicas = [ReplicaID(f"{name}-{number}", deployment) for number in range(len(stats))]
+    metrics: dict[str, dict[ReplicaID, list[TimeStampedValue]]] = {}
+    for replica, told in zip(replicas, stats, strict=True):
+        for stat, value in told.items():
+            point = TimeStampedValue(told_at, value)
+            metrics.setdefault(stat, {})[replica] = [point]
+    fields: dict[str, Any] = {
+        "deployment_id": deployment,
+        "deployment_name": name,
+        "app_name": APPLICATION,
+        "current_num_replicas": len(replicas),
+        "target_num_replicas": target,
+        "running_replicas": replicas,
+        "total_num_requests": 0,
+        "total_queued_requests": 0,
+        "aggregated_metrics": {},
+        "raw_metrics": metrics,
+        "capacity_adjusted_min_replicas": 0,
+        "capacity_adjusted_max_replicas": 8,
+        "policy_state": {},
+        "last_scale_up_time": None,
+        "last_scale_down_time": None,
+        "current_time": NOW,
+        "config": AutoscalingConfig(target_ongoing_requests=10),
+    }
+    return AutoscalingContext(**fields | more)
+
+
+class Controller:
+    """Calls the policy as Ray's does."""
+
+    def __init__(self, policy: BacklogPolicy | None = None) -> None:
+        self.policy = policy or BacklogPolicy()
+        self.targets = {"gateway": 1, SCORER: 1}
+        self.states: dict[str, dict[str, Any]] = {}
+        self.now = NOW
+
+    def tick(self, for_s: float = 0.1, **more: Any) -> Target:
+        """Let ``for_s`` pass with these metrics, and answer the targets."""
+        for _ in range(round(for_s / 0.1)):
+            self.now += 0.1
+            contexts = self.contexts(**more)
+            targets, states = self.policy(contexts)
+            self.targets |= {deployment.name: count for deployment, count in targets.items()}
+            self.states = {deployment.name: state for deployment, state in states.items()}
+        return dict(self.targets)
+
+    def contexts(
+        self,
+        waiting: float | None = 0,
+        scorers: list[Stats] | None = None,
+        requests: float = 0,
+        age_s: float = 1,
+        portions: float = 0,
+    ) -> dict[DeploymentID, AutoscalingContext]:
+        told = [] if waiting is None else [{backlog_stat(SCORER): waiting / 2}] * 2
+        gateway = a_context(
+            "gateway",
+            told,
+            told_at=self.now - age_s,
+            current_time=self.now,
+            target=self.targets["gateway"],
+            total_num_requests=requests,
+            policy_state=self.states.get("gateway", {}),
+        )
+        scorer = a_context(
+            SCORER,
+            [a_scorer()] if scorers is None else scorers,
+            told_at=self.now - 1,
+            current_time=self.now,
+            target=self.targets[SCORER],
+            total_num_requests=portions,
+            policy_state=self.states.get(SCORER, {}),
+        )
+        return {context.deployment_id: context for context in (gateway, scorer)}
+
+
+def a_scorer(inflight: float = 0, speed: float = 1_000, busy: float = 0) -> Stats:
+    return {"inflight_tokens": inflight, "tokens_per_s": speed, "busy_ratio": busy}
+
+
+def test_scorers_are_scaled_by_what_waits_at_the_gateways_and_what_they_hold() -> None:
+    controller = Controller()
+
+    assert controller.tick(2, waiting=3_000, scorers=[a_scorer(1_000)])[SCORER] == 4
+
+
+def test_a_faster_card_needs_fewer() -> None:
+    scorers = [a_scorer(speed=3_000), a_scorer(speed=1_000)]
+
+    assert Controller().tick(2, waiting=4_000, scorers=scorers)[SCORER] == 2
+
+
+def test_gateways_are_scaled_by_their_requests() -> None:
+    assert Controller().tick(2, requests=35)["gateway"] == 4
+
+
+def test_the_first_replica_of_a_request_that_waits_for_it_stays() -> None:
+    """Too small to wait at the gateway, it waits on Ray's way to a replica."""
+    controller = Controller()
+    controller.tick(700, waiting=0)
+    assert controller.targets[SCORER] == 0
+
+    assert controller.tick(10, waiting=0, scorers=[], portions=1)[SCORER] == 1
+    assert controller.tick(1, waiting=0, portions=0)[SCORER] == 1
+
+
+def test_from_zero_the_speed_of_before_is_remembered() -> None:
+    controller = Controller()
+    controller.tick(2, waiting=0)
+    controller.targets[SCORER] = 0
+
+    assert controller.tick(waiting=5_000, scorers=[])[SCORER] == 1
+    assert controller.tick(2, waiting=5_000, scorers=[])[SCORER] == 5
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"waiting": None},
+        {"waiting": 9_000, "age_s": STALE_S + 1},
+        {"waiting": 9_000, "scorers": []},
+    ],
+    ids=["no gateway tells", "what it told is old", "no scorer has ever told"],
+)
+def test_without_metrics_the_scorers_stay_as_many_as_they_are(missing: dict[str, Any]) -> None:
+    controller = Controller()
+    controller.targets[SCORER] = 3
+
+    assert controller.tick(5, **missing)[SCORER] == 3
+
+
+def test_a_gateway_without_autoscaling_tells_nothing() -> None:
+    policy = BacklogPolicy()
+    scorer = a_context(SCORER, [a_scorer(9_000)], target=2)
+
+    targets, _ = policy({scorer.deployment_id: scorer})
+
+    assert targets == {scorer.deployment_id: 2}
+
+
+class Listening(logging.Handler):
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What Serve's log is told."""
+    listening = Listening()
+    logging.getLogger("ray.serve").addHandler(listening)
+    yield listening.messages
+    logging.getLogger("ray.serve").removeHandler(listening)
+
+
+def test_what_fails_keeps_its_replicas_and_is_told_once(logged: list[str]) -> None:
+    controller = Controller()
+    controller.targets[SCORER] = 3
+    broken: list[Any] = [{"inflight_tokens": "many", "tokens_per_s": 1.0, "busy_ratio": 0.0}]
+
+    targets = controller.tick(3, waiting=5_000, scorers=broken, requests=35)
+
+    assert targets == {"gateway": 4, SCORER: 3}
+    assert len(logged) == 1
+    assert SCORER in logged[0]
+
+
+@pytest.mark.parametrize("wrong", [{"delay_s": -1}, {"delay": 2}, {"busy_max": "high"}])
+def test_a_policy_whose_arguments_are_wrong_uses_its_defaults(
+    wrong: dict[str, Any], logged: list[str]
+) -> None:
+    """An error in the constructor would stop Ray's controller as well."""
+    controller = Controller(BacklogPolicy(**wrong))
+
+    assert controller.tick(2, waiting=4_000)[SCORER] == 4
+    assert ["policy_kwargs" in message for message in logged] == [True]
+
+
+def test_the_policy_of_our_own_config_has_good_arguments() -> None:
+    config = yaml.safe_load((ROOT / "cluster/production.yaml").read_text())
+    (application,) = config["applications"]
+    policy = application["autoscaling_policy"]
+
+    assert policy["policy_function"] == f"{BacklogPolicy.__module__}:{BacklogPolicy.__name__}"
+    Goals(**policy["policy_kwargs"])  # Or it raises.
+    for deployment in application["deployments"]:
+        scaling = deployment["autoscaling_config"]
+        assert (scaling["upscale_delay_s"], scaling["downscale_delay_s"]) == (0, 0)

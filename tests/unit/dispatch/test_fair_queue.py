@@ -1,0 +1,319 @@
+"""What the fair queue promises, for thousands of random loads on a virtual clock."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from serve_app.dispatch.fair_queue import DEFAULT_PATIENCE, FLEX_PATIENCE, FairQueue
+from serve_app.domain.model import ServiceTier
+from serve_app.domain.units import RequestId
+from tests.unit.dispatch.simulation import (
+    PORTION_TOKENS_MAX,
+    TOKENS_PER_S,
+    Fifo,
+    Item,
+    Job,
+    Run,
+    Simulation,
+    a_claim,
+    make_job,
+    some_sizes,
+)
+
+SEEDS = range(20)
+LOADS_PER_SEED = 50
+PORTION_S = PORTION_TOKENS_MAX / TOKENS_PER_S
+TIERS = list(ServiceTier)
+
+
+def a_load(chance: random.Random, *, hang_ups: bool = True) -> list[Job]:
+    """Jobs of a few tenants and of every tier, at anything from little to far too much load."""
+    jobs = []
+    window_s = chance.choice([0.1, 10, 200])
+    for _ in range(chance.randint(1, 30)):
+        claim = a_claim(
+            chance.choice("abcd"), weight=chance.randint(1, 5), tier=chance.choice(TIERS)
+        )
+        arrives_s = chance.uniform(0, window_s)
+        leaves = hang_ups and chance.random() < 0.3
+        hangs_up_s = arrives_s + chance.uniform(0, 2 * window_s) if leaves else None
+        jobs.append(make_job(claim, some_sizes(chance), arrives_s, hangs_up_s))
+    return jobs
+
+
+def loads(seed: int, *, hang_ups: bool = True) -> list[list[Job]]:
+    chance = random.Random(seed)
+    return [a_load(chance, hang_ups=hang_ups) for _ in range(LOADS_PER_SEED)]
+
+
+def shares(runs: list[Run], until_s: float) -> dict[str, float]:
+    """What part of all tokens that were started before ``until_s`` each tenant got."""
+    tokens: dict[str, int] = {}
+    for run in runs:
+        if run.starts_s < until_s:
+            tenant = run.item.job.partition("-")[0]
+            tokens[tenant] = tokens.get(tenant, 0) + run.item.tokens
+    total = sum(tokens.values())
+    return {tenant: amount / total for tenant, amount in tokens.items()}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_portion_leaves_once_in_its_jobs_order(seed: int) -> None:
+    for jobs in loads(seed):
+        queue: FairQueue[Item] = FairQueue()
+        simulation = Simulation(queue, scorers=seed % 4 + 1)
+
+        runs = simulation.run(jobs)
+
+        left = [run.item for run in runs] + simulation.dropped
+        came = [item for job in jobs for item in job.portions]
+        assert len(left) == len(came)
+        assert set(left) == set(came)
+        for job in jobs:
+            indices = [run.item.index for run in runs if run.item.job == job.id]
+            assert indices == sorted(indices)
+        assert (len(queue), queue.tokens, queue.take(), queue.peek()) == (0, 0, None, None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_its_counts_and_its_peek_are_true_after_every_step(seed: int) -> None:
+    chance = random.Random(seed)
+    queue: FairQueue[Item] = FairQueue()
+    waiting: dict[RequestId, list[Item]] = {}
+    for _ in range(1_000):
+        match chance.random():
+            case number if number < 0.3:
+                job = a_load(chance)[0]
+                queue.add(job.id, job.claim, job.portions)
+                waiting[job.id] = list(job.portions)
+            case number if number < 0.4 and waiting:
+                job_id = chance.choice(list(waiting))
+                assert queue.drop(job_id) == waiting.pop(job_id)
+                assert queue.drop(job_id) == []
+            case _:
+                seen = queue.peek()
+                taken = queue.take()
+                assert taken is seen
+                if taken is not None:
+                    assert waiting[taken.job].pop(0) is taken
+                    if not waiting[taken.job]:
+                        del waiting[taken.job]
+        items = [item for portions in waiting.values() for item in portions]
+        assert len(queue) == len(items)
+        assert queue.tokens == sum(item.tokens for item in items)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_scorer_is_busy_exactly_when_it_would_be_first_come_first_served(seed: int) -> None:
+    for jobs in loads(seed, hang_ups=False):
+        fair = Simulation(FairQueue()).run(jobs)
+        fifo = Simulation(Fifo()).run(jobs)
+
+        assert idle_gaps(fair) == pytest.approx(idle_gaps(fifo))
+
+
+def idle_gaps(runs: list[Run]) -> list[float]:
+    """When the one scorer became idle, and when busy again."""
+    gaps = [
+        instant
+        for before, after in pairwise(runs)
+        if after.starts_s > before.ends_s
+        for instant in (before.ends_s, after.starts_s)
+    ]
+    return [*gaps, runs[-1].ends_s]
+
+
+def test_one_clients_short_jobs_keep_their_order() -> None:
+    chance = random.Random(1)
+    jobs = [
+        make_job(a_claim(), [chance.randint(20, PORTION_TOKENS_MAX)], number * 1e-6)
+        for number in range(500)
+    ]
+
+    runs = Simulation(FairQueue(), scorers=3).run(jobs)
+
+    assert [run.item.job for run in runs] == [job.id for job in jobs]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_weights_are_kept_while_all_tenants_wait(seed: int, tier: ServiceTier) -> None:
+    chance = random.Random(seed)
+    one = a_claim("one", weight=1, tier=tier)
+    three = a_claim("three", weight=3, tier=tier)
+    jobs = [
+        make_job(claim, some_sizes(chance), chance.uniform(0, 1))
+        for claim in (one, three)
+        for _ in range(300)
+    ]
+
+    runs = Simulation(FairQueue(), scorers=2).run(jobs, until_s=200)
+
+    assert shares(runs, 200)["one"] == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(("one_at_once", "three_at_once"), [(1, 3), (1, 30), (3, 3), (30, 30)])
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_are_kept_also_when_every_answer_is_followed_by_the_next_request(
+    seed: int, one_at_once: int, three_at_once: int
+) -> None:
+    """With few requests at once a tenant often has none waiting, only some on the scorers."""
+    chance = random.Random(seed)
+    claims = {"one": a_claim("one", weight=1), "three": a_claim("three", weight=3)}
+
+    def one_portion(tenant: str, now_s: float) -> Job:
+        return make_job(claims[tenant], [chance.randint(1_000, PORTION_TOKENS_MAX)], now_s)
+
+    simulation = Simulation(
+        FairQueue(),
+        answered=lambda job, now_s: one_portion(job.claim.tenant, now_s) if now_s < 500 else None,
+    )
+
+    runs = simulation.run(
+        [one_portion("one", 0) for _ in range(one_at_once)]
+        + [one_portion("three", 0) for _ in range(three_at_once)]
+    )
+
+    assert shares(runs, 500)["one"] == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_among_any_tenants_none_is_ahead_of_its_weight_by_more_than_a_portion(seed: int) -> None:
+    chance = random.Random(seed)
+    weights = {f"t{number}": chance.randint(1, 9) for number in range(chance.randint(2, 12))}
+    jobs = [
+        make_job(a_claim(tenant, weight=weight), some_sizes(chance))
+        for tenant, weight in weights.items()
+        for _ in range(50)
+    ]
+    queue: FairQueue[Item] = FairQueue()
+    for job in jobs:
+        queue.add(job.id, job.claim, job.portions)
+    served = dict.fromkeys(weights, 0)
+    waiting = dict.fromkeys(weights, 0)
+    for job in jobs:
+        waiting[job.claim.tenant] += len(job.portions)
+
+    while all(waiting.values()):
+        item = queue.take()
+        assert item is not None
+        tenant = item.job.partition("-")[0]
+        served[tenant] += item.tokens
+        waiting[tenant] -= 1
+        levels = [served[name] / weights[name] for name in weights]
+        slowest = min(weights.values())
+        assert max(levels) - min(levels) <= PORTION_TOKENS_MAX / slowest
+
+
+@pytest.mark.parametrize("scorers", [1, 4])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_thousand_jobs_of_one_tenant_keep_anothers_waiting_for_a_portion_at_most(
+    seed: int, scorers: int
+) -> None:
+    chance = random.Random(seed)
+    heavy = [
+        make_job(a_claim("heavy", weight=chance.randint(1, 5)), some_sizes(chance))
+        for _ in range(1_000)
+    ]
+    single = make_job(a_claim("single"), [chance.randint(20, PORTION_TOKENS_MAX)], 1 + seed / 3)
+
+    runs = Simulation(FairQueue(), scorers).run([*heavy, single], until_s=20)
+
+    starts_s = next(run.starts_s for run in runs if run.item.job == single.id)
+    assert starts_s - single.arrives_s <= PORTION_S
+    between = [run for run in runs if single.arrives_s < run.starts_s < starts_s]
+    assert not between, "only what was running already is waited for"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_small_job_passes_the_large_ones_of_its_own_tenant(seed: int) -> None:
+    chance = random.Random(seed)
+    large = [make_job(a_claim(), [PORTION_TOKENS_MAX] * 100) for _ in range(3)]
+    small = make_job(a_claim(), [300], chance.uniform(5, 50))
+
+    runs = Simulation(FairQueue()).run([*large, small], until_s=60)
+
+    starts_s = next(run.starts_s for run in runs if run.item.job == small.id)
+    # The one that was running, and one that the oldest job may have been owed.
+    assert starts_s - small.arrives_s <= 2 * PORTION_S
+
+
+def test_a_large_job_gets_its_part_however_many_small_ones_its_tenant_sends() -> None:
+    large = make_job(a_claim(), [PORTION_TOKENS_MAX] * 50)
+    small = [make_job(a_claim(), [1_024], number / 8) for number in range(4_000)]  # Twice too many.
+
+    runs = Simulation(FairQueue()).run([large, *small])
+
+    ends_s = max(run.ends_s for run in runs if run.item.job == large.id)
+    assert ends_s <= 4 * (50 + 1) * PORTION_S
+
+
+@pytest.mark.parametrize(
+    ("tier", "above", "patience"),
+    [
+        (ServiceTier.DEFAULT, [ServiceTier.PRIORITY], DEFAULT_PATIENCE),
+        (ServiceTier.FLEX, [ServiceTier.DEFAULT], FLEX_PATIENCE),
+        (ServiceTier.FLEX, [ServiceTier.PRIORITY], FLEX_PATIENCE),
+        (ServiceTier.FLEX, [ServiceTier.PRIORITY, ServiceTier.DEFAULT], FLEX_PATIENCE),
+    ],
+)
+def test_a_lower_tier_gets_its_share_and_no_more_while_higher_ones_have_too_much(
+    tier: ServiceTier, above: list[ServiceTier], patience: int
+) -> None:
+    chance = random.Random(7)
+    low = [make_job(a_claim("low", tier=tier), some_sizes(chance)) for _ in range(200)]
+    high = [
+        make_job(a_claim("high", tier=each), some_sizes(chance), number / 2)
+        for each in above
+        for number in range(800)
+    ]
+
+    runs = Simulation(FairQueue()).run([*low, *high], until_s=300)
+
+    assert shares(runs, 300)["low"] == pytest.approx(1 / (1 + patience), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ServiceTier.PRIORITY, ServiceTier.DEFAULT),
+        (ServiceTier.DEFAULT, ServiceTier.FLEX),
+        (ServiceTier.PRIORITY, ServiceTier.FLEX),
+    ],
+)
+def test_a_job_of_a_higher_tier_is_next(first: ServiceTier, second: ServiceTier) -> None:
+    queue: FairQueue[Item] = FairQueue()
+    low = make_job(a_claim("low", weight=9, tier=second), [100] * 5)
+    high = make_job(a_claim("high", tier=first), [4_000])
+
+    queue.add(low.id, low.claim, low.portions)
+    queue.add(high.id, high.claim, high.portions)
+
+    assert queue.take() == high.portions[0]
+
+
+def test_nobody_saves_up_turns_by_not_asking() -> None:
+    busy = [make_job(a_claim("busy"), [1_000] * 400) for _ in range(2)]
+    rested = [make_job(a_claim("rested"), [1_000] * 400, 50) for _ in range(2)]
+
+    runs = Simulation(FairQueue()).run([*busy, *rested], until_s=100)
+
+    after = [run for run in runs if run.starts_s >= 50]
+    assert shares(after, 100)["rested"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_left_is_forgotten() -> None:
+    """Tenants that come and go leave nothing behind."""
+    queue: FairQueue[Item] = FairQueue()
+    steady = make_job(a_claim("steady"), [100] * 10_000)
+    queue.add(steady.id, steady.claim, steady.portions)
+    for number in range(2_000):
+        job = make_job(a_claim(f"t{number}"), [100])
+        queue.add(job.id, job.claim, job.portions)
+        queue.take()
+        queue.take()
+
+    tier = queue._tiers[ServiceTier.DEFAULT]
+    assert len(tier._tenants) + len(tier._left) + len(tier._left_order) < 10
+    assert len(tier._order._heap) < 10

@@ -1,0 +1,126 @@
+"""A house whose keys and accounts are in a real SQLite ledger."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import httpx
+
+from serve_app.access import api_keys
+from serve_app.access.authenticator import Authenticator
+from serve_app.domain.units import (
+    Credits,
+    KeyId,
+    ModelId,
+    Moment,
+    RequestId,
+    Seconds,
+    TenantId,
+    Tokens,
+)
+from serve_app.http.app import build_app
+from serve_app.ledger import accounts, credit_grants, store, tenant_keys
+from serve_app.ledger.admin_acts import Act
+from serve_app.ledger.back_office import BackOffice
+from serve_app.ledger.database import transaction
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.rules import Reservation
+from serve_app.ports import Usage
+from tests.contract.house import House
+from tests.fakes import FakeClock
+
+TIMEOUT_S = Seconds(5)
+FREE_CREDIT = Credits(7)
+
+
+class LedgerHouse:
+    """acme has 1,000 micro-dollars and two keys: ``key`` for reranking, ``admin`` for accounts.
+
+    The database has its tables, and nothing in them.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self.clock = FakeClock()
+        self.act = Act("tester", self.clock.moment())
+        self.tenant = self.add_tenant("acme", 1_000)
+        self.key_id, self.key = self.add_key(self.tenant, api_keys.SCOPE_RERANK)
+        self.admin_id, self.admin = self.add_key(self.tenant, api_keys.SCOPE_ADMIN)
+        self._ledger = SqlLedger(database_url, self.clock, Seconds(30))
+        self._office = BackOffice(database_url, TIMEOUT_S)
+        self._house = House()
+        service = self._house.service
+        access = Authenticator(self._ledger, self.clock, Seconds(0))
+        self._house.app = build_app(
+            replace(
+                service,
+                pipeline=replace(service.pipeline, access=access, clock=self.clock),
+                office=self._office,
+                free_credit=FREE_CREDIT,
+            )
+        )
+
+    def close(self) -> None:
+        self._office.close()
+        self._ledger.close()
+        self._house.close()
+
+    def add_tenant(self, name: str, credit: int) -> TenantId:
+        with transaction(self.database_url, TIMEOUT_S) as connection:
+            tenant = accounts.create_tenant(connection, name, self.act).id
+            credit_grants.grant(connection, tenant, Credits(credit), "test", self.act)
+        return tenant
+
+    def add_key(self, tenant: TenantId, *scopes: str) -> tuple[KeyId, str]:
+        key = api_keys.generate()
+        new = tenant_keys.NewKey(key.key_id, key.secret_sha256, "test", set(scopes), None, None)
+        with transaction(self.database_url, TIMEOUT_S) as connection:
+            tenant_keys.create_key(connection, tenant, new, self.act)
+        return key.key_id, key.reveal()
+
+    def settle(
+        self,
+        request_id: str,
+        at: int,
+        amount: int = 8,
+        *,
+        charged: bool = True,
+        model: str = "mini",
+        of: tuple[TenantId, KeyId] | None = None,
+    ) -> None:
+        """A request of one document and ten tokens, acme's unless told, that ends at ``at``."""
+        moment = Moment(at)
+        wanted = Reservation(
+            RequestId(request_id),
+            *(of or (self.tenant, self.key_id)),
+            ModelId(model),
+            Credits(amount),
+            moment,
+            moment,
+        )
+        usage = Usage(1, Tokens(10))
+        with transaction(self.database_url, TIMEOUT_S) as connection:
+            store.reserve(connection, wanted)
+            if charged:
+                store.commit(connection, wanted.request_id, wanted.amount, usage, moment)
+            else:
+                store.void(connection, wanted.request_id, usage, moment)
+
+    def get(
+        self, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """As the administrator, unless ``key`` is another one."""
+        return self._house.send("GET", path, key=key or self.admin, headers=headers)
+
+    def post(
+        self,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str = "POST",
+    ) -> httpx.Response:
+        return self._house.send(method, path, key=key or self.admin, headers=headers, body=body)
+
+    def patch(self, path: str, body: object) -> httpx.Response:
+        return self.post(path, body, method="PATCH")

@@ -1,0 +1,461 @@
+"""``/admin/v1``: what operators' programs do to accounts, over a real ledger."""
+
+from typing import Any
+
+import pytest
+
+from serve_app.access.api_keys import SCOPE_ADMIN
+from serve_app.domain.units import Seconds
+from serve_app.ledger import accounts, tenant_keys
+from serve_app.ledger.audit import audit
+from serve_app.ledger.database import transaction
+from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX, OVERLAP_S_MAX
+from tests.contract.house import House
+from tests.unit.http.ledger_house import FREE_CREDIT, TIMEOUT_S, LedgerHouse
+from tests.unit.http.test_openapi import check
+
+NO_LIMITS = {
+    "requests_per_minute_max": None,
+    "documents_per_minute_max": None,
+    "requests_at_once_max": None,
+    "month_micro_dollars_max": None,
+}
+CREATED_AT = "1970-01-01T00:16:40.000Z"  # When the house's clock stands still.
+
+
+def done(answer: Any) -> Any:
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refused(answer: Any, status: int, param: str | None = None) -> str:
+    body = answer.json()
+    assert (answer.status_code, body["error"]["param"]) == (status, param), body
+    return str(body["message"])
+
+
+def available(house: LedgerHouse, tenant: str = "acme") -> int:
+    """As the books say, which add up."""
+    with transaction(house.database_url, TIMEOUT_S) as connection:
+        assert not audit(connection)
+    amount: int = done(house.get(f"/admin/v1/tenants/{tenant}"))["available_micro_dollars"]
+    return amount
+
+
+ROUTES = [
+    ("GET", "/admin/v1/tenants"),
+    ("POST", "/admin/v1/tenants"),
+    ("GET", "/admin/v1/tenants/x"),
+    ("PATCH", "/admin/v1/tenants/x"),
+    ("GET", "/admin/v1/keys"),
+    ("POST", "/admin/v1/keys"),
+    ("GET", "/admin/v1/keys/x"),
+    ("PATCH", "/admin/v1/keys/x"),
+    ("POST", "/admin/v1/keys/x/rotate"),
+    ("POST", "/admin/v1/keys/x/revoke"),
+    ("GET", "/admin/v1/credit"),
+    ("POST", "/admin/v1/credit"),
+    ("POST", "/admin/v1/credit/refunds"),
+    ("GET", "/admin/v1/acts"),
+    ("GET", "/admin/v1/usage"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_only_operators_get_in(ledger_house: LedgerHouse, method: str, path: str) -> None:
+    assert ledger_house.post(path, method=method, key="rk_none").status_code == 401
+    message = refused(ledger_house.post(path, method=method, key=ledger_house.key), 403)
+    assert "'admin'" in message
+
+
+def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
+    ledger_house: LedgerHouse,
+) -> None:
+    plain = done(ledger_house.post("/admin/v1/tenants", {"name": "bolt"}))
+    limited = done(
+        ledger_house.post(
+            "/admin/v1/tenants",
+            {
+                "name": "core",
+                "credit_micro_dollars": 0,
+                "limits": {"requests_at_once_max": 3},
+                "alerts_below_micro_dollars": [10, 20],
+            },
+        )
+    )
+
+    assert plain == {
+        "object": "tenant",
+        "id": plain["id"],
+        "name": "bolt",
+        "available_micro_dollars": FREE_CREDIT,
+        "created_at": CREATED_AT,
+        "limits": NO_LIMITS,
+        "alerts_below_micro_dollars": [5_000_000, 1_000_000],
+    }
+    assert limited["available_micro_dollars"] == 0
+    assert limited["limits"] == NO_LIMITS | {"requests_at_once_max": 3}
+    assert limited["alerts_below_micro_dollars"] == [20, 10]
+    (grant,) = done(ledger_house.get("/admin/v1/credit?tenant=bolt"))["data"]
+    assert (grant["reason"], grant["amount_micro_dollars"]) == ("free credit", FREE_CREDIT)
+
+
+def test_a_name_is_taken_once(ledger_house: LedgerHouse) -> None:
+    answer = ledger_house.post("/admin/v1/tenants", {"name": "acme"})
+
+    assert "already a tenant 'acme'" in refused(answer, 409)
+
+
+def test_limits_change_one_by_one_and_null_lifts(ledger_house: LedgerHouse) -> None:
+    path = "/admin/v1/tenants/acme"
+    ledger_house.patch(path, {"limits": {"requests_per_minute_max": 5}})
+    ledger_house.patch(path, {"limits": {"month_micro_dollars_max": 9}})
+
+    first = done(ledger_house.get(path))["limits"]
+    second = done(ledger_house.patch(path, {"limits": {"requests_per_minute_max": None}}))
+
+    assert first == NO_LIMITS | {"requests_per_minute_max": 5, "month_micro_dollars_max": 9}
+    assert second["limits"] == NO_LIMITS | {"month_micro_dollars_max": 9}
+
+
+def test_alerts_are_replaced(ledger_house: LedgerHouse) -> None:
+    path = "/admin/v1/tenants/acme"
+    for below in ([3, 4], []):
+        changed = done(ledger_house.patch(path, {"alerts_below_micro_dollars": below}))
+        assert changed["alerts_below_micro_dollars"] == sorted(below, reverse=True)
+
+
+def test_a_new_key_works_and_its_secret_is_shown_once(ledger_house: LedgerHouse) -> None:
+    made = done(
+        ledger_house.post(
+            "/admin/v1/keys",
+            {
+                "tenant": "acme",
+                "label": "ci",
+                "scopes": ["rerank"],
+                "models": ["mini"],
+                "expires_in_days": 1,
+                "limits": {"documents_per_minute_max": 50},
+            },
+        )
+    )
+
+    assert ledger_house.get("/v1/usage", key=made["secret"]).status_code == 200
+    shown = {name: value for name, value in made.items() if name != "secret"}
+    assert done(ledger_house.get(f"/admin/v1/keys/{made['id']}")) == shown
+    assert shown == {
+        "object": "api_key",
+        "id": made["id"],
+        "tenant": ledger_house.tenant,
+        "tenant_name": "acme",
+        "label": "ci",
+        "scopes": ["rerank"],
+        "models": ["mini"],
+        "created_at": CREATED_AT,
+        "expires_at": "1970-01-02T00:16:40.000Z",
+        "revoked_at": None,
+        "last_used_at": None,
+        "replaces": None,
+        "limits": NO_LIMITS | {"documents_per_minute_max": 50},
+    }
+    assert made["secret"] not in ledger_house.get("/admin/v1/keys").text
+
+
+def test_a_rotated_key_works_beside_its_replacement_for_a_while(
+    ledger_house: LedgerHouse,
+) -> None:
+    path = f"/admin/v1/keys/{ledger_house.key_id}/rotate"
+    new = done(ledger_house.post(path, {"overlap_s": 60}))
+
+    assert new["replaces"] == ledger_house.key_id
+    for after_s, status in ((59, 200), (1, 401)):
+        ledger_house.clock.advance(after_s)
+        assert ledger_house.get("/v1/usage", key=ledger_house.key).status_code == status
+        assert ledger_house.get("/v1/usage", key=new["secret"]).status_code == 200
+    assert "took its place" in refused(ledger_house.post(path), 409)
+
+
+def test_the_overlap_is_a_day_unless_told(ledger_house: LedgerHouse) -> None:
+    done(ledger_house.post(f"/admin/v1/keys/{ledger_house.key_id}/rotate"))
+
+    old = done(ledger_house.get(f"/admin/v1/keys/{ledger_house.key_id}"))
+    assert old["expires_at"] == "1970-01-02T00:16:40.000Z"
+
+
+def test_a_revoked_key_is_useless(ledger_house: LedgerHouse) -> None:
+    revoked = done(ledger_house.post(f"/admin/v1/keys/{ledger_house.key_id}/revoke"))
+
+    assert revoked["revoked_at"] == CREATED_AT
+    assert ledger_house.get("/v1/usage", key=ledger_house.key).status_code == 401
+
+
+def test_a_keys_limits_change(ledger_house: LedgerHouse) -> None:
+    path = f"/admin/v1/keys/{ledger_house.key_id}"
+
+    changed = done(ledger_house.patch(path, {"limits": {"month_micro_dollars_max": 100}}))
+
+    assert changed["limits"] == NO_LIMITS | {"month_micro_dollars_max": 100}
+
+
+def test_a_top_up_is_done_once_for_an_idempotency_key(ledger_house: LedgerHouse) -> None:
+    body = {"tenant": "acme", "amount_micro_dollars": 25, "reason": "invoice 17"}
+    key = {"idempotency-key": "payment 9"}
+
+    first = done(ledger_house.post("/admin/v1/credit", body, headers=key))
+    again = done(ledger_house.post("/admin/v1/credit", body | {"idempotency_key": "payment 9"}))
+    other = ledger_house.post("/admin/v1/credit", body | {"amount_micro_dollars": 26}, headers=key)
+
+    assert again == first
+    assert first == {
+        "object": "grant",
+        "id": first["id"],
+        "tenant": ledger_house.tenant,
+        "kind": "grant",
+        "amount_micro_dollars": 25,
+        "reason": "invoice 17",
+        "who": f"key {ledger_house.admin_id}",
+        "created_at": CREATED_AT,
+        "request_id": None,
+    }
+    assert "another grant" in refused(other, 409)
+    assert available(ledger_house) == 1_025
+
+
+def test_a_correction_takes_back_what_is_there(ledger_house: LedgerHouse) -> None:
+    def correct(amount: int) -> Any:
+        body = {"tenant": "acme", "amount_micro_dollars": amount, "reason": "typo"}
+        return ledger_house.post("/admin/v1/credit", body)
+
+    assert done(correct(-400))["kind"] == "correction"
+    assert "less than that" in refused(correct(-601), 400, "request")
+    assert available(ledger_house) == 600
+
+
+def test_a_charge_is_refunded_up_to_itself(ledger_house: LedgerHouse) -> None:
+    ledger_house.settle("r1", 5, amount=80)
+
+    def refund(**more: object) -> Any:
+        body = {"request_id": "r1", "reason": "sorry"} | more
+        return ledger_house.post("/admin/v1/credit/refunds", body)
+
+    part = done(refund(amount_micro_dollars=30))
+    rest = done(refund())
+
+    assert (part["kind"], part["request_id"]) == ("refund", "r1")
+    assert (part["amount_micro_dollars"], rest["amount_micro_dollars"]) == (30, 50)
+    assert "0 micro-dollars are left" in refused(refund(), 400, "request")
+    assert available(ledger_house) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/admin/v1/tenants/nobody", None),
+        ("PATCH", "/admin/v1/tenants/nobody", {"limits": {}}),
+        ("GET", "/admin/v1/keys?tenant=nobody", None),
+        ("POST", "/admin/v1/keys", {"tenant": "nobody"}),
+        ("GET", "/admin/v1/keys/nothing", None),
+        ("PATCH", "/admin/v1/keys/nothing", {"limits": {}}),
+        ("POST", "/admin/v1/keys/nothing/rotate", None),
+        ("POST", "/admin/v1/keys/nothing/revoke", None),
+        ("GET", "/admin/v1/credit?tenant=nobody", None),
+        (
+            "POST",
+            "/admin/v1/credit",
+            {"tenant": "nobody", "amount_micro_dollars": 1, "reason": "x"},
+        ),
+        ("POST", "/admin/v1/credit/refunds", {"request_id": "nothing", "reason": "x"}),
+        ("GET", "/admin/v1/acts?tenant=nobody", None),
+    ],
+)
+def test_what_is_unknown_is_not_found(
+    ledger_house: LedgerHouse, method: str, path: str, body: object
+) -> None:
+    message = refused(ledger_house.post(path, body, method=method), 404)
+
+    assert "There is no" in message
+    assert "nobody" in message or "nothing" in message
+
+
+CREDIT = {"tenant": "acme", "amount_micro_dollars": 1, "reason": "x"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/admin/v1/tenants", {}, "name"),
+        ("/admin/v1/tenants", {"name": ""}, "name"),
+        ("/admin/v1/tenants", {"name": "x" * 129}, "name"),
+        ("/admin/v1/tenants", {"name": "two\nlines"}, "request"),
+        ("/admin/v1/tenants", {"name": "nul\0"}, "name"),
+        ("/admin/v1/tenants", {"name": "bolt", "credit_micro_dollars": -1}, "credit_micro_dollars"),
+        (
+            "/admin/v1/tenants",
+            {"name": "bolt", "credit_micro_dollars": 10**12 + 1},
+            "credit_micro_dollars",
+        ),
+        (
+            "/admin/v1/tenants",
+            {"name": "bolt", "limits": {"requests_per_minute": 5}},
+            "limits.requests_per_minute",
+        ),
+        (
+            "/admin/v1/tenants",
+            {"name": "bolt", "limits": {"requests_at_once_max": -1}},
+            "limits.requests_at_once_max",
+        ),
+        (
+            "/admin/v1/tenants",
+            {"name": "bolt", "alerts_below_micro_dollars": [0]},
+            "alerts_below_micro_dollars[0]",
+        ),
+        ("/admin/v1/keys", {"tenant": "acme", "scopes": ["root"]}, "scopes[0]"),
+        ("/admin/v1/keys", {"tenant": "acme", "scopes": []}, "scopes"),
+        ("/admin/v1/keys", {"tenant": "acme", "expires_in_days": 0}, "expires_in_days"),
+        ("/admin/v1/keys", {"tenant": "nul\0"}, "tenant"),
+        ("/admin/v1/keys/x/rotate", {"overlap_s": -1}, "overlap_s"),
+        ("/admin/v1/keys/x/rotate", {"overlap_s": 90 * 86_400 + 1}, "overlap_s"),
+        ("/admin/v1/credit", CREDIT | {"amount_micro_dollars": 0}, "request"),
+        ("/admin/v1/credit", CREDIT | {"amount_micro_dollars": 1.5}, "amount_micro_dollars"),
+        ("/admin/v1/credit", CREDIT | {"amount_micro_dollars": "1"}, "amount_micro_dollars"),
+        ("/admin/v1/credit", CREDIT | {"amount_micro_dollars": 10**30}, "amount_micro_dollars"),
+        ("/admin/v1/credit", CREDIT | {"amount_micro_dollars": -(10**13)}, "amount_micro_dollars"),
+        ("/admin/v1/credit", CREDIT | {"reason": None}, "reason"),
+        ("/admin/v1/credit/refunds", {"request_id": "r", "reason": ""}, "reason"),
+        ("/admin/v1/credit", b"[]", "body"),
+        ("/admin/v1/credit", b"{", "body"),
+    ],
+)
+def test_a_bad_body_is_refused_by_field(
+    ledger_house: LedgerHouse, path: str, body: object, param: str
+) -> None:
+    refused(ledger_house.post(path, body), 400, param)
+
+    assert available(ledger_house) == 1_000
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "other"])
+def test_a_header_that_cannot_be_the_key_is_refused(ledger_house: LedgerHouse, key: str) -> None:
+    body = CREDIT | {"idempotency_key": "payment 9"} if key == "other" else CREDIT
+
+    answer = ledger_house.post("/admin/v1/credit", body, headers={"idempotency-key": key})
+
+    refused(answer, 400, "idempotency_key" if key == "other" else "Idempotency-Key")
+
+
+def test_the_bounds_on_the_wire_are_the_ledgers() -> None:
+    assert LIMIT_VALUE_MAX == accounts.AMOUNT_MAX
+    assert Seconds(OVERLAP_S_MAX) == tenant_keys.ROTATION_OVERLAP_S_MAX
+    assert GRANT_MAX <= accounts.AMOUNT_MAX
+
+
+def test_a_large_body_is_refused_unread(ledger_house: LedgerHouse) -> None:
+    assert "100,000 bytes" in refused(
+        ledger_house.post("/admin/v1/tenants", b" " * 100_001), 413, "body"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["tenants", "keys", "credit?tenant=acme", "acts", "acts?tenant=acme"]
+)
+def test_a_list_comes_in_pages(ledger_house: LedgerHouse, path: str) -> None:
+    ledger_house.add_tenant("bolt", 5)
+    ledger_house.post("/admin/v1/credit", CREDIT)
+    path = f"/admin/v1/{path}{'&' if '?' in path else '?'}"
+    whole = done(ledger_house.get(path))
+    assert (whole["object"], whole["has_more"], whole["next_cursor"]) == ("list", False, None)
+    assert len(whole["data"]) >= 2
+
+    found: list[object] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = done(ledger_house.get(f"{path}limit=1&cursor={cursor}"))
+        found += page["data"]
+        cursor = page["next_cursor"]
+
+    assert found == whole["data"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"), [("limit=0", "limit"), ("cursor=x", "cursor"), ("page=2", "page")]
+)
+@pytest.mark.parametrize("path", ["tenants", "keys", "acts"])
+def test_a_bad_parameter_of_a_list_is_named(
+    ledger_house: LedgerHouse, path: str, query: str, param: str
+) -> None:
+    refused(ledger_house.get(f"/admin/v1/{path}?{query}"), 400, param)
+
+
+def test_a_cursor_is_good_for_its_own_list_only(ledger_house: LedgerHouse) -> None:
+    cursor = done(ledger_house.get("/admin/v1/keys?limit=1"))["next_cursor"]
+
+    refused(ledger_house.get(f"/admin/v1/tenants?cursor={cursor}"), 400, "cursor")
+
+
+def test_whose_credit_must_be_said(ledger_house: LedgerHouse) -> None:
+    refused(ledger_house.get("/admin/v1/credit"), 400, "tenant")
+
+
+def test_every_change_is_remembered_as_the_act_of_its_key(ledger_house: LedgerHouse) -> None:
+    before = len(done(ledger_house.get("/admin/v1/acts"))["data"])
+
+    made = done(ledger_house.post("/admin/v1/keys", {"tenant": "acme", "label": "ci"}))
+    ledger_house.post("/admin/v1/credit", CREDIT | {"tenant": "nobody"})
+    ledger_house.post("/admin/v1/credit", CREDIT)
+
+    created, granted = done(ledger_house.get("/admin/v1/acts?tenant=acme"))["data"][before:]
+    assert created == {
+        "object": "act",
+        "id": created["id"],
+        "at": CREATED_AT,
+        "who": f"key {ledger_house.admin_id}",
+        "act": "key.create",
+        "tenant": ledger_house.tenant,
+        "subject": made["id"],
+        "details": {"label": "ci"},
+    }
+    assert granted["act"] == "credit.grant"
+    assert made["secret"] not in ledger_house.get("/admin/v1/acts").text
+
+
+def test_a_route_says_which_methods_it_has(ledger_house: LedgerHouse) -> None:
+    answer = ledger_house.post("/admin/v1/tenants", method="DELETE")
+
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+
+def test_answers_fit_the_schemas_of_the_api_page(ledger_house: LedgerHouse) -> None:
+    ledger_house.settle("r1", 5)
+    page = done(ledger_house.get("/openapi.json"))
+    answers = {
+        ("get", "/v1/usage"): done(ledger_house.get("/v1/usage")),
+        ("get", "/admin/v1/usage"): done(ledger_house.get("/admin/v1/usage?group_by=tenant")),
+        ("get", "/admin/v1/tenants"): done(ledger_house.get("/admin/v1/tenants")),
+        ("get", "/admin/v1/tenants/{id}"): done(ledger_house.get("/admin/v1/tenants/acme")),
+        ("get", "/admin/v1/keys"): done(ledger_house.get("/admin/v1/keys")),
+        ("post", "/admin/v1/keys"): done(ledger_house.post("/admin/v1/keys", {"tenant": "acme"})),
+        ("get", "/admin/v1/credit"): done(ledger_house.get("/admin/v1/credit?tenant=acme")),
+        ("post", "/admin/v1/credit"): done(ledger_house.post("/admin/v1/credit", CREDIT)),
+        ("get", "/admin/v1/acts"): done(ledger_house.get("/admin/v1/acts")),
+    }
+
+    for (method, path), answer in answers.items():
+        content = page["paths"][path][method]["responses"]["200"]["content"]
+        schema = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        check(page, schema, answer)
+        assert answer.keys() == page["components"]["schemas"][schema]["properties"].keys()
+
+
+def test_a_ledger_that_is_away_is_503(house: House) -> None:
+    for path in ("/admin/v1/tenants", "/admin/v1/usage", "/v1/usage"):
+        answer = house.send("GET", path, key="rk-admin")
+
+        assert refused(answer, 503)
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_admin_key_of_another_tenant_is_an_operators_too(ledger_house: LedgerHouse) -> None:
+    _, key = ledger_house.add_key(ledger_house.add_tenant("bolt", 1), SCOPE_ADMIN)
+
+    assert ledger_house.get("/admin/v1/tenants/acme", key=key).status_code == 200

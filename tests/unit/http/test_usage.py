@@ -1,0 +1,207 @@
+"""``GET /v1/usage`` and ``GET /admin/v1/usage``: whose, in which groups, page by page."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from serve_app.access.api_keys import SCOPE_RERANK
+from tests.unit.http.ledger_house import LedgerHouse
+
+JAN_2, JAN_3 = 1_767_312_000_000, 1_767_398_400_000  # 2026, 00:00 UTC
+
+
+@pytest.fixture
+def used(ledger_house: LedgerHouse) -> LedgerHouse:
+    """acme: two requests on 2 January, one without an answer; one on the 3rd. bolt: one."""
+    house = ledger_house
+    house.settle("r1", JAN_2 + 5)
+    house.settle("r2", JAN_2 + 6, charged=False)
+    house.settle("r3", JAN_3, model="acme/big", amount=80)
+    bolt = house.add_tenant("bolt", 500)
+    key_id, _ = house.add_key(bolt, SCOPE_RERANK)
+    house.settle("r4", JAN_3 + 1, of=(bolt, key_id))
+    return house
+
+
+def row(**fields: object) -> dict[str, object]:
+    """One answered request for one document, unless said otherwise."""
+    return {
+        "day": None,
+        "model": None,
+        "key": None,
+        "requests": 1,
+        "errors": 0,
+        "documents": 1,
+        "documents_not_charged": 0,
+        "tokens": 10,
+        "charged_micro_dollars": 8,
+    } | fields
+
+
+FIRST_DAY = row(
+    day="2026-01-02", requests=2, errors=1, documents=2, documents_not_charged=1, tokens=20
+)
+SECOND_DAY = row(day="2026-01-03", charged_micro_dollars=80)
+
+
+def test_a_key_is_told_its_own_tenants_usage_by_day(used: LedgerHouse) -> None:
+    for key in (used.key, used.admin):
+        answer = used.get("/v1/usage", key=key)
+
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "object": "list",
+            "data": [FIRST_DAY, SECOND_DAY],
+            "has_more": False,
+            "next_cursor": None,
+        }
+
+
+def test_rows_stand_for_what_was_asked_for(used: LedgerHouse) -> None:
+    data = used.get("/v1/usage?group_by=model,key", key=used.key).json()["data"]
+
+    assert data == [
+        row(model="acme/big", key=used.key_id, charged_micro_dollars=80),
+        FIRST_DAY | {"day": None, "model": "mini", "key": used.key_id},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "days"),
+    [
+        ("since=2026-01-03", [SECOND_DAY]),
+        ("until=2026-01-03", [FIRST_DAY]),
+        ("since=2026-01-02T01:00:00%2B01:00&until=2026-01-03T00:00:00Z", [FIRST_DAY]),
+        ("since=2026-01-03T00:00:00.001", []),
+        ("since=&until=", [FIRST_DAY, SECOND_DAY]),
+    ],
+)
+def test_a_time_is_utc_unless_it_says_otherwise(
+    used: LedgerHouse, query: str, days: list[object]
+) -> None:
+    assert used.get(f"/v1/usage?{query}", key=used.key).json()["data"] == days
+
+
+def pages(house: LedgerHouse, query: str) -> Iterator[dict[str, Any]]:
+    cursor = ""
+    while True:
+        page = house.get(f"/v1/usage?{query}&limit=1&cursor={cursor}", key=house.key).json()
+        yield page
+        if not page["has_more"]:
+            return
+        cursor = page["next_cursor"]
+
+
+@pytest.mark.parametrize("by", ["day", "model", "key", "day,model,key", "key,day"])
+def test_pages_together_are_the_whole_list(used: LedgerHouse, by: str) -> None:
+    whole = used.get(f"/v1/usage?group_by={by}", key=used.key).json()["data"]
+    found = [each for page in pages(used, f"group_by={by}") for each in page["data"]]
+
+    assert found == whole
+
+
+def test_requests_that_come_between_two_pages_shift_nothing(used: LedgerHouse) -> None:
+    reading = pages(used, "group_by=day")
+    first = next(reading)
+
+    used.settle("late", JAN_2 + 7)
+    used.settle("early", JAN_2 - 1)
+    second = next(reading)
+
+    assert (first["data"], second["data"]) == ([FIRST_DAY], [SECOND_DAY])
+    assert second["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"), [("format=csv", {}), ("", {"accept": "text/csv;q=0.9, */*"})]
+)
+def test_csv_has_the_same_rows(used: LedgerHouse, query: str, headers: dict[str, str]) -> None:
+    answer = used.get(f"/v1/usage?group_by=day,model&{query}", key=used.key, headers=headers)
+
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "x-next-cursor" not in answer.headers
+    found = list(csv.DictReader(io.StringIO(answer.text)))
+    same = used.get("/v1/usage?group_by=day,model", key=used.key).json()["data"]
+    assert found == [
+        {name: "" if value is None else str(value) for name, value in each.items()} for each in same
+    ]
+
+
+def test_csv_that_is_not_the_whole_says_so(used: LedgerHouse) -> None:
+    first = used.get("/v1/usage?format=csv&limit=1", key=used.key)
+    cursor = first.headers["x-next-cursor"]
+    second = used.get(f"/v1/usage?format=csv&limit=1&cursor={cursor}", key=used.key)
+
+    days = [answer.text.splitlines()[1][:10] for answer in (first, second)]
+    assert days == ["2026-01-02", "2026-01-03"]
+    assert "x-next-cursor" not in second.headers
+
+
+def test_json_may_be_asked_for_by_name(used: LedgerHouse) -> None:
+    accept = {"accept": "text/csv"}
+
+    assert used.get("/v1/usage?format=json", key=used.key, headers=accept).json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("since=yesterday", "since"),
+        ("until=2026-13-01", "until"),
+        ("since=1969-12-31", "since"),
+        ("since=2026-01-03&until=2026-01-03", "until"),
+        ("group_by=hour", "group_by"),
+        ("group_by=day,day", "group_by"),
+        ("group_by=tenant", "group_by"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=ten", "limit"),
+        ("format=csv&limit=10001", "limit"),
+        ("format=xml", "format"),
+        ("cursor=abc", "cursor"),
+        ("cursor=WyJ1c2FnZSBieSBkYXkiLCJ4Il0", "cursor"),  # ["usage by day","x"]
+        ("tenant=bolt", "tenant"),
+        ("untill=2026-01-03", "untill"),
+        ("limit=1&limit=2", "limit"),
+        ("group_by=day%00", "group_by"),
+    ],
+)
+def test_a_bad_parameter_is_named(ledger_house: LedgerHouse, query: str, param: str) -> None:
+    answer = ledger_house.get(f"/v1/usage?{query}", key=ledger_house.key)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert param in answer.json()["message"]
+
+
+def test_a_cursor_is_good_for_its_own_grouping_only(used: LedgerHouse) -> None:
+    cursor = used.get("/v1/usage?limit=1", key=used.key).json()["next_cursor"]
+
+    answer = used.get(f"/v1/usage?group_by=model&cursor={cursor}", key=used.key)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "cursor")
+
+
+def test_usage_needs_a_key(ledger_house: LedgerHouse) -> None:
+    assert ledger_house.get("/v1/usage", key="rk_wrong").status_code == 401
+    assert ledger_house.get("/admin/v1/usage", key=ledger_house.key).status_code == 403
+
+
+def test_an_operator_sees_every_tenant_or_any(used: LedgerHouse) -> None:
+    everybody = used.get("/admin/v1/usage?group_by=tenant").json()["data"]
+    bolt = used.get("/admin/v1/usage?tenant=bolt&group_by=tenant,day").json()["data"]
+
+    assert {each["charged_micro_dollars"] for each in everybody} == {88, 8}
+    assert used.tenant in {each["tenant"] for each in everybody}
+    assert [(each["tenant"] != used.tenant, each["day"]) for each in bolt] == [(True, "2026-01-03")]
+    assert used.get("/admin/v1/usage?tenant=nobody").status_code == 404
+
+
+def test_csv_for_operators_names_the_tenants(used: LedgerHouse) -> None:
+    answer = used.get("/admin/v1/usage?group_by=tenant&format=csv")
+
+    found = list(csv.DictReader(io.StringIO(answer.text)))
+    assert used.tenant in {each["tenant"] for each in found}

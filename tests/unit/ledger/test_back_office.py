@@ -1,0 +1,129 @@
+"""Reports and changes wait for a thread or for the database, but never for ever."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from threading import Event
+
+import pytest
+from sqlalchemy import Connection
+
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Credits, Seconds
+from serve_app.ledger import accounts, credit_grants
+from serve_app.ledger.accounts import Tenant
+from serve_app.ledger.back_office import CALLS_MAX, THREADS, BackOffice
+from tests.unit.ledger.support import ACT, TIMEOUT_S, balance, database_held, until
+
+
+@pytest.fixture
+def office(database_url: str) -> Iterator[BackOffice]:
+    with closing(BackOffice(database_url, TIMEOUT_S)) as built:
+        yield built
+
+
+@pytest.fixture
+def hasty_office(database_url: str) -> Iterator[BackOffice]:
+    """For what cannot be done, however long it waits."""
+    with closing(BackOffice(database_url, Seconds(0.3))) as built:
+        yield built
+
+
+def pay(connection: Connection, acme: Caller) -> None:
+    credit_grants.grant(connection, acme.tenant, Credits(25), "invoice 17", ACT)
+
+
+def test_a_change_is_durable_when_it_is_answered(
+    office: BackOffice, acme: Caller, database_url: str
+) -> None:
+    asyncio.run(office.write(lambda connection: pay(connection, acme)))
+
+    assert balance(database_url).available == 125
+
+
+def test_a_change_that_is_refused_leaves_nothing(
+    office: BackOffice, acme: Caller, database_url: str
+) -> None:
+    def change(connection: Connection) -> None:
+        pay(connection, acme)
+        accounts.create_tenant(connection, "acme", ACT)
+
+    with pytest.raises(accounts.AccountConflict):
+        asyncio.run(office.write(change))
+
+    assert balance(database_url).available == 100
+
+
+def test_a_report_is_read_beside_a_writer(
+    office: BackOffice, acme: Caller, database_url: str
+) -> None:
+    def find(connection: Connection) -> Tenant:
+        return accounts.find_tenant(connection, "acme")
+
+    if database_url.startswith("sqlite"):
+        with database_held(database_url):
+            assert asyncio.run(office.read(find)).id == acme.tenant
+    else:
+        assert asyncio.run(office.read(find)).id == acme.tenant
+
+
+def test_a_change_is_refused_while_somebody_else_holds_the_database(
+    hasty_office: BackOffice, acme: Caller, database_url: str
+) -> None:
+    with database_held(database_url), pytest.raises(LedgerUnavailable):
+        asyncio.run(hasty_office.write(lambda connection: pay(connection, acme)))
+
+    assert balance(database_url).available == 100
+
+
+def test_what_does_not_begin_in_time_is_never_done(
+    hasty_office: BackOffice, acme: Caller, database_url: str
+) -> None:
+    release = Event()
+    begun: list[bool] = []
+
+    def hold(_connection: Connection) -> None:
+        begun.append(True)
+        release.wait()
+
+    async def late() -> None:
+        busy = [asyncio.create_task(hasty_office.read(hold)) for _ in range(THREADS)]
+        try:
+            await until(lambda: len(begun) == THREADS)
+            with pytest.raises(LedgerUnavailable, match="take too long"):
+                await hasty_office.write(lambda connection: pay(connection, acme))
+        finally:
+            release.set()
+        await asyncio.gather(*busy)
+
+    asyncio.run(late())
+
+    assert balance(database_url).available == 100
+
+
+def test_more_than_can_wait_is_refused_at_once(database_url: str) -> None:
+    release = Event()
+    begun: list[bool] = []
+
+    def hold(_connection: Connection) -> None:
+        begun.append(True)
+        release.wait()
+
+    async def flood(office: BackOffice) -> None:
+        tasks = [asyncio.create_task(office.read(hold)) for _ in range(CALLS_MAX)]
+        try:
+            await until(lambda: len(begun) == THREADS)
+            with pytest.raises(LedgerUnavailable, match="are waiting"):
+                await office.read(lambda _: None)
+            for task in tasks:
+                task.cancel()  # Their clients hung up.
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            release.set()
+        assert await office.read(lambda _: "open again") == "open again"
+
+    with closing(BackOffice(database_url, Seconds(60))) as office:
+        asyncio.run(flood(office))
+
+    assert len(begun) == THREADS

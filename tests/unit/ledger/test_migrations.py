@@ -1,0 +1,262 @@
+"""Books written by every earlier version come through the migrations whole, or not at all."""
+
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, MetaData, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId, Tokens
+from serve_app.ledger import accounts, credit_grants, store, tenant_keys
+from serve_app.ledger.admin_acts import Act, remembered
+from serve_app.ledger.audit import balances
+from serve_app.ledger.caller_limits import Demand
+from serve_app.ledger.database import open_writer, opened, transaction
+from serve_app.ledger.rules import Reservation
+from serve_app.ledger.schema import MIGRATIONS, migrate
+from serve_app.ledger.usage import Grouping, UsageFilter, usage
+from serve_app.ports import Usage
+from tests.unit.ledger.killed import kills
+from tests.unit.ledger.support import MODEL, TIMEOUT_S
+
+CONFIG = Config()
+CONFIG.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+VERSIONS = [each.revision for each in ScriptDirectory.from_config(CONFIG).walk_revisions()]
+HEAD, *EARLIER = VERSIONS
+
+TENANTS = [
+    {"id": "tn_1", "name": "acme", "available": 1_000 - 30 - 24 - 8, "created_at": 1_000},
+    {"id": "tn_2", "name": "bolt", "available": 0, "created_at": 2_000},
+]
+KEYS = [
+    ("k1", "tn_1", "laptop", '["rerank"]', None, None, None),
+    ("k2", "tn_1", "old", '["rerank", "admin"]', '["embedded"]', 9_000, 8_000),
+    ("k3", "tn_2", "other", '["rerank"]', None, None, None),
+]
+GRANTS = [("gr_1", "tn_1", 900, "first credit"), ("gr_2", "tn_1", 100, "invoice 17")]
+RESERVATIONS = [
+    # id, key, amount, state, charged, documents, tokens, settled at
+    ("rr_pending", "k1", 30, "pending", 0, 0, 0, None),
+    ("rr_charged", "k1", 40, "committed", 24, 3, 90, 5_000),
+    ("rr_charged_too", "k2", 8, "committed", 8, 1, 30, 6_000),
+    ("rr_voided", "k1", 16, "voided", 0, 2, 60, 5_500),
+    ("rr_expired", "k1", 16, "expired", 0, 0, 0, 7_000),
+]
+
+
+def fill(connection: Connection) -> None:
+    """Rows of every table of v0001, and of every kind; later versions have them too."""
+    add(connection, "tenants", TENANTS)
+    names = ("id", "tenant_id", "label", "scopes", "models", "expires_at", "revoked_at")
+    keys = [dict(zip(names, key, strict=True)) for key in KEYS]
+    add(
+        connection,
+        "api_keys",
+        [key | {"created_at": 1, "secret_sha256": b"\7" * 32} for key in keys],
+    )
+    grant_names = ("id", "tenant_id", "amount", "reason")
+    grants = [dict(zip(grant_names, grant, strict=True)) for grant in GRANTS]
+    add(
+        connection,
+        "grants",
+        [grant | {"granted_by": "ops", "created_at": 1_500} for grant in grants],
+    )
+    row_names = ("id", "key_id", "amount", "state", "charged", "documents", "tokens", "settled_at")
+    same = {"tenant_id": "tn_1", "model": "embedded", "created_at": 4_000, "expires_at": 64_000}
+    rows = [dict(zip(row_names, each, strict=True)) | same for each in RESERVATIONS]
+    add(connection, "reservations", rows)
+    add(
+        connection,
+        "charges",
+        [
+            {
+                "request_id": row["id"],
+                "tenant_id": "tn_1",
+                "key_id": row["key_id"],
+                "model": "embedded",
+                "documents": row["documents"],
+                "tokens": row["tokens"],
+                "amount": row["charged"],
+                "charged_at": row["settled_at"],
+            }
+            for row in rows
+            if row["state"] == "committed"
+        ],
+    )
+
+
+def add(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
+    names = ", ".join(rows[0])
+    marks = ", ".join(f":{name}" for name in rows[0])
+    connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), rows)  # noqa: S608
+
+
+def upgrade(connection: Connection, revision: str) -> None:
+    CONFIG.attributes["connection"] = connection
+    command.upgrade(CONFIG, revision)
+
+
+@pytest.fixture(params=EARLIER)
+def old_url(empty_url: str, request: pytest.FixtureRequest) -> str:
+    """A database as an earlier version left it, with data."""
+    with transaction(empty_url, TIMEOUT_S) as connection:
+        upgrade(connection, request.param)
+        fill(connection)
+    return empty_url
+
+
+def contents(url: str) -> dict[str, Any]:
+    """Every table's columns and rows, the indexes' names, and the version."""
+    with transaction(url, TIMEOUT_S) as connection:
+        known = MetaData()
+        known.reflect(connection)
+        return {
+            name: (
+                list(table.c.keys()),
+                sorted(map(repr, connection.execute(select(table)).all())),
+                sorted(str(index["name"]) for index in inspect(connection).get_indexes(name)),
+            )
+            for name, table in known.tables.items()
+        }
+
+
+def values(url: str, columns: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Of these columns only."""
+    with transaction(url, TIMEOUT_S) as connection:
+        known = MetaData()
+        known.reflect(connection)
+        return {
+            name: sorted(
+                repr(tuple(row))
+                for row in connection.execute(
+                    select(*(known.tables[name].c[each] for each in wanted))
+                )
+            )
+            for name, wanted in columns.items()
+        }
+
+
+def test_nothing_is_lost_and_the_books_balance(old_url: str) -> None:
+    columns = {
+        name: names for name, (names, *_) in contents(old_url).items() if name != "alembic_version"
+    }
+    before = values(old_url, columns)
+    assert all(
+        before[name] for name in ("tenants", "api_keys", "grants", "reservations", "charges")
+    )
+
+    migrate(old_url)
+
+    assert values(old_url, columns) == before
+    with transaction(old_url, TIMEOUT_S) as connection:
+        acme, bolt = balances(connection)
+    assert acme.adds_up
+    assert (acme.granted, acme.available, acme.pending, acme.charged) == (1_000, 938, 30, 32)
+    assert (bolt.granted, bolt.available) == (0, 0)
+
+
+def test_what_was_set_up_before_works_after(old_url: str) -> None:
+    migrate(old_url)
+
+    with transaction(old_url, TIMEOUT_S) as connection:
+        tenant = accounts.find_tenant(connection, "acme")
+        key = tenant_keys.find_keys(connection, [KeyId("k2")])[KeyId("k2")]
+        assert key.caller.scopes == frozenset({"rerank", "admin"})
+        assert key.caller.models == frozenset({MODEL})
+        assert (key.expires_at, key.revoked_at) == (9_000, 8_000)
+        kinds = {each.kind for each in credit_grants.list_grants(connection, tenant.id)}
+        assert kinds == {"grant"}
+        (row,) = usage(connection, UsageFilter(tenant.id), Grouping.MODEL)
+        assert (row.requests, row.requests_not_charged, row.charged) == (4, 2, 32)
+    now = Moment(70_000)
+    with transaction(old_url, TIMEOUT_S) as connection:
+        assert store.expire_due(connection, now, 10) == 1
+    pay(old_url, now)
+    with transaction(old_url, TIMEOUT_S) as connection:
+        refund = credit_grants.refund(
+            connection, RequestId("rr_charged"), None, "late", Act("ops", now)
+        )
+        assert refund.amount == 24
+        acme, _ = balances(connection)
+        assert acme.adds_up
+        assert (acme.pending, acme.charged) == (0, 37)
+        assert [each.act for each in remembered(connection)] == ["credit.refund"]
+
+
+def pay(url: str, now: Moment) -> None:
+    caller = Caller(TenantId("tn_1"), KeyId("k1"), frozenset({"rerank"}), None)
+    wanted = Reservation(
+        RequestId("rr_new"),
+        caller.tenant,
+        caller.key_id,
+        ModelId("embedded"),
+        Credits(9),
+        now,
+        Moment(now + 60_000),
+    )
+    with transaction(url, TIMEOUT_S) as connection:
+        store.reserve(connection, wanted, Demand(5))
+    with transaction(url, TIMEOUT_S) as connection:
+        store.commit(connection, wanted.request_id, Credits(5), Usage(5, Tokens(99)), now)
+
+
+REFUSED = [
+    "UPDATE tenants SET available = -1 WHERE id = 'tn_1'",
+    "INSERT INTO tenants (id, name, available, created_at) VALUES ('tn_3', 'acme', 0, 0)",
+    "UPDATE grants SET amount = -1 WHERE id = 'gr_1'",
+    "UPDATE grants SET amount = 0 WHERE id = 'gr_1'",
+    "UPDATE grants SET amount = -1, kind = 'refund' WHERE id = 'gr_1'",
+    "UPDATE grants SET kind = 'gift' WHERE id = 'gr_1'",
+    "UPDATE grants SET idempotency_key = 'same'",
+    "UPDATE reservations SET amount = -1, charged = -1 WHERE id = 'rr_pending'",
+    "UPDATE reservations SET charged = amount + 1 WHERE id = 'rr_charged'",
+    "UPDATE reservations SET state = 'lost' WHERE id = 'rr_pending'",
+    "UPDATE charges SET amount = -1",
+    "UPDATE charges SET tenant_id = 'tn_9'",
+    "UPDATE api_keys SET tenant_id = 'tn_9'",
+    "UPDATE admin_acts SET who = 'nobody'",
+    "DELETE FROM admin_acts",
+]
+
+
+def test_what_must_never_be_is_refused(old_url: str) -> None:
+    migrate(old_url)
+    with opened(open_writer(old_url, TIMEOUT_S)) as engine:
+        with engine.begin() as connection:
+            tenant = accounts.find_tenant(connection, "acme")
+            credit_grants.grant(connection, tenant.id, Credits(1), "why", Act("ops", Moment(0)))
+            credit_grants.grant(connection, tenant.id, Credits(-1), "typo", Act("ops", Moment(0)))
+        kept = contents(old_url)
+
+        for statement in REFUSED:
+            with pytest.raises(DBAPIError):
+                attempt(engine, statement)
+
+        assert contents(old_url) == kept
+
+
+def attempt(engine: Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+@pytest.mark.slow
+def test_a_migration_that_is_killed_leaves_the_old_schema_whole(old_url: str) -> None:
+    old = contents(old_url)
+    code = """
+from serve_app.ledger.schema import migrate
+
+migrate(url)
+"""
+    killed: list[dict[str, Any]] = []
+
+    assert kills(code, old_url, lambda: killed.append(contents(old_url)), every=15) >= 2
+
+    assert all(each == old for each in killed)
+    with transaction(old_url, TIMEOUT_S) as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
+        assert all(each.adds_up for each in balances(connection))

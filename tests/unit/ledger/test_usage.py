@@ -1,0 +1,221 @@
+"""Reports of usage: sums per group, in pages, whether days are summed up already or not."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from serve_app.domain.units import Credits, Moment, Tokens
+from serve_app.ledger import accounts, retention, store
+from serve_app.ledger.usage import Grouping, UsageFilter, UsageRow, usage
+from serve_app.ports import Usage
+from tests.unit.ledger.support import MODEL, NOW, R1, USAGE, a_reservation, a_tenant
+
+DAY_MS = 86_400_000
+DAY_0, DAY_1 = "0", str(DAY_MS)
+
+Row = tuple[int, int, int, int, int, int]
+
+
+def of(*group: str, sums: Row) -> UsageRow:
+    return UsageRow(group, *sums[:4], tokens=Tokens(sums[4]), charged=Credits(sums[5]))
+
+
+@pytest.fixture
+def busy(engine: Engine, database_url: str) -> Engine:
+    """acme: charged 30 on day 0 and 20 on day 1, one void on day 1; bolt: charged 5 on day 1."""
+    acme, bolt = (a_tenant(database_url, 100, name) for name in ("acme", "bolt"))
+    with engine.begin() as connection:
+        for caller, amount, request_id, day in (
+            (acme, 30, "r1", 0),
+            (acme, 20, "r2", 1),
+            (acme, 10, "r3", 1),
+            (acme, 10, "still pending", 1),
+            (bolt, 5, "r4", 1),
+        ):
+            wanted = a_reservation(caller, amount, request_id)
+            store.reserve(connection, wanted)
+            at = Moment(day * DAY_MS + 7)
+            if request_id == "r3":
+                store.void(connection, wanted.request_id, Usage(1, Tokens(9)), at)
+            elif request_id != "still pending":
+                store.commit(connection, wanted.request_id, wanted.amount, USAGE, at)
+    return engine
+
+
+def retire(engine: Engine, before_day: int) -> None:
+    """Sum up what was settled before a day."""
+    last = 1
+    while last:
+        with engine.begin() as connection:
+            last = retention.step(connection, Moment((before_day + 1) * DAY_MS), 1, 10)
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["rows", "day 0 summed up", "both days summed up"])
+def report(busy: Engine, request: pytest.FixtureRequest) -> Engine:
+    """The same requests, as rows or as days that were summed up."""
+    retire(busy, request.param)
+    with busy.begin() as connection:
+        rows = connection.scalar(text("SELECT count(*) FROM charges"))
+    assert rows == {0: 3, 1: 2, 2: 0}[request.param]
+    return busy
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        (
+            Grouping.DAY,
+            [of(DAY_0, sums=(1, 0, 3, 0, 90, 30)), of(DAY_1, sums=(3, 1, 7, 1, 189, 25))],
+        ),
+        (Grouping.MODEL, [of(MODEL, sums=(4, 1, 10, 1, 279, 55))]),
+        (
+            Grouping.KEY,
+            [
+                of("key-of-acme", sums=(3, 1, 7, 1, 189, 50)),
+                of("key-of-bolt", sums=(1, 0, 3, 0, 90, 5)),
+            ],
+        ),
+    ],
+)
+def test_usage_sums_up_what_was_charged_and_what_was_not(
+    report: Engine, by: Grouping, rows: list[UsageRow]
+) -> None:
+    with report.begin() as connection:
+        assert usage(connection, UsageFilter(), by) == rows
+
+
+def test_usage_is_told_per_tenant(report: Engine) -> None:
+    with report.begin() as connection:
+        ids = {each.id: each.name for each in accounts.list_tenants(connection)}
+        found = usage(connection, UsageFilter(), Grouping.TENANT)
+
+    assert {(ids[row.group[0]], row.requests, row.charged) for row in found} == {  # type: ignore[index]
+        ("acme", 3, 50),
+        ("bolt", 1, 5),
+    }
+
+
+def test_a_row_may_stand_for_several_things_at_once(report: Engine) -> None:
+    with report.begin() as connection:
+        found = usage(connection, UsageFilter(), Grouping.DAY, Grouping.KEY, Grouping.MODEL)
+
+    assert found == [
+        of(DAY_0, "key-of-acme", MODEL, sums=(1, 0, 3, 0, 90, 30)),
+        of(DAY_1, "key-of-acme", MODEL, sums=(2, 1, 4, 1, 99, 20)),
+        of(DAY_1, "key-of-bolt", MODEL, sums=(1, 0, 3, 0, 90, 5)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        (Grouping.DAY, Grouping.KEY),
+        (Grouping.KEY, Grouping.DAY),
+        (Grouping.MODEL, Grouping.DAY, Grouping.KEY),
+        (Grouping.TENANT,),
+    ],
+    ids=",".join,
+)
+def test_pages_together_are_the_whole_report(report: Engine, by: tuple[Grouping, ...]) -> None:
+    pages: list[UsageRow] = []
+    with report.begin() as connection:
+        whole = usage(connection, UsageFilter(), *by)
+        after = None
+        while page := usage(connection, UsageFilter(), *by, after=after, count_max=1):
+            pages += page
+            after = page[-1].group
+
+    assert len(whole) > 1
+    assert pages == whole
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "requests"),
+    [(None, None, 4), (8, None, 3), (7, None, 4), (None, 7, 0), (None, 8, 1), (8, DAY_MS, 0)],
+)
+def test_usage_counts_from_since_on_and_before_until(
+    busy: Engine, since: int | None, until: int | None, requests: int
+) -> None:
+    which = UsageFilter(
+        since=None if since is None else Moment(since),
+        until=None if until is None else Moment(until),
+    )
+    with busy.begin() as connection:
+        found = usage(connection, which, Grouping.MODEL)
+
+    assert sum(row.requests for row in found) == requests
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "requests"), [(0, 1, 1), (1, DAY_MS, 0), (1, None, 3), (None, DAY_MS, 1)]
+)
+def test_a_day_that_is_summed_up_counts_whole_or_not_at_all(
+    busy: Engine, since: int | None, until: int | None, requests: int
+) -> None:
+    retire(busy, 1)
+    which = UsageFilter(
+        since=None if since is None else Moment(since),
+        until=None if until is None else Moment(until),
+    )
+    with busy.begin() as connection:
+        found = usage(connection, which, Grouping.MODEL)
+
+    assert sum(row.requests for row in found) == requests
+
+
+def test_usage_of_one_tenant_leaves_out_the_others(report: Engine) -> None:
+    with report.begin() as connection:
+        bolt = accounts.find_tenant(connection, "bolt")
+        (row,) = usage(connection, UsageFilter(bolt.id), Grouping.TENANT)
+
+    assert (row.group, row.charged) == ((bolt.id,), 5)
+
+
+def test_a_reversed_charge_is_usage_that_was_not_charged(busy: Engine) -> None:
+    with busy.begin() as connection:
+        store.reverse(connection, R1, USAGE, NOW)
+        (row,) = usage(connection, UsageFilter(), Grouping.MODEL)
+
+    assert (row.requests, row.requests_not_charged, row.charged) == (4, 2, 25)
+
+
+def plan_of(connection: Connection, which: UsageFilter) -> str:
+    """How the database answers a report by day."""
+    asked: list[tuple[str, Any]] = []
+
+    def keep(
+        _connection: object, _cursor: object, statement: str, parameters: Any, *_: Any
+    ) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", keep)
+    usage(connection, which, Grouping.DAY)
+    event.remove(connection, "before_cursor_execute", keep)
+    ((statement, parameters),) = asked
+    is_sqlite = connection.dialect.name == "sqlite"
+    explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
+    rows = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+TENANT_INDEXES = ("charges_by_tenant_and_time", "reservations_not_charged_by_tenant")
+TIME_INDEXES = ("charges_by_time", "reservations_settled_by_time")
+
+
+@pytest.mark.parametrize("indexes", [TENANT_INDEXES, TIME_INDEXES])
+def test_a_report_of_a_tenant_or_of_a_time_reads_no_whole_table(
+    busy: Engine, indexes: tuple[str, ...]
+) -> None:
+    with busy.begin() as connection:
+        acme = accounts.find_tenant(connection, "acme").id
+        tenant = acme if indexes is TENANT_INDEXES else None
+        if connection.dialect.name == "postgresql":
+            # It would read tables of four rows whole, and finds any index as good as another.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            indexes = ("Index Cond",)
+        plan = plan_of(connection, UsageFilter(tenant, Moment(DAY_MS), Moment(2 * DAY_MS)))
+
+    assert "Seq Scan" not in plan
+    for index in indexes:
+        assert index in plan
