@@ -5,22 +5,21 @@ MS MARCO's texts may not be passed on, so DL 2020 lies beside the repository or 
 """
 
 import os
-import random
 from pathlib import Path
-from statistics import mean
 
 import pytest
 
 from benchmarks.judged import read_folder
-from benchmarks.quality import evaluate, ndcg
+from benchmarks.quality import evaluate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 OWN = Path(__file__).parent / "data"
-OWN_NDCG_MIN = 0.55
-"""The embedded model has 0.569 in float32; BM25 0.37; random orders 0.55."""
+OWN_NDCG = 0.569
+"""What the shipped weights have in float32. BM25 has 0.37 here, random orders 0.55: few of the
+answers share a word with their query, and matching tokens is what the model is best at."""
 
-SHORT_FORMAT_LOSS_MAX = 0.03
+TOLERANCE = {"float32": 0.02, "bfloat16": 0.04}
 """Of 96 documents; on TREC DL 2020 bfloat16 costs less."""
 
 ROOT = Path(__file__).parents[2]
@@ -41,32 +40,14 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.quality.track", lambda items, *_, **__: items)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_meaning_beats_shared_words(precision: str) -> None:
+@pytest.mark.parametrize("precision", list(TOLERANCE))
+def test_the_shipped_weights_rank_as_they_did_when_they_were_made(precision: str) -> None:
     quality = evaluate("embedded", read_folder(OWN, depth=100), precision)
 
     assert quality.queries == 12
-    loss_max = SHORT_FORMAT_LOSS_MAX if precision == "bfloat16" else 0
-    assert quality.ndcg >= OWN_NDCG_MIN - loss_max
+    assert quality.ndcg == pytest.approx(OWN_NDCG, abs=TOLERANCE[precision])
     assert quality.first_stage_ndcg is not None
     assert quality.first_stage_ndcg < 0.45
-
-
-@pytest.mark.xfail(reason="on these queries the embedded model is hardly better than chance")
-def test_random_orders_miss_the_threshold() -> None:
-    """Else the test above would show nothing."""
-    rng = random.Random(0)
-    collection = read_folder(OWN, depth=100)
-
-    shuffled = [
-        mean(
-            ndcg(judged, tuple(rng.sample(judged.docids, len(judged.docids))))
-            for judged in collection.judged
-        )
-        for _ in range(100)
-    ]
-
-    assert sum(value >= OWN_NDCG_MIN for value in shuffled) <= 5
 
 
 def test_trec_dl20_where_it_is_at_hand() -> None:
