@@ -99,7 +99,7 @@ def request_in_flight(service: Service) -> Iterator[Future[httpx.Response]]:
 
     def send() -> httpx.Response:
         with service.client(timeout_s=100) as client:
-            return rerank(client, MANY_LONG, headers={"x-request-timeout-s": "90"})
+            return rerank(client, MANY_LONG[:30], headers={"x-request-timeout-s": "90"})
 
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(send)
@@ -182,7 +182,7 @@ def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> Non
         response = answer.result(timeout=100)
 
     assert response.status_code == 200, response.text
-    assert len(response.json()["results"]) == len(MANY_LONG)
+    assert len(response.json()["results"]) == 30
     wait_for(
         lambda: sum(metric_values(service, "ray_rerank_portion_retries_total", "gateway")) >= 1,
         what="the metric of retries",
