@@ -165,7 +165,7 @@ def test_a_planted_fault_is_found(story: Story, statement: str, finding: str) ->
 
 
 @pytest.mark.parametrize(
-    ("told", "finding"),
+    ("said", "finding"),
     [
         (Said("r2", 3, 37, 21), "given to another request"),
         (Said("r1", 3, 38, 21), "the answer said (3, 38, 21)"),
@@ -174,10 +174,10 @@ def test_a_planted_fault_is_found(story: Story, statement: str, finding: str) ->
     ],
 )
 def test_an_answer_that_says_something_else_is_found(
-    story: Story, told: Said, finding: str
+    story: Story, said: Said, finding: str
 ) -> None:
     first, *others = story.exchanges
-    exchanges = [replace(first, said=told), *others]
+    exchanges = [replace(first, said=said), *others]
 
     assert any(finding in violation for violation in story.verdict(exchanges).violations)
 
