@@ -254,7 +254,7 @@ migrate(url)
 """
     killed: list[dict[str, Any]] = []
 
-    assert kills(code, old_url, lambda: killed.append(contents(old_url)), every=15) >= 2
+    assert kills(code, old_url, lambda: killed.append(contents(old_url)), every=7) >= 2
 
     assert all(each == old for each in killed)
     with transaction(old_url, TIMEOUT_S) as connection:
