@@ -1,0 +1,119 @@
+"""Three gateways' ledgers, as processes of their own, keep one limit between them."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmarks.postgres import running
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.errors import RateLimited
+from serve_app.domain.model import Caller
+from serve_app.domain.units import Credits
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.schema import migrate
+from tests.chaos.faults import POSTGRESQL, SQLITE
+from tests.chaos.hammer import MARGIN_S, ask, limited
+from tests.chaos.harness import Office
+from tests.chaos.traffic import Key
+from tests.chaos.tries import WINDOW_S, Try, check_limit
+from tests.integration.service import ROOT, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROCESSES = 3
+LIMITS = {"requests": 120, "documents": 600}
+SECONDS = WINDOW_S + 20  # A busy machine may take long over the first requests.
+
+
+@dataclass(frozen=True, slots=True)
+class Hammered:
+    """What was tried on one database within a bit over a minute."""
+
+    database_url: str
+    keys: Mapping[str, Key]
+    tries: Mapping[str, list[Try]]
+
+
+@pytest.fixture(scope="module")
+def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Hammered]]:
+    """Both databases at once, since it is mostly waiting."""
+    folder = tmp_path_factory.mktemp("hammered")
+    with running(durable=False) as postgres:
+        urls = {SQLITE: f"sqlite:///{folder / 'rerank.db'}", POSTGRESQL: postgres.url()}
+        begun = {database: begin(url, folder) for database, url in urls.items()}
+        yield {
+            database: Hammered(urls[database], keys, gather(processes))
+            for database, (keys, processes) in begun.items()
+        }
+
+
+def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[subprocess.Popen[str]]]:
+    """One key for each kind of limit, and the processes that share them."""
+    migrate(url)
+    office = Office(url)
+    tenant = office.tenant("limited", Credits(1_000_000))
+    keys = {what: office.key(tenant) for what in LIMITS}
+    limits = [f"{keys[what].key_id}:{what}:{limit}" for what, limit in LIMITS.items()]
+    command = [sys.executable, "-m", "tests.chaos.hammer", url, tenant, str(SECONDS), *limits]
+    return keys, [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment(folder), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(PROCESSES)
+    ]
+
+
+def gather(processes: list[subprocess.Popen[str]]) -> dict[str, list[Try]]:
+    """What they tried, by the kind of limit."""
+    tries: dict[str, list[Try]] = {what: [] for what in LIMITS}
+    for process in processes:
+        said, _ = process.communicate(timeout=200)
+        assert process.returncode == 0
+        for line in said.splitlines():
+            what, *tried = json.loads(line)
+            tries[what].append(Try(*tried))
+    return tries
+
+
+async def refused_for_s(ledger: SqlLedger, caller: Caller) -> int | None:
+    """When to come back; ``None``: a request was let in."""
+    try:
+        await ask(ledger, caller, 1)
+    except RateLimited as refusal:
+        return refusal.retry_after_s
+    return None
+
+
+@pytest.mark.parametrize("what", LIMITS)
+@pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
+def test_a_limit_per_minute_holds_across_processes(
+    hammered: dict[str, Hammered], database: str, what: str
+) -> None:
+    check_limit(hammered[database].tries[what], LIMITS[what])
+
+
+@pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
+def test_a_refusal_says_when_to_come_back(hammered: dict[str, Hammered], database: str) -> None:
+    of = hammered[database]
+    key = of.keys["requests"]
+    caller = limited(key.tenant, key.key_id, "requests", LIMITS["requests"])
+    ledger = SqlLedger(of.database_url, SystemClock(), MARGIN_S)
+    ledger.start()
+
+    async def scenario() -> None:
+        while (wait_s := await refused_for_s(ledger, caller)) is None:
+            continue
+        assert isinstance(wait_s, int)
+        await asyncio.sleep(wait_s)
+        assert await refused_for_s(ledger, caller) is None
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        ledger.close()
