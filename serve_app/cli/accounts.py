@@ -33,7 +33,7 @@ from serve_app.cli.reports import (
     utc,
 )
 from serve_app.domain.clock import Clock
-from serve_app.domain.model import LimitChanges
+from serve_app.domain.model import WEIGHT_MAX, LimitChanges
 from serve_app.domain.units import Credits
 from serve_app.ledger import accounts, admin_acts, credit_grants, tenant_keys, usage
 from serve_app.ledger.admin_acts import Act
@@ -118,6 +118,7 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
             "Id": found.id,
             "Created": utc(found.created_at),
             "Available": dollars(found.available),
+            "Weight": f"{found.weight:,}",
             "Alerts below": ", ".join(dollars(each) for each in found.alerts_below) or NONE,
             "Requests per minute": _limit(limits.requests_per_minute_max),
             "Documents per minute": _limit(limits.documents_per_minute_max),
@@ -151,6 +152,17 @@ def limit_tenant(
     with open_books(database_url) as connection:
         changed = accounts.change_tenant(connection, tenant, limits, below, act())
     click.echo(f"Tenant '{changed.name}' is limited as asked; gateways know within seconds.")
+
+
+@tenants.command("weigh")
+@click.argument("tenant")
+@click.argument("weight", type=click.IntRange(1, WEIGHT_MAX))
+@database_option
+def weigh_tenant(tenant: str, weight: int, database_url: str | None) -> None:
+    """Give TENANT that many shares of busy scorers; a new tenant has 1."""
+    with open_books(database_url) as connection:
+        changed = accounts.change_tenant(connection, tenant, {}, None, act(), weight=weight)
+    click.echo(f"Tenant '{changed.name}' has the weight {weight:,}; gateways know within seconds.")
 
 
 @click.command("usage")

@@ -51,11 +51,27 @@ def add_credit(
 @click.argument("request_id")
 @click.argument("amount", metavar="[DOLLARS]", type=Dollars(), required=False)
 @click.option("--reason", required=True, help="Kept with the refund.")
+@click.option(
+    "--idempotency-key", help="A second refund with it is not made: for a command that is repeated."
+)
 @database_option
-def refund(request_id: str, amount: Credits | None, reason: str, database_url: str | None) -> None:
+def refund(
+    request_id: str,
+    amount: Credits | None,
+    reason: str,
+    idempotency_key: str | None,
+    database_url: str | None,
+) -> None:
     """Give DOLLARS of the charge for REQUEST_ID back, or all that is left of it."""
     with open_books(database_url) as connection:
-        given = credit_grants.refund(connection, RequestId(request_id), amount, reason, act())
+        given = credit_grants.refund(
+            connection,
+            RequestId(request_id),
+            amount,
+            reason,
+            act(),
+            idempotency_key=idempotency_key,
+        )
         tenant = accounts.find_tenant(connection, given.tenant)
     click.echo(
         f"{dollars(given.amount)} are refunded; "

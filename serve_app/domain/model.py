@@ -88,6 +88,10 @@ class RateLimitState:
     """Until all of ``limit`` is there again, if nothing more is asked for."""
 
 
+WEIGHT_MAX = 1_000
+"""Of one tenant; one of weight 1 beside it still gets a thousandth."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who is asking: the tenant that is billed, through which key, and what the key may do."""

@@ -46,6 +46,7 @@ def tenant_object(tenant: Tenant) -> TenantObject:
         created_at=write_moment(tenant.created_at),
         limits=_limits(tenant.limits),
         alerts_below_micro_dollars=list(tenant.alerts_below),
+        weight=tenant.weight,
     )
 
 

@@ -33,15 +33,17 @@ from serve_app.ledger.database import Connection
 from serve_app.ledger.months import MILLISECONDS_PER_DAY
 from serve_app.ledger.tenant_keys import NewKey
 from serve_app.protocols.admin import (
+    CreditCreate,
     KeyChange,
     KeyCreate,
     KeyRotation,
     LimitsChange,
+    Once,
     RefundCreate,
     TenantChange,
     TenantCreate,
     parse_body,
-    parse_credit,
+    parse_once,
 )
 from serve_app.protocols.json_body import text_fault
 
@@ -84,7 +86,9 @@ class _Admin:
         def change(connection: Connection) -> accounts.Tenant:
             made = credit_grants.open_account(connection, wanted.name, credit, act)
             below = _alerts(wanted.alerts_below_micro_dollars)
-            return accounts.change_tenant(connection, made.id, _changes(wanted.limits), below, act)
+            return accounts.change_tenant(
+                connection, made.id, _changes(wanted.limits), below, act, weight=wanted.weight
+            )
 
         return _json(tenant_object(await self._write(change)).model_dump_json())
 
@@ -101,7 +105,7 @@ class _Admin:
         below = _alerts(wanted.alerts_below_micro_dollars)
         changed = await self._write(
             lambda connection: accounts.change_tenant(
-                connection, name, _changes(wanted.limits), below, act
+                connection, name, _changes(wanted.limits), below, act, weight=wanted.weight
             )
         )
         return _json(tenant_object(changed).model_dump_json())
@@ -163,7 +167,7 @@ class _Admin:
 
     async def add_credit(self, request: Request) -> Response:
         act = await self._act(request)
-        wanted = parse_credit(await self._body(request), request.headers.get("idempotency-key"))
+        wanted = await self._once(CreditCreate, request)
 
         def change(connection: Connection) -> credit_grants.Grant:
             tenant = accounts.find_tenant(connection, wanted.tenant)
@@ -180,7 +184,7 @@ class _Admin:
 
     async def refund(self, request: Request) -> Response:
         act = await self._act(request)
-        wanted = parse_body(RefundCreate, await self._body(request))
+        wanted = await self._once(RefundCreate, request)
         amount = wanted.amount_micro_dollars
         given = await self._write(
             lambda connection: credit_grants.refund(
@@ -189,6 +193,7 @@ class _Admin:
                 None if amount is None else Credits(amount),
                 wanted.reason,
                 act,
+                idempotency_key=wanted.idempotency_key,
             )
         )
         return _json(grant_object(given).model_dump_json())
@@ -197,6 +202,9 @@ class _Admin:
         pipeline = self._service.pipeline
         caller = await pipeline.authenticate(api_key(request.headers), api_keys.SCOPE_ADMIN)
         return Act(f"key {caller.key_id}", pipeline.clock.moment())
+
+    async def _once(self, kind: type[Once], request: Request) -> Once:
+        return parse_once(kind, await self._body(request), request.headers.get("idempotency-key"))
 
     async def _body(self, request: Request) -> bytes:
         allowed_s = self._service.limits.request_timeout_s

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from serve_app.domain.model import UNLIMITED, LimitChanges, RateLimits
+from serve_app.domain.model import UNLIMITED, WEIGHT_MAX, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, Moment, TenantId
 from serve_app.ledger.admin_acts import Act, remember
 from serve_app.ledger.store import lock_accounts
@@ -30,9 +30,6 @@ ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
 
 AMOUNT_MAX = Credits(10**15)
 """Of one grant, a billion dollars; sums stay far inside 64 bits."""
-
-WEIGHT_MAX = 1_000
-"""Of one tenant; one of weight 1 beside it still gets a thousandth."""
 
 
 class AccountProblem(Exception):
@@ -61,6 +58,8 @@ class Tenant:
     created_at: Moment
     limits: RateLimits = UNLIMITED
     alerts_below: tuple[Credits, ...] = ALERTS_BELOW
+    weight: int = 1
+    """What it gets of busy scorers, beside tenants of other weights."""
 
 
 def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
@@ -114,8 +113,10 @@ def change_tenant(
     limits: LimitChanges,
     below: Sequence[Credits] | None,
     act: Act,
+    *,
+    weight: int | None = None,
 ) -> Tenant:
-    """Change some of a tenant's limits, and its alerts unless ``below`` is ``None``.
+    """Change some of a tenant's limits, and its alerts and weight unless they are ``None``.
 
     Two operators who change different limits at once both get what they want.
 
@@ -128,6 +129,8 @@ def change_tenant(
         set_tenant_limits(connection, tenant, replace(known, **limits), act)
     if below is not None:
         set_alerts(connection, tenant, below, act)
+    if weight is not None:
+        set_tenant_weight(connection, tenant, weight, act)
     return find_tenant(connection, tenant)
 
 
@@ -183,6 +186,7 @@ def _tenant(row: RowMapping) -> Tenant:
         row["created_at"],
         limits_of(row),
         tuple(row["alerts_below"]),
+        row["weight"],
     )
 
 

@@ -1,10 +1,10 @@
 """The SQL of `books`: what a group reads at once, and what it writes at once."""
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from serve_app.ledger.tables import api_keys, charges, reservations, tenants
 
-ACCOUNTS = (
+_accounts = (
     select(
         tenants.c.id,
         tenants.c.available,
@@ -13,20 +13,18 @@ ACCOUNTS = (
         tenants.c.spent_month,
         tenants.c.spent_amount,
     )
-    .where(
-        or_(
-            tenants.c.id.in_(bindparam("tenant_ids", expanding=True)),
-            tenants.c.id.in_(
-                select(reservations.c.tenant_id).where(
-                    reservations.c.id.in_(bindparam("request_ids", expanding=True))
-                )
-            ),
-        )
-    )
     # One order for everybody, so that nobody waits in a circle. SQLite has one writer anyway.
     .order_by(tenants.c.id)
     .with_for_update(key_share=True)
 )
+_is_named = tenants.c.id.in_(bindparam("tenant_ids", expanding=True))
+_has_reservation = tenants.c.id.in_(
+    select(reservations.c.tenant_id).where(
+        reservations.c.id.in_(bindparam("request_ids", expanding=True))
+    )
+)
+ACCOUNTS = _accounts.where(_is_named)
+ACCOUNTS_AND_THOSE_OF_REQUESTS = _accounts.where(or_(_is_named, _has_reservation))
 KNOWN = select(reservations).where(reservations.c.id.in_(bindparam("request_ids", expanding=True)))
 CAPPED_KEY = select(
     api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
@@ -57,4 +55,6 @@ SETTLE = (
         settled_at=bindparam("now"),
     )
 )
+RESERVE = insert(reservations)
+CHARGE = insert(charges)
 UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))

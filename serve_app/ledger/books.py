@@ -8,21 +8,20 @@ do; an operation that refuses has changed nothing. Everything lives as long as t
 transaction, which holds the lock of every account that is read.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Executable
 
 from serve_app.domain.errors import OutOfCredit
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
-from serve_app.ledger import book_statements, caller_limits, outbox, rules, spending
+from serve_app.ledger import book_statements, caller_limits, outbox, refunds, rules, spending
 from serve_app.ledger.caller_limits import NOT_LIMITED, Demand
 from serve_app.ledger.months import month_of
 from serve_app.ledger.rules import Reservation, Settlement, State
 from serve_app.ledger.spending import Account, Spending
-from serve_app.ledger.tables import charges, reservations
 from serve_app.ports import Usage
 
 NO_USAGE = Usage(0, rules.NO_TOKENS)
@@ -59,16 +58,18 @@ class Books:
         """
         books = cls(connection, events=events)
         wanted = {"tenant_ids": sorted(tenant_ids), "request_ids": sorted(request_ids)}
-        for row in connection.execute(book_statements.ACCOUNTS, wanted):
+        statement = book_statements.ACCOUNTS
+        if request_ids:
+            statement = book_statements.ACCOUNTS_AND_THOSE_OF_REQUESTS
+        for row in connection.execute(statement, wanted):
             books._accounts[row.id] = Account(
                 row.id,
                 row.available,
                 tuple(row.alerts_below),
                 Spending(row.month_amount_max, row.spent_month, row.spent_amount),
             )
-        for row in connection.execute(
-            book_statements.KNOWN, {"request_ids": wanted["request_ids"]}
-        ):
+        known = {"request_ids": wanted["request_ids"]}
+        for row in connection.execute(book_statements.KNOWN, known) if request_ids else ():
             books._reservations[row.id] = Reservation(
                 request_id=row.id,
                 tenant=row.tenant_id,
@@ -152,6 +153,8 @@ class Books:
         if known.state is State.COMMITTED and self._charges.pop(request_id, None) is None:
             self._uncharged.append(request_id)
         self._end(known, settlement, usage, now)
+        if request_id in self._uncharged:
+            self._take_back_refunds(known, now)
 
     def expire(self, now: Moment) -> int:
         """Give back every reservation here whose time has come; answers how many."""
@@ -166,34 +169,28 @@ class Books:
     def write(self) -> None:
         """Everything that was changed so far."""
         self._write_rows()
-        if self._differences:
-            self.connection.execute(
-                book_statements.WRITE_ACCOUNT, [*map(self._account_row, self._differences)]
-            )
-        if self._changed_keys:
-            self.connection.execute(
-                book_statements.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))]
-            )
+        self._execute(book_statements.WRITE_ACCOUNT, [*map(self._account_row, self._differences)])
+        self._execute(book_statements.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))])
         for changes in (self._made, self._settled, self._charges, self._differences):
             changes.clear()
         self._uncharged.clear()
         self._changed_keys.clear()
 
     def _write_rows(self) -> None:
-        if self._made:
-            self.connection.execute(insert(reservations), [*self._made.values()])
-        if self._settled:
-            self.connection.execute(book_statements.SETTLE, [*self._settled.values()])
+        self._execute(book_statements.RESERVE, [*self._made.values()])
+        self._execute(book_statements.SETTLE, [*self._settled.values()])
         if self._uncharged:
-            self.connection.execute(
-                book_statements.UNCHARGE, [{"row_id": each} for each in self._uncharged]
-            )
+            self._execute(book_statements.UNCHARGE, [{"row_id": each} for each in self._uncharged])
             outbox.take_back(self.connection, self._uncharged)
-        if self._charges:
-            rows = [*self._charges.values()]
-            self.connection.execute(insert(charges), rows)
-            if self._events:
-                outbox.tell_charges(self.connection, rows)
+        rows = [*self._charges.values()]
+        self._execute(book_statements.CHARGE, rows)
+        if rows and self._events:
+            outbox.tell_charges(self.connection, rows)
+
+    def _execute(self, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
+        # A list, even of one, takes the drivers' slower way.
+        if rows:
+            self.connection.execute(statement, rows[0] if len(rows) == 1 else rows)
 
     def _account_row(self, tenant: TenantId) -> dict[str, Any]:
         account = self._accounts[tenant]
@@ -205,12 +202,8 @@ class Books:
         }
 
     def _end(self, known: Reservation, settlement: Settlement, usage: Usage, now: Moment) -> None:
-        month = month_of(known.created_at)
-        self._put(spending.give_back(self._accounts[known.tenant], settlement.returned, month))
-        if known.key_capped:
-            key = spending.unspend(self._key(known.key_id), settlement.returned, month)
-            self._keys[known.key_id] = key
-            self._changed_keys.add(known.key_id)
+        if settlement.returned:
+            self._return(known, settlement.returned)
         self._reservations[known.request_id] = replace(
             known, state=settlement.state, charged=settlement.charged
         )
@@ -233,6 +226,22 @@ class Books:
             "new_tokens": end["tokens"],
             "now": now,
         }
+
+    def _return(self, known: Reservation, amount: Credits) -> None:
+        month = month_of(known.created_at)
+        self._put(spending.give_back(self._accounts[known.tenant], amount, month))
+        if known.key_capped:
+            key = spending.unspend(self._key(known.key_id), amount, month)
+            self._keys[known.key_id] = key
+            self._changed_keys.add(known.key_id)
+
+    def _take_back_refunds(self, known: Reservation, now: Moment) -> None:
+        """All of a charge is given back, so what was refunded of it before is not, too."""
+        amount = refunds.refunded(self.connection, known.request_id)
+        if amount:
+            account = self._accounts[known.tenant]
+            self._put(replace(account, available=Credits(account.available - amount)))
+            refunds.take_back(self.connection, known.tenant, known.request_id, amount, now)
 
     def _key_row(self, key_id: KeyId) -> dict[str, Any]:
         key = self._keys[key_id]

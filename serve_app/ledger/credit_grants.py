@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
@@ -18,8 +18,11 @@ from serve_app.ledger.accounts import (
     find_tenant,
 )
 from serve_app.ledger.admin_acts import Act, remember
+from serve_app.ledger.refunds import refunded
 from serve_app.ledger.store import lock_accounts
 from serve_app.ledger.tables import charges, grants, tenants
+
+OTHER_GRANT = "the idempotency key stands for another grant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +89,35 @@ def grant(
     if amount == 0 or abs(amount) > AMOUNT_MAX:
         raise AccountProblem(f"an amount is at most {AMOUNT_MAX:,} micro-dollars, and not zero")
     if idempotency_key is not None:
-        check_text("idempotency key", idempotency_key, 128)
         # Whoever comes second waits here, and then finds what the first one wrote.
         lock_accounts(connection, {tenant}, ())
         known = _grant_of(connection, idempotency_key)
         if known is not None:
-            if (known.tenant, known.amount) != (tenant, amount):
-                raise AccountConflict("the idempotency key stands for another grant")
+            if (known.tenant, known.amount, known.request_id) != (tenant, amount, None):
+                raise AccountConflict(OTHER_GRANT)
             return known
     kind = "grant" if amount > 0 else "correction"
     return _give(connection, tenant, amount, reason, act, kind=kind, key=idempotency_key)
 
 
 def refund(
-    connection: Connection, request_id: RequestId, amount: Credits | None, reason: str, act: Act
+    connection: Connection,
+    request_id: RequestId,
+    amount: Credits | None,
+    reason: str,
+    act: Act,
+    *,
+    idempotency_key: str | None = None,
 ) -> Grant:
     """Give back ``amount`` of a request's charge, or what is left of it.
 
+    Args:
+        idempotency_key: Chosen by the caller; a second refund with it is the first one, not made
+            again. Without an ``amount``, it stands for whatever was left then.
+
     Raises:
-        AccountProblem: There is no such charge (or it is part of a day's sum by now), or less is
-            left of it.
+        AccountProblem: There is no such charge (or it is part of a day's sum by now), less is left
+            of it, or the key stands for another grant.
     """
     query = select(charges).where(charges.c.request_id == request_id)
     found = connection.execute(query).one_or_none()
@@ -113,20 +125,29 @@ def refund(
         lock_accounts(connection, {found.tenant_id}, ())
         # Again, since it may have been reversed before the lock was ours.
         found = connection.execute(query).one_or_none()
+    known = None if idempotency_key is None else _grant_of(connection, idempotency_key)
+    if known is not None:
+        if known.request_id != request_id or amount not in (None, known.amount):
+            raise AccountConflict(OTHER_GRANT)
+        return known
     if found is None:
         raise UnknownAccount(f"charge for a request '{request_id}'")
     charge = found
-    refunded = connection.scalar(
-        select(func.coalesce(func.sum(grants.c.amount), 0)).where(grants.c.request_id == request_id)
-    )
-    left = charge.amount - int(refunded or 0)
+    left = charge.amount - refunded(connection, request_id)
     wanted = Credits(left) if amount is None else amount
     if not 0 < wanted <= left:
         raise AccountProblem(
             f"{left:,} micro-dollars are left of that charge; a refund is above zero and within it"
         )
     return _give(
-        connection, charge.tenant_id, wanted, reason, act, kind="refund", request_id=request_id
+        connection,
+        charge.tenant_id,
+        wanted,
+        reason,
+        act,
+        kind="refund",
+        request_id=request_id,
+        key=idempotency_key,
     )
 
 
@@ -190,13 +211,14 @@ def _give(  # noqa: PLR0913 - what a grant is
             connection.execute(insert(grants), row)
     except IntegrityError:
         # At the same time, for another tenant: the lock of this one did not keep that out.
-        raise AccountConflict("the idempotency key stands for another grant") from None
+        raise AccountConflict(OTHER_GRANT) from None
     details = {"amount": amount, "reason": reason, "grant": made.id}
     remember(connection, act, f"credit.{kind}", tenant, request_id or tenant, details)
     return made
 
 
 def _grant_of(connection: Connection, idempotency_key: str) -> Grant | None:
+    check_text("idempotency key", idempotency_key, 128)
     query = select(grants).where(grants.c.idempotency_key == idempotency_key)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else _grant(row)

@@ -1,7 +1,9 @@
 """Connections to the ledger's database: SQLite or PostgreSQL, told apart here and in `schema`.
 
 SQLite serves the processes of one machine; PostgreSQL serves several. What must hold on both:
-a write transaction sees every earlier one, and once it has returned it survives a power loss.
+a write transaction sees every earlier one, and once it has returned it survives a power loss,
+and so does every one before it. The only exceptions are `forgettable` ones, until the next
+transaction that is not.
 """
 
 import random
@@ -18,8 +20,11 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
 
+FORGETTABLE = "forgettable"
+
 __all__ = [
     "Connection",  # Its name, for those who hold one and know no SQL.
+    "forgettable",
     "open_reader",
     "open_writer",
     "opened",
@@ -52,17 +57,32 @@ def parse_url(database_url: str) -> URL:
             raise ValueError(f"the ledger runs on sqlite or postgresql, not on {other}")
 
 
-def open_writer(database_url: str, timeout_s: Seconds, *, connections: int = 1) -> Engine:
+def open_writer(
+    database_url: str, timeout_s: Seconds, *, connections: int = 1, pre_ping: bool = True
+) -> Engine:
     """An engine whose every transaction may write. Dispose of it when done.
 
     Args:
         timeout_s: How long one statement, or the wait for another's lock, may take.
         connections: Transactions at once. One is all that SQLite runs.
+        pre_ping: Ask before each transaction whether the connection still lives, so that a restart
+            of PostgreSQL costs a new connection, not a failed transaction.
     """
-    engine = _open(parse_url(database_url), timeout_s, connections)
+    engine = _open(parse_url(database_url), timeout_s, connections, pool_pre_ping=pre_ping)
     if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _never_wait)
         event.listen(engine, "begin", _begin_immediate(timeout_s))
+    else:
+        event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def forgettable(writer: Engine) -> Engine:
+    """The same writer, for transactions that a crash of the database may undo, newest first.
+
+    They do not wait for the disk. A later transaction that does saves them too.
+    """
+    return writer.execution_options(**{FORGETTABLE: True})
 
 
 def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
@@ -138,9 +158,8 @@ def _open(url: URL, timeout_s: Seconds, connections: int, **options: Any) -> Eng
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeout_s,
-        pool_pre_ping=True,  # A restart of PostgreSQL costs a new connection, not a failed write.
         connect_args=_connect_args(url, timeout_s),
-        **options,
+        **{"pool_pre_ping": True} | options,
     )
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -172,6 +191,10 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _never_wait(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.execute("PRAGMA busy_timeout = 0")  # `_begin_immediate` does.
+
+
 def _begin_reading(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA query_only = ON")
     connection.exec_driver_sql("BEGIN")  # Takes no lock; the first SELECT takes the snapshot.
@@ -185,13 +208,17 @@ def _begin_immediate(timeout_s: Seconds) -> Callable[[Connection], None]:
     """
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-        try:
-            _ask_until(connection, timeout_s)
-        finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(timeout_s * 1_000)}")
+        # Of the log of what is written: NORMAL leaves it to the next FULL to wait for the disk.
+        level = "NORMAL" if connection.get_execution_options().get(FORGETTABLE) else "FULL"
+        connection.connection.execute(f"PRAGMA synchronous = {level}")
+        _ask_until(connection, timeout_s)
 
     return begin
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(FORGETTABLE):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
 def _ask_until(connection: Connection, timeout_s: Seconds) -> None:

@@ -60,7 +60,8 @@ class SqlLedger:
         self._limits = limits or LedgerLimits()
         timeout_s = self._limits.database_timeout_s
         threads = self._limits.reader_threads
-        self._write_engine = open_writer(database_url, timeout_s)
+        # It finds out by writing whether the database is there, and goes on by itself.
+        self._write_engine = open_writer(database_url, timeout_s, pre_ping=False)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         self._reads = 0
@@ -110,7 +111,9 @@ class SqlLedger:
         )
         demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
         write = partial(Books.reserve, wanted=wanted, demand=demand)
-        operation = Operation(write, quote.request_id, caller.tenant, caller.key_id)
+        operation = Operation(
+            write, quote.request_id, caller.tenant, caller.key_id, is_new=True, forgettable=True
+        )
         states: tuple[RateLimitState, ...] = await self._written(operation)
         return states
 
@@ -139,7 +142,12 @@ class SqlLedger:
         """See `serve_app.ports.Ledger.void`."""
         write = partial(Books.void, request_id=request_id, usage=usage, now=self._clock.moment())
         self._writer.submit_settlement(
-            Operation(write, request_id, attempts_left=self._limits.settlement_attempts_max)
+            Operation(
+                write,
+                request_id,
+                attempts_left=self._limits.settlement_attempts_max,
+                forgettable=True,
+            )
         )
 
     async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:

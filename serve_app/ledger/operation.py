@@ -26,6 +26,13 @@ class Operation:
     """How often the database may fail it; ``None``: until it is written. Tried again at ticks, so
     more than one is only for what nobody waits for."""
 
+    is_new: bool = False
+    """Nobody can know ``request_id`` yet, so that there is nothing to read under it. Where there is
+    all the same, the database refuses the whole group, and this one is tried alone."""
+
+    forgettable: bool = False
+    """A crash of the database may undo it: nothing that anybody was told depends on it."""
+
     future: Future[Any] = field(default_factory=Future)
     _begun: bool = False
 

@@ -24,7 +24,7 @@ No asyncio here, and no decision about money.
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, Engine, literal, select
@@ -33,9 +33,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.domain.units import Instant
+from serve_app.domain.units import Instant, RequestId
 from serve_app.ledger.books import Books
-from serve_app.ledger.database import reason
+from serve_app.ledger.database import forgettable, reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.upkeep import Upkeep
@@ -197,8 +197,10 @@ class Writer:
             return
         begun: list[Operation] = []
         try:
-            with self._transaction() as connection:
-                books = self._open(connection, group)
+            may_forget = all(each.forgettable for each in group)
+            known = {each.request_id for each in group if not each.is_new}
+            with self._transaction(may_be_forgotten=may_forget) as connection:
+                books = self._open(connection, group, known)
                 begun = [each for each in group if each.begin()]
                 outcomes = [each.outcome(books) for each in begun]
                 books.write()
@@ -217,8 +219,8 @@ class Writer:
         started = self._clock.instant()
         for position, operation in enumerate(begun):
             try:
-                with self._transaction() as connection:
-                    books = self._open(connection, [operation])
+                with self._transaction(may_be_forgotten=operation.forgettable) as connection:
+                    books = self._open(connection, [operation], {operation.request_id})
                     outcome = operation.outcome(books)
                     books.write()
             except Exception as error:  # noqa: BLE001 - reported to its caller
@@ -231,11 +233,12 @@ class Writer:
                 operation.resolve(outcome)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self, *, may_be_forgotten: bool = False) -> Iterator[Connection]:
         """A transaction whose beginning and end `is_failing` knows."""
         self._busy_since = self._clock.instant()
+        engine = forgettable(self._engine) if may_be_forgotten else self._engine
         try:
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout):
             self._failing = True
@@ -282,7 +285,9 @@ class Writer:
             self._write(again)
         self._next_tick = self._upkeep.run(self._transaction)
 
-    def _open(self, connection: Connection, group: Sequence[Operation]) -> Books:
+    def _open(
+        self, connection: Connection, group: Sequence[Operation], known: Collection[RequestId]
+    ) -> Books:
+        """``known``: requests that may have a reservation already."""
         tenants = {each.tenant for each in group if each.tenant is not None}
-        requests = {each.request_id for each in group}
-        return Books.open(connection, tenants, requests, events=self._events)
+        return Books.open(connection, tenants, known, events=self._events)

@@ -5,12 +5,12 @@ would be no limit. Nulls count as absent, but within ``limits``, where null lift
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.model import LimitChanges
+from serve_app.domain.model import WEIGHT_MAX, LimitChanges
 from serve_app.protocols.json_body import read_object
 from serve_app.protocols.paging import Page, read_parameters
 from serve_app.protocols.validation import Wire, check_texts, validated
@@ -28,6 +28,22 @@ Name = Annotated[str, Field(min_length=1, max_length=128)]
 Reason = Annotated[str, Field(min_length=1, max_length=512)]
 Limit = Annotated[int, Field(ge=0, le=LIMIT_VALUE_MAX)]
 Alert = Annotated[int, Field(ge=1, le=GRANT_MAX)]
+Weight = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=WEIGHT_MAX,
+        description="Shares of busy scorers, beside tenants of other weights; a new tenant has 1.",
+    ),
+]
+IdempotencyKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=IDEMPOTENCY_KEY_CHARACTERS_MAX,
+        description="A second request with it is answered with the first one's grant.",
+    ),
+]
 TenantName = Annotated[Name, Field(description="A tenant's id or name.")]
 Time = Annotated[str, Field(description="ISO 8601, UTC, to the millisecond.")]
 
@@ -64,6 +80,7 @@ class TenantCreate(_Body):
     ] = None
     limits: LimitsChange | None = None
     alerts_below_micro_dollars: Annotated[list[Alert] | None, Field(max_length=10)] = None
+    weight: Weight | None = None
 
 
 class TenantChange(_Body):
@@ -74,6 +91,7 @@ class TenantChange(_Body):
         list[Alert] | None,
         Field(max_length=10, description="An event tells when less than one of these is left."),
     ] = None
+    weight: Weight | None = None
 
 
 class KeyCreate(_Body):
@@ -110,14 +128,7 @@ class CreditCreate(_Body):
     tenant: TenantName
     amount_micro_dollars: Annotated[int, Field(ge=-GRANT_MAX, le=GRANT_MAX)]
     reason: Reason
-    idempotency_key: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=IDEMPOTENCY_KEY_CHARACTERS_MAX,
-            description="A second request with it is answered with the first one's grant.",
-        ),
-    ] = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class RefundCreate(_Body):
@@ -128,6 +139,10 @@ class RefundCreate(_Body):
         int | None, Field(ge=1, le=GRANT_MAX, description="Absent: all that is left of the charge.")
     ] = None
     reason: Reason
+    idempotency_key: IdempotencyKey | None = None
+
+
+Once = TypeVar("Once", CreditCreate, RefundCreate)
 
 
 class LimitsObject(BaseModel):
@@ -149,6 +164,7 @@ class TenantObject(BaseModel):
     created_at: Time
     limits: LimitsObject
     alerts_below_micro_dollars: list[int]
+    weight: int
 
 
 class TenantList(Page):
@@ -238,12 +254,12 @@ def parse_body(kind: type[Wire], body: bytes) -> Wire:
     return validated(kind, fields)
 
 
-def parse_credit(body: bytes, idempotency_key: str | None) -> CreditCreate:
-    """A top-up or correction; the header ``Idempotency-Key`` counts as the field.
+def parse_once(kind: type[Once], body: bytes, idempotency_key: str | None) -> Once:
+    """What is to be done once; the header ``Idempotency-Key`` counts as the field.
 
     Raises: InvalidRequest.
     """
-    credit = parse_body(CreditCreate, body)
+    credit = parse_body(kind, body)
     if idempotency_key is None:
         return credit
     if credit.idempotency_key not in (None, idempotency_key):

@@ -322,6 +322,18 @@ def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
     assert facts(succeeds(run("tenants", "show", "acme")))["Alerts below"] == "none"
 
 
+def test_a_tenant_is_weighed(run: Run) -> None:
+    succeeds(run("tenants", "add", "acme"))
+    assert facts(succeeds(run("tenants", "show", "acme")))["Weight"] == "1"
+
+    assert "weight 3" in succeeds(run("tenants", "weigh", "acme", "3"))
+
+    assert facts(succeeds(run("tenants", "show", "acme")))["Weight"] == "3"
+    assert "no tenant 'nobody'" in fails(run("tenants", "weigh", "nobody", "3"))
+    for absurd in ("0", "1001", "a"):
+        assert run("tenants", "weigh", "acme", absurd).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("option", "typed", "complaint"),
     [
@@ -424,6 +436,14 @@ def test_a_charge_is_refunded_in_parts(used: Run) -> None:
     assert "0 micro-dollars are left" in fails(used("credit", "refund", "r0", *why))
     assert "no charge for a request 'r1'" in fails(used("credit", "refund", "r1", *why))
     assert "below zero" in fails(used("credit", "refund", "r0", "-1", *why))
+
+
+def test_a_refund_that_is_typed_again_is_given_once(used: Run) -> None:
+    words = ("credit", "refund", "r0", "0.0003", "--reason", "sorry", "--idempotency-key", "t4")
+
+    once, again = succeeds(used(*words)), succeeds(used(*words))
+
+    assert again == once
 
 
 def test_the_acts_tell_who_did_what(run: Run) -> None:

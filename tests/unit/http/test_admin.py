@@ -80,6 +80,7 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
                 "credit_micro_dollars": 0,
                 "limits": {"requests_at_once_max": 3},
                 "alerts_below_micro_dollars": [10, 20],
+                "weight": 7,
             },
         )
     )
@@ -92,10 +93,12 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
         "created_at": CREATED_AT,
         "limits": NO_LIMITS,
         "alerts_below_micro_dollars": [5_000_000, 1_000_000],
+        "weight": 1,
     }
     assert limited["available_micro_dollars"] == 0
     assert limited["limits"] == NO_LIMITS | {"requests_at_once_max": 3}
     assert limited["alerts_below_micro_dollars"] == [20, 10]
+    assert limited["weight"] == 7
     (grant,) = done(ledger_house.get("/admin/v1/credit?tenant=bolt"))["data"]
     assert (grant["reason"], grant["amount_micro_dollars"]) == ("free credit", FREE_CREDIT)
 
@@ -123,6 +126,13 @@ def test_alerts_are_replaced(ledger_house: LedgerHouse) -> None:
     for below in ([3, 4], []):
         changed = done(ledger_house.patch(path, {"alerts_below_micro_dollars": below}))
         assert changed["alerts_below_micro_dollars"] == sorted(below, reverse=True)
+
+
+def test_a_weight_is_replaced(ledger_house: LedgerHouse) -> None:
+    changed = done(ledger_house.patch("/admin/v1/tenants/acme", {"weight": 3}))
+
+    assert changed["weight"] == 3
+    assert done(ledger_house.get("/admin/v1/tenants/acme"))["weight"] == 3
 
 
 def test_a_new_key_works_and_its_secret_is_shown_once(ledger_house: LedgerHouse) -> None:
@@ -247,6 +257,18 @@ def test_a_charge_is_refunded_up_to_itself(ledger_house: LedgerHouse) -> None:
     assert available(ledger_house) == 1_000
 
 
+def test_a_refund_that_is_sent_again_is_given_once(ledger_house: LedgerHouse) -> None:
+    ledger_house.settle("r1", 5, amount=80)
+    body = {"request_id": "r1", "reason": "sorry"}
+    headers = {"idempotency-key": "ticket 4"}
+
+    first = done(ledger_house.post("/admin/v1/credit/refunds", body, headers=headers))
+    again = done(ledger_house.post("/admin/v1/credit/refunds", body, headers=headers))
+
+    assert again == first
+    assert available(ledger_house) == 1_000
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -309,6 +331,8 @@ CREDIT = {"tenant": "acme", "amount_micro_dollars": 1, "reason": "x"}
             {"name": "bolt", "alerts_below_micro_dollars": [0]},
             "alerts_below_micro_dollars[0]",
         ),
+        ("/admin/v1/tenants", {"name": "bolt", "weight": 0}, "weight"),
+        ("/admin/v1/tenants", {"name": "bolt", "weight": 1_001}, "weight"),
         ("/admin/v1/keys", {"tenant": "acme", "scopes": ["root"]}, "scopes[0]"),
         ("/admin/v1/keys", {"tenant": "acme", "scopes": []}, "scopes"),
         ("/admin/v1/keys", {"tenant": "acme", "expires_in_days": 0}, "expires_in_days"),

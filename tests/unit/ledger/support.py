@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import OperationalError
@@ -133,7 +134,14 @@ def state_of(database_url: str, request_id: RequestId) -> str | None:
         return state
 
 
-class LossyEngine:
+class EngineDouble:
+    """Begins transactions in its own way, whatever they are to be."""
+
+    def execution_options(self, **_: bool) -> Self:
+        return self
+
+
+class LossyEngine(EngineDouble):
     """Loses the database's last word: the transaction is committed, its caller sees an error."""
 
     def __init__(self, engine: Engine, losses: int) -> None:
@@ -151,7 +159,7 @@ class LossyEngine:
             raise OperationalError("COMMIT", {}, ConnectionError("the network ate it"))
 
 
-class FailingEngine:
+class FailingEngine(EngineDouble):
     """Cannot be reached a few times."""
 
     def __init__(self, engine: Engine, failures: int) -> None:

@@ -30,10 +30,14 @@ def grant(
         )
 
 
-def refund(engine: Engine, amount: int | None, request_id: RequestId = R1) -> Grant:
+def refund(
+    engine: Engine, amount: int | None, request_id: RequestId = R1, key: str | None = None
+) -> Grant:
     wanted = None if amount is None else Credits(amount)
     with engine.begin() as connection:
-        return credit_grants.refund(connection, request_id, wanted, "bad day", LATER)
+        return credit_grants.refund(
+            connection, request_id, wanted, "bad day", LATER, idempotency_key=key
+        )
 
 
 @pytest.fixture
@@ -174,6 +178,34 @@ def test_refunds_at_once_never_pass_the_charge(engine: Engine) -> None:
 
     assert sum(isinstance(each, Grant) for each in outcomes) == 3
     assert balance_in(engine).available == 70 + 24
+
+
+def test_a_refund_that_is_asked_for_again_is_given_once(engine: Engine, charged: Caller) -> None:
+    first = refund(engine, None, key="ticket-4")
+    again = refund(engine, None, key="ticket-4")
+    with pytest.raises(AccountProblem, match="another grant"):
+        refund(engine, 10, key="ticket-4")
+    with pytest.raises(AccountProblem, match="another grant"):
+        grant(engine, charged, 30, "ticket-4")
+
+    assert (again, again.amount) == (first, 30)
+    assert balance_in(engine).available == 100
+
+
+def test_a_charge_that_is_reversed_takes_its_refund_along(engine: Engine, charged: Caller) -> None:
+    refund(engine, 10)
+
+    with engine.begin() as connection:
+        store.reverse(connection, R1, USAGE, NOW)
+        listed = credit_grants.list_grants(connection, charged.tenant)
+        *_, act = remembered(connection, charged.tenant)
+
+    (correction,) = (each for each in listed if each.kind == "correction")
+    books = balance_in(engine)
+    assert (books.available, books.charged, books.granted) == (100, 0, 100)
+    assert books.adds_up
+    assert (correction.amount, correction.request_id) == (-10, R1)
+    assert (act.who, act.act) == ("ledger", "credit.correction")
 
 
 def test_what_was_never_charged_or_was_reversed_is_not_refunded(

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import open_writer, opened, reading
+from serve_app.ledger.database import forgettable, open_writer, opened, reading
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.tables import tenants
 from tests.unit.ledger.conftest import SQLITE
@@ -54,6 +54,19 @@ def test_a_writer_survives_the_loss_of_its_connection(engine: Engine) -> None:
 
     with engine.begin() as connection:
         assert connection.scalar(COUNT) == 0
+
+
+def waits_for_the_disk(engine: Engine) -> bool:
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            return bool(connection.scalar(text("PRAGMA synchronous")) == 2)
+        return bool(connection.scalar(text("SHOW synchronous_commit")) == "on")
+
+
+def test_only_a_forgettable_transaction_does_not_wait_for_the_disk(engine: Engine) -> None:
+    assert waits_for_the_disk(engine)
+    assert not waits_for_the_disk(forgettable(engine))
+    assert waits_for_the_disk(engine)
 
 
 @on_sqlite

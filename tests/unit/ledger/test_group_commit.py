@@ -34,6 +34,7 @@ from tests.unit.ledger.support import (
     TIMEOUT_OF_REQUEST_S,
     TIMEOUT_S,
     USAGE,
+    EngineDouble,
     FailingEngine,
     LossyEngine,
     a_quote,
@@ -382,7 +383,7 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
     assert (state_of(database_url, R1), balance(database_url).charged) == (state, charged)
 
 
-class SlowEngine:
+class SlowEngine(EngineDouble):
     """Takes its time to commit."""
 
     def __init__(self, engine: Engine, commit_s: float) -> None:
@@ -404,7 +405,7 @@ def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -
     assert balance(database_url).pending == 30
 
 
-class DyingEngine:
+class DyingEngine(EngineDouble):
     """Dies during the first group; from then on every attempt takes a whole timeout."""
 
     def __init__(self, engine: Engine, clock: FakeClock) -> None:

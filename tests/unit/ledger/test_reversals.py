@@ -26,6 +26,7 @@ from tests.unit.ledger.support import (
     NOW,
     R1,
     USAGE,
+    EngineDouble,
     FailingEngine,
     LossyEngine,
     a_quote,
@@ -40,7 +41,7 @@ LONG_OUTAGE = 5 * LIMITS.settlement_attempts_max
 FOR_EVER = 10**9
 
 
-class OutageAfterCommit:
+class OutageAfterCommit(EngineDouble):
     """The COMMIT of the first charge is durable but not answered; then nothing answers."""
 
     def __init__(self, engine: Engine, failures: int) -> None:
@@ -211,7 +212,7 @@ def test_an_operation_leaves_no_trace_only_if_it_never_began(fate: str) -> None:
 # The thread dies of what is not even an Exception; pytest would report that too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_ledger_whose_writer_died_says_so(database_url: str) -> None:
-    class Deadly:
+    class Deadly(EngineDouble):
         def begin(self) -> None:
             raise KeyboardInterrupt
 

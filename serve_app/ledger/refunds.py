@@ -1,0 +1,38 @@
+"""What was refunded of a charge, and what becomes of that when the charge itself is taken back."""
+
+import secrets
+
+from sqlalchemy import Connection, func, insert, select
+
+from serve_app.domain.units import Credits, Moment, RequestId, TenantId
+from serve_app.ledger.admin_acts import Act, remember
+from serve_app.ledger.tables import grants
+
+REVERSED = "the refunded charge was reversed"
+
+
+def refunded(connection: Connection, request_id: RequestId) -> Credits:
+    """What of the request's charge was given back and stays so."""
+    # A taken-back refund stands there too, below zero.
+    total = select(func.sum(grants.c.amount)).where(grants.c.request_id == request_id)
+    return Credits(int(connection.scalar(total) or 0))
+
+
+def take_back(
+    connection: Connection, tenant: TenantId, request_id: RequestId, amount: Credits, now: Moment
+) -> None:
+    """Write that a refund of ``amount`` is void; the caller changes what the tenant may spend."""
+    row = {
+        "id": f"gr_{secrets.token_hex(8)}",
+        "tenant_id": tenant,
+        "amount": -amount,
+        "reason": REVERSED,
+        "granted_by": "ledger",
+        "created_at": now,
+        "kind": "correction",
+        "request_id": request_id,
+        "idempotency_key": None,
+    }
+    connection.execute(insert(grants), row)
+    details = {"amount": -amount, "reason": REVERSED, "grant": row["id"]}
+    remember(connection, Act("ledger", now), "credit.correction", tenant, request_id, details)
