@@ -92,11 +92,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the ledger on both databases.")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument(
+        "--flush-ms",
+        type=int,
+        default=0,
+        help="PostgreSQL waits so long before each flush, as if its disk were slower",
+    )
     parser.add_argument("--json", type=Path, help="write the result there")
     chosen = parser.parse_args()
     speeds: list[Speed] = []
     bare: dict[str, float] = {}
-    with databases() as urls:
+    with databases(chosen.flush_ms) as urls:
         for database, url in urls.items():
             callers = prepare(url)
             bare[database] = bare_commit_ms(url)
@@ -125,9 +131,12 @@ def main() -> None:
 
 
 @contextmanager
-def databases() -> Iterator[dict[str, str]]:
+def databases(flush_ms: int = 0) -> Iterator[dict[str, str]]:
     """URLs of both, empty, on the disk that holds temporary files."""
     with tempfile.TemporaryDirectory() as folder, running(durable=True) as server:
+        for name, value in (("commit_delay", 1_000 * flush_ms), ("commit_siblings", 0)):
+            server.execute(f"ALTER SYSTEM SET {name} = {value}")
+        server.execute("SELECT pg_reload_conf()")
         yield {"sqlite": f"sqlite:///{folder}/rerank.db", "postgresql": server.url()}
 
 
