@@ -20,21 +20,11 @@ from torch.nn.functional import mse_loss
 from transformers import AutoModelForSequenceClassification
 
 from training.data import Ids, collate
+from training.lists import Lists, draw, mine
+from training.run import Options, Run, arguments, fit
 from training.states import LOWER, Development, TrainingSet, load_development, load_sets
-from training.train import (
-    Lists,
-    Options,
-    Run,
-    adapted,
-    arguments,
-    draw,
-    fit,
-    held_out_rank,
-    judge,
-    loss_of,
-    mine,
-    teach,
-)  # fmt: skip
+from training.teachers import TEACHERS, teach
+from training.train import adapted, held_out_rank, judge, loss_of
 
 BATCH = 8
 """Pairs that are padded to one length."""
@@ -146,7 +136,7 @@ def tune(start: Path, states: Path, out: Path, options: TuneOptions) -> None:
 
 
 def main() -> None:
-    chosen = arguments("Tune all layers.", TuneOptions, Path("var/training/tuned"))
+    chosen = arguments("Tune all layers.", TuneOptions, Path("var/training/tuned"), TEACHERS)
     tune(chosen.start, chosen.states, chosen.out, chosen.options)
 
 

@@ -12,24 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import training.run
 from training import train
+from training.lists import HELD_OUT, SHARES, Material, candidates, draw, mine
+from training.run import Options, keep, rate, resume
 from training.states import Texts, TrainingSet
-from training.train import (
-    HELD_OUT,
-    SHARES,
-    Material,
-    Options,
-    candidates,
-    cosines,
-    draw,
-    keep,
-    late_interaction,
-    loss_of,
-    mine,
-    rate,
-    resume,
-    teach,
-)  # fmt: skip
+from training.teachers import cosines, late_interaction, lexical, teach
+from training.train import loss_of
 
 Run = Callable[..., None]
 
@@ -48,11 +37,12 @@ def material(questions: int) -> Material:
     texts = TrainingSet(nothing, documents, positives, [OWN] * questions)
     trained = [index for index in range(questions) if index % HELD_OUT]
     mined = [list(range(30, 50))] * questions
-    return Material(texts, mined, (torch.empty(0), torch.empty(0)), trained)
+    return Material(texts, mined, (torch.empty(0), torch.empty(0)), trained, None)
 
 
-def texts_of(states: torch.Tensor, starts: torch.Tensor) -> Texts:
-    return Texts(states.half(), starts, torch.zeros(len(states), dtype=torch.int32))
+def texts_of(states: torch.Tensor, starts: torch.Tensor, *ids: int) -> Texts:
+    tokens = torch.tensor(ids) if ids else torch.zeros(len(states))
+    return Texts(states.half(), starts, tokens.int())
 
 
 def sets(questions: int) -> dict[str, Material]:
@@ -174,6 +164,26 @@ def test_late_interaction_finds_each_token_s_like_and_cosine_compares_means() ->
     assert means[1] > means[0]
 
 
+def test_bm25_finds_rare_tokens_in_short_documents() -> None:
+    # Special tokens are 101 and 102; every document has 7, one has 8, and one has it in a crowd.
+    texts = TrainingSet(
+        texts_of(torch.zeros(4, 1), torch.tensor([0, 4]), 101, 7, 8, 102),
+        texts_of(
+            torch.zeros(12, 1),
+            torch.tensor([0, 3, 6, 12]),
+            *(7, 9, 102),
+            *(7, 8, 102),
+            *(7, 8, 9, 9, 9, 102),
+        ),
+        positives=[0],
+        negatives=[[]],
+    )
+
+    (scores,) = lexical([(mine(texts), 0, [0, 1, 2])])
+
+    assert scores[1] > scores[2] > scores[0]
+
+
 def test_teachers_are_standardised_and_summed() -> None:
     def taught(teacher: str) -> list[float]:
         options = Options(teacher=teacher, negatives=1)
@@ -269,9 +279,9 @@ def test_an_unknown_teacher_is_refused(
     tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run(train.main, "--out", tmp_path / "run", "--teacher", "late+bm25")
+        run(train.main, "--out", tmp_path / "run", "--teacher", "late+bm26")
 
-    assert "unknown teacher 'bm25'; known: start, cosine, late" in capsys.readouterr().err
+    assert "unknown teacher 'bm26'; known: start, cosine, late, bm25" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -324,7 +334,7 @@ def test_a_run_that_was_stopped_gives_the_weights_of_one_that_was_not(
 ) -> None:
     folder = start.with_name("stopped")
     folder.mkdir()
-    monkeypatch.setattr(train, "CHECKPOINT_S", -1.0)
+    monkeypatch.setattr(training.run, "CHECKPOINT_S", -1.0)
     drawn: list[int] = []
 
     def stopping(sets: dict[str, Material], options: Options, step: int) -> Any:

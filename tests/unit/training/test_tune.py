@@ -12,8 +12,8 @@ from transformers import AutoModelForSequenceClassification
 
 from training import tune
 from training.data import CLS, SEP, Ids, collate
+from training.lists import Material, draw
 from training.states import LOWER, Texts, TrainingSet
-from training.train import Material, draw
 from training.tune import BATCH, TuneOptions, pairs_of, score_whole, strayed, whole
 
 # PEFT 0.21 asks transformers 5.23 by an old name.
@@ -57,7 +57,7 @@ def material() -> Material:
     """Two questions and three documents; a token's state is its id, one of them off by a half."""
     queries, documents = ((CLS, 5, SEP), (CLS, 6, 7, SEP)), ((8, 9, SEP), (SEP,), (10, SEP))
     texts = TrainingSet(of(queries), of(documents), [0, 1], [[], []])
-    return Material(texts, [[], []], (torch.empty(0), torch.empty(0)), [1])
+    return Material(texts, [[], []], (torch.empty(0), torch.empty(0)), [1], None)
 
 
 def of(texts: tuple[tuple[int, ...], ...]) -> Texts:
