@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serve_app.domain.model import EMBEDDED
+from serve_app.domain.model import EMBEDDED, Prices
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -42,6 +42,12 @@ class ModelSettings(BaseModel):
     flex_price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """In the service tier ``flex``; ``None`` is half the price, rounded up."""
 
+    priority_price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=2_000_000)] | None = (
+        None
+    )
+    """In the service tier ``priority``; ``None`` is twice the price. Were it the price itself,
+    everybody would go first."""
+
     pair_tokens_max: Annotated[int, Field(ge=16, le=32_768)] | None = None
     """Longest pair, in tokens; ``None`` takes what the model itself allows."""
 
@@ -54,10 +60,15 @@ class ModelSettings(BaseModel):
         return self.deployment or f"scorer-{slug}"
 
     @property
-    def flex_price(self) -> int:
-        if self.flex_price_micro_dollars_per_document is None:
-            return -(-self.price_micro_dollars_per_document // 2)
-        return self.flex_price_micro_dollars_per_document
+    def prices(self) -> Prices:
+        default = self.price_micro_dollars_per_document
+        flex = self.flex_price_micro_dollars_per_document
+        priority = self.priority_price_micro_dollars_per_document
+        return Prices(
+            default,
+            flex=-(-default // 2) if flex is None else flex,
+            priority=2 * default if priority is None else priority,
+        )
 
 
 class Settings(BaseSettings):

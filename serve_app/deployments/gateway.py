@@ -87,13 +87,7 @@ class Gateway:
         pipeline = Pipeline(
             access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
             ledger=self._ledger if settings.metering else Unmetered(),
-            pricing=PriceList(
-                {
-                    ModelId(model.id): model.price_micro_dollars_per_document
-                    for model in settings.models
-                },
-                {ModelId(model.id): model.flex_price for model in settings.models},
-            ),
+            pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
             gate=Gate(settings.gate_tokens_max, self._clock),
             models={
                 model: ServedModel(tokenizer, self._dispatchers[model])
@@ -154,7 +148,7 @@ class Gateway:
             description="",
             precision=model.precision,
             device=None,
-            price_micro_dollars_per_document=model.price_micro_dollars_per_document,
+            prices=model.prices,
             pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
             ready=False,
         )

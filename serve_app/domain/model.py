@@ -50,6 +50,19 @@ class ServiceTier(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Prices:
+    """What a document costs in each tier, in micro-dollars."""
+
+    default: int
+    flex: int
+    priority: int
+
+    def of(self, tier: ServiceTier) -> int:
+        prices = {ServiceTier.FLEX: self.flex, ServiceTier.PRIORITY: self.priority}
+        return prices.get(tier, self.default)
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimits:
     """How much a key, or a tenant's keys together, may ask for; ``None`` means as much as it likes.
 
@@ -258,7 +271,7 @@ class ModelCard:
     device: str | None
     """``None`` while no replica has answered yet."""
 
-    price_micro_dollars_per_document: int
+    prices: Prices
     pair_tokens_max: int
     ready: bool
     """Whether a replica answered when last asked."""

@@ -14,6 +14,10 @@ class ModelPricing(BaseModel):
     """What a document costs, whatever its length."""
 
     micro_dollars_per_document: int
+    flex_micro_dollars_per_document: Annotated[int, Field(description="With `service_tier: flex`.")]
+    priority_micro_dollars_per_document: Annotated[
+        int, Field(description="With `service_tier: priority`.")
+    ]
     dollars_per_1000_documents: float
     currency: Literal["USD"] = "USD"
 
@@ -65,7 +69,7 @@ def render_model(card: ModelCard, limits: Limits, created_s: int) -> bytes:
 
 
 def _model(card: ModelCard, limits: Limits, created_s: int) -> ModelObject:
-    price = card.price_micro_dollars_per_document
+    prices = card.prices
     return ModelObject(
         id=card.id,
         created=created_s,
@@ -76,8 +80,10 @@ def _model(card: ModelCard, limits: Limits, created_s: int) -> ModelObject:
         device=card.device,
         ready=card.ready,
         pricing=ModelPricing(
-            micro_dollars_per_document=price,
-            dollars_per_1000_documents=price * 1_000 / MICRO_DOLLARS_PER_DOLLAR,
+            micro_dollars_per_document=prices.default,
+            flex_micro_dollars_per_document=prices.flex,
+            priority_micro_dollars_per_document=prices.priority,
+            dollars_per_1000_documents=prices.default * 1_000 / MICRO_DOLLARS_PER_DOLLAR,
         ),
         limits=ModelLimits(
             pair_tokens_max=card.pair_tokens_max,

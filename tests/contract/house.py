@@ -16,6 +16,7 @@ from serve_app.domain.model import (
     JobScores,
     ModelCard,
     Pair,
+    Prices,
     Readiness,
     RerankJob,
     ServiceTier,
@@ -116,7 +117,7 @@ class FakeCatalogue:
             description="Counts words",
             precision="float32",
             device="cpu",
-            price_micro_dollars_per_document=8,
+            prices=Prices(8, flex=4, priority=16),
             pair_tokens_max=PAIR_TOKENS_MAX,
             ready=True,
         )
@@ -127,7 +128,7 @@ class FakeCatalogue:
             description="Counts more words",
             precision="auto",
             device=None,
-            price_micro_dollars_per_document=80,
+            prices=Prices(80, flex=40, priority=160),
             pair_tokens_max=8_192,
             ready=False,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from serve_app.domain.model import Prices
 from serve_app.settings import ModelSettings, Settings
 
 TWO = [{"id": "a", "source": "x"}, {"id": "b", "source": "x"}]
@@ -93,14 +94,23 @@ def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "flex", "told"), [(8, None, 4), (5, None, 3), (0, None, 0), (8, 0, 0)]
+    ("price", "flex", "priority", "told"),
+    [
+        (8, None, None, (8, 4, 16)),
+        (5, None, None, (5, 3, 10)),
+        (0, None, None, (0, 0, 0)),
+        (8, 0, 9, (8, 0, 9)),
+    ],
 )
-def test_the_flex_tier_costs_half_unless_told(price: int, flex: int | None, told: int) -> None:
+def test_flex_costs_half_and_priority_twice_unless_told(
+    price: int, flex: int | None, priority: int | None, told: tuple[int, int, int]
+) -> None:
     model = ModelSettings(
         id="a",
         source="x",
         price_micro_dollars_per_document=price,
         flex_price_micro_dollars_per_document=flex,
+        priority_price_micro_dollars_per_document=priority,
     )
 
-    assert model.flex_price == told
+    assert model.prices == Prices(*told)

@@ -4,7 +4,7 @@ import asyncio
 
 from serve_app.deployments.catalogue import FRESH_S, PROBE_EVERY_S, Catalogue
 from serve_app.domain.errors import NoReplica
-from serve_app.domain.model import ModelCard, Readiness, ReplicaInfo
+from serve_app.domain.model import ModelCard, Prices, Readiness, ReplicaInfo
 from serve_app.domain.units import Instant, ModelId
 from tests.fakes import FakeClock, FakePortionScorer
 
@@ -28,7 +28,7 @@ class ProbedScorer(FakePortionScorer):
 
 
 def card(model: ModelId) -> ModelCard:
-    return ModelCard(model, "hub/id", None, "", "auto", None, 8, 512, ready=False)
+    return ModelCard(model, "hub/id", None, "", "auto", None, Prices(8, 4, 16), 512, ready=False)
 
 
 class Scene:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from serve_app.domain.errors import ReservationClosed
-from serve_app.domain.model import ServiceTier
+from serve_app.domain.model import Prices, ServiceTier
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId
 from serve_app.ledger import rules
 from serve_app.ledger.pricing import PriceList
@@ -110,10 +110,10 @@ def test_only_a_reversal_undoes_a_commit(
 
 def test_work_costs_the_price_per_document_of_its_model_and_tier() -> None:
     small, free = ModelId("small"), ModelId("free")
-    prices = PriceList({small: 8, free: 0}, {small: 3, free: 0})
+    prices = PriceList({small: Prices(8, flex=3, priority=20), free: Prices(0, 0, 0)})
 
     assert prices.price(small, 1_000, ServiceTier.DEFAULT) == 8_000
-    assert prices.price(small, 1_000, ServiceTier.PRIORITY) == 8_000
+    assert prices.price(small, 1_000, ServiceTier.PRIORITY) == 20_000
     assert prices.price(small, 1_000, ServiceTier.FLEX) == 3_000
     assert prices.price(small, 0, ServiceTier.DEFAULT) == 0
     assert prices.price(free, 1_000, ServiceTier.DEFAULT) == 0
