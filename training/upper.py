@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from training.construct import heads
+from training.sample import heads
 
 
 def logits(model: Any, queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]) -> Any:
