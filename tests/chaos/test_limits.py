@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,11 @@ def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ham
         }
 
 
-def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[subprocess.Popen[str]]]:
+Hammering = tuple[subprocess.Popen[bytes], Path]
+"""A process, and the file it prints to: a pipe that nobody reads yet would fill and stop it."""
+
+
+def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[Hammering]]:
     """One key for each kind of limit, and the processes that share them."""
     migrate(url)
     office = Office(url)
@@ -61,21 +66,21 @@ def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[subprocess.Popen
     keys = {what: office.key(tenant) for what in LIMITS}
     limits = [f"{keys[what].key_id}:{what}:{limit}" for what, limit in LIMITS.items()]
     command = [sys.executable, "-m", "tests.chaos.hammer", url, tenant, str(SECONDS), *limits]
-    return keys, [
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment(folder), stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(PROCESSES)
-    ]
+    processes: list[Hammering] = []
+    for _ in range(PROCESSES):
+        printed = folder / f"{uuid.uuid4().hex}.jsonl"
+        with printed.open("wb") as file:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment(folder), stdout=file)
+        processes.append((process, printed))
+    return keys, processes
 
 
-def gather(processes: list[subprocess.Popen[str]]) -> dict[str, list[Try]]:
+def gather(processes: list[Hammering]) -> dict[str, list[Try]]:
     """What they tried, by the kind of limit."""
     tries: dict[str, list[Try]] = {what: [] for what in LIMITS}
-    for process in processes:
-        said, _ = process.communicate(timeout=200)
-        assert process.returncode == 0
-        for line in said.splitlines():
+    for process, printed in processes:
+        assert process.wait(timeout=200) == 0
+        for line in printed.read_text().splitlines():
             what, *tried = json.loads(line)
             tries[what].append(Try(*tried))
     return tries
