@@ -3,6 +3,7 @@
 Separate from `serve_app.engine.loading` because importing it imports torch.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from serve_app.domain.model import EMBEDDED
+from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits, is_supported
 from serve_app.engine.cross_encoder import CrossEncoder, Identity, describe, logits_of
 from serve_app.engine.device import pick_device, pick_precision, use_cpu_threads
 from serve_app.engine.embedded import model as embedded
-from serve_app.engine.forward import PaddedForward
+from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.loading import EngineLimits
 from serve_app.engine.mixed_precision import shorten
+from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
@@ -42,24 +45,53 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         model = embedded.load(folder, embedded.ADAPTER)
     else:
         model = _one_logit_model(source, folder)
-    shorten(model, number_format)
-    model.eval().to(device)
+    model.eval()
 
-    precision = str(model.base_model.dtype).removeprefix("torch.")
-    forward = PaddedForward(
-        compute=partial(logits_of, model),
-        device=device,
-        pad_id=model.config.pad_token_id or 0,
-        document_type=tokenizer.template.document_type if files.token_types else 0,
-        forward_tokens_max=limits.forward_tokens_max,
-    )
+    description = describe(model)
     input_limits = InputLimits(
         vocabulary=model.get_input_embeddings().num_embeddings,
         pair_tokens_max=tokenizer.pair_tokens_max,
         batch_tokens_max=limits.batch_tokens_max,
     )
-    identity = Identity(str(device), precision, describe(model))
+    document_type = tokenizer.template.document_type if files.token_types else 0
+    if device.type == "cpu" and is_supported(model) and computes(number_format):
+        compute = _through_openvino(model, number_format, with_types=document_type != 0)
+        identity = Identity("cpu", _name(number_format), f"{description}, by OpenVINO")
+    else:
+        compute = _through_torch(model, number_format, device)
+        identity = Identity(str(device), _name(model.base_model.dtype), description)
+    forward = PaddedForward(
+        compute=compute,
+        device=device,
+        pad_id=model.config.pad_token_id or 0,
+        document_type=document_type,
+        forward_tokens_max=limits.forward_tokens_max,
+    )
     return CrossEncoder(identity, forward, tokenizer.template, input_limits)
+
+
+def _through_openvino(
+    model: Any, precision: torch.dtype, *, with_types: bool
+) -> Callable[[Inputs], torch.Tensor]:
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if with_types else ()))
+    encoder = OpenVinoEncoder(ClsOnlyEncoder(model.base_model), names, precision)
+    # OpenVINO has its own copy of the weights.
+    model.base_model.embeddings = model.base_model.encoder = None
+    return partial(head_logits, model, encoder)
+
+
+def _through_torch(
+    model: Any, precision: torch.dtype, device: torch.device
+) -> Callable[[Inputs], torch.Tensor]:
+    shorten(model, precision)
+    model.to(device)
+    if not is_supported(model):
+        return partial(logits_of, model)
+    return partial(head_logits, model, ClsOnlyEncoder(model.base_model))
+
+
+def _name(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
 
 
 def _one_logit_model(source: str, folder: Path) -> Any:

@@ -114,7 +114,7 @@ def test_a_model_that_raises_is_an_engine_failure(
     def out_of_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    engine = load(folders["bert"])
+    engine = load(folders["distilbert"])
     monkeypatch.setattr(torch.nn.Embedding, "forward", out_of_memory)
 
     with pytest.raises(EngineFailure, match="OutOfMemoryError: no room"):
