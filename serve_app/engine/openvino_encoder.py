@@ -3,12 +3,18 @@
 Torch stays in front of it (arrays) and behind it (the head, in float32).
 """
 
+import sys
 import warnings
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
+
+# OpenVINO reports its imports and conversions to a server of its makers, unless a file in the home
+# directory forbids it. Where the package that does so is missing, it says nothing.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # Python's way to say missing
+
+import openvino  # noqa: E402 - only after the lines above
 
 FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 """OpenVINO's names, as it takes them."""
@@ -36,7 +42,6 @@ class OpenVinoEncoder:
             names: Its inputs, each (B, L) int64, in the order that it takes them.
             precision: What matrix products are computed in; one for which `computes` is true.
         """
-        self._names = names
         example = tuple(torch.ones((2, 3), dtype=torch.int64) for _ in names)
         with torch.no_grad(), warnings.catch_warnings():
             # By torch.export, which is to replace tracing, twelve layers take 15 s instead of 4.
@@ -56,11 +61,11 @@ class OpenVinoEncoder:
         self._request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H) float32.
+        """(B, 1, H) float32 of the inputs that were named.
 
         Raises: RuntimeError.
         """
-        arrays = {name: inputs[name].numpy() for name in self._names}
+        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
         (states,) = self._request.infer(arrays).values()
         # The request writes its next answer where this one lies.
         return torch.from_numpy(np.array(states, dtype=np.float32))

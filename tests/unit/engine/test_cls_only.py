@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits, is_supported
-from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
+from serve_app.engine.openvino_encoder import OpenVinoEncoder
 
 SUPPORTED = ("bert", "roberta", "xlm_roberta")
 NAMES = ("input_ids", "attention_mask")
@@ -56,7 +56,3 @@ def test_distilbert_is_not_computed_this_way(folders: dict[str, Path]) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folders["distilbert"])
 
     assert not is_supported(model)
-
-
-def test_openvino_computes_float32_everywhere() -> None:
-    assert computes(torch.float32)

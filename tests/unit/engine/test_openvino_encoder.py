@@ -1,0 +1,66 @@
+"""What OpenVINO does besides computing, which `test_cls_only.py` compares with transformers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from serve_app.domain.errors import EngineFailure
+from serve_app.engine.cls_only import ClsOnlyEncoder
+from serve_app.engine.loading import EngineLimits, load_engine
+from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
+from tests.integration.service import ROOT
+
+LIMITS = EngineLimits(batch_tokens_max=1_024, forward_tokens_max=1_024)
+
+SCORE = """
+import sys
+from serve_app.engine.loading import EngineLimits, load_engine
+engine = load_engine(sys.argv[1], None, "float32", EngineLimits(1_024, 1_024))
+engine.check()
+assert "OpenVINO" in engine.description
+"""
+
+
+def test_openvino_computes_float32_everywhere() -> None:
+    assert computes(torch.float32)
+
+
+def test_it_reports_to_nobody(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Its telemetry, before it sends anything, leaves a client's id in the home directory.
+
+    The environment is empty, since in a CI job it would be silent anyway.
+    """
+    command = [sys.executable, "-c", SCORE, str(folders["bert"])]
+
+    subprocess.run(command, cwd=ROOT, env={"HOME": str(tmp_path)}, check=True)
+
+    assert not (tmp_path / "intel").exists()
+
+
+def test_inputs_that_do_not_fit_each_other_are_a_runtime_error(folders: dict[str, Path]) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(folders["bert"]).eval()
+    names = ("input_ids", "attention_mask")
+    encoder = OpenVinoEncoder(ClsOnlyEncoder(model.base_model), names, torch.float32)
+
+    with pytest.raises(RuntimeError):
+        encoder(
+            input_ids=torch.ones((2, 5), dtype=torch.int64),
+            attention_mask=torch.ones((3, 4), dtype=torch.int64),
+        )
+
+
+def test_its_errors_are_engine_failures(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise RuntimeError("no room")
+
+    engine = load_engine(str(folders["bert"]), None, "float32", LIMITS)
+    monkeypatch.setattr(OpenVinoEncoder, "__call__", no_room)
+
+    with pytest.raises(EngineFailure, match="RuntimeError: no room"):
+        engine.check()
