@@ -248,7 +248,7 @@ def _fill_sqlite(path: str, rows: Rows) -> None:
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")
         marks = ", ".join("?" * len(COLUMNS))
-        into = f"INSERT INTO charges ({', '.join(COLUMNS)}) VALUES ({marks})"  # noqa: S608
+        into = f"INSERT INTO charges ({', '.join(COLUMNS)}) VALUES ({marks})"  # noqa: S608 - our names
         # The table is a tree by id: filled in that order it is as tight as a copy.
         for chunk in rows.chunks(np.argsort(rows.ids)):
             connection.execute("BEGIN")

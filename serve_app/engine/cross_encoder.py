@@ -30,7 +30,7 @@ class Identity:
 
 
 class CrossEncoder:
-    """Each pair is one sequence; `PaddedForward` computes `logits_of`. One caller at a time."""
+    """Each pair is one sequence; `PaddedForward` computes its logit. One caller at a time."""
 
     def __init__(
         self,

@@ -31,6 +31,9 @@ PROCESSES = 3
 LIMITS = {"requests": 120, "documents": 600}
 SECONDS = WINDOW_S + 20  # A busy machine may take long over the first requests.
 
+Hammering = tuple[subprocess.Popen[bytes], Path]
+"""A process, and the file it prints to: a pipe that nobody reads yet would fill and stop it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hammered:
@@ -52,10 +55,6 @@ def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ham
             database: Hammered(urls[database], keys, gather(processes))
             for database, (keys, processes) in begun.items()
         }
-
-
-Hammering = tuple[subprocess.Popen[bytes], Path]
-"""A process, and the file it prints to: a pipe that nobody reads yet would fill and stop it."""
 
 
 def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[Hammering]]:

@@ -385,7 +385,7 @@ def test_a_key_works_until_it_is_revoked_or_expires(
 ) -> None:
     async def scenario() -> None:
         door = Door(KEY)
-        door.store.keys[KEY.key_id] = replace(stored(KEY), **change)  # type: ignore[arg-type]
+        door.store.keys[KEY.key_id] = replace(stored(KEY), **change)  # type: ignore[arg-type]  # named in a table
         assert await door.lets_in(KEY.reveal()) == let_in
 
     asyncio.run(scenario())

@@ -184,7 +184,7 @@ def test_from_zero_it_starts_one_first_and_more_as_soon_as_that_is_sure() -> Non
 @pytest.mark.parametrize("seed", range(5))
 def test_it_never_leaves_its_bounds(seed: int, bounds: Bounds, target: int) -> None:
     chance = random.Random(seed)
-    needs: Needs = lambda _: chance.choice([None, 0, 1, 7, 10**9])  # noqa: E731
+    needs: Needs = lambda _: chance.choice([None, 0, 1, 7, 10**9])  # noqa: E731 - its type is checked
 
     targets = follow(needs, 60, target=target, bounds=bounds, goals=quick_goals())
 

@@ -90,7 +90,7 @@ def test_usage_is_told_per_tenant(report: Engine) -> None:
         ids = {each.id: each.name for each in accounts.list_tenants(connection)}
         found = usage(connection, UsageFilter(), Grouping.TENANT)
 
-    assert {(ids[row.group[0]], row.requests, row.charged) for row in found} == {  # type: ignore[index]
+    assert {(ids[row.group[0]], row.requests, row.charged) for row in found} == {  # type: ignore[index]  # every group has one
         ("acme", 3, 50),
         ("bolt", 1, 5),
     }
