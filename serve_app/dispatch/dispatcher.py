@@ -76,7 +76,11 @@ class Dispatcher:
                     group.create_task(self._score_portion(turn, each.portion, job.deadline))
                     for turn, each in zip(turns, portions, strict=True)
                 ]
-        except* RerankError as failures:
+        except BaseExceptionGroup as group_failure:
+            # Not `except*`: before Python 3.11.4 what is raised inside it stays in a group.
+            failures, bugs = group_failure.split(RerankError)
+            if failures is None or bugs is not None:
+                raise
             raise _first(failures) from None
         return _join(portions, [task.result() for task in tasks], len(tokenized.pairs))
 
