@@ -13,7 +13,6 @@ from dataclasses import replace
 from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.dispatch.turnstile import Turn, Turnstile
-from serve_app.dispatch.window import Window
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
 from serve_app.domain.model import (
@@ -46,13 +45,13 @@ class Dispatcher:
     ) -> None:
         """Not ``fair``: every portion is sent at once, and Ray queues first come, first served."""
         self._scorer = scorer
-        self._portion_tokens_max = portion_tokens_max
         self._metrics = metrics
         self._clock = clock
         self._turnstile = Turnstile(
-            Window(portion_tokens_max) if fair else None,
+            portion_tokens_max,
             clock,
             lambda tokens: metrics.record(BACKLOG_TOKENS, tokens, model=model),
+            fair=fair,
         )
 
     @property
@@ -66,7 +65,7 @@ class Dispatcher:
         Raises:
             EngineFailure, NoReplica, Overloaded, DeadlineExceeded: Of the first portion to fail.
         """
-        portions = cut(job.request_id, tokenized.pairs, self._portion_tokens_max)
+        portions = cut(job.request_id, tokenized.pairs, self._turnstile.portion_tokens)
         claim = Claim(caller.tenant, caller.tenant_weight, job.service_tier)
         costs = [each.portion.tokens for each in portions]
         turns = self._turnstile.enter(job.request_id, claim, costs)

@@ -30,14 +30,25 @@ class Turnstile:
     """The queue before one model's replicas."""
 
     def __init__(
-        self, window: Window | None, clock: Clock, tell_backlog: Callable[[Tokens], None]
+        self,
+        portion_tokens_max: Tokens,
+        clock: Clock,
+        tell_backlog: Callable[[Tokens], None],
+        *,
+        fair: bool,
     ) -> None:
-        """Without a ``window`` everything may go at once."""
-        self._window = window
+        """Not ``fair``: everything may go at once."""
+        self._portion_tokens_max = portion_tokens_max
+        self._window = Window(portion_tokens_max) if fair else None
         self._clock = clock
         self._tell_backlog = tell_backlog
         self._queue: FairQueue[Turn] = FairQueue()
         self._inflight_tokens = 0
+
+    @property
+    def portion_tokens(self) -> Tokens:
+        """Most tokens of a portion, as things are."""
+        return self._window.portion_tokens if self._window else self._portion_tokens_max
 
     @property
     def backlog_tokens(self) -> Tokens:

@@ -11,6 +11,7 @@ the answers: which replicas they come from, and how long the portions waited the
 
 from dataclasses import dataclass
 
+from serve_app.dispatch.portion_size import PortionSize
 from serve_app.domain.model import PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 
@@ -51,20 +52,26 @@ class Window:
     """The tokens that may be on one model's replicas at once, for this gateway."""
 
     def __init__(self, portion_tokens_max: Tokens) -> None:
-        self._portion_tokens_max = portion_tokens_max
+        self._portion_size = PortionSize(portion_tokens_max)
         self._replicas: dict[str, Instant] = {}
         self._depth = DEPTH
         self._round = _Round()
+
+    @property
+    def portion_tokens(self) -> Tokens:
+        """Most tokens that should go to a replica as one."""
+        return self._portion_size.tokens
 
     def tokens(self, now: Instant) -> Tokens:
         """At least enough for one replica, for a model that has none yet."""
         self._forget_old(now)
         replicas = max(1, len(self._replicas))
-        return Tokens(round(self._depth * replicas * self._portion_tokens_max))
+        return Tokens(round(self._depth * replicas * self.portion_tokens))
 
     def answered(self, answer: Answered, now: Instant) -> None:
         """Learn from a portion that was scored."""
         self._replicas[answer.scores.replica_id] = now
+        self._portion_size.answered(answer.scores)
         self._round.add(answer)
         if self._round.tokens >= self.tokens(now):
             self._depth = min(DEPTH_MAX, max(DEPTH_MIN, self._depth * self._round.verdict()))

@@ -11,7 +11,7 @@ from serve_app.dispatch.window import (
 from serve_app.domain.model import PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 
-PORTION = Tokens(1_000)
+PORTION = Tokens(500)
 NOW = Instant(100)
 AT_FIRST = DEPTH * PORTION
 
