@@ -1,143 +1,310 @@
-"""How fast is the engine by itself? Documents and tokens per second, without any service around.
+"""How fast is the engine by itself, beside what people would take instead? No service around it.
 
-    python -m benchmarks.engine --model MODEL
+    python -m benchmarks.engine --quick --json FILE
+    python -m benchmarks.engine --json FILE --plot PICTURE
 
-The pairs are random token ids, since speed does not depend on which: their lengths are those of
-MS MARCO passages with their queries (5 % 37 tokens, median 62, 95 % 114, mean about 67). Batches
-are as large as a busy scorer's. The best of several rounds is reported beside the median: other
-programs only ever make a round slower.
+A model of MiniLM's shape (12 layers, hidden 384, random weights) scores texts whose lengths are
+those of MS MARCO passages (`loadtests.traffic`), tokenizing included. All contestants take the same
+texts in turns, new ones each turn, and a ratio is the median of the turns' ratios: other programs
+slow down both. Their logits are compared, too.
+
+Without ``--quick`` also: pairs of one length after the other, this engine by batch and pass sizes
+and by threads, and a plot. ``--model`` times this engine alone on any other model, on a GPU too.
 """
 
 import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # Run as a file: make the repository importable, as -m does.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
+import matplotlib.pyplot as plt
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
-from serve_app.domain.model import Portion
-from serve_app.domain.units import RequestId
+from benchmarks import contestants, minilm
+from benchmarks.machine import machine
+from loadtests.traffic import WORDS, Request, Traffic
+from serve_app.engine.device import PRECISIONS, suitable_pass_tokens, use_cpu_threads
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
-from serve_app.engine.tokenizer import Template
-from serve_app.ports import Engine
+from serve_app.engine.sources import resolve
+from serve_app.settings import Settings
 
-MEDIAN_TOKENS, SPREAD = 63.0, 0.35
-"""A log-normal near the quantiles above: 5 % 35, median 62, 95 % 112, mean 67."""
-
-QUERY_TOKENS = 8
+DOCUMENTS = 50
+LENGTHS = (16, 32, 64, 128, 256, 512)
+PASSES = (256, 512, 1_024, 2_048, 4_096)
+PORTIONS = (1_024, 2_048, 4_096, 8_192)
+SETTINGS = Settings()
+OURS = "this engine"
+QUERY_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The answer, for people and for files."""
+    """What one contestant did, in turns."""
 
-    model: str
-    description: str
-    device: str
-    precision: str
-    documents: int
-    tokens: int
-    documents_per_s_best: float
-    documents_per_s_median: float
-    tokens_per_s_best: float
+    name: str
+    documents_per_s: list[float]
+    tokens_per_s: list[float]
+    difference_max: float
+    """From this engine's logits."""
 
-
-def synthetic_lengths(count: int, longest: int) -> list[int]:
-    """Tokens of each pair; the same count gives the same lengths."""
-    lengths = np.random.default_rng(0).lognormal(np.log(MEDIAN_TOKENS), SPREAD, count)
-    return [int(length) for length in np.clip(lengths, 16, longest)]
+    @property
+    def median(self) -> float:
+        return statistics.median(self.documents_per_s)
 
 
-def synthetic_portions(
-    template: Template, lengths: Sequence[int], batch_tokens_max: int
-) -> list[Portion]:
-    """One portion a batch, as full as it may be; one query for all of a batch's pairs."""
-    batches: list[list[int]] = [[]]
-    for length in lengths:
-        if batches[-1] and sum(batches[-1]) + length > batch_tokens_max:
-            batches.append([])
-        batches[-1].append(length)
-    return [_portion(template, batch) for batch in batches]
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All contestants on texts of one kind."""
+
+    tokens_mean: float
+    speeds: list[Speed]
+
+    def ratio(self, name: str) -> float:
+        """How many times as fast as ``name`` this engine was: median of the turns."""
+        speeds = {speed.name: speed.documents_per_s for speed in self.speeds}
+        pairs = zip(speeds[OURS], speeds[name], strict=True)
+        return round(statistics.median(ours / theirs for ours, theirs in pairs), 3)
 
 
-def _portion(template: Template, lengths: Sequence[int]) -> Portion:
-    rng = np.random.default_rng(sum(lengths))
-    # Ordinary words' ids in most vocabularies.
-    ids = rng.integers(2_000, 20_000, sum(lengths), dtype=np.int32)
-    query_tokens = len(template.prefix) + QUERY_TOKENS + len(template.middle)
-    for start in accumulate(lengths[:-1], initial=0):
-        ids[start : start + query_tokens] = ids[:query_tokens]
-    return Portion(
-        request_id=RequestId("synthetic"),
-        input_ids=ids.tobytes(),
-        lengths=tuple(lengths),
-        query_tokens=(query_tokens,) * len(lengths),
-    )
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """This engine with one way of cutting and one number of threads."""
 
-
-def round_s(engine: Engine, portions: Sequence[Portion]) -> float:
-    """Seconds to score every portion, one batch after the other."""
-    started = time.perf_counter()
-    for portion in portions:
-        engine.score([portion])
-    return time.perf_counter() - started
-
-
-def measure(model: str, precision: str, limits: EngineLimits, documents: int, rounds: int) -> Speed:
-    """Load, warm up, score ``rounds`` times."""
-    engine = load_engine(model, None, precision, limits)
-    tokenizer = load_tokenizer(model)
-    lengths = synthetic_lengths(documents, tokenizer.pair_tokens_max)
-    portions = synthetic_portions(tokenizer.template, lengths, limits.batch_tokens_max)
-    engine.warm_up()
-    times = [round_s(engine, portions) for _ in range(rounds)]
-    tokens = sum(lengths)
-    return Speed(
-        model=model,
-        description=engine.description,
-        device=engine.device,
-        precision=engine.precision,
-        documents=documents,
-        tokens=tokens,
-        documents_per_s_best=documents / min(times),
-        documents_per_s_median=documents / statistics.median(times),
-        tokens_per_s_best=tokens / min(times),
-    )
+    portion_tokens: int
+    forward_tokens: int
+    threads: int
+    documents_per_s: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Documents per second of the engine alone.")
-    parser.add_argument("--model", default="embedded", help="hub id, local folder, or `embedded`")
+    parser.add_argument("--quick", action="store_true", help="the comparison only")
+    parser.add_argument("--model", help="hub id, folder or `embedded`: times this engine alone")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--documents", type=int, default=400, help="pairs a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all cores")
-    parser.add_argument("--batch-tokens-max", type=int, default=8_192)
-    parser.add_argument("--forward-tokens-max", type=int, default=4_096)
+    parser.add_argument("--requests", type=int, default=3, help=f"of {DOCUMENTS} documents a turn")
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--plot", type=Path, help="draw speed against length into this file")
     chosen = parser.parse_args()
-    limits = EngineLimits(
-        batch_tokens_max=chosen.batch_tokens_max,
-        forward_tokens_max=chosen.forward_tokens_max,
-        threads=chosen.threads,
-    )
-    speed = measure(chosen.model, chosen.precision, limits, chosen.documents, chosen.rounds)
-    print(
-        f"documents/s {speed.documents_per_s_best:.0f} (median {speed.documents_per_s_median:.0f})"
-    )
-    print(f"tokens/s {speed.tokens_per_s_best:.0f}")
-    print(f"model {speed.model}: {speed.description}")
-    print(f"precision {speed.precision} on {speed.device}")
+    result = _one_model(chosen) if chosen.model else _compare(chosen)
+    text = json.dumps(result, indent=2)
+    print(text)
     if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(speed), indent=2) + "\n", encoding="utf-8")
+        chosen.json.write_text(text + "\n", encoding="utf-8")
+
+
+def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
+    engine = load_engine(chosen.model, None, chosen.precision, _limits())
+    engine.warm_up()
+    folder = resolve(chosen.model, None)
+    ours = contestants.this_engine(
+        folder, engine, SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
+    )
+    turns = [Traffic(turn) for turn in range(chosen.turns)]
+    comparison = compare({OURS: ours}, folder, [_requests(one, chosen.requests) for one in turns])
+    return {
+        "model": chosen.model,
+        "description": engine.description,
+        "device": engine.device,
+        "precision": engine.precision,
+        "tokens_mean": comparison.tokens_mean,
+        "documents_per_s": comparison.speeds[0].documents_per_s,
+        "documents_per_s_median": comparison.speeds[0].median,
+    }
+
+
+def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = minilm.write(folder)
+        engine = load_engine(name, None, chosen.precision, _limits())
+        use_cpu_threads(0)
+        field = _contestants(folder, engine, quick=chosen.quick)
+        turns = [_requests(Traffic(turn), chosen.requests) for turn in range(chosen.turns + 1)]
+        typical = compare(field, folder, turns)
+        _show("lengths as of MS MARCO", typical)
+        ours = next(speed for speed in typical.speeds if speed.name == OURS)
+        peak = matmul_peak(PRECISIONS[engine.precision])
+        needed = minilm.needed_flop(config, _lengths(folder, [r for t in turns[1:] for r in t]))
+        share = needed * ours.median / peak
+        result: dict[str, Any] = {
+            "machine": asdict(machine()),
+            "precision": engine.precision,
+            "description": engine.description,
+            "ratio_vs_crossencoder_fp32": typical.ratio("CrossEncoder float32"),
+            "ratio_vs_crossencoder_bf16": typical.ratio("CrossEncoder bfloat16"),
+            "ratio_vs_openvino_bf16": typical.ratio("OpenVINO bfloat16"),
+            "ratio_vs_openvino_fp32": typical.ratio("OpenVINO float32"),
+            "matmul_peak_gflop_per_s": round(peak / 1e9, 1),
+            "mflop_per_document": round(needed / 1e6),
+            "share_of_matmul_peak": round(share, 3),
+            "typical": asdict(typical),
+        }
+        if not chosen.quick:
+            result["ratio_vs_torch_compile"] = typical.ratio("torch.compile")
+            # What this CPU has no instructions for would take most of the time.
+            able = {name: score for name, score in field.items() if typical.ratio(name) < 5}
+            result |= _sweeps(folder, able, chosen)
+    return result
+
+
+def _contestants(folder: Path, engine: Any, *, quick: bool) -> dict[str, contestants.Score]:
+    float32, bfloat16 = torch.float32, torch.bfloat16
+    portion, batch = SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
+    # Peers' batches are of the size that suits this CPU, too.
+    tokens = suitable_pass_tokens(torch.device("cpu"), batch)
+    field = {
+        OURS: contestants.this_engine(folder, engine, portion, batch),
+        "CrossEncoder float32": contestants.sentence_transformers(folder, float32),
+        "CrossEncoder bfloat16": contestants.sentence_transformers(folder, bfloat16),
+        "OpenVINO float32": contestants.plain_openvino(folder, float32, tokens),
+        "OpenVINO bfloat16": contestants.plain_openvino(folder, bfloat16, tokens),
+    }
+    if not quick:
+        field["torch.compile"] = contestants.compiled(folder, PRECISIONS[engine.precision], tokens)
+    return field
+
+
+def compare(
+    field: dict[str, contestants.Score], folder: Path, turns: Sequence[Sequence[Request]]
+) -> Comparison:
+    """All of ``field`` on each turn's requests; the first turn is not counted."""
+    logits: dict[str, list[float]] = {name: [] for name in field}
+    seconds: dict[str, list[float]] = {name: [] for name in field}
+    for requests in track(turns, "turns"):
+        for name, score in field.items():
+            started = time.perf_counter()
+            logits[name] += score(requests)
+            seconds[name].append(time.perf_counter() - started)
+    counts = [sum(len(request.documents) for request in requests) for requests in turns[1:]]
+    lengths = [_lengths(folder, requests) for requests in turns[1:]]
+    speeds = [
+        Speed(
+            name=name,
+            documents_per_s=_rates(counts, seconds[name][1:]),
+            tokens_per_s=_rates([sum(one) for one in lengths], seconds[name][1:]),
+            difference_max=max(
+                abs(one - ours) for one, ours in zip(logits[name], logits[OURS], strict=True)
+            ),
+        )
+        for name in field
+    ]
+    tokens = [length for one in lengths for length in one]
+    return Comparison(round(statistics.mean(tokens), 1), speeds)
+
+
+def _rates(amounts: Sequence[int], seconds: Sequence[float]) -> list[float]:
+    return [round(amount / each, 2) for amount, each in zip(amounts, seconds, strict=True)]
+
+
+def _sweeps(
+    folder: Path, field: dict[str, contestants.Score], chosen: argparse.Namespace
+) -> dict[str, Any]:
+    by_length = []
+    for length in LENGTHS:
+        requests = [_of_length(length, max(4, min(DOCUMENTS, 6_400 // length)))]
+        by_length.append(compare(field, folder, [requests] * (chosen.turns + 1)))
+        _show(f"{length} tokens", by_length[-1])
+    if chosen.plot is not None:
+        _plot(by_length, chosen.plot)
+    return {
+        "by_length": [asdict(comparison) for comparison in by_length],
+        "by_setting": [asdict(setting) for setting in _settings(folder, chosen)],
+    }
+
+
+def _settings(folder: Path, chosen: argparse.Namespace) -> list[Setting]:
+    found = []
+    portion, suitable = SETTINGS.portion_tokens_max, suitable_pass_tokens(torch.device("cpu"), 0)
+    ways = [(portion, forward, 0) for forward in PASSES]
+    ways += [(portion, suitable, 0) for portion in PORTIONS]
+    ways.append((portion, suitable, 1))
+    for portion, forward, threads in ways:
+        limits = EngineLimits(portion, forward, threads=threads)
+        engine = load_engine(str(folder), None, chosen.precision, limits)
+        ours = contestants.this_engine(folder, engine, portion, portion)
+        turns = [_requests(Traffic(turn), chosen.requests) for turn in range(4)]
+        speed = compare({OURS: ours}, folder, turns).speeds[0]
+        found.append(Setting(portion, forward, threads, max(speed.documents_per_s)))
+        print(found[-1], file=sys.stderr)
+    return found
+
+
+def _limits() -> EngineLimits:
+    return EngineLimits(SETTINGS.batch_tokens_max)
+
+
+def _requests(traffic: Traffic, count: int) -> list[Request]:
+    return [traffic.request(DOCUMENTS) for _ in range(count)]
+
+
+def _of_length(tokens: int, documents: int) -> Request:
+    """Each pair of exactly so many tokens: these words are one each."""
+    words = WORDS[: len(WORDS) // 2]
+    document_words = tokens - 3 - QUERY_WORDS
+    texts = [
+        " ".join(words[(start + word) % len(words)] for word in range(document_words))
+        for start in range(documents)
+    ]
+    return Request(" ".join(words[:QUERY_WORDS]), texts)
+
+
+def _lengths(folder: Path, requests: Sequence[Request]) -> list[int]:
+    tokenizer = load_tokenizer(str(folder))
+    return [
+        pair.tokens
+        for request in requests
+        for pair in tokenizer.tokenize(contestants.job(str(folder), request)).pairs
+    ]
+
+
+def matmul_peak(precision: torch.dtype, seconds: float = 2.0) -> float:
+    """FLOP/s of the fastest product of the feed-forward's shape, the best of ``seconds``."""
+    rows, hidden, inner = 2_048, 384, 1_536
+    left, right = torch.rand(rows, hidden, dtype=precision), torch.rand(hidden, inner).to(precision)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - started)
+    return 2 * rows * hidden * inner / best
+
+
+def _show(title: str, comparison: Comparison) -> None:
+    table = Table("", "documents/s", "this engine is faster", "logits differ by", title=title)
+    for speed in comparison.speeds:
+        ratio = comparison.ratio(speed.name)
+        table.add_row(
+            speed.name, f"{speed.median:.1f}", f"{ratio:.2f}", f"{speed.difference_max:.1e}"
+        )
+    Console(stderr=True).print(table)
+
+
+def _plot(by_length: Sequence[Comparison], picture: Path) -> None:
+    figure, axis = plt.subplots(figsize=(8, 5))
+    for place, speed in enumerate(by_length[0].speeds):
+        lengths = [comparison.tokens_mean for comparison in by_length]
+        tokens = [statistics.median(one.speeds[place].tokens_per_s) for one in by_length]
+        axis.plot(lengths, tokens, marker="o", label=speed.name)
+    axis.set(xscale="log", xlabel="tokens of a pair", ylabel="tokens/s", ylim=(0, None))
+    axis.minorticks_off()
+    axis.set_xticks(LENGTHS, labels=[str(length) for length in LENGTHS])
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(picture)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from serve_app.ports import Engine
 
 NDCG_AT_10 = ir_measures.nDCG @ 10
 
-LIMITS = EngineLimits(batch_tokens_max=8_192, forward_tokens_max=4_096)
+LIMITS = EngineLimits(batch_tokens_max=8_192)
 """The service's defaults."""
 
 RESAMPLES = 10_000

@@ -186,7 +186,7 @@ def measure(folder: Path, seconds: float) -> Result:
     service = Service.start(folder, config, port=free_port())
     start_s = time.perf_counter() - started
     try:
-        limits = EngineLimits(LIMITS.batch_tokens_max, LIMITS.forward_tokens_max)
+        limits = EngineLimits(LIMITS.batch_tokens_max)
         engine = load_engine("embedded", None, "auto", limits)
         engine.warm_up()
         batches = engine_batches(requests=40)

@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     batch_tokens_max: Annotated[int, Field(ge=16)] = 8_192
     """Most tokens that one scorer replica collects into a batch (`@serve.batch`)."""
 
-    forward_tokens_max: Annotated[int, Field(ge=16)] = 4_096
-    """Most tokens, padding included, in one forward pass; small passes stay in the CPU's cache."""
+    forward_tokens_max: Annotated[int, Field(ge=16)] | None = None
+    """Most tokens, padding included, in one forward pass; ``None`` takes what suits the device."""
 
     tokenizer_threads: Annotated[int, Field(ge=1, le=64)] = 2
     scorer_threads: Annotated[int, Field(ge=0, le=256)] = 0

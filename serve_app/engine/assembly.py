@@ -16,7 +16,12 @@ from transformers.utils import logging
 from serve_app.domain.model import EMBEDDED
 from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits, is_supported
 from serve_app.engine.cross_encoder import CrossEncoder, Identity, describe, logits_of
-from serve_app.engine.device import pick_device, pick_precision, use_cpu_threads
+from serve_app.engine.device import (
+    pick_device,
+    pick_precision,
+    suitable_pass_tokens,
+    use_cpu_threads,
+)
 from serve_app.engine.embedded import model as embedded
 from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.loading import EngineLimits
@@ -65,7 +70,9 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         device=device,
         pad_id=model.config.pad_token_id or 0,
         document_type=document_type,
-        forward_tokens_max=limits.forward_tokens_max,
+        forward_tokens_max=(
+            limits.forward_tokens_max or suitable_pass_tokens(device, limits.batch_tokens_max)
+        ),
     )
     return CrossEncoder(identity, forward, tokenizer.template, input_limits)
 

@@ -16,7 +16,9 @@ class EngineLimits:
     """What an engine may use; the names are the settings'."""
 
     batch_tokens_max: int
-    forward_tokens_max: int
+    forward_tokens_max: int | None = None
+    """``None`` takes what suits the device."""
+
     pair_tokens_max: int | None = None
     """``None`` takes what the model itself allows."""
 

@@ -32,33 +32,40 @@ def computes(precision: torch.dtype) -> bool:
     return CAPABILITIES[precision] in available
 
 
+def compile_for_cpu(
+    module: torch.nn.Module, names: tuple[str, ...], precision: torch.dtype
+) -> openvino.CompiledModel:
+    """``module`` for any batch and length, in some seconds.
+
+    Args:
+        names: Its inputs, each (B, L) int64, in the order that it takes them.
+        precision: What matrix products are computed in; float32 where `computes` is false.
+    """
+    example = tuple(torch.ones((2, 3), dtype=torch.int64) for _ in names)
+    with torch.no_grad(), warnings.catch_warnings():
+        # By torch.export, which is to replace tracing, twelve layers take 15 s instead of 4.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.trace", DeprecationWarning)
+        # Embeddings compare their padding id with their size, which is the same for all inputs.
+        warnings.filterwarnings("ignore", "Converting a tensor", torch.jit.TracerWarning)
+        graph = openvino.convert_model(module, example_input=example)
+    for name, graph_input in zip(names, graph.inputs, strict=True):
+        graph_input.get_tensor().set_names({name})
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": FORMATS[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # Pinned threads of two replicas on one machine would share the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return openvino.compile_model(graph, "CPU", settings)
+
+
 class OpenVinoEncoder:
     """One encoder, one inference at a time, for any batch and length."""
 
     def __init__(self, encoder: Any, names: tuple[str, ...], precision: torch.dtype) -> None:
-        """Compile ``encoder``, whose weights are float32, in some seconds.
-
-        Args:
-            names: Its inputs, each (B, L) int64, in the order that it takes them.
-            precision: What matrix products are computed in; one for which `computes` is true.
-        """
-        example = tuple(torch.ones((2, 3), dtype=torch.int64) for _ in names)
-        with torch.no_grad(), warnings.catch_warnings():
-            # By torch.export, which is to replace tracing, twelve layers take 15 s instead of 4.
-            warnings.filterwarnings("ignore", r"`torch\.jit\.trace", DeprecationWarning)
-            # Embeddings compare their padding id with their size, which is the same for all inputs.
-            warnings.filterwarnings("ignore", "Converting a tensor", torch.jit.TracerWarning)
-            graph = openvino.convert_model(encoder, example_input=example)
-        for name, graph_input in zip(names, graph.inputs, strict=True):
-            graph_input.get_tensor().set_names({name})
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": FORMATS[precision],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Pinned threads of two replicas on one machine would share the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._request = openvino.compile_model(graph, "CPU", settings).create_infer_request()
+        """Compile ``encoder``, whose weights are float32; see `compile_for_cpu`."""
+        self._request = compile_for_cpu(encoder, names, precision).create_infer_request()
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
         """(B, 1, H) float32 of the inputs that were named.

@@ -22,7 +22,7 @@ from tests.synthetic_adapter import write_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-LIMITS = EngineLimits(batch_tokens_max=8_192, forward_tokens_max=4_096)
+LIMITS = EngineLimits(batch_tokens_max=8_192)
 
 FLOAT32_TOLERANCE = 1e-4
 BFLOAT16_TOLERANCE = 0.06

@@ -15,7 +15,7 @@ from tests.quality.reference import job, portion, reference_logits, tokenize_pai
 from tests.quality.varied_pairs import varied_pairs
 from tests.tiny_models import FAMILIES, POISON, build_poison_crash, build_poison_nan
 
-LIMITS = EngineLimits(batch_tokens_max=8_192, forward_tokens_max=4_096)
+LIMITS = EngineLimits(batch_tokens_max=8_192)
 TOLERANCE = 1e-4
 
 

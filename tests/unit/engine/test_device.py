@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from serve_app.engine import device as engine_device
 from serve_app.engine.device import missing_kernels, pick_device, pick_precision, use_cpu_threads
 from serve_app.engine.sources import ModelLoadError
 
@@ -81,3 +82,15 @@ def test_threads_are_set_for_this_process() -> None:
 
     use_cpu_threads(0)
     assert torch.get_num_threads() >= 1
+
+
+@pytest.mark.parametrize(
+    ("device", "amx", "tokens"),
+    [("cpu", False, 512), ("cpu", True, 2_048), ("cuda", False, 32_768)],
+)
+def test_a_card_takes_a_whole_batch_and_a_cpu_what_stays_in_its_caches(
+    monkeypatch: pytest.MonkeyPatch, device: str, amx: bool, tokens: int
+) -> None:
+    monkeypatch.setattr(engine_device, "cpu_multiplies_bfloat16", lambda: amx)
+
+    assert engine_device.suitable_pass_tokens(torch.device(device), 32_768) == tokens

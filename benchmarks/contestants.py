@@ -1,0 +1,147 @@
+"""Ways to score the same texts with the same model on a CPU: this engine and its peers.
+
+Each takes requests (a query and documents) and answers all logits in order, tokenizing included.
+OpenVINO and torch.compile bring no batching of their own: they get pairs sorted by length over all
+requests, in batches of at most so many tokens, padding included.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from loadtests.traffic import Request
+from serve_app.dispatch.portions import CutPortion, cut
+from serve_app.domain.model import RerankJob, Truncation
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.engine import openvino_encoder  # Before openvino, which reports itself otherwise.
+from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.packing import plan, unplan
+from serve_app.ports import Engine
+
+Score = Callable[[Sequence[Request]], list[float]]
+
+
+def this_engine(folder: Path, engine: Engine, portion_tokens: int, batch_tokens: int) -> Score:
+    """The engine, with texts cut into portions and portions joined to batches as in the service."""
+    tokenizer = load_tokenizer(str(folder))
+
+    def score(requests: Sequence[Request]) -> list[float]:
+        portions: list[tuple[int, CutPortion]] = []
+        for number, request in enumerate(requests):
+            pairs = tokenizer.tokenize(job(str(folder), request)).pairs
+            portions += [
+                (number, each) for each in cut(RequestId("r"), pairs, Tokens(portion_tokens))
+            ]
+        logits = [[0.0] * len(request.documents) for request in requests]
+        per_batch = max(1, batch_tokens // portion_tokens)
+        for start in range(0, len(portions), per_batch):
+            batch = portions[start : start + per_batch]
+            answers = engine.score([each.portion for _, each in batch])
+            for (number, each), answer in zip(batch, answers, strict=True):
+                for index, logit in zip(each.indices, answer, strict=True):
+                    logits[number][index] = logit
+        return [logit for one in logits for logit in one]
+
+    return score
+
+
+def job(model: str, request: Request) -> RerankJob:
+    """What the pipeline would make of the request."""
+    return RerankJob(
+        RequestId("benchmark"),
+        ModelId(model),
+        request.query,
+        tuple(request.documents),
+        None,
+        Truncation.ONLY_DOCUMENT,
+        Seconds(0),
+        Instant(0),
+    )
+
+
+def sentence_transformers(folder: Path, precision: torch.dtype) -> Score:
+    """`CrossEncoder.predict` with its defaults: batches of 32, sorted by length."""
+    from sentence_transformers import CrossEncoder  # noqa: PLC0415 - seconds to import
+
+    model = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": precision})
+
+    def score(requests: Sequence[Request]) -> list[float]:
+        logits = model.predict(
+            _pairs(requests), show_progress_bar=False, activation_fn=torch.nn.Identity()
+        )
+        return [float(logit) for logit in logits]
+
+    return score
+
+
+def plain_openvino(folder: Path, precision: torch.dtype, batch_tokens: int) -> Score:
+    """transformers' model as OpenVINO converts it, all rows of all layers."""
+    model = _Logits(_transformers(folder, torch.float32))
+    names = "input_ids", "attention_mask", "token_type_ids"
+    request = openvino_encoder.compile_for_cpu(model, names, precision).create_infer_request()
+
+    def compute(inputs: dict[str, torch.Tensor]) -> Any:
+        (logits,) = request.infer({name: inputs[name].numpy() for name in names}).values()
+        return np.array(logits)
+
+    return _sorted_batches(folder, compute, batch_tokens)
+
+
+def compiled(folder: Path, precision: torch.dtype, batch_tokens: int) -> Score:
+    """`torch.compile` with dynamic shapes, weights frozen."""
+    from torch._inductor import config  # noqa: PLC0415 - seconds to import
+
+    config.freezing = True
+    model = torch.compile(_transformers(folder, precision), dynamic=True)
+
+    def compute(inputs: dict[str, torch.Tensor]) -> Any:
+        with torch.no_grad():
+            return model(**inputs).logits.float().numpy()
+
+    return _sorted_batches(folder, compute, batch_tokens)
+
+
+class _Logits(torch.nn.Module):
+    """Logits instead of an output object, with the arguments in the order that they are named."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> Any:
+        return self.model(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        ).logits
+
+
+def _transformers(folder: Path, precision: torch.dtype) -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=precision).eval()
+
+
+def _pairs(requests: Sequence[Request]) -> list[tuple[str, str]]:
+    return [(request.query, document) for request in requests for document in request.documents]
+
+
+def _sorted_batches(
+    folder: Path, compute: Callable[[dict[str, torch.Tensor]], Any], batch_tokens: int
+) -> Score:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def score(requests: Sequence[Request]) -> list[float]:
+        queries, documents = zip(*_pairs(requests), strict=True)
+        encoded = tokenizer(list(queries), list(documents), truncation=True)
+        passes = plan([len(ids) for ids in encoded["input_ids"]], batch_tokens)
+        rows = []
+        for each in passes:
+            members = {name: [encoded[name][row] for row in each.members] for name in encoded}
+            rows.append(compute(tokenizer.pad(members, return_tensors="pt")))
+        logits = np.concatenate(rows)[unplan(passes), 0]
+        return [float(logit) for logit in logits]
+
+    return score
