@@ -19,7 +19,7 @@ from serve_app.engine.cross_encoder import CrossEncoder, Identity, describe, log
 from serve_app.engine.device import (
     pick_device,
     pick_precision,
-    suitable_pass_tokens,
+    suitable_passes,
     use_cpu_threads,
 )
 from serve_app.engine.embedded import model as embedded
@@ -65,14 +65,14 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
     else:
         compute = _through_torch(model, number_format, device)
         identity = Identity(str(device), _name(model.base_model.dtype), description)
+    passes = suitable_passes(device, limits.batch_tokens_max)
     forward = PaddedForward(
         compute=compute,
         device=device,
         pad_id=model.config.pad_token_id or 0,
         document_type=document_type,
-        forward_tokens_max=(
-            limits.forward_tokens_max or suitable_pass_tokens(device, limits.batch_tokens_max)
-        ),
+        forward_tokens_max=limits.forward_tokens_max or passes.tokens_max,
+        pass_cost_tokens=passes.cost_tokens,
     )
     return CrossEncoder(identity, forward, tokenizer.template, input_limits)
 

@@ -7,6 +7,7 @@ that are not there.
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -98,16 +99,29 @@ def cpu_multiplies_bfloat16() -> bool:
     return ask is not None and bool(ask().get("amx_bf16", False))
 
 
-def suitable_pass_tokens(device: torch.device, batch_tokens_max: int) -> int:
-    """Most tokens of a forward pass, padding included.
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What forward passes should be like on a device."""
 
-    A card is busy with a whole batch only. A CPU is fastest while a pass stays in its caches: 512
-    tokens give 42.8 documents/s, 1,024 give 40.2, 4,096 give 34.3 (AVX2, 12 layers, float32,
-    `benchmarks.engine`); with a matrix unit 2,048 are best, since a pass has costs of its own.
+    tokens_max: int
+    """Padding included."""
+
+    cost_tokens: int
+    """See `serve_app.engine.packing.plan`."""
+
+
+def suitable_passes(device: torch.device, batch_tokens_max: int) -> Passes:
+    """A CPU is fastest while a pass stays in its caches; a card only with much to do at once.
+
+    On a CPU with AVX2, 512 tokens give 42.8 documents/s, 1,024 give 40.2, 4,096 give 34.3 (12
+    layers, float32, `benchmarks.engine`); with a matrix unit 2,048 were best. A card computes about
+    a thousand tokens while the kernels of a pass are launched: estimated, not measured.
     """
     if device.type != "cpu":
-        return batch_tokens_max
-    return 2_048 if cpu_multiplies_bfloat16() else 512
+        return Passes(tokens_max=batch_tokens_max, cost_tokens=1_024)
+    if cpu_multiplies_bfloat16():
+        return Passes(tokens_max=2_048, cost_tokens=64)
+    return Passes(tokens_max=512, cost_tokens=16)
 
 
 def use_cpu_threads(threads: int) -> None:

@@ -34,12 +34,15 @@ class PaddedForward:
     forward_tokens_max: int
     """Most tokens of a pass, padding included; a longer sequence goes alone."""
 
+    pass_cost_tokens: int
+    """What a pass costs for being one, as the tokens that could be computed meanwhile."""
+
     def __call__(self, sequences: Sequence[Encoded]) -> torch.Tensor:
         """(N, D) float32 on the CPU, for N >= 1 sequences, in their order.
 
         Raises: EngineFailure when the model fails, out of memory included.
         """
-        passes = plan(lengths(sequences), self.forward_tokens_max)
+        passes = plan(lengths(sequences), self.forward_tokens_max, self.pass_cost_tokens)
         try:
             with torch.inference_mode():
                 # One copy to the CPU at the end: each would wait for the device.

@@ -93,4 +93,4 @@ def test_a_card_takes_a_whole_batch_and_a_cpu_what_stays_in_its_caches(
 ) -> None:
     monkeypatch.setattr(engine_device, "cpu_multiplies_bfloat16", lambda: amx)
 
-    assert engine_device.suitable_pass_tokens(torch.device(device), 32_768) == tokens
+    assert engine_device.suitable_passes(torch.device(device), 32_768).tokens_max == tokens
