@@ -2,7 +2,7 @@
 
 Each takes requests (a query and documents) and answers all logits in order, tokenizing included.
 OpenVINO and torch.compile bring no batching of their own: they get pairs sorted by length over all
-requests, in batches of at most so many tokens, padding included.
+requests, cut as this engine cuts its batches.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.domain.model import RerankJob, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.engine import openvino_encoder  # Before openvino, which reports itself otherwise.
+from serve_app.engine.device import Passes
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.packing import plan, unplan
 from serve_app.ports import Engine
@@ -78,7 +79,7 @@ def sentence_transformers(folder: Path, precision: torch.dtype) -> Score:
     return score
 
 
-def plain_openvino(folder: Path, precision: torch.dtype, batch_tokens: int) -> Score:
+def plain_openvino(folder: Path, precision: torch.dtype, passes: Passes) -> Score:
     """transformers' model as OpenVINO converts it, all rows of all layers."""
     model = _Logits(_transformers(folder, torch.float32))
     names = "input_ids", "attention_mask", "token_type_ids"
@@ -88,10 +89,10 @@ def plain_openvino(folder: Path, precision: torch.dtype, batch_tokens: int) -> S
         (logits,) = request.infer({name: inputs[name].numpy() for name in names}).values()
         return np.array(logits)
 
-    return _sorted_batches(folder, compute, batch_tokens)
+    return _sorted_batches(folder, compute, passes)
 
 
-def compiled(folder: Path, precision: torch.dtype, batch_tokens: int) -> Score:
+def compiled(folder: Path, precision: torch.dtype, passes: Passes) -> Score:
     """`torch.compile` with dynamic shapes, weights frozen."""
     from torch._inductor import config  # noqa: PLC0415 - seconds to import
 
@@ -102,7 +103,7 @@ def compiled(folder: Path, precision: torch.dtype, batch_tokens: int) -> Score:
         with torch.no_grad():
             return model(**inputs).logits.float().numpy()
 
-    return _sorted_batches(folder, compute, batch_tokens)
+    return _sorted_batches(folder, compute, passes)
 
 
 class _Logits(torch.nn.Module):
@@ -129,19 +130,20 @@ def _pairs(requests: Sequence[Request]) -> list[tuple[str, str]]:
 
 
 def _sorted_batches(
-    folder: Path, compute: Callable[[dict[str, torch.Tensor]], Any], batch_tokens: int
+    folder: Path, compute: Callable[[dict[str, torch.Tensor]], Any], passes: Passes
 ) -> Score:
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def score(requests: Sequence[Request]) -> list[float]:
         queries, documents = zip(*_pairs(requests), strict=True)
         encoded = tokenizer(list(queries), list(documents), truncation=True)
-        passes = plan([len(ids) for ids in encoded["input_ids"]], batch_tokens)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        batches = plan(lengths, passes.tokens_max, passes.cost_tokens)
         rows = []
-        for each in passes:
+        for each in batches:
             members = {name: [encoded[name][row] for row in each.members] for name in encoded}
             rows.append(compute(tokenizer.pad(members, return_tensors="pt")))
-        logits = np.concatenate(rows)[unplan(passes), 0]
+        logits = np.concatenate(rows)[unplan(batches), 0]
         return [float(logit) for logit in logits]
 
     return score

@@ -35,7 +35,7 @@ from rich.table import Table
 from benchmarks import contestants, minilm
 from benchmarks.machine import machine
 from loadtests.traffic import WORDS, Request, Traffic
-from serve_app.engine.device import PRECISIONS, suitable_pass_tokens, use_cpu_threads
+from serve_app.engine.device import PRECISIONS, suitable_passes, use_cpu_threads
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
 from serve_app.engine.sources import resolve
 from serve_app.settings import Settings
@@ -163,17 +163,16 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
 def _contestants(folder: Path, engine: Any, *, quick: bool) -> dict[str, contestants.Score]:
     float32, bfloat16 = torch.float32, torch.bfloat16
     portion, batch = SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
-    # Peers' batches are of the size that suits this CPU, too.
-    tokens = suitable_pass_tokens(torch.device("cpu"), batch)
+    passes = suitable_passes(torch.device("cpu"), batch)
     field = {
         OURS: contestants.this_engine(folder, engine, portion, batch),
         "CrossEncoder float32": contestants.sentence_transformers(folder, float32),
         "CrossEncoder bfloat16": contestants.sentence_transformers(folder, bfloat16),
-        "OpenVINO float32": contestants.plain_openvino(folder, float32, tokens),
-        "OpenVINO bfloat16": contestants.plain_openvino(folder, bfloat16, tokens),
+        "OpenVINO float32": contestants.plain_openvino(folder, float32, passes),
+        "OpenVINO bfloat16": contestants.plain_openvino(folder, bfloat16, passes),
     }
     if not quick:
-        field["torch.compile"] = contestants.compiled(folder, PRECISIONS[engine.precision], tokens)
+        field["torch.compile"] = contestants.compiled(folder, PRECISIONS[engine.precision], passes)
     return field
 
 
@@ -227,7 +226,8 @@ def _sweeps(
 
 def _settings(folder: Path, chosen: argparse.Namespace) -> list[Setting]:
     found = []
-    portion, suitable = SETTINGS.portion_tokens_max, suitable_pass_tokens(torch.device("cpu"), 0)
+    portion = SETTINGS.portion_tokens_max
+    suitable = suitable_passes(torch.device("cpu"), portion).tokens_max
     ways = [(portion, forward, 0) for forward in PASSES]
     ways += [(portion, suitable, 0) for portion in PORTIONS]
     ways.append((portion, suitable, 1))

@@ -1,0 +1,37 @@
+"""At most how many documents a second can a card score? Arithmetic, no measurement.
+
+    python -m benchmarks.bound
+
+The peak of a card's matrix units in float16 (makers' data sheets, dense), over the operations that
+a pair of so many tokens needs in 12 layers of 384 (`minilm.needed_flop`). No engine reaches it: the
+CPU engine reaches 0.9 of its own peak, a card with so narrow a model perhaps 0.4.
+"""
+
+from rich.console import Console
+from rich.table import Table
+from transformers import BertConfig
+
+from benchmarks.minilm import needed_flop
+
+PEAK_TFLOP_PER_S = {
+    "V100": 125,
+    "T4": 65,
+    "A10": 125,
+    "L4": 121,
+    "A100": 312,
+    "H100 SXM": 989,
+}
+LENGTHS = (16, 67, 128, 256, 512)
+
+
+def main() -> None:
+    config = BertConfig(hidden_size=384, num_hidden_layers=12, intermediate_size=1_536)
+    table = Table("card", *(f"{length} tokens" for length in LENGTHS))
+    for card, peak in PEAK_TFLOP_PER_S.items():
+        bounds = (peak * 1e12 / needed_flop(config, [length]) for length in LENGTHS)
+        table.add_row(card, *(f"{bound:,.0f}" for bound in bounds))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
