@@ -19,21 +19,21 @@ from serve_app.domain.model import RerankJob, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.engine import openvino_encoder  # Before openvino, which reports itself otherwise.
 from serve_app.engine.device import Passes
-from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.packing import plan, unplan
-from serve_app.ports import Engine
+from serve_app.ports import Engine, Tokenizer
 
 Score = Callable[[Sequence[Request]], list[float]]
 
 
-def this_engine(folder: Path, engine: Engine, portion_tokens: int, batch_tokens: int) -> Score:
+def this_engine(
+    tokenizer: Tokenizer, engine: Engine, portion_tokens: int, batch_tokens: int
+) -> Score:
     """The engine, with texts cut into portions and portions joined to batches as in the service."""
-    tokenizer = load_tokenizer(str(folder))
 
     def score(requests: Sequence[Request]) -> list[float]:
         portions: list[tuple[int, CutPortion]] = []
         for number, request in enumerate(requests):
-            pairs = tokenizer.tokenize(job(str(folder), request)).pairs
+            pairs = tokenizer.tokenize(job(request)).pairs
             portions += [
                 (number, each) for each in cut(RequestId("r"), pairs, Tokens(portion_tokens))
             ]
@@ -50,11 +50,11 @@ def this_engine(folder: Path, engine: Engine, portion_tokens: int, batch_tokens:
     return score
 
 
-def job(model: str, request: Request) -> RerankJob:
+def job(request: Request) -> RerankJob:
     """What the pipeline would make of the request."""
     return RerankJob(
         RequestId("benchmark"),
-        ModelId(model),
+        ModelId("measured"),
         request.query,
         tuple(request.documents),
         None,

@@ -37,7 +37,7 @@ from benchmarks.machine import machine
 from loadtests.traffic import WORDS, Request, Traffic
 from serve_app.engine.device import PRECISIONS, suitable_passes, use_cpu_threads
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
-from serve_app.engine.sources import resolve
+from serve_app.ports import Engine, Tokenizer
 from serve_app.settings import Settings
 
 DOCUMENTS = 50
@@ -108,12 +108,14 @@ def main() -> None:
 def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
     engine = load_engine(chosen.model, None, chosen.precision, _limits())
     engine.warm_up()
-    folder = resolve(chosen.model, None)
+    tokenizer = load_tokenizer(chosen.model)
     ours = contestants.this_engine(
-        folder, engine, SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
+        tokenizer, engine, SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
     )
     turns = [Traffic(turn) for turn in range(chosen.turns)]
-    comparison = compare({OURS: ours}, folder, [_requests(one, chosen.requests) for one in turns])
+    comparison = compare(
+        {OURS: ours}, tokenizer, [_requests(one, chosen.requests) for one in turns]
+    )
     return {
         "model": chosen.model,
         "description": engine.description,
@@ -131,13 +133,14 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
         config = minilm.write(folder)
         engine = load_engine(name, None, chosen.precision, _limits())
         use_cpu_threads(0)
-        field = _contestants(folder, engine, quick=chosen.quick)
+        tokenizer = load_tokenizer(name)
+        field = _contestants(folder, tokenizer, engine, quick=chosen.quick)
         turns = [_requests(Traffic(turn), chosen.requests) for turn in range(chosen.turns + 1)]
-        typical = compare(field, folder, turns)
+        typical = compare(field, tokenizer, turns)
         _show("lengths as of MS MARCO", typical)
         ours = next(speed for speed in typical.speeds if speed.name == OURS)
         peak = matmul_peak(PRECISIONS[engine.precision])
-        needed = minilm.needed_flop(config, _lengths(folder, [r for t in turns[1:] for r in t]))
+        needed = minilm.needed_flop(config, _lengths(tokenizer, [r for t in turns[1:] for r in t]))
         share = needed * ours.median / peak
         result: dict[str, Any] = {
             "machine": asdict(machine()),
@@ -156,16 +159,18 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
             result["ratio_vs_torch_compile"] = typical.ratio("torch.compile")
             # What this CPU has no instructions for would take most of the time.
             able = {name: score for name, score in field.items() if typical.ratio(name) < 5}
-            result |= _sweeps(folder, able, chosen)
+            result |= _sweeps(folder, tokenizer, able, chosen)
     return result
 
 
-def _contestants(folder: Path, engine: Any, *, quick: bool) -> dict[str, contestants.Score]:
+def _contestants(
+    folder: Path, tokenizer: Tokenizer, engine: Engine, *, quick: bool
+) -> dict[str, contestants.Score]:
     float32, bfloat16 = torch.float32, torch.bfloat16
     portion, batch = SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
     passes = suitable_passes(torch.device("cpu"), batch)
     field = {
-        OURS: contestants.this_engine(folder, engine, portion, batch),
+        OURS: contestants.this_engine(tokenizer, engine, portion, batch),
         "CrossEncoder float32": contestants.sentence_transformers(folder, float32),
         "CrossEncoder bfloat16": contestants.sentence_transformers(folder, bfloat16),
         "OpenVINO float32": contestants.plain_openvino(folder, float32, passes),
@@ -177,7 +182,7 @@ def _contestants(folder: Path, engine: Any, *, quick: bool) -> dict[str, contest
 
 
 def compare(
-    field: dict[str, contestants.Score], folder: Path, turns: Sequence[Sequence[Request]]
+    field: dict[str, contestants.Score], tokenizer: Tokenizer, turns: Sequence[Sequence[Request]]
 ) -> Comparison:
     """All of ``field`` on each turn's requests; the first turn is not counted."""
     logits: dict[str, list[float]] = {name: [] for name in field}
@@ -188,7 +193,7 @@ def compare(
             logits[name] += score(requests)
             seconds[name].append(time.perf_counter() - started)
     counts = [sum(len(request.documents) for request in requests) for requests in turns[1:]]
-    lengths = [_lengths(folder, requests) for requests in turns[1:]]
+    lengths = [_lengths(tokenizer, requests) for requests in turns[1:]]
     speeds = [
         Speed(
             name=name,
@@ -209,22 +214,25 @@ def _rates(amounts: Sequence[int], seconds: Sequence[float]) -> list[float]:
 
 
 def _sweeps(
-    folder: Path, field: dict[str, contestants.Score], chosen: argparse.Namespace
+    folder: Path,
+    tokenizer: Tokenizer,
+    field: dict[str, contestants.Score],
+    chosen: argparse.Namespace,
 ) -> dict[str, Any]:
     by_length = []
     for length in LENGTHS:
         requests = [_of_length(length, max(4, min(DOCUMENTS, 6_400 // length)))]
-        by_length.append(compare(field, folder, [requests] * (chosen.turns + 1)))
+        by_length.append(compare(field, tokenizer, [requests] * (chosen.turns + 1)))
         _show(f"{length} tokens", by_length[-1])
     if chosen.plot is not None:
         _plot(by_length, chosen.plot)
     return {
         "by_length": [asdict(comparison) for comparison in by_length],
-        "by_setting": [asdict(setting) for setting in _settings(folder, chosen)],
+        "by_setting": [asdict(setting) for setting in _settings(folder, tokenizer, chosen)],
     }
 
 
-def _settings(folder: Path, chosen: argparse.Namespace) -> list[Setting]:
+def _settings(folder: Path, tokenizer: Tokenizer, chosen: argparse.Namespace) -> list[Setting]:
     found = []
     portion = SETTINGS.portion_tokens_max
     suitable = suitable_passes(torch.device("cpu"), portion).tokens_max
@@ -234,9 +242,9 @@ def _settings(folder: Path, chosen: argparse.Namespace) -> list[Setting]:
     for portion, forward, threads in ways:
         limits = EngineLimits(portion, forward, threads=threads)
         engine = load_engine(str(folder), None, chosen.precision, limits)
-        ours = contestants.this_engine(folder, engine, portion, portion)
+        ours = contestants.this_engine(tokenizer, engine, portion, portion)
         turns = [_requests(Traffic(turn), chosen.requests) for turn in range(4)]
-        speed = compare({OURS: ours}, folder, turns).speeds[0]
+        speed = compare({OURS: ours}, tokenizer, turns).speeds[0]
         found.append(Setting(portion, forward, threads, max(speed.documents_per_s)))
         print(found[-1], file=sys.stderr)
     return found
@@ -261,12 +269,11 @@ def _of_length(tokens: int, documents: int) -> Request:
     return Request(" ".join(words[:QUERY_WORDS]), texts)
 
 
-def _lengths(folder: Path, requests: Sequence[Request]) -> list[int]:
-    tokenizer = load_tokenizer(str(folder))
+def _lengths(tokenizer: Tokenizer, requests: Sequence[Request]) -> list[int]:
     return [
         pair.tokens
         for request in requests
-        for pair in tokenizer.tokenize(contestants.job(str(folder), request)).pairs
+        for pair in tokenizer.tokenize(contestants.job(request)).pairs
     ]
 
 

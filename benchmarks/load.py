@@ -7,7 +7,6 @@ part of its time that is.
 """
 
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from threading import Event
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 
 from loadtests.traffic import Traffic
@@ -286,4 +286,4 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     """The smallest that at least ``share`` of the values do not exceed; of none there is none."""
     if not values:
         return None
-    return round(sorted(values)[math.ceil(share * len(values)) - 1], 1)
+    return round(float(np.quantile(values, share, method="inverted_cdf")), 1)

@@ -14,7 +14,7 @@ from serve_app.domain.model import EMBEDDED
 from serve_app.engine.sources import resolve
 
 
-def write(folder: Path, layers: int = 12) -> BertConfig:
+def write(folder: Path) -> BertConfig:
     """Write what `cross-encoder/ms-marco-MiniLM-L12-v2` would have: the shape of its config,
     weights, and BERT's uncased tokenizer, which is also the embedded model's."""
     logging.disable_progress_bar()
@@ -28,7 +28,7 @@ def write(folder: Path, layers: int = 12) -> BertConfig:
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=384,
-        num_hidden_layers=layers,
+        num_hidden_layers=12,
         num_attention_heads=12,
         intermediate_size=1_536,
         num_labels=1,

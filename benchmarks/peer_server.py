@@ -115,7 +115,7 @@ def running(
             ],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},  # noqa: TID251
+            env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},  # noqa: TID251 - handed on
         )
     try:
         address = f"http://127.0.0.1:{port}"

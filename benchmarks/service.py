@@ -31,11 +31,12 @@ import psutil
 import yaml
 from rich.progress import track
 
+from benchmarks import contestants
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from serve_app.dispatch.portions import cut
-from serve_app.domain.model import Portion, RerankJob, Truncation
-from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.domain.model import Portion
+from serve_app.domain.units import Tokens
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
 from serve_app.ports import Engine
 from serve_app.settings import Settings
@@ -125,16 +126,7 @@ def engine_batches(requests: int) -> list[list[Portion]]:
     portions = []
     for _ in range(requests):
         request = traffic.request(DOCUMENTS)
-        job = RerankJob(
-            RequestId("benchmark"),
-            ModelId("embedded"),
-            request.query,
-            tuple(request.documents),
-            None,
-            Truncation.ONLY_DOCUMENT,
-            Seconds(0),
-            Instant(0),
-        )
+        job = contestants.job(request)
         pairs = tokenizer.tokenize(job).pairs
         limit = Tokens(LIMITS.portion_tokens_max)
         portions += [each.portion for each in cut(job.request_id, pairs, limit)]

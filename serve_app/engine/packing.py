@@ -31,7 +31,8 @@ class ForwardPass:
 def plan(
     lengths: Sequence[int], forward_tokens_max: int, pass_cost_tokens: int
 ) -> list[ForwardPass]:
-    """Cut sequences, sorted by length, into the passes that cost least, each within the limit.
+    """Cut sequences, sorted by length, into the groups that cost least; each becomes one pass, or
+    as many as the limit asks for.
 
     A pass costs its tokens, padding included, and ``pass_cost_tokens`` for being one. A sequence
     that is longer than ``forward_tokens_max`` travels alone. Every sequence is in exactly one pass,
