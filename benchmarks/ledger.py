@@ -25,9 +25,10 @@ from itertools import count
 from pathlib import Path
 
 from rich.progress import track
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from benchmarks.machine import Machine, machine
+from benchmarks.one_client import Added, added, bare_commits
 from benchmarks.postgres import running
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import Caller
@@ -85,6 +86,8 @@ class Result:
     one_client_in_bare_commits: dict[str, float]
     """Time of a reservation and a charge at one caller, in bare commits of that database."""
 
+    added_to_a_request: dict[str, list[Added]]
+
     group_commit_against_naive: dict[str, dict[int, float]]
 
 
@@ -102,10 +105,14 @@ def main() -> None:
     chosen = parser.parse_args()
     speeds: list[Speed] = []
     bare: dict[str, float] = {}
+    extra: dict[str, list[Added]] = {}
     with databases(chosen.flush_ms) as urls:
         for database, url in urls.items():
             callers = prepare(url)
             bare[database] = bare_commit_ms(url)
+            extra[database] = [
+                added(url, callers[0], documents, BARE_COMMITS) for documents in (1, 5, 50)
+            ]
             for concurrency in track(chosen.concurrency, database):
                 for way, measure in (("group commit", group_commit), ("naive", naive)):
                     times_ms, took_s = measure(url, callers, concurrency, chosen.seconds)
@@ -123,6 +130,7 @@ def main() -> None:
             for each in speeds
             if each.concurrency == 1 and each.way == "group commit"
         },
+        added_to_a_request=extra,
         group_commit_against_naive=against_naive(speeds),
     )
     show(result)
@@ -158,14 +166,11 @@ def prepare(url: str) -> list[Caller]:
 
 def bare_commit_ms(url: str) -> float:
     """Median of one small durable INSERT on an open connection."""
-    with opened(open_writer(url, TIMEOUT_S)) as engine:
-        with engine.begin() as connection:
-            connection.execute(text("CREATE TABLE bare (id INTEGER PRIMARY KEY)"))
-        times_ms = []
-        for number in range(BARE_COMMITS):
+    times_ms = []
+    with bare_commits(url) as commit:
+        for _ in range(BARE_COMMITS):
             started = time.perf_counter()
-            with engine.begin() as connection:
-                connection.execute(text("INSERT INTO bare VALUES (:id)"), {"id": number})
+            commit()
             times_ms.append(1_000 * (time.perf_counter() - started))
     return round(statistics.median(times_ms), 3)
 
@@ -280,6 +285,13 @@ def show(result: Result) -> None:
         )
     print(f"bare durable commit, ms: {result.bare_commit_ms}")
     print(f"one request at one caller, in bare commits: {result.one_client_in_bare_commits}")
+    for database, requests in result.added_to_a_request.items():
+        for one in requests:
+            print(
+                f"{database}: a request of {one.documents} documents at one client takes"
+                f" {one.metered_ms - one.unmetered_ms:.1f} ms longer, bare commits:"
+                f" {one.added_in_bare_commits}"
+            )
     print(f"group commit against naive: {result.group_commit_against_naive}")
 
 

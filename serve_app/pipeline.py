@@ -3,13 +3,14 @@
     authenticate ─> admit ─> reserve credit ─> tokenize ─> score ─> rank ─> commit ─> answer
 
 Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
-looks back: a step sees what came before only through its arguments.
+looks back: a step sees what came before only through its arguments. A small job is tokenized while
+its credit is reserved, since both take about as long; nothing is scored before both are done.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 
 from serve_app.admission import Gate, estimate_tokens
@@ -29,6 +30,9 @@ from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer
 from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
+TOKENIZED_EARLY_MAX = 8_192
+"""Tokens of a small job, by the gate's estimate: some hundred passages, a few milliseconds of one
+thread. That is all that a job can cost which is then refused for lack of credit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,12 @@ class Pipeline:
         that hangs up included, the reserved credit goes back.
         """
         model = self._model(caller, job.model)
+        tokens = estimate_tokens(job, model.tokenizer.pair_tokens_max)
         try:
-            with self._admitted(job, model):
+            with self._admitted(tokens):
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                    return await self._rerank(caller, job, model, deadline)
+                    with self._tokenizing(job, model.tokenizer, tokens) as tokenizing:
+                        return await self._rerank(caller, job, model, tokenizing, deadline)
         except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that ended first.
             raise DeadlineExceeded(job.timeout_s) from None
 
@@ -86,12 +92,17 @@ class Pipeline:
         return self.models[model]
 
     async def _rerank(
-        self, caller: Caller, job: RerankJob, model: ServedModel, deadline: asyncio.Timeout
+        self,
+        caller: Caller,
+        job: RerankJob,
+        model: ServedModel,
+        tokenizing: Awaitable[TokenizedJob],
+        deadline: asyncio.Timeout,
     ) -> RerankOutcome:
         amount = self.pricing.price(job.model, len(job.documents), job.service_tier)
         quote = Quote(job.request_id, job.model, len(job.documents), amount, job.timeout_s)
         async with self._credit_reserved(caller, quote) as work:
-            tokenized = await self._tokenize(job, model.tokenizer)
+            tokenized = await tokenizing
             work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
                 scores = await model.scorer.score(caller, job, tokenized)
@@ -117,15 +128,35 @@ class Pipeline:
             rate_limits=work.rate_limits,
         )
 
+    @contextmanager
+    def _tokenizing(
+        self, job: RerankJob, tokenizer: Tokenizer, tokens: Tokens
+    ) -> Iterator[Awaitable[TokenizedJob]]:
+        """A small job's begins now, another's once it is awaited; nobody wants it after the block.
+
+        ``tokens`` is the gate's estimate.
+        """
+        work = self._tokenize(job, tokenizer)
+        if tokens > TOKENIZED_EARLY_MAX:
+            with closing(work):
+                yield work
+            return
+        task = asyncio.create_task(work)
+        try:
+            yield task
+        finally:
+            # Where it has failed beside a refusal, its error is nobody's any more.
+            if not task.cancel() and not task.cancelled():
+                task.exception()
+
     async def _tokenize(self, job: RerankJob, tokenizer: Tokenizer) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self.tokenizer_threads, tokenizer.tokenize, job)
 
     @contextmanager
-    def _admitted(self, job: RerankJob, model: ServedModel) -> Iterator[None]:
-        """Hold the job's place. Before anything durable or slow, so a refusal costs neither."""
-        tokens = estimate_tokens(job, model.tokenizer.pair_tokens_max)
+    def _admitted(self, tokens: Tokens) -> Iterator[None]:
+        """Hold a job's place. Before anything durable or slow, so a refusal costs neither."""
         try:
             with self.gate.admit(tokens):
                 self.metrics.record(GATE_TOKENS, self.gate.amount)

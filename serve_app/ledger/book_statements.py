@@ -4,15 +4,15 @@ from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from serve_app.ledger.tables import api_keys, charges, reservations, tenants
 
+_account = (
+    tenants.c.available,
+    tenants.c.alerts_below,
+    tenants.c.month_amount_max,
+    tenants.c.spent_month,
+    tenants.c.spent_amount,
+)
 _accounts = (
-    select(
-        tenants.c.id,
-        tenants.c.available,
-        tenants.c.alerts_below,
-        tenants.c.month_amount_max,
-        tenants.c.spent_month,
-        tenants.c.spent_amount,
-    )
+    select(tenants.c.id.label("tenant_id"), *_account)
     # One order for everybody, so that nobody waits in a circle. SQLite has one writer anyway.
     .order_by(tenants.c.id)
     .with_for_update(key_share=True)
@@ -25,7 +25,17 @@ _has_reservation = tenants.c.id.in_(
 )
 ACCOUNTS = _accounts.where(_is_named)
 ACCOUNTS_AND_THOSE_OF_REQUESTS = _accounts.where(or_(_is_named, _has_reservation))
-KNOWN = select(reservations).where(reservations.c.id.in_(bindparam("request_ids", expanding=True)))
+_is_known = reservations.c.id.in_(bindparam("request_ids", expanding=True))
+KNOWN = select(reservations).where(_is_known)
+# The account is locked before its reservation, as everywhere. The reservation is locked too, or
+# PostgreSQL would answer what it was before the wait for the account.
+KNOWN_WITH_ACCOUNTS = (
+    select(reservations, *_account)
+    .select_from(tenants.join(reservations, reservations.c.tenant_id == tenants.c.id))
+    .where(_is_known)
+    .order_by(tenants.c.id)
+    .with_for_update(key_share=True, of=[tenants, reservations])
+)
 CAPPED_KEY = select(
     api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
 ).where(api_keys.c.id == bindparam("key_id"))

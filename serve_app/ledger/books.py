@@ -3,16 +3,16 @@
     Books.open ──lock and read── reserve, commit, void, ... ──(rules)── write ──> COMMIT
 
 A statement costs as much as a dozen decisions, so a group of a hundred requests reads its accounts
-and reservations in two statements and writes them in four. Decides nothing: `rules` and `spending`
-do; an operation that refuses has changed nothing. Everything lives as long as the caller's
-transaction, which holds the lock of every account that is read.
+and reservations in one statement or two and writes them in four. Decides nothing: `rules` and
+`spending` do; an operation that refuses has changed nothing. Everything lives as long as the
+caller's transaction, which holds the lock of every account that is read.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Executable, Row
 
 from serve_app.domain.errors import OutOfCredit
 from serve_app.domain.model import RateLimitState
@@ -57,32 +57,34 @@ class Books:
         Must be the transaction's first statements. ``events``: tell the outbox.
         """
         books = cls(connection, events=events)
-        wanted = {"tenant_ids": sorted(tenant_ids), "request_ids": sorted(request_ids)}
-        statement = book_statements.ACCOUNTS
-        if request_ids:
-            statement = book_statements.ACCOUNTS_AND_THOSE_OF_REQUESTS
-        for row in connection.execute(statement, wanted):
-            books._accounts[row.id] = Account(
-                row.id,
+        wanted: dict[str, Sequence[str]] = {
+            "tenant_ids": sorted(tenant_ids),
+            "request_ids": sorted(request_ids),
+        }
+        known: Sequence[Row[Any]] = ()
+        if not request_ids:
+            books._read_accounts(book_statements.ACCOUNTS, wanted)
+        elif not tenant_ids:
+            known = books._read_accounts(book_statements.KNOWN_WITH_ACCOUNTS, wanted)
+        else:
+            books._read_accounts(book_statements.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
+            known = connection.execute(book_statements.KNOWN, wanted).all()
+        for row in known:
+            books._reservations[row.id] = _reservation(row)
+        return books
+
+    def _read_accounts(
+        self, statement: Executable, wanted: Mapping[str, Sequence[str]]
+    ) -> Sequence[Row[Any]]:
+        rows = self.connection.execute(statement, wanted).all()
+        for row in rows:
+            self._accounts[row.tenant_id] = Account(
+                row.tenant_id,
                 row.available,
                 tuple(row.alerts_below),
                 Spending(row.month_amount_max, row.spent_month, row.spent_amount),
             )
-        known = {"request_ids": wanted["request_ids"]}
-        for row in connection.execute(book_statements.KNOWN, known) if request_ids else ():
-            books._reservations[row.id] = Reservation(
-                request_id=row.id,
-                tenant=row.tenant_id,
-                key_id=row.key_id,
-                model=row.model,
-                amount=row.amount,
-                created_at=row.created_at,
-                expires_at=row.expires_at,
-                state=State(row.state),
-                charged=row.charged,
-                key_capped=row.key_capped,
-            )
-        return books
+        return rows
 
     def reserve(
         self, wanted: Reservation, demand: Demand = NOT_LIMITED
@@ -258,6 +260,21 @@ class Books:
             row = self.connection.execute(book_statements.CAPPED_KEY, {"key_id": key_id}).one()
             self._keys[key_id] = Spending(row.month_amount_max, row.spent_month, row.spent_amount)
         return self._keys[key_id]
+
+
+def _reservation(row: Row[Any]) -> Reservation:
+    return Reservation(
+        request_id=row.id,
+        tenant=row.tenant_id,
+        key_id=row.key_id,
+        model=row.model,
+        amount=row.amount,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        state=State(row.state),
+        charged=row.charged,
+        key_capped=row.key_capped,
+    )
 
 
 def _row(wanted: Reservation) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 SQLite serves the processes of one machine; PostgreSQL serves several. What must hold on both:
 a write transaction sees every earlier one, and once it has returned it survives a power loss,
-and so does every one before it. The only exceptions are `forgettable` ones, until the next
-transaction that is not.
+and so does every one before it. The only exceptions are those of a `forgettable`
+writer, until the next transaction of another.
 """
 
 import random
@@ -14,23 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
 
-FORGETTABLE = "forgettable"
-
 __all__ = [
     "Connection",  # Its name, for those who hold one and know no SQL.
-    "forgettable",
     "open_reader",
     "open_writer",
     "opened",
     "parse_url",
     "reading",
     "reason",
+    "share_fate",
     "transaction",
 ]
 
@@ -58,7 +56,12 @@ def parse_url(database_url: str) -> URL:
 
 
 def open_writer(
-    database_url: str, timeout_s: Seconds, *, connections: int = 1, pre_ping: bool = True
+    database_url: str,
+    timeout_s: Seconds,
+    *,
+    connections: int = 1,
+    pre_ping: bool = True,
+    forgettable: bool = False,
 ) -> Engine:
     """An engine whose every transaction may write. Dispose of it when done.
 
@@ -67,22 +70,39 @@ def open_writer(
         connections: Transactions at once. One is all that SQLite runs.
         pre_ping: Ask before each transaction whether the connection still lives, so that a restart
             of PostgreSQL costs a new connection, not a failed transaction.
+        forgettable: A crash of the database may undo its transactions, newest first: they do not
+            wait for the disk. A later transaction of a writer that does saves them too.
     """
-    engine = _open(parse_url(database_url), timeout_s, connections, pool_pre_ping=pre_ping)
+    url = parse_url(database_url)
+    settings = {"synchronous_commit": "off"} if forgettable else {}
+    engine = _open(
+        url,
+        timeout_s,
+        connections,
+        pool_pre_ping=pre_ping,
+        connect_args=_connect_args(url, timeout_s, **settings, **_vanishing(timeout_s)),
+    )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _never_wait)
         event.listen(engine, "begin", _begin_immediate(timeout_s))
-    else:
-        event.listen(engine, "begin", _begin_postgresql)
+        if forgettable:
+            event.listen(engine, "connect", _leave_the_disk_to_the_next)
     return engine
 
 
-def forgettable(writer: Engine) -> Engine:
-    """The same writer, for transactions that a crash of the database may undo, newest first.
+def share_fate(first: Engine, second: Engine) -> None:
+    """When one loses its connection the other drops its own: the server was restarted, most likely,
+    and a dead connection would fail a transaction whenever it is used next."""
+    for one, other in ((first, second), (second, first)):
+        event.listen(one, "handle_error", _drop_connections_of(other))
 
-    They do not wait for the disk. A later transaction that does saves them too.
-    """
-    return writer.execution_options(**{FORGETTABLE: True})
+
+def _drop_connections_of(engine: Engine) -> Callable[[ExceptionContext], None]:
+    def drop(failure: ExceptionContext) -> None:
+        if failure.is_disconnect:
+            engine.dispose()
+
+    return drop
 
 
 def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
@@ -158,26 +178,40 @@ def _open(url: URL, timeout_s: Seconds, connections: int, **options: Any) -> Eng
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeout_s,
-        connect_args=_connect_args(url, timeout_s),
-        **{"pool_pre_ping": True} | options,
+        **{"pool_pre_ping": True, "connect_args": _connect_args(url, timeout_s)} | options,
     )
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
-def _connect_args(url: URL, timeout_s: Seconds) -> dict[str, Any]:
+def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str, Any]:
+    """``settings``: of the session, for PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": timeout_s}  # SQLite's busy_timeout
     timeout_ms = max(1, round(timeout_s * 1_000))
+    settings = {"statement_timeout": timeout_ms, "lock_timeout": timeout_ms} | settings
     return {
         "connect_timeout": max(2, round(timeout_s)),  # 2 is the least that libpq takes
-        "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms}",
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         # A server that vanished without a word is noticed in about timeout_s too.
         "tcp_user_timeout": timeout_ms,
         "keepalives_idle": max(1, round(timeout_s / 2)),
         "keepalives_interval": 1,
         "keepalives_count": 3,
+    }
+
+
+def _vanishing(timeout_s: Seconds) -> dict[str, object]:
+    """Settings by which PostgreSQL gives up a writer that went away in the midst of a transaction
+    without a word: its host lost power, say. Until then it holds the locks of its accounts."""
+    return {
+        # Longer than whoever waits for its locks, so that a writer that is merely slow may end.
+        "idle_in_transaction_session_timeout": max(1, round(2 * timeout_s * 1_000)),
+        "tcp_user_timeout": max(1, round(timeout_s * 1_000)),
+        "tcp_keepalives_idle": max(1, round(timeout_s / 2)),
+        "tcp_keepalives_interval": 1,
+        "tcp_keepalives_count": 3,
     }
 
 
@@ -208,17 +242,14 @@ def _begin_immediate(timeout_s: Seconds) -> Callable[[Connection], None]:
     """
 
     def begin(connection: Connection) -> None:
-        # Of the log of what is written: NORMAL leaves it to the next FULL to wait for the disk.
-        level = "NORMAL" if connection.get_execution_options().get(FORGETTABLE) else "FULL"
-        connection.connection.execute(f"PRAGMA synchronous = {level}")
         _ask_until(connection, timeout_s)
 
     return begin
 
 
-def _begin_postgresql(connection: Connection) -> None:
-    if connection.get_execution_options().get(FORGETTABLE):
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+def _leave_the_disk_to_the_next(dbapi_connection: Any, _record: Any) -> None:
+    # All connections write one log; the next commit at FULL brings all of it to the disk.
+    dbapi_connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _ask_until(connection: Connection, timeout_s: Seconds) -> None:

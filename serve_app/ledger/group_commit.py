@@ -22,7 +22,7 @@ from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.ledger import tenant_keys
 from serve_app.ledger.books import Books
 from serve_app.ledger.caller_limits import Demand
-from serve_app.ledger.database import open_reader, open_writer, reason
+from serve_app.ledger.database import open_reader, open_writer, reason, share_fate
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.rules import Reservation
@@ -62,11 +62,21 @@ class SqlLedger:
         threads = self._limits.reader_threads
         # It finds out by writing whether the database is there, and goes on by itself.
         self._write_engine = open_writer(database_url, timeout_s, pre_ping=False)
+        self._forgettable_engine = open_writer(
+            database_url, timeout_s, pre_ping=False, forgettable=True
+        )
+        share_fate(self._write_engine, self._forgettable_engine)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         self._reads = 0
         self._reads_fail = False
-        self._writer = Writer(self._write_engine, clock, self._limits, events=events)
+        self._writer = Writer(
+            self._write_engine,
+            clock,
+            self._limits,
+            forgettable=self._forgettable_engine,
+            events=events,
+        )
         self._closed = False
 
     def start(self) -> None:
@@ -79,6 +89,7 @@ class SqlLedger:
         self._writer.close()
         self._readers.shutdown()
         self._write_engine.dispose()
+        self._forgettable_engine.dispose()
         self._read_engine.dispose()
 
     def check(self) -> None:

@@ -35,7 +35,7 @@ from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Instant, RequestId
 from serve_app.ledger.books import Books
-from serve_app.ledger.database import forgettable, reason
+from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.upkeep import Upkeep
@@ -47,11 +47,18 @@ class Writer:
     """The writer thread and its queue. `start` it, submit, `close` it."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, limits: LedgerLimits, *, events: bool = False
+        self,
+        engine: Engine,
+        clock: Clock,
+        limits: LedgerLimits,
+        *,
+        forgettable: Engine | None = None,
+        events: bool = False,
     ) -> None:
-        """``events``: tell the outbox of every charge."""
+        """``forgettable`` writes groups whose operations all are; ``events`` fill the outbox."""
         self._events = events
         self._engine = engine
+        self._forgettable = forgettable or engine
         self._clock = clock
         self._limits = limits
         # Unbounded by itself; the bounds are kept, or explained, by the `submit` methods.
@@ -236,7 +243,7 @@ class Writer:
     def _transaction(self, *, may_be_forgotten: bool = False) -> Iterator[Connection]:
         """A transaction whose beginning and end `is_failing` knows."""
         self._busy_since = self._clock.instant()
-        engine = forgettable(self._engine) if may_be_forgotten else self._engine
+        engine = self._forgettable if may_be_forgotten else self._engine
         try:
             with engine.begin() as connection:
                 yield connection

@@ -1,8 +1,10 @@
 """One request through the pipeline, with every port faked."""
 
 import asyncio
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -17,10 +19,17 @@ from serve_app.domain.errors import (
     Overloaded,
     Unauthenticated,
 )
-from serve_app.domain.model import Caller, RerankJob, RerankOutcome, ServiceTier
+from serve_app.domain.model import (
+    Caller,
+    RateLimitState,
+    RerankJob,
+    RerankOutcome,
+    ServiceTier,
+    TokenizedJob,
+)
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
-from serve_app.pipeline import Pipeline, ServedModel
-from serve_app.ports import JobScorer, Usage
+from serve_app.pipeline import TOKENIZED_EARLY_MAX, Pipeline, ServedModel
+from serve_app.ports import JobScorer, Quote, Usage
 from tests.fakes import (
     CALLER,
     EMBEDDED,
@@ -46,14 +55,19 @@ class FixedPricing:
         return Credits(PRICE * documents)
 
 
-def pipeline(ledger: FakeLedger, scorer: JobScorer, gate_tokens_max: int = 10_000) -> Pipeline:
+def pipeline(
+    ledger: FakeLedger,
+    scorer: JobScorer,
+    gate_tokens_max: int = 10_000,
+    tokenizer: FakeTokenizer | None = None,
+) -> Pipeline:
     clock = FakeClock()
     return Pipeline(
         access=FakeAccess(),
         ledger=ledger,
         pricing=FixedPricing(),
         gate=Gate(gate_tokens_max, clock),
-        models={EMBEDDED: ServedModel(FakeTokenizer(), scorer)},
+        models={EMBEDDED: ServedModel(tokenizer or FakeTokenizer(), scorer)},
         tokenizer_threads=ThreadPoolExecutor(1),
         metrics=some_metrics(),
         clock=clock,
@@ -81,6 +95,71 @@ def test_the_answer_is_ordered_and_its_charge_is_committed() -> None:
 def test_a_request_it_cannot_pay_for_is_refused_before_any_scoring() -> None:
     with pytest.raises(OutOfCredit):
         rerank(FakeLedger(available=3 * PRICE - 1), UntouchedJobScorer())
+
+
+class WatchedTokenizer(FakeTokenizer):
+    """Says that it was asked, and may fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked = Event()
+        self._error = error
+
+    def tokenize(self, job: RerankJob) -> TokenizedJob:
+        self.asked.set()
+        if self._error is not None:
+            raise self._error
+        return super().tokenize(job)
+
+
+class PatientLedger(FakeLedger):
+    """Makes a reservation only once the tokenizer was asked."""
+
+    def __init__(self, available: int, tokenizer: WatchedTokenizer) -> None:
+        super().__init__(available)
+        self._tokenizer = tokenizer
+
+    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+        assert await asyncio.to_thread(self._tokenizer.asked.wait, 5)
+        return await super().reserve(caller, quote)
+
+
+def test_a_small_job_is_tokenized_while_its_credit_is_reserved() -> None:
+    tokenizer = WatchedTokenizer()
+    ledger = PatientLedger(100, tokenizer)
+
+    asyncio.run(pipeline(ledger, FixedJobScorer(1, 2, 3), tokenizer=tokenizer).rerank(CALLER, JOB))
+
+    assert ledger.log == ["reserve", "commit"]
+
+
+def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
+    tokenizer = WatchedTokenizer()
+    large = a_job(documents=("x" * 4 * TOKENIZED_EARLY_MAX,) * 20)
+    short_of_credit = pipeline(
+        FakeLedger(available=1), UntouchedJobScorer(), 10**9, tokenizer=tokenizer
+    )
+
+    with pytest.raises(OutOfCredit):
+        asyncio.run(short_of_credit.rerank(CALLER, large))
+
+    assert not tokenizer.asked.is_set()
+
+
+def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
+    """Nor does the unwanted error turn up in anybody's log."""
+    tokenizer = WatchedTokenizer(EngineFailure("not a text"))
+    stray: list[object] = []
+
+    async def refused() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
+        ledger = PatientLedger(0, tokenizer)
+        with pytest.raises(OutOfCredit):
+            await pipeline(ledger, UntouchedJobScorer(), tokenizer=tokenizer).rerank(CALLER, JOB)
+
+    asyncio.run(refused())
+    gc.collect()
+
+    assert not stray
 
 
 def test_a_request_the_gate_refuses_costs_nothing() -> None:

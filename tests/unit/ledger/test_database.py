@@ -1,19 +1,20 @@
 """Who waits for whom, for how long, and what a broken connection costs."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import forgettable, open_writer, opened, reading
+from serve_app.ledger.database import open_writer, opened, reading, share_fate
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.tables import tenants
-from tests.unit.ledger.conftest import SQLITE
+from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
 from tests.unit.ledger.support import TIMEOUT_S, a_tenant, database_held
 
 COUNT = select(func.count()).select_from(tenants)
@@ -56,6 +57,46 @@ def test_a_writer_survives_the_loss_of_its_connection(engine: Engine) -> None:
         assert connection.scalar(COUNT) == 0
 
 
+def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: str) -> None:
+    with (
+        opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as first,
+        opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as second,
+    ):
+        share_fate(first, second)
+        for engine in (first, second):
+            with engine.connect() as connection:
+                lost: Any = connection.connection.dbapi_connection
+            if engine.dialect.name == "sqlite":
+                engine.dispose()  # It has no server to lose.
+            else:
+                lost.close()
+
+        failures = 0
+        for engine in (first, second):
+            try:
+                with engine.begin() as connection:
+                    assert connection.scalar(COUNT) == 0
+            except OperationalError:
+                failures += 1
+
+    assert failures <= 1
+
+
+@pytest.mark.parametrize("kind", [POSTGRESQL])
+def test_a_server_gives_up_a_writer_that_vanished(database_url: str) -> None:
+    with (
+        opened(open_writer(database_url, Seconds(0.3))) as vanished,
+        opened(open_writer(database_url, TIMEOUT_S)) as other,
+        vanished.connect() as silent,
+    ):
+        silent.execute(text("LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE"))
+
+        with other.begin() as connection:  # Before its own patience ends.
+            assert connection.scalar(COUNT) == 0
+        with pytest.raises(DBAPIError, match="idle"):
+            silent.execute(COUNT)
+
+
 def waits_for_the_disk(engine: Engine) -> bool:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
@@ -63,10 +104,16 @@ def waits_for_the_disk(engine: Engine) -> bool:
         return bool(connection.scalar(text("SHOW synchronous_commit")) == "on")
 
 
-def test_only_a_forgettable_transaction_does_not_wait_for_the_disk(engine: Engine) -> None:
-    assert waits_for_the_disk(engine)
-    assert not waits_for_the_disk(forgettable(engine))
-    assert waits_for_the_disk(engine)
+def test_only_a_forgettable_writer_does_not_wait_for_the_disk(
+    engine: Engine, database_url: str
+) -> None:
+    with opened(open_writer(database_url, TIMEOUT_S, forgettable=True)) as other:
+        assert waits_for_the_disk(engine)
+        assert not waits_for_the_disk(other)
+        with suppress(OperationalError), other.begin():
+            raise OperationalError("rolled back", {}, Exception())
+        assert not waits_for_the_disk(other)
+        assert waits_for_the_disk(engine)
 
 
 @on_sqlite

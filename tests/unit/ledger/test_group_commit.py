@@ -34,7 +34,6 @@ from tests.unit.ledger.support import (
     TIMEOUT_OF_REQUEST_S,
     TIMEOUT_S,
     USAGE,
-    EngineDouble,
     FailingEngine,
     LossyEngine,
     a_quote,
@@ -45,6 +44,7 @@ from tests.unit.ledger.support import (
     reserve_again,
     state_of,
     until,
+    write_through,
 )
 
 R2 = RequestId("r2")
@@ -376,14 +376,14 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
 
     with ledger_on(database_url) as ledger:
         lossy = LossyEngine(ledger._write_engine, losses)
-        ledger._writer._engine = cast(Engine, lossy)
+        write_through(ledger, lossy)
         answered = asyncio.run(scenario(ledger))
 
     assert answered == (charged > 0)
     assert (state_of(database_url, R1), balance(database_url).charged) == (state, charged)
 
 
-class SlowEngine(EngineDouble):
+class SlowEngine:
     """Takes its time to commit."""
 
     def __init__(self, engine: Engine, commit_s: float) -> None:
@@ -399,13 +399,13 @@ class SlowEngine(EngineDouble):
 
 def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -> None:
     with ledger_on(database_url, replace(LIMITS, database_timeout_s=Seconds(0.1))) as ledger:
-        ledger._writer._engine = cast(Engine, SlowEngine(ledger._write_engine, 0.15))
+        write_through(ledger, SlowEngine(ledger._write_engine, 0.15))
         asyncio.run(ledger.reserve(acme, a_quote(R1, 30)))
 
     assert balance(database_url).pending == 30
 
 
-class DyingEngine(EngineDouble):
+class DyingEngine:
     """Dies during the first group; from then on every attempt takes a whole timeout."""
 
     def __init__(self, engine: Engine, clock: FakeClock) -> None:

@@ -26,7 +26,6 @@ from tests.unit.ledger.support import (
     NOW,
     R1,
     USAGE,
-    EngineDouble,
     FailingEngine,
     LossyEngine,
     a_quote,
@@ -35,13 +34,14 @@ from tests.unit.ledger.support import (
     ledger_on,
     state_of,
     until,
+    write_through,
 )
 
 LONG_OUTAGE = 5 * LIMITS.settlement_attempts_max
 FOR_EVER = 10**9
 
 
-class OutageAfterCommit(EngineDouble):
+class OutageAfterCommit:
     """The COMMIT of the first charge is durable but not answered; then nothing answers."""
 
     def __init__(self, engine: Engine, failures: int) -> None:
@@ -69,7 +69,7 @@ class OutageAfterCommit(EngineDouble):
 
 def break_down(ledger: SqlLedger, failures: int) -> OutageAfterCommit:
     outage = OutageAfterCommit(ledger._write_engine, failures)
-    ledger._writer._engine = cast(Engine, outage)
+    write_through(ledger, outage)
     return outage
 
 
@@ -178,7 +178,7 @@ def test_a_commit_that_never_began_needs_no_reversal(
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         await ledger.reserve(acme, a_quote(R1, 30))
-        ledger._writer._engine = cast(Engine, FailingEngine(ledger._write_engine, FOR_EVER))
+        write_through(ledger, FailingEngine(ledger._write_engine, FOR_EVER))
         with pytest.raises(LedgerUnavailable, match="no route"):
             await ledger.commit(R1, Credits(30), USAGE)
         ledger.close()
@@ -212,14 +212,14 @@ def test_an_operation_leaves_no_trace_only_if_it_never_began(fate: str) -> None:
 # The thread dies of what is not even an Exception; pytest would report that too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_ledger_whose_writer_died_says_so(database_url: str) -> None:
-    class Deadly(EngineDouble):
+    class Deadly:
         def begin(self) -> None:
             raise KeyboardInterrupt
 
     with ledger_on(database_url) as ledger:
         ledger.check()
 
-        ledger._writer._engine = cast(Engine, Deadly())
+        write_through(ledger, Deadly())
         ledger._writer._thread.join(5)
 
         with pytest.raises(LedgerUnavailable, match="writer"):

@@ -1,0 +1,161 @@
+"""How much longer does one client wait because its request is metered?
+
+The pipeline of the gateway with a ledger, and the same one without, asked in turns with one bare
+durable commit; the model's time is left out, so that what the ledger takes is not lost in its
+noise. Part of `benchmarks.ledger`.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+
+from sqlalchemy import text
+
+from loadtests.traffic import Traffic
+from serve_app.access.authenticator import Authenticator
+from serve_app.admission import Gate
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.model import Caller, JobScores, RerankJob, TokenizedJob, Truncation
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
+from serve_app.engine.loading import load_tokenizer
+from serve_app.ledger.database import open_writer, opened
+from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.pricing import PriceList
+from serve_app.ledger.unmetered import Unmetered
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.ports import Ledger
+from serve_app.settings import Settings
+from serve_app.telemetry.metrics import Metric, Metrics
+
+CLOCK = SystemClock()
+MODEL = ModelId("embedded")
+TIMEOUT_S = Seconds(30)
+
+
+class _NoSink:
+    def record(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
+        """Nobody reads these."""
+
+
+class _NoModel:
+    """Scores at once, all alike."""
+
+    async def score(
+        self,
+        caller: Caller,  # noqa: ARG002 - the port's
+        job: RerankJob,
+        tokenized: TokenizedJob,  # noqa: ARG002 - the port's
+    ) -> JobScores:
+        return JobScores((0.0,) * len(job.documents), Seconds(0), Seconds(0))
+
+
+@contextmanager
+def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
+    """Metered and not, on one tokenizer and one ledger."""
+    ledger = SqlLedger(url, CLOCK, TIMEOUT_S)
+    ledger.start()
+    settings = Settings()
+    metrics = Metrics(_NoSink(), CLOCK)
+    (model,) = (each for each in settings.models if each.id == MODEL)
+
+    def around(books: Ledger) -> Pipeline:
+        return Pipeline(
+            access=Authenticator(ledger, CLOCK, Seconds(settings.key_cache_s)),
+            ledger=books,
+            pricing=PriceList({MODEL: model.prices}),
+            gate=Gate(settings.gate_tokens_max, CLOCK),
+            models={MODEL: ServedModel(tokenizer, _NoModel())},
+            tokenizer_threads=threads,
+            metrics=metrics,
+            clock=CLOCK,
+        )
+
+    try:
+        with ThreadPoolExecutor(settings.tokenizer_threads) as threads:
+            tokenizer = load_tokenizer(model.source, model.revision, model.pair_tokens_max)
+            yield {"metered": around(ledger), "unmetered": around(Unmetered())}
+    finally:
+        ledger.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """To a request of so many documents at one client, in milliseconds: medians of one run."""
+
+    documents: int
+    unmetered_ms: float
+    metered_ms: float
+    bare_commit_ms: float
+    added_in_bare_commits: float
+
+
+def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
+    """Requests of so many documents, metered and not, and bare commits, in turns."""
+    took_ms: dict[str, list[float]] = {"metered": [], "unmetered": [], "bare": []}
+
+    @contextmanager
+    def timed(which: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        took_ms[which].append(1_000 * (time.perf_counter() - started))
+
+    async def run(both: Mapping[str, Pipeline], commit: Callable[[], None]) -> None:
+        for number in range(requests):
+            job = _job(number, documents)
+            # Whichever is second finds the texts' words in the tokenizer's cache.
+            order = ("metered", "unmetered") if number % 2 else ("unmetered", "metered")
+            for which in order:
+                with timed(which):
+                    await both[which].rerank(caller, replace(job, deadline=_soon()))
+            with timed("bare"):
+                commit()
+
+    with pipelines(url) as both, bare_commits(url) as commit:
+        asyncio.run(run(both, commit))
+    times = {which: statistics.median(values) for which, values in took_ms.items()}
+    return Added(
+        documents,
+        round(times["unmetered"], 2),
+        round(times["metered"], 2),
+        round(times["bare"], 3),
+        round((times["metered"] - times["unmetered"]) / times["bare"], 2),
+    )
+
+
+@contextmanager
+def bare_commits(url: str) -> Iterator[Callable[[], None]]:
+    """One small durable INSERT on an open connection, as often as called."""
+    with opened(open_writer(url, TIMEOUT_S)) as engine:
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE IF EXISTS bare"))
+            connection.execute(text("CREATE TABLE bare (id INTEGER PRIMARY KEY)"))
+        ids = count()
+
+        def commit() -> None:
+            with engine.begin() as connection:
+                connection.execute(text("INSERT INTO bare VALUES (:id)"), {"id": next(ids)})
+
+        yield commit
+
+
+def _job(number: int, documents: int) -> RerankJob:
+    request = Traffic(seed=number).request(documents)
+    return RerankJob(
+        RequestId(f"rr_one_{documents}_{number}"),
+        MODEL,
+        request.query,
+        tuple(request.documents),
+        None,
+        Truncation.ONLY_DOCUMENT,
+        TIMEOUT_S,
+        _soon(),
+    )
+
+
+def _soon() -> Instant:
+    return Instant(CLOCK.instant() + TIMEOUT_S)
