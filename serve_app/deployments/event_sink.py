@@ -14,6 +14,7 @@ import json
 import logging
 import random
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -235,10 +236,10 @@ class Delivery:
 
 def _skip(response: httpx.Response) -> None:
     """Read the answer, so that the connection can be used again; but not one without an end."""
-    size = 0
+    size, end = 0, time.monotonic() + CALL_TIMEOUT_S
     for chunk in response.iter_raw():
         size += len(chunk)
-        if size > ANSWER_BYTES_MAX:
+        if size > ANSWER_BYTES_MAX or time.monotonic() > end:
             return
 
 

@@ -211,9 +211,11 @@ class _Admin:
         try:
             with self._service.body_gate.admit(declared_bytes(request, BODY_BYTES_MAX)):
                 async with asyncio.timeout(allowed_s):
-                    return await read_body(request, BODY_BYTES_MAX)
+                    body = await read_body(request, BODY_BYTES_MAX)
         except TimeoutError:
             raise DeadlineExceeded(allowed_s) from None
+        await self._act(request)  # Again: a body may take its time, and a key be revoked meanwhile.
+        return body
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         with problems_told():

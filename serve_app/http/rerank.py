@@ -1,6 +1,7 @@
 """``POST /v1/rerank``: from a request to an answer, and one line and its metrics about it.
 
-    name ─> authenticate ─> room for the body ─> read ─> parse ─> pipeline ─> render ─> record
+    name ─> authenticate ─> room for the body ─> read, authenticate again ─> parse ─> pipeline
+         ─> render ─> record
 
 Errors become answers here and not in Starlette's exception handlers, some of which Ray Serve
 replaces by its own.
@@ -8,6 +9,7 @@ replaces by its own.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +23,7 @@ from serve_app.http.headers import api_key, rate_limit_headers, timeout_s
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.service import Service
-from serve_app.protocols.rerank import Envelope, ParsedRerank, parse, render
+from serve_app.protocols.rerank import Envelope, parse, render
 from serve_app.telemetry.logs import RequestRecord, failure_fields, request_fields
 from serve_app.telemetry.metrics import (
     CREDITS,
@@ -34,6 +36,15 @@ from serve_app.telemetry.metrics import (
 
 SCOPE = "rerank"
 """What an API key must be good for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What came, and until when it is to be answered."""
+
+    content: bytes
+    allowed_s: Seconds
+    deadline: Instant
 
 
 def rerank_endpoint(service: Service) -> Callable[[Request], Awaitable[Response]]:
@@ -61,15 +72,20 @@ def rerank_endpoint(service: Service) -> Callable[[Request], Awaitable[Response]
 async def _answer(
     service: Service, request: Request, record: RequestRecord, started: Instant
 ) -> Response:
-    record.caller = caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+    key = api_key(request.headers)
+    record.caller = await service.pipeline.authenticate(key, SCOPE)
     with service.body_gate.admit(declared_bytes(request, service.limits.body_bytes_max)):
-        return await _answer_to(caller, service, request, record, started)
+        body = await _body(service, request, started)
+        # A body may take its time, and a key be revoked meanwhile.
+        record.caller = caller = await service.pipeline.authenticate(key, SCOPE)
+        return await _answer_to(caller, service, request, record, body)
 
 
 async def _answer_to(
-    caller: Caller, service: Service, request: Request, record: RequestRecord, started: Instant
+    caller: Caller, service: Service, request: Request, record: RequestRecord, body: _Body
 ) -> Response:
-    parsed = await _parsed(service, request, record, started)
+    envelope = Envelope(record.request_id, body.allowed_s, body.deadline)
+    parsed = parse(body.content, service.limits, envelope, service.resolve_model)
     record.job = parsed.job
 
     async def work() -> RerankOutcome:
@@ -86,19 +102,16 @@ async def _answer_to(
     )
 
 
-async def _parsed(
-    service: Service, request: Request, record: RequestRecord, started: Instant
-) -> ParsedRerank:
-    """The body as a job. A client that sends it too slowly runs out of its own time."""
+async def _body(service: Service, request: Request, started: Instant) -> _Body:
+    """A client that sends it too slowly runs out of its own time."""
     allowed_s = timeout_s(request.headers, service.limits)
     deadline = Instant(started + allowed_s)
     try:
         async with asyncio.timeout(deadline - service.pipeline.clock.instant()):
-            body = await read_body(request, service.limits.body_bytes_max)
+            content = await read_body(request, service.limits.body_bytes_max)
     except TimeoutError:
         raise DeadlineExceeded(allowed_s) from None
-    envelope = Envelope(record.request_id, allowed_s, deadline)
-    return parse(body, service.limits, envelope, service.resolve_model)
+    return _Body(content, allowed_s, deadline)
 
 
 def _server_timing(outcome: RerankOutcome) -> str:

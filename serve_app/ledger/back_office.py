@@ -2,6 +2,7 @@
 
 Connections and threads of its own, so that a report over a year never holds up a key or a charge;
 few of them, so that many reports at once wait or are refused instead of filling the gateway.
+Reports and changes have each their own, so that no report keeps a key from being revoked.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 THREADS = 2
+"""For reports, and as many for changes."""
+
 CALLS_MAX = 64
-"""Calls that may wait or run."""
+"""Reports that may wait or run, and as many changes."""
 
 
 class BackOffice:
@@ -31,25 +34,25 @@ class BackOffice:
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
         """``timeout_s``: how long a call may wait for a thread, and a statement may run."""
-        self._timeout_s = timeout_s
         self._readers = open_reader(database_url, timeout_s, connections=THREADS)
         self._writers = open_writer(database_url, timeout_s, connections=THREADS)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="back-office")
-        self._calls = 0
+        self._reports = _Desk("reports", timeout_s)
+        self._changes = _Desk("changes", timeout_s)
 
     def close(self) -> None:
         """Finish what has begun, then let go of the database."""
-        self._threads.shutdown(cancel_futures=True)
+        self._reports.close()
+        self._changes.close()
         self._readers.dispose()
         self._writers.dispose()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """See `serve_app.http.service.Office.read`."""
-        return await self._call(lambda: self._read(query))
+        return await self._reports.call(lambda: self._read(query))
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         """See `serve_app.http.service.Office.write`."""
-        return await self._call(lambda: self._write(change))
+        return await self._changes.call(lambda: self._write(change))
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._readers.connect() as connection:
@@ -59,16 +62,29 @@ class BackOffice:
         with self._writers.begin() as connection:
             return change(connection)
 
-    async def _call(self, work: Callable[[], T]) -> T:
+
+class _Desk:
+    """Threads for one kind of call, and the bound of those that wait."""
+
+    def __init__(self, what: str, timeout_s: Seconds) -> None:
+        self._what = what
+        self._timeout_s = timeout_s
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"back-office-{what}")
+        self._calls = 0
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    async def call(self, work: Callable[[], T]) -> T:
         if self._calls >= CALLS_MAX:
-            raise LedgerUnavailable("too many reports and changes are waiting")
+            raise LedgerUnavailable(f"too many {self._what} are waiting")
         self._calls += 1
         future = self._threads.submit(work)
         outcome = asyncio.wrap_future(future)
         try:
             done, _ = await asyncio.wait({outcome}, timeout=self._timeout_s)
             if not done and future.cancel():
-                raise LedgerUnavailable("reports and changes before this one take too long")
+                raise LedgerUnavailable(f"{self._what} before this one take too long")
             return await outcome  # It has begun: only the database knows how it ends.
         except SQLAlchemyError as error:
             logger.warning("ledger_back_office_failed", extra={"reason": reason(error)})

@@ -4,8 +4,10 @@ A window counts per whole second and forgets a second when all of it is 60 s ago
 ever hold more than the limit, and a caller who asks evenly gets at least 60/61 of it. Windows live
 in the database, under the lock of their tenant, since every gateway counts in them.
 
-Clocks differ and jump: what a window holds of the future counts as of now, so that a clock that
-was once too far ahead delays nobody for more than a minute.
+Clocks differ and jump, and a request that waited for its turn is told the time at which it came. A
+window that is a little ahead is taken at its word: what is let in counts in its newest second.
+Beyond that, what it holds of the future counts as of now, so that a clock that was once far ahead
+delays nobody for much more than a minute.
 """
 
 import math
@@ -17,6 +19,9 @@ from serve_app.domain.model import RateLimits, RateLimitState
 from serve_app.domain.units import Moment, Seconds
 
 WINDOW_S = 60
+AHEAD_S_MAX = 10
+"""A window further ahead than this was written by a clock that was wrong."""
+
 REQUESTS, DOCUMENTS = "requests", "documents"
 
 
@@ -35,10 +40,10 @@ Window = tuple[Count, ...]
 
 def live(window: Window, now: Moment) -> Window:
     """What of ``window`` still counts."""
-    second = now // 1_000
+    second, wrong = now // 1_000, is_ahead(window, now)
     kept: list[Count] = []
     for count in window:
-        dated = min(count.second, second)
+        dated = min(count.second, second) if wrong else count.second
         if dated + WINDOW_S < second:
             continue
         if kept and kept[-1].second == dated:
@@ -75,6 +80,8 @@ def admit(
         wait_s, what = max(refusals)
         raise RateLimited(whose, what, wait_s, states(current, limits, now))
     second = now // 1_000
+    if current:
+        second = max(second, current[-1].second)
     if current and current[-1].second == second:
         admitted = (*current[:-1], _sum(current[-1], Count(second, 1, documents)))
     else:
@@ -94,9 +101,9 @@ def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitSt
 
 
 def is_ahead(window: Window, now: Moment) -> bool:
-    """Whether it holds something of the future, which counts as of now: then that must be stored,
-    or it would be as of now again at the next look."""
-    return bool(window) and window[-1].second > now // 1_000
+    """Whether it is so far ahead that its future counts as of now: then that must be stored, or it
+    would be as of now again at the next look."""
+    return bool(window) and window[-1].second > now // 1_000 + AHEAD_S_MAX
 
 
 def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:

@@ -6,6 +6,7 @@ an `Act`, kept by `admin_acts` in the same transaction.
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -71,8 +72,9 @@ def create_key(connection: Connection, tenant: TenantId, key: NewKey, act: Act) 
 
     Raises: AccountProblem.
     """
-    _insert_key(connection, tenant, key, act, replaces=None)
-    remember(connection, act, "key.create", tenant, key.id, {"label": key.label})
+    row = _insert_key(connection, tenant, key, act, replaces=None)
+    details = {name: row[name] for name in ("label", "scopes", "models", "expires_at")}
+    remember(connection, act, "key.create", tenant, key.id, details | asdict(key.limits))
 
 
 def list_keys(
@@ -120,10 +122,7 @@ def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, S
 def change_key_limits(
     connection: Connection, key_id: KeyId, limits: LimitChanges, act: Act
 ) -> None:
-    """Change some of the key's limits; see `accounts.change_tenant`.
-
-    Raises: AccountProblem.
-    """
+    """Change some of the key's limits; see `accounts.change_tenant`. Raises: AccountProblem."""
     lock_accounts(connection, {_tenant_of(connection, key_id)}, ())
     known = get_key(connection, key_id).stored.caller.key_limits
     set_key_limits(connection, key_id, replace(known, **limits), act)
@@ -138,7 +137,8 @@ def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, ac
     tenant = _tenant_of(connection, key_id)
     lock_accounts(connection, {tenant}, ())
     values = asdict(limits)
-    if limits.month_amount_max is not None:
+    known = get_key(connection, key_id).stored.caller.key_limits
+    if limits.month_amount_max is not None and known.month_amount_max is None:
         # Nobody counted so far: only a key with a cap is.
         values |= {
             "spent_month": month_of(act.now),
@@ -210,7 +210,7 @@ def _check_not_replaced(connection: Connection, tenant: TenantId, key_id: KeyId)
 
 def _insert_key(
     connection: Connection, tenant: TenantId, key: NewKey, act: Act, *, replaces: KeyId | None
-) -> None:
+) -> dict[str, Any]:
     check_text("label", key.label, 128)
     check_limits(key.limits)
     row = {
@@ -225,6 +225,7 @@ def _insert_key(
         "replaces": replaces,
     }
     connection.execute(insert(api_keys), row | asdict(key.limits))
+    return row
 
 
 def _spent_by_key(connection: Connection, key_id: KeyId, now: Moment) -> int:

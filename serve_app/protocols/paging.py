@@ -72,7 +72,7 @@ def read_limit(value: str | None, default: int = LIMIT_DEFAULT, most: int = LIMI
 
 def write_cursor(of: str, place: Place) -> str:
     """The cursor of the page behind ``place``; ``of`` names the list and its order."""
-    text = json.dumps([of, *place], separators=(",", ":"))
+    text = json.dumps([of, *place], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import httpx
+from starlette.types import ASGIApp
 
 from serve_app.access import api_keys
 from serve_app.access.authenticator import Authenticator
@@ -59,6 +60,10 @@ class LedgerHouse:
             )
         )
 
+    @property
+    def app(self) -> ASGIApp:
+        return self._house.app
+
     def close(self) -> None:
         self._office.close()
         self._ledger.close()
@@ -76,6 +81,10 @@ class LedgerHouse:
         with transaction(self.database_url, TIMEOUT_S) as connection:
             tenant_keys.create_key(connection, tenant, new, self.act)
         return key.key_id, key.reveal()
+
+    def revoke(self, key_id: KeyId) -> None:
+        with transaction(self.database_url, TIMEOUT_S) as connection:
+            tenant_keys.revoke_key(connection, key_id, self.act)
 
     def settle(
         self,

@@ -1,16 +1,21 @@
 """``/admin/v1``: what operators' programs do to accounts, over a real ledger."""
 
+import asyncio
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from serve_app.access.api_keys import SCOPE_ADMIN
-from serve_app.domain.units import Seconds
+from serve_app.domain.units import KeyId, Seconds
 from serve_app.ledger import accounts, tenant_keys
 from serve_app.ledger.audit import audit
 from serve_app.ledger.database import transaction
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX, OVERLAP_S_MAX
 from tests.contract.house import House
+from tests.unit.http.asgi import Exchange
 from tests.unit.http.ledger_house import FREE_CREDIT, TIMEOUT_S, LedgerHouse
 from tests.unit.http.test_openapi import check
 
@@ -20,6 +25,7 @@ NO_LIMITS = {
     "requests_at_once_max": None,
     "month_micro_dollars_max": None,
 }
+CREDIT = {"tenant": "acme", "amount_micro_dollars": 1, "reason": "x"}
 CREATED_AT = "1970-01-01T00:16:40.000Z"  # When the house's clock stands still.
 
 
@@ -199,6 +205,40 @@ def test_a_revoked_key_is_useless(ledger_house: LedgerHouse) -> None:
     assert ledger_house.get("/v1/usage", key=ledger_house.key).status_code == 401
 
 
+class SlowExchange(Exchange):
+    """Something happens before the body arrives."""
+
+    def __init__(self, path: str, key: str, body: dict[str, object], happens: Callable[[], object]):
+        chunks = [json.dumps(body).encode()]
+        super().__init__(chunks, {"authorization": f"Bearer {key}"}, path)
+        self._happens = happens
+
+    async def _receive(self) -> Message:
+        if self._unread:
+            self._happens()
+        return await super()._receive()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "who"),
+    [
+        ("/v1/rerank", {"query": "blue", "documents": ["sky"]}, "key"),
+        ("/admin/v1/credit", CREDIT, "admin"),
+    ],
+)
+def test_a_key_that_is_revoked_while_its_body_comes_opens_nothing(
+    ledger_house: LedgerHouse, path: str, body: dict[str, object], who: str
+) -> None:
+    key_id = KeyId(getattr(ledger_house, f"{who}_id"))
+    exchange = SlowExchange(
+        path, getattr(ledger_house, who), body, lambda: ledger_house.revoke(key_id)
+    )
+
+    asyncio.run(exchange.run(ledger_house.app))
+
+    assert exchange.status == 401
+
+
 def test_a_keys_limits_change(ledger_house: LedgerHouse) -> None:
     path = f"/admin/v1/keys/{ledger_house.key_id}"
 
@@ -297,9 +337,6 @@ def test_what_is_unknown_is_not_found(
 
     assert "There is no" in message
     assert "nobody" in message or "nothing" in message
-
-
-CREDIT = {"tenant": "acme", "amount_micro_dollars": 1, "reason": "x"}
 
 
 @pytest.mark.parametrize(
@@ -436,7 +473,16 @@ def test_every_change_is_remembered_as_the_act_of_its_key(ledger_house: LedgerHo
         "act": "key.create",
         "tenant": ledger_house.tenant,
         "subject": made["id"],
-        "details": {"label": "ci"},
+        "details": {
+            "label": "ci",
+            "scopes": ["rerank"],
+            "models": None,
+            "expires_at": None,
+            "requests_per_minute_max": None,
+            "documents_per_minute_max": None,
+            "requests_at_once_max": None,
+            "month_amount_max": None,
+        },
     }
     assert granted["act"] == "credit.grant"
     assert made["secret"] not in ledger_house.get("/admin/v1/acts").text

@@ -77,9 +77,7 @@ def test_a_change_is_refused_while_somebody_else_holds_the_database(
     assert balance(database_url).available == 100
 
 
-def test_what_does_not_begin_in_time_is_never_done(
-    hasty_office: BackOffice, acme: Caller, database_url: str
-) -> None:
+def test_what_does_not_begin_in_time_is_never_done(hasty_office: BackOffice) -> None:
     release = Event()
     begun: list[bool] = []
 
@@ -92,14 +90,33 @@ def test_what_does_not_begin_in_time_is_never_done(
         try:
             await until(lambda: len(begun) == THREADS)
             with pytest.raises(LedgerUnavailable, match="take too long"):
-                await hasty_office.write(lambda connection: pay(connection, acme))
+                await hasty_office.read(hold)
         finally:
             release.set()
         await asyncio.gather(*busy)
 
     asyncio.run(late())
 
-    assert balance(database_url).available == 100
+    assert len(begun) == THREADS
+
+
+def test_reports_hold_no_change_up(office: BackOffice, acme: Caller, database_url: str) -> None:
+    release = Event()
+
+    async def flood() -> None:
+        reports = [
+            asyncio.create_task(office.read(lambda _: release.wait())) for _ in range(CALLS_MAX)
+        ]
+        try:
+            await asyncio.sleep(0)
+            await office.write(lambda connection: pay(connection, acme))
+        finally:
+            release.set()
+        await asyncio.gather(*reports)
+
+    asyncio.run(flood())
+
+    assert balance(database_url).available == 125
 
 
 def test_more_than_can_wait_is_refused_at_once(database_url: str) -> None:

@@ -11,6 +11,7 @@ from serve_app.domain.errors import RateLimited, TooLarge
 from serve_app.domain.model import RateLimits, RateLimitState
 from serve_app.domain.units import Moment, Seconds
 from serve_app.ledger.rate_window import (
+    AHEAD_S_MAX,
     WINDOW_S,
     Count,
     Window,
@@ -130,7 +131,30 @@ def test_whatever_the_clock_did_nobody_is_refused_for_much_longer_than_a_minute(
         else:
             break
 
-    assert refused_s <= WINDOW_S + 1
+    assert refused_s <= WINDOW_S + AHEAD_S_MAX + 1
+
+
+def test_a_request_that_waited_for_its_turn_dates_nothing_back() -> None:
+    """Not even one that is refused: else the others of that minute were forgotten too early."""
+    caller = Caller(ONE_A_MINUTE, now=START + 3_900)
+    caller.ask(1)
+
+    caller.now = START + 200
+    with pytest.raises(RateLimited):
+        caller.ask(1)
+
+    caller.now = START + 3_900 + WINDOW_S * 1_000
+    with pytest.raises(RateLimited):
+        caller.ask(1)
+
+
+def test_what_a_late_request_takes_counts_as_of_the_newest_second() -> None:
+    caller = Caller(LIMITS, now=START + 3_900)
+    caller.ask(1)
+    caller.now = START + 200
+    caller.ask(1)
+
+    assert caller.window == (Count((START + 3_900) // 1_000, 2, 2),)
 
 
 @unhurried

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from serve_app.access.api_keys import ApiKey, generate
 from serve_app.access.authenticator import Authenticator
@@ -170,6 +170,26 @@ def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> No
     with engine.begin() as connection:
         heir = replace(acme, key_id=new)
         wanted = replace(a_reservation(heir, 3, "r2"), key_capped=True)
+        store.reserve(connection, wanted)
+        with pytest.raises(SpendCapReached):
+            store.reserve(
+                connection, replace(wanted, request_id=RequestId("r3"), amount=Credits(1))
+            )
+
+
+def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller) -> None:
+    """It is summed up once, when there was no cap before: that reads all of the month."""
+    with engine.begin() as connection:
+        tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
+        store.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
+        statements: list[str] = []
+        event.listen(
+            connection, "before_cursor_execute", lambda *args: statements.append(str(args[2]))
+        )
+        higher = replace(CAP, month_amount_max=Credits(12))
+        tenant_keys.set_key_limits(connection, acme.key_id, higher, ACT)
+        assert not any("FROM charges" in each for each in statements)
+        wanted = replace(a_reservation(acme, 5, "r2"), key_capped=True)
         store.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
             store.reserve(

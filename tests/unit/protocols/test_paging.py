@@ -31,6 +31,12 @@ def test_a_cursor_is_read_as_it_was_written(place: Place) -> None:
     assert read_cursor(cursor, "keys", [type(value) for value in place]) == place
 
 
+def test_the_longest_name_makes_a_cursor_that_is_read() -> None:
+    place = ("\N{GRINNING FACE}" * 128, 2**63 - 1)
+
+    assert read_cursor(write_cursor("tenants", place), "tenants", [str, int]) == place
+
+
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.hex()))
 def test_anything_else_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="cursor"):
