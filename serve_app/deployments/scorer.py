@@ -4,8 +4,10 @@ It loads and warms up the model before it counts as RUNNING, and leaves the rest
 `serve_app.deployments.token_batcher`.
 """
 
+import logging
 from typing import TypedDict
 
+import psutil
 from ray import serve
 
 from serve_app.deployments.logs import join_serve_log
@@ -16,6 +18,8 @@ from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
 from serve_app.domain.units import Tokens
 from serve_app.engine.loading import EngineLimits, load_engine
 from serve_app.settings import ModelSettings
+
+logger = logging.getLogger(__name__)
 
 
 class UserConfig(TypedDict, total=False):
@@ -30,9 +34,20 @@ class Scorer:
 
     def __init__(self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int) -> None:
         join_serve_log()
+        clock = SystemClock()
+        entered = clock.instant()
+        # A process that Ray had ready, or one that was started and imported everything for this.
+        process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._engine = load_engine(model.source, model.revision, model.precision, limits)
+        loaded = clock.instant()
         self._engine.warm_up()
+        spent_s = {
+            "process_s": process_s,
+            "load_s": loaded - entered,
+            "warm_up_s": clock.instant() - loaded,
+        }
+        logger.info("scorer_warm", extra={name: round(value, 3) for name, value in spent_s.items()})
         pair_tokens_max = self._engine.pair_tokens_max
         self._portion_tokens_max = max(portion_tokens_max, pair_tokens_max)
         self._warm_tokens_max = max(limits.batch_tokens_max, pair_tokens_max)
@@ -41,7 +56,7 @@ class Scorer:
             self._replica_id,
             Tokens(self._warm_tokens_max),
             ray_metrics_sink(),
-            SystemClock(),
+            clock,
         )
 
     def reconfigure(self, user_config: UserConfig) -> None:

@@ -37,6 +37,7 @@ from serve_app.telemetry.metrics import (
     BATCH_TOKENS,
     INFLIGHT_TOKENS,
     QUEUE_WAIT_SECONDS,
+    SCORED_TOKENS,
     Metrics,
 )
 
@@ -199,6 +200,7 @@ class TokenBatcher:
         self._speedometer.ran(batch.tokens, batch.run_s)
         self._metrics.record(BATCH_SECONDS, batch.run_s)
         self._metrics.record(BATCH_TOKENS, batch.tokens)
+        self._metrics.record(SCORED_TOKENS, batch.tokens)
         return [
             self._outcome(each, answer, batch)
             for each, answer in zip(waiting, answers, strict=True)

@@ -69,4 +69,14 @@ class PaddedForward:
         arrays = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.document_type:
             arrays["token_type_ids"] = types
-        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        return {
+            name: to_device(torch.from_numpy(each), self.device) for name, each in arrays.items()
+        }
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``tensor`` there. A card copies from pinned memory while it computes the pass before, and
+    nobody waits for that: so the next pass is prepared meanwhile."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

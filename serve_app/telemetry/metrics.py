@@ -80,6 +80,9 @@ BATCH_SECONDS = Metric(
 BATCH_TOKENS = Metric(
     "rerank_batch_tokens", Kind.HISTOGRAM, "Tokens that shared a batch.", (), TOKENS
 )
+SCORED_TOKENS = Metric(
+    "rerank_scored_tokens", Kind.COUNTER, "Tokens that this scorer computed, answered or not."
+)
 INFLIGHT_TOKENS = Metric(
     "rerank_inflight_tokens", Kind.GAUGE, "Tokens accepted by this scorer and not yet answered."
 )
@@ -104,6 +107,7 @@ METRICS = (
     QUEUE_WAIT_SECONDS,
     BATCH_SECONDS,
     BATCH_TOKENS,
+    SCORED_TOKENS,
     INFLIGHT_TOKENS,
     EVENT_AGE_SECONDS,
 )

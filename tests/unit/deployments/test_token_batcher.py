@@ -102,6 +102,19 @@ def test_an_answer_says_who_computed_it_and_how_long_it_waited() -> None:
     run(test())
 
 
+def test_what_was_computed_is_counted() -> None:
+    sink = RecordingSink()
+
+    async def test() -> None:
+        counting = batcher(FakeEngine(), sink)
+        await counting.score(a_portion(50, 30))
+        await counting.score(a_portion(7))
+
+    run(test())
+
+    assert [value for value, _ in sink.values["rerank_scored_tokens"]] == [80, 7]
+
+
 def test_it_tells_what_the_autoscaler_looks_for() -> None:
     async def test() -> None:
         telling = batcher(FakeEngine())
