@@ -82,13 +82,15 @@ def _memory_mib(process: psutil.Process) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Clients that are alike. Each sends when it was answered, after ``think_s``."""
+    """Clients that are alike. Each sends when it was answered, after ``think_s``, or every
+    ``every_s`` where answers come sooner than that: then the load is the same for every server."""
 
     name: str
     target: Target
     clients: int
     documents: int
     think_s: float = 0.0
+    every_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +140,18 @@ class _Client:
         self._group = group
         self._stop = stop
         self._bodies = cycle(bodies(group, seed))
+        self._first_s = random.Random(seed).random() * group.every_s
 
     def run(self) -> None:
         group = self._group
         with httpx.Client(headers=group.target.headers, timeout=TIMEOUT_S) as http:
+            self._stop.wait(self._first_s)
             while not self._stop.is_set():
                 began = time.perf_counter()
                 send(http, group, next(self._bodies))
-                self.answers.append(Answer(group.name, group.documents, began, time.perf_counter()))
-                if group.think_s:
-                    self._stop.wait(group.think_s)
+                ended = time.perf_counter()
+                self.answers.append(Answer(group.name, group.documents, began, ended))
+                self._stop.wait(max(0.0, group.think_s, began + group.every_s - ended))
 
     def answered_after(self, instant: float) -> bool:
         return bool(self.answers) and self.answers[-1].ended > instant

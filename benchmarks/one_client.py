@@ -19,6 +19,7 @@ from sqlalchemy import text
 from loadtests.traffic import Traffic
 from serve_app.access.authenticator import Authenticator
 from serve_app.admission import Gate
+from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import Caller, JobScores, RerankJob, TokenizedJob, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
@@ -69,7 +70,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
             ledger=books,
             pricing=PriceList({MODEL: model.prices}),
             gate=Gate(settings.gate_tokens_max, CLOCK),
-            models={MODEL: ServedModel(tokenizer, _NoModel())},
+            models={MODEL: ServedModel(tokenizer, _NoModel(), Forecast(CLOCK))},
             tokenizer_threads=threads,
             metrics=metrics,
             clock=CLOCK,

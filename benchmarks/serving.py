@@ -57,9 +57,12 @@ FIGURES = {
 }
 
 ONE, FIVE, MANY = "1 client x 1", "1 client x 5", "8 clients x 50"
-MIXED, OPEN, WEIGHTS = "mixed", "open loop", "weights"
+MIXED, STEADY, OPEN, WEIGHTS = "mixed", "mixed, small ones at 1/s", "open loop", "weights"
 SMALL, LARGE = "5 documents", "500 documents"
 WEIGHT = {1: "weight 1", 3: "weight 3"}
+
+STEADY_S = 120.0
+"""Some large requests must be answered in it."""
 
 OPEN_DOCUMENTS = 20
 OPEN_SHARE = 0.6
@@ -101,10 +104,11 @@ class Ratios:
 
     peer_one_client_5_documents_p50_ms: float | None
     large_against_fifo: float | None
-    """Documents/s of the mixed load's large requests: ours, in ours with plain FIFO."""
+    """Documents/s of large requests beside small ones that come at the same rate everywhere: ours,
+    in ours with plain FIFO."""
 
     all_against_fifo: float | None
-    """The same of all requests. Small clients that wait less send more, and large ones get less."""
+    """The same of all requests of the mixed load, where small clients that wait less send more."""
 
     heavy_share: float | None
     """Of the documents, got by the tenant with weight 3 beside one with weight 1."""
@@ -205,6 +209,7 @@ class Benchmark:
             self._warm_up(server)
             self._closed(server)
             if not self.quick:
+                self._steady(server)
                 self._closed_loop(server, WEIGHTS, weight_groups(service, target))
                 self._open(server)
 
@@ -213,6 +218,18 @@ class Benchmark:
             server = Server(FIFO, target, service.process.pid)
             self._warm_up(server)
             self._closed_loop(server, MIXED, closed_groups(target)[MIXED])
+            if not self.quick:
+                self._steady(server)
+
+    def _steady(self, server: Server) -> None:
+        """Large clients as many as in the mixed load, and a small request each second."""
+        groups = [
+            Group(LARGE, server.target, 3, 500),
+            # So many that none waits longer for its answer than for its turn to ask.
+            Group(SMALL, server.target, 90, 5, every_s=90.0),
+        ]
+        observed = closed_loop(groups, max(self.seconds, STEADY_S), server.cpu_s)
+        self._keep(server, STEADY, groups, observed)
 
     @contextmanager
     def _service(self, dispatch: str) -> Iterator[tuple[Service, Target]]:
@@ -333,7 +350,7 @@ def ratios(loads: Sequence[Measured]) -> Ratios:
         quotient(p99, (OURS, MIXED, SMALL), PEER),
         p50.get((OURS, FIVE, ALL)),
         p50.get((PEER, FIVE, ALL)),
-        quotient(speed, (OURS, MIXED, LARGE), FIFO),
+        quotient(speed, (OURS, STEADY, LARGE), FIFO),
         quotient(speed, (OURS, MIXED, ALL), FIFO),
         None if heavy is None or not both else round(heavy / both, 3),
     )

@@ -10,8 +10,11 @@ from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import RerankJob
 from serve_app.domain.units import Instant, Tokens
 
-CHARACTERS_PER_TOKEN = 4
+ASCII_CHARACTERS_PER_TOKEN = 4
 """English text under BERT's WordPiece; only an estimate of work not yet tokenized."""
+
+BYTES_PER_TOKEN = 3
+"""Of UTF-8 with anything else in it: a Chinese character is a token and three bytes."""
 
 SPEED_WINDOW_S = 10.0
 RETRY_AFTER_S_MAX = 60
@@ -23,13 +26,16 @@ def estimate_tokens(job: RerankJob, pair_tokens_max: int) -> Tokens:
     Admission comes before tokenization on purpose: otherwise a burst is tokenized first and
     refused afterwards.
     """
-    query = len(job.query) // CHARACTERS_PER_TOKEN + 1
+    query = _estimate(job.query)
     return Tokens(
-        sum(
-            min(pair_tokens_max, query + len(document) // CHARACTERS_PER_TOKEN + 1)
-            for document in job.documents
-        )
+        sum(min(pair_tokens_max, query + _estimate(document)) for document in job.documents)
     )
+
+
+def _estimate(text: str) -> int:
+    if text.isascii():  # Known without looking.
+        return len(text) // ASCII_CHARACTERS_PER_TOKEN + 1
+    return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
 class Gate:

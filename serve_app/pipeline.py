@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 
 from serve_app.admission import Gate, estimate_tokens
+from serve_app.dispatch.fair_queue import Claim
+from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
 from serve_app.domain.model import (
@@ -41,6 +43,8 @@ class ServedModel:
 
     tokenizer: Tokenizer
     scorer: JobScorer
+    forecast: Forecast
+    """Of the work that ``scorer`` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,9 @@ class Pipeline:
         model = self._model(caller, job.model)
         tokens = estimate_tokens(job, model.tokenizer.pair_tokens_max)
         try:
-            with self._admitted(tokens):
+            with self._admitted(caller, job, model, tokens):
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                    with self._tokenizing(job, model.tokenizer, tokens) as tokenizing:
+                    with self._tokenizing(job, model, tokens) as tokenizing:
                         return await self._rerank(caller, job, model, tokenizing, deadline)
         except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that ended first.
             raise DeadlineExceeded(job.timeout_s) from None
@@ -130,13 +134,13 @@ class Pipeline:
 
     @contextmanager
     def _tokenizing(
-        self, job: RerankJob, tokenizer: Tokenizer, tokens: Tokens
+        self, job: RerankJob, model: ServedModel, tokens: Tokens
     ) -> Iterator[Awaitable[TokenizedJob]]:
         """A small job's begins now, another's once it is awaited; nobody wants it after the block.
 
         ``tokens`` is the gate's estimate.
         """
-        work = self._tokenize(job, tokenizer)
+        work = self._tokenize(job, model, tokens)
         if tokens > TOKENIZED_EARLY_MAX:
             with closing(work):
                 yield work
@@ -149,16 +153,22 @@ class Pipeline:
             if not task.cancel() and not task.cancelled():
                 task.exception()
 
-    async def _tokenize(self, job: RerankJob, tokenizer: Tokenizer) -> TokenizedJob:
+    async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self.tokenizer_threads, tokenizer.tokenize, job)
+            tokenize = model.tokenizer.tokenize
+            tokenized = await loop.run_in_executor(self.tokenizer_threads, tokenize, job)
+        model.forecast.tokenized(estimate, tokenized.tokens)
+        return tokenized
 
     @contextmanager
-    def _admitted(self, tokens: Tokens) -> Iterator[None]:
+    def _admitted(
+        self, caller: Caller, job: RerankJob, model: ServedModel, tokens: Tokens
+    ) -> Iterator[None]:
         """Hold a job's place. Before anything durable or slow, so a refusal costs neither."""
+        claim = Claim(caller.tenant, caller.tenant_weight, job.service_tier)
         try:
-            with self.gate.admit(tokens):
+            with self.gate.admit(tokens), model.forecast.hold(claim, tokens, job.timeout_s):
                 self.metrics.record(GATE_TOKENS, self.gate.amount)
                 yield
         finally:

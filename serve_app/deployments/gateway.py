@@ -90,7 +90,9 @@ class Gateway:
             pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
             gate=Gate(settings.gate_tokens_max, self._clock),
             models={
-                model: ServedModel(tokenizer, self._dispatchers[model])
+                model: ServedModel(
+                    tokenizer, self._dispatchers[model], self._dispatchers[model].forecast
+                )
                 for model, tokenizer in self._tokenizers.items()
             },
             tokenizer_threads=self._tokenizer_threads,

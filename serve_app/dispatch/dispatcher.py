@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serve_app.dispatch.fair_queue import Claim
+from serve_app.dispatch.forecast import Forecast
 from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.dispatch.turnstile import Turn, Turnstile
 from serve_app.domain.clock import Clock
@@ -44,6 +45,7 @@ class Dispatcher:
         fair: bool = True,
     ) -> None:
         """Not ``fair``: every portion is sent at once, and Ray queues first come, first served."""
+        self.forecast = Forecast(clock)
         self._scorer = scorer
         self._metrics = metrics
         self._clock = clock
@@ -113,6 +115,7 @@ class Dispatcher:
                 raise EngineFailure(
                     f"{len(portion.lengths)} pairs went out, {len(scores.logits)} logits came back"
                 )
+            self.forecast.scored(portion.tokens)
             self._turnstile.answered(turn, scores, Seconds(self._clock.instant() - sent))
             return scores
         raise AssertionError("the last attempt returns or raises")

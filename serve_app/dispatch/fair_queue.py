@@ -2,15 +2,16 @@
 
     tier     priority before default before flex; the one that is passed over is owed a share
     tenant   the one that was served least, in tokens over its weight
-    job      the one that was served least, in tokens; the oldest is owed a share
+    job      the one with least left, in tokens; the oldest is owed a share
 
-Always the least served, and not a round robin, so that a newcomer's first portion is next whatever
-the others have waiting, and so that a tenant whose requests come one by one, with nothing waiting
-in between, gets its weight and not more. A portion once taken is served: whoever takes one sends
-it.
+Among tenants always the least served, and not a round robin, so that a newcomer's first portion is
+next whatever the others have waiting, and so that a tenant whose requests come one by one, with
+nothing waiting in between, gets its weight and not more. A portion once taken is served: whoever
+takes one sends it.
 
-Among tenants this is start-time fair queueing (Goyal, Vin, Cheng 1996), among a tenant's jobs least
-attained service, which lets short jobs pass without being told which are short.
+Among tenants this is start-time fair queueing (Goyal, Vin, Cheng 1996), among a tenant's jobs the
+shortest remaining processing time, than which nothing answers sooner on average (Schrage 1968):
+what a job takes is known, and jobs alike are answered one after the other, not all of them late.
 """
 
 import heapq
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from serve_app.dispatch.turns import LeastServed, Patience
+from serve_app.dispatch.turns import LeastFirst, Patience
 from serve_app.domain.model import ServiceTier
 from serve_app.domain.units import RequestId, TenantId, Tokens
 
@@ -142,7 +143,7 @@ class _Tier(Generic[T]):
     def __init__(self, patience: int) -> None:
         self.patience = Patience(patience)
         self._tenants: dict[TenantId, _Tenant[T]] = {}
-        self._order: LeastServed[TenantId] = LeastServed()
+        self._order: LeastFirst[TenantId] = LeastFirst()
         self._level = 0.0
         self._left: dict[TenantId, float] = {}
         self._left_order: list[tuple[float, TenantId]] = []
@@ -210,7 +211,7 @@ class _Tenant(Generic[T]):
         self.level = level
         self.weight = 1
         self._jobs: OrderedDict[RequestId, _Job[T]] = OrderedDict()
-        self._order: LeastServed[RequestId] = LeastServed()
+        self._order: LeastFirst[RequestId] = LeastFirst()
         self._patience = Patience(OLDEST_JOB_PATIENCE)
 
     @property
@@ -222,8 +223,9 @@ class _Tenant(Generic[T]):
         return self._jobs[self._next()].portions[0]
 
     def add(self, job: RequestId, portions: Sequence[T]) -> None:
-        self._jobs[job] = _Job(deque(portions))
-        self._order.place(job, 0)
+        waits = _Job(deque(portions), sum(portion.tokens for portion in portions))
+        self._jobs[job] = waits
+        self._order.place(job, waits.tokens)
 
     def take(self) -> tuple[RequestId, T, bool]:
         name = self._next()
@@ -233,9 +235,9 @@ class _Tenant(Generic[T]):
             self._patience.serve(portion.tokens)
         else:
             self._patience.pass_over(portion.tokens)
-        job.served += portion.tokens
+        job.tokens -= portion.tokens
         if job.portions:
-            self._order.place(name, job.served)
+            self._order.place(name, job.tokens)
         else:
             self.drop(name)
         return name, portion, not job.portions
@@ -256,7 +258,7 @@ class _Tenant(Generic[T]):
 
 @dataclass(slots=True)
 class _Job(Generic[T]):
-    """A job's portions that wait, and the tokens of those that do not any more."""
+    """A job's portions that wait, and their tokens."""
 
     portions: deque[T]
-    served: int = 0
+    tokens: int

@@ -30,17 +30,17 @@ class Patience:
         self._passed = 0
 
 
-class LeastServed(Generic[K]):
-    """Keys in the order of what each has had; among equals the one that was placed first."""
+class LeastFirst(Generic[K]):
+    """Keys in the order of an amount of each; among equals the one that was placed first."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, K]] = []
         self._places: dict[K, tuple[float, int, K]] = {}
         self._order = itertools.count()
 
-    def place(self, key: K, served: float) -> None:
+    def place(self, key: K, amount: float) -> None:
         """Add ``key``, or move it."""
-        place = (served, next(self._order), key)
+        place = (amount, next(self._order), key)
         self._places[key] = place
         heapq.heappush(self._heap, place)
 
@@ -48,7 +48,7 @@ class LeastServed(Generic[K]):
         del self._places[key]
 
     def first(self) -> K:
-        """The key that has had least; there must be one."""
+        """The key with the least; there must be one."""
         while self._places.get(self._heap[0][2]) is not self._heap[0]:
             heapq.heappop(self._heap)  # Moved or removed since.
         return self._heap[0][2]

@@ -9,6 +9,7 @@ import httpx
 from starlette.applications import Starlette
 
 from serve_app.admission import Gate
+from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.model import (
     INPUT_ID_BYTES,
@@ -169,7 +170,7 @@ class House:
         self.threads = ThreadPoolExecutor(1)
         clock = FakeClock()
         self.gate, self.body_gate = Gate(1_000_000, clock), Gate(10_000_000, clock)
-        served = ServedModel(WordTokenizer(), self.scorer)
+        served = ServedModel(WordTokenizer(), self.scorer, Forecast(clock))
         self.service = Service(
             pipeline=Pipeline(
                 access=FakeAccess(),

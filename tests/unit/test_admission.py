@@ -17,6 +17,14 @@ def test_an_estimate_grows_with_the_text_and_is_bounded_by_the_model() -> None:
     assert estimate_tokens(long, PAIR_TOKENS_MAX) == PAIR_TOKENS_MAX
 
 
+def test_a_text_of_other_letters_has_more_tokens_than_its_length_says() -> None:
+    chinese = a_job(documents=("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 100,))
+    accents = a_job(documents=("d\N{LATIN SMALL LETTER E WITH ACUTE}j vu " * 10,))
+
+    assert 100 <= estimate_tokens(chinese, PAIR_TOKENS_MAX) <= 110
+    assert 20 <= estimate_tokens(accents, PAIR_TOKENS_MAX) <= 40
+
+
 def test_a_request_that_does_not_fit_beside_the_others_is_refused_whole() -> None:
     full = Gate(100, FakeClock())
 

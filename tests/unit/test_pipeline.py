@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 
 from serve_app.admission import Gate
+from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import (
     DeadlineExceeded,
     EngineFailure,
@@ -67,7 +68,7 @@ def pipeline(
         ledger=ledger,
         pricing=FixedPricing(),
         gate=Gate(gate_tokens_max, clock),
-        models={EMBEDDED: ServedModel(tokenizer or FakeTokenizer(), scorer)},
+        models={EMBEDDED: ServedModel(tokenizer or FakeTokenizer(), scorer, Forecast(clock))},
         tokenizer_threads=ThreadPoolExecutor(1),
         metrics=some_metrics(),
         clock=clock,

@@ -1,0 +1,267 @@
+"""What is too much is refused early, and so all that is let in is done in time."""
+
+import heapq
+import random
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from serve_app.dispatch.fair_queue import Claim, FairQueue
+from serve_app.dispatch.forecast import BUSY_TOKENS, Forecast
+from serve_app.domain.errors import Overloaded
+from serve_app.domain.model import ServiceTier
+from serve_app.domain.units import RequestId, Seconds, TenantId, Tokens
+from tests.fakes import FakeClock
+
+TIMEOUT_S = Seconds(30)
+SPEED = 10_000.0
+ACME, OTHER = TenantId("acme"), TenantId("other")
+
+
+def a_claim(tenant: TenantId = ACME, tier: ServiceTier = ServiceTier.DEFAULT) -> Claim:
+    return Claim(tenant, 1, tier)
+
+
+def busy(inside: Sequence[tuple[Claim, int]], held: ExitStack) -> tuple[Forecast, FakeClock]:
+    """A model known to do `SPEED`, with these jobs inside."""
+    clock = FakeClock()
+    forecast = Forecast(clock)
+    with forecast.hold(a_claim(TenantId("past")), Tokens(BUSY_TOKENS), TIMEOUT_S):
+        work_for(10, forecast, clock)
+    for claim, tokens in inside:
+        held.enter_context(forecast.hold(claim, Tokens(tokens), Seconds(10**9)))
+    return forecast, clock
+
+
+def work_for(seconds: int, forecast: Forecast, clock: FakeClock) -> None:
+    """At full speed."""
+    for _ in range(10 * seconds):
+        clock.advance(0.1)
+        forecast.scored(Tokens(round(SPEED / 10)))
+
+
+def refusal(forecast: Forecast, claim: Claim, tokens: int, timeout_s: float = 30) -> int | None:
+    """Seconds after which to come again; ``None`` where it is let in."""
+    try:
+        with forecast.hold(claim, Tokens(tokens), Seconds(timeout_s)):
+            return None
+    except Overloaded as error:
+        return error.retry_after_s
+
+
+def test_an_unknown_speed_refuses_nothing() -> None:
+    forecast = Forecast(FakeClock())
+
+    with forecast.hold(a_claim(), Tokens(10**9), TIMEOUT_S):
+        assert refusal(forecast, a_claim(), 10**9) is None
+
+
+def test_a_job_has_three_fifths_of_its_time_for_itself_and_what_goes_before_it() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 66_000)], held)
+
+        assert refusal(forecast, a_claim(), 110_000) is None
+        assert refusal(forecast, a_claim(OTHER), 120_000) == 1
+        assert refusal(forecast, a_claim(OTHER), 130_000) == 2
+        assert refusal(forecast, a_claim(OTHER), 80_000, timeout_s=10) == 9
+
+
+def test_the_queue_of_a_tenant_that_was_refused_is_kept_short_for_half_a_minute() -> None:
+    with ExitStack() as held:
+        forecast, clock = busy([(a_claim(), 1_000)] * 40, held)
+        with ExitStack() as flood:
+            for _ in range(130):
+                flood.enter_context(forecast.hold(a_claim(), Tokens(1_000), TIMEOUT_S))
+            assert refusal(forecast, a_claim(), 12_000) == 15
+
+        assert refusal(forecast, a_claim(), 1_000) == 2
+        assert refusal(forecast, a_claim(OTHER), 1_000) is None
+        assert refusal(forecast, a_claim(), 500) is None, "it would not wait"
+        work_for(31, forecast, clock)
+        assert refusal(forecast, a_claim(), 1_000) is None
+
+
+def test_a_short_job_passes_however_long_the_others_are() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 10**6), (a_claim(), 10**6)], held)
+
+        assert refusal(forecast, a_claim(), 1_000) is None
+
+
+def test_estimates_that_are_always_wrong_do_not_matter() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 33_000)], held)
+        for _ in range(1_000):
+            forecast.tokenized(Tokens(500), Tokens(1_000))
+
+        assert refusal(forecast, a_claim(), 55_000) is None
+        assert refusal(forecast, a_claim(OTHER), 60_000) == 1
+
+
+def test_a_tenants_flood_is_its_own() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 1_000)] * 300, held)
+
+        assert refusal(forecast, a_claim(), 1_000) is not None
+        assert refusal(forecast, a_claim(OTHER), 1_000) is None
+        assert forecast.ahead(a_claim(OTHER), Tokens(1_000)) == 1_000
+
+
+def test_a_long_job_is_let_in_where_little_is_ahead() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 1_000)] * 30, held)
+
+        assert refusal(forecast, a_claim(), 10**6) is None
+
+
+def test_a_higher_tier_goes_before_and_a_lower_one_does_not() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 1_000)] * 300, held)
+
+        assert refusal(forecast, a_claim(tier=ServiceTier.PRIORITY), 1_000) is None
+        assert refusal(forecast, a_claim(OTHER, ServiceTier.FLEX), 1_000) is not None
+        assert forecast.ahead(a_claim(OTHER, ServiceTier.FLEX), Tokens(1_000)) == 300_000
+
+
+def test_whoever_is_refused_or_leaves_holds_nothing() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 1_000)] * 300, held)
+        assert refusal(forecast, a_claim(), 1_000) is not None
+        assert forecast.ahead(a_claim(), Tokens(1_000)) == 300_000
+
+    assert forecast.ahead(a_claim(), Tokens(1_000)) == 0
+
+
+def test_time_without_work_tells_no_speed() -> None:
+    with ExitStack() as held:
+        forecast, clock = busy([], held)
+        clock.advance(3_600)
+        for _ in range(3):
+            held.enter_context(forecast.hold(a_claim(), Tokens(90_000), Seconds(10**9)))
+
+        assert refusal(forecast, a_claim(), 100_000) == 25
+
+
+def test_a_speed_that_fell_is_known_within_seconds() -> None:
+    with ExitStack() as held:
+        forecast, clock = busy([(a_claim(), 40_000)] * 2, held)
+        assert refusal(forecast, a_claim(), 40_000) is None
+
+        for _ in range(100):
+            clock.advance(0.1)
+            forecast.scored(Tokens(round(SPEED / 40)))
+
+        assert refusal(forecast, a_claim(), 40_000) is not None
+
+
+@dataclass(frozen=True)
+class Part:
+    job: RequestId
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Shares of what the replica can do, and how many jobs went how."""
+
+    done: float
+    lost: float
+    refused: int
+    late: int
+
+
+class Overload:
+    """Jobs come at ``load`` times the capacity of one replica, which does a portion at a time."""
+
+    def __init__(self, sizes: Sequence[int], load: float, until_s: float) -> None:
+        self.clock = FakeClock()
+        self._sizes = sizes
+        self._jobs_per_s = load * SPEED / (sum(sizes) / len(sizes))
+        self._source = random.Random(7)
+        self._forecast, self._queue = Forecast(self.clock), FairQueue[Part]()
+        self._comes_at = self._start = self.clock.now_s
+        self._until = self._start + until_s
+        self._number = self._refused = self._late = self._done_tokens = self._lost_tokens = 0
+        self._inside: dict[RequestId, tuple[int, ExitStack]] = {}
+        self._left: dict[RequestId, int] = {}
+        self._deadlines: list[tuple[float, RequestId]] = []
+
+    def run(self) -> Outcome:
+        """Until all that was let in has left."""
+        while self._comes_at < self._until or len(self._queue):
+            while self._comes_at < self._until and (
+                self._comes_at <= self.clock.now_s or not len(self._queue)
+            ):
+                self._arrive()
+            self._expire()
+            part = self._queue.take()
+            if part is not None:
+                self._score(part)
+        capacity = SPEED * (self.clock.now_s - self._start)
+        return Outcome(
+            self._done_tokens / capacity, self._lost_tokens / capacity, self._refused, self._late
+        )
+
+    def _arrive(self) -> None:
+        self.clock.now_s = max(self.clock.now_s, self._comes_at)
+        self._comes_at += self._source.expovariate(self._jobs_per_s)
+        tokens, place = self._source.choice(self._sizes), ExitStack()
+        try:
+            place.enter_context(self._forecast.hold(a_claim(), Tokens(tokens), TIMEOUT_S))
+        except Overloaded:
+            self._refused += 1
+            return
+        self._number += 1
+        job = RequestId(f"r{self._number}")
+        self._inside[job], self._left[job] = (tokens, place), tokens
+        heapq.heappush(self._deadlines, (self.clock.now_s + TIMEOUT_S, job))
+        cuts = [Tokens(min(1_000, tokens - at)) for at in range(0, tokens, 1_000)]
+        self._queue.add(job, a_claim(), [Part(job, each) for each in cuts])
+
+    def _expire(self) -> None:
+        while self._deadlines and self._deadlines[0][0] <= self.clock.now_s:
+            _, job = heapq.heappop(self._deadlines)
+            if job in self._inside:
+                self._queue.drop(job)
+                self._lost_tokens += self._leave(job) - self._left[job]
+                self._late += 1
+
+    def _score(self, part: Part) -> None:
+        self.clock.now_s += part.tokens / SPEED
+        self._forecast.scored(part.tokens)
+        self._left[part.job] -= part.tokens
+        if self._left[part.job] == 0:
+            self._done_tokens += self._leave(part.job)
+
+    def _leave(self, job: RequestId) -> int:
+        tokens, place = self._inside.pop(job)
+        place.close()
+        return tokens
+
+
+@pytest.mark.parametrize(
+    ("sizes", "done"),
+    [
+        pytest.param([2_000], 0.99, id="alike"),
+        pytest.param([1_000, 2_000, 10_000], 0.95, id="different"),
+        # Each of the long ones takes more than a quarter of its own time.
+        pytest.param([1_000] * 18 + [80_000], 0.75, id="a few long ones"),
+    ],
+)
+def test_at_twice_the_capacity_nearly_all_work_is_for_answers(
+    sizes: Sequence[int], done: float
+) -> None:
+    outcome = Overload(sizes, load=2, until_s=300).run()
+
+    assert outcome.done >= done
+    assert outcome.lost <= 0.07
+    assert outcome.refused > 5 * outcome.late
+
+
+@pytest.mark.parametrize("load", [0.8, 0.9])
+def test_below_the_capacity_nobody_is_refused(load: float) -> None:
+    outcome = Overload([1_000, 2_000, 10_000], load, until_s=600).run()
+
+    assert (outcome.refused, outcome.late) == (0, 0)
