@@ -27,7 +27,7 @@ from serve_app.domain.model import (
     TokenizedJob,
 )
 from serve_app.domain.ranking import rank
-from serve_app.domain.units import ModelId, Tokens
+from serve_app.domain.units import ModelId, Seconds, Tokens
 from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer, Usage
 from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
@@ -67,7 +67,11 @@ class Pipeline:
             Unauthenticated, Forbidden, LedgerUnavailable
         """
         with self.metrics.timed(STAGE_SECONDS, stage="authenticate"):
-            caller = await self.access.authenticate(api_key)
+            return await self.authenticate_again(api_key, scope)
+
+    async def authenticate_again(self, api_key: str | None, scope: str) -> Caller:
+        """The same, later in the same request: a key may have been revoked meanwhile."""
+        caller = await self.access.authenticate(api_key)
         if scope not in caller.scopes:
             raise Forbidden(f"this route: it needs the scope '{scope}'")
         return caller
@@ -168,7 +172,9 @@ class Pipeline:
         """Hold a job's place. Before anything durable or slow, so a refusal costs neither."""
         claim = Claim(caller.tenant, caller.tenant_weight, job.service_tier)
         try:
-            with self.gate.admit(tokens), model.forecast.hold(claim, tokens, job.timeout_s):
+            left_s = Seconds(max(0.0, job.deadline - self.clock.instant()))
+            place = model.forecast.hold(job.request_id, claim, tokens, left_s)
+            with place, self.gate.admit(tokens):
                 self.metrics.record(GATE_TOKENS, self.gate.amount)
                 yield
         finally:

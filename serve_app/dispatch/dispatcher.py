@@ -45,7 +45,7 @@ class Dispatcher:
         fair: bool = True,
     ) -> None:
         """Not ``fair``: every portion is sent at once, and Ray queues first come, first served."""
-        self.forecast = Forecast(clock)
+        self.forecast = Forecast(clock, refuses=fair)
         self._scorer = scorer
         self._metrics = metrics
         self._clock = clock
@@ -115,7 +115,7 @@ class Dispatcher:
                 raise EngineFailure(
                     f"{len(portion.lengths)} pairs went out, {len(scores.logits)} logits came back"
                 )
-            self.forecast.scored(portion.tokens)
+            self.forecast.scored(portion.request_id, portion.tokens)
             self._turnstile.answered(turn, scores, Seconds(self._clock.instant() - sent))
             return scores
         raise AssertionError("the last attempt returns or raises")

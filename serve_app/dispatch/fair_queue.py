@@ -33,12 +33,12 @@ FLEX_PATIENCE = 19
 OLDEST_JOB_PATIENCE = 3
 """Of a tenant's tokens, its oldest job gets one in four, however many short ones come."""
 
-_PATIENCE = {
+PATIENCE = {
     ServiceTier.PRIORITY: 0,
     ServiceTier.DEFAULT: DEFAULT_PATIENCE,
     ServiceTier.FLEX: FLEX_PATIENCE,
 }
-"""Highest tier first."""
+"""How many tokens of higher tiers each lets pass for one of its own; highest tier first."""
 
 
 class Costly(Protocol):
@@ -66,7 +66,7 @@ class FairQueue(Generic[T]):
     """Portions that wait. Within a job they leave in the order in which they came."""
 
     def __init__(self) -> None:
-        self._tiers = {tier: _Tier[T](patience) for tier, patience in _PATIENCE.items()}
+        self._tiers = {tier: _Tier[T](patience) for tier, patience in PATIENCE.items()}
         self._claims: dict[RequestId, Claim] = {}
         self._portions = 0
         self._tokens = 0

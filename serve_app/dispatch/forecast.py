@@ -1,16 +1,16 @@
 """Whether a job can be done in its time, before anything of it is begun. No asyncio.
 
-    hold ──(can it be done in its time? does it join a queue that stands?)──> inside
+    hold ──(can it be done in its time? does it join a queue that stands?)──> inside ──> leave
 
 A model that is asked for more than it can do must refuse what is too much, or work is done for
 requests that run out of time all the same. Two rules, at the speed of late:
 
 * What goes before a job, and itself, must fit into three fifths of its time. Before it goes what
-  the fair queue lets go before it: its tenant's jobs that are no larger, of each other tenant no
-  more than its own gets, everything of a higher tier and nothing of a lower one.
-* A tenant that is refused again and again has a queue that stands, and all that waits in it makes
-  answers late. Until it was not refused for half a minute its queue is kept two seconds long, which
-  is enough to lose no speed.
+  the fair queue lets go before it: of its tenant's jobs those with no more left, of each other
+  tenant no more than its own gets, of higher tiers what they are let pass, of lower ones nothing.
+* A tenant that was refused at the end of a long queue has a queue that stands, and all that waits
+  in it makes answers late. Until it was not refused for half a minute it is kept two seconds long,
+  or two jobs of the same size, which is enough to lose no speed.
 
 Everything is counted in estimated tokens, as jobs are let in before they are tokenized; the speed
 is brought into the same unit. Decides nothing about memory: that is the gate's.
@@ -20,12 +20,13 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from serve_app.dispatch.fair_queue import Claim
+from serve_app.dispatch.fair_queue import PATIENCE, Claim
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import ServiceTier
-from serve_app.domain.units import Instant, Seconds, TenantId, Tokens
+from serve_app.domain.units import Instant, RequestId, Seconds, TenantId, Tokens
 
 TIME_SHARE_MAX = 0.6
 """Of a job's time, for what goes before it and itself. Those that come later and go before it take
@@ -34,7 +35,9 @@ the rest."""
 LITTLE = 0.25
 """Where less than this share of the limit is ahead, a job is let in however long itself takes."""
 
+LONG_S = 10.0
 STANDING_S_MAX = 2.0
+STANDING_JOBS_MAX = 2
 CALM_S = 30.0
 """Without a refusal for so long, a tenant may send a burst again."""
 
@@ -45,40 +48,57 @@ SPEED_WINDOW_S = 10.0
 SPEED_KNOWN_S = 2.0
 """Of being busy: less tells no speed."""
 
+SILENCE_S = 3.0
+"""A busy model that answers nothing for so long has no replica, and its speed is not known."""
+
 RETRY_AFTER_S_MAX = 60
 
 ESTIMATES_KEPT = 0.99
 """What a job leaves of the weight of those before it in what an estimate is worth."""
 
-_TIERS = (ServiceTier.PRIORITY, ServiceTier.DEFAULT, ServiceTier.FLEX)
+_TIERS = tuple(PATIENCE)
 
 
 class Pace:
-    """Tokens/s of one model while it has plenty to do. Time without plenty does not count."""
+    """Tokens/s of one model while it has plenty to do. Time without plenty does not count, nor does
+    time without a replica."""
 
     def __init__(self) -> None:
         self._busy_s = 0.0  # Until `_since`.
         self._since: Instant | None = None
         self._scored: deque[tuple[float, int]] = deque()
+        self._tokens = 0  # Of `_scored`.
+        self._answered_s = 0.0  # Busy time of the last answer.
+        self._known: float | None = None
 
-    def inside(self, tokens: int, now: Instant) -> None:
+    def inside(self, tokens: float, now: Instant) -> None:
         """So much is inside from now on."""
         self._busy_s = self._busy_until(now)
         self._since = now if tokens >= BUSY_TOKENS else None
 
     def scored(self, tokens: int, now: Instant) -> None:
         """So much was done."""
+        busy_s = self._busy_until(now)
+        if busy_s - self._answered_s > SILENCE_S:
+            self._scored.clear()
+            self._tokens = 0
+            self._busy_s, busy_s = 0.0, 0.0
+            self._since = None if self._since is None else now
+        self._answered_s = busy_s
         if self._since is not None:
-            self._scored.append((self._busy_until(now), tokens))
+            self._scored.append((busy_s, tokens))
+            self._tokens += tokens
 
     def tokens_per_s(self, now: Instant) -> float | None:
-        """Of the last ten busy seconds; ``None``: not known, or nothing at all was done."""
+        """Of the last ten busy seconds, or as it was last known; ``None`` if it never was."""
         busy_s = self._busy_until(now)
+        if busy_s - self._answered_s > SILENCE_S:
+            return self._known
         while self._scored and self._scored[0][0] < busy_s - SPEED_WINDOW_S:
-            self._scored.popleft()
-        if busy_s < SPEED_KNOWN_S or not self._scored:
-            return None
-        return sum(tokens for _, tokens in self._scored) / min(busy_s, SPEED_WINDOW_S)
+            self._tokens -= self._scored.popleft()[1]
+        if busy_s >= SPEED_KNOWN_S and self._tokens:
+            self._known = self._tokens / min(busy_s, SPEED_WINDOW_S)
+        return self._known
 
     def _busy_until(self, now: Instant) -> float:
         return self._busy_s + (0.0 if self._since is None else now - self._since)
@@ -87,12 +107,15 @@ class Pace:
 class Forecast:
     """What is inside of one model's work, by who waits for whom."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, refuses: bool = True) -> None:
+        """Not ``refuses``: for a dispatch whose order it does not know."""
         self._clock = clock
+        self._refuses = refuses
         self._pace = Pace()
         self._estimated = self._true = 1.0
         self._tenants: dict[ServiceTier, dict[TenantId, _Jobs]] = {tier: {} for tier in _TIERS}
-        self._tokens = 0
+        self._places: dict[RequestId, _Place] = {}
+        self._tokens = 0.0
         self._refused = _Refused()
 
     def tokenized(self, estimate: Tokens, tokens: Tokens) -> None:
@@ -100,79 +123,110 @@ class Forecast:
         self._estimated = ESTIMATES_KEPT * self._estimated + estimate
         self._true = ESTIMATES_KEPT * self._true + tokens
 
-    def scored(self, tokens: Tokens) -> None:
+    def scored(self, job: RequestId, tokens: Tokens) -> None:
         """A portion of so many real tokens was answered by a replica."""
         self._pace.scored(tokens, self._clock.instant())
+        place = self._places.get(job)
+        if place is not None:
+            self._set(place, max(0.0, place.left - tokens * self._estimate_of_a_token))
 
     @contextmanager
-    def hold(self, claim: Claim, tokens: Tokens, timeout_s: Seconds) -> Iterator[None]:
+    def hold(self, job: RequestId, claim: Claim, tokens: Tokens, time_s: Seconds) -> Iterator[None]:
         """Count a job of about ``tokens`` as inside while the block runs.
+
+        ``time_s``: that it has left.
 
         Raises:
             Overloaded: It would most likely not be done in time. Nothing is held.
         """
-        jobs = self._tenants[claim.tier].get(claim.tenant) or _Jobs()
-        self._check(claim, jobs, tokens, timeout_s, self._clock.instant())
-        self._tenants[claim.tier][claim.tenant] = jobs
-        self._count(jobs, tokens, 1)
+        self._check(claim, tokens, time_s)
+        jobs = self._tenants[claim.tier].setdefault(claim.tenant, _Jobs())
+        place = self._places[job] = _Place(jobs)
+        self._set(place, tokens)
         try:
             yield
         finally:
-            self._count(jobs, tokens, -1)
+            self._set(place, 0.0)
+            del self._places[job]
+            jobs.count -= 1
             if not jobs.count:
-                self._tenants[claim.tier].pop(claim.tenant, None)
+                del self._tenants[claim.tier][claim.tenant]
 
-    def _check(
-        self, claim: Claim, jobs: "_Jobs", tokens: Tokens, timeout_s: Seconds, now: Instant
-    ) -> None:
+    def _check(self, claim: Claim, tokens: Tokens, time_s: Seconds) -> None:
+        now = self._clock.instant()
         real_speed = self._pace.tokens_per_s(now)
-        if real_speed is None:
+        if real_speed is None or not self._refuses:
             return
-        speed = real_speed * self._estimated / self._true
-        ahead = self.ahead(claim, tokens)
-        limit = speed * timeout_s * TIME_SHARE_MAX
+        speed = real_speed * self._estimate_of_a_token
+        own, ahead = self._own(claim, tokens), self.ahead(claim, tokens)
+        limit = speed * time_s * TIME_SHARE_MAX
         excess = ahead + tokens - limit if ahead > LITTLE * limit else 0.0
-        if excess > 0 or self._refused.lately(claim, now):
-            excess = max(excess, jobs.no_larger_than(tokens) - STANDING_S_MAX * speed)
+        standing = own - max(STANDING_S_MAX * speed, STANDING_JOBS_MAX * tokens)
+        if (excess > 0 and own > LONG_S * speed) or self._refused.lately(claim, now):
+            excess = max(excess, standing)
+            if standing > 0:
+                self._refused.note(claim, now)
         if excess > 0:
-            self._refused.note(claim, now)
             raise Overloaded(max(1, min(RETRY_AFTER_S_MAX, math.ceil(excess / speed))))
 
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
         """Tokens of others that most likely go before a new job of about ``tokens``."""
+        own = self._own(claim, tokens)
+        others = sum(
+            min(jobs.tokens, own + tokens)
+            for name, jobs in self._tenants[claim.tier].items()
+            if name != claim.tenant
+        )
         higher = _TIERS[: _TIERS.index(claim.tier)]
         before = sum(jobs.tokens for tier in higher for jobs in self._tenants[tier].values())
-        tenants = self._tenants[claim.tier]
-        own = tenants[claim.tenant].no_larger_than(tokens) if claim.tenant in tenants else 0
-        others = (jobs.tokens for name, jobs in tenants.items() if name != claim.tenant)
-        return before + own + sum(min(each, own + tokens) for each in others)
+        return own + others + min(before, PATIENCE[claim.tier] * (own + others + tokens))
 
-    def _count(self, jobs: "_Jobs", tokens: int, sign: int) -> None:
-        jobs.add(tokens, sign)
-        self._tokens += sign * tokens
+    def _own(self, claim: Claim, tokens: Tokens) -> float:
+        jobs = self._tenants[claim.tier].get(claim.tenant)
+        return 0.0 if jobs is None else jobs.no_larger_than(tokens)
+
+    @property
+    def _estimate_of_a_token(self) -> float:
+        return self._estimated / self._true
+
+    def _set(self, place: "_Place", left: float) -> None:
+        place.jobs.move(place.left, left)
+        self._tokens += left - place.left
+        place.left = left
         self._pace.inside(self._tokens, self._clock.instant())
 
 
 class _Jobs:
-    """Of one tenant in one tier, by powers of two of their size: so that ten thousand small jobs
-    are looked at as quickly as ten."""
+    """Of one tenant in one tier, by powers of two of what they have left: so that ten thousand
+    small jobs are looked at as quickly as ten."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.tokens = 0
-        self._classes: dict[int, tuple[int, int]] = {}
+        self.tokens = 0.0
+        self._classes: dict[int, float] = {}
 
-    def add(self, tokens: int, sign: int) -> None:
-        size = tokens.bit_length()
-        count, total = self._classes.get(size, (0, 0))
-        self._classes[size] = (count + sign, total + sign * tokens)
-        self.count += sign
-        self.tokens += sign * tokens
+    def move(self, before: float, after: float) -> None:
+        """One has ``after`` left, no longer ``before``."""
+        for tokens, sign in ((before, -1), (after, 1)):
+            size = int(tokens).bit_length()
+            self._classes[size] = self._classes.get(size, 0.0) + sign * tokens
+        self.tokens += after - before
 
-    def no_larger_than(self, tokens: int) -> int:
+    def no_larger_than(self, tokens: int) -> float:
         """Tokens of the jobs that are no larger; of those of the same class as if they were."""
         size = tokens.bit_length()
-        return sum(total for each, (_, total) in self._classes.items() if each <= size)
+        return sum(total for each, total in self._classes.items() if each <= size)
+
+
+@dataclass(slots=True)
+class _Place:
+    """One job inside."""
+
+    jobs: _Jobs
+    left: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.jobs.count += 1
 
 
 class _Refused:

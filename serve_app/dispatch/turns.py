@@ -42,7 +42,11 @@ class LeastFirst(Generic[K]):
         """Add ``key``, or move it."""
         place = (amount, next(self._order), key)
         self._places[key] = place
-        heapq.heappush(self._heap, place)
+        if len(self._heap) > 2 * len(self._places) + 16:  # Mostly of moved and removed keys.
+            self._heap = list(self._places.values())
+            heapq.heapify(self._heap)
+        else:
+            heapq.heappush(self._heap, place)
 
     def remove(self, key: K) -> None:
         del self._places[key]

@@ -214,7 +214,8 @@ class _Admin:
                     body = await read_body(request, BODY_BYTES_MAX)
         except TimeoutError:
             raise DeadlineExceeded(allowed_s) from None
-        await self._act(request)  # Again: a body may take its time, and a key be revoked meanwhile.
+        key = api_key(request.headers)
+        await self._service.pipeline.authenticate_again(key, api_keys.SCOPE_ADMIN)
         return body
 
     async def _read(self, query: Callable[[Connection], T]) -> T:

@@ -76,8 +76,7 @@ async def _answer(
     record.caller = await service.pipeline.authenticate(key, SCOPE)
     with service.body_gate.admit(declared_bytes(request, service.limits.body_bytes_max)):
         body = await _body(service, request, started)
-        # A body may take its time, and a key be revoked meanwhile.
-        record.caller = caller = await service.pipeline.authenticate(key, SCOPE)
+        record.caller = caller = await service.pipeline.authenticate_again(key, SCOPE)
         return await _answer_to(caller, service, request, record, body)
 
 

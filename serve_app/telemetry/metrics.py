@@ -45,7 +45,7 @@ REQUEST_SECONDS = Metric(
 STAGE_SECONDS = Metric(
     "rerank_stage_seconds",
     Kind.HISTOGRAM,
-    "Time in one stage of a request: authenticate, reserve, tokenize, score, commit.",
+    "Time in a stage of a request: authenticate, reserve (tokenize beside it), score, commit.",
     ("stage",),
     SECONDS,
 )

@@ -300,6 +300,22 @@ def test_nobody_saves_up_turns_by_not_asking() -> None:
     assert shares(after, 100)["rested"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_jobs_that_moved_are_forgotten_where_they_were() -> None:
+    """A long job comes nearer behind short ones that always wait."""
+    queue: FairQueue[Item] = FairQueue()
+    for _ in range(5):
+        short = make_job(a_claim(), [50] * 100)
+        queue.add(short.id, short.claim, short.portions)
+    for _ in range(40):
+        long = make_job(a_claim(), [1_000] * 50)
+        queue.add(long.id, long.claim, long.portions)
+        for _ in range(10):
+            queue.take()
+
+    (tenant,) = queue._tiers[ServiceTier.DEFAULT]._tenants.values()
+    assert len(tenant._order._heap) <= 2 * len(tenant._jobs) + 16
+
+
 def test_what_left_is_forgotten() -> None:
     """Tenants that come and go leave nothing behind."""
     queue: FairQueue[Item] = FairQueue()
