@@ -9,15 +9,16 @@ requests that run out of time all the same. Two rules, at the speed of late:
   the fair queue lets go before it: of its tenant's jobs those with no more left, of each other
   tenant no more than its own gets, of higher tiers what they are let pass, of lower ones nothing.
 * A tenant that was refused at the end of a long queue has a queue that stands, and all that waits
-  in it makes answers late. Until it was not refused for half a minute it is kept two seconds long,
-  or two jobs of the same size, which is enough to lose no speed.
+  in it makes answers late. So it is kept two seconds long, or two jobs of the same size, which is
+  enough to lose no speed: for half a minute, and each time that it was too much again for twice as
+  long, since nobody knows how much will be asked for without asking.
 
 Everything is counted in estimated tokens, as jobs are let in before they are tokenized; the speed
 is brought into the same unit. Decides nothing about memory: that is the gate's.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ LITTLE = 0.25
 LONG_S = 10.0
 STANDING_S_MAX = 2.0
 STANDING_JOBS_MAX = 2
-CALM_S = 30.0
-"""Without a refusal for so long, a tenant may send a burst again."""
+SHORT_FOR_S = 30.0
+SHORT_FOR_S_MAX = 480.0
+"""For so long at first, and at most, a queue that stood is kept short."""
 
 BUSY_TOKENS = 16_384
 """With less than this inside, a model's speed says how little it was asked for."""
@@ -116,7 +118,7 @@ class Forecast:
         self._tenants: dict[ServiceTier, dict[TenantId, _Jobs]] = {tier: {} for tier in _TIERS}
         self._places: dict[RequestId, _Place] = {}
         self._tokens = 0.0
-        self._refused = _Refused()
+        self._standing = _Standing()
 
     def tokenized(self, estimate: Tokens, tokens: Tokens) -> None:
         """How many tokens a job really has."""
@@ -162,10 +164,10 @@ class Forecast:
         limit = speed * time_s * TIME_SHARE_MAX
         excess = ahead + tokens - limit if ahead > LITTLE * limit else 0.0
         standing = own - max(STANDING_S_MAX * speed, STANDING_JOBS_MAX * tokens)
-        if (excess > 0 and own > LONG_S * speed) or self._refused.lately(claim, now):
+        if excess > 0 and own > LONG_S * speed:
+            self._standing.note(claim, now)
+        if self._standing.lately(claim, now):
             excess = max(excess, standing)
-            if standing > 0:
-                self._refused.note(claim, now)
         if excess > 0:
             raise Overloaded(max(1, min(RETRY_AFTER_S_MAX, math.ceil(excess / speed))))
 
@@ -229,17 +231,34 @@ class _Place:
         self.jobs.count += 1
 
 
-class _Refused:
-    """When each tenant was refused last, in each tier; forgotten after `CALM_S`."""
+@dataclass(frozen=True, slots=True)
+class _Short:
+    """A tenant's queue, in one tier, is kept short until then."""
+
+    until: Instant
+    for_s: float
+
+
+class _Standing:
+    """Whose queues stood lately."""
 
     def __init__(self) -> None:
-        self._at: OrderedDict[tuple[TenantId, ServiceTier], Instant] = OrderedDict()
+        self._short: dict[tuple[TenantId, ServiceTier], _Short] = {}
 
     def note(self, claim: Claim, now: Instant) -> None:
-        self._at[claim.tenant, claim.tier] = now
-        self._at.move_to_end((claim.tenant, claim.tier))
+        """This one stands, unless that is known."""
+        if self.lately(claim, now):
+            return
+        self._short = {key: short for key, short in self._short.items() if _matters(short, now)}
+        last = self._short.get((claim.tenant, claim.tier))
+        for_s = SHORT_FOR_S if last is None else min(SHORT_FOR_S_MAX, 2 * last.for_s)
+        self._short[claim.tenant, claim.tier] = _Short(Instant(now + for_s), for_s)
 
     def lately(self, claim: Claim, now: Instant) -> bool:
-        while self._at and next(iter(self._at.values())) < now - CALM_S:
-            self._at.popitem(last=False)
-        return (claim.tenant, claim.tier) in self._at
+        short = self._short.get((claim.tenant, claim.tier))
+        return short is not None and now < short.until
+
+
+def _matters(short: _Short, now: Instant) -> bool:
+    """Whether it would be too much again, and not for the first time."""
+    return now < short.until + short.for_s

@@ -88,7 +88,9 @@ def test_the_queue_of_a_tenant_that_was_refused_is_kept_short_for_half_a_minute(
         assert refusal(forecast, a_claim(), 1_000) == 2
         assert refusal(forecast, a_claim(OTHER), 1_000) is None
         assert refusal(forecast, a_claim(), 500) is None, "it would not wait"
-        work_for(31, forecast, clock)
+        work_for(29, forecast, clock)
+        assert refusal(forecast, a_claim(), 1_000) == 2
+        work_for(2, forecast, clock)
         assert refusal(forecast, a_claim(), 1_000) is None
 
 
@@ -153,6 +155,27 @@ def test_of_a_job_counts_what_is_left() -> None:
 
         assert forecast.ahead(a_claim(), Tokens(100_000)) == pytest.approx(1_000)
         assert refusal(forecast, a_claim(), 100_000) is None
+
+
+def test_each_time_that_it_was_too_much_again_the_queue_is_kept_short_for_twice_as_long() -> None:
+    with ExitStack() as held:
+        forecast, clock = busy([(a_claim(), 1_000)] * 40, held)
+
+        def short_for() -> int:
+            with ExitStack() as flood:
+                for _ in range(130):
+                    flood.enter_context(forecast.hold(an_id(), a_claim(), Tokens(1_000), TIMEOUT_S))
+                assert refusal(forecast, a_claim(), 12_000) is not None
+            seconds = 0
+            while refusal(forecast, a_claim(), 1_000) is not None:
+                work_for(1, forecast, clock)
+                seconds += 1
+            return seconds
+
+        times_s = [short_for() for _ in range(6)]
+        assert times_s == pytest.approx([30, 60, 120, 240, 480, 480], abs=1)
+        work_for(481, forecast, clock)
+        assert short_for() == pytest.approx(30, abs=1)
 
 
 def test_a_client_in_a_hurry_makes_no_queue_stand() -> None:
