@@ -169,10 +169,13 @@ def bodies(group: Group, seed: int) -> list[bytes]:
 
 
 def send(http: httpx.Client, group: Group, body: bytes) -> dict[str, Any]:
-    """The answer, which must be a whole one."""
-    response = http.post(
-        group.target.url, content=body, headers={"Content-Type": "application/json"}
-    )
+    """The answer, which must be a whole one. Whoever is told to come again does, as SDKs do."""
+    content_type = {"Content-Type": "application/json"}
+    while True:
+        response = http.post(group.target.url, content=body, headers=content_type)
+        if response.status_code != 429:
+            break
+        time.sleep(float(response.headers["Retry-After"]))
     if response.status_code != 200:
         raise RuntimeError(f"{group.target.url} answers {response.status_code}: {response.text}")
     answer: dict[str, Any] = response.json()
