@@ -17,7 +17,6 @@ import re
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -371,7 +370,7 @@ def restart(service: Service, load: Load, result: Result, now: Callable[[], floa
     )
     controller.kill()
     time.sleep(25)
-    result.controller_restart_answers = dict(Counter(result.statuses["little, controller killed"]))
+    result.controller_restart_answers = dict(result.statuses["little, controller killed"])
     load.set("step after the restart", *MUCH)
     time.sleep(60)
     load.end()

@@ -14,7 +14,6 @@ it is measured before and after.
 import argparse
 import asyncio
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -260,7 +259,6 @@ def main() -> None:
         documents_per_request=DOCUMENTS,
         phases=phases,
     )
-    assert all(math.isfinite(each.share_of_capacity) for each in phases)
     if chosen.json:
         chosen.json.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,5 @@
 """Admission: refuse early, whole requests only, and count work rather than requests."""
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ BYTES_PER_TOKEN = 3
 """Of UTF-8 with anything else in it: a Chinese character is a token and three bytes."""
 
 SPEED_WINDOW_S = 10.0
-RETRY_AFTER_S_MAX = 60
 
 
 def estimate_tokens(job: RerankJob, pair_tokens_max: int) -> Tokens:
@@ -68,7 +66,7 @@ class Gate:
         """
         excess = self._amount + amount - self._amount_max
         if self._amount > 0 and excess > 0:
-            raise Overloaded(self._retry_after_s(excess))
+            raise self._overloaded(excess)
 
         self._amount += amount
         try:
@@ -78,13 +76,14 @@ class Gate:
             self._forget_old()
             self._released.append((self._clock.instant(), amount))
 
-    def _retry_after_s(self, excess: int) -> int:
-        """Seconds until ``excess`` has left, at the speed of the last ten seconds."""
+    def _overloaded(self, excess: int) -> Overloaded:
+        """Until ``excess`` has left, at the speed of the last ten seconds."""
         self._forget_old()
         speed = sum(amount for _, amount in self._released) / SPEED_WINDOW_S
         if speed == 0:
-            return int(SPEED_WINDOW_S)  # Nothing left in that time; nothing better is known.
-        return max(1, min(RETRY_AFTER_S_MAX, math.ceil(excess / speed)))
+            # Nothing left in that time; nothing better is known.
+            return Overloaded(int(SPEED_WINDOW_S))
+        return Overloaded.until_gone(excess, speed)
 
     def _forget_old(self) -> None:
         horizon = self._clock.instant() - SPEED_WINDOW_S

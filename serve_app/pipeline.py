@@ -170,7 +170,7 @@ class Pipeline:
         self, caller: Caller, job: RerankJob, model: ServedModel, tokens: Tokens
     ) -> Iterator[None]:
         """Hold a job's place. Before anything durable or slow, so a refusal costs neither."""
-        claim = Claim(caller.tenant, caller.tenant_weight, job.service_tier)
+        claim = Claim.of(caller, job)
         try:
             left_s = Seconds(max(0.0, job.deadline - self.clock.instant()))
             place = model.forecast.hold(job.request_id, claim, tokens, left_s)

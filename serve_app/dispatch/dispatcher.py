@@ -68,7 +68,7 @@ class Dispatcher:
             EngineFailure, NoReplica, Overloaded, DeadlineExceeded: Of the first portion to fail.
         """
         portions = cut(job.request_id, tokenized.pairs, self._turnstile.portion_tokens)
-        claim = Claim(caller.tenant, caller.tenant_weight, job.service_tier)
+        claim = Claim.of(caller, job)
         costs = [each.portion.tokens for each in portions]
         turns = self._turnstile.enter(job.request_id, claim, costs)
         try:

@@ -18,10 +18,10 @@ import heapq
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from serve_app.dispatch.turns import LeastFirst, Patience
-from serve_app.domain.model import ServiceTier
+from serve_app.domain.model import Caller, RerankJob, ServiceTier
 from serve_app.domain.units import RequestId, TenantId, Tokens
 
 DEFAULT_PATIENCE = 4
@@ -60,6 +60,11 @@ class Claim:
     """What the tenant gets beside the others of its tier, while all of them wait; at least 1."""
 
     tier: ServiceTier
+
+    @classmethod
+    def of(cls, caller: Caller, job: RerankJob) -> Self:
+        """That of a caller's job."""
+        return cls(caller.tenant, caller.tenant_weight, job.service_tier)
 
 
 class FairQueue(Generic[T]):

@@ -17,7 +17,6 @@ Everything is counted in estimated tokens, as jobs are let in before they are to
 is brought into the same unit. Decides nothing about memory: that is the gate's.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,8 +51,6 @@ SPEED_KNOWN_S = 2.0
 
 SILENCE_S = 3.0
 """A busy model that answers nothing for so long has no replica, and its speed is not known."""
-
-RETRY_AFTER_S_MAX = 60
 
 ESTIMATES_KEPT = 0.99
 """What a job leaves of the weight of those before it in what an estimate is worth."""
@@ -169,7 +166,7 @@ class Forecast:
         if self._standing.lately(claim, now):
             excess = max(excess, standing)
         if excess > 0:
-            raise Overloaded(max(1, min(RETRY_AFTER_S_MAX, math.ceil(excess / speed))))
+            raise Overloaded.until_gone(excess, speed)
 
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
         """Tokens of others that most likely go before a new job of about ``tokens``."""

@@ -32,7 +32,8 @@ which sets three rules (`tests/unit/domain/test_errors.py`):
 HTTP statuses live in `serve_app.http.problems`, not here.
 """
 
-from typing import ClassVar
+from math import ceil
+from typing import ClassVar, Self
 
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits
@@ -236,6 +237,11 @@ class Overloaded(RerankError):
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(retry_after_s)
         self.retry_after_s = retry_after_s
+
+    @classmethod
+    def until_gone(cls, excess: float, per_s: float) -> Self:
+        """To be tried again once ``excess`` has left at that speed: whole seconds, 1 to 60."""
+        return cls(max(1, min(60, ceil(excess / per_s))))
 
     @property
     def public_message(self) -> str:

@@ -84,7 +84,7 @@ def open_writer(
     )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _never_wait)
-        event.listen(engine, "begin", _begin_immediate(timeout_s))
+        event.listen(engine, "begin", lambda connection: _begin_immediate(connection, timeout_s))
         if forgettable:
             event.listen(engine, "connect", _leave_the_disk_to_the_next)
     return engine
@@ -196,10 +196,13 @@ def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str,
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         # A server that vanished without a word is noticed in about timeout_s too.
         "tcp_user_timeout": timeout_ms,
-        "keepalives_idle": max(1, round(timeout_s / 2)),
-        "keepalives_interval": 1,
-        "keepalives_count": 3,
+        **{f"keepalives_{name}": value for name, value in _keepalives(timeout_s).items()},
     }
+
+
+def _keepalives(timeout_s: Seconds) -> dict[str, int]:
+    """Libpq's and the server's, but for what each puts before the names."""
+    return {"idle": max(1, round(timeout_s / 2)), "interval": 1, "count": 3}
 
 
 def _vanishing(timeout_s: Seconds) -> dict[str, object]:
@@ -209,9 +212,7 @@ def _vanishing(timeout_s: Seconds) -> dict[str, object]:
         # Longer than whoever waits for its locks, so that a writer that is merely slow may end.
         "idle_in_transaction_session_timeout": max(1, round(2 * timeout_s * 1_000)),
         "tcp_user_timeout": max(1, round(timeout_s * 1_000)),
-        "tcp_keepalives_idle": max(1, round(timeout_s / 2)),
-        "tcp_keepalives_interval": 1,
-        "tcp_keepalives_count": 3,
+        **{f"tcp_keepalives_{name}": value for name, value in _keepalives(timeout_s).items()},
     }
 
 
@@ -234,25 +235,17 @@ def _begin_reading(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")  # Takes no lock; the first SELECT takes the snapshot.
 
 
-def _begin_immediate(timeout_s: Seconds) -> Callable[[Connection], None]:
-    """Take the write lock at once: a reader cannot become a writer while another one writes.
-
-    SQLite's own wait asks again after up to 100 ms, and so starves beside a busy process: with two
-    gateways at full load, one waited 1.6 s (p99). Asking every millisecond gives each its turn.
-    """
-
-    def begin(connection: Connection) -> None:
-        _ask_until(connection, timeout_s)
-
-    return begin
-
-
 def _leave_the_disk_to_the_next(dbapi_connection: Any, _record: Any) -> None:
     # All connections write one log; the next commit at FULL brings all of it to the disk.
     dbapi_connection.execute("PRAGMA synchronous = NORMAL")
 
 
-def _ask_until(connection: Connection, timeout_s: Seconds) -> None:
+def _begin_immediate(connection: Connection, timeout_s: Seconds) -> None:
+    """Take the write lock at once: a reader cannot become a writer while another one writes.
+
+    SQLite's own wait asks again after up to 100 ms, and so starves beside a busy process: with two
+    gateways at full load, one waited 1.6 s (p99). Asking every millisecond gives each its turn.
+    """
     give_up_at = time.monotonic() + timeout_s
     while True:
         try:

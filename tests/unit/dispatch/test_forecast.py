@@ -13,22 +13,19 @@ from serve_app.dispatch.fair_queue import Claim, FairQueue
 from serve_app.dispatch.forecast import BUSY_TOKENS, Forecast
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import ServiceTier
-from serve_app.domain.units import RequestId, Seconds, TenantId, Tokens
+from serve_app.domain.units import RequestId, Seconds, Tokens
 from tests.fakes import FakeClock
+from tests.unit.dispatch.simulation import Item, a_claim
 
 TIMEOUT_S = Seconds(30)
 SPEED = 10_000.0
 NOBODY = RequestId("left long ago")
 _numbers = itertools.count()
-ACME, OTHER = TenantId("acme"), TenantId("other")
+OTHER = "other"
 
 
 def an_id() -> RequestId:
     return RequestId(f"r{next(_numbers)}")
-
-
-def a_claim(tenant: TenantId = ACME, tier: ServiceTier = ServiceTier.DEFAULT) -> Claim:
-    return Claim(tenant, 1, tier)
 
 
 def busy(
@@ -37,7 +34,7 @@ def busy(
     """A model known to do `SPEED`, with these jobs inside."""
     clock = FakeClock()
     forecast = Forecast(clock, refuses=refuses)
-    with forecast.hold(an_id(), a_claim(TenantId("past")), Tokens(BUSY_TOKENS), TIMEOUT_S):
+    with forecast.hold(an_id(), a_claim("past"), Tokens(BUSY_TOKENS), TIMEOUT_S):
         work_for(10, forecast, clock)
     for claim, tokens in inside:
         held.enter_context(forecast.hold(an_id(), claim, Tokens(tokens), Seconds(10**9)))
@@ -132,8 +129,8 @@ def test_a_higher_tier_goes_before_and_a_lower_one_does_not() -> None:
         forecast, _ = busy([(a_claim(), 1_000)] * 300, held)
 
         assert refusal(forecast, a_claim(tier=ServiceTier.PRIORITY), 1_000) is None
-        assert forecast.ahead(a_claim(OTHER, ServiceTier.FLEX), Tokens(1_000)) == 19_000
-        assert refusal(forecast, a_claim(OTHER, ServiceTier.FLEX), 10_000) is not None
+        assert forecast.ahead(a_claim(OTHER, tier=ServiceTier.FLEX), Tokens(1_000)) == 19_000
+        assert refusal(forecast, a_claim(OTHER, tier=ServiceTier.FLEX), 10_000) is not None
 
 
 def test_a_large_job_of_a_higher_tier_lets_others_pass() -> None:
@@ -141,7 +138,7 @@ def test_a_large_job_of_a_higher_tier_lets_others_pass() -> None:
         forecast, _ = busy([(a_claim(tier=ServiceTier.PRIORITY), 500_000)], held)
 
         assert refusal(forecast, a_claim(OTHER), 100) is None
-        assert refusal(forecast, a_claim(OTHER, ServiceTier.FLEX), 100) is None
+        assert refusal(forecast, a_claim(OTHER, tier=ServiceTier.FLEX), 100) is None
 
 
 def test_of_a_job_counts_what_is_left() -> None:
@@ -253,12 +250,6 @@ def test_a_speed_that_fell_is_known_within_seconds() -> None:
 
 
 @dataclass(frozen=True)
-class Part:
-    job: RequestId
-    tokens: Tokens
-
-
-@dataclass(frozen=True)
 class Outcome:
     """Shares of what the replica can do, and how many jobs went how."""
 
@@ -276,7 +267,7 @@ class Overload:
         self._sizes = sizes
         self._jobs_per_s = load * SPEED / (sum(sizes) / len(sizes))
         self._source = random.Random(7)
-        self._forecast, self._queue = Forecast(self.clock), FairQueue[Part]()
+        self._forecast, self._queue = Forecast(self.clock), FairQueue[Item]()
         self._comes_at = self._start = self.clock.now_s
         self._until = self._start + until_s
         self._refused = self._late = self._done_tokens = self._lost_tokens = 0
@@ -312,7 +303,7 @@ class Overload:
         self._inside[job], self._left[job] = (tokens, place), tokens
         heapq.heappush(self._deadlines, (self.clock.now_s + TIMEOUT_S, job))
         cuts = [Tokens(min(1_000, tokens - at)) for at in range(0, tokens, 1_000)]
-        self._queue.add(job, a_claim(), [Part(job, each) for each in cuts])
+        self._queue.add(job, a_claim(), [Item(job, *each) for each in enumerate(cuts)])
 
     def _expire(self) -> None:
         while self._deadlines and self._deadlines[0][0] <= self.clock.now_s:
@@ -322,7 +313,7 @@ class Overload:
                 self._lost_tokens += self._leave(job) - self._left[job]
                 self._late += 1
 
-    def _score(self, part: Part) -> None:
+    def _score(self, part: Item) -> None:
         self.clock.now_s += part.tokens / SPEED
         self._forecast.scored(part.job, part.tokens)
         self._left[part.job] -= part.tokens
