@@ -1,8 +1,8 @@
 """How much longer does one client wait because its request is metered?
 
 The pipeline of the gateway with a ledger, and the same one without, asked in turns with one bare
-durable commit; the model's time is left out, so that what the ledger takes is not lost in its
-noise. Part of `benchmarks.ledger`.
+durable commit. In place of the model there is a wait of `SCORING_S`, so that what the ledger takes
+is not lost in a model's noise. Part of `benchmarks.ledger`.
 """
 
 import asyncio
@@ -36,6 +36,8 @@ from serve_app.telemetry.metrics import Metric, Metrics
 CLOCK = SystemClock()
 MODEL = ModelId("embedded")
 TIMEOUT_S = Seconds(30)
+SCORING_S = 0.02
+"""About what a GPU takes with the way there and back; a CPU takes longer."""
 
 
 class _NoSink:
@@ -43,8 +45,8 @@ class _NoSink:
         """Nobody reads these."""
 
 
-class _NoModel:
-    """Scores at once, all alike."""
+class _EvenModel:
+    """Takes `SCORING_S` for whatever it is given, and scores all alike."""
 
     async def score(
         self,
@@ -52,6 +54,8 @@ class _NoModel:
         job: RerankJob,
         tokenized: TokenizedJob,  # noqa: ARG002 - the port's
     ) -> JobScores:
+        # In a thread: the event loop's own clock counts in milliseconds.
+        await asyncio.to_thread(time.sleep, SCORING_S)
         return JobScores((0.0,) * len(job.documents), Seconds(0), Seconds(0))
 
 
@@ -70,7 +74,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
             ledger=books,
             pricing=PriceList({MODEL: model.prices}),
             gate=Gate(settings.gate_tokens_max, CLOCK),
-            models={MODEL: ServedModel(tokenizer, _NoModel(), Forecast(CLOCK))},
+            models={MODEL: ServedModel(tokenizer, _EvenModel(), Forecast(CLOCK))},
             tokenizer_threads=threads,
             metrics=metrics,
             clock=CLOCK,

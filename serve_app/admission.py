@@ -1,13 +1,16 @@
-"""Admission: refuse early, whole requests only, and count work rather than requests."""
+"""Admission: refuse early, whole requests only, and count work rather than requests.
 
-from collections import deque
+`Gate` says what may come in, `HeadStarts` what may be scored before it is paid for.
+"""
+
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import RerankJob
-from serve_app.domain.units import Instant, Tokens
+from serve_app.domain.units import Instant, KeyId, Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
 """English text under BERT's WordPiece; only an estimate of work not yet tokenized."""
@@ -16,6 +19,12 @@ BYTES_PER_TOKEN = 3
 """Of UTF-8 with anything else in it: a Chinese character is a token and three bytes."""
 
 SPEED_WINDOW_S = 10.0
+
+HEAD_START_TOKENS_MAX = 8_192
+"""Of a job, by the estimate: some hundred passages, a few milliseconds of a thread to tokenize."""
+
+HEAD_STARTS_MAX = 10_000
+"""Keys that are remembered."""
 
 
 def estimate_tokens(job: RerankJob, pair_tokens_max: int) -> Tokens:
@@ -89,3 +98,30 @@ class Gate:
         horizon = self._clock.instant() - SPEED_WINDOW_S
         while self._released and self._released[0][0] < horizon:
             self._released.popleft()
+
+
+class HeadStarts:
+    """Whose small job may be scored while its credit is being reserved. Not shared between threads.
+
+    A key earns one head start with each reservation that is granted, and keeps one at most: what is
+    computed for requests that are then refused is less than what was paid for.
+    """
+
+    def __init__(self, keys_max: int = HEAD_STARTS_MAX) -> None:
+        self._keys_max = keys_max
+        self._earned: OrderedDict[KeyId, None] = OrderedDict()
+
+    def earn(self, key_id: KeyId) -> None:
+        """Its reservation was granted."""
+        self._earned[key_id] = None
+        self._earned.move_to_end(key_id)
+        if len(self._earned) > self._keys_max:
+            self._earned.popitem(last=False)
+
+    def take(self, key_id: KeyId) -> bool:
+        """Whether it has one, which it then has no more."""
+        try:
+            del self._earned[key_id]
+        except KeyError:
+            return False
+        return True

@@ -3,23 +3,25 @@
     authenticate ─> admit ─> reserve credit ─> tokenize ─> score ─> rank ─> commit ─> answer
 
 Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
-looks back: a step sees what came before only through its arguments. A small job is tokenized while
-its credit is reserved, since both take about as long; nothing is scored before both are done.
+looks back: a step sees what came before only through its arguments. Nobody waits for two things
+that can go on at once: a small job is tokenized while its credit is reserved, and that of a key
+with a head start (`admission`) is scored meanwhile, too. No score leaves before both are done.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
-from serve_app.admission import Gate, estimate_tokens
+from serve_app.admission import HEAD_START_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
 from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
 from serve_app.domain.model import (
     Caller,
+    JobScores,
     RankedDocument,
     RateLimitState,
     RerankJob,
@@ -32,9 +34,6 @@ from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer
 from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
-TOKENIZED_EARLY_MAX = 8_192
-"""Tokens of a small job, by the gate's estimate: some hundred passages, a few milliseconds of one
-thread. That is all that a job can cost which is then refused for lack of credit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class Pipeline:
     tokenizer_threads: Executor
     metrics: Metrics
     clock: Clock
+    head_starts: HeadStarts = field(default_factory=HeadStarts)
 
     async def authenticate(self, api_key: str | None, scope: str) -> Caller:
         """Who is asking, provided that the key opens this kind of route.
@@ -87,8 +87,7 @@ class Pipeline:
         try:
             with self._admitted(caller, job, model, tokens):
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                    with self._tokenizing(job, model, tokens) as tokenizing:
-                        return await self._rerank(caller, job, model, tokenizing, deadline)
+                    return await self._rerank(caller, job, model, tokens, deadline)
         except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that ended first.
             raise DeadlineExceeded(job.timeout_s) from None
 
@@ -104,16 +103,17 @@ class Pipeline:
         caller: Caller,
         job: RerankJob,
         model: ServedModel,
-        tokenizing: Awaitable[TokenizedJob],
+        estimate: Tokens,
         deadline: asyncio.Timeout,
     ) -> RerankOutcome:
         amount = self.pricing.price(job.model, len(job.documents), job.service_tier)
         quote = Quote(job.request_id, job.model, len(job.documents), amount, job.timeout_s)
-        async with self._credit_reserved(caller, quote) as work:
-            tokenized = await tokenizing
-            work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
-            with self.metrics.timed(STAGE_SECONDS, stage="score"):
-                scores = await model.scorer.score(caller, job, tokenized)
+        work = _Work()
+        async with (
+            self._scoring(caller, job, model, estimate, work) as scoring,
+            self._credit_reserved(caller, quote, work),
+        ):
+            tokenized, scores = await scoring
             order = rank(scores.logits, job.top_n)
             # From here the deadline is off: a charge that may have been written must be answered.
             # The ledger's own timeout bounds the wait.
@@ -136,25 +136,36 @@ class Pipeline:
             rate_limits=work.rate_limits,
         )
 
-    @contextmanager
-    def _tokenizing(
-        self, job: RerankJob, model: ServedModel, tokens: Tokens
-    ) -> Iterator[Awaitable[TokenizedJob]]:
-        """A small job's begins now, another's once it is awaited; nobody wants it after the block.
+    @asynccontextmanager
+    async def _scoring(
+        self, caller: Caller, job: RerankJob, model: ServedModel, estimate: Tokens, work: "_Work"
+    ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
+        """Goes on as far as it may before ``work.is_paid``; nobody wants it after the block."""
+        is_small = estimate <= HEAD_START_TOKENS_MAX
+        early = None
+        if is_small and self.head_starts.take(caller.key_id):
+            # First, or the two would take the interpreter from each other.
+            early = await self._tokenize(job, model, estimate)
 
-        ``tokens`` is the gate's estimate.
-        """
-        work = self._tokenize(job, model, tokens)
-        if tokens > TOKENIZED_EARLY_MAX:
-            with closing(work):
-                yield work
-            return
-        task = asyncio.create_task(work)
+        async def score() -> tuple[TokenizedJob, JobScores]:
+            if not is_small:
+                await work.is_paid.wait()
+            tokenized = early or await self._tokenize(job, model, estimate)
+            if not early:
+                await work.is_paid.wait()
+            work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
+            with self.metrics.timed(STAGE_SECONDS, stage="score"):
+                return tokenized, await model.scorer.score(caller, job, tokenized)
+
+        task = asyncio.create_task(score())
+        await asyncio.sleep(0)  # Begin.
         try:
             yield task
         finally:
-            # Where it has failed beside a refusal, its error is nobody's any more.
-            if not task.cancel() and not task.cancelled():
+            task.cancel()
+            await asyncio.wait({task})
+            # Where it has failed beside a refusal, its error is nobody's.
+            if not task.cancelled():
                 task.exception()
 
     async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
@@ -181,18 +192,21 @@ class Pipeline:
             self.metrics.record(GATE_TOKENS, self.gate.amount)
 
     @asynccontextmanager
-    async def _credit_reserved(self, caller: Caller, quote: Quote) -> AsyncIterator["_Work"]:
+    async def _credit_reserved(
+        self, caller: Caller, quote: Quote, work: "_Work"
+    ) -> AsyncIterator[None]:
         """Reserve on the way in; void on the way out unless the block committed.
 
         The void is unconditional because voiding a committed reservation does nothing. It also
         covers a reserve that was cut short: its write may yet arrive, ahead of the void. If the
         void is lost because this process dies, the reservation expires.
         """
-        work = _Work(NOTHING_COMPUTED)
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                 work.rate_limits = await self.ledger.reserve(caller, quote)
-            yield work
+            self.head_starts.earn(caller.key_id)
+            work.is_paid.set()
+            yield
         except BaseException:
             self.ledger.void(quote.request_id, work.usage)
             raise
@@ -200,7 +214,11 @@ class Pipeline:
 
 @dataclass(slots=True)
 class _Work:
+    """What two sides of a request tell each other."""
+
+    usage: Usage = NOTHING_COMPUTED
     """What was handed to the model so far: recorded also when it is not charged."""
 
-    usage: Usage
     rate_limits: tuple[RateLimitState, ...] = ()
+    is_paid: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its credit is reserved."""

@@ -143,14 +143,18 @@ class FixedJobScorer:
 
 
 class HangingJobScorer:
-    """Never answers; ``entered`` tells that somebody waits."""
+    """Never answers; ``entered`` tells that somebody waits, ``left`` that nobody does any more."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
+        self.left = asyncio.Event()
 
     async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
         self.entered.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
         raise AssertionError("unreachable")
 
 

@@ -2,6 +2,7 @@
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
+from serve_app.ledger.pipelined import UNREAD
 from serve_app.ledger.tables import api_keys, charges, reservations, tenants
 
 _account = (
@@ -23,19 +24,21 @@ _has_reservation = tenants.c.id.in_(
         reservations.c.id.in_(bindparam("request_ids", expanding=True))
     )
 )
+ACCOUNT = _accounts.where(tenants.c.id == bindparam("tenant_id"))
 ACCOUNTS = _accounts.where(_is_named)
 ACCOUNTS_AND_THOSE_OF_REQUESTS = _accounts.where(or_(_is_named, _has_reservation))
 _is_known = reservations.c.id.in_(bindparam("request_ids", expanding=True))
 KNOWN = select(reservations).where(_is_known)
 # The account is locked before its reservation, as everywhere. The reservation is locked too, or
 # PostgreSQL would answer what it was before the wait for the account.
-KNOWN_WITH_ACCOUNTS = (
+_known_with_accounts = (
     select(reservations, *_account)
     .select_from(tenants.join(reservations, reservations.c.tenant_id == tenants.c.id))
-    .where(_is_known)
     .order_by(tenants.c.id)
     .with_for_update(key_share=True, of=[tenants, reservations])
 )
+KNOWN_WITH_ACCOUNT = _known_with_accounts.where(reservations.c.id == bindparam("request_id"))
+KNOWN_WITH_ACCOUNTS = _known_with_accounts.where(_is_known)
 CAPPED_KEY = select(
     api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
 ).where(api_keys.c.id == bindparam("key_id"))
@@ -48,11 +51,13 @@ WRITE_ACCOUNT = (
         spent_month=bindparam("month"),
         spent_amount=bindparam("spent"),
     )
+    .execution_options(**UNREAD)
 )
 WRITE_KEY = (
     update(api_keys)
     .where(api_keys.c.id == bindparam("row_id"))
     .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
+    .execution_options(**UNREAD)
 )
 SETTLE = (
     update(reservations)
@@ -64,7 +69,8 @@ SETTLE = (
         tokens=bindparam("new_tokens"),
         settled_at=bindparam("now"),
     )
+    .execution_options(**UNREAD)
 )
-RESERVE = insert(reservations)
-CHARGE = insert(charges)
+RESERVE = insert(reservations).execution_options(**UNREAD)
+CHARGE = insert(charges).execution_options(**UNREAD)
 UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))

@@ -57,24 +57,29 @@ class Books:
         Must be the transaction's first statements. ``events``: tell the outbox.
         """
         books = cls(connection, events=events)
-        wanted: dict[str, Sequence[str]] = {
-            "tenant_ids": sorted(tenant_ids),
-            "request_ids": sorted(request_ids),
-        }
+        tenants, requests = sorted(tenant_ids), sorted(request_ids)
+        wanted: dict[str, Any] = {"tenant_ids": tenants, "request_ids": requests}
         known: Sequence[Row[Any]] = ()
-        if not request_ids:
-            books._read_accounts(book_statements.ACCOUNTS, wanted)
-        elif not tenant_ids:
-            known = books._read_accounts(book_statements.KNOWN_WITH_ACCOUNTS, wanted)
-        else:
-            books._read_accounts(book_statements.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
-            known = connection.execute(book_statements.KNOWN, wanted).all()
+        # Lists are written into a statement anew each time; without much traffic groups are of one.
+        match tenants, requests:
+            case [tenant], []:
+                books._read_accounts(book_statements.ACCOUNT, {"tenant_id": tenant})
+            case [], [request]:
+                only = {"request_id": request}
+                known = books._read_accounts(book_statements.KNOWN_WITH_ACCOUNT, only)
+            case _, []:
+                books._read_accounts(book_statements.ACCOUNTS, wanted)
+            case [], _:
+                known = books._read_accounts(book_statements.KNOWN_WITH_ACCOUNTS, wanted)
+            case _:
+                books._read_accounts(book_statements.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
+                known = connection.execute(book_statements.KNOWN, wanted).all()
         for row in known:
             books._reservations[row.id] = _reservation(row)
         return books
 
     def _read_accounts(
-        self, statement: Executable, wanted: Mapping[str, Sequence[str]]
+        self, statement: Executable, wanted: Mapping[str, Any]
     ) -> Sequence[Row[Any]]:
         rows = self.connection.execute(statement, wanted).all()
         for row in rows:

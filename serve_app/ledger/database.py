@@ -9,16 +9,17 @@ writer, until the next transaction of another.
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
+from serve_app.ledger.pipelined import pipeline
 
 __all__ = [
     "Connection",  # Its name, for those who hold one and know no SQL.
@@ -28,7 +29,6 @@ __all__ = [
     "parse_url",
     "reading",
     "reason",
-    "share_fate",
     "transaction",
 ]
 
@@ -69,17 +69,20 @@ def open_writer(
         timeout_s: How long one statement, or the wait for another's lock, may take.
         connections: Transactions at once. One is all that SQLite runs.
         pre_ping: Ask before each transaction whether the connection still lives, so that a restart
-            of PostgreSQL costs a new connection, not a failed transaction.
+            of PostgreSQL costs a new connection, not a failed transaction. Without it transactions
+            are `pipelined`.
         forgettable: A crash of the database may undo its transactions, newest first: they do not
             wait for the disk. A later transaction of a writer that does saves them too.
     """
     url = parse_url(database_url)
     settings = {"synchronous_commit": "off"} if forgettable else {}
+    pipelined = not pre_ping and url.get_backend_name() == "postgresql"
     engine = _open(
         url,
         timeout_s,
         connections,
         pool_pre_ping=pre_ping,
+        pool_reset_on_return=None if pipelined else "rollback",
         connect_args=_connect_args(url, timeout_s, **settings, **_vanishing(timeout_s)),
     )
     if engine.dialect.name == "sqlite":
@@ -87,22 +90,9 @@ def open_writer(
         event.listen(engine, "begin", lambda connection: _begin_immediate(connection, timeout_s))
         if forgettable:
             event.listen(engine, "connect", _leave_the_disk_to_the_next)
+    elif pipelined:
+        pipeline(engine)
     return engine
-
-
-def share_fate(first: Engine, second: Engine) -> None:
-    """When one loses its connection the other drops its own: the server was restarted, most likely,
-    and a dead connection would fail a transaction whenever it is used next."""
-    for one, other in ((first, second), (second, first)):
-        event.listen(one, "handle_error", _drop_connections_of(other))
-
-
-def _drop_connections_of(engine: Engine) -> Callable[[ExceptionContext], None]:
-    def drop(failure: ExceptionContext) -> None:
-        if failure.is_disconnect:
-            engine.dispose()
-
-    return drop
 
 
 def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:

@@ -27,7 +27,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from sqlalchemy import Connection, Engine, literal, select
+from sqlalchemy import Connection, literal, select
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -38,7 +38,7 @@ from serve_app.ledger.books import Books
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
-from serve_app.ledger.upkeep import Upkeep
+from serve_app.ledger.upkeep import Transaction, Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +48,17 @@ class Writer:
 
     def __init__(
         self,
-        engine: Engine,
+        durable: Transaction,
         clock: Clock,
         limits: LedgerLimits,
         *,
-        forgettable: Engine | None = None,
+        forgettable: Transaction | None = None,
         events: bool = False,
     ) -> None:
-        """``forgettable`` writes groups whose operations all are; ``events`` fill the outbox."""
+        """``forgettable`` is for groups whose operations all are; ``events`` fill the outbox."""
         self._events = events
-        self._engine = engine
-        self._forgettable = forgettable or engine
+        self._durable = durable
+        self._forgettable = forgettable or durable
         self._clock = clock
         self._limits = limits
         # Unbounded by itself; the bounds are kept, or explained, by the `submit` methods.
@@ -243,9 +243,9 @@ class Writer:
     def _transaction(self, *, may_be_forgotten: bool = False) -> Iterator[Connection]:
         """A transaction whose beginning and end `is_failing` knows."""
         self._busy_since = self._clock.instant()
-        engine = self._forgettable if may_be_forgotten else self._engine
+        transaction = self._forgettable if may_be_forgotten else self._durable
         try:
-            with engine.begin() as connection:
+            with transaction() as connection:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout):
             self._failing = True

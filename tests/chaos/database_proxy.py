@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 COMMIT = b"COMMIT\0"
-"""The end of PostgreSQL's message for that statement; it is small, so it arrives whole."""
+"""How PostgreSQL's messages name that statement; it is small, so it arrives whole."""
 
 BYTES_MAX = 65_536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST, not FIN.
@@ -27,6 +27,8 @@ class _Link:
         self.client = client
         self.server = server
         self.answer_is_lost = False
+        self.is_asked = False
+        """Who waits for an answer is the client."""
 
     def reset(self) -> None:
         for end in (self.client, self.server):
@@ -51,6 +53,9 @@ class DatabaseProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._refusing = False
+        self.questions = 0
+        """How often a client waited for the server, however much it sent before."""
+
         self._commits_to_cut = 0
         self._on_commit: Callable[[], None] = _nothing
         _start(self._accept)
@@ -124,7 +129,9 @@ class DatabaseProxy:
     def _to_server(self, link: _Link) -> None:
         def note_commit(data: bytes) -> bool:
             with self._lock:
-                if data.endswith(COMMIT) and self._commits_to_cut > 0:
+                self.questions += not link.is_asked
+                link.is_asked = True
+                if COMMIT in data and self._commits_to_cut > 0:
                     self._commits_to_cut -= 1
                     link.answer_is_lost = True
             return True
@@ -133,6 +140,7 @@ class DatabaseProxy:
 
     def _to_client(self, link: _Link) -> None:
         def may_pass(_: bytes) -> bool:
+            link.is_asked = False
             if link.answer_is_lost:
                 self._on_commit()
             return not link.answer_is_lost

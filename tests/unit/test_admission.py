@@ -2,8 +2,9 @@
 
 import pytest
 
-from serve_app.admission import Gate, estimate_tokens
+from serve_app.admission import Gate, HeadStarts, estimate_tokens
 from serve_app.domain.errors import Overloaded
+from serve_app.domain.units import KeyId
 from tests.fakes import FakeClock, a_job
 
 PAIR_TOKENS_MAX = 512
@@ -77,3 +78,27 @@ def test_retry_after_is_never_zero_and_never_longer_than_a_minute() -> None:
     with stuck.admit(10), pytest.raises(Overloaded) as soon, stuck.admit(1):
         pass
     assert soon.value.retry_after_s == 1
+
+
+def test_a_key_has_one_head_start_at_most_and_one_for_each_payment() -> None:
+    starts = HeadStarts()
+    key = KeyId("k")
+
+    assert not starts.take(key)
+    starts.earn(key)
+    starts.earn(key)
+
+    assert starts.take(key)
+    assert not starts.take(key)
+
+
+def test_only_so_many_keys_are_remembered_and_the_latest_to_pay_are() -> None:
+    starts = HeadStarts(keys_max=2)
+    for name in ("first", "second", "first", "third"):
+        starts.earn(KeyId(name))
+
+    assert [starts.take(KeyId(name)) for name in ("first", "second", "third")] == [
+        True,
+        False,
+        True,
+    ]

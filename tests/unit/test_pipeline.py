@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from serve_app.admission import Gate
+from serve_app.admission import HEAD_START_TOKENS_MAX, Gate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import (
     DeadlineExceeded,
@@ -22,6 +22,7 @@ from serve_app.domain.errors import (
 )
 from serve_app.domain.model import (
     Caller,
+    JobScores,
     RateLimitState,
     RerankJob,
     RerankOutcome,
@@ -29,7 +30,7 @@ from serve_app.domain.model import (
     TokenizedJob,
 )
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
-from serve_app.pipeline import TOKENIZED_EARLY_MAX, Pipeline, ServedModel
+from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer, Quote, Usage
 from tests.fakes import (
     CALLER,
@@ -94,8 +95,12 @@ def test_the_answer_is_ordered_and_its_charge_is_committed() -> None:
 
 
 def test_a_request_it_cannot_pay_for_is_refused_before_any_scoring() -> None:
+    scorer = HangingJobScorer()
+
     with pytest.raises(OutOfCredit):
-        rerank(FakeLedger(available=3 * PRICE - 1), UntouchedJobScorer())
+        rerank(FakeLedger(available=3 * PRICE - 1), scorer)
+
+    assert not scorer.entered.is_set()
 
 
 class WatchedTokenizer(FakeTokenizer):
@@ -135,7 +140,7 @@ def test_a_small_job_is_tokenized_while_its_credit_is_reserved() -> None:
 
 def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
     tokenizer = WatchedTokenizer()
-    large = a_job(documents=("x" * 4 * TOKENIZED_EARLY_MAX,) * 20)
+    large = a_job(documents=("x" * 4 * HEAD_START_TOKENS_MAX,) * 20)
     short_of_credit = pipeline(
         FakeLedger(available=1), UntouchedJobScorer(), 10**9, tokenizer=tokenizer
     )
@@ -144,6 +149,73 @@ def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
         asyncio.run(short_of_credit.rerank(CALLER, large))
 
     assert not tokenizer.asked.is_set()
+
+
+class LedgerBesideScoring(FakeLedger):
+    """From the second reservation on, makes each only once its job is being scored."""
+
+    def __init__(self, available: int, scorer: HangingJobScorer) -> None:
+        super().__init__(available)
+        self._scorer = scorer
+
+    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+        if "reserve" in self.log:
+            async with asyncio.timeout(5):
+                await self._scorer.entered.wait()
+        return await super().reserve(caller, quote)
+
+
+class ScorerOfFirst(HangingJobScorer):
+    """Answers the first job at once, and no other."""
+
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        if job.request_id == JOB.request_id:
+            return await FixedJobScorer(1, 2, 3).score(caller, job, tokenized)
+        return await super().score(caller, job, tokenized)
+
+
+def test_a_key_that_paid_has_its_next_small_job_scored_while_its_credit_is_reserved() -> None:
+    async def two_requests() -> Pipeline:
+        scorer = ScorerOfFirst()
+        ledger = LedgerBesideScoring(6 * PRICE - 1, scorer)
+        door = pipeline(ledger, scorer)
+        await door.rerank(CALLER, JOB)
+        with pytest.raises(OutOfCredit):
+            await door.rerank(CALLER, replace(JOB, request_id=RequestId("r2")))
+        assert scorer.left.is_set(), "what is refused is computed no further"
+        assert ledger.charged == {"r1": 3 * PRICE}
+        return door
+
+    door = asyncio.run(two_requests())
+
+    assert door.gate.amount == 0
+
+
+def test_a_key_that_was_refused_has_no_head_start() -> None:
+    ledger = FakeLedger(available=3 * PRICE)
+    door = pipeline(ledger, FixedJobScorer(1, 2, 3))
+
+    async def requests() -> None:
+        await door.rerank(CALLER, JOB)
+        with pytest.raises(OutOfCredit):
+            await door.rerank(CALLER, JOB)
+
+    asyncio.run(requests())
+
+    assert not door.head_starts.take(CALLER.key_id)
+
+
+def test_a_large_job_is_scored_only_when_it_is_paid_for() -> None:
+    large = a_job(documents=("x" * 4 * HEAD_START_TOKENS_MAX,) * 20)
+    scorer = HangingJobScorer()
+    door = pipeline(FakeLedger(available=1), scorer, 10**9)
+    door.head_starts.earn(CALLER.key_id)
+
+    with pytest.raises(OutOfCredit):
+        asyncio.run(door.rerank(CALLER, large))
+
+    assert not scorer.entered.is_set()
+    assert door.head_starts.take(CALLER.key_id), "its key keeps what it earned"
 
 
 def test_a_refusal_hides_that_the_text_was_bad_too() -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import cast
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import OperationalError
@@ -134,15 +134,21 @@ def state_of(database_url: str, request_id: RequestId) -> str | None:
         return state
 
 
-def write_through(ledger: SqlLedger, double: object) -> None:
-    """Whatever the ledger writes goes through this engine from now on."""
-    ledger._writer._engine = ledger._writer._forgettable = cast(Engine, double)
+class Begins(Protocol):
+    """An engine, a kept connection, or what stands in for one."""
+
+    def begin(self) -> AbstractContextManager[Connection]: ...
+
+
+def write_through(ledger: SqlLedger, double: Begins) -> None:
+    """Whatever the ledger writes goes through this one from now on."""
+    ledger._writer._durable = ledger._writer._forgettable = double.begin
 
 
 class LossyEngine:
     """Loses the database's last word: the transaction is committed, its caller sees an error."""
 
-    def __init__(self, engine: Engine, losses: int) -> None:
+    def __init__(self, engine: Begins, losses: int) -> None:
         self._engine = engine
         self._losses = losses
 
@@ -160,7 +166,7 @@ class LossyEngine:
 class FailingEngine:
     """Cannot be reached a few times."""
 
-    def __init__(self, engine: Engine, failures: int) -> None:
+    def __init__(self, engine: Begins, failures: int) -> None:
         self._engine = engine
         self.failures = failures
 

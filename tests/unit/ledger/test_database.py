@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import open_writer, opened, reading, share_fate
+from serve_app.ledger.database import open_writer, opened, reading
+from serve_app.ledger.kept_connection import KeptConnection, share_fate
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.tables import tenants
 from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
@@ -57,25 +58,51 @@ def test_a_writer_survives_the_loss_of_its_connection(engine: Engine) -> None:
         assert connection.scalar(COUNT) == 0
 
 
+def test_a_kept_connection_outlives_its_transactions_but_no_failure(engine: Engine) -> None:
+    kept = KeptConnection(engine)
+
+    def connection_used() -> object:
+        with kept.begin() as connection:
+            assert connection.scalar(COUNT) == 0
+            return connection
+
+    def fail() -> None:
+        with kept.begin():
+            raise ZeroDivisionError
+
+    first = connection_used()
+    assert connection_used() is first
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert connection_used() is not first
+
+    kept.let_go()
+    with engine.begin() as connection:  # The pool's only one is back.
+        assert connection.scalar(COUNT) == 0
+
+
 @pytest.mark.parametrize("kind", [POSTGRESQL])
 def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: str) -> None:
     with (
         opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as first,
         opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as second,
     ):
-        share_fate(first, second)
-        for engine in (first, second):
-            with engine.connect() as connection:
+        both = [KeptConnection(engine) for engine in (first, second)]
+        share_fate(*both)
+        for kept in both:
+            with kept.begin() as connection:
                 lost: Any = connection.connection.dbapi_connection
             lost.close()  # As after a restart of the server.
 
         failures = 0
-        for engine in (first, second):
+        for kept in both:
             try:
-                with engine.begin() as connection:
+                with kept.begin() as connection:
                     assert connection.scalar(COUNT) == 0
             except OperationalError:
                 failures += 1
+        for kept in both:
+            kept.let_go()
 
     assert failures == 1
 

@@ -34,6 +34,7 @@ from tests.unit.ledger.support import (
     TIMEOUT_OF_REQUEST_S,
     TIMEOUT_S,
     USAGE,
+    Begins,
     FailingEngine,
     LossyEngine,
     a_quote,
@@ -186,7 +187,7 @@ def test_operations_that_wait_share_one_transaction(database_url: str, acme: Cal
 
     idle = replace(LIMITS, expiry_interval_s=Seconds(0.05))
     with ledger_on(database_url, idle) as ledger:
-        event.listen(ledger._write_engine, "commit", count)
+        event.listen(ledger._durable.engine, "commit", count)
         asyncio.run(scenario(ledger))
 
     assert counted[1] - counted[0] <= 3  # The tick it was stuck in, the group, another tick.
@@ -375,7 +376,7 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
         return True
 
     with ledger_on(database_url) as ledger:
-        lossy = LossyEngine(ledger._write_engine, losses)
+        lossy = LossyEngine(ledger._durable, losses)
         write_through(ledger, lossy)
         answered = asyncio.run(scenario(ledger))
 
@@ -386,7 +387,7 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
 class SlowEngine:
     """Takes its time to commit."""
 
-    def __init__(self, engine: Engine, commit_s: float) -> None:
+    def __init__(self, engine: Begins, commit_s: float) -> None:
         self._engine = engine
         self._commit_s = commit_s
 
@@ -399,7 +400,7 @@ class SlowEngine:
 
 def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -> None:
     with ledger_on(database_url, replace(LIMITS, database_timeout_s=Seconds(0.1))) as ledger:
-        write_through(ledger, SlowEngine(ledger._write_engine, 0.15))
+        write_through(ledger, SlowEngine(ledger._durable, 0.15))
         asyncio.run(ledger.reserve(acme, a_quote(R1, 30)))
 
     assert balance(database_url).pending == 30
@@ -408,7 +409,7 @@ def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -
 class DyingEngine:
     """Dies during the first group; from then on every attempt takes a whole timeout."""
 
-    def __init__(self, engine: Engine, clock: FakeClock) -> None:
+    def __init__(self, engine: Begins, clock: FakeClock) -> None:
         self._engine = engine
         self._clock = clock
         self.attempts = 0
@@ -429,7 +430,7 @@ def test_a_group_does_not_wait_for_a_dead_database_once_per_operation(
 ) -> None:
     clock = FakeClock()
     dying = DyingEngine(engine, clock)
-    writer = Writer(cast(Engine, dying), clock, replace(LIMITS, expiry_interval_s=Seconds(3_600)))
+    writer = Writer(dying.begin, clock, replace(LIMITS, expiry_interval_s=Seconds(3_600)))
     operations = [
         Operation(
             partial(Books.reserve, wanted=a_reservation(acme, 1, f"r{number}")),
@@ -453,7 +454,7 @@ def test_a_void_is_tried_again_after_the_database_failed(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     failing = FailingEngine(engine, 0)
-    writer = Writer(cast(Engine, failing), FakeClock(), LIMITS)
+    writer = Writer(failing.begin, FakeClock(), LIMITS)
     with engine.begin() as connection:
         store.reserve(connection, a_reservation(acme, 30, expires_at=NOW + 10**9))
     failing.failures = 3

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import pytest
 from sqlalchemy import Connection, Engine
@@ -26,6 +25,7 @@ from tests.unit.ledger.support import (
     NOW,
     R1,
     USAGE,
+    Begins,
     FailingEngine,
     LossyEngine,
     a_quote,
@@ -44,7 +44,7 @@ FOR_EVER = 10**9
 class OutageAfterCommit:
     """The COMMIT of the first charge is durable but not answered; then nothing answers."""
 
-    def __init__(self, engine: Engine, failures: int) -> None:
+    def __init__(self, engine: Begins, failures: int) -> None:
         self._lossy = LossyEngine(engine, losses=1)
         self._failing = FailingEngine(engine, 0)
         self._failures = failures
@@ -68,7 +68,7 @@ class OutageAfterCommit:
 
 
 def break_down(ledger: SqlLedger, failures: int) -> OutageAfterCommit:
-    outage = OutageAfterCommit(ledger._write_engine, failures)
+    outage = OutageAfterCommit(ledger._durable, failures)
     write_through(ledger, outage)
     return outage
 
@@ -118,7 +118,7 @@ def test_a_charge_is_taken_back_however_many_writes_wait(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     a_charge(engine, acme)
-    writer = Writer(engine, FakeClock(), replace(LIMITS, operations_max=2))
+    writer = Writer(engine.begin, FakeClock(), replace(LIMITS, operations_max=2))
     for _ in range(10):
         writer.submit_settlement(Operation(lambda _: None, RequestId("other"), attempts_left=4))
 
@@ -132,7 +132,7 @@ def test_a_charge_is_taken_back_however_many_writes_wait(
 def test_closing_tries_once_more(database_url: str, engine: Engine, acme: Caller) -> None:
     a_charge(engine, acme)
     failing = FailingEngine(engine, 1)
-    writer = Writer(cast(Engine, failing), FakeClock(), LIMITS)
+    writer = Writer(failing.begin, FakeClock(), LIMITS)
     writer.submit_reversal(a_reversal())
 
     writer.start()
@@ -145,7 +145,7 @@ def test_a_reversal_that_comes_while_closing_is_written(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     a_charge(engine, acme)
-    writer = Writer(engine, FakeClock(), LIMITS)
+    writer = Writer(engine.begin, FakeClock(), LIMITS)
     last = Operation(lambda _: writer.submit_reversal(a_reversal()), RequestId("last"))
     writer.submit(last)
     writer._queue.put(None)  # As `close` does.
@@ -161,7 +161,7 @@ def test_charges_that_stay_when_the_process_ends_are_named(
     engine: Engine, acme: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = [a_charge(engine, acme, f"r{number}") for number in range(3)]
-    writer = Writer(cast(Engine, FailingEngine(engine, FOR_EVER)), FakeClock(), LIMITS)
+    writer = Writer(FailingEngine(engine, FOR_EVER).begin, FakeClock(), LIMITS)
     writer.submit_settlement(Operation(lambda _: None, RequestId("other"), attempts_left=FOR_EVER))
     for request_id in ids[:2]:
         writer.submit_reversal(a_reversal(request_id))
@@ -178,7 +178,7 @@ def test_a_commit_that_never_began_needs_no_reversal(
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         await ledger.reserve(acme, a_quote(R1, 30))
-        write_through(ledger, FailingEngine(ledger._write_engine, FOR_EVER))
+        write_through(ledger, FailingEngine(ledger._durable, FOR_EVER))
         with pytest.raises(LedgerUnavailable, match="no route"):
             await ledger.commit(R1, Credits(30), USAGE)
         ledger.close()
@@ -213,7 +213,7 @@ def test_an_operation_leaves_no_trace_only_if_it_never_began(fate: str) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_ledger_whose_writer_died_says_so(database_url: str) -> None:
     class Deadly:
-        def begin(self) -> None:
+        def begin(self) -> AbstractContextManager[Connection]:
             raise KeyboardInterrupt
 
     with ledger_on(database_url) as ledger:

@@ -1,0 +1,109 @@
+"""PostgreSQL's pipeline: fewer waits for the server, and failures as without it."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from serve_app.domain.model import Caller
+from serve_app.ledger import store
+from serve_app.ledger.book_statements import RESERVE
+from serve_app.ledger.books import Books
+from serve_app.ledger.database import open_writer, opened
+from serve_app.ledger.tables import reservations
+from tests.chaos.database_proxy import DatabaseProxy
+from tests.unit.ledger.conftest import POSTGRESQL
+from tests.unit.ledger.support import TIMEOUT_S, a_reservation
+
+pytestmark = pytest.mark.parametrize("kind", [POSTGRESQL])
+COUNT = select(func.count()).select_from(reservations)
+NO_ROW_FOR_IT = {
+    "id": "r2",
+    "tenant_id": "nobody",
+    "key_id": "no-key",
+    "model": "embedded",
+    "amount": 1,
+    "state": "pending",
+    "charged": 0,
+    "documents": 0,
+    "tokens": 0,
+    "created_at": 0,
+    "expires_at": 0,
+    "settled_at": None,
+    "key_capped": False,
+}
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[DatabaseProxy]:
+    port = make_url(database_url).port
+    assert port is not None
+    relay = DatabaseProxy(port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def pipelined(proxy: DatabaseProxy, database_url: str) -> Iterator[Engine]:
+    url = make_url(database_url).set(port=proxy.port)
+    with opened(open_writer(url.render_as_string(), TIMEOUT_S, pre_ping=False)) as engine:
+        yield engine
+
+
+def test_a_transaction_waits_twice(proxy: DatabaseProxy, pipelined: Engine, acme: Caller) -> None:
+    def reserve(number: int) -> None:
+        wanted = a_reservation(acme, 10, f"r{number}")
+        with pipelined.begin() as connection:
+            books = Books.open(connection, {acme.tenant}, ())
+            books.reserve(wanted)
+            books.write()
+
+    reserve(0)  # A new connection asks for more.
+    before = proxy.questions
+    for number in range(1, 10):
+        reserve(number)
+
+    assert proxy.questions - before == 2 * 9
+    with pipelined.begin() as connection:
+        assert connection.scalar(COUNT) == 10
+
+
+def test_a_lost_connection_is_told_as_ever(
+    proxy: DatabaseProxy, pipelined: Engine, acme: Caller
+) -> None:
+    with pipelined.begin() as connection:
+        assert connection.scalar(COUNT) == 0
+    proxy.cut()
+
+    with pytest.raises(OperationalError), pipelined.begin() as connection:
+        store.reserve(connection, a_reservation(acme, 10))
+
+    with pipelined.begin() as connection:
+        store.reserve(connection, a_reservation(acme, 10))
+
+
+def test_a_failure_that_nobody_waited_for_comes_with_the_commit(pipelined: Engine) -> None:
+    with pipelined.connect() as connection:
+        transaction = connection.begin()
+        connection.execute(RESERVE, NO_ROW_FOR_IT)
+
+        with pytest.raises(IntegrityError):
+            transaction.commit()
+
+    with pipelined.begin() as connection:
+        assert connection.scalar(COUNT) == 0
+
+
+def test_an_error_of_ours_undoes_what_was_sent(pipelined: Engine, acme: Caller) -> None:
+    def fail() -> None:
+        with pipelined.begin() as connection:
+            store.reserve(connection, a_reservation(acme, 10))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    with pipelined.begin() as connection:
+        assert connection.scalar(COUNT) == 0
