@@ -24,7 +24,7 @@ from serve_app.ledger import tenant_keys
 from serve_app.ledger.books import Books
 from serve_app.ledger.caller_limits import Demand
 from serve_app.ledger.database import open_reader, open_writer, reason
-from serve_app.ledger.kept_connection import KeptConnection, share_fate
+from serve_app.ledger.kept_connection import KeptConnection
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.rules import Reservation
@@ -69,7 +69,7 @@ class SqlLedger:
             )
             for forgettable in (False, True)
         )
-        share_fate(self._durable, self._forgettable)
+        self._durable.share_fate(self._forgettable)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         self._reads = 0
@@ -93,8 +93,7 @@ class SqlLedger:
         self._writer.close()
         self._readers.shutdown()
         for kept in (self._durable, self._forgettable):
-            kept.let_go()
-            kept.engine.dispose()
+            kept.close()
         self._read_engine.dispose()
 
     def check(self) -> None:
@@ -186,7 +185,6 @@ class SqlLedger:
 
         Cancelling this drops the operation if it has not begun.
         """
-        self._writer.submit(operation)
         future = operation.future
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
@@ -194,6 +192,8 @@ class SqlLedger:
         timeout_s = self._limits.database_timeout_s
         timer = loop.call_later(timeout_s, future.cancel)  # Does nothing once it has begun.
         try:
+            # Last: whatever is done here afterwards keeps the interpreter from the writer.
+            self._writer.submit(operation)
             await ended
         finally:
             timer.cancel()

@@ -1,9 +1,10 @@
 """The writer's connections stay with it between transactions: a pool costs a tenth of a commit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, ExceptionContext, event
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 
 class KeptConnection:
@@ -13,39 +14,35 @@ class KeptConnection:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self._engine = engine
         self._connection: Connection | None = None
+        self._fellow: KeptConnection | None = None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction, as the engine's."""
         try:
             if self._connection is None:
-                self._connection = self.engine.connect()
+                self._connection = self._engine.connect()
             with self._connection.begin():
                 yield self._connection
-        except BaseException:
-            self.let_go()
+        except BaseException as error:
+            self._let_go()
+            if self._fellow and isinstance(error, DBAPIError) and error.connection_invalidated:
+                self._fellow.close()
             raise
 
-    def let_go(self) -> None:
-        """Give the connection back to its engine."""
+    def close(self) -> None:
+        """Leave the database; the next transaction comes back to it."""
+        self._let_go()
+        self._engine.dispose()
+
+    def share_fate(self, fellow: "KeptConnection") -> None:
+        """When one is lost the other leaves: the server was restarted, most likely, and a dead
+        connection would fail a transaction whenever it is used next."""
+        self._fellow, fellow._fellow = fellow, self
+
+    def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def share_fate(first: KeptConnection, second: KeptConnection) -> None:
-    """When one is lost the other is given up: the server was restarted, most likely, and a dead
-    connection would fail a transaction whenever it is used next."""
-    for one, other in ((first, second), (second, first)):
-        event.listen(one.engine, "handle_error", _give_up(other))
-
-
-def _give_up(kept: KeptConnection) -> Callable[[ExceptionContext], None]:
-    def give_up(failure: ExceptionContext) -> None:
-        if failure.is_disconnect:
-            kept.let_go()
-            kept.engine.dispose()
-
-    return give_up

@@ -12,7 +12,7 @@ from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
 from serve_app.ledger.database import open_writer, opened, reading
-from serve_app.ledger.kept_connection import KeptConnection, share_fate
+from serve_app.ledger.kept_connection import KeptConnection
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.tables import tenants
 from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
@@ -76,7 +76,7 @@ def test_a_kept_connection_outlives_its_transactions_but_no_failure(engine: Engi
         fail()
     assert connection_used() is not first
 
-    kept.let_go()
+    kept.close()
     with engine.begin() as connection:  # The pool's only one is back.
         assert connection.scalar(COUNT) == 0
 
@@ -88,7 +88,7 @@ def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: st
         opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as second,
     ):
         both = [KeptConnection(engine) for engine in (first, second)]
-        share_fate(*both)
+        both[0].share_fate(both[1])
         for kept in both:
             with kept.begin() as connection:
                 lost: Any = connection.connection.dbapi_connection
@@ -102,7 +102,7 @@ def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: st
             except OperationalError:
                 failures += 1
         for kept in both:
-            kept.let_go()
+            kept.close()
 
     assert failures == 1
 

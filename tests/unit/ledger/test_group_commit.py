@@ -187,7 +187,7 @@ def test_operations_that_wait_share_one_transaction(database_url: str, acme: Cal
 
     idle = replace(LIMITS, expiry_interval_s=Seconds(0.05))
     with ledger_on(database_url, idle) as ledger:
-        event.listen(ledger._durable.engine, "commit", count)
+        event.listen(ledger._durable._engine, "commit", count)
         asyncio.run(scenario(ledger))
 
     assert counted[1] - counted[0] <= 3  # The tick it was stuck in, the group, another tick.
