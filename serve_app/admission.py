@@ -101,27 +101,28 @@ class Gate:
 
 
 class HeadStarts:
-    """Whose small job may be scored while its credit is being reserved. Not shared between threads.
+    """Whose small jobs may be scored while their credit is being reserved. Not shared between
+    threads.
 
-    A key earns one head start with each reservation that is granted, and keeps one at most: what is
-    computed for requests that are then refused is less than what was paid for.
+    What a key pays for, it may have scored in advance later: so what is computed for requests that
+    are then refused is never more than what was paid for, nor than `HEAD_START_TOKENS_MAX` at once.
     """
 
     def __init__(self, keys_max: int = HEAD_STARTS_MAX) -> None:
         self._keys_max = keys_max
-        self._earned: OrderedDict[KeyId, None] = OrderedDict()
+        self._earned: OrderedDict[KeyId, int] = OrderedDict()
 
-    def earn(self, key_id: KeyId) -> None:
-        """Its reservation was granted."""
-        self._earned[key_id] = None
-        self._earned.move_to_end(key_id)
+    def earn(self, key_id: KeyId, tokens: Tokens) -> None:
+        """A job of so many tokens, by the estimate, was charged."""
+        earned = self._earned.pop(key_id, 0) + tokens
+        self._earned[key_id] = min(earned, HEAD_START_TOKENS_MAX)
         if len(self._earned) > self._keys_max:
             self._earned.popitem(last=False)
 
-    def take(self, key_id: KeyId) -> bool:
-        """Whether it has one, which it then has no more."""
-        try:
-            del self._earned[key_id]
-        except KeyError:
+    def take(self, key_id: KeyId, tokens: Tokens) -> bool:
+        """Whether the key has earned so many, which it then has no more."""
+        earned = self._earned.get(key_id, 0)
+        if earned < tokens:
             return False
+        self._earned[key_id] = earned - tokens
         return True

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from serve_app.admission import HEAD_START_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
 from serve_app.dispatch.fair_queue import Claim
@@ -120,6 +121,7 @@ class Pipeline:
             deadline.reschedule(None)
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
                 await self.ledger.commit(job.request_id, amount, work.usage)
+            self.head_starts.earn(caller.key_id, estimate)
 
         return RerankOutcome(
             request_id=job.request_id,
@@ -143,7 +145,7 @@ class Pipeline:
         """Goes on as far as it may before ``work.is_paid``; nobody wants it after the block."""
         is_small = estimate <= HEAD_START_TOKENS_MAX
         early = None
-        if is_small and self.head_starts.take(caller.key_id):
+        if is_small and self.head_starts.take(caller.key_id, estimate):
             # First, or the two would take the interpreter from each other.
             early = await self._tokenize(job, model, estimate)
 
@@ -158,15 +160,15 @@ class Pipeline:
                 return tokenized, await model.scorer.score(caller, job, tokenized)
 
         task = asyncio.create_task(score())
-        await asyncio.sleep(0)  # Begin.
+        task.add_done_callback(_heard)
         try:
+            await asyncio.sleep(0)  # Begin.
             yield task
         finally:
-            task.cancel()
-            await asyncio.wait({task})
-            # Where it has failed beside a refusal, its error is nobody's.
-            if not task.cancelled():
-                task.exception()
+            # Nothing is awaited once it is done: who is charged must not be cancelled any more.
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
 
     async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
@@ -204,7 +206,6 @@ class Pipeline:
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                 work.rate_limits = await self.ledger.reserve(caller, quote)
-            self.head_starts.earn(caller.key_id)
             work.is_paid.set()
             yield
         except BaseException:
@@ -222,3 +223,9 @@ class _Work:
     rate_limits: tuple[RateLimitState, ...] = ()
     is_paid: asyncio.Event = field(default_factory=asyncio.Event)
     """Its credit is reserved."""
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """What has failed beside a refusal is nobody's error, and no log's."""
+    if not task.cancelled():
+        task.exception()

@@ -155,7 +155,7 @@ class Engine(Protocol):
     """Longest pair, special tokens included."""
 
     def warm_up(self) -> None:
-        """Run the largest batch that limits allow. Raises: EngineFailure."""
+        """Run the largest pass that limits allow. Raises: EngineFailure."""
 
     def check(self) -> None:
         """Run the smallest pair. Raises: EngineFailure when its logit is not a finite number."""

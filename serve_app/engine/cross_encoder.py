@@ -58,14 +58,16 @@ class CrossEncoder:
         return split(logits, [len(portion.lengths) for portion in portions])
 
     def warm_up(self) -> None:
-        """Score a full batch of the longest pairs, and the shortest pair there is.
+        """Score a full pass of the longest pairs, and the shortest pair there is.
 
-        What does not fit in memory then fails at start-up, and the first request is not slow.
+        What does not fit in memory then fails at start-up, and the first request is not slow. A
+        batch of several passes needs no more: they come one after the other.
 
         Raises: EngineFailure, also when a logit is not a finite number.
         """
         longest = self._limits.pair_tokens_max
-        pairs = max(1, self._limits.batch_tokens_max // longest)
+        pass_tokens = min(self._forward.forward_tokens_max, self._limits.batch_tokens_max)
+        pairs = max(1, pass_tokens // longest)
         self._score_finite([probe(self._template, longest, pairs), self._shortest()])
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ from serve_app.domain.errors import RateLimited
 from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
 from serve_app.domain.units import Moment
 from serve_app.ledger import rate_window
+from serve_app.ledger.pipelined import UNREAD
 from serve_app.ledger.rate_window import Window
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import rate_windows, reservations
@@ -29,7 +30,9 @@ _replace = (
     update(rate_windows)
     .where(rate_windows.c.subject == bindparam("row_subject"))
     .values(counts=bindparam("new_counts", type_=rate_windows.c.counts.type))
+    .execution_options(**UNREAD)
 )
+_begin_window = insert(rate_windows).execution_options(**UNREAD)
 _running = (
     select(func.count(), func.count().filter(reservations.c.key_id == bindparam("key_id")))
     .select_from(reservations)
@@ -122,7 +125,7 @@ def count(connection: Connection, admitted: Admitted) -> None:
         if subject in admitted.known:
             connection.execute(_replace, {"row_subject": subject, "new_counts": counts})
         else:
-            connection.execute(insert(rate_windows), {"subject": subject, "counts": counts})
+            connection.execute(_begin_window, {"subject": subject, "counts": counts})
 
 
 def _stored(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:

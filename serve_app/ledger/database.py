@@ -91,7 +91,9 @@ def open_writer(
         if forgettable:
             event.listen(engine, "connect", _leave_the_disk_to_the_next)
     elif pipelined:
-        pipeline(engine)
+        # One wait for a lock and one statement may take all their time, and what they have done
+        # must still end.
+        pipeline(engine, transaction_s_max=Seconds(3 * timeout_s))
     return engine
 
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 
 class KeptConnection:
     """One connection of an engine, opened when it is first needed. One thread at a time.
 
-    One that failed is given up, whatever the reason; the next transaction opens another.
+    After a failure, whatever the reason, it goes back to its engine, which opens another if it is
+    broken.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -28,7 +29,7 @@ class KeptConnection:
                 yield self._connection
         except BaseException as error:
             self._let_go()
-            if self._fellow and isinstance(error, DBAPIError) and error.connection_invalidated:
+            if self._fellow and isinstance(error, (OperationalError, InterfaceError)):
                 self._fellow.close()
             raise
 
@@ -38,7 +39,7 @@ class KeptConnection:
         self._engine.dispose()
 
     def share_fate(self, fellow: "KeptConnection") -> None:
-        """When one is lost the other leaves: the server was restarted, most likely, and a dead
+        """When the database fails one, the other leaves: it may have been restarted, and a dead
         connection would fail a transaction whenever it is used next."""
         self._fellow, fellow._fellow = fellow, self
 

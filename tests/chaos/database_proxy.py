@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 COMMIT = b"COMMIT\0"
-"""How PostgreSQL's messages name that statement; it is small, so it arrives whole."""
+"""How PostgreSQL's messages name that statement."""
 
 BYTES_MAX = 65_536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST, not FIN.
@@ -27,6 +27,9 @@ class _Link:
         self.client = client
         self.server = server
         self.answer_is_lost = False
+        self.tail = b""
+        """The last bytes that went to the server: a COMMIT may come in two pieces."""
+
         self.is_asked = False
         """Who waits for an answer is the client."""
 
@@ -131,7 +134,8 @@ class DatabaseProxy:
             with self._lock:
                 self.questions += not link.is_asked
                 link.is_asked = True
-                if COMMIT in data and self._commits_to_cut > 0:
+                sent, link.tail = link.tail + data, data[-len(COMMIT) + 1 :]
+                if COMMIT in sent and self._commits_to_cut > 0:
                     self._commits_to_cut -= 1
                     link.answer_is_lost = True
             return True

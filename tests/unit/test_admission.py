@@ -2,9 +2,9 @@
 
 import pytest
 
-from serve_app.admission import Gate, HeadStarts, estimate_tokens
+from serve_app.admission import HEAD_START_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
 from serve_app.domain.errors import Overloaded
-from serve_app.domain.units import KeyId
+from serve_app.domain.units import KeyId, Tokens
 from tests.fakes import FakeClock, a_job
 
 PAIR_TOKENS_MAX = 512
@@ -80,24 +80,35 @@ def test_retry_after_is_never_zero_and_never_longer_than_a_minute() -> None:
     assert soon.value.retry_after_s == 1
 
 
-def test_a_key_has_one_head_start_at_most_and_one_for_each_payment() -> None:
+def test_a_key_has_no_more_scored_in_advance_than_it_paid_for() -> None:
     starts = HeadStarts()
     key = KeyId("k")
 
-    assert not starts.take(key)
-    starts.earn(key)
-    starts.earn(key)
+    assert not starts.take(key, Tokens(1))
+    starts.earn(key, Tokens(100))
+    starts.earn(key, Tokens(50))
 
-    assert starts.take(key)
-    assert not starts.take(key)
+    assert starts.take(key, Tokens(120))
+    assert not starts.take(key, Tokens(31))
+    assert not starts.take(KeyId("another"), Tokens(1))
+    assert starts.take(key, Tokens(30))
+
+
+def test_a_key_saves_no_more_than_a_small_job() -> None:
+    starts = HeadStarts()
+    for _ in range(3):
+        starts.earn(KeyId("k"), Tokens(HEAD_START_TOKENS_MAX))
+
+    assert starts.take(KeyId("k"), Tokens(HEAD_START_TOKENS_MAX))
+    assert not starts.take(KeyId("k"), Tokens(1))
 
 
 def test_only_so_many_keys_are_remembered_and_the_latest_to_pay_are() -> None:
     starts = HeadStarts(keys_max=2)
     for name in ("first", "second", "first", "third"):
-        starts.earn(KeyId(name))
+        starts.earn(KeyId(name), Tokens(1))
 
-    assert [starts.take(KeyId(name)) for name in ("first", "second", "third")] == [
+    assert [starts.take(KeyId(name), Tokens(1)) for name in ("first", "second", "third")] == [
         True,
         False,
         True,

@@ -29,7 +29,7 @@ from serve_app.domain.model import (
     ServiceTier,
     TokenizedJob,
 )
-from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
+from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer, Quote, Usage
 from tests.fakes import (
@@ -202,20 +202,21 @@ def test_a_key_that_was_refused_has_no_head_start() -> None:
 
     asyncio.run(requests())
 
-    assert not door.head_starts.take(CALLER.key_id)
+    assert not door.head_starts.take(CALLER.key_id, Tokens(1))
 
 
 def test_a_large_job_is_scored_only_when_it_is_paid_for() -> None:
     large = a_job(documents=("x" * 4 * HEAD_START_TOKENS_MAX,) * 20)
     scorer = HangingJobScorer()
     door = pipeline(FakeLedger(available=1), scorer, 10**9)
-    door.head_starts.earn(CALLER.key_id)
+    door.head_starts.earn(CALLER.key_id, Tokens(HEAD_START_TOKENS_MAX))
 
     with pytest.raises(OutOfCredit):
         asyncio.run(door.rerank(CALLER, large))
 
     assert not scorer.entered.is_set()
-    assert door.head_starts.take(CALLER.key_id), "its key keeps what it earned"
+    kept = door.head_starts.take(CALLER.key_id, Tokens(HEAD_START_TOKENS_MAX))
+    assert kept, "its key keeps what it earned"
 
 
 def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
@@ -313,6 +314,35 @@ def test_the_deadline_does_not_cut_a_commit_that_has_begun() -> None:
     outcome = rerank(ledger, FixedJobScorer(1, 2, 3), replace(JOB, deadline=Instant(1_000.05)))
 
     assert ledger.charged == {"r1": outcome.charge}
+
+
+def test_who_is_charged_is_answered_whatever_comes_after() -> None:
+    """A client that hangs up as its charge returns: nobody would take the charge back."""
+
+    class CommitOfTheLost(FakeLedger):
+        async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+            await super().commit(request_id, amount, usage)
+            request = asyncio.current_task()
+            assert request is not None
+            asyncio.get_running_loop().call_soon(request.cancel)
+
+    ledger = CommitOfTheLost(available=100)
+
+    outcome = rerank(ledger, FixedJobScorer(1, 2, 3))
+
+    assert ledger.charged == {"r1": outcome.charge}
+
+
+@pytest.mark.parametrize("earned", [0, HEAD_START_TOKENS_MAX])
+def test_a_request_that_comes_too_late_leaves_nothing_behind(earned: int) -> None:
+    async def too_late() -> set[asyncio.Task[object]]:
+        door = pipeline(FakeLedger(available=100), HangingJobScorer())
+        door.head_starts.earn(CALLER.key_id, Tokens(earned))
+        with pytest.raises(DeadlineExceeded):
+            await door.rerank(CALLER, replace(JOB, deadline=Instant(1_000)))
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert not asyncio.run(too_late())
 
 
 def test_an_unknown_model_and_a_model_off_the_keys_list_are_told_apart() -> None:

@@ -1,6 +1,7 @@
 """Logits equal transformers' own, in any company; and what happens when a model fails."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,10 +132,15 @@ def test_warm_up_fails_when_special_tokens_give_no_number(
         engine.warm_up()
 
 
-def test_warm_up_runs_the_largest_batch(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("forward_tokens_max", "pairs"), [(20_000, 16), (1_024, 2), (16, 1)])
+def test_warm_up_runs_the_largest_pass(
+    folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    forward_tokens_max: int,
+    pairs: int,
 ) -> None:
-    engine = load(folders["bert"])
+    limits = replace(LIMITS, forward_tokens_max=forward_tokens_max)
+    engine = load_engine(str(folders["bert"]), None, "float32", limits)
     seen: list[Portion] = []
 
     def score(portions: list[Portion]) -> list[list[float]]:
@@ -144,7 +150,7 @@ def test_warm_up_runs_the_largest_batch(
     monkeypatch.setattr(engine, "score", score)
     engine.warm_up()
 
-    assert seen[0].lengths == (512,) * 16
+    assert seen[0].lengths == (512,) * pairs
     assert seen[1].lengths == (3,)
 
 

@@ -1,5 +1,6 @@
 """PostgreSQL's pipeline: fewer waits for the server, and failures as without it."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -91,6 +92,20 @@ def test_a_failure_that_nobody_waited_for_comes_with_the_commit(pipelined: Engin
 
         with pytest.raises(IntegrityError):
             transaction.commit()
+
+    with pipelined.begin() as connection:
+        assert connection.scalar(COUNT) == 0
+
+
+def test_a_failure_is_told_by_its_name_though_more_was_sent_behind_it(pipelined: Engine) -> None:
+    def fail() -> None:
+        with pipelined.begin() as connection:
+            connection.execute(RESERVE, NO_ROW_FOR_IT)
+            time.sleep(0.05)  # PostgreSQL tells it at once; the next statement hears of it.
+            connection.execute(RESERVE, NO_ROW_FOR_IT)
+
+    with pytest.raises(IntegrityError):
+        fail()
 
     with pipelined.begin() as connection:
         assert connection.scalar(COUNT) == 0
