@@ -3,33 +3,39 @@
     python -m benchmarks.metering --json benchmarks/results/metering.json
 
 Two services on this machine, alike but for the setting `metering`, are asked in turns: by 8 clients
-with 50 documents each, and by one client with one document. On SQLite and on PostgreSQL, both with
-fsync; the model is `embedded`, or with ``--tiny`` one so small that the rest of the service is all
-there is. A bare commit is one small durable INSERT into the same database, in the same run.
+with 50 documents each for some seconds, and by one client with one document, request by request. On
+SQLite and on PostgreSQL, both with fsync; the model is `embedded`, or with ``--tiny`` one so small
+that the rest of the service is all there is. A bare commit is one small durable INSERT into the
+same database, in the same run. With ``--scorer-threads 1`` the model leaves a core to everything
+else, as it does on a card.
 """
 
 import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.progress import track
 
-from benchmarks.ledger import bare_commit_ms
 from benchmarks.machine import Machine, machine
+from benchmarks.one_client import bare_commits, longer_ms
 from benchmarks.postgres import running
-from benchmarks.service import CLIENTS, DOCUMENTS, latency, service_speed
+from benchmarks.service import CLIENTS, DOCUMENTS, request_body, service_speed
+from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import Service
 
-REQUESTS = 100
+REQUESTS = 300
 MODEL = "embedded"
 
 
@@ -43,11 +49,11 @@ class Cost:
     share_kept: float
     """Medians: metered in unmetered."""
 
-    metered_p50_ms: list[float]
-    unmetered_p50_ms: list[float]
+    metered_p50_ms: float
+    unmetered_p50_ms: float
     bare_commit_ms: float
     added_in_bare_commits: float
-    """What one client with one document waits longer."""
+    """What one client with one document waits longer, by `one_client.longer_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +66,72 @@ class Result:
     model: str
     clients: int
     documents_per_request: int
+    scorer_threads: int
+    """0: all cores, which the gateway and the database then share with the scorer."""
+
     costs: list[Cost]
 
 
 def cost(
-    database: str, services: tuple[Service, Service], bare_ms: float, turns: int, seconds: float
+    database: str, services: tuple[Service, Service], url: str, turns: int, seconds: float
 ) -> Cost:
     """Both services in turns; the metered one first."""
     speeds: tuple[list[float], list[float]] = ([], [])
-    times: tuple[list[float], list[float]] = ([], [])
     for turn in track(range(turns), database):
-        for service, speed, time in zip(services, speeds, times, strict=True):
+        both = list(zip(services, speeds, strict=True))
+        for service, speed in both if turn % 2 else reversed(both):
             speed.append(round(service_speed(service, seconds, turn), 1))
-            with service.client() as client:
-                time.append(latency(client, 1, REQUESTS).p50_ms)
-    added_ms = statistics.median(times[0]) - statistics.median(times[1])
+    with bare_commits(url) as commit:
+        metered_ms, unmetered_ms, bare_ms = one_client(services, commit, REQUESTS)
+    commit_ms = statistics.median(bare_ms)
     return Cost(
         database,
         *speeds,
         round(statistics.median(speeds[0]) / statistics.median(speeds[1]), 3),
-        *times,
-        bare_ms,
-        round(added_ms / bare_ms, 2),
+        round(statistics.median(metered_ms), 1),
+        round(statistics.median(unmetered_ms), 1),
+        round(commit_ms, 3),
+        round(longer_ms(metered_ms, unmetered_ms) / commit_ms, 2),
     )
 
 
+def one_client(
+    services: tuple[Service, Service], commit: Callable[[], None], requests: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of each request to each service, now one first and now the other, and of each
+    bare commit between them: at one client's pace, which is slower than back to back."""
+    traffic = Traffic(seed=1)
+    took_ms: tuple[list[float], list[float], list[float]] = ([], [], [])
+
+    def ask(client: httpx.Client, body: dict[str, object]) -> None:
+        client.post("/v1/rerank", json=body).raise_for_status()
+
+    def timed(work: Callable[[], object], times: list[float]) -> None:
+        started = time.perf_counter()
+        work()
+        times.append(1_000 * (time.perf_counter() - started))
+
+    with services[0].client() as first, services[1].client() as second:
+        both = list(zip((first, second), took_ms[:2], strict=True))
+        for number in track(range(requests), "one client"):
+            body = request_body(traffic, 1)
+            for client, times in both if number % 2 else reversed(both):
+                timed(partial(ask, client, body), times)
+            timed(commit, took_ms[2])
+    return took_ms
+
+
 @contextmanager
-def service_with(folder: Path, source: str, url: str, *, metering: bool) -> Iterator[Service]:
-    """One gateway and one scorer."""
+def service_with(
+    folder: Path, source: str, url: str, threads: int, *, metering: bool
+) -> Iterator[Service]:
+    """One gateway and one scorer with so many threads."""
     folder.mkdir(parents=True)
     config: dict[str, Any] = serve_config(
         [{"id": MODEL, "source": source}],
         [deployment("gateway", 1), deployment("scorer-embedded", 1)],
         metering=metering,
+        scorer_threads=threads,
     )
     service = Service.start(folder, config, free_port(), RERANK_DATABASE_URL=url)
     try:
@@ -101,7 +140,7 @@ def service_with(folder: Path, source: str, url: str, *, metering: bool) -> Iter
         service.stop()
 
 
-def measure(folder: Path, source: str, turns: int, seconds: float) -> list[Cost]:
+def measure(folder: Path, source: str, threads: int, turns: int, seconds: float) -> list[Cost]:
     """Both databases, one after the other."""
     costs = []
     with running(durable=True) as server:
@@ -112,10 +151,14 @@ def measure(folder: Path, source: str, turns: int, seconds: float) -> list[Cost]
         }
         for database, (on, off) in urls.items():
             with (
-                service_with(folder / database / "on", source, on, metering=True) as metered,
-                service_with(folder / database / "off", source, off, metering=False) as free,
+                service_with(
+                    folder / database / "on", source, on, threads, metering=True
+                ) as metered,
+                service_with(
+                    folder / database / "off", source, off, threads, metering=False
+                ) as free,
             ):
-                costs.append(cost(database, (metered, free), bare_commit_ms(on), turns, seconds))
+                costs.append(cost(database, (metered, free), on, turns, seconds))
     return costs
 
 
@@ -124,6 +167,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10, help="of each turn")
     parser.add_argument("--tiny", action="store_true", help="a model that takes no time")
+    parser.add_argument(
+        "--scorer-threads",
+        type=int,
+        default=0,
+        help="1 leaves a core to everything else, as a card does; 0 takes all",
+    )
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -133,7 +182,7 @@ def main() -> None:
             from tests.tiny_models import build  # noqa: PLC0415 - imports torch
 
             source = str(build(folder / "tiny"))
-        costs = measure(folder, source, chosen.turns, chosen.seconds)
+        costs = measure(folder, source, chosen.scorer_threads, chosen.turns, chosen.seconds)
     result = Result(
         question="What does metering cost a client?",
         date=datetime.now(UTC).date().isoformat(),
@@ -141,6 +190,7 @@ def main() -> None:
         model="tiny" if chosen.tiny else MODEL,
         clients=CLIENTS,
         documents_per_request=DOCUMENTS,
+        scorer_threads=chosen.scorer_threads,
         costs=costs,
     )
     text = json.dumps(asdict(result), indent=2)

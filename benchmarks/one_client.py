@@ -8,7 +8,7 @@ is not lost in a model's noise. Part of `benchmarks.ledger`.
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,10 +124,7 @@ def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
     with pipelines(url) as both, bare_commits(url) as commit:
         asyncio.run(run(both, commit))
     times = {which: statistics.median(values) for which, values in took_ms.items()}
-    both_ms = zip(took_ms["metered"], took_ms["unmetered"], strict=True)
-    longer_ms = [metered - unmetered for metered, unmetered in both_ms]
-    # Of each order by itself: together they have two peaks, and the middle lies between them.
-    added_ms = statistics.mean(statistics.median(longer_ms[first::2]) for first in (0, 1))
+    added_ms = longer_ms(took_ms["metered"], took_ms["unmetered"])
     return Added(
         documents,
         round(times["unmetered"], 2),
@@ -136,6 +133,14 @@ def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
         round(added_ms, 2),
         round(added_ms / times["bare"], 2),
     )
+
+
+def longer_ms(metered_ms: Sequence[float], unmetered_ms: Sequence[float]) -> float:
+    """How much longer the first take, of pairs that were asked in turns, now one first and now the
+    other."""
+    differences = [metered - other for metered, other in zip(metered_ms, unmetered_ms, strict=True)]
+    # Of each order by itself: together they have two peaks, and the middle lies between them.
+    return statistics.mean(statistics.median(differences[first::2]) for first in (0, 1))
 
 
 @contextmanager

@@ -35,6 +35,9 @@ from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer
 from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
+ON_ITS_WAY_S = 0.003
+"""How long a job with a head start has the interpreter for itself, before its reservation: enough
+to send it off. No model answers sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ class Pipeline:
     async def _scoring(
         self, caller: Caller, job: RerankJob, model: ServedModel, estimate: Tokens, work: "_Work"
     ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
-        """Goes on as far as it may before ``work.is_paid``; nobody wants it after the block."""
+        """Goes on as far as it may before ``work.is_reserved``; nobody wants it after the block."""
         is_small = estimate <= HEAD_START_TOKENS_MAX
         early = None
         if is_small and self.head_starts.take(caller.key_id, estimate):
@@ -151,10 +154,10 @@ class Pipeline:
 
         async def score() -> tuple[TokenizedJob, JobScores]:
             if not is_small:
-                await work.is_paid.wait()
+                await work.is_reserved.wait()
             tokenized = early or await self._tokenize(job, model, estimate)
             if not early:
-                await work.is_paid.wait()
+                await work.is_reserved.wait()
             work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
                 return tokenized, await model.scorer.score(caller, job, tokenized)
@@ -162,7 +165,7 @@ class Pipeline:
         task = asyncio.create_task(score())
         task.add_done_callback(_heard)
         try:
-            await asyncio.sleep(0)  # Begin.
+            await asyncio.sleep(ON_ITS_WAY_S if early else 0)
             yield task
         finally:
             # Nothing is awaited once it is done: who is charged must not be cancelled any more.
@@ -206,7 +209,7 @@ class Pipeline:
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                 work.rate_limits = await self.ledger.reserve(caller, quote)
-            work.is_paid.set()
+            work.is_reserved.set()
             yield
         except BaseException:
             self.ledger.void(quote.request_id, work.usage)
@@ -221,8 +224,8 @@ class _Work:
     """What was handed to the model so far: recorded also when it is not charged."""
 
     rate_limits: tuple[RateLimitState, ...] = ()
-    is_paid: asyncio.Event = field(default_factory=asyncio.Event)
-    """Its credit is reserved."""
+    is_reserved: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its credit, that is."""
 
 
 def _heard(task: asyncio.Task[Any]) -> None:
