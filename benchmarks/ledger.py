@@ -28,7 +28,7 @@ from rich.progress import track
 from sqlalchemy import Engine
 
 from benchmarks.machine import Machine, machine
-from benchmarks.one_client import Added, added, bare_commits
+from benchmarks.one_client import Added, added, bare_commits, timed
 from benchmarks.postgres import running
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import Caller
@@ -167,12 +167,11 @@ def prepare(url: str) -> list[Caller]:
 
 def bare_commit_ms(url: str) -> float:
     """Median of one small durable INSERT on an open connection."""
-    times_ms = []
+    times_ms: list[float] = []
     with bare_commits(url) as commit:
         for _ in range(BARE_COMMITS):
-            started = time.perf_counter()
-            commit()
-            times_ms.append(1_000 * (time.perf_counter() - started))
+            with timed(times_ms):
+                commit()
     return round(statistics.median(times_ms), 3)
 
 

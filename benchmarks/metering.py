@@ -14,20 +14,17 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.progress import track
 
 from benchmarks.machine import Machine, machine
-from benchmarks.one_client import bare_commits, longer_ms
+from benchmarks.one_client import bare_commits, longer_ms, timed
 from benchmarks.postgres import running
 from benchmarks.service import CLIENTS, DOCUMENTS, request_body, service_speed
 from loadtests.traffic import Traffic
@@ -75,7 +72,7 @@ class Result:
 def cost(
     database: str, services: tuple[Service, Service], url: str, turns: int, seconds: float
 ) -> Cost:
-    """Both services in turns; the metered one first."""
+    """Both services in turns, now one first and now the other."""
     speeds: tuple[list[float], list[float]] = ([], [])
     for turn in track(range(turns), database):
         both = list(zip(services, speeds, strict=True))
@@ -103,21 +100,15 @@ def one_client(
     traffic = Traffic(seed=1)
     took_ms: tuple[list[float], list[float], list[float]] = ([], [], [])
 
-    def ask(client: httpx.Client, body: dict[str, object]) -> None:
-        client.post("/v1/rerank", json=body).raise_for_status()
-
-    def timed(work: Callable[[], object], times: list[float]) -> None:
-        started = time.perf_counter()
-        work()
-        times.append(1_000 * (time.perf_counter() - started))
-
     with services[0].client() as first, services[1].client() as second:
         both = list(zip((first, second), took_ms[:2], strict=True))
         for number in track(range(requests), "one client"):
             body = request_body(traffic, 1)
             for client, times in both if number % 2 else reversed(both):
-                timed(partial(ask, client, body), times)
-            timed(commit, took_ms[2])
+                with timed(times):
+                    client.post("/v1/rerank", json=body).raise_for_status()
+            with timed(took_ms[2]):
+                commit()
     return took_ms
 
 

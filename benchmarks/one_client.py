@@ -105,20 +105,14 @@ def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
     """Requests of so many documents, metered and not, and bare commits, in turns."""
     took_ms: dict[str, list[float]] = {way: [] for way in (*WAYS, "bare")}
 
-    @contextmanager
-    def timed(which: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        took_ms[which].append(1_000 * (time.perf_counter() - started))
-
     async def run(both: Mapping[str, Pipeline], commit: Callable[[], None]) -> None:
         for number in range(requests):
             job = _job(number, documents)
             # Whichever is second finds the texts' words in the tokenizer's cache.
             for which in WAYS if number % 2 else reversed(WAYS):
-                with timed(which):
+                with timed(took_ms[which]):
                     await both[which].rerank(caller, replace(job, deadline=_soon()))
-            with timed("bare"):
+            with timed(took_ms["bare"]):
                 commit()
 
     with pipelines(url) as both, bare_commits(url) as commit:
@@ -133,6 +127,14 @@ def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
         round(added_ms, 2),
         round(added_ms / times["bare"], 2),
     )
+
+
+@contextmanager
+def timed(times_ms: list[float]) -> Iterator[None]:
+    """Add what the block takes."""
+    started = time.perf_counter()
+    yield
+    times_ms.append(1_000 * (time.perf_counter() - started))
 
 
 def longer_ms(metered_ms: Sequence[float], unmetered_ms: Sequence[float]) -> float:

@@ -165,7 +165,8 @@ class Pipeline:
         task = asyncio.create_task(score())
         task.add_done_callback(_heard)
         try:
-            await asyncio.sleep(ON_ITS_WAY_S if early else 0)
+            if early:
+                await asyncio.sleep(ON_ITS_WAY_S)
             yield task
         finally:
             # Nothing is awaited once it is done: who is charged must not be cancelled any more.

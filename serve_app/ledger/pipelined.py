@@ -21,7 +21,8 @@ from serve_app.domain.units import Seconds
 HAS_TRANSACTION_TIMEOUT = 170_000
 """Version of PostgreSQL."""
 
-UNREAD = {"rerank_unread": True}
+_UNREAD = "rerank_unread"
+UNREAD = {_UNREAD: True}
 """Execution options of a statement that answers neither rows nor how many it changed."""
 
 _PIPELINE = "rerank_pipeline"
@@ -58,7 +59,7 @@ def _begin(connection: Connection) -> None:
 
 def _wait(connection: Connection, *args: Any) -> None:
     context = args[-2]
-    if "rerank_unread" not in context.execution_options:
+    if _UNREAD not in context.execution_options:
         _sync(connection.info)
 
 
@@ -79,8 +80,8 @@ def _reset(dbapi_connection: Any, record: Any, _state: Any) -> None:
 
 
 def _sync(info: Any) -> None:
-    _, pipeline = info[_PIPELINE]
-    pipeline.sync()
+    _, entered = info[_PIPELINE]
+    entered.sync()
 
 
 def _leave(dbapi_connection: Any, record: Any) -> None:
