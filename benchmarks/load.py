@@ -56,19 +56,30 @@ class Server:
 
     def cpu_s(self) -> float:
         """Used so far."""
-        return sum(self._of_each(_cpu_s))
+        return cpu_s(self._processes())
 
     def memory_mib(self) -> int:
         """The sum of their proportional shares."""
-        return round(sum(self._of_each(_memory_mib)))
+        return round(sum(_of_each(self._processes(), _memory_mib)))
 
-    def _of_each(self, question: Callable[[psutil.Process], float]) -> Iterator[float]:
+    def _processes(self) -> list[psutil.Process]:
         first = psutil.Process(self.pid)
-        for process in [first, *first.children(recursive=True)]:
-            try:
-                yield question(process)
-            except psutil.NoSuchProcess:
-                continue
+        return [first, *first.children(recursive=True)]
+
+
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """That they used so far, together."""
+    return sum(_of_each(processes, _cpu_s))
+
+
+def _of_each(
+    processes: Iterable[psutil.Process], question: Callable[[psutil.Process], float]
+) -> Iterator[float]:
+    for process in processes:
+        try:
+            yield question(process)
+        except psutil.NoSuchProcess:
+            continue
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -8,25 +8,32 @@ SQLite and on PostgreSQL, both with fsync; the model is `embedded`, or with ``--
 that the rest of the service is all there is. A bare commit is one small durable INSERT into the
 same database, in the same run. With ``--scorer-threads 1`` the model leaves a core to everything
 else, as it does on a card.
+
+Documents/s of turns differ by more than a ledger costs, since so does the machine. So the share
+that is kept is also told by CPU time, which is what runs out where the cores are busy: what the
+gateway, the way to it and the database take for a document, beside what the model takes. The
+model's own work is the same in both.
 """
 
 import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.progress import track
 
+from benchmarks.load import cpu_s
 from benchmarks.machine import Machine, machine
 from benchmarks.one_client import bare_commits, longer_ms, timed
-from benchmarks.postgres import running
-from benchmarks.service import CLIENTS, DOCUMENTS, request_body, service_speed
+from benchmarks.postgres import Postgres, running
+from benchmarks.service import CLIENTS, DOCUMENTS, request_body, served
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from tests.integration.conftest import deployment, serve_config
@@ -45,6 +52,15 @@ class Cost:
     unmetered_documents_per_s: list[float]
     share_kept: float
     """Medians: metered in unmetered."""
+
+    scorer_cpu_ms: float
+    """For a document, by the scorer: medians of all turns, as are the next two of theirs."""
+
+    metered_other_cpu_ms: float
+    unmetered_other_cpu_ms: float
+    """For a document, by everything else of the service, the database included."""
+
+    share_kept_by_cpu: float
 
     metered_p50_ms: float
     unmetered_p50_ms: float
@@ -69,22 +85,67 @@ class Result:
     costs: list[Cost]
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one service did, and what it took."""
+
+    documents_per_s: float
+    scorer_cpu_ms: float
+    """For a document, as is the next."""
+
+    other_cpu_ms: float
+
+
+def turn_of(service: Service, database: Sequence[psutil.Process], seconds: float, n: int) -> Turn:
+    """The ``n``-th, with `CLIENTS` clients. ``database``: its processes, where it has any."""
+    before = _cpu_s(service, database)
+    documents, took_s = served(service, seconds, n)
+    scorer, other = (
+        1_000 * (after - so_far) / documents
+        for after, so_far in zip(_cpu_s(service, database), before, strict=True)
+    )
+    return Turn(documents / took_s, scorer, other)
+
+
+def _cpu_s(service: Service, database: Sequence[psutil.Process]) -> tuple[float, float]:
+    """That the scorer and everything else took so far."""
+    scorers = service.replicas("scorer")
+    ids = {process.pid for process in scorers}
+    others = [process for process in (*service.family(), *database) if process.pid not in ids]
+    return cpu_s(scorers), cpu_s(others)
+
+
 def cost(
-    database: str, services: tuple[Service, Service], url: str, turns: int, seconds: float
+    database: str,
+    services: tuple[Service, Service],
+    url: str,
+    server: Postgres | None,
+    turns: int,
+    seconds: float,
 ) -> Cost:
     """Both services in turns, now one first and now the other."""
-    speeds: tuple[list[float], list[float]] = ([], [])
-    for turn in track(range(turns), database):
-        both = list(zip(services, speeds, strict=True))
-        for service, speed in both if turn % 2 else reversed(both):
-            speed.append(round(service_speed(service, seconds, turn), 1))
+    took: tuple[list[Turn], list[Turn]] = ([], [])
+    for number in track(range(turns), database):
+        both = list(zip(services, took, strict=True))
+        for service, its in both if number % 2 else reversed(both):
+            processes = server.processes() if server and service is services[0] else ()
+            its.append(turn_of(service, processes, seconds, number))
     with bare_commits(url) as commit:
         metered_ms, unmetered_ms, bare_ms = one_client(services, commit, REQUESTS)
     commit_ms = statistics.median(bare_ms)
+    metered, unmetered = took
+    speeds = tuple([round(turn.documents_per_s, 1) for turn in its] for its in (metered, unmetered))
+    scorer_ms = statistics.median(turn.scorer_cpu_ms for turn in (*metered, *unmetered))
+    with_ms, without_ms = (statistics.median(turn.other_cpu_ms for turn in its) for its in took)
     return Cost(
         database,
-        *speeds,
+        speeds[0],
+        speeds[1],
         round(statistics.median(speeds[0]) / statistics.median(speeds[1]), 3),
+        round(scorer_ms, 2),
+        round(with_ms, 2),
+        round(without_ms, 2),
+        round((scorer_ms + without_ms) / (scorer_ms + with_ms), 3),
         round(statistics.median(metered_ms), 1),
         round(statistics.median(unmetered_ms), 1),
         round(commit_ms, 3),
@@ -137,10 +198,10 @@ def measure(folder: Path, source: str, threads: int, turns: int, seconds: float)
     with running(durable=True) as server:
         server.execute("CREATE DATABASE unmetered")
         urls = {
-            "sqlite": (f"sqlite:///{folder}/on.db", f"sqlite:///{folder}/off.db"),
-            "postgresql": (server.url(), server.url("unmetered")),
+            "sqlite": (f"sqlite:///{folder}/on.db", f"sqlite:///{folder}/off.db", None),
+            "postgresql": (server.url(), server.url("unmetered"), server),
         }
-        for database, (on, off) in urls.items():
+        for database, (on, off, beside) in urls.items():
             with (
                 service_with(
                     folder / database / "on", source, on, threads, metering=True
@@ -149,7 +210,7 @@ def measure(folder: Path, source: str, threads: int, turns: int, seconds: float)
                     folder / database / "off", source, off, threads, metering=False
                 ) as free,
             ):
-                costs.append(cost(database, (metered, free), on, turns, seconds))
+                costs.append(cost(database, (metered, free), on, beside, turns, seconds))
     return costs
 
 

@@ -28,7 +28,7 @@ from serve_app.ledger.database import open_writer, opened
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.pricing import PriceList
 from serve_app.ledger.unmetered import Unmetered
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
 from serve_app.ports import Ledger
 from serve_app.settings import Settings
 from serve_app.telemetry.metrics import Metric, Metrics
@@ -76,7 +76,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
             pricing=PriceList({MODEL: model.prices}),
             gate=Gate(settings.gate_tokens_max, CLOCK),
             models={MODEL: ServedModel(tokenizer, _EvenModel(), Forecast(CLOCK))},
-            tokenizer_threads=threads,
+            tokenizer_threads=TokenizerThreads(threads, threads),
             metrics=metrics,
             clock=CLOCK,
         )

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from serve_app.deployments.local_ray import free_port
@@ -73,6 +74,12 @@ class Postgres:
         """Run one statement outside any transaction."""
         with psycopg.connect(self._dsn(), autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    def processes(self) -> list[psutil.Process]:
+        """All of the server's."""
+        assert self._process is not None
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children()]
 
     def kill(self) -> None:
         """SIGKILL to every process of the server at once."""

@@ -100,7 +100,14 @@ def request_body(traffic: Traffic, documents: int) -> dict[str, object]:
 
 
 def service_speed(service: Service, seconds: float, seed: int) -> float:
-    """Documents/s of `CLIENTS` clients that each send as soon as they were answered."""
+    """Documents/s; see `served`."""
+    documents, took_s = served(service, seconds, seed)
+    return documents / took_s
+
+
+def served(service: Service, seconds: float, seed: int) -> tuple[int, float]:
+    """Documents, and the seconds that they took: of `CLIENTS` clients that each send as soon as
+    they were answered."""
 
     def run_client(number: int) -> int:
         traffic = Traffic(seed=1_000 * seed + number)
@@ -116,7 +123,7 @@ def service_speed(service: Service, seconds: float, seed: int) -> float:
     end = started + seconds
     with ThreadPoolExecutor(CLIENTS) as threads:
         documents = sum(threads.map(run_client, range(CLIENTS)))
-    return documents / (time.perf_counter() - started)
+    return documents, time.perf_counter() - started
 
 
 def engine_batches(requests: int) -> list[list[Portion]]:

@@ -1,6 +1,7 @@
 """Admission: refuse early, whole requests only, and count work rather than requests.
 
-`Gate` says what may come in, `HeadStarts` what may be scored before it is paid for.
+`Gate` says what may come in, `SharedGate` how much of it one tenant's, `HeadStarts` what may be
+scored before it is paid for.
 """
 
 from collections import OrderedDict, deque
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import RerankJob
-from serve_app.domain.units import Instant, KeyId, Tokens
+from serve_app.domain.units import Instant, KeyId, TenantId, Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
 """English text under BERT's WordPiece; only an estimate of work not yet tokenized."""
@@ -20,8 +21,12 @@ BYTES_PER_TOKEN = 3
 
 SPEED_WINDOW_S = 10.0
 
-HEAD_START_TOKENS_MAX = 8_192
-"""Of a job, by the estimate: some hundred passages, a few milliseconds of a thread to tokenize."""
+TENANTS_AT_LEAST = 4
+"""Among so many a `SharedGate` can be shared, whatever one of them does."""
+
+SMALL_TOKENS_MAX = 8_192
+"""Of a small job, by the estimate: some hundred passages, a few milliseconds of a thread to
+tokenize."""
 
 HEAD_STARTS_MAX = 10_000
 """Keys that are remembered."""
@@ -100,12 +105,35 @@ class Gate:
             self._released.popleft()
 
 
+class SharedGate:
+    """A gate of which a tenant holds a quarter at most, so that none can close it for others."""
+
+    def __init__(self, amount_max: int, clock: Clock) -> None:
+        self._amount_max = amount_max
+        self._clock = clock
+        self._all = Gate(amount_max, clock)
+        self._own: dict[TenantId, Gate] = {}
+
+    @contextmanager
+    def admit(self, tenant: TenantId, amount: int) -> Iterator[None]:
+        """See `Gate.admit`."""
+        own = self._own.get(tenant)
+        if own is None:
+            own = self._own[tenant] = Gate(self._amount_max // TENANTS_AT_LEAST, self._clock)
+        try:
+            with own.admit(amount), self._all.admit(amount):
+                yield
+        finally:
+            if not own.amount:
+                self._own.pop(tenant, None)
+
+
 class HeadStarts:
     """Whose small jobs may be scored while their credit is being reserved. Not shared between
     threads.
 
     What a key pays for, it may have scored in advance later: so what is computed for requests that
-    are then refused is never more than what was paid for, nor than `HEAD_START_TOKENS_MAX` at once.
+    are then refused is never more than what was paid for, nor than `SMALL_TOKENS_MAX` at once.
     """
 
     def __init__(self, keys_max: int = HEAD_STARTS_MAX) -> None:
@@ -115,7 +143,7 @@ class HeadStarts:
     def earn(self, key_id: KeyId, tokens: Tokens) -> None:
         """A job of so many tokens, by the estimate, was charged."""
         earned = self._earned.pop(key_id, 0) + tokens
-        self._earned[key_id] = min(earned, HEAD_START_TOKENS_MAX)
+        self._earned[key_id] = min(earned, SMALL_TOKENS_MAX)
         if len(self._earned) > self._keys_max:
             self._earned.popitem(last=False)
 

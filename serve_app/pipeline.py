@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app.admission import HEAD_START_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
+from serve_app.admission import SMALL_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
 from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
@@ -51,6 +51,14 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenizerThreads:
+    """Small jobs have threads of their own: none waits for large ones to be tokenized."""
+
+    small: Executor
+    large: Executor
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """The ports, held together; built once per gateway replica."""
 
@@ -59,7 +67,7 @@ class Pipeline:
     pricing: Pricing
     gate: Gate
     models: Mapping[ModelId, ServedModel]
-    tokenizer_threads: Executor
+    tokenizer_threads: TokenizerThreads
     metrics: Metrics
     clock: Clock
     head_starts: HeadStarts = field(default_factory=HeadStarts)
@@ -146,7 +154,7 @@ class Pipeline:
         self, caller: Caller, job: RerankJob, model: ServedModel, estimate: Tokens, work: "_Work"
     ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
         """Goes on as far as it may before ``work.is_reserved``; nobody wants it after the block."""
-        is_small = estimate <= HEAD_START_TOKENS_MAX
+        is_small = estimate <= SMALL_TOKENS_MAX
         early = None
         if is_small and self.head_starts.take(caller.key_id, estimate):
             # First, or the two would take the interpreter from each other.
@@ -176,9 +184,10 @@ class Pipeline:
 
     async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
+            is_small = estimate <= SMALL_TOKENS_MAX
+            threads = self.tokenizer_threads.small if is_small else self.tokenizer_threads.large
             loop = asyncio.get_running_loop()
-            tokenize = model.tokenizer.tokenize
-            tokenized = await loop.run_in_executor(self.tokenizer_threads, tokenize, job)
+            tokenized = await loop.run_in_executor(threads, model.tokenizer.tokenize, job)
         model.forecast.tokenized(estimate, tokenized.tokens)
         return tokenized
 

@@ -94,8 +94,9 @@ class Settings(BaseSettings):
     the environment variable NAME and fails without it, so that no cluster falls back to a file on
     each node."""
 
-    database_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """How long one ledger write may take before the request is refused."""
+    database_timeout_s: Annotated[float, Field(gt=0, le=10)] = 5.0
+    """How long one ledger write may take before the request is refused. A rate window takes no
+    longer wait than 10 s for a clock that is right."""
 
     charges_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """After this many days charges become sums of a day, per key and model."""

@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission import Gate
+from serve_app.admission import Gate, SharedGate
 from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer
@@ -34,7 +34,7 @@ from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.pricing import PriceList
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.unmetered import Unmetered
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
 from serve_app.protocols.limits import Limits
 from serve_app.settings import ModelSettings, Settings
 from serve_app.telemetry.logs import emit
@@ -66,9 +66,10 @@ class Gateway:
             settings.resolved_database_url, Seconds(settings.database_timeout_s)
         )
         limit_threads(settings.tokenizer_threads)
-        self._tokenizer_threads = ThreadPoolExecutor(
-            settings.tokenizer_threads, thread_name_prefix="tokenizer"
-        )
+        self._tokenizer_threads = [
+            ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=f"tokenizer-{jobs}")
+            for jobs in ("small", "large")
+        ]
         self._tokenizers = {
             ModelId(model.id): load_tokenizer(model.source, model.revision, model.pair_tokens_max)
             for model in settings.models
@@ -95,7 +96,7 @@ class Gateway:
                 )
                 for model, tokenizer in self._tokenizers.items()
             },
-            tokenizer_threads=self._tokenizer_threads,
+            tokenizer_threads=TokenizerThreads(*self._tokenizer_threads),
             metrics=self._metrics,
             clock=self._clock,
         )
@@ -118,7 +119,7 @@ class Gateway:
                 ),
                 default_model=ModelId(settings.models[0].id),
                 free_credit=Credits(settings.free_credit_micro_dollars),
-                body_gate=Gate(settings.body_bytes_held_max, self._clock),
+                body_gate=SharedGate(settings.body_bytes_held_max, self._clock),
                 log=emit,
                 server_names_answers=True,  # Ray does, with the client's name or one of its own.
             )
@@ -174,7 +175,8 @@ class Gateway:
         if self._delivery is not None:
             self._delivery.close()
         self._office.close()
-        self._tokenizer_threads.shutdown()
+        for threads in self._tokenizer_threads:
+            threads.shutdown()
 
 
 def portion_limit(settings: Settings, pair_tokens_max: int) -> Tokens:

@@ -1,8 +1,10 @@
 """Portions in, batches of tokens out to the engine: `@serve.batch` with its traps fenced off.
 
-Portions wait in Ray's batch queue and share a batch of at most ``batch_tokens_max`` tokens. The
-forward pass runs in a thread of its own, so the event loop goes on answering health checks and
-queue-length probes. Three faults of ``@serve.batch`` in Ray 2.60 shape this file:
+Portions wait in Ray's batch queue and share a batch of at most ``batch_tokens_max`` tokens, or as
+many as the device scores in the time of a portion: a slow device gains nothing by more, and would
+have nothing to go on with while the answers of all are on their way. The forward pass runs in a
+thread of its own, so the event loop goes on answering health checks and queue-length probes. Four
+faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
 * While a batch runs, it freezes whatever arrives into small batches every ``batch_wait_timeout_s``.
   So the wait is long while the device is busy, and a `Wake` in the queue ends it with the batch.
@@ -10,11 +12,12 @@ queue-length probes. Three faults of ``@serve.batch`` in Ray 2.60 shape this fil
   function ends its loop for good, while the replica still counts as healthy. So oversize is refused
   before the queue, the size function cannot raise, and `check` asks whether the loop lives.
 * An exception fails every item of the batch. So each item gets its own scores or its own error.
+* A batch that is being collected keeps to the maximum that was set when it began. So the maximum
+  stays, and sizes are parts of what a batch may hold at the moment.
 """
 
 import asyncio
 import math
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from serve_app.deployments.autoscaling import (
     INFLIGHT_TOKENS_STAT,
     TOKENS_PER_S_STAT,
 )
+from serve_app.dispatch.portion_size import RUN_S, TOKENS_MIN
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, RerankError
@@ -49,6 +53,10 @@ BUSY_WAIT_S = 5.0
 
 STUCK_S = 60.0
 """A batch that takes longer than this is no batch, but a device that hangs."""
+
+
+WHOLE = 1_000_000
+"""The size of a full batch, as Ray is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class TokenBatcher:
         self._wakes: set[asyncio.Future[object]] = set()
         # Decorated here and not as a method, because Ray keeps one queue per decorated function.
         self._queue = serve.batch(
-            max_batch_size=batch_tokens_max,
+            max_batch_size=WHOLE,
             batch_wait_timeout_s=IDLE_WAIT_S,
             max_concurrent_batches=1,
             batch_size_fn=self._size,
@@ -122,9 +130,8 @@ class TokenBatcher:
         return stats
 
     def limit_batches(self, batch_tokens_max: Tokens) -> None:
-        """Take another limit, from the next batch on."""
+        """Take another limit, from the next portion on."""
         self._batch_tokens_max = batch_tokens_max
-        self._queue.set_max_batch_size(batch_tokens_max)
 
     async def score(self, portion: Portion) -> PortionScores:
         """Logits of every pair in ``portion``, in its order.
@@ -165,17 +172,25 @@ class TokenBatcher:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._device_thread, self._engine.check)
 
+    @property
+    def _batch_tokens(self) -> int:
+        """What a batch may hold now, but for a single portion that is larger."""
+        tokens_per_s = self._speedometer.tokens_per_s
+        if tokens_per_s is None:
+            return self._batch_tokens_max
+        return min(self._batch_tokens_max, max(TOKENS_MIN, round(RUN_S * tokens_per_s)))
+
     def _size(self, items: Sequence[Waiting | Wake]) -> int:
-        """The size function of the batch queue: the sum of the tokens. Never raises.
+        """The size function of the batch queue, in parts of a `WHOLE`. Never raises.
 
         A `Wake` fills the batch to its brim; nothing fits behind it.
         """
-        tokens = batch_tokens(items)
-        if isinstance(items[-1], Wake):
-            return max(tokens, self._batch_tokens_max)
-        if any(isinstance(item, Wake) for item in items):
-            return sys.maxsize  # Over any limit, also over one that has just been lowered.
-        return tokens
+        size = math.ceil(WHOLE * batch_tokens(items) / self._batch_tokens)
+        if len(items) == 1:
+            return WHOLE if isinstance(items[0], Wake) else min(size, WHOLE)
+        if any(isinstance(item, Wake) for item in items[:-1]):
+            return WHOLE + 1
+        return max(size, WHOLE) if isinstance(items[-1], Wake) else size
 
     async def _score_batch(
         self, items: list[Waiting | Wake]
@@ -212,7 +227,7 @@ class TokenBatcher:
         Also when nothing seems to wait: a portion whose caller has gone may still sit there, and
         what joins it would wait as long as it may.
         """
-        if self._inflight_tokens - done_tokens < self._batch_tokens_max:
+        if self._inflight_tokens - done_tokens < self._batch_tokens:
             wake = asyncio.ensure_future(self._queue(Wake()))
             self._wakes.add(wake)
             wake.add_done_callback(self._forget_wake)

@@ -115,7 +115,7 @@ class Dispatcher:
                 raise EngineFailure(
                     f"{len(portion.lengths)} pairs went out, {len(scores.logits)} logits came back"
                 )
-            self.forecast.scored(portion.request_id, portion.tokens)
+            self.forecast.scored(portion.request_id, portion.tokens, scores.run_s)
             self._turnstile.answered(turn, scores, Seconds(self._clock.instant() - sent))
             return scores
         raise AssertionError("the last attempt returns or raises")

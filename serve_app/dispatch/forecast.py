@@ -50,7 +50,12 @@ SPEED_KNOWN_S = 2.0
 """Of being busy: less tells no speed."""
 
 SILENCE_S = 3.0
-"""A busy model that answers nothing for so long has no replica, and its speed is not known."""
+SILENCE_RUNS = 3
+"""A busy model that answers nothing for so long, or for so many runs of its batches if that is
+longer, has no replica, and its speed is not known."""
+
+IDLE_S_MAX = 60.0
+"""After so long with little inside, its replicas may be others, and more or fewer."""
 
 ESTIMATES_KEPT = 0.99
 """What a job leaves of the weight of those before it in what an estimate is worth."""
@@ -65,39 +70,58 @@ class Pace:
     def __init__(self) -> None:
         self._busy_s = 0.0  # Until `_since`.
         self._since: Instant | None = None
-        self._scored: deque[tuple[float, int]] = deque()
-        self._tokens = 0  # Of `_scored`.
+        # When, in busy time, and how much. The first is not counted: the time counts after it.
+        self._scored = deque([(0.0, 0)])
+        self._tokens = 0
         self._answered_s = 0.0  # Busy time of the last answer.
+        self._silence_s = SILENCE_S
+        self._idle_since: Instant | None = None
         self._known: float | None = None
 
     def inside(self, tokens: float, now: Instant) -> None:
         """So much is inside from now on."""
+        was_busy = self._since is not None
         self._busy_s = self._busy_until(now)
         self._since = now if tokens >= BUSY_TOKENS else None
+        if was_busy and self._since is None:
+            self._idle_since = now
 
-    def scored(self, tokens: int, now: Instant) -> None:
-        """So much was done."""
+    def scored(self, tokens: int, run_s: Seconds, now: Instant) -> None:
+        """So much was done, in a batch that ran for ``run_s``."""
+        self._silence_s = max(SILENCE_S, SILENCE_RUNS * run_s)
         busy_s = self._busy_until(now)
-        if busy_s - self._answered_s > SILENCE_S:
-            self._scored.clear()
-            self._tokens = 0
-            self._busy_s, busy_s = 0.0, 0.0
+        if busy_s - self._answered_s > self._silence_s:
+            self._forget()
             self._since = None if self._since is None else now
+            busy_s = 0.0
         self._answered_s = busy_s
         if self._since is not None:
             self._scored.append((busy_s, tokens))
             self._tokens += tokens
 
     def tokens_per_s(self, now: Instant) -> float | None:
-        """Of the last ten busy seconds, or as it was last known; ``None`` if it never was."""
-        busy_s = self._busy_until(now)
-        if busy_s - self._answered_s > SILENCE_S:
+        """Of the last ten busy seconds, or as it was last known; ``None`` if it is not."""
+        idle_since = None if self._since is not None else self._idle_since
+        if idle_since is not None and now - idle_since > IDLE_S_MAX:
+            self._forget()
+            self._idle_since = self._known = None
+        if self._busy_until(now) - self._answered_s > self._silence_s:
             return self._known
-        while self._scored and self._scored[0][0] < busy_s - SPEED_WINDOW_S:
-            self._tokens -= self._scored.popleft()[1]
-        if busy_s >= SPEED_KNOWN_S and self._tokens:
-            self._known = self._tokens / min(busy_s, SPEED_WINDOW_S)
+        # From answer to answer: a few large ones in a window of ten seconds would tell anything.
+        until_s = self._scored[-1][0]
+        while len(self._scored) > 1 and self._scored[1][0] <= until_s - SPEED_WINDOW_S:
+            self._scored.popleft()
+            self._tokens -= self._scored[0][1]
+        span_s = until_s - self._scored[0][0]
+        if span_s >= SPEED_KNOWN_S:
+            self._known = self._tokens / span_s
         return self._known
+
+    def _forget(self) -> None:
+        """All but the speed as it was last known."""
+        self._scored = deque([(0.0, 0)])
+        self._tokens = 0
+        self._busy_s = self._answered_s = 0.0
 
     def _busy_until(self, now: Instant) -> float:
         return self._busy_s + (0.0 if self._since is None else now - self._since)
@@ -122,9 +146,9 @@ class Forecast:
         self._estimated = ESTIMATES_KEPT * self._estimated + estimate
         self._true = ESTIMATES_KEPT * self._true + tokens
 
-    def scored(self, job: RequestId, tokens: Tokens) -> None:
-        """A portion of so many real tokens was answered by a replica."""
-        self._pace.scored(tokens, self._clock.instant())
+    def scored(self, job: RequestId, tokens: Tokens, run_s: Seconds) -> None:
+        """A portion of so many real tokens was answered by a replica, whose batch ran so long."""
+        self._pace.scored(tokens, run_s, self._clock.instant())
         place = self._places.get(job)
         if place is not None:
             self._set(place, max(0.0, place.left - tokens * self._estimate_of_a_token))

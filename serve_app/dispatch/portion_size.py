@@ -25,6 +25,11 @@ class PortionSize:
         self._tokens_per_s: float | None = None
 
     @property
+    def tokens_per_s(self) -> float | None:
+        """Of one replica; ``None`` before the first answer that tells."""
+        return self._tokens_per_s
+
+    @property
     def tokens(self) -> Tokens:
         """Most tokens of a portion, but for a single pair that is longer."""
         suitable = max(TOKENS_MIN, round((self._tokens_per_s or 0.0) * RUN_S))

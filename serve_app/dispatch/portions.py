@@ -5,8 +5,10 @@ the tokens are: with portions of near-equal cost, Ray's counts of requests per r
 something.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from serve_app.domain.model import Pair, Portion
 from serve_app.domain.units import RequestId, Tokens
@@ -22,38 +24,34 @@ class CutPortion:
 
 
 def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:
-    """Cut ``pairs`` into few near-equal portions of at most ``tokens_max`` tokens.
+    """Cut ``pairs`` into as few portions of at most ``tokens_max`` tokens as their order allows.
 
-    A single pair longer than ``tokens_max`` makes a portion of its own. Every pair is in exactly
-    one portion; portions run from short pairs to long ones.
+    All are of nearly the same cost; only the last may cost less. A single pair longer than
+    ``tokens_max`` makes a portion of its own. Every pair is in exactly one portion; portions run
+    from short pairs to long ones.
     """
     assert pairs
     ordered = sorted(pairs, key=lambda pair: (pair.tokens, pair.index))
-    total = sum(pair.tokens for pair in ordered)
-    count = -(-total // tokens_max)
-    while count < len(ordered):
-        groups = _split_evenly(ordered, total, count)
-        if all(_fits(group, tokens_max) for group in groups):
-            break
-        count += 1 + count // 8  # In steps, or long pairs would make this quadratic.
-    else:
-        groups = [[pair] for pair in ordered]
-    return [_portion(request_id, group) for group in groups]
+    line = [0, *accumulate(pair.tokens for pair in ordered)]
+    fewest = len(_filled(line, tokens_max))
+    # The lowest limit that makes no more of them.
+    limits = range(min(tokens_max, line[-1] // fewest), tokens_max)
+    limit = limits.start + bisect_left(
+        limits, -fewest, key=lambda limit: -len(_filled(line, limit))
+    )
+    return [_portion(request_id, ordered[start:end]) for start, end in _filled(line, limit)]
 
 
-def _split_evenly(ordered: Sequence[Pair], total: int, count: int) -> list[list[Pair]]:
-    """Each pair goes to the ``count``-th part of the line of tokens that holds its middle."""
-    groups: list[list[Pair]] = [[] for _ in range(count)]
-    before = 0
-    for pair in ordered:
-        middle = 2 * before + pair.tokens
-        groups[middle * count // (2 * total)].append(pair)
-        before += pair.tokens
-    return [group for group in groups if group]
-
-
-def _fits(group: Sequence[Pair], tokens_max: Tokens) -> bool:
-    return len(group) == 1 or sum(pair.tokens for pair in group) <= tokens_max
+def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
+    """Where portions begin and end when each is filled in turn. ``line``: the tokens before each
+    pair, and all of them."""
+    portions: list[tuple[int, int]] = []
+    start, pairs = 0, len(line) - 1
+    while start < pairs:
+        end = max(start + 1, bisect_right(line, line[start] + tokens_max) - 1)
+        portions.append((start, end))
+        start = end
+    return portions
 
 
 def _portion(request_id: RequestId, group: Sequence[Pair]) -> CutPortion:

@@ -7,11 +7,15 @@ the answers: which replicas they come from, and how long the portions waited the
 
     hardly at all, and the way there and back takes long: more
     longer than a batch runs:                             less
+    longer than people notice, and than they run alone:   less
+
+However long the way is, a replica is sent no more than two portions, or what it scores in `AHEAD_S`
+if that is more.
 """
 
 from dataclasses import dataclass
 
-from serve_app.dispatch.portion_size import PortionSize
+from serve_app.dispatch.portion_size import RUN_S, PortionSize
 from serve_app.domain.model import PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 
@@ -23,6 +27,11 @@ DEPTH_MIN = 0.5
 DEPTH_MAX = 8.0
 STEP = 1.25
 
+AHEAD_S = DEPTH * RUN_S
+AHEAD_PORTIONS = 2
+"""One that runs and one that is next: of a slow replica that is enough, and more would be waited
+for by whoever comes."""
+
 REPLICA_MEMORY_S = 30.0
 """A replica that has not answered for so long is no longer counted."""
 
@@ -31,6 +40,11 @@ BATCHING_S = 0.005
 
 SHORT_WAIT_RUNS = 0.25
 LONG_WAIT_RUNS = 1.25
+LONG_WAIT_S = RUN_S
+LONG_WAIT_OWN_RUNS = 1.5
+"""Of the part of its batch's run that is a portion's own. Batches hold what waits, so that beside
+other gateways nobody would ever wait for much longer than a batch."""
+
 IDLE_RUNS = 0.03
 """A replica that idles for less than this part of its time is busy enough."""
 
@@ -65,8 +79,11 @@ class Window:
     def tokens(self, now: Instant) -> Tokens:
         """At least enough for one replica, for a model that has none yet."""
         self._forget_old(now)
-        replicas = max(1, len(self._replicas))
-        return Tokens(round(self._depth * replicas * self.portion_tokens))
+        portion, speed = self._portion_size.tokens, self._portion_size.tokens_per_s
+        each = self._depth * portion
+        if speed is not None:
+            each = min(each, max(AHEAD_PORTIONS * portion, AHEAD_S * speed))
+        return Tokens(round(max(1, len(self._replicas)) * each))
 
     def answered(self, answer: Answered, now: Instant) -> None:
         """Learn from a portion that was scored."""
@@ -100,6 +117,7 @@ class _Round:
         self._others_wait = False
         self._wait = 0.0
         self._run = 0.0
+        self._own_run = 0.0
         self._elapsed = 0.0
 
     def add(self, answer: Answered) -> None:
@@ -107,13 +125,15 @@ class _Round:
         self._others_wait |= answer.others_wait
         self._wait += answer.scores.queue_wait_s * answer.tokens
         self._run += answer.scores.run_s * answer.tokens
+        share = answer.tokens / max(answer.tokens, answer.scores.batch_tokens)
+        self._own_run += share * answer.scores.run_s * answer.tokens
         self._elapsed += answer.elapsed_s * answer.tokens
 
     def verdict(self) -> float:
         """By how much to change the depth."""
-        batching = BATCHING_S * self.tokens
-        if self._wait > LONG_WAIT_RUNS * self._run + batching:
+        wait = self._wait - BATCHING_S * self.tokens
+        noticed = max(LONG_WAIT_S * self.tokens, LONG_WAIT_OWN_RUNS * self._own_run)
+        if wait > min(LONG_WAIT_RUNS * self._run, noticed):
             return 1 / STEP
-        short = self._wait < SHORT_WAIT_RUNS * self._run + batching
-        idle = self._elapsed - self._run > IDLE_RUNS * self._run
-        return STEP if self._others_wait and short and idle else 1.0
+        idle = self._elapsed - self._run - self._wait > IDLE_RUNS * self._run
+        return STEP if self._others_wait and wait < SHORT_WAIT_RUNS * self._run and idle else 1.0

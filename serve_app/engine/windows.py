@@ -41,8 +41,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SLICE_CHARACTERS = 1_000_000
-"""Texts encoded at a time: the Rust encodings cost some 50 times the text while they live."""
+SLICE_CHARACTERS = 100_000
+"""Texts encoded at a time: the Rust encodings cost some 50 times the text while they live, and
+whoever comes next waits for the threads until a slice is done."""
 
 BLANKS = " \n\t\r"
 WHITE_SPACE = (

@@ -73,8 +73,9 @@ async def _answer(
     service: Service, request: Request, record: RequestRecord, started: Instant
 ) -> Response:
     key = api_key(request.headers)
-    record.caller = await service.pipeline.authenticate(key, SCOPE)
-    with service.body_gate.admit(declared_bytes(request, service.limits.body_bytes_max)):
+    record.caller = sender = await service.pipeline.authenticate(key, SCOPE)
+    size = declared_bytes(request, service.limits.body_bytes_max)
+    with service.body_gate.admit(sender.tenant, size):
         body = await _body(service, request, started)
         record.caller = caller = await service.pipeline.authenticate_again(key, SCOPE)
         return await _answer_to(caller, service, request, record, body)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from serve_app.admission import Gate
+from serve_app.admission import SharedGate
 from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
 from serve_app.domain.units import Credits, ModelId, RequestId
 from serve_app.ledger.database import Connection
@@ -56,7 +56,7 @@ class Service:
     catalogue: Catalogue
     office: Office
     limits: Limits
-    body_gate: Gate
+    body_gate: SharedGate
     """Bounds the bytes of bodies held at once, before anything is known of them."""
 
     default_model: ModelId

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.applications import Starlette
 
-from serve_app.admission import Gate
+from serve_app.admission import Gate, SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.model import (
@@ -35,7 +35,7 @@ from serve_app.domain.units import (
 from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
 from serve_app.ledger.database import Connection
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
 from serve_app.ports import JobScorer
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.metrics import Metrics
@@ -169,7 +169,7 @@ class House:
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
         clock = FakeClock()
-        self.gate, self.body_gate = Gate(1_000_000, clock), Gate(10_000_000, clock)
+        self.gate, self.body_gate = Gate(1_000_000, clock), SharedGate(10_000_000, clock)
         served = ServedModel(WordTokenizer(), self.scorer, Forecast(clock))
         self.service = Service(
             pipeline=Pipeline(
@@ -178,7 +178,7 @@ class House:
                 pricing=EightEach(),
                 gate=self.gate,
                 models={MINI: served, BIG: served},
-                tokenizer_threads=self.threads,
+                tokenizer_threads=TokenizerThreads(self.threads, self.threads),
                 metrics=Metrics(self._sink, clock),
                 clock=clock,
             ),

@@ -1,13 +1,23 @@
 """The gate lets whole requests in, bounds what is inside, and computes when to come back."""
 
+from contextlib import ExitStack
+
 import pytest
 
-from serve_app.admission import HEAD_START_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
+from serve_app.admission import (
+    SMALL_TOKENS_MAX,
+    TENANTS_AT_LEAST,
+    Gate,
+    HeadStarts,
+    SharedGate,
+    estimate_tokens,
+)
 from serve_app.domain.errors import Overloaded
-from serve_app.domain.units import KeyId, Tokens
+from serve_app.domain.units import KeyId, TenantId, Tokens
 from tests.fakes import FakeClock, a_job
 
 PAIR_TOKENS_MAX = 512
+ACME, OTHER = TenantId("acme"), TenantId("other")
 
 
 def test_an_estimate_grows_with_the_text_and_is_bounded_by_the_model() -> None:
@@ -97,9 +107,9 @@ def test_a_key_has_no_more_scored_in_advance_than_it_paid_for() -> None:
 def test_a_key_saves_no_more_than_a_small_job() -> None:
     starts = HeadStarts()
     for _ in range(3):
-        starts.earn(KeyId("k"), Tokens(HEAD_START_TOKENS_MAX))
+        starts.earn(KeyId("k"), Tokens(SMALL_TOKENS_MAX))
 
-    assert starts.take(KeyId("k"), Tokens(HEAD_START_TOKENS_MAX))
+    assert starts.take(KeyId("k"), Tokens(SMALL_TOKENS_MAX))
     assert not starts.take(KeyId("k"), Tokens(1))
 
 
@@ -113,3 +123,34 @@ def test_only_so_many_keys_are_remembered_and_the_latest_to_pay_are() -> None:
         False,
         True,
     ]
+
+
+def test_a_tenant_that_fills_its_share_of_a_gate_closes_it_to_nobody_else() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with ExitStack() as held:
+        for _ in range(25):
+            held.enter_context(shared.admit(ACME, 10))
+        with pytest.raises(Overloaded), shared.admit(ACME, 10):
+            pass
+
+        with shared.admit(OTHER, 250):
+            pass
+
+
+def test_a_shared_gate_is_full_for_everybody_once_it_is() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with ExitStack() as held:
+        for number in range(TENANTS_AT_LEAST):
+            held.enter_context(shared.admit(TenantId(f"t{number}"), 250))
+        with pytest.raises(Overloaded), shared.admit(OTHER, 1):
+            pass
+
+    with shared.admit(OTHER, 1):
+        pass
+
+
+def test_a_tenant_alone_may_hold_more_than_its_share_by_one_request() -> None:
+    with SharedGate(1_000, FakeClock()).admit(ACME, 900):
+        pass

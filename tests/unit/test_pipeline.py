@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from serve_app.admission import HEAD_START_TOKENS_MAX, Gate
+from serve_app.admission import SMALL_TOKENS_MAX, Gate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import (
     DeadlineExceeded,
@@ -30,7 +30,7 @@ from serve_app.domain.model import (
     TokenizedJob,
 )
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
 from serve_app.ports import JobScorer, Quote, Usage
 from tests.fakes import (
     CALLER,
@@ -70,7 +70,7 @@ def pipeline(
         pricing=FixedPricing(),
         gate=Gate(gate_tokens_max, clock),
         models={EMBEDDED: ServedModel(tokenizer or FakeTokenizer(), scorer, Forecast(clock))},
-        tokenizer_threads=ThreadPoolExecutor(1),
+        tokenizer_threads=TokenizerThreads(*(ThreadPoolExecutor(1) for _ in range(2))),
         metrics=some_metrics(),
         clock=clock,
     )
@@ -140,7 +140,7 @@ def test_a_small_job_is_tokenized_while_its_credit_is_reserved() -> None:
 
 def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
     tokenizer = WatchedTokenizer()
-    large = a_job(documents=("x" * 4 * HEAD_START_TOKENS_MAX,) * 20)
+    large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
     short_of_credit = pipeline(
         FakeLedger(available=1), UntouchedJobScorer(), 10**9, tokenizer=tokenizer
     )
@@ -149,6 +149,42 @@ def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
         asyncio.run(short_of_credit.rerank(CALLER, large))
 
     assert not tokenizer.asked.is_set()
+
+
+class EvenJobScorer:
+    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+        return await FixedJobScorer(*[1.0] * len(job.documents)).score(caller, job, tokenized)
+
+
+class TokenizerWithALargeJob(FakeTokenizer):
+    """Is not done with a large one before a small one is."""
+
+    def __init__(self) -> None:
+        self.large, self.small = Event(), Event()
+
+    def tokenize(self, job: RerankJob) -> TokenizedJob:
+        if len(job.documents) == len(JOB.documents):
+            tokenized = super().tokenize(job)
+            self.small.set()
+            return tokenized
+        self.large.set()
+        assert self.small.wait(5)
+        return super().tokenize(job)
+
+
+def test_a_small_job_is_tokenized_beside_a_large_one() -> None:
+    """However many large ones come at once, and whoever's they are."""
+    tokenizer = TokenizerWithALargeJob()
+    large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
+
+    async def both() -> None:
+        door = pipeline(FakeLedger(10**9), EvenJobScorer(), 10**9, tokenizer=tokenizer)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(door.rerank(CALLER, replace(large, request_id=RequestId("large"))))
+            await asyncio.to_thread(tokenizer.large.wait, 5)
+            tasks.create_task(door.rerank(CALLER, JOB))
+
+    asyncio.run(both())
 
 
 class LedgerBesideScoring(FakeLedger):
@@ -206,16 +242,16 @@ def test_a_key_that_was_refused_has_no_head_start() -> None:
 
 
 def test_a_large_job_is_scored_only_when_it_is_paid_for() -> None:
-    large = a_job(documents=("x" * 4 * HEAD_START_TOKENS_MAX,) * 20)
+    large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
     scorer = HangingJobScorer()
     door = pipeline(FakeLedger(available=1), scorer, 10**9)
-    door.head_starts.earn(CALLER.key_id, Tokens(HEAD_START_TOKENS_MAX))
+    door.head_starts.earn(CALLER.key_id, Tokens(SMALL_TOKENS_MAX))
 
     with pytest.raises(OutOfCredit):
         asyncio.run(door.rerank(CALLER, large))
 
     assert not scorer.entered.is_set()
-    kept = door.head_starts.take(CALLER.key_id, Tokens(HEAD_START_TOKENS_MAX))
+    kept = door.head_starts.take(CALLER.key_id, Tokens(SMALL_TOKENS_MAX))
     assert kept, "its key keeps what it earned"
 
 
@@ -333,7 +369,7 @@ def test_who_is_charged_is_answered_whatever_comes_after() -> None:
     assert ledger.charged == {"r1": outcome.charge}
 
 
-@pytest.mark.parametrize("earned", [0, HEAD_START_TOKENS_MAX])
+@pytest.mark.parametrize("earned", [0, SMALL_TOKENS_MAX])
 def test_a_request_that_comes_too_late_leaves_nothing_behind(earned: int) -> None:
     async def too_late() -> set[asyncio.Task[object]]:
         door = pipeline(FakeLedger(available=100), HangingJobScorer())

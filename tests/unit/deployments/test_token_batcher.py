@@ -16,7 +16,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId, Tokens
-from tests.fakes import RecordingSink, some_metrics
+from tests.fakes import FakeClock, RecordingSink, some_metrics
 
 BATCH_TOKENS_MAX = 100
 POISON = 13
@@ -185,6 +185,37 @@ def test_a_full_batch_in_waiting_is_not_followed_by_a_small_one_too_early() -> N
         await asyncio.gather(*portions)
 
         assert engine.batches == [50, 100, 100, 50]
+
+    run(test())
+
+
+class SlowEngine(FakeEngine):
+    """Two thousand tokens a second."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def score(self, portions: Sequence[Portion]) -> list[list[float]]:
+        self._clock.advance(sum(portion.tokens for portion in portions) / 2_000)
+        return super().score(portions)
+
+
+def test_a_slow_device_is_given_no_more_than_it_scores_in_the_time_of_a_portion() -> None:
+    """Or the others would wait for it, and it for what comes when all of them are answered."""
+
+    async def test() -> None:
+        clock = FakeClock()
+        engine = SlowEngine(clock)
+        slow = TokenBatcher(engine, "replica-1", Tokens(8_192), some_metrics(), clock)
+        await slow.score(a_portion(*[40] * 10))
+        large = [slow.score(a_portion(*[40] * 10)) for _ in range(3)]
+        small = [slow.score(a_portion(40)) for _ in range(12)]
+        huge = [slow.score(a_portion(*[40] * 50))]
+        async with asyncio.timeout(BUSY_WAIT_S / 2):
+            await asyncio.gather(*large, *small, *huge)
+
+        assert sorted(engine.batches[1:]) == [400, 400, 400, 480, 2_000]
 
     run(test())
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from serve_app.dispatch.fair_queue import Claim, FairQueue
-from serve_app.dispatch.forecast import BUSY_TOKENS, Forecast
+from serve_app.dispatch.forecast import BUSY_TOKENS, IDLE_S_MAX, Forecast
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import ServiceTier
 from serve_app.domain.units import RequestId, Seconds, Tokens
@@ -19,6 +19,7 @@ from tests.unit.dispatch.simulation import Item, a_claim
 
 TIMEOUT_S = Seconds(30)
 SPEED = 10_000.0
+RUN_S = Seconds(0.1)
 NOBODY = RequestId("left long ago")
 _numbers = itertools.count()
 OTHER = "other"
@@ -43,9 +44,9 @@ def busy(
 
 def work_for(seconds: int, forecast: Forecast, clock: FakeClock) -> None:
     """At full speed."""
-    for _ in range(10 * seconds):
-        clock.advance(0.1)
-        forecast.scored(NOBODY, Tokens(round(SPEED / 10)))
+    for _ in range(8 * seconds):
+        clock.advance(1 / 8)
+        forecast.scored(NOBODY, Tokens(round(SPEED / 8)), RUN_S)
 
 
 def refusal(forecast: Forecast, claim: Claim, tokens: int, timeout_s: float = 30) -> int | None:
@@ -148,7 +149,7 @@ def test_of_a_job_counts_what_is_left() -> None:
         held.enter_context(forecast.hold(almost, a_claim(), Tokens(100_000), TIMEOUT_S))
         assert refusal(forecast, a_claim(), 100_000) == 2
 
-        forecast.scored(almost, Tokens(99_000))
+        forecast.scored(almost, Tokens(99_000), RUN_S)
 
         assert forecast.ahead(a_claim(), Tokens(100_000)) == pytest.approx(1_000)
         assert refusal(forecast, a_claim(), 100_000) is None
@@ -190,7 +191,7 @@ def test_what_waits_for_a_replica_to_start_tells_no_speed() -> None:
         for _ in range(20):
             held.enter_context(forecast.hold(an_id(), a_claim(), Tokens(1_000), TIMEOUT_S))
         clock.advance(20)
-        forecast.scored(NOBODY, Tokens(1_000))
+        forecast.scored(NOBODY, Tokens(1_000), RUN_S)
         assert refusal(forecast, a_claim(), 10**6) is None
 
         work_for(3, forecast, clock)
@@ -230,11 +231,42 @@ def test_whoever_is_refused_or_leaves_holds_nothing() -> None:
 def test_time_without_work_tells_no_speed() -> None:
     with ExitStack() as held:
         forecast, clock = busy([], held)
-        clock.advance(3_600)
+        clock.advance(IDLE_S_MAX)
         for _ in range(3):
             held.enter_context(forecast.hold(an_id(), a_claim(), Tokens(90_000), Seconds(10**9)))
 
         assert refusal(forecast, a_claim(), 100_000) == 19
+
+
+def test_after_a_minute_with_little_inside_the_speed_may_be_another() -> None:
+    """Replicas that had nothing to do were sent away, or others came."""
+    with ExitStack() as held:
+        forecast, clock = busy([], held)
+        clock.advance(IDLE_S_MAX / 2)
+        with forecast.hold(an_id(), a_claim(), Tokens(100), Seconds(10**9)):
+            clock.advance(IDLE_S_MAX / 2 + 1)
+        for _ in range(3):
+            held.enter_context(forecast.hold(an_id(), a_claim(), Tokens(90_000), Seconds(10**9)))
+        assert refusal(forecast, a_claim(), 100_000) is None
+
+        work_for(3, forecast, clock)
+
+        assert refusal(forecast, a_claim(), 100_000) == 19
+
+
+def test_the_speed_of_a_model_whose_batches_take_long_is_known() -> None:
+    clock, run_s, tokens = FakeClock(), Seconds(7), 1_400
+    forecast = Forecast(clock)
+    with ExitStack() as held:
+        for _ in range(20):
+            held.enter_context(forecast.hold(an_id(), a_claim(), Tokens(1_000), Seconds(10**9)))
+        for _ in range(5):
+            clock.advance(run_s)
+            forecast.scored(NOBODY, Tokens(tokens), run_s)
+
+        clock.advance(run_s - 1)
+        # 40,000 tokens with what goes before it, and in three fifths of its time 36,000 are done.
+        assert refusal(forecast, a_claim(), 20_000, timeout_s=300) == 4_000 / (tokens / run_s)
 
 
 def test_a_speed_that_fell_is_known_within_seconds() -> None:
@@ -244,7 +276,7 @@ def test_a_speed_that_fell_is_known_within_seconds() -> None:
 
         for _ in range(100):
             clock.advance(0.1)
-            forecast.scored(NOBODY, Tokens(round(SPEED / 40)))
+            forecast.scored(NOBODY, Tokens(round(SPEED / 40)), RUN_S)
 
         assert refusal(forecast, a_claim(), 40_000) is not None
 
@@ -315,7 +347,7 @@ class Overload:
 
     def _score(self, part: Item) -> None:
         self.clock.now_s += part.tokens / SPEED
-        self._forecast.scored(part.job, part.tokens)
+        self._forecast.scored(part.job, part.tokens, RUN_S)
         self._left[part.job] -= part.tokens
         if self._left[part.job] == 0:
             self._done_tokens += self._leave(part.job)

@@ -47,6 +47,15 @@ def test_portions_cost_nearly_the_same_and_run_from_short_to_long() -> None:
     assert joined == sorted(lengths)
 
 
+def test_portions_are_nearly_full_where_a_pair_is_an_eighth_of_one() -> None:
+    pairs = [a_pair(index, 37 + index % 64) for index in range(500)]
+
+    costs = [each.portion.tokens for each in cut(R1, pairs, Tokens(512))]
+
+    assert len(costs) <= 1.1 * sum(costs) / 512
+    assert min(costs[:-1]) > 512 - 100 - 37
+
+
 def test_a_job_that_fits_is_one_portion() -> None:
     (only,) = cut(R1, [a_pair(0, 10), a_pair(1, 5)], Tokens(15))
 

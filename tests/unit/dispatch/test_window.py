@@ -1,6 +1,9 @@
 """The window follows what the answers tell of the replicas."""
 
+from dataclasses import replace
+
 from serve_app.dispatch.window import (
+    AHEAD_S,
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
@@ -20,13 +23,19 @@ def answer(
     *,
     replica: str = "r1",
     wait_s: float = 0.0,
-    run_s: float = 0.2,
-    way_s: float = 0.1,
+    run_s: float = 0.02,
+    way_s: float = 0.01,
     tokens: Tokens = PORTION,
     others_wait: bool = True,
 ) -> Answered:
+    """Of a fast replica, unless it says otherwise."""
     scores = PortionScores((), replica, Seconds(wait_s), Seconds(run_s), tokens)
     return Answered(scores, tokens, Seconds(wait_s + run_s + way_s), others_wait=others_wait)
+
+
+def in_a_batch_of_three(one: Answered) -> Answered:
+    """With the portions of others."""
+    return replace(one, scores=replace(one.scores, batch_tokens=Tokens(3 * one.tokens)))
 
 
 def after(answers: int, each: Answered, window: Window | None = None) -> float:
@@ -44,16 +53,16 @@ def test_a_model_without_replicas_has_room_enough_for_one() -> None:
 def test_every_replica_that_answers_adds_as_much() -> None:
     window = Window(PORTION)
     for replica in ("r1", "r2", "r3", "r2"):
-        window.answered(answer(replica=replica, wait_s=0.2), NOW)
+        window.answered(answer(replica=replica, wait_s=0.02), NOW)
 
     assert window.tokens(NOW) == 3 * AT_FIRST
 
 
 def test_a_replica_that_answers_no_more_is_forgotten() -> None:
     window = Window(PORTION)
-    window.answered(answer(replica="old", wait_s=0.2), NOW)
+    window.answered(answer(replica="old", wait_s=0.02), NOW)
     later = Instant(NOW + REPLICA_MEMORY_S + 1)
-    window.answered(answer(replica="new", wait_s=0.2), later)
+    window.answered(answer(replica="new", wait_s=0.02), later)
 
     assert window.tokens(later) == AT_FIRST
 
@@ -68,25 +77,25 @@ def test_it_does_not_grow_when_nothing_would_fill_it() -> None:
 
 
 def test_it_does_not_grow_while_the_way_is_short_beside_a_run() -> None:
-    assert after(40, answer(run_s=0.5, way_s=0.01)) == AT_FIRST
+    assert after(40, answer(run_s=0.05, way_s=0.001)) == AT_FIRST
 
 
 def test_it_shrinks_while_portions_wait_longer_than_a_run() -> None:
     """Other gateways send as well."""
-    assert after(40, answer(wait_s=0.8)) < AT_FIRST
-    assert after(10_000, answer(wait_s=0.8)) == DEPTH_MIN * PORTION
+    assert after(40, answer(wait_s=0.08)) < AT_FIRST
+    assert after(10_000, answer(wait_s=0.08)) == DEPTH_MIN * PORTION
 
 
 def test_it_stays_while_portions_wait_for_the_one_before() -> None:
-    assert after(1_000, answer(wait_s=0.19, way_s=0.01)) == AT_FIRST
+    assert after(1_000, answer(wait_s=0.019, way_s=0.001)) == AT_FIRST
 
 
 def test_small_portions_behind_large_ones_do_not_make_it_shrink() -> None:
     """They wait for ten times their own run, and that is right."""
     window = Window(PORTION)
     for _ in range(1_000):
-        after(1, answer(wait_s=0.19, way_s=0.01), window)
-        after(1, answer(wait_s=0.2, run_s=0.02, tokens=Tokens(50)), window)
+        after(1, answer(wait_s=0.019, way_s=0.001), window)
+        after(1, answer(wait_s=0.02, run_s=0.002, tokens=Tokens(50)), window)
 
     assert window.tokens(NOW) == AT_FIRST
 
@@ -95,9 +104,34 @@ def test_a_tiny_model_whose_portions_wait_for_company_only_does_not_make_it_shri
     assert after(1_000, answer(wait_s=0.003, run_s=0.0005, way_s=0.002)) >= AT_FIRST
 
 
+def test_a_slow_replica_is_sent_two_portions_however_long_the_way_is() -> None:
+    """What waits there is waited for by whoever comes."""
+    assert after(1_000, answer(run_s=0.2, way_s=0.1)) == 2 * PORTION
+
+
+def test_a_fast_replica_is_sent_what_it_scores_before_anybody_notices() -> None:
+    per_s = PORTION / 0.06
+
+    assert after(1_000, answer(run_s=0.06, way_s=0.1)) == round(AHEAD_S * per_s)
+
+
+def test_it_shrinks_while_portions_wait_that_share_long_batches_with_those_of_others() -> None:
+    """Three gateways: what waits for a batch of three is as much, and waits no longer than it."""
+    crowded = in_a_batch_of_three(answer(wait_s=0.6, run_s=0.6, way_s=0.01))
+
+    assert after(10_000, crowded) == DEPTH_MIN * PORTION
+
+
+def test_it_stays_while_portions_share_short_batches() -> None:
+    """Nobody notices, and a card is best at large ones."""
+    shared = in_a_batch_of_three(answer(wait_s=0.02, run_s=0.02, way_s=0.001))
+
+    assert after(1_000, shared) == AT_FIRST
+
+
 def test_without_any_replica_it_begins_anew() -> None:
     shrunk = Window(PORTION)
-    assert after(100, answer(wait_s=0.8), shrunk) < AT_FIRST
+    assert after(100, answer(wait_s=0.08), shrunk) < AT_FIRST
 
     shrunk.lost_all()
 
@@ -106,6 +140,6 @@ def test_without_any_replica_it_begins_anew() -> None:
 
 def test_after_a_pause_it_begins_anew() -> None:
     shrunk = Window(PORTION)
-    assert after(100, answer(wait_s=0.8), shrunk) < AT_FIRST
+    assert after(100, answer(wait_s=0.08), shrunk) < AT_FIRST
 
     assert shrunk.tokens(Instant(NOW + REPLICA_MEMORY_S + 1)) == AT_FIRST

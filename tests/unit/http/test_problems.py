@@ -3,7 +3,7 @@
 import pytest
 
 from serve_app.domain import errors
-from serve_app.domain.units import Credits
+from serve_app.domain.units import Credits, TenantId
 from tests.contract.house import House
 from tests.fakes import FailingJobScorer
 
@@ -92,8 +92,8 @@ def test_an_unforeseen_exception_of_a_small_route_is_answered_and_logged_too(
 def test_a_full_gate_answers_at_once_with_a_time_to_come_back() -> None:
     house = House()
 
-    for gate in (house.gate, house.body_gate):
-        with gate.admit(1_000_000_000):
+    for filled in (house.gate.admit(10**9), house.body_gate.admit(TenantId("acme"), 10**9)):
+        with filled:
             answer = house.rerank()
 
         assert answer.status_code == 429

@@ -6,7 +6,7 @@ from contextlib import closing
 from threading import Event
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
@@ -53,6 +53,22 @@ def test_a_change_that_is_refused_leaves_nothing(
         asyncio.run(office.write(change))
 
     assert balance(database_url).available == 100
+
+
+def test_a_report_that_takes_too_long_is_ended(hasty_office: BackOffice, acme: Caller) -> None:
+    def endless(connection: Connection) -> object:
+        numbers = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+        )
+        return connection.scalar(text(numbers))
+
+    def short(connection: Connection) -> Tenant:
+        return accounts.find_tenant(connection, acme.tenant)
+
+    with pytest.raises(LedgerUnavailable):
+        asyncio.run(hasty_office.read(endless))
+
+    assert asyncio.run(hasty_office.read(short)).id == acme.tenant
 
 
 def test_a_report_is_read_beside_a_writer(
