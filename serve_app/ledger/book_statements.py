@@ -1,9 +1,19 @@
-"""The SQL of `books`: what a group reads at once, and what it writes at once."""
+"""The SQL of `books` and `single_charge`: what is read at once, and what is written at once.
+
+Accounts are locked before their reservations, as everywhere; `single_charge` locks a reservation
+and then waits for nothing. Whoever reads a reservation to settle it locks it, so that it is settled
+once, and so that PostgreSQL does not answer what it was before the wait for the account.
+"""
+
+from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
+from serve_app.domain.units import Credits, Moment, RequestId
 from serve_app.ledger.pipelined import UNREAD
+from serve_app.ledger.rules import Reservation, State
 from serve_app.ledger.tables import api_keys, charges, reservations, tenants
+from serve_app.ports import Usage
 
 _account = (
     tenants.c.available,
@@ -28,9 +38,7 @@ ACCOUNT = _accounts.where(tenants.c.id == bindparam("tenant_id"))
 ACCOUNTS = _accounts.where(_is_named)
 ACCOUNTS_AND_THOSE_OF_REQUESTS = _accounts.where(or_(_is_named, _has_reservation))
 _is_known = reservations.c.id.in_(bindparam("request_ids", expanding=True))
-KNOWN = select(reservations).where(_is_known)
-# The account is locked before its reservation, as everywhere. The reservation is locked too, or
-# PostgreSQL would answer what it was before the wait for the account.
+KNOWN = select(reservations).where(_is_known).with_for_update(key_share=True)
 _known_with_accounts = (
     select(reservations, *_account)
     .select_from(tenants.join(reservations, reservations.c.tenant_id == tenants.c.id))
@@ -59,7 +67,7 @@ WRITE_KEY = (
     .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
     .execution_options(**UNREAD)
 )
-SETTLE = (
+_settle = (
     update(reservations)
     .where(reservations.c.id == bindparam("row_id"))
     .values(
@@ -69,8 +77,41 @@ SETTLE = (
         tokens=bindparam("new_tokens"),
         settled_at=bindparam("now"),
     )
-    .execution_options(**UNREAD)
 )
+SETTLE = _settle.execution_options(**UNREAD)
+SETTLE_WHOLE = _settle.where(
+    reservations.c.state == State.PENDING.value, reservations.c.amount == bindparam("new_charged")
+)
+"""Where all that was reserved is charged, and nothing else has become of it: nothing goes back."""
+
 RESERVE = insert(reservations).execution_options(**UNREAD)
 CHARGE = insert(charges).execution_options(**UNREAD)
 UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
+
+
+def settled_row(
+    request_id: RequestId, state: State, charged: Credits, usage: Usage, now: Moment
+) -> dict[str, Any]:
+    """For `SETTLE` and `SETTLE_WHOLE`."""
+    return {
+        "row_id": request_id,
+        "new_state": state.value,
+        "new_charged": charged,
+        "new_documents": usage.documents,
+        "new_tokens": usage.tokens,
+        "now": now,
+    }
+
+
+def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) -> dict[str, Any]:
+    """For `CHARGE`."""
+    return {
+        "request_id": known.request_id,
+        "tenant_id": known.tenant,
+        "key_id": known.key_id,
+        "model": known.model,
+        "documents": usage.documents,
+        "tokens": usage.tokens,
+        "amount": amount,
+        "charged_at": now,
+    }

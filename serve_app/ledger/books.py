@@ -133,16 +133,7 @@ class Books:
         if known is None or settlement is None:
             return
         self._end(known, settlement, usage, now)
-        self._charges[request_id] = {
-            "request_id": known.request_id,
-            "tenant_id": known.tenant,
-            "key_id": known.key_id,
-            "model": known.model,
-            "documents": usage.documents,
-            "tokens": usage.tokens,
-            "amount": amount,
-            "charged_at": now,
-        }
+        self._charges[request_id] = book_statements.charged_row(known, amount, usage, now)
 
     def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
         """Give a pending reservation back; does nothing to any other, or to none."""
@@ -211,28 +202,21 @@ class Books:
     def _end(self, known: Reservation, settlement: Settlement, usage: Usage, now: Moment) -> None:
         if settlement.returned:
             self._return(known, settlement.returned)
-        self._reservations[known.request_id] = replace(
-            known, state=settlement.state, charged=settlement.charged
-        )
-        end = {
-            "state": settlement.state.value,
-            "charged": settlement.charged,
-            "documents": usage.documents,
-            "tokens": usage.tokens,
-            "settled_at": now,
-        }
+        state, charged = settlement.state, settlement.charged
+        self._reservations[known.request_id] = replace(known, state=state, charged=charged)
         made = self._made.get(known.request_id)
         if made is not None:
-            made.update(end)
+            made.update(
+                state=state.value,
+                charged=charged,
+                documents=usage.documents,
+                tokens=usage.tokens,
+                settled_at=now,
+            )
             return
-        self._settled[known.request_id] = {
-            "row_id": known.request_id,
-            "new_state": end["state"],
-            "new_charged": end["charged"],
-            "new_documents": end["documents"],
-            "new_tokens": end["tokens"],
-            "now": now,
-        }
+        self._settled[known.request_id] = book_statements.settled_row(
+            known.request_id, state, charged, usage, now
+        )
 
     def _return(self, known: Reservation, amount: Credits) -> None:
         month = month_of(known.created_at)

@@ -28,6 +28,7 @@ from serve_app.ledger.kept_connection import KeptConnection
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.rules import Reservation
+from serve_app.ledger.single_charge import SingleCharge
 from serve_app.ledger.tables import tenants
 from serve_app.ledger.writer import Writer
 from serve_app.ports import Quote, StoredKey, Usage
@@ -72,6 +73,7 @@ class SqlLedger:
         self._durable.share_fate(self._forgettable)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
+        self._reserved: dict[RequestId, Reservation] = {}  # Until each is charged or void.
         self._reads = 0
         self._reads_fail = False
         self._writer = Writer(
@@ -130,18 +132,18 @@ class SqlLedger:
             write, quote.request_id, caller.tenant, caller.key_id, is_new=True, forgettable=True
         )
         states: tuple[RateLimitState, ...] = await self._written(operation)
+        self._reserved[quote.request_id] = wanted
         return states
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.commit`."""
-        write = partial(
-            Books.commit,
-            request_id=request_id,
-            amount=amount,
-            usage=usage,
-            now=self._clock.moment(),
+        now = self._clock.moment()
+        write = partial(Books.commit, request_id=request_id, amount=amount, usage=usage, now=now)
+        reserved = self._reserved.pop(request_id, None)
+        alone = (
+            SingleCharge(reserved, usage, now) if reserved and reserved.amount == amount else None
         )
-        operation = Operation(write, request_id)
+        operation = Operation(write, request_id, alone=alone)
         try:
             await self._written(operation)
         except (LedgerUnavailable, asyncio.CancelledError):
@@ -155,6 +157,7 @@ class SqlLedger:
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.void`."""
+        self._reserved.pop(request_id, None)
         write = partial(Books.void, request_id=request_id, usage=usage, now=self._clock.moment())
         self._writer.submit_settlement(
             Operation(

@@ -232,13 +232,12 @@ def _spent_by_key(connection: Connection, key_id: KeyId, now: Moment) -> int:
     """What the key reserved or was charged in the month of ``now``; reads all of that."""
     since, until = bounds_of(month_of(now))
 
-    def total(amount: ColumnElement[int], *where: ColumnElement[bool]) -> int:
-        query = select(func.coalesce(func.sum(amount), 0)).where(*where)
-        return int(connection.scalar(query) or 0)
+    def total(amount: ColumnElement[int], *where: ColumnElement[bool]) -> ColumnElement[int]:
+        return select(func.coalesce(func.sum(amount), 0)).where(*where).scalar_subquery()
 
-    # By tenant and time first: that is the index.
+    # By tenant and time first: that is the index. At once, or one might become the other meanwhile.
     tenant = _tenant_of(connection, key_id)
-    return (
+    spent = (
         total(
             charges.c.amount,
             charges.c.tenant_id == tenant,
@@ -258,6 +257,7 @@ def _spent_by_key(connection: Connection, key_id: KeyId, now: Moment) -> int:
             reservations.c.state == PENDING,
         )
     )
+    return int(connection.scalar(select(spent)) or 0)
 
 
 def _tenant_of(connection: Connection, key_id: KeyId) -> TenantId:

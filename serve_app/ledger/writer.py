@@ -24,7 +24,7 @@ No asyncio here, and no decision about money.
 import logging
 import queue
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, literal, select
@@ -33,8 +33,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.domain.units import Instant, RequestId
-from serve_app.ledger.books import Books
+from serve_app.domain.units import Instant
+from serve_app.ledger import operation_group
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
@@ -205,12 +205,8 @@ class Writer:
         begun: list[Operation] = []
         try:
             may_forget = all(each.forgettable for each in group)
-            known = {each.request_id for each in group if not each.is_new}
             with self._transaction(may_be_forgotten=may_forget) as connection:
-                books = self._open(connection, group, known)
-                begun = [each for each in group if each.begin()]
-                outcomes = [each.outcome(books) for each in begun]
-                books.write()
+                outcomes = operation_group.apply(connection, group, begun, events=self._events)
         except Exception as error:  # noqa: BLE001 - reported to each caller, once it ran alone
             if not begun:
                 self._give_up(group, error)
@@ -227,9 +223,9 @@ class Writer:
         for position, operation in enumerate(begun):
             try:
                 with self._transaction(may_be_forgotten=operation.forgettable) as connection:
-                    books = self._open(connection, [operation], {operation.request_id})
-                    outcome = operation.outcome(books)
-                    books.write()
+                    outcome = operation_group.apply_again(
+                        connection, operation, events=self._events
+                    )
             except Exception as error:  # noqa: BLE001 - reported to its caller
                 self._give_up([operation], error)
                 if self._clock.instant() - started >= self._limits.database_timeout_s:
@@ -291,10 +287,3 @@ class Writer:
         if again:
             self._write(again)
         self._next_tick = self._upkeep.run(self._transaction)
-
-    def _open(
-        self, connection: Connection, group: Sequence[Operation], known: Collection[RequestId]
-    ) -> Books:
-        """``known``: requests that may have a reservation already."""
-        tenants = {each.tenant for each in group if each.tenant is not None}
-        return Books.open(connection, tenants, known, events=self._events)
