@@ -112,7 +112,9 @@ def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str |
     now = CLOCK.moment()
     wanted = day or datetime.fromtimestamp(now // 1_000, UTC) - timedelta(days=1)
     since = day_of(Moment(int(wanted.replace(tzinfo=UTC).timestamp()) * 1_000))
-    paths = sorted({path for pattern in patterns for path in glob(pattern, recursive=True)})
+    named = [path for pattern in patterns for path in glob(pattern, recursive=True)]
+    # Ray links its newest session under another name, too.
+    paths = sorted({str(Path(path).resolve()) for path in named})
     if patterns and not paths:
         raise click.ClickException("there is no such log file")
     unreadable: list[str] = []
