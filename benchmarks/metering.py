@@ -138,15 +138,14 @@ def cost(
         one_client(services, commit, FIRST_REQUESTS)
         metered_ms, unmetered_ms, bare_ms = one_client(services, commit, REQUESTS)
     commit_ms = statistics.median(bare_ms)
-    metered, unmetered = took
-    speeds = tuple([round(turn.documents_per_s, 1) for turn in its] for its in (metered, unmetered))
-    scorer_ms = statistics.median(turn.scorer_cpu_ms for turn in (*metered, *unmetered))
+    speed, free_speed = ([round(turn.documents_per_s, 1) for turn in its] for its in took)
+    scorer_ms = statistics.median(turn.scorer_cpu_ms for its in took for turn in its)
     with_ms, without_ms = (statistics.median(turn.other_cpu_ms for turn in its) for its in took)
     return Cost(
         database,
-        speeds[0],
-        speeds[1],
-        round(statistics.median(speeds[0]) / statistics.median(speeds[1]), 3),
+        speed,
+        free_speed,
+        round(statistics.median(speed) / statistics.median(free_speed), 3),
         round(scorer_ms, 2),
         round(with_ms, 2),
         round(without_ms, 2),

@@ -50,6 +50,11 @@ def _estimate(text: str) -> int:
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
+def is_small(tokens: Tokens) -> bool:
+    """Whether a job of so many, by the estimate, is a small one."""
+    return tokens <= SMALL_TOKENS_MAX
+
+
 class Gate:
     """Bounds what is inside this gateway, in tokens or in bytes. Not shared between threads.
 

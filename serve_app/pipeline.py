@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app.admission import SMALL_TOKENS_MAX, Gate, HeadStarts, estimate_tokens
+from serve_app.admission import Gate, HeadStarts, estimate_tokens, is_small
 from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
@@ -154,14 +154,14 @@ class Pipeline:
         self, caller: Caller, job: RerankJob, model: ServedModel, estimate: Tokens, work: "_Work"
     ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
         """Goes on as far as it may before ``work.is_reserved``; nobody wants it after the block."""
-        is_small = estimate <= SMALL_TOKENS_MAX
+        small = is_small(estimate)
         early = None
-        if is_small and self.head_starts.take(caller.key_id, estimate):
+        if small and self.head_starts.take(caller.key_id, estimate):
             # First, or the two would take the interpreter from each other.
             early = await self._tokenize(job, model, estimate)
 
         async def score() -> tuple[TokenizedJob, JobScores]:
-            if not is_small:
+            if not small:
                 await work.is_reserved.wait()
             tokenized = early or await self._tokenize(job, model, estimate)
             if not early:
@@ -184,8 +184,8 @@ class Pipeline:
 
     async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
-            is_small = estimate <= SMALL_TOKENS_MAX
-            threads = self.tokenizer_threads.small if is_small else self.tokenizer_threads.large
+            pools = self.tokenizer_threads
+            threads = pools.small if is_small(estimate) else pools.large
             loop = asyncio.get_running_loop()
             tokenized = await loop.run_in_executor(threads, model.tokenizer.tokenize, job)
         model.forecast.tokenized(estimate, tokenized.tokens)

@@ -29,7 +29,7 @@ from serve_app.deployments.autoscaling import (
     INFLIGHT_TOKENS_STAT,
     TOKENS_PER_S_STAT,
 )
-from serve_app.dispatch.portion_size import RUN_S, TOKENS_MIN
+from serve_app.dispatch.portion_size import tokens_in_time
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, RerankError
@@ -53,7 +53,6 @@ BUSY_WAIT_S = 5.0
 
 STUCK_S = 60.0
 """A batch that takes longer than this is no batch, but a device that hangs."""
-
 
 WHOLE = 1_000_000
 """The size of a full batch, as Ray is told."""
@@ -178,7 +177,7 @@ class TokenBatcher:
         tokens_per_s = self._speedometer.tokens_per_s
         if tokens_per_s is None:
             return self._batch_tokens_max
-        return min(self._batch_tokens_max, max(TOKENS_MIN, round(RUN_S * tokens_per_s)))
+        return min(self._batch_tokens_max, tokens_in_time(tokens_per_s))
 
     def _size(self, items: Sequence[Waiting | Wake]) -> int:
         """The size function of the batch queue, in parts of a `WHOLE`. Never raises.

@@ -17,6 +17,11 @@ MEMORY = 0.8
 """Share of what was known that stays when a batch tells something else."""
 
 
+def tokens_in_time(tokens_per_s: float) -> int:
+    """What a replica of this speed scores in `RUN_S`, or `TOKENS_MIN` if that is more."""
+    return max(TOKENS_MIN, round(tokens_per_s * RUN_S))
+
+
 class PortionSize:
     """Follows the speed of one model's replicas, which are taken to be alike."""
 
@@ -32,8 +37,7 @@ class PortionSize:
     @property
     def tokens(self) -> Tokens:
         """Most tokens of a portion, but for a single pair that is longer."""
-        suitable = max(TOKENS_MIN, round((self._tokens_per_s or 0.0) * RUN_S))
-        return Tokens(min(suitable, self._tokens_max))
+        return Tokens(min(tokens_in_time(self._tokens_per_s or 0.0), self._tokens_max))
 
     def answered(self, scores: PortionScores) -> None:
         """Learn from a portion's batch, unless it was too small to show a card's speed."""

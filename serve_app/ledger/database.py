@@ -33,7 +33,6 @@ __all__ = [
     "transaction",
 ]
 
-
 STEPS_BETWEEN_LOOKS = 100_000
 """Of SQLite's virtual machine, some milliseconds, between two looks at the time."""
 
@@ -232,10 +231,10 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
 
 def _give_up_after(timeout_s: Seconds, connection: Connection, *_: Any) -> None:
     """SQLite has no limit of its own; it asks the handler as it goes, and stops on True."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
     give_up_at = time.monotonic() + timeout_s
-    driver.set_progress_handler(lambda: time.monotonic() >= give_up_at, STEPS_BETWEEN_LOOKS)
+    _driver(connection).set_progress_handler(
+        lambda: time.monotonic() >= give_up_at, STEPS_BETWEEN_LOOKS
+    )
 
 
 def _never_wait(dbapi_connection: Any, _record: Any) -> None:
@@ -259,8 +258,7 @@ def _begin_immediate(connection: Connection, timeout_s: Seconds) -> None:
     gateways at full load, one waited 1.6 s (p99). Asking every millisecond gives each its turn.
     """
     # Without SQLAlchemy, which takes several times as long for it.
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
+    driver = _driver(connection)
     give_up_at = time.monotonic() + timeout_s
     while True:
         try:
@@ -272,6 +270,12 @@ def _begin_immediate(connection: Connection, timeout_s: Seconds) -> None:
         else:
             return
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLAlchemy's own error, or our turn at last.
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

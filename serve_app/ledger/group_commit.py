@@ -140,10 +140,10 @@ class SqlLedger:
         now = self._clock.moment()
         write = partial(Books.commit, request_id=request_id, amount=amount, usage=usage, now=now)
         reserved = self._reserved.pop(request_id, None)
-        alone = (
-            SingleCharge(reserved, usage, now) if reserved and reserved.amount == amount else None
-        )
-        operation = Operation(write, request_id, alone=alone)
+        single = None
+        if reserved and reserved.amount == amount:
+            single = SingleCharge(reserved, usage, now)
+        operation = Operation(write, request_id, single_charge=single)
         try:
             await self._written(operation)
         except (LedgerUnavailable, asyncio.CancelledError):

@@ -34,7 +34,7 @@ class Operation:
     forgettable: bool = False
     """A crash of the database may undo it: nothing that anybody was told depends on it."""
 
-    alone: SingleCharge | None = None
+    single_charge: SingleCharge | None = None
     """The same as ``apply``, quicker, where it is the only one of its group; tried first."""
 
     future: Future[Any] = field(default_factory=Future)

@@ -21,8 +21,8 @@ def apply(
 
     Must be the transaction's first statements. ``events``: tell the outbox.
     """
-    alone = group[0].alone if len(group) == 1 else None
-    if alone is not None and alone.write(connection, events=events):
+    single = group[0].single_charge if len(group) == 1 else None
+    if single is not None and single.write(connection, events=events):
         begun += [each for each in group if each.begin()]
         if not begun:
             connection.rollback()

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,14 +25,6 @@ Run = Callable[..., Result]
 
 TIMEOUT_S = Seconds(5)
 JAN_2 = Moment(1_767_312_000_000)  # 2026-01-02 00:00 UTC
-
-
-@pytest.fixture
-def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """A database with the ledger's tables and nothing in them."""
-    path = tmp_path / "rerank.db"
-    shutil.copy(migrated_file, path)
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture

@@ -1,20 +1,19 @@
 """The ledger's commands: what they read, and what they say of it."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from serve_app.cli.books import ledger
-from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds, Tokens
-from serve_app.ledger import accounts, credit_grants, store, tenant_keys
-from serve_app.ledger.admin_acts import Act
+from serve_app.domain.units import Credits, Moment, RequestId, Tokens
+from serve_app.ledger import store
 from serve_app.ledger.database import transaction
 from serve_app.ledger.rules import Reservation
 from serve_app.ports import Usage
 from tests.fakes import EMBEDDED
+from tests.unit.ledger.support import TIMEOUT_S, a_tenant
 
 NOON = Moment(1_767_355_200_000)  # 2026-01-02 12:00 UTC
 DAY = "2026-01-02"
@@ -22,20 +21,14 @@ PRICE = Credits(800)
 
 
 @pytest.fixture
-def charged_url(migrated_file: Path, tmp_path: Path) -> str:
+def charged_url(database_url: str) -> str:
     """Books in which one request was charged."""
-    shutil.copy(migrated_file, tmp_path / "rerank.db")
-    url = f"sqlite:///{tmp_path / 'rerank.db'}"
-    key_id, act = KeyId("k1"), Act("tester", NOON)
-    with transaction(url, Seconds(5)) as connection:
-        acme = accounts.create_tenant(connection, "acme", act).id
-        new = tenant_keys.NewKey(key_id, bytes(32), "test", {"rerank"}, None, None)
-        tenant_keys.create_key(connection, acme, new, act)
-        credit_grants.grant(connection, acme, PRICE, "test", act)
-        wanted = Reservation(RequestId("r1"), acme, key_id, EMBEDDED, PRICE, NOON, NOON)
+    acme = a_tenant(database_url, PRICE)
+    wanted = Reservation(RequestId("r1"), acme.tenant, acme.key_id, EMBEDDED, PRICE, NOON, NOON)
+    with transaction(database_url, TIMEOUT_S) as connection:
         store.reserve(connection, wanted)
-        store.commit(connection, RequestId("r1"), PRICE, Usage(100, Tokens(5_000)), NOON)
-    return url
+        store.commit(connection, wanted.request_id, PRICE, Usage(100, Tokens(5_000)), NOON)
+    return database_url
 
 
 @pytest.fixture
@@ -49,7 +42,7 @@ def logs(tmp_path: Path) -> Path:
         "id": "r1",
         "status": 200,
         "duration_s": 0.01,
-        "key_id": "k1",
+        "key_id": "key-of-acme",
         "documents": 100,
         "model": EMBEDDED,
         "tokens": 5_000,

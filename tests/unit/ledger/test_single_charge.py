@@ -26,7 +26,6 @@ from tests.unit.ledger.support import (
     USAGE,
     a_quote,
     a_reservation,
-    a_tenant,
     balance,
     balance_in,
     ledger_on,
@@ -35,11 +34,6 @@ from tests.unit.ledger.support import (
 
 LATER = Moment(NOW + 60_000)
 PRICE = Credits(30)
-
-
-@pytest.fixture
-def acme(database_url: str) -> Caller:
-    return a_tenant(database_url, 100)
 
 
 def reserve(engine: Engine, acme: Caller, request_id: str = "r1") -> Reservation:
@@ -167,7 +161,7 @@ def test_it_waits_for_nobody_who_holds_its_account(kind: str, engine: Engine, ac
 
 def test_one_that_was_cancelled_in_time_leaves_nothing(engine: Engine, acme: Caller) -> None:
     reserved = reserve(engine, acme)
-    cancelled = Operation(lambda _: None, reserved.request_id, alone=charge(reserved))
+    cancelled = Operation(lambda _: None, reserved.request_id, single_charge=charge(reserved))
     cancelled.future.cancel()
     begun: list[Operation] = []
 

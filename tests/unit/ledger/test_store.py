@@ -63,12 +63,6 @@ def settle(engine: Engine, action: str, amount: int = 12) -> None:
 
 
 @pytest.fixture
-def acme(database_url: str) -> Caller:
-    """A tenant that was granted 100."""
-    return a_tenant(database_url, 100)
-
-
-@pytest.fixture
 def reserved(engine: Engine, acme: Caller) -> Engine:
     """Books in which r1 reserves 30 of acme's 100."""
     with engine.begin() as connection:
