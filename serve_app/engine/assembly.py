@@ -27,6 +27,7 @@ from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.loading import EngineLimits
 from serve_app.engine.mixed_precision import shorten
 from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
+from serve_app.engine.plain_products import keep_apart
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
@@ -81,7 +82,10 @@ def _through_openvino(
     model: Any, precision: torch.dtype, *, with_types: bool
 ) -> Callable[[Inputs], torch.Tensor]:
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if with_types else ()))
-    encoder = OpenVinoEncoder(ClsOnlyEncoder(model.base_model), names, precision)
+    cls_only = ClsOnlyEncoder(model.base_model)
+    if precision is torch.float32:
+        keep_apart(cls_only)
+    encoder = OpenVinoEncoder(cls_only, names, precision)
     # OpenVINO has its own copy of the weights.
     model.base_model.embeddings = model.base_model.encoder = None
     return partial(head_logits, model, encoder)

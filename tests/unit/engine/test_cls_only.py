@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits, is_supported
 from serve_app.engine.openvino_encoder import OpenVinoEncoder
+from serve_app.engine.plain_products import keep_apart
 
 SUPPORTED = ("bert", "roberta", "xlm_roberta")
 NAMES = ("input_ids", "attention_mask")
@@ -24,6 +25,11 @@ def by_openvino(encoder: Any) -> Any:
     return OpenVinoEncoder(encoder, NAMES, torch.float32)
 
 
+def by_openvino_with_plain_products(encoder: Any) -> Any:
+    keep_apart(encoder)
+    return by_openvino(encoder)
+
+
 def inputs(pairs: int, tokens: int, pad_id: int) -> dict[str, torch.Tensor]:
     """Sequences of which each is a token shorter than the one before."""
     torch.manual_seed(tokens)
@@ -35,7 +41,7 @@ def inputs(pairs: int, tokens: int, pad_id: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", SUPPORTED)
-@pytest.mark.parametrize("compiled", [by_torch, by_openvino])
+@pytest.mark.parametrize("compiled", [by_torch, by_openvino, by_openvino_with_plain_products])
 def test_logits_are_those_of_transformers_for_any_shape(
     folders: dict[str, Path], family: str, compiled: Callable[[Any], Any]
 ) -> None:
@@ -56,3 +62,18 @@ def test_distilbert_is_not_computed_this_way(folders: dict[str, Path]) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folders["distilbert"])
 
     assert not is_supported(model)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu_new"])
+def test_other_activations_stay_as_they_are(folders: dict[str, Path], activation: str) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folders["bert"], hidden_act=activation
+    ).eval()
+    batch = inputs(3, 9, model.config.pad_token_id)
+    with torch.inference_mode():
+        expected = model(**batch).logits
+        encoder = ClsOnlyEncoder(model.base_model)
+
+        keep_apart(encoder)
+
+        torch.testing.assert_close(head_logits(model, encoder, batch), expected)
