@@ -40,7 +40,7 @@ from matplotlib import pyplot as plt
 
 MODEL, DEPLOYMENT = "embedded", "scorer-embedded"
 REPLICAS_MAX = 4
-POLICY = {"delay_s": 1, "up_after_s": 1, "down_after_s": 60, "zero_after_s": 90}
+POLICY = {"delay_s": 1, "up_after_s": 1.5, "down_after_s": 60, "zero_after_s": 90}
 LOOK_EVERY_S = 0.2
 BUSY_CPU_SHARE = 0.1
 """A replica that uses so much of a core has work."""

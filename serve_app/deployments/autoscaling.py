@@ -86,7 +86,13 @@ class BacklogPolicy:
             count: int | None = _gateways_needed(context)
         else:
             tokens_per_s = _tokens_per_s(context)
-            count = needed(_load(name, context, others, tokens_per_s), target, self._goals)
+            load = _load(name, context, others, tokens_per_s)
+            count = needed(load, target, self._goals)
+            if load.waiting_tokens is None and _any_told(name, others):
+                self._tell(
+                    f"{name} keeps its replicas: all that gateways told is older than {STALE_S:g} s"
+                    "; if they run, set the clocks of their nodes"
+                )
         now = Instant(context.current_time)
         decision = decide(
             None if count is None else Sample(now, count),
@@ -137,6 +143,12 @@ def _load(
         busy_replicas=sum(sum(each) / len(each) for each in busy),
         portions=context.total_num_requests,
     )
+
+
+def _any_told(name: str, others: Mapping[str, AutoscalingContext]) -> bool:
+    """Whether gateways told a backlog, however long ago by our clock."""
+    gateway = others.get(GATEWAY_DEPLOYMENT)
+    return gateway is not None and bool((gateway.raw_metrics or {}).get(backlog_stat(name)))
 
 
 def _told(context: AutoscalingContext, stat: str) -> list[list[float]]:

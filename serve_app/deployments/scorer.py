@@ -5,6 +5,7 @@ It loads and warms up the model before it counts as RUNNING, and leaves the rest
 """
 
 import logging
+import os
 from typing import TypedDict
 
 import psutil
@@ -14,6 +15,7 @@ from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.deployments.token_batcher import TokenBatcher
 from serve_app.domain.clock import SystemClock
+from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
 from serve_app.domain.units import Tokens
 from serve_app.engine.loading import EngineLimits, load_engine
@@ -57,6 +59,7 @@ class Scorer:
             Tokens(self._warm_tokens_max),
             ray_metrics_sink(),
             clock,
+            _end_process,
         )
 
     def reconfigure(self, user_config: UserConfig) -> None:
@@ -96,3 +99,10 @@ class Scorer:
     async def check_health(self) -> None:
         """Raises: EngineFailure; Serve then replaces the replica."""
         await self._batcher.check()
+
+
+def _end_process(failure: EngineFailure) -> None:
+    """What runs here is sent again to other replicas at once, and Serve starts another."""
+    logger.critical("device_failed", extra={"reason": str(failure)})
+    logging.shutdown()
+    os._exit(1)  # A context that failed cannot be left in a better way.

@@ -14,11 +14,14 @@ faults of ``@serve.batch`` in Ray 2.60 shape this file:
 * An exception fails every item of the batch. So each item gets its own scores or its own error.
 * A batch that is being collected keeps to the maximum that was set when it began. So the maximum
   stays, and sizes are parts of what a batch may hold at the moment.
+
+A device that fails everything answers faster than any other, so that Ray would send it most of the
+work. When all of a batch fails it is checked, and if it fails that too its replica ends.
 """
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -32,7 +35,7 @@ from serve_app.deployments.autoscaling import (
 from serve_app.dispatch.portion_size import tokens_in_time
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import EngineFailure, RerankError
+from serve_app.domain.errors import EngineFailure, ReplicaLost, RerankError
 from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.ports import Engine
@@ -94,13 +97,17 @@ class TokenBatcher:
         batch_tokens_max: Tokens,
         metrics: Metrics,
         clock: Clock,
+        device_failed: Callable[[EngineFailure], None],
     ) -> None:
+        """``device_failed`` ends the replica; it is called on the device's thread."""
         self._engine = engine
         self._replica_id = replica_id
         self._metrics = metrics
         self._clock = clock
+        self._device_failed = device_failed
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._batch_tokens_max = batch_tokens_max
+        self._judged_by = 0
         self._inflight_tokens = 0
         self._speedometer = Speedometer(clock.instant())
         self._running_since: Instant | None = None
@@ -184,7 +191,9 @@ class TokenBatcher:
 
         A `Wake` fills the batch to its brim; nothing fits behind it.
         """
-        size = math.ceil(WHOLE * batch_tokens(items) / self._batch_tokens)
+        limit = self._batch_tokens
+        self._judged_by = max(self._judged_by, limit)
+        size = math.ceil(WHOLE * batch_tokens(items) / limit)
         if len(items) == 1:
             return WHOLE if isinstance(items[0], Wake) else min(size, WHOLE)
         if any(isinstance(item, Wake) for item in items[:-1]):
@@ -211,22 +220,37 @@ class TokenBatcher:
             self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
             self._wake_collector(tokens)
         batch = Batch(started, Seconds(self._clock.instant() - started), tokens)
-        self._speedometer.ran(batch.tokens, batch.run_s)
-        self._metrics.record(BATCH_SECONDS, batch.run_s)
-        self._metrics.record(BATCH_TOKENS, batch.tokens)
-        self._metrics.record(SCORED_TOKENS, batch.tokens)
+        self._count_scored(portions, answers, batch)
         return [
             self._outcome(each, answer, batch)
             for each, answer in zip(waiting, answers, strict=True)
         ]
 
+    def _count_scored(
+        self,
+        portions: Sequence[Portion],
+        answers: Sequence[list[float] | RerankError],
+        batch: Batch,
+    ) -> None:
+        """A portion that failed was not scored, however fast."""
+        pairs = zip(portions, answers, strict=True)
+        scored = sum(each.tokens for each, answer in pairs if not isinstance(answer, RerankError))
+        if not scored:
+            return
+        self._speedometer.ran(Tokens(scored), batch.run_s)
+        self._metrics.record(BATCH_SECONDS, batch.run_s)
+        self._metrics.record(BATCH_TOKENS, batch.tokens)
+        self._metrics.record(SCORED_TOKENS, scored)
+
     def _wake_collector(self, done_tokens: Tokens) -> None:
-        """Start what has been collected meanwhile, unless full batches are waiting already.
+        """Start what has been collected meanwhile, unless a full batch is waiting already: with
+        more waiting than any limit that it was judged by since the last wake, one must be.
 
         Also when nothing seems to wait: a portion whose caller has gone may still sit there, and
         what joins it would wait as long as it may.
         """
-        if self._inflight_tokens - done_tokens < self._batch_tokens:
+        if self._inflight_tokens - done_tokens < max(self._judged_by, self._batch_tokens):
+            self._judged_by = 0
             wake = asyncio.ensure_future(self._queue(Wake()))
             self._wakes.add(wake)
             wake.add_done_callback(self._forget_wake)
@@ -239,12 +263,22 @@ class TokenBatcher:
     def _run(self, portions: Sequence[Portion]) -> list[list[float] | RerankError]:
         """On the device's thread. When a batch fails as a whole, each portion is tried alone, so
         that one poisonous portion does not fail its neighbours."""
+        answers = self._tried(portions)
+        if all(isinstance(answer, RerankError) for answer in answers):
+            try:
+                self._engine.check()
+            except EngineFailure as failure:
+                self._device_failed(failure)
+                return [ReplicaLost(f"its device fails: {failure}") for _ in portions]
+        return answers
+
+    def _tried(self, portions: Sequence[Portion]) -> list[list[float] | RerankError]:
         try:
             return list(self._engine.score(portions))
         except EngineFailure as failure:
             if len(portions) == 1:
                 return [failure]
-        return [self._run([portion])[0] for portion in portions]
+        return [self._tried([portion])[0] for portion in portions]
 
     def _outcome(
         self, waiting: Waiting, answer: list[float] | RerankError, batch: Batch

@@ -30,8 +30,8 @@ DEFAULT_PATIENCE = 4
 FLEX_PATIENCE = 19
 """The flex tier keeps one token in twenty."""
 
-OLDEST_JOB_PATIENCE = 3
-"""Of a tenant's tokens, its oldest job gets one in four, however many short ones come."""
+OLDEST_JOB_PATIENCE = 1
+"""Of a tenant's tokens, its oldest job gets half, however many short ones come."""
 
 PATIENCE = {
     ServiceTier.PRIORITY: 0,

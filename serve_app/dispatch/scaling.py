@@ -3,7 +3,8 @@
     needed   (waiting + inflight tokens) / (tokens per second of a replica x target delay)
     target   stays between the least that was needed lately and the most that was needed for long
 
-So a burst that is over at once starts nothing, and load that comes and goes stops nothing.
+So a burst that is over at once starts nothing, and load that comes and goes stops nothing. Loads
+are told once a second and stand until the next: one of them by itself starts nothing.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 DELAY_S = Seconds(1)
-UP_AFTER_S = Seconds(1)
+UP_AFTER_S = Seconds(1.5)
 DOWN_AFTER_S = Seconds(300)
 ZERO_AFTER_S = Seconds(600)
 
@@ -24,6 +25,10 @@ GAP_S = 5.0
 
 WORK_KEPT = 0.9
 """What a batch leaves of the weight of those before it in a replica's measured speed."""
+
+LARGEST_KEPT = 0.95
+"""What a batch leaves of the size of the largest. One of less than half of it says how long a pass
+takes at least and not how fast a card is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,20 +189,23 @@ class Speedometer:
     """A replica's own account of how fast it is and how busy it was."""
 
     def __init__(self, now: Instant) -> None:
-        self._tokens = 0.0
-        self._run_s = 0.0
-        self._busy_s = 0.0
+        self._tokens = self._run_s = self._busy_s = 0.0
+        self._largest = 0.0
         self._asked_at = now
 
     def ran(self, tokens: Tokens, run_s: Seconds) -> None:
         """Count a batch."""
-        self._tokens = WORK_KEPT * self._tokens + tokens
-        self._run_s = WORK_KEPT * self._run_s + run_s
         self._busy_s += run_s
+        if tokens > 2 * self._largest:  # All before were small.
+            self._tokens = self._run_s = 0.0
+        self._largest = max(float(tokens), LARGEST_KEPT * self._largest)
+        if tokens >= self._largest / 2:
+            self._tokens = WORK_KEPT * self._tokens + tokens
+            self._run_s = WORK_KEPT * self._run_s + run_s
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Over the last batches, the large ones counting more; ``None`` before the first."""
+        """Over the last large batches; ``None`` before the first of any size."""
         return self._tokens / self._run_s if self._run_s > 0 else None
 
     def busy_ratio(self, now: Instant) -> float:

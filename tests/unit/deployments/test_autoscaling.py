@@ -164,6 +164,16 @@ def test_without_metrics_the_scorers_stay_as_many_as_they_are(missing: dict[str,
     assert controller.tick(5, **missing)[SCORER] == 3
 
 
+def test_clocks_that_differ_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    controller = Controller()
+
+    controller.tick(5, waiting=9_000, age_s=STALE_S + 1)
+
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "set the clocks" in told[0]
+
+
 def test_a_gateway_without_autoscaling_tells_nothing() -> None:
     policy = BacklogPolicy()
     scorer = a_context(SCORER, [a_scorer(9_000)], target=2)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,7 @@ from ray.serve.batching import _BatchQueue
 
 from serve_app.deployments.token_batcher import BUSY_WAIT_S, IDLE_WAIT_S, TokenBatcher
 from serve_app.domain.clock import SystemClock
-from serve_app.domain.errors import EngineFailure
+from serve_app.domain.errors import EngineFailure, ReplicaLost
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId, Tokens
 from tests.fakes import FakeClock, RecordingSink, some_metrics
@@ -62,13 +62,26 @@ def _replica_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "get_replica_context", lambda: context)
 
 
+def never(failure: EngineFailure) -> None:
+    raise AssertionError(failure)
+
+
 def a_portion(*lengths: int) -> Portion:
     return Portion(RequestId("r1"), bytes(4 * sum(lengths)), lengths, tuple(1 for _ in lengths))
 
 
-def batcher(engine: FakeEngine, sink: RecordingSink | None = None) -> TokenBatcher:
+def batcher(
+    engine: FakeEngine,
+    sink: RecordingSink | None = None,
+    device_failed: Callable[[EngineFailure], None] = never,
+) -> TokenBatcher:
     return TokenBatcher(
-        engine, "replica-1", Tokens(BATCH_TOKENS_MAX), some_metrics(sink), SystemClock()
+        engine,
+        "replica-1",
+        Tokens(BATCH_TOKENS_MAX),
+        some_metrics(sink),
+        SystemClock(),
+        device_failed,
     )
 
 
@@ -207,7 +220,7 @@ def test_a_slow_device_is_given_no_more_than_it_scores_in_the_time_of_a_portion(
     async def test() -> None:
         clock = FakeClock()
         engine = SlowEngine(clock)
-        slow = TokenBatcher(engine, "replica-1", Tokens(8_192), some_metrics(), clock)
+        slow = TokenBatcher(engine, "replica-1", Tokens(8_192), some_metrics(), clock, never)
         await slow.score(a_portion(*[40] * 10))
         large = [slow.score(a_portion(*[40] * 10)) for _ in range(3)]
         small = [slow.score(a_portion(40)) for _ in range(12)]
@@ -231,6 +244,25 @@ def test_no_batch_is_over_the_limit_and_the_limit_can_change_while_running() -> 
         lowered.limit_batches(Tokens(60))
         await asyncio.gather(*(lowered.score(a_portion(30)) for _ in range(20)))
         assert max(engine.batches) == 60
+
+    run(test())
+
+
+def test_what_is_collected_starts_even_if_the_limit_fell_meanwhile() -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        lowered = batcher(engine)
+        engine.gate.clear()
+        portions = []
+        for _ in range(3):  # One runs, one is full by the third's coming, which is collected.
+            portions.append(asyncio.create_task(lowered.score(a_portion(80))))
+            await asyncio.sleep(0.05)
+        lowered.limit_batches(Tokens(80))
+        engine.gate.set()
+        async with asyncio.timeout(BUSY_WAIT_S / 2):
+            await asyncio.gather(*portions)
+
+        assert engine.batches == [80, 80, 80]
 
     run(test())
 
@@ -261,6 +293,28 @@ def test_a_poisonous_portion_and_a_nan_fail_alone() -> None:
 
         failed = [isinstance(outcome, EngineFailure) for outcome in outcomes]
         assert failed == [False, True, False, True, False]
+
+    run(test())
+
+
+def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
+    """It answers faster than any other, and would be sent everybody's work."""
+
+    async def test() -> None:
+        engine, told, sink = FakeEngine(), list[EngineFailure](), RecordingSink()
+        dying = batcher(engine, sink, told.append)
+        with pytest.raises(EngineFailure, match="poison"):
+            await dying.score(a_portion(POISON))
+        assert not told, "the device is well"
+
+        engine.broken = True
+        outcomes = await asyncio.gather(
+            *(dying.score(a_portion(POISON)) for _ in range(3)), return_exceptions=True
+        )
+
+        assert all(isinstance(outcome, ReplicaLost) for outcome in outcomes)
+        assert [str(failure) for failure in told] == ["the device is gone"]
+        assert dying.autoscaling_stats().get("tokens_per_s") is None, "nothing was scored"
 
     run(test())
 

@@ -243,7 +243,7 @@ def test_a_large_job_gets_its_part_however_many_small_ones_its_tenant_sends() ->
     runs = Simulation(FairQueue()).run([large, *small])
 
     ends_s = max(run.ends_s for run in runs if run.item.job == large.id)
-    assert ends_s <= 4 * (50 + 1) * PORTION_S
+    assert ends_s <= 2 * (50 + 1) * PORTION_S
 
 
 @pytest.mark.parametrize(
