@@ -28,7 +28,8 @@ Score = Callable[[Sequence[Request]], list[float]]
 def this_engine(
     tokenizer: Tokenizer, engine: Engine, portion_tokens: int, batch_tokens: int
 ) -> Score:
-    """The engine, with texts cut into portions and portions joined to batches as in the service."""
+    """The engine, with texts cut into portions and portions joined to batches as the service does
+    on a fast device; on a slow one its portions are smaller."""
 
     def score(requests: Sequence[Request]) -> list[float]:
         portions: list[tuple[int, CutPortion]] = []

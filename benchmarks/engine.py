@@ -95,6 +95,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--requests", type=int, default=3, help=f"of {DOCUMENTS} documents a turn")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--portion-tokens", type=int, default=SETTINGS.portion_tokens_max)
+    parser.add_argument("--batch-tokens", type=int, default=SETTINGS.batch_tokens_max)
     parser.add_argument("--json", type=Path, help="write everything to this file")
     parser.add_argument("--plot", type=Path, help="draw speed against length into this file")
     chosen = parser.parse_args()
@@ -106,13 +108,12 @@ def main() -> None:
 
 
 def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
-    engine = load_engine(chosen.model, None, chosen.precision, _limits())
+    limits = EngineLimits(chosen.batch_tokens)
+    engine = load_engine(chosen.model, None, chosen.precision, limits)
     engine.warm_up()
     tokenizer = load_tokenizer(chosen.model)
-    ours = contestants.this_engine(
-        tokenizer, engine, SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
-    )
-    turns = [Traffic(turn) for turn in range(chosen.turns)]
+    ours = contestants.this_engine(tokenizer, engine, chosen.portion_tokens, chosen.batch_tokens)
+    turns = [Traffic(turn) for turn in range(chosen.turns + 1)]
     comparison = compare(
         {OURS: ours}, tokenizer, [_requests(one, chosen.requests) for one in turns]
     )
@@ -131,10 +132,10 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = minilm.write(folder)
-        engine = load_engine(name, None, chosen.precision, _limits())
+        engine = load_engine(name, None, chosen.precision, EngineLimits(chosen.batch_tokens))
         use_cpu_threads(0)
         tokenizer = load_tokenizer(name)
-        field = _contestants(folder, tokenizer, engine, quick=chosen.quick)
+        field = _contestants(folder, tokenizer, engine, chosen)
         turns = [_requests(Traffic(turn), chosen.requests) for turn in range(chosen.turns + 1)]
         typical = compare(field, tokenizer, turns)
         _show("lengths as of MS MARCO", typical)
@@ -164,10 +165,10 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _contestants(
-    folder: Path, tokenizer: Tokenizer, engine: Engine, *, quick: bool
+    folder: Path, tokenizer: Tokenizer, engine: Engine, chosen: argparse.Namespace
 ) -> dict[str, contestants.Score]:
     float32, bfloat16 = torch.float32, torch.bfloat16
-    portion, batch = SETTINGS.portion_tokens_max, SETTINGS.batch_tokens_max
+    portion, batch = chosen.portion_tokens, chosen.batch_tokens
     passes = suitable_passes(torch.device("cpu"), batch)
     field = {
         OURS: contestants.this_engine(tokenizer, engine, portion, batch),
@@ -176,7 +177,7 @@ def _contestants(
         "OpenVINO float32": contestants.plain_openvino(folder, float32, passes),
         "OpenVINO bfloat16": contestants.plain_openvino(folder, bfloat16, passes),
     }
-    if not quick:
+    if not chosen.quick:
         field["torch.compile"] = contestants.compiled(folder, PRECISIONS[engine.precision], passes)
     return field
 
@@ -245,13 +246,9 @@ def _settings(folder: Path, tokenizer: Tokenizer, chosen: argparse.Namespace) ->
         ours = contestants.this_engine(tokenizer, engine, portion, portion)
         turns = [_requests(Traffic(turn), chosen.requests) for turn in range(4)]
         speed = compare({OURS: ours}, tokenizer, turns).speeds[0]
-        found.append(Setting(portion, forward, threads, max(speed.documents_per_s)))
+        found.append(Setting(portion, forward, threads, speed.median))
         print(found[-1], file=sys.stderr)
     return found
-
-
-def _limits() -> EngineLimits:
-    return EngineLimits(SETTINGS.batch_tokens_max)
 
 
 def _requests(traffic: Traffic, count: int) -> list[Request]:

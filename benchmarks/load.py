@@ -110,6 +110,8 @@ class Answer:
 
     group: str
     documents: int
+    """That got a score: none where the server ran out of time."""
+
     began: float
     ended: float
 
@@ -137,6 +139,9 @@ class GroupFigures:
     requests: int
     """Begun in the window; the latencies are theirs."""
 
+    late: int
+    """Of these, how many got no scores, since the server ran out of time."""
+
     documents_per_s: float
     p50_ms: float | None
     p95_ms: float | None
@@ -159,9 +164,9 @@ class _Client:
             self._stop.wait(self._first_s)
             while not self._stop.is_set():
                 began = time.perf_counter()
-                send(http, group, next(self._bodies))
+                scored = len(send(http, group, next(self._bodies)))
                 ended = time.perf_counter()
-                self.answers.append(Answer(group.name, group.documents, began, ended))
+                self.answers.append(Answer(group.name, scored, began, ended))
                 self._stop.wait(max(0.0, group.think_s, began + group.every_s - ended))
 
     def answered_after(self, instant: float) -> bool:
@@ -179,19 +184,22 @@ def bodies(group: Group, seed: int) -> list[bytes]:
     ]
 
 
-def send(http: httpx.Client, group: Group, body: bytes) -> dict[str, Any]:
-    """The answer, which must be a whole one. Whoever is told to come again does, as SDKs do."""
+def send(http: httpx.Client, group: Group, body: bytes) -> list[dict[str, Any]]:
+    """The results, which must be all, or none where the server runs out of time. Whoever is told to
+    come again does, as SDKs do."""
     content_type = {"Content-Type": "application/json"}
     while True:
         response = http.post(group.target.url, content=body, headers=content_type)
         if response.status_code != 429:
             break
         time.sleep(float(response.headers["Retry-After"]))
+    if response.status_code == 504:
+        return []
     if response.status_code != 200:
         raise RuntimeError(f"{group.target.url} answers {response.status_code}: {response.text}")
-    answer: dict[str, Any] = response.json()
-    assert len(answer["results"]) == group.documents
-    return answer
+    results: list[dict[str, Any]] = response.json()["results"]
+    assert len(results) == group.documents
+    return results
 
 
 def closed_loop(groups: Sequence[Group], seconds: float, cpu_s: Callable[[], float]) -> Observed:
@@ -240,8 +248,8 @@ def open_loop(
     ):
 
         def ask(began: float, body: bytes) -> Answer:
-            send(http, group, body)
-            return Answer(group.name, group.documents, began, time.perf_counter())
+            scored = len(send(http, group, body))
+            return Answer(group.name, scored, began, time.perf_counter())
 
         opened, cpu_before = time.perf_counter(), cpu_s()
         asked = []
@@ -270,22 +278,21 @@ def figures(groups: Sequence[Group], observed: Observed) -> list[GroupFigures]:
     if len(each) == 1:
         return each
     clients, requests = sum(one.clients for one in each), sum(one.requests for one in each)
+    late = sum(one.late for one in each)
     speed = round(sum(one.documents_per_s for one in each), 1)
-    return [*each, GroupFigures(ALL, clients, None, requests, speed, None, None, None)]
+    return [*each, GroupFigures(ALL, clients, None, requests, late, speed, None, None, None)]
 
 
 def _figures(group: Group, observed: Observed) -> GroupFigures:
     answers = [answer for answer in observed.answers if answer.group == group.name]
-    times = [
-        1_000 * (answer.ended - answer.began)
-        for answer in answers
-        if observed.opened <= answer.began < observed.closed
-    ]
+    begun = [each for each in answers if observed.opened <= each.began < observed.closed]
+    times = [1_000 * (answer.ended - answer.began) for answer in begun]
     return GroupFigures(
         group.name,
         group.clients,
         group.documents,
-        len(times),
+        len(begun),
+        sum(not answer.documents for answer in begun),
         round(documents_per_s(answers, observed.opened, observed.closed), 1),
         *(percentile(times, share) for share in (0.5, 0.95, 0.99)),
     )

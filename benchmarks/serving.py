@@ -50,6 +50,7 @@ from tests.integration.service import COMMAND, ROOT, Service, environment
 SERVERS = OURS, FIFO, PEER = "ours", "ours, fifo", "peer"
 FIGURES = {
     "requests": "requests",
+    "late": "without scores",
     "documents_per_s": "documents/s",
     "p50_ms": "p50 ms",
     "p95_ms": "p95 ms",
@@ -247,7 +248,7 @@ class Benchmark:
             for documents in (1, 5, 50, OPEN_DOCUMENTS):
                 group = Group(ALL, server.target, 1, documents)
                 answers = [send(http, group, body) for body in bodies(group, documents)[:3]]
-        results = sorted(answers[-1]["results"], key=lambda result: int(result["index"]))
+        results = sorted(answers[-1], key=lambda result: int(result["index"]))
         self.scores[server.name] = [result["relevance_score"] for result in results]
 
     def _closed(self, server: Server) -> None:

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import RayActorOptionsSchema, ServeDeploySchema
 
 OPAQUE = frozenset({"args", "user_config", "ray_actor_options", "policy_kwargs"})
 """Fields whose content is not of Serve's schema."""
-
-ACTOR_OPTIONS = frozenset(
-    {"num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "runtime_env"}
-)
 
 
 class ConfigError(Exception):
@@ -57,7 +53,8 @@ def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
             if field is None:
                 yield where
             elif key == "ray_actor_options":
-                yield from (f"{where}.{option}" for option in value if option not in ACTOR_OPTIONS)
+                known = RayActorOptionsSchema.model_fields
+                yield from (f"{where}.{option}" for option in value or {} if option not in known)
             elif key not in OPAQUE and (nested := _nested_model(field.annotation)) is not None:
                 yield from unknown_keys(value, nested, where)
 

@@ -4,8 +4,8 @@ Every layer but the last computes all tokens, since each attends to all. Of the 
 first token's state is ever read: the other rows' query, attention and feed-forward are left out.
 Scores are the same. Queries, keys and values are one matrix product.
 
-Attention is torch's fused kernel with a mask of booleans: flash or memory-efficient attention on
-CUDA, by what the card has.
+Attention is torch's fused kernel with a mask of booleans, on CUDA the memory-efficient one: flash
+attention takes no mask.
 """
 
 from collections.abc import Callable

@@ -58,7 +58,7 @@ class CrossEncoder:
         return split(logits, [len(portion.lengths) for portion in portions])
 
     def warm_up(self) -> None:
-        """Score a full pass of the longest pairs, and the shortest pair there is.
+        """Score a full pass of the longest pairs, and two of the shortest there are.
 
         What does not fit in memory then fails at start-up, and the first request is not slow. A
         batch of several passes needs no more: they come one after the other.
@@ -68,14 +68,14 @@ class CrossEncoder:
         longest = self._limits.pair_tokens_max
         pass_tokens = min(self._forward.forward_tokens_max, self._limits.batch_tokens_max)
         pairs = max(1, pass_tokens // longest)
-        self._score_finite([probe(self._template, longest, pairs), self._shortest()])
+        self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
 
     def check(self) -> None:
         """Raises: EngineFailure when the device does not answer with a finite number."""
         self._score_finite([self._shortest()])
 
-    def _shortest(self) -> Portion:
-        return probe(self._template, self._template.tokens, pairs=1)
+    def _shortest(self, pairs: int = 1) -> Portion:
+        return probe(self._template, self._template.tokens, pairs)
 
     def _score_finite(self, portions: Sequence[Portion]) -> None:
         for logits in self.score(portions):

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,6 +19,9 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container finds its own limits (cgroup v2)."""
 
 AMPERE = (8, 0)
 """The first compute capability with bfloat16."""
@@ -129,4 +133,14 @@ def use_cpu_threads(threads: int) -> None:
 
     Ray sets ``OMP_NUM_THREADS`` from a replica's ``num_cpus``, so torch's default is often 1.
     """
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or cpu_cores())
+
+
+def cpu_cores(cgroup: Path = CGROUP) -> int:
+    """Those that this process may run on, and no more than its container may use of them."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

@@ -77,6 +77,16 @@ def test_groups_are_told_apart_and_together() -> None:
     assert (together.clients, together.documents, together.p99_ms) == (5, None, None)
 
 
+def test_requests_that_ran_out_of_time_are_counted_and_their_documents_are_not() -> None:
+    groups = [Group("large", TARGET, 1, 50), Group("small", TARGET, 4, 5)]
+    answers = [Answer("large", 0, 0.0, 10.0), Answer("small", 5, 2.0, 3.0)]
+
+    large, small, together = figures(groups, Observed(answers, 0.0, 10.0, cpu_s=1.0))
+
+    assert (large.requests, large.late, large.documents_per_s) == (1, 1, 0.0)
+    assert (small.late, together.late) == (0, 1)
+
+
 def test_arrivals_have_their_rate_and_repeat() -> None:
     times = arrivals(requests_per_s=20, seconds=500, seed=1)
 

@@ -30,7 +30,7 @@ def measured(
 ) -> Measured:
     """A load whose groups have these documents/s and p99."""
     groups = [
-        GroupFigures(name, 1, 1, 9, speed, p99 / 2, p99, p99)
+        GroupFigures(name, 1, 1, 9, 0, speed, p99 / 2, p99, p99)
         for name, (speed, p99) in speeds.items()
     ]
     return Measured(turn, server, load, 10.0, groups, 1.0, 100)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve.schema import ServeDeploySchema
 
-from serve_app.deployments.serve_config import ConfigError, read_serve_config
+from serve_app.deployments.serve_config import ConfigError, read_serve_config, unknown_keys
 from serve_app.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -57,6 +58,14 @@ def test_a_misspelt_key_is_refused_by_name(
 
     with pytest.raises(ConfigError, match=re.escape(key)):
         read_serve_config(path)
+
+
+@pytest.mark.parametrize("options", [None, {"num_gpus": 1, "label_selector": {"zone": "a"}}])
+def test_all_that_ray_knows_of_an_actor_may_be_set(options: dict[str, Any] | None) -> None:
+    config = yaml.safe_load(yaml.safe_dump(LOCAL))
+    config["applications"][0]["deployments"][0]["ray_actor_options"] = options
+
+    assert list(unknown_keys(config, ServeDeploySchema)) == []
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a", "http_options: {port: many}"])

@@ -109,16 +109,20 @@ def test_an_id_outside_the_vocabulary_is_an_engine_failure(tmp_path: Path) -> No
     engine.score([portion(tokenizer.tokenize(job("cat", ["dog"])).pairs)])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("no room"), ValueError("a model's own code"), MemoryError("no room")],
+)
 def test_a_model_that_raises_is_an_engine_failure(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def out_of_memory(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("no room")
+    def raises(*_: object, **__: object) -> None:
+        raise error
 
     engine = load(folders["distilbert"])
-    monkeypatch.setattr(torch.nn.Embedding, "forward", out_of_memory)
+    monkeypatch.setattr(torch.nn.Embedding, "forward", raises)
 
-    with pytest.raises(EngineFailure, match="OutOfMemoryError: no room"):
+    with pytest.raises(EngineFailure, match=f"{type(error).__name__}: {error}"):
         engine.check()
 
 
@@ -151,7 +155,7 @@ def test_warm_up_runs_the_largest_pass(
     engine.warm_up()
 
     assert seen[0].lengths == (512,) * pairs
-    assert seen[1].lengths == (3,)
+    assert seen[1].lengths == (3, 3)
 
 
 def test_a_portion_that_contradicts_itself_is_an_engine_failure(folders: dict[str, Path]) -> None:

@@ -1,13 +1,23 @@
 """Which card, number format and threads; decided without any card."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from serve_app.engine import device as engine_device
-from serve_app.engine.device import missing_kernels, pick_device, pick_precision, use_cpu_threads
+from serve_app.engine.device import (
+    cpu_cores,
+    missing_kernels,
+    pick_device,
+    pick_precision,
+    use_cpu_threads,
+)
 from serve_app.engine.sources import ModelLoadError
 
 CPU = torch.device("cpu")
+ALL_CORES = len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,26 @@ def test_threads_are_set_for_this_process() -> None:
     assert torch.get_num_threads() == 1
 
     use_cpu_threads(0)
-    assert torch.get_num_threads() >= 1
+    assert torch.get_num_threads() == cpu_cores()
+
+
+@pytest.mark.parametrize(
+    ("told", "cores"),
+    [
+        ("max 100000", ALL_CORES),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        (f"{(ALL_CORES + 1) * 100_000} 100000", ALL_CORES),
+        (None, ALL_CORES),
+    ],
+)
+def test_a_container_uses_no_more_cores_than_it_may(
+    tmp_path: Path, told: str | None, cores: int
+) -> None:
+    if told is not None:
+        (tmp_path / "cpu.max").write_text(f"{told}\n")
+
+    assert cpu_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize(
