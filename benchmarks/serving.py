@@ -41,6 +41,7 @@ from benchmarks.load import (
     open_loop,
     send,
 )
+from benchmarks.load import TIMEOUT_S as CLIENT_TIMEOUT_S
 from benchmarks.machine import Machine, machine
 from benchmarks.peer_server import Peer, PeerError
 from serve_app.deployments.local_ray import free_port
@@ -244,10 +245,11 @@ class Benchmark:
 
     def _warm_up(self, server: Server) -> None:
         """The same requests for each; the last one's scores are kept."""
-        with httpx.Client(headers=server.target.headers, timeout=TIMEOUT_S) as http:
+        with httpx.Client(headers=server.target.headers, timeout=CLIENT_TIMEOUT_S) as http:
             for documents in (1, 5, 50, OPEN_DOCUMENTS):
                 group = Group(ALL, server.target, 1, documents)
                 answers = [send(http, group, body) for body in bodies(group, documents)[:3]]
+        assert answers[-1]
         results = sorted(answers[-1], key=lambda result: int(result["index"]))
         self.scores[server.name] = [result["relevance_score"] for result in results]
 

@@ -102,7 +102,9 @@ class Scorer:
 
 
 def _end_process(failure: EngineFailure) -> None:
-    """What runs here is sent again to other replicas at once, and Serve starts another."""
-    logger.critical("device_failed", extra={"reason": str(failure)})
-    logging.shutdown()
-    os._exit(1)  # A context that failed cannot be left in a better way.
+    """What waits here is sent to other replicas at once, and Serve starts another."""
+    try:
+        logger.critical("device_failed", extra={"reason": str(failure)})
+        logging.shutdown()
+    finally:
+        os._exit(1)  # A context that failed cannot be left in a better way.

@@ -32,6 +32,7 @@ from serve_app.deployments.autoscaling import (
     INFLIGHT_TOKENS_STAT,
     TOKENS_PER_S_STAT,
 )
+from serve_app.deployments.isolation import score_each
 from serve_app.dispatch.portion_size import tokens_in_time
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
@@ -53,6 +54,9 @@ IDLE_WAIT_S = 0.003
 
 BUSY_WAIT_S = 5.0
 """How long it waits while the device is busy, unless it is woken: about for ever."""
+
+LAST_WORDS_S = 0.1
+"""For the answers to what a device failed of to be on their way."""
 
 STUCK_S = 60.0
 """A batch that takes longer than this is no batch, but a device that hangs."""
@@ -99,7 +103,7 @@ class TokenBatcher:
         clock: Clock,
         device_failed: Callable[[EngineFailure], None],
     ) -> None:
-        """``device_failed`` ends the replica; it is called on the device's thread."""
+        """``device_failed`` ends the replica."""
         self._engine = engine
         self._replica_id = replica_id
         self._metrics = metrics
@@ -108,6 +112,7 @@ class TokenBatcher:
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._batch_tokens_max = batch_tokens_max
         self._judged_by = 0
+        self._failed: EngineFailure | None = None
         self._inflight_tokens = 0
         self._speedometer = Speedometer(clock.instant())
         self._running_since: Instant | None = None
@@ -208,6 +213,8 @@ class TokenBatcher:
         return [next(outcomes) if isinstance(item, Waiting) else None for item in items]
 
     async def _score_waiting(self, waiting: list[Waiting]) -> list[PortionScores | RerankError]:
+        if self._failed:
+            await asyncio.Event().wait()  # Until the process ends, and its callers ask elsewhere.
         self._running_since = started = self._clock.instant()
         self._queue.set_batch_wait_timeout_s(BUSY_WAIT_S)
         loop = asyncio.get_running_loop()
@@ -215,18 +222,20 @@ class TokenBatcher:
         tokens = Tokens(batch_tokens(waiting))
         try:
             answers = await loop.run_in_executor(self._device_thread, self._run, portions)
+            batch = Batch(started, Seconds(self._clock.instant() - started), tokens)
+            self._count(portions, answers, batch)
         finally:
             self._running_since = None
             self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
             self._wake_collector(tokens)
-        batch = Batch(started, Seconds(self._clock.instant() - started), tokens)
-        self._count_scored(portions, answers, batch)
+        if self._failed:
+            loop.call_later(LAST_WORDS_S, self._device_failed, self._failed)
         return [
             self._outcome(each, answer, batch)
             for each, answer in zip(waiting, answers, strict=True)
         ]
 
-    def _count_scored(
+    def _count(
         self,
         portions: Sequence[Portion],
         answers: Sequence[list[float] | RerankError],
@@ -235,8 +244,6 @@ class TokenBatcher:
         """A portion that failed was not scored, however fast."""
         pairs = zip(portions, answers, strict=True)
         scored = sum(each.tokens for each, answer in pairs if not isinstance(answer, RerankError))
-        if not scored:
-            return
         self._speedometer.ran(Tokens(scored), batch.run_s)
         self._metrics.record(BATCH_SECONDS, batch.run_s)
         self._metrics.record(BATCH_TOKENS, batch.tokens)
@@ -244,7 +251,7 @@ class TokenBatcher:
 
     def _wake_collector(self, done_tokens: Tokens) -> None:
         """Start what has been collected meanwhile, unless a full batch is waiting already: with
-        more waiting than any limit that it was judged by since the last wake, one must be.
+        no less waiting than any limit that it was judged by since the last wake, one must be.
 
         Also when nothing seems to wait: a portion whose caller has gone may still sit there, and
         what joins it would wait as long as it may.
@@ -260,33 +267,27 @@ class TokenBatcher:
         if not wake.cancelled():
             wake.exception()  # It came as a limit changed; the batch it was to wake has started.
 
-    def _run(self, portions: Sequence[Portion]) -> list[list[float] | RerankError]:
-        """On the device's thread. When a batch fails as a whole, each portion is tried alone, so
-        that one poisonous portion does not fail its neighbours."""
-        answers = self._tried(portions)
-        if all(isinstance(answer, RerankError) for answer in answers):
+    def _run(self, portions: Sequence[Portion]) -> Sequence[list[float] | RerankError]:
+        """On the device's thread. When nothing of a batch could be scored, the device is checked.
+
+        What it held is then lost to it and may be tried elsewhere, but for a portion that was there
+        alone: that one may be what the device failed of, and would take the next one along.
+        """
+        answers = score_each(self._engine, portions)
+        if all(isinstance(answer, EngineFailure) for answer in answers):
             try:
                 self._engine.check()
             except EngineFailure as failure:
-                self._device_failed(failure)
-                return [ReplicaLost(f"its device fails: {failure}") for _ in portions]
+                self._failed = failure
+                if len(portions) > 1:
+                    return [ReplicaLost(f"its device fails: {failure}") for _ in portions]
         return answers
-
-    def _tried(self, portions: Sequence[Portion]) -> list[list[float] | RerankError]:
-        try:
-            return list(self._engine.score(portions))
-        except EngineFailure as failure:
-            if len(portions) == 1:
-                return [failure]
-        return [self._tried([portion])[0] for portion in portions]
 
     def _outcome(
         self, waiting: Waiting, answer: list[float] | RerankError, batch: Batch
     ) -> PortionScores | RerankError:
         if isinstance(answer, RerankError):
             return answer
-        if not all(math.isfinite(logit) for logit in answer):
-            return EngineFailure("a logit is not a finite number")
         queue_wait_s = Seconds(batch.started - waiting.since)
         self._metrics.record(QUEUE_WAIT_SECONDS, queue_wait_s)
         return PortionScores(

@@ -6,8 +6,9 @@ A model that is asked for more than it can do must refuse what is too much, or w
 requests that run out of time all the same. Two rules, at the speed of late:
 
 * What goes before a job, and itself, must fit into three fifths of its time. Before it goes what
-  the fair queue lets go before it: of its tenant's jobs those with no more left, of each other
-  tenant no more than its own gets, of higher tiers what they are let pass, of lower ones nothing.
+  the fair queue lets go before it: of its tenant's jobs those with no more left and the oldest's
+  part, of each other tenant no more than its own gets, of higher tiers what they are let pass, of
+  lower ones nothing.
 * A tenant that was refused at the end of a long queue has a queue that stands, and all that waits
   in it makes answers late. So it is kept two seconds long, or two jobs of the same size, which is
   enough to lose no speed: for half a minute, and each time that it was too much again for twice as
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from serve_app.dispatch.fair_queue import PATIENCE, Claim
+from serve_app.dispatch.fair_queue import OLDEST_JOB_PATIENCE, PATIENCE, Claim
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import ServiceTier
@@ -195,6 +196,8 @@ class Forecast:
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
         """Tokens of others that most likely go before a new job of about ``tokens``."""
         own = self._own(claim, tokens)
+        # A larger job that is the oldest has its part meanwhile.
+        own += min(self._all_own(claim) - own, (own + tokens) / OLDEST_JOB_PATIENCE)
         others = sum(
             min(jobs.tokens, own + tokens)
             for name, jobs in self._tenants[claim.tier].items()
@@ -207,6 +210,10 @@ class Forecast:
     def _own(self, claim: Claim, tokens: Tokens) -> float:
         jobs = self._tenants[claim.tier].get(claim.tenant)
         return 0.0 if jobs is None else jobs.no_larger_than(tokens)
+
+    def _all_own(self, claim: Claim) -> float:
+        jobs = self._tenants[claim.tier].get(claim.tenant)
+        return 0.0 if jobs is None else jobs.tokens
 
     @property
     def _estimate_of_a_token(self) -> float:

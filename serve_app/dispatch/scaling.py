@@ -10,6 +10,7 @@ are told once a second and stand until the next: one of them by itself starts no
 import math
 from dataclasses import dataclass
 
+from serve_app.dispatch.portion_size import RUN_S
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 DELAY_S = Seconds(1)
@@ -27,8 +28,8 @@ WORK_KEPT = 0.9
 """What a batch leaves of the weight of those before it in a replica's measured speed."""
 
 LARGEST_KEPT = 0.95
-"""What a batch leaves of the size of the largest. One of less than half of it says how long a pass
-takes at least and not how fast a card is."""
+"""What a batch leaves of the size of the largest. One of less than half of it, and short, says how
+long a pass takes at least and not how fast a card is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,12 @@ class Speedometer:
         self._asked_at = now
 
     def ran(self, tokens: Tokens, run_s: Seconds) -> None:
-        """Count a batch."""
+        """Count a batch; ``tokens``: that were scored in it."""
         self._busy_s += run_s
         if tokens > 2 * self._largest:  # All before were small.
             self._tokens = self._run_s = 0.0
         self._largest = max(float(tokens), LARGEST_KEPT * self._largest)
-        if tokens >= self._largest / 2:
+        if tokens and (tokens >= self._largest / 2 or run_s >= RUN_S):
             self._tokens = WORK_KEPT * self._tokens + tokens
             self._run_s = WORK_KEPT * self._run_s + run_s
 

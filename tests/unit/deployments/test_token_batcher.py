@@ -11,7 +11,12 @@ import pytest
 from ray import serve
 from ray.serve.batching import _BatchQueue
 
-from serve_app.deployments.token_batcher import BUSY_WAIT_S, IDLE_WAIT_S, TokenBatcher
+from serve_app.deployments.token_batcher import (
+    BUSY_WAIT_S,
+    IDLE_WAIT_S,
+    LAST_WORDS_S,
+    TokenBatcher,
+)
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure, ReplicaLost
 from serve_app.domain.model import Portion
@@ -313,8 +318,41 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
         )
 
         assert all(isinstance(outcome, ReplicaLost) for outcome in outcomes)
+        waits = asyncio.create_task(dying.score(a_portion(1)))
+        await asyncio.sleep(2 * LAST_WORDS_S)
         assert [str(failure) for failure in told] == ["the device is gone"]
+        assert not waits.done(), "it is lost with the process, and asked for elsewhere"
         assert dying.autoscaling_stats().get("tokens_per_s") is None, "nothing was scored"
+
+    run(test())
+
+
+def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere() -> None:
+    async def test() -> None:
+        engine, told = FakeEngine(), list[EngineFailure]()
+        engine.broken = True
+        dying = batcher(engine, device_failed=told.append)
+
+        with pytest.raises(EngineFailure, match="poison"):
+            await dying.score(a_portion(POISON))
+        await asyncio.sleep(2 * LAST_WORDS_S)
+
+        assert len(told) == 1
+
+    run(test())
+
+
+def test_a_device_that_answers_no_numbers_is_checked_too() -> None:
+    async def test() -> None:
+        engine, told = FakeEngine(), list[EngineFailure]()
+        engine.broken = True
+        dying = batcher(engine, device_failed=told.append)
+
+        with pytest.raises(EngineFailure, match="not a finite number"):
+            await dying.score(a_portion(NAN, 2))
+        await asyncio.sleep(2 * LAST_WORDS_S)
+
+        assert len(told) == 1
 
     run(test())
 

@@ -109,6 +109,36 @@ def test_estimates_that_are_always_wrong_do_not_matter() -> None:
         assert refusal(forecast, a_claim(OTHER), 60_000) == 1
 
 
+def test_a_short_job_waits_for_as_much_of_the_oldest_as_goes_before_it() -> None:
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 400_000), *[(a_claim(), 1_000)] * 100], held)
+
+        assert forecast.ahead(a_claim(), Tokens(1_000)) == 100_000 + 101_000
+        assert refusal(forecast, a_claim(), 1_000) is not None
+
+
+def test_short_jobs_that_come_at_once_beside_a_long_one_are_done_or_refused() -> None:
+    clock = FakeClock()
+    forecast, queue = Forecast(clock), FairQueue[Item]()
+    with forecast.hold(an_id(), a_claim("past"), Tokens(BUSY_TOKENS), TIMEOUT_S):
+        work_for(10, forecast, clock)
+    refused = inside = 0
+    with ExitStack() as held:
+        for tokens in (150_000, *[1_000] * 175):
+            job = an_id()
+            try:
+                held.enter_context(forecast.hold(job, a_claim(), Tokens(tokens), TIMEOUT_S))
+            except Overloaded:
+                refused += 1
+                continue
+            inside += tokens
+            parts = [Item(job, each, Tokens(1_000)) for each in range(tokens // 1_000)]
+            queue.add(job, a_claim(), parts)
+
+    assert refused > 50
+    assert inside / SPEED <= TIMEOUT_S
+
+
 def test_a_tenants_flood_is_its_own() -> None:
     with ExitStack() as held:
         forecast, _ = busy([(a_claim(), 1_000)] * 300, held)

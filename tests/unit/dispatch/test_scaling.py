@@ -288,3 +288,23 @@ def test_the_first_large_batch_says_how_fast_a_card_is_that_had_small_ones_only(
     speedometer.ran(Tokens(32_000), Seconds(0.05))
 
     assert speedometer.tokens_per_s == pytest.approx(640_000)
+
+
+def test_a_long_batch_tells_a_speed_that_fell_however_small_it_is() -> None:
+    speedometer = Speedometer(Instant(0))
+    for _ in range(20):
+        speedometer.ran(Tokens(30_000), Seconds(0.15))
+
+    for _ in range(30):
+        speedometer.ran(Tokens(8_000), Seconds(0.4))
+
+    assert speedometer.tokens_per_s == pytest.approx(20_000, rel=0.15)
+
+
+def test_a_batch_that_failed_keeps_busy_and_tells_no_speed() -> None:
+    speedometer = Speedometer(Instant(0))
+
+    speedometer.ran(Tokens(0), Seconds(2))
+
+    assert speedometer.tokens_per_s is None
+    assert speedometer.busy_ratio(Instant(4)) == pytest.approx(0.5)

@@ -1,0 +1,26 @@
+"""What ends a replica ends its process, whatever state that is in."""
+
+import subprocess
+import sys
+
+END = """
+import logging
+from serve_app.deployments.scorer import _end_process
+from serve_app.domain.errors import EngineFailure
+
+class Broken(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), record.reason, flush=True)
+        raise RuntimeError("the log is full")
+
+logging.getLogger().addHandler(Broken())
+_end_process(EngineFailure("the device is gone"))
+print("still alive", flush=True)
+"""
+
+
+def test_a_failed_device_ends_the_process_also_when_that_cannot_be_logged() -> None:
+    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stdout == "device_failed the device is gone\n"
