@@ -2,25 +2,25 @@
 
     tier     priority before default before flex; the one that is passed over is owed a share
     tenant   the one that was served least, in tokens over its weight
-    job      the one with least left, in tokens; the oldest is owed a share
+    size     of the tenant's jobs those whose size was served least
+    job      of that size the first that came
 
 Among tenants always the least served, and not a round robin, so that a newcomer's first portion is
 next whatever the others have waiting, and so that a tenant whose requests come one by one, with
 nothing waiting in between, gets its weight and not more. A portion once taken is served: whoever
-takes one sends it.
+takes one sends it. This is start-time fair queueing (Goyal, Vin, Cheng 1996).
 
-Among tenants this is start-time fair queueing (Goyal, Vin, Cheng 1996), among a tenant's jobs the
-shortest remaining processing time, than which nothing answers sooner on average (Schrage 1968):
-what a job takes is known, and jobs alike are answered one after the other, not all of them late.
+A tenant's jobs are of one size if they are within a factor of four. Those are done one after the
+other, since side by side all of them would be late. Sizes have equal shares, so that short jobs
+pass long ones, long ones get on however many short ones come, and nobody waits for ever.
 """
 
-import heapq
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
-from serve_app.dispatch.turns import LeastFirst, Patience
+from serve_app.dispatch.turns import FairShares, Patience
 from serve_app.domain.model import Caller, RerankJob, ServiceTier
 from serve_app.domain.units import RequestId, TenantId, Tokens
 
@@ -29,9 +29,6 @@ DEFAULT_PATIENCE = 4
 
 FLEX_PATIENCE = 19
 """The flex tier keeps one token in twenty."""
-
-OLDEST_JOB_PATIENCE = 1
-"""Of a tenant's tokens, its oldest job gets half, however many short ones come."""
 
 PATIENCE = {
     ServiceTier.PRIORITY: 0,
@@ -137,21 +134,18 @@ class FairQueue(Generic[T]):
         self._tokens += sign * sum(portion.tokens for portion in portions)
 
 
-class _Tier(Generic[T]):
-    """The tenants of one service tier.
+def size_class(tokens: float) -> int:
+    """Jobs of one class are alike: up to 255 tokens, 1,023, 4,095, and so on."""
+    return (int(tokens).bit_length() + 1) // 2
 
-    A tenant's level is the tokens it was served, over its weight. A newcomer begins at the level of
-    the portion that was taken last, so that nobody saves up turns by not asking; one that comes
-    back begins no lower than it left.
-    """
+
+class _Tier(Generic[T]):
+    """The tenants of one service tier."""
 
     def __init__(self, patience: int) -> None:
         self.patience = Patience(patience)
         self._tenants: dict[TenantId, _Tenant[T]] = {}
-        self._order: LeastFirst[TenantId] = LeastFirst()
-        self._level = 0.0
-        self._left: dict[TenantId, float] = {}
-        self._left_order: list[tuple[float, TenantId]] = []
+        self._turns: FairShares[TenantId] = FairShares()
 
     @property
     def waits(self) -> bool:
@@ -159,111 +153,77 @@ class _Tier(Generic[T]):
 
     @property
     def head(self) -> T:
-        return self._tenants[self._order.first()].head
+        return self._tenants[self._turns.first()].head
 
     def add(self, job: RequestId, claim: Claim, portions: Sequence[T]) -> None:
         tenant = self._tenants.get(claim.tenant)
         if tenant is None:
-            level = max(self._level, self._left.pop(claim.tenant, 0.0))
-            tenant = self._tenants[claim.tenant] = _Tenant(level)
-            self._order.place(claim.tenant, level)
+            tenant = self._tenants[claim.tenant] = _Tenant()
+            self._turns.join(claim.tenant)
         tenant.weight = claim.weight
         tenant.add(job, portions)
 
     def take(self) -> tuple[RequestId, T, bool]:
         """The job, its next portion, and whether that was its last."""
-        name = self._order.first()
+        name = self._turns.first()
         tenant = self._tenants[name]
-        self._level = tenant.level
         job, portion, last = tenant.take()
-        tenant.level += portion.tokens / tenant.weight
-        if tenant.waits:
-            self._order.place(name, tenant.level)
-        else:
-            self._leave(name)
-        self._forget_overtaken()
+        self._turns.serve(name, portion.tokens / tenant.weight)
+        self._leave_if_done(name)
         return job, portion, last
 
     def drop(self, job: RequestId, name: TenantId) -> list[T]:
-        tenant = self._tenants[name]
-        dropped = tenant.drop(job)
-        if not tenant.waits:
-            self._leave(name)
+        dropped = self._tenants[name].drop(job)
+        self._leave_if_done(name)
         return dropped
 
-    def _leave(self, name: TenantId) -> None:
-        self._order.remove(name)
-        tenant = self._tenants.pop(name)
-        self._left[name] = tenant.level
-        heapq.heappush(self._left_order, (tenant.level, name))
-        if not self._tenants:  # Nobody waited for anybody.
-            self._left.clear()
-            self._left_order.clear()
+    def _leave_if_done(self, name: TenantId) -> None:
+        if self._tenants[name].waits:
+            return
+        self._turns.leave(name)
+        del self._tenants[name]
+        if not self._tenants:
             self.patience.forget()
-
-    def _forget_overtaken(self) -> None:
-        """Who left below the present level would begin there anyway."""
-        while self._left_order and self._left_order[0][0] <= self._level:
-            level, name = heapq.heappop(self._left_order)
-            if self._left.get(name) == level:
-                del self._left[name]
 
 
 class _Tenant(Generic[T]):
     """The jobs of one tenant in one tier."""
 
-    def __init__(self, level: float) -> None:
-        self.level = level
+    def __init__(self) -> None:
         self.weight = 1
-        self._jobs: OrderedDict[RequestId, _Job[T]] = OrderedDict()
-        self._order: LeastFirst[RequestId] = LeastFirst()
-        self._patience = Patience(OLDEST_JOB_PATIENCE)
+        self._sizes: dict[RequestId, int] = {}
+        self._jobs: dict[int, OrderedDict[RequestId, deque[T]]] = {}
+        self._turns: FairShares[int] = FairShares()
 
     @property
     def waits(self) -> bool:
-        return bool(self._jobs)
+        return bool(self._sizes)
 
     @property
     def head(self) -> T:
-        return self._jobs[self._next()].portions[0]
+        portions = next(iter(self._jobs[self._turns.first()].values()))
+        return portions[0]
 
     def add(self, job: RequestId, portions: Sequence[T]) -> None:
-        waits = _Job(deque(portions), sum(portion.tokens for portion in portions))
-        self._jobs[job] = waits
-        self._order.place(job, waits.tokens)
+        size = self._sizes[job] = size_class(sum(portion.tokens for portion in portions))
+        if size not in self._jobs:
+            self._jobs[size] = OrderedDict()
+            self._turns.join(size)
+        self._jobs[size][job] = deque(portions)
 
     def take(self) -> tuple[RequestId, T, bool]:
-        name = self._next()
-        job = self._jobs[name]
-        portion = job.portions.popleft()
-        if name == self._oldest():
-            self._patience.serve(portion.tokens)
-        else:
-            self._patience.pass_over(portion.tokens)
-        job.tokens -= portion.tokens
-        if job.portions:
-            self._order.place(name, job.tokens)
-        else:
-            self.drop(name)
-        return name, portion, not job.portions
+        size = self._turns.first()
+        job, portions = next(iter(self._jobs[size].items()))
+        portion = portions.popleft()
+        self._turns.serve(size, portion.tokens)
+        if not portions:
+            self.drop(job)
+        return job, portion, not portions
 
     def drop(self, job: RequestId) -> list[T]:
-        self._order.remove(job)
-        return list(self._jobs.pop(job).portions)
-
-    def _next(self) -> RequestId:
-        oldest = self._oldest()
-        if self._patience.is_over(self._jobs[oldest].portions[0].tokens):
-            return oldest
-        return self._order.first()
-
-    def _oldest(self) -> RequestId:
-        return next(iter(self._jobs))
-
-
-@dataclass(slots=True)
-class _Job(Generic[T]):
-    """A job's portions that wait, and their tokens."""
-
-    portions: deque[T]
-    tokens: int
+        size = self._sizes.pop(job)
+        dropped = self._jobs[size].pop(job)
+        if not self._jobs[size]:
+            del self._jobs[size]
+            self._turns.leave(size)
+        return list(dropped)

@@ -6,9 +6,9 @@ A model that is asked for more than it can do must refuse what is too much, or w
 requests that run out of time all the same. Two rules, at the speed of late:
 
 * What goes before a job, and itself, must fit into three fifths of its time. Before it goes what
-  the fair queue lets go before it: of its tenant's jobs those with no more left and the oldest's
-  part, of each other tenant no more than its own gets, of higher tiers what they are let pass, of
-  lower ones nothing.
+  the fair queue lets go before it: its tenant's jobs of the same size, of each other size and of
+  each other tenant no more than its own gets, of higher tiers what they are let pass, of lower ones
+  nothing.
 * A tenant that was refused at the end of a long queue has a queue that stands, and all that waits
   in it makes answers late. So it is kept two seconds long, or two jobs of the same size, which is
   enough to lose no speed: for half a minute, and each time that it was too much again for twice as
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from serve_app.dispatch.fair_queue import OLDEST_JOB_PATIENCE, PATIENCE, Claim
+from serve_app.dispatch.fair_queue import PATIENCE, Claim, size_class
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import ServiceTier
@@ -165,7 +165,7 @@ class Forecast:
         """
         self._check(claim, tokens, time_s)
         jobs = self._tenants[claim.tier].setdefault(claim.tenant, _Jobs())
-        place = self._places[job] = _Place(jobs)
+        place = self._places[job] = _Place(jobs, size_class(tokens))
         self._set(place, tokens)
         try:
             yield
@@ -196,8 +196,6 @@ class Forecast:
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
         """Tokens of others that most likely go before a new job of about ``tokens``."""
         own = self._own(claim, tokens)
-        # A larger job that is the oldest has its part meanwhile.
-        own += min(self._all_own(claim) - own, (own + tokens) / OLDEST_JOB_PATIENCE)
         others = sum(
             min(jobs.tokens, own + tokens)
             for name, jobs in self._tenants[claim.tier].items()
@@ -209,43 +207,39 @@ class Forecast:
 
     def _own(self, claim: Claim, tokens: Tokens) -> float:
         jobs = self._tenants[claim.tier].get(claim.tenant)
-        return 0.0 if jobs is None else jobs.no_larger_than(tokens)
-
-    def _all_own(self, claim: Claim) -> float:
-        jobs = self._tenants[claim.tier].get(claim.tenant)
-        return 0.0 if jobs is None else jobs.tokens
+        return 0.0 if jobs is None else jobs.before_another(tokens)
 
     @property
     def _estimate_of_a_token(self) -> float:
         return self._estimated / self._true
 
     def _set(self, place: "_Place", left: float) -> None:
-        place.jobs.move(place.left, left)
+        place.jobs.add(place.size, left - place.left)
         self._tokens += left - place.left
         place.left = left
         self._pace.inside(self._tokens, self._clock.instant())
 
 
 class _Jobs:
-    """Of one tenant in one tier, by powers of two of what they have left: so that ten thousand
-    small jobs are looked at as quickly as ten."""
+    """Of one tenant in one tier, by size: so that ten thousand are looked at as quickly as ten."""
 
     def __init__(self) -> None:
         self.count = 0
         self.tokens = 0.0
-        self._classes: dict[int, float] = {}
+        self._of_size: dict[int, float] = {}
 
-    def move(self, before: float, after: float) -> None:
-        """One has ``after`` left, no longer ``before``."""
-        for tokens, sign in ((before, -1), (after, 1)):
-            size = int(tokens).bit_length()
-            self._classes[size] = self._classes.get(size, 0.0) + sign * tokens
-        self.tokens += after - before
+    def add(self, size: int, tokens: float) -> None:
+        """So much more is left of those of this size class; or less."""
+        self._of_size[size] = self._of_size.get(size, 0.0) + tokens
+        self.tokens += tokens
 
-    def no_larger_than(self, tokens: int) -> float:
-        """Tokens of the jobs that are no larger; of those of the same class as if they were."""
-        size = tokens.bit_length()
-        return sum(total for each, total in self._classes.items() if each <= size)
+    def before_another(self, tokens: int) -> float:
+        """What goes before a new job of so many."""
+        size = size_class(tokens)
+        alike = self._of_size.get(size, 0.0)
+        return alike + sum(
+            min(left, alike + tokens) for each, left in self._of_size.items() if each != size
+        )
 
 
 @dataclass(slots=True)
@@ -253,6 +247,7 @@ class _Place:
     """One job inside."""
 
     jobs: _Jobs
+    size: int
     left: float = 0.0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Two ways to take turns, of which `fair_queue` is made. Pure."""
+"""The ways to take turns of which `fair_queue` is made. Pure."""
 
 import heapq
 import itertools
@@ -56,3 +56,51 @@ class LeastFirst(Generic[K]):
         while self._places.get(self._heap[0][2]) is not self._heap[0]:
             heapq.heappop(self._heap)  # Moved or removed since.
         return self._heap[0][2]
+
+
+class FairShares(Generic[K]):
+    """Of those that wait, who was served least is next: start-time fair queueing.
+
+    A newcomer begins where the one that was served last began, so that nobody saves up turns by not
+    asking; one that comes back begins no lower than it left.
+    """
+
+    def __init__(self) -> None:
+        self._levels: dict[K, float] = {}
+        self._order: LeastFirst[K] = LeastFirst()
+        self._level = 0.0
+        self._left: dict[K, float] = {}
+        self._left_order: list[tuple[float, K]] = []
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._levels)
+
+    def join(self, key: K) -> None:
+        """``key``, which did not wait, does from now on."""
+        level = self._levels[key] = max(self._level, self._left.pop(key, 0.0))
+        self._order.place(key, level)
+
+    def first(self) -> K:
+        """Who is next; somebody must wait."""
+        return self._order.first()
+
+    def serve(self, key: K, amount: float) -> None:
+        """It was given so much, of which its share is to be equal."""
+        self._level = self._levels[key]
+        self._levels[key] += amount
+        self._order.place(key, self._levels[key])
+        # Who left below the present level would begin there anyway.
+        while self._left_order and self._left_order[0][0] <= self._level:
+            level, left = heapq.heappop(self._left_order)
+            if self._left.get(left) == level:
+                del self._left[left]
+
+    def leave(self, key: K) -> None:
+        """It does not wait any more."""
+        self._order.remove(key)
+        self._left[key] = level = self._levels.pop(key)
+        heapq.heappush(self._left_order, (level, key))
+        if not self._levels:  # Nobody waited for anybody.
+            self._left.clear()
+            self._left_order.clear()
