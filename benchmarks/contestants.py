@@ -25,6 +25,10 @@ from serve_app.ports import Engine, Tokenizer
 Score = Callable[[Sequence[Request]], list[float]]
 
 
+Prepared = list[tuple[int, CutPortion]]
+"""Portions of several requests, each with the number of its request."""
+
+
 def this_engine(
     tokenizer: Tokenizer, engine: Engine, portion_tokens: int, batch_tokens: int
 ) -> Score:
@@ -32,23 +36,41 @@ def this_engine(
     on a fast device; on a slow one its portions are smaller."""
 
     def score(requests: Sequence[Request]) -> list[float]:
-        portions: list[tuple[int, CutPortion]] = []
-        for number, request in enumerate(requests):
-            pairs = tokenizer.tokenize(job(request)).pairs
-            portions += [
-                (number, each) for each in cut(RequestId("r"), pairs, Tokens(portion_tokens))
-            ]
+        portions = prepared(tokenizer, requests, portion_tokens)
         logits = [[0.0] * len(request.documents) for request in requests]
-        per_batch = max(1, batch_tokens // portion_tokens)
-        for start in range(0, len(portions), per_batch):
-            batch = portions[start : start + per_batch]
-            answers = engine.score([each.portion for _, each in batch])
-            for (number, each), answer in zip(batch, answers, strict=True):
-                for index, logit in zip(each.indices, answer, strict=True):
-                    logits[number][index] = logit
+        for (number, each), answer in zip(
+            portions, scored(engine, portions, portion_tokens, batch_tokens), strict=True
+        ):
+            for index, logit in zip(each.indices, answer, strict=True):
+                logits[number][index] = logit
         return [logit for one in logits for logit in one]
 
     return score
+
+
+def prepared(tokenizer: Tokenizer, requests: Sequence[Request], portion_tokens: int) -> Prepared:
+    """The requests' portions, of at most ``portion_tokens``."""
+    return [
+        (number, each)
+        for number, request in enumerate(requests)
+        for each in cut(
+            RequestId("r"), tokenizer.tokenize(job(request)).pairs, Tokens(portion_tokens)
+        )
+    ]
+
+
+def scored(
+    engine: Engine, portions: Prepared, portion_tokens: int, batch_tokens: int
+) -> list[list[float]]:
+    """Each portion's logits, in batches of as many as fit."""
+    per_batch = max(1, batch_tokens // portion_tokens)
+    return [
+        answer
+        for start in range(0, len(portions), per_batch)
+        for answer in engine.score(
+            [each.portion for _, each in portions[start : start + per_batch]]
+        )
+    ]
 
 
 def job(request: Request) -> RerankJob:

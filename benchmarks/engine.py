@@ -9,7 +9,8 @@ texts in turns, new ones each turn, and a ratio is the median of the turns' rati
 slow down both. Their logits are compared, too.
 
 Without ``--quick`` also: pairs of one length after the other, this engine by batch and pass sizes
-and by threads, and a plot. ``--model`` times this engine alone on any other model, on a GPU too.
+and by threads, and a plot. ``--model`` times this engine alone on any other model, on a GPU too,
+and tokenizing apart from it.
 """
 
 import argparse
@@ -112,19 +113,28 @@ def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
     engine = load_engine(chosen.model, None, chosen.precision, limits)
     engine.warm_up()
     tokenizer = load_tokenizer(chosen.model)
-    ours = contestants.this_engine(tokenizer, engine, chosen.portion_tokens, chosen.batch_tokens)
-    turns = [Traffic(turn) for turn in range(chosen.turns + 1)]
-    comparison = compare(
-        {OURS: ours}, tokenizer, [_requests(one, chosen.requests) for one in turns]
-    )
+    documents = chosen.requests * DOCUMENTS
+    lengths: list[int] = []
+    tokenizing, scoring = [], []
+    for turn in track(range(chosen.turns + 1), "turns"):
+        requests = _requests(Traffic(turn), chosen.requests)
+        started = time.perf_counter()
+        portions = contestants.prepared(tokenizer, requests, chosen.portion_tokens)
+        tokenized = time.perf_counter()
+        contestants.scored(engine, portions, chosen.portion_tokens, chosen.batch_tokens)
+        scoring.append(time.perf_counter() - tokenized)
+        tokenizing.append(tokenized - started)
+        lengths += [tokens for _, each in portions for tokens in each.portion.lengths]
+    speeds = _rates([documents] * chosen.turns, scoring[1:])  # The first turn is not counted.
     return {
         "model": chosen.model,
         "description": engine.description,
         "device": engine.device,
         "precision": engine.precision,
-        "tokens_mean": comparison.tokens_mean,
-        "documents_per_s": comparison.speeds[0].documents_per_s,
-        "documents_per_s_median": comparison.speeds[0].median,
+        "tokens_mean": round(statistics.mean(lengths), 1),
+        "documents_per_s": speeds,
+        "documents_per_s_median": statistics.median(speeds),
+        "tokenized_documents_per_s_of_one_thread": round(documents / statistics.median(tokenizing)),
     }
 
 
