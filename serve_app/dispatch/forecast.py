@@ -44,7 +44,9 @@ SHORT_FOR_S_MAX = 480.0
 """For so long at first, and at most, a queue that stood is kept short."""
 
 BUSY_TOKENS = 16_384
-"""With less than this inside, a model's speed says how little it was asked for."""
+BUSY_S = 0.75
+"""With less than this inside, a model's speed says how little it was asked for: so many tokens, or
+so long a time's work where that is less. A replica is sent about half of it ahead."""
 
 SPEED_WINDOW_S = 10.0
 SPEED_KNOWN_S = 2.0
@@ -83,7 +85,9 @@ class Pace:
         """So much is inside from now on."""
         was_busy = self._since is not None
         self._busy_s = self._busy_until(now)
-        self._since = now if tokens >= BUSY_TOKENS else None
+        known = self._known
+        enough = BUSY_TOKENS if known is None else min(BUSY_TOKENS, BUSY_S * known)
+        self._since = now if tokens >= enough else None
         if was_busy and self._since is None:
             self._idle_since = now
 
@@ -165,7 +169,7 @@ class Forecast:
         """
         self._check(claim, tokens, time_s)
         jobs = self._tenants[claim.tier].setdefault(claim.tenant, _Jobs())
-        place = self._places[job] = _Place(jobs, size_class(tokens))
+        place = self._places[job] = _Place(jobs, self._size(tokens))
         self._set(place, tokens)
         try:
             yield
@@ -207,7 +211,11 @@ class Forecast:
 
     def _own(self, claim: Claim, tokens: Tokens) -> float:
         jobs = self._tenants[claim.tier].get(claim.tenant)
-        return 0.0 if jobs is None else jobs.before_another(tokens)
+        return 0.0 if jobs is None else jobs.before_another(tokens, self._size(tokens))
+
+    def _size(self, tokens: Tokens) -> int:
+        """The class in which the fair queue will have it, most likely."""
+        return size_class(tokens / self._estimate_of_a_token)
 
     @property
     def _estimate_of_a_token(self) -> float:
@@ -233,9 +241,8 @@ class _Jobs:
         self._of_size[size] = self._of_size.get(size, 0.0) + tokens
         self.tokens += tokens
 
-    def before_another(self, tokens: int) -> float:
+    def before_another(self, tokens: int, size: int) -> float:
         """What goes before a new job of so many."""
-        size = size_class(tokens)
         alike = self._of_size.get(size, 0.0)
         return alike + sum(
             min(left, alike + tokens) for each, left in self._of_size.items() if each != size

@@ -299,6 +299,26 @@ def test_the_speed_of_a_model_whose_batches_take_long_is_known() -> None:
         assert refusal(forecast, a_claim(), 20_000, timeout_s=300) == 4_000 / (tokens / run_s)
 
 
+def test_a_slow_model_is_busy_with_little() -> None:
+    """Where little time is allowed there is never much inside: its speed stays known."""
+    clock = FakeClock()
+    forecast = Forecast(clock)
+    with ExitStack() as held:
+
+        def work(seconds: int) -> None:
+            for _ in range(seconds):
+                clock.advance(1)
+                forecast.scored(NOBODY, Tokens(1_000), Seconds(0.5))
+
+        with forecast.hold(an_id(), a_claim(), Tokens(BUSY_TOKENS), Seconds(10**9)):
+            work(5)
+        for _ in range(2):
+            held.enter_context(forecast.hold(an_id(), a_claim(), Tokens(900), Seconds(3)))
+        work(2 * round(IDLE_S_MAX))
+
+        assert refusal(forecast, a_claim(), 900, timeout_s=3) == 1
+
+
 def test_a_speed_that_fell_is_known_within_seconds() -> None:
     with ExitStack() as held:
         forecast, clock = busy([(a_claim(), 40_000)] * 2, held)
