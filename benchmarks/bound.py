@@ -4,7 +4,7 @@
 
 The peak of a card's matrix units in float16 (makers' data sheets, dense), over the operations that
 a pair of so many tokens needs in 12 layers of 384 (`minilm.needed_flop`). No engine reaches it: the
-CPU engine reaches 0.7 to 0.9 of its own peak, a card with so narrow a model perhaps 0.4.
+CPU engine reaches 0.6 to 0.9 of its own peak, a card with so narrow a model perhaps 0.4.
 """
 
 from rich.console import Console
