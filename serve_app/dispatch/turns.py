@@ -72,10 +72,6 @@ class FairShares(Generic[K]):
         self._left: dict[K, float] = {}
         self._left_order: list[tuple[float, K]] = []
 
-    def __len__(self) -> int:
-        """How many wait."""
-        return len(self._levels)
-
     def join(self, key: K) -> None:
         """``key``, which did not wait, does from now on."""
         level = self._levels[key] = max(self._level, self._left.pop(key, 0.0))

@@ -327,29 +327,21 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
     run(test())
 
 
-def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere() -> None:
+@pytest.mark.parametrize(
+    ("lengths", "problem"), [((POISON,), "poison"), ((NAN, 2), "not a finite number")]
+)
+def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere(
+    lengths: tuple[int, ...], problem: str
+) -> None:
+    """Whether the device says so or answers what is no number."""
+
     async def test() -> None:
         engine, told = FakeEngine(), list[EngineFailure]()
         engine.broken = True
         dying = batcher(engine, device_failed=told.append)
 
-        with pytest.raises(EngineFailure, match="poison"):
-            await dying.score(a_portion(POISON))
-        await asyncio.sleep(2 * LAST_WORDS_S)
-
-        assert len(told) == 1
-
-    run(test())
-
-
-def test_a_device_that_answers_no_numbers_is_checked_too() -> None:
-    async def test() -> None:
-        engine, told = FakeEngine(), list[EngineFailure]()
-        engine.broken = True
-        dying = batcher(engine, device_failed=told.append)
-
-        with pytest.raises(EngineFailure, match="not a finite number"):
-            await dying.score(a_portion(NAN, 2))
+        with pytest.raises(EngineFailure, match=problem):
+            await dying.score(a_portion(*lengths))
         await asyncio.sleep(2 * LAST_WORDS_S)
 
         assert len(told) == 1

@@ -326,14 +326,13 @@ def test_nobody_saves_up_turns_by_not_asking() -> None:
 
 
 def test_places_that_moved_are_forgotten_where_they_were() -> None:
-    """A tenant of a large weight hardly moves behind others that wait."""
     turns: FairShares[str] = FairShares()
     turns.join("a")
     turns.join("b")
     for _ in range(1_000):
         turns.serve(turns.first(), 1.0)
 
-    assert len(turns._order._heap) <= 2 * len(turns) + 17
+    assert len(turns._order._heap) <= 2 * len(turns._levels) + 17
 
 
 def test_what_left_is_forgotten() -> None:
