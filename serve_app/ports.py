@@ -146,13 +146,16 @@ class PortionScorer(Protocol):
 
 
 class Engine(Protocol):
-    """A loaded model on a device: token ids in, logits out. Blocking; one caller at a time."""
+    """A loaded model on a device: token ids in, logits out. Blocking."""
 
     device: str
     precision: str
     description: str
     pair_tokens_max: int
     """Longest pair, special tokens included."""
+
+    batches_at_once: int
+    """Most callers of `score` at a time, 1 or 2; they are computed one after the other."""
 
     def warm_up(self) -> None:
         """Run the largest pass that limits allow. Raises: EngineFailure."""

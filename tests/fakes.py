@@ -210,3 +210,9 @@ def a_job(
 def a_pair(index: int, tokens: int) -> Pair:
     """A pair whose token ids are all its document's index plus one."""
     return Pair(index, struct.pack("<i", index + 1) * tokens, Tokens(1), truncated=False)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - threads make it true, and tell nobody
+            await asyncio.sleep(0.01)

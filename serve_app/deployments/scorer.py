@@ -32,7 +32,7 @@ class UserConfig(TypedDict, total=False):
 
 @serve.deployment
 class Scorer:
-    """One replica: one model, one device, one batch in flight."""
+    """One replica: one model on one device."""
 
     def __init__(self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int) -> None:
         join_serve_log()

@@ -1,10 +1,8 @@
 """Portions in, batches of tokens out to the engine: `@serve.batch` with its traps fenced off.
 
-Portions wait in Ray's batch queue and share a batch of at most ``batch_tokens_max`` tokens, or as
-many as the device scores in the time of a portion: a slow device gains nothing by more, and would
-have nothing to go on with while the answers of all are on their way. The forward pass runs in a
-thread of its own, so the event loop goes on answering health checks and queue-length probes. Four
-faults of ``@serve.batch`` in Ray 2.60 shape this file:
+Portions wait in Ray's batch queue and share a batch of at most `BatchSize.tokens`. Batches run in
+threads of their own, so the event loop goes on answering health checks and queue-length probes.
+Four faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
 * While a batch runs, it freezes whatever arrives into small batches every ``batch_wait_timeout_s``.
   So the wait is long while the device is busy, and a `Wake` in the queue ends it with the batch.
@@ -15,12 +13,15 @@ faults of ``@serve.batch`` in Ray 2.60 shape this file:
 * A batch that is being collected keeps to the maximum that was set when it began. So the maximum
   stays, and sizes are parts of what a batch may hold at the moment.
 
+An engine that takes two batches at once computes one after the other, and prepares the second while
+the first is computed. It gets a second batch when that is full, or when the first is about to end:
+what comes until then shares it.
+
 A device that fails everything answers faster than any other, so that Ray would send it most of the
 work. When all of a batch fails it is checked, and if it fails that too its replica ends.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ from serve_app.deployments.autoscaling import (
     INFLIGHT_TOKENS_STAT,
     TOKENS_PER_S_STAT,
 )
+from serve_app.deployments.batch_size import WHOLE, BatchSize, Waiting, Wake, batch_tokens
 from serve_app.deployments.isolation import score_each
-from serve_app.dispatch.portion_size import tokens_in_time
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, ReplicaLost, RerankError
@@ -58,41 +59,32 @@ BUSY_WAIT_S = 5.0
 LAST_WORDS_S = 0.1
 """For the answers to what a device failed of to be on their way."""
 
+AHEAD_S = 0.005
+"""So long before a batch ends the next one is prepared: 32,768 tokens take 3 ms."""
+
 STUCK_S = 60.0
 """A batch that takes longer than this is no batch, but a device that hangs."""
-
-WHOLE = 1_000_000
-"""The size of a full batch, as Ray is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A portion in the batch queue."""
-
-    portion: Portion
-    since: Instant
-
-
-class Wake:
-    """An item that scores nothing: it fills the batch that it joins, so that it starts at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that has run."""
+    """A batch that has run; before that it may have waited for the one before it."""
 
     started: Instant
     run_s: Seconds
     tokens: Tokens
 
 
-def batch_tokens(items: Sequence[Waiting | Wake]) -> int:
-    """The sum of the portions' tokens."""
-    return sum(item.portion.tokens for item in items if isinstance(item, Waiting))
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A batch that the engine has."""
+
+    since: Instant
+    tokens: Tokens
 
 
 class TokenBatcher:
-    """One engine, one batch in flight. Made on the event loop it is used on."""
+    """One engine and its batches. Made on the event loop it is used on."""
 
     def __init__(
         self,
@@ -109,26 +101,24 @@ class TokenBatcher:
         self._metrics = metrics
         self._clock = clock
         self._device_failed = device_failed
-        self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._batch_tokens_max = batch_tokens_max
-        self._judged_by = 0
-        self._failed: EngineFailure | None = None
-        self._inflight_tokens = 0
+        self._device_threads = ThreadPoolExecutor(
+            engine.batches_at_once, thread_name_prefix="device"
+        )
         self._speedometer = Speedometer(clock.instant())
-        self._running_since: Instant | None = None
+        self._batch_size = BatchSize(batch_tokens_max, self._speedometer)
+        self._inflight_tokens = 0
+        self._waiting: set[Waiting] = set()
+        self._running: list[Running] = []
+        self._free_at = clock.instant()
+        self._failed: EngineFailure | None = None
         self._wakes: set[asyncio.Future[object]] = set()
         # Decorated here and not as a method, because Ray keeps one queue per decorated function.
         self._queue = serve.batch(
             max_batch_size=WHOLE,
             batch_wait_timeout_s=IDLE_WAIT_S,
-            max_concurrent_batches=1,
-            batch_size_fn=self._size,
+            max_concurrent_batches=engine.batches_at_once,
+            batch_size_fn=self._batch_size.of,
         )(self._score_batch)
-
-    @property
-    def inflight_tokens(self) -> int:
-        """Tokens accepted and not yet answered."""
-        return self._inflight_tokens
 
     def autoscaling_stats(self) -> dict[str, float]:
         """By the names that `serve_app.deployments.autoscaling` looks for; one caller."""
@@ -142,7 +132,7 @@ class TokenBatcher:
 
     def limit_batches(self, batch_tokens_max: Tokens) -> None:
         """Take another limit, from the next portion on."""
-        self._batch_tokens_max = batch_tokens_max
+        self._batch_size.tokens_max = batch_tokens_max
 
     async def score(self, portion: Portion) -> PortionScores:
         """Logits of every pair in ``portion``, in its order.
@@ -151,17 +141,18 @@ class TokenBatcher:
             EngineFailure: The portion is over the batch limit, the model failed on it, or one of
                 its logits is not a finite number.
         """
-        if portion.tokens > self._batch_tokens_max:
+        if portion.tokens > self._batch_size.tokens_max:
             raise EngineFailure(
                 f"a portion of {portion.tokens} tokens is over the batch limit of "
-                f"{self._batch_tokens_max}"
+                f"{self._batch_size.tokens_max}"
             )
+        waiting = Waiting(portion, self._clock.instant())
+        self._waiting.add(waiting)
         self._count_inflight(portion.tokens)
         try:
-            outcome: PortionScores | RerankError = await self._queue(
-                Waiting(portion, self._clock.instant())
-            )
+            outcome: PortionScores | RerankError = await self._queue(waiting)
         finally:
+            self._waiting.discard(waiting)
             self._count_inflight(-portion.tokens)
         if isinstance(outcome, RerankError):
             raise outcome
@@ -176,34 +167,13 @@ class TokenBatcher:
         """
         if not await self._queue._is_batching_task_alive():
             raise EngineFailure("the batch loop has ended")
-        if self._running_since is not None:
-            if self._clock.instant() - self._running_since > STUCK_S:
+        if self._running:
+            since = max(self._running[0].since, self._free_at)
+            if self._clock.instant() - since > STUCK_S:
                 raise EngineFailure(f"a batch has been running for more than {STUCK_S:g} s")
             return
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._device_thread, self._engine.check)
-
-    @property
-    def _batch_tokens(self) -> int:
-        """What a batch may hold now, but for a single portion that is larger."""
-        tokens_per_s = self._speedometer.tokens_per_s
-        if tokens_per_s is None:
-            return self._batch_tokens_max
-        return min(self._batch_tokens_max, tokens_in_time(tokens_per_s))
-
-    def _size(self, items: Sequence[Waiting | Wake]) -> int:
-        """The size function of the batch queue, in parts of a `WHOLE`. Never raises.
-
-        A `Wake` fills the batch to its brim; nothing fits behind it.
-        """
-        limit = self._batch_tokens
-        self._judged_by = max(self._judged_by, limit)
-        size = math.ceil(WHOLE * batch_tokens(items) / limit)
-        if len(items) == 1:
-            return WHOLE if isinstance(items[0], Wake) else min(size, WHOLE)
-        if any(isinstance(item, Wake) for item in items[:-1]):
-            return WHOLE + 1
-        return max(size, WHOLE) if isinstance(items[-1], Wake) else size
+        await loop.run_in_executor(self._device_threads, self._engine.check)
 
     async def _score_batch(
         self, items: list[Waiting | Wake]
@@ -215,25 +185,54 @@ class TokenBatcher:
     async def _score_waiting(self, waiting: list[Waiting]) -> list[PortionScores | RerankError]:
         if self._failed:
             await asyncio.Event().wait()  # Until the process ends, and its callers ask elsewhere.
-        self._running_since = started = self._clock.instant()
-        self._queue.set_batch_wait_timeout_s(BUSY_WAIT_S)
-        loop = asyncio.get_running_loop()
         portions = [each.portion for each in waiting]
-        tokens = Tokens(batch_tokens(waiting))
+        running = Running(self._clock.instant(), batch_tokens(waiting))
+        self._begin(running, waiting)
+        loop = asyncio.get_running_loop()
         try:
-            answers = await loop.run_in_executor(self._device_thread, self._run, portions)
-            batch = Batch(started, Seconds(self._clock.instant() - started), tokens)
+            answers = await loop.run_in_executor(self._device_threads, self._run, portions)
+            started = max(running.since, self._free_at)
+            run_s = Seconds(self._clock.instant() - started)
+            batch = Batch(started, run_s, running.tokens)
             self._count(portions, answers, batch)
         finally:
-            self._running_since = None
-            self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
-            self._wake_collector(tokens)
+            self._end(running)
         if self._failed:
             loop.call_later(LAST_WORDS_S, self._device_failed, self._failed)
         return [
             self._outcome(each, answer, batch)
             for each, answer in zip(waiting, answers, strict=True)
         ]
+
+    def _begin(self, running: Running, waiting: Sequence[Waiting]) -> None:
+        self._waiting.difference_update(waiting)
+        self._running.append(running)
+        self._queue.set_batch_wait_timeout_s(BUSY_WAIT_S)
+        if len(self._running) == 1:
+            self._look_ahead()
+
+    def _end(self, running: Running) -> None:
+        self._free_at = self._clock.instant()
+        self._running.remove(running)
+        if self._running:
+            self._look_ahead()
+        else:
+            self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
+            self._wake_collector()
+
+    def _look_ahead(self) -> None:
+        """A batch begins to be computed: let the next one start shortly before this one ends."""
+        tokens_per_s = self._speedometer.tokens_per_s
+        if self._engine.batches_at_once == 1 or tokens_per_s is None:
+            return
+        computed = self._running[0]
+        asyncio.get_running_loop().call_later(
+            computed.tokens / tokens_per_s - AHEAD_S, self._start_next, computed
+        )
+
+    def _start_next(self, computed: Running) -> None:
+        if self._running == [computed]:
+            self._wake_collector()
 
     def _count(
         self,
@@ -249,15 +248,13 @@ class TokenBatcher:
         self._metrics.record(BATCH_TOKENS, batch.tokens)
         self._metrics.record(SCORED_TOKENS, scored)
 
-    def _wake_collector(self, done_tokens: Tokens) -> None:
-        """Start what has been collected meanwhile, unless a full batch is waiting already: with
-        no less waiting than any limit that it was judged by since the last wake, one must be.
+    def _wake_collector(self) -> None:
+        """Start what has been collected meanwhile, unless a full batch waits already.
 
         Also when nothing seems to wait: a portion whose caller has gone may still sit there, and
         what joins it would wait as long as it may.
         """
-        if self._inflight_tokens - done_tokens < max(self._judged_by, self._batch_tokens):
-            self._judged_by = 0
+        if self._batch_size.may_be_short(self._waiting):
             wake = asyncio.ensure_future(self._queue(Wake()))
             self._wakes.add(wake)
             wake.add_done_callback(self._forget_wake)
@@ -268,7 +265,7 @@ class TokenBatcher:
             wake.exception()  # It came as a limit changed; the batch it was to wake has started.
 
     def _run(self, portions: Sequence[Portion]) -> Sequence[list[float] | RerankError]:
-        """On the device's thread. When nothing of a batch could be scored, the device is checked.
+        """On a thread of its own. When nothing of a batch could be scored, the device is checked.
 
         What it held is then lost to it and may be tried elsewhere, but for a portion that was there
         alone: that one may be what the device failed of, and would take the next one along.

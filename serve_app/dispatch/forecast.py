@@ -10,9 +10,9 @@ requests that run out of time all the same. Two rules, at the speed of late:
   each other tenant no more than its own gets, of higher tiers what they are let pass, of lower ones
   nothing.
 * A tenant that was refused at the end of a long queue has a queue that stands, and all that waits
-  in it makes answers late. So it is kept two seconds long, or two jobs of the same size, which is
-  enough to lose no speed: for half a minute, and each time that it was too much again for twice as
-  long, since nobody knows how much will be asked for without asking.
+  in it makes answers late. So it is kept a second and a half long, or two jobs of the same size,
+  which is enough to lose no speed: for half a minute, and each time that it was too much again for
+  twice as long, since nobody knows how much will be asked for without asking.
 
 Everything is counted in estimated tokens, as jobs are let in before they are tokenized; the speed
 is brought into the same unit. Decides nothing about memory: that is the gate's.
@@ -37,7 +37,7 @@ LITTLE = 0.25
 """Where less than this share of the limit is ahead, a job is let in however long itself takes."""
 
 LONG_S = 10.0
-STANDING_S_MAX = 2.0
+STANDING_S_MAX = 1.5
 STANDING_JOBS_MAX = 2
 SHORT_FOR_S = 30.0
 SHORT_FOR_S_MAX = 480.0

@@ -30,7 +30,11 @@ class Identity:
 
 
 class CrossEncoder:
-    """Each pair is one sequence; `PaddedForward` computes its logit. One caller at a time."""
+    """Each pair is one sequence; `PaddedForward` computes its logit.
+
+    A card computes what it was given in that order, and its process only waits for it: meanwhile
+    the next batch can be prepared. On a CPU the two would take each other's cores.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class CrossEncoder:
         self.precision = identity.precision
         self.description = identity.description
         self.pair_tokens_max = limits.pair_tokens_max
+        self.batches_at_once = 1 if identity.device == "cpu" else 2
         self._forward = forward
         self._template = template
         self._limits = limits

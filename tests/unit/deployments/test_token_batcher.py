@@ -21,7 +21,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure, ReplicaLost
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId, Tokens
-from tests.fakes import FakeClock, RecordingSink, some_metrics
+from tests.fakes import FakeClock, RecordingSink, some_metrics, until
 
 BATCH_TOKENS_MAX = 100
 POISON = 13
@@ -35,6 +35,7 @@ class FakeEngine:
     precision = "float32"
     description = "a fake"
     pair_tokens_max = 50
+    batches_at_once = 1
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -238,6 +239,84 @@ def test_a_slow_device_is_given_no_more_than_it_scores_in_the_time_of_a_portion(
     run(test())
 
 
+class TwoAtOnce(FakeEngine):
+    """Each batch ends when it is told to."""
+
+    batches_at_once = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.ends = [threading.Event() for _ in range(4)]
+
+    def score(self, portions: Sequence[Portion]) -> list[list[float]]:
+        end = self.ends[len(self.begun)]
+        self.begun.append(sum(portion.tokens for portion in portions))
+        assert end.wait(timeout=5)
+        return super().score(portions)
+
+
+def test_a_full_batch_is_prepared_while_the_first_is_computed_and_its_time_begins_afterwards() -> (
+    None
+):
+    async def test() -> None:
+        clock, engine = FakeClock(), TwoAtOnce()
+        two = TokenBatcher(
+            engine, "replica-1", Tokens(BATCH_TOKENS_MAX), some_metrics(), clock, never
+        )
+        first = asyncio.create_task(two.score(a_portion(10)))
+        await until(lambda: engine.begun == [10])
+        second = [asyncio.create_task(two.score(a_portion(50)))]
+        await asyncio.sleep(0.05)
+        assert engine.begun == [10], "it may still be joined by others"
+        second.append(asyncio.create_task(two.score(a_portion(50))))
+        await until(lambda: engine.begun == [10, 100])
+
+        third = asyncio.create_task(two.score(a_portion(7)))
+        clock.advance(2)
+        engine.ends[0].set()
+        assert (await first).run_s == pytest.approx(2)
+        await asyncio.sleep(0.05)
+        assert engine.begun == [10, 100], "the second is still computed"
+        clock.advance(3)
+        engine.ends[1].set()
+        for scores in await asyncio.gather(*second):
+            assert scores.queue_wait_s == pytest.approx(2)
+            assert scores.run_s == pytest.approx(3)
+        assert two.autoscaling_stats()["busy_ratio"] == 1
+        engine.ends[2].set()
+        await third
+
+    run(test())
+
+
+def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> None:
+    async def test() -> None:
+        clock, engine = FakeClock(), TwoAtOnce()
+        two = TokenBatcher(
+            engine, "replica-1", Tokens(BATCH_TOKENS_MAX), some_metrics(), clock, never
+        )
+        portions = [asyncio.create_task(two.score(a_portion(50)))]
+        await until(lambda: engine.begun == [50])
+        clock.advance(0.25)  # 200 tokens a second from now on.
+        engine.ends[0].set()
+        await portions[0]
+
+        portions += [asyncio.create_task(two.score(a_portion(tokens))) for tokens in (40, 20, 40)]
+        await until(lambda: engine.begun == [50, 100])
+        portions.append(asyncio.create_task(two.score(a_portion(7))))
+        await asyncio.sleep(0.1)
+        assert engine.begun == [50, 100], "that would be half a second too early"
+        await until(lambda: engine.begun == [50, 100, 7])
+
+        assert not portions[1].done()
+        for end in engine.ends:
+            end.set()
+        await asyncio.gather(*portions)
+
+    run(test())
+
+
 def test_no_batch_is_over_the_limit_and_the_limit_can_change_while_running() -> None:
     async def test() -> None:
         engine = FakeEngine()
@@ -365,7 +444,7 @@ def test_a_caller_that_gives_up_is_never_computed_and_does_not_hold_back_the_nex
             await shared.score(a_portion(9))
 
         assert engine.batches == [5, 9]
-        assert shared.inflight_tokens == 0
+        assert shared.autoscaling_stats()["inflight_tokens"] == 0
 
     run(test())
 

@@ -81,13 +81,13 @@ def test_the_queue_of_a_tenant_that_was_refused_is_kept_short_for_half_a_minute(
         with ExitStack() as flood:
             for _ in range(139):
                 flood.enter_context(forecast.hold(an_id(), a_claim(), Tokens(1_000), TIMEOUT_S))
-            assert refusal(forecast, a_claim(), 1_023) == 16
+            assert refusal(forecast, a_claim(), 1_023) == 17
 
-        assert refusal(forecast, a_claim(), 1_000) == 2
+        assert refusal(forecast, a_claim(), 1_000) == 3
         assert refusal(forecast, a_claim(OTHER), 1_000) is None
         assert refusal(forecast, a_claim(), 200) is None, "it would not wait"
         work_for(29, forecast, clock)
-        assert refusal(forecast, a_claim(), 1_000) == 2
+        assert refusal(forecast, a_claim(), 1_000) == 3
         work_for(2, forecast, clock)
         assert refusal(forecast, a_claim(), 1_000) is None
 

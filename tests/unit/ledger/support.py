@@ -1,7 +1,7 @@
 """Tenants with credit, a look into the books, and databases that fail."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -107,12 +107,6 @@ def ledger_on(
         yield ledger
     finally:
         ledger.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the writer is a thread, and tells nobody
-            await asyncio.sleep(0.01)
 
 
 async def reserve_again(ledger: SqlLedger, caller: Caller, quote: Quote) -> None:

@@ -14,7 +14,8 @@ from serve_app.domain.units import Credits, Seconds
 from serve_app.ledger import accounts, credit_grants
 from serve_app.ledger.accounts import Tenant
 from serve_app.ledger.back_office import CALLS_MAX, THREADS, BackOffice
-from tests.unit.ledger.support import ACT, TIMEOUT_S, balance, database_held, until
+from tests.fakes import until
+from tests.unit.ledger.support import ACT, TIMEOUT_S, balance, database_held
 
 
 @pytest.fixture

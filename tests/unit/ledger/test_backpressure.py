@@ -13,6 +13,7 @@ from serve_app.domain.units import Credits, RequestId, Seconds
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.schema import migrate
+from tests.fakes import until
 from tests.unit.ledger.support import (
     MARGIN_S,
     R1,
@@ -22,7 +23,6 @@ from tests.unit.ledger.support import (
     balance,
     database_held,
     reserve_again,
-    until,
 )
 
 LIMITS = LedgerLimits(

@@ -23,6 +23,7 @@ from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.tables import charges
+from tests.fakes import until
 from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
 from tests.unit.ledger.support import (
     MARGIN_S,
@@ -30,7 +31,6 @@ from tests.unit.ledger.support import (
     USAGE,
     a_quote,
     a_tenant,
-    until,
 )
 
 GUIDE = Path(__file__).parents[3] / "docs/operations.md"

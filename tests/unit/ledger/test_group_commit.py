@@ -25,7 +25,7 @@ from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.tables import charges
 from serve_app.ledger.writer import Writer
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, until
 from tests.unit.ledger.support import (
     LIMITS,
     MARGIN_S,
@@ -44,7 +44,6 @@ from tests.unit.ledger.support import (
     ledger_on,
     reserve_again,
     state_of,
-    until,
     write_through,
 )
 

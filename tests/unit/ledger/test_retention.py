@@ -25,9 +25,9 @@ from serve_app.ledger.retention import step
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import charges, rate_windows, reservations, usage_days
 from serve_app.ports import Usage
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, until
 from tests.unit.ledger.killed import kills
-from tests.unit.ledger.support import ACT, MODEL, a_tenant, balance, ledger_on, until
+from tests.unit.ledger.support import ACT, MODEL, a_tenant, balance, ledger_on
 
 TODAY = Moment(1_000 * DAY)
 OLD = Moment(TODAY - 200 * DAY)

@@ -19,7 +19,7 @@ from serve_app.ledger.books import Books
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.writer import Writer
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, until
 from tests.unit.ledger.support import (
     LIMITS,
     NOW,
@@ -33,7 +33,6 @@ from tests.unit.ledger.support import (
     balance,
     ledger_on,
     state_of,
-    until,
     write_through,
 )
 

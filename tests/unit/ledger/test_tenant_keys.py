@@ -21,7 +21,7 @@ from serve_app.ledger.accounts import AccountProblem
 from serve_app.ledger.admin_acts import Act, remembered
 from serve_app.ledger.group_commit import SqlLedger
 from serve_app.ledger.tenant_keys import ROTATION_OVERLAP_S_MAX, Key, NewKey
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, until
 from tests.unit.ledger.support import (
     ACT,
     NOW,
@@ -29,7 +29,6 @@ from tests.unit.ledger.support import (
     a_quote,
     a_reservation,
     ledger_on,
-    until,
 )
 
 OVERLAP_S = Seconds(3_600)

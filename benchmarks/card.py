@@ -1,0 +1,195 @@
+"""What do a gateway and a scorer take for a document, where a card computes? No card is needed.
+
+    python -m benchmarks.card --json benchmarks/results/card.json
+
+The whole service, with SQLite, through HTTP; but its card is pretended (`pretended_card.py`), so
+that what is left is what CPUs do: read, tokenize, meter, hand over, pad, answer. The clients run on
+the same cores. Each card is asked with one batch at once and with two, of which the second is
+prepared while the first is computed.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.load import ALL, Group, Target, closed_loop, cpu_s, documents_per_s
+from benchmarks.machine import Machine, machine
+from benchmarks.pretended_card import BATCHES_AT_ONCE, TOKENS_PER_S
+from serve_app.deployments.local_ray import free_port
+from tests.integration.conftest import deployment, serve_config
+from tests.integration.service import ROOT, Service
+
+CARDS = (400, 960, 10_000)
+"""Documents/s of 67 tokens. 960: a V100, as the model's card says; more than any service does."""
+
+PAIR_TOKENS = 67
+LOADS = ((16, 50), (4, 500), (32, 5))
+"""Clients, and documents of each request."""
+
+SETTLE_S, IDLE_S = 5.0, 15.0
+
+PORTION_TOKENS, BATCH_TOKENS = 8_192, 32_768
+"""As in `cluster/production.yaml`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """One load on one card."""
+
+    card_documents_per_s: int
+    batches_at_once: int
+    clients: int
+    documents_per_request: int
+    documents_per_s: float
+    card_share: float
+    """Of the card's own documents/s."""
+
+    gateway_ms: float
+    """CPU for a document, as are the next ones."""
+
+    scorer_ms: float
+    other_ms: float
+    """HAProxy and Ray's own processes; these take some without a request, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer, for people and for files."""
+
+    question: str
+    date: str
+    machine: Machine
+    idle_cores: float
+    """CPU of all processes without a request."""
+
+    took: list[Took]
+
+
+@contextmanager
+def service_with(card: int, batches_at_once: int) -> Iterator[Service]:
+    """One gateway, one scorer, one card."""
+    config = serve_config(
+        [{"id": "embedded", "source": "embedded"}],
+        [
+            deployment("gateway", 1, max_ongoing_requests=512),
+            deployment("scorer-embedded", 1, max_ongoing_requests=2_048),
+        ],
+        portion_tokens_max=PORTION_TOKENS,
+        batch_tokens_max=BATCH_TOKENS,
+    )
+    config["applications"][0]["import_path"] = "benchmarks.pretended_card:build"
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            "PYTHONPATH": str(ROOT),
+            TOKENS_PER_S: str(card * PAIR_TOKENS),
+            BATCHES_AT_ONCE: str(batches_at_once),
+        }
+        service = Service.start(Path(folder), config, free_port(), **environment)
+        try:
+            yield service
+        finally:
+            service.stop()
+
+
+def parts(service: Service) -> tuple[float, float, float]:
+    """CPU seconds so far: gateway, scorer, the rest."""
+    gateways, scorers = service.replicas("gateway"), service.replicas("scorer")
+    known = {process.pid for process in (*gateways, *scorers)}
+    rest = [process for process in service.family() if process.pid not in known]
+    return cpu_s(gateways), cpu_s(scorers), cpu_s(rest)
+
+
+def took(service: Service, card: int, batches_at_once: int, seconds: float) -> Iterator[Took]:
+    target = Target(f"{service.address}/v1/rerank", "embedded", service.key)
+    for clients, documents in LOADS:
+        marks: list[tuple[float, float, float]] = []
+
+        def mark() -> float:
+            marks.append(parts(service))  # noqa: B023 - called before the next turn
+            return 0.0
+
+        observed = closed_loop([Group(ALL, target, clients, documents)], seconds, mark)
+        speed = documents_per_s(observed.answers, observed.opened, observed.closed)
+        counted = speed * (observed.closed - observed.opened)
+        each = [1_000 * (after - before) / counted for before, after in zip(*marks, strict=True)]
+        yield Took(
+            card,
+            batches_at_once,
+            clients,
+            documents,
+            round(speed, 1),
+            round(speed / card, 3),
+            *(round(value, 3) for value in each),
+        )
+
+
+def idle_cores(service: Service) -> float:
+    """CPU seconds in a second without a request."""
+    time.sleep(SETTLE_S)
+    before, began = sum(parts(service)), time.perf_counter()
+    time.sleep(IDLE_S)
+    return round((sum(parts(service)) - before) / (time.perf_counter() - began), 3)
+
+
+def measure(cards: Sequence[int], seconds: float) -> tuple[float, list[Took]]:
+    """Without a request, and each card with one batch at once and with two."""
+    idle: list[float] = []
+    all_took: list[Took] = []
+    for card in track(cards, "cards"):
+        for batches_at_once in (1, 2):
+            with service_with(card, batches_at_once) as service:
+                idle.append(idle_cores(service))
+                all_took += took(service, card, batches_at_once, seconds)
+    return statistics.median(idle), all_took
+
+
+def print_table(all_took: Sequence[Took]) -> None:
+    table = Table(
+        "card",
+        "batches",
+        "clients",
+        "documents",
+        "documents/s",
+        "share",
+        "gateway",
+        "scorer",
+        "rest",
+    )
+    for each in all_took:
+        table.add_row(*(f"{value:,}" for value in astuple(each)))
+    Console(width=110).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The service in front of a pretended card.")
+    parser.add_argument("--seconds", type=float, default=10, help="of each load")
+    parser.add_argument("--cards", type=int, nargs="+", default=CARDS, help="documents/s")
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    chosen = parser.parse_args()
+    idle, all_took = measure(chosen.cards, chosen.seconds)
+    print_table(all_took)
+    print(f"Without a request: {idle} cores.")
+    result = Result(
+        question="What do a gateway and a scorer take for a document, where a card computes?",
+        date=datetime.now(UTC).date().isoformat(),
+        machine=machine(),
+        idle_cores=idle,
+        took=all_took,
+    )
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
