@@ -155,7 +155,8 @@ class Engine(Protocol):
     """Longest pair, special tokens included."""
 
     batches_at_once: int
-    """Most callers of `score` at a time, 1 or 2; they are computed one after the other."""
+    """Most callers of `score` at a time, 1 or 2; they are computed one after the other. Where there
+    are two, `check` may be called beside them."""
 
     def warm_up(self) -> None:
         """Run the largest pass that limits allow. Raises: EngineFailure."""

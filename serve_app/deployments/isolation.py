@@ -9,7 +9,7 @@ from serve_app.ports import Engine
 
 
 def score_each(engine: Engine, portions: Sequence[Portion]) -> list[list[float] | EngineFailure]:
-    """The logits of each portion, or why it has none. Takes the device's thread.
+    """The logits of each portion, or why it has none. Blocks its thread.
 
     When all fail together each is tried alone. A logit that is not a finite number fails its
     portion only.

@@ -24,7 +24,6 @@ work. When all of a batch fails it is checked, and if it fails that too its repl
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from ray import serve
 
@@ -33,7 +32,15 @@ from serve_app.deployments.autoscaling import (
     INFLIGHT_TOKENS_STAT,
     TOKENS_PER_S_STAT,
 )
-from serve_app.deployments.batch_size import WHOLE, BatchSize, Waiting, Wake, batch_tokens
+from serve_app.deployments.batches import (
+    WHOLE,
+    Batch,
+    BatchSize,
+    Running,
+    Waiting,
+    Wake,
+    batch_tokens,
+)
 from serve_app.deployments.isolation import score_each
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.clock import Clock
@@ -60,27 +67,11 @@ LAST_WORDS_S = 0.1
 """For the answers to what a device failed of to be on their way."""
 
 AHEAD_S = 0.005
-"""So long before a batch ends the next one is prepared: 32,768 tokens take 3 ms."""
+"""So long before a batch ends the next one is prepared: 32,768 tokens take 3 ms. Behind one that is
+hardly longer itself there would be little in the next."""
 
 STUCK_S = 60.0
 """A batch that takes longer than this is no batch, but a device that hangs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch that has run; before that it may have waited for the one before it."""
-
-    started: Instant
-    run_s: Seconds
-    tokens: Tokens
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Running:
-    """A batch that the engine has."""
-
-    since: Instant
-    tokens: Tokens
 
 
 class TokenBatcher:
@@ -152,8 +143,11 @@ class TokenBatcher:
         try:
             outcome: PortionScores | RerankError = await self._queue(waiting)
         finally:
-            self._waiting.discard(waiting)
             self._count_inflight(-portion.tokens)
+            if waiting in self._waiting:  # Given up: what would have woken others may be gone, too.
+                self._waiting.discard(waiting)
+                if not self._running:
+                    self._wake_collector()
         if isinstance(outcome, RerankError):
             raise outcome
         return outcome
@@ -190,11 +184,14 @@ class TokenBatcher:
         self._begin(running, waiting)
         loop = asyncio.get_running_loop()
         try:
-            answers = await loop.run_in_executor(self._device_threads, self._run, portions)
+            answers, ended = await loop.run_in_executor(
+                self._device_threads, self._run, running, portions
+            )
             started = max(running.since, self._free_at)
-            run_s = Seconds(self._clock.instant() - started)
-            batch = Batch(started, run_s, running.tokens)
+            batch = Batch(started, Seconds(ended - started), running.tokens)
             self._count(portions, answers, batch)
+            if running is self._running[0]:
+                self._free_at = ended
         finally:
             self._end(running)
         if self._failed:
@@ -212,7 +209,6 @@ class TokenBatcher:
             self._look_ahead()
 
     def _end(self, running: Running) -> None:
-        self._free_at = self._clock.instant()
         self._running.remove(running)
         if self._running:
             self._look_ahead()
@@ -226,12 +222,13 @@ class TokenBatcher:
         if self._engine.batches_at_once == 1 or tokens_per_s is None:
             return
         computed = self._running[0]
-        asyncio.get_running_loop().call_later(
-            computed.tokens / tokens_per_s - AHEAD_S, self._start_next, computed
-        )
+        run_s = computed.tokens / tokens_per_s
+        if run_s > 2 * AHEAD_S:
+            loop = asyncio.get_running_loop()
+            loop.call_later(run_s - AHEAD_S, self._start_next, computed)
 
     def _start_next(self, computed: Running) -> None:
-        if self._running == [computed]:
+        if self._waiting and self._running == [computed]:
             self._wake_collector()
 
     def _count(
@@ -264,21 +261,25 @@ class TokenBatcher:
         if not wake.cancelled():
             wake.exception()  # It came as a limit changed; the batch it was to wake has started.
 
-    def _run(self, portions: Sequence[Portion]) -> Sequence[list[float] | RerankError]:
-        """On a thread of its own. When nothing of a batch could be scored, the device is checked.
+    def _run(
+        self, running: Running, portions: Sequence[Portion]
+    ) -> tuple[Sequence[list[float] | RerankError], Instant]:
+        """On a thread of its own: the outcomes, and when. If nothing could be scored, the device is
+        checked.
 
         What it held is then lost to it and may be tried elsewhere, but for a portion that was there
         alone: that one may be what the device failed of, and would take the next one along.
         """
-        answers = score_each(self._engine, portions)
+        answers: Sequence[list[float] | RerankError] = score_each(self._engine, portions)
         if all(isinstance(answer, EngineFailure) for answer in answers):
             try:
                 self._engine.check()
             except EngineFailure as failure:
+                first = self._failed is None and self._running[0] is running
                 self._failed = failure
-                if len(portions) > 1:
-                    return [ReplicaLost(f"its device fails: {failure}") for _ in portions]
-        return answers
+                if not first or len(portions) > 1:
+                    answers = [ReplicaLost(f"its device fails: {failure}") for _ in portions]
+        return answers, self._clock.instant()
 
     def _outcome(
         self, waiting: Waiting, answer: list[float] | RerankError, batch: Batch

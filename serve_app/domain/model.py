@@ -199,7 +199,7 @@ class PortionScores:
     logits: tuple[float, ...]
     replica_id: str
     queue_wait_s: Seconds
-    """From arrival at the replica to the start of the batch it travelled in."""
+    """From arrival at the replica until the batch it travelled in had the device."""
 
     run_s: Seconds
     """The batch's own time on the device."""

@@ -32,8 +32,8 @@ class Identity:
 class CrossEncoder:
     """Each pair is one sequence; `PaddedForward` computes its logit.
 
-    A card computes what it was given in that order, and its process only waits for it: meanwhile
-    the next batch can be prepared. On a CPU the two would take each other's cores.
+    A card computes what it was given in that order, and its process mostly waits: meanwhile the
+    next batch can be prepared. On a CPU the two would take each other's cores.
     """
 
     def __init__(

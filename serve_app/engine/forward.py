@@ -7,7 +7,8 @@ Shapes, for a pass of B sequences padded to L tokens:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 import torch
@@ -37,6 +38,10 @@ class PaddedForward:
     pass_cost_tokens: int
     """What a pass costs for being one, as the tokens that could be computed meanwhile."""
 
+    launching: Lock = field(default_factory=Lock)
+    """Held by one caller until all its passes are launched: so callers are computed one after the
+    other, and what one has freed by then is the next one's memory."""
+
     def __call__(self, sequences: Sequence[Encoded]) -> torch.Tensor:
         """(N, D) float32 on the CPU, for N >= 1 sequences, in their order.
 
@@ -44,14 +49,19 @@ class PaddedForward:
         """
         passes = plan(lengths(sequences), self.forward_tokens_max, self.pass_cost_tokens)
         try:
-            with torch.inference_mode():
+            with self.launching, torch.inference_mode():
                 # One copy to the CPU at the end: each would wait for the device.
-                rows = torch.cat(
-                    [
-                        self.compute(self._inputs([sequences[member] for member in each.members]))
-                        for each in passes
-                    ]
-                ).cpu()
+                computed = from_device(
+                    torch.cat(
+                        [
+                            self.compute(
+                                self._inputs([sequences[member] for member in each.members])
+                            )
+                            for each in passes
+                        ]
+                    )
+                )
+            rows = computed()
         except Exception as error:  # whatever a model's code raises is its failure
             raise EngineFailure(f"{type(error).__name__}: {error}") from error
         return rows[unplan(passes)]
@@ -80,3 +90,20 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def from_device(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """How to get ``tensor``, which is still computed, on the CPU: waits for what was launched until
+    now, and for nothing that others launch behind it, as `torch.Tensor.cpu` would."""
+    if tensor.device.type != "cuda":
+        there: Callable[[], torch.Tensor] = tensor.cpu
+        return there
+    copy = tensor.to("cpu", non_blocking=True)  # To pinned memory, which torch sees to.
+    copied = torch.cuda.Event(blocking=True)
+    copied.record()
+
+    def wait() -> torch.Tensor:
+        copied.synchronize()
+        return copy
+
+    return wait

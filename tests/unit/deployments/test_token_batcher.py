@@ -11,7 +11,9 @@ import pytest
 from ray import serve
 from ray.serve.batching import _BatchQueue
 
+from serve_app.deployments.batches import Running
 from serve_app.deployments.token_batcher import (
+    AHEAD_S,
     BUSY_WAIT_S,
     IDLE_WAIT_S,
     LAST_WORDS_S,
@@ -256,14 +258,19 @@ class TwoAtOnce(FakeEngine):
         return super().score(portions)
 
 
+def two_at_once(
+    engine: TwoAtOnce, clock: FakeClock, device_failed: Callable[[EngineFailure], None] = never
+) -> TokenBatcher:
+    limit = Tokens(BATCH_TOKENS_MAX)
+    return TokenBatcher(engine, "replica-1", limit, some_metrics(), clock, device_failed)
+
+
 def test_a_full_batch_is_prepared_while_the_first_is_computed_and_its_time_begins_afterwards() -> (
     None
 ):
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
-        two = TokenBatcher(
-            engine, "replica-1", Tokens(BATCH_TOKENS_MAX), some_metrics(), clock, never
-        )
+        two = two_at_once(engine, clock)
         first = asyncio.create_task(two.score(a_portion(10)))
         await until(lambda: engine.begun == [10])
         second = [asyncio.create_task(two.score(a_portion(50)))]
@@ -293,9 +300,7 @@ def test_a_full_batch_is_prepared_while_the_first_is_computed_and_its_time_begin
 def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> None:
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
-        two = TokenBatcher(
-            engine, "replica-1", Tokens(BATCH_TOKENS_MAX), some_metrics(), clock, never
-        )
+        two = two_at_once(engine, clock)
         portions = [asyncio.create_task(two.score(a_portion(50)))]
         await until(lambda: engine.begun == [50])
         clock.advance(0.25)  # 200 tokens a second from now on.
@@ -313,6 +318,75 @@ def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> N
         for end in engine.ends:
             end.set()
         await asyncio.gather(*portions)
+
+    run(test())
+
+
+def test_behind_a_batch_of_an_instant_nothing_is_prepared() -> None:
+    """There would be little in it."""
+
+    async def test() -> None:
+        clock, engine = FakeClock(), TwoAtOnce()
+        two = two_at_once(engine, clock)
+        portions = [asyncio.create_task(two.score(a_portion(50)))]
+        await until(lambda: engine.begun == [50])
+        clock.advance(2 * AHEAD_S - 0.001)
+        engine.ends[0].set()
+        await portions[0]
+
+        portions.append(asyncio.create_task(two.score(a_portion(50))))
+        await asyncio.sleep(IDLE_WAIT_S + 0.002)
+        portions.append(asyncio.create_task(two.score(a_portion(7))))
+        await asyncio.sleep(0.05)
+        assert engine.begun == [50, 50]
+
+        for end in engine.ends:
+            end.set()
+        await asyncio.gather(*portions)
+
+    run(test())
+
+
+def test_a_second_batch_that_ends_first_takes_no_time_from_the_first() -> None:
+    async def test() -> None:
+        clock, engine = FakeClock(), TwoAtOnce()
+        two = two_at_once(engine, clock)
+        first = asyncio.create_task(two.score(a_portion(10)))
+        await until(lambda: engine.begun == [10])
+        second = asyncio.create_task(two.score(a_portion(50, 50)))
+        await until(lambda: engine.begun == [10, 100])
+
+        clock.advance(1)
+        engine.ends[1].set()
+        await second
+        clock.advance(1)
+        engine.ends[0].set()
+
+        assert (await first).run_s == pytest.approx(2)
+
+    run(test())
+
+
+@pytest.mark.parametrize(("ends", "of_the_first"), [((0, 1), EngineFailure), ((1, 0), ReplicaLost)])
+def test_only_the_first_of_two_can_be_what_a_device_failed_of(
+    ends: tuple[int, int], of_the_first: type[Exception]
+) -> None:
+    async def test() -> None:
+        engine, told = TwoAtOnce(), list[EngineFailure]()
+        engine.broken = True
+        two = two_at_once(engine, FakeClock(), told.append)
+        first = asyncio.create_task(two.score(a_portion(POISON)))
+        await until(lambda: engine.begun == [POISON])
+        second = asyncio.create_task(two.score(a_portion(50, 50 - POISON, POISON)))
+        await until(lambda: engine.begun == [POISON, 100])
+
+        for end in ends:
+            engine.ends[end].set()
+            await asyncio.wait([(first, second)[end]])
+
+        assert type(first.exception()) is of_the_first
+        assert type(second.exception()) is ReplicaLost
+        await until(lambda: bool(told))
 
     run(test())
 
@@ -445,6 +519,35 @@ def test_a_caller_that_gives_up_is_never_computed_and_does_not_hold_back_the_nex
 
         assert engine.batches == [5, 9]
         assert shared.autoscaling_stats()["inflight_tokens"] == 0
+
+    run(test())
+
+
+def test_a_full_batch_that_is_given_up_as_it_would_start_does_not_hold_back_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        engine = FakeEngine()
+        shared = batcher(engine)
+        engine.gate.clear()
+        first = asyncio.create_task(shared.score(a_portion(5)))
+        await asyncio.sleep(0.05)
+        full = asyncio.create_task(shared.score(a_portion(50, 50)))
+        await asyncio.sleep(0.05)
+        last = asyncio.create_task(shared.score(a_portion(9)))
+        await asyncio.sleep(0.05)
+        end = shared._end
+
+        def end_as_they_give_up(running: Running) -> None:
+            end(running)
+            full.cancel()
+
+        monkeypatch.setattr(shared, "_end", end_as_they_give_up)
+        engine.gate.set()
+        async with asyncio.timeout(BUSY_WAIT_S / 2):
+            await asyncio.gather(first, last)
+
+        assert engine.batches == [5, 9]
 
     run(test())
 

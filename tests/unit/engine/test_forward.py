@@ -1,14 +1,23 @@
 """How inputs reach a device. What a device then computes is in `test_cross_encoder`."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
+from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
+import pytest
 import torch
 
-from serve_app.engine.forward import to_device
+from serve_app.engine.forward import Inputs, PaddedForward, from_device, to_device
+from serve_app.engine.unpacking import Encoded
 
 
 class Recorder:
     """Says what was asked of a tensor, as no card is here."""
+
+    device = SimpleNamespace(type="cuda")
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -17,8 +26,8 @@ class Recorder:
         self.asked.append("pin")
         return self
 
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Recorder":
-        self.asked.append(f"to {device.type}, {'not ' if non_blocking else ''}waiting")
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Recorder":
+        self.asked.append(f"to {device}, {'not ' if non_blocking else ''}waiting")
         return self
 
 
@@ -34,3 +43,47 @@ def test_a_cpu_has_its_inputs_already() -> None:
     tensor = torch.arange(3)
 
     assert to_device(tensor, torch.device("cpu")).data_ptr() == tensor.data_ptr()
+
+
+def test_results_are_waited_for_without_what_was_launched_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder()
+
+    class Event:
+        def __init__(self, *, blocking: bool) -> None:
+            assert blocking
+
+        def record(self) -> None:
+            recorder.asked.append("mark")
+
+        def synchronize(self) -> None:
+            recorder.asked.append("wait for the mark")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+
+    computed = from_device(cast(torch.Tensor, recorder))
+    recorder.asked.append("another launches")
+
+    assert computed() is recorder
+    asked = ["to cpu, not waiting", "mark", "another launches", "wait for the mark"]
+    assert recorder.asked == asked
+
+
+def test_two_callers_are_computed_one_after_the_other() -> None:
+    launched: list[int] = []
+
+    def compute(inputs: Inputs) -> torch.Tensor:
+        launched.append(get_ident())
+        time.sleep(0.005)  # The other thread's chance.
+        return torch.zeros(len(inputs["input_ids"]), 1)
+
+    forward = PaddedForward(compute, torch.device("cpu"), 0, 0, 8, 0)
+    sequences = [Encoded(np.ones(8, dtype=np.int32), 1) for _ in range(5)]
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(forward, [sequences] * 2))
+
+    assert len(launched) == 10
+    assert launched == [launched[0]] * 5 + [launched[-1]] * 5
+    assert launched[0] != launched[-1]

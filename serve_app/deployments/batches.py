@@ -1,4 +1,4 @@
-"""How large a batch may be, in words that Ray's batch queue understands. Pure.
+"""What waits, what runs, and how large a batch may be, as Ray's batch queue is told. Pure.
 
 A batch holds at most the replica's limit, or as many tokens as the device scores in the time of a
 portion: a slow device gains nothing by more, and would have nothing to go on with while the answers
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from serve_app.dispatch.portion_size import tokens_in_time
 from serve_app.dispatch.scaling import Speedometer
 from serve_app.domain.model import Portion
-from serve_app.domain.units import Instant, Tokens
+from serve_app.domain.units import Instant, Seconds, Tokens
 
 WHOLE = 1_000_000
 """The size of a full batch, as Ray is told."""
@@ -28,6 +28,23 @@ class Waiting:
 
 class Wake:
     """An item that scores nothing: it fills the batch that it joins, so that it starts at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that has run; before that it may have waited for the one before it."""
+
+    started: Instant
+    run_s: Seconds
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A batch that the engine has."""
+
+    since: Instant
+    tokens: Tokens
 
 
 def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
