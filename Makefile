@@ -18,7 +18,7 @@ serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT choos
 test: check  ## Everything: check, then models of real size, contracts and a real Ray
 	$(BIN)/pytest tests -m "slow or ray"
 
-check: .venv/.dev  ## Format, lint, types, layers, unit and architecture tests; no Ray; under a minute
+check: .venv/.dev  ## Format, lint, types, layers, unit and architecture tests; no Ray; some minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy serve_app tests benchmarks loadtests training

@@ -187,7 +187,7 @@ class TokenBatcher:
             answers, ended = await loop.run_in_executor(
                 self._device_threads, self._run, running, portions
             )
-            started = max(running.since, self._free_at)
+            started = min(ended, max(running.since, self._free_at))
             batch = Batch(started, Seconds(ended - started), running.tokens)
             self._count(portions, answers, batch)
             if running is self._running[0]:
