@@ -19,10 +19,10 @@ asked of the tokenizer itself; a vertical tab, say, vanishes in BERT and joins i
   at most as many tokens as a word may have characters, so that many more are left out.
 * Unigram and BPE: any prefix of the whole's tokens is what its own text gives (Unigram picks the
   best path to a place from the text before it alone; a BPE merge never crosses a token's edge).
-  Some token of the whole ends in any stretch as long as the longest piece of the vocabulary. So the
-  window is tokenized at every end in such a stretch: one of them is right, and if all agree on the
-  leading tokens, these are right. They differ for ``aaaa...`` if the vocabulary has ``aa`` and
-  ``aaa``: then more is read.
+  Some token of the whole ends in any stretch of as many known characters as the longest piece of
+  the vocabulary has. So the window is tokenized at every end in such a stretch: one of them is
+  right, and if all agree on the leading tokens, these are right. They differ for ``aaaa...`` if the
+  vocabulary has ``aa`` and ``aaa``: then more is read.
   For byte-level BPE the argument has one gap: ends are tried between characters, while a token may
   end inside one. An example that makes use of it is not known.
 
@@ -163,12 +163,20 @@ class Beginnings:
 
     def _ends_agree(self, text: str, leading: Sequence[int]) -> bool:
         first = len(text) - self._ends
-        if len(self._normalized(text[first:])) < self._piece_max:
+        left = min(len(self._normalized(text[first:])), self._kept(text, first))
+        if left < self._piece_max:
             return False
         return all(
             next(self.encode_whole([text[:end]]))[: len(leading)] == leading
             for end in range(first, len(text))
         )
+
+    def _kept(self, text: str, first: int) -> int:
+        """How many characters from ``first`` on are in tokens: a model without an unknown token
+        leaves out what it does not know, and what was around that may become one token."""
+        encoding = self._backend.encode(_well_formed(text), add_special_tokens=False)
+        spans = (range(max(first, start), end) for start, end in encoding.offsets)
+        return len(set().union(*spans))
 
     def _shorten(self, text: str) -> str:
         """The same tokens from fewer characters: a hex dump of megabytes is one ``[UNK]``."""

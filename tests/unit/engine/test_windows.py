@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -135,6 +135,7 @@ def bpe_of_a() -> Any:
     ),
     tokens=st.integers(1, 30),
 )
+@example(parts=[("a", 1), (" ", 50), ("a", 200)], tokens=1)  # Blanks vanish: one token of a's.
 def test_a_cut_in_a_word_is_made_only_where_it_cannot_matter(
     model: Any, blanks_split: bool, parts: list[tuple[str, int]], tokens: int
 ) -> None:
