@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.load import ALL, Group, Target, closed_loop, cpu_s
+from benchmarks.load import ALL, Group, Target, closed_loop
 from benchmarks.load import figures as load_figures
 from benchmarks.machine import Machine, machine
 from benchmarks.pretended_card import BATCHES_AT_ONCE, TOKENS_PER_S
+from benchmarks.service import cpu_parts
 from serve_app.deployments.local_ray import free_port
 from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import ROOT, Service
@@ -107,18 +108,15 @@ def service_with(card: int, batches_at_once: int) -> Iterator[Service]:
             service.stop()
 
 
-def parts(service: Service) -> tuple[float, float, float]:
+def parts(service: Service) -> list[float]:
     """CPU seconds so far: gateway, scorer, the rest."""
-    gateways, scorers = service.replicas("gateway"), service.replicas("scorer")
-    known = {process.pid for process in (*gateways, *scorers)}
-    rest = [process for process in service.family() if process.pid not in known]
-    return cpu_s(gateways), cpu_s(scorers), cpu_s(rest)
+    return cpu_parts(service, "gateway", "scorer")
 
 
 def took(service: Service, card: int, batches_at_once: int, seconds: float) -> Iterator[Took]:
     target = Target(f"{service.address}/v1/rerank", "embedded", service.key)
     for clients, documents in LOADS:
-        marks: list[tuple[float, float, float]] = []
+        marks: list[list[float]] = []
 
         def mark() -> float:
             marks.append(parts(service))  # noqa: B023 - called before the next turn

@@ -33,7 +33,7 @@ from benchmarks.load import cpu_s
 from benchmarks.machine import Machine, machine
 from benchmarks.one_client import bare_commits, longer_ms, timed
 from benchmarks.postgres import Postgres, running
-from benchmarks.service import CLIENTS, DOCUMENTS, request_body, served
+from benchmarks.service import CLIENTS, DOCUMENTS, cpu_parts, request_body, served
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from tests.integration.conftest import deployment, serve_config
@@ -113,10 +113,8 @@ def turn_of(service: Service, database: Sequence[psutil.Process], seconds: float
 
 def _cpu_s(service: Service, database: Sequence[psutil.Process]) -> tuple[float, float]:
     """That the scorer and everything else took so far."""
-    scorers = service.replicas("scorer")
-    ids = {process.pid for process in scorers}
-    others = [process for process in (*service.family(), *database) if process.pid not in ids]
-    return cpu_s(scorers), cpu_s(others)
+    scorer, other = cpu_parts(service, "scorer")
+    return scorer, other + cpu_s(database)
 
 
 def cost(

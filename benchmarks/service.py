@@ -32,6 +32,7 @@ import yaml
 from rich.progress import track
 
 from benchmarks import contestants
+from benchmarks.load import cpu_s
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from serve_app.dispatch.portions import cut
@@ -103,6 +104,14 @@ def service_speed(service: Service, seconds: float, seed: int) -> float:
     """Documents/s; see `served`."""
     documents, took_s = served(service, seconds, seed)
     return documents / took_s
+
+
+def cpu_parts(service: Service, *deployments: str) -> list[float]:
+    """CPU seconds so far: of the replicas of each deployment, and of everything else of it."""
+    replicas = [service.replicas(name) for name in deployments]
+    known = {process.pid for each in replicas for process in each}
+    others = [process for process in service.family() if process.pid not in known]
+    return [cpu_s(each) for each in (*replicas, others)]
 
 
 def served(service: Service, seconds: float, seed: int) -> tuple[int, float]:

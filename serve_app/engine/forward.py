@@ -51,16 +51,11 @@ class PaddedForward:
         try:
             with self.launching, torch.inference_mode():
                 # One copy to the CPU at the end: each would wait for the device.
-                computed = from_device(
-                    torch.cat(
-                        [
-                            self.compute(
-                                self._inputs([sequences[member] for member in each.members])
-                            )
-                            for each in passes
-                        ]
-                    )
-                )
+                launched = [
+                    self.compute(self._inputs([sequences[member] for member in each.members]))
+                    for each in passes
+                ]
+                computed = from_device(torch.cat(launched))
             rows = computed()
         except Exception as error:  # whatever a model's code raises is its failure
             raise EngineFailure(f"{type(error).__name__}: {error}") from error

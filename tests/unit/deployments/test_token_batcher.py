@@ -265,6 +265,15 @@ def two_at_once(
     return TokenBatcher(engine, "replica-1", limit, some_metrics(), clock, device_failed)
 
 
+async def score_fifty(two: TokenBatcher, engine: TwoAtOnce, clock: FakeClock, run_s: float) -> None:
+    """Tokens, and as the first of all: then the speed is known."""
+    scores = asyncio.create_task(two.score(a_portion(50)))
+    await until(lambda: engine.begun == [50])
+    clock.advance(run_s)
+    engine.ends[0].set()
+    await scores
+
+
 def test_a_full_batch_is_prepared_while_the_first_is_computed_and_its_time_begins_afterwards() -> (
     None
 ):
@@ -301,20 +310,16 @@ def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> N
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
         two = two_at_once(engine, clock)
-        portions = [asyncio.create_task(two.score(a_portion(50)))]
-        await until(lambda: engine.begun == [50])
-        clock.advance(0.25)  # 200 tokens a second from now on.
-        engine.ends[0].set()
-        await portions[0]
+        await score_fifty(two, engine, clock, 0.25)  # 200 tokens a second from now on.
 
-        portions += [asyncio.create_task(two.score(a_portion(tokens))) for tokens in (40, 20, 40)]
+        portions = [asyncio.create_task(two.score(a_portion(tokens))) for tokens in (40, 20, 40)]
         await until(lambda: engine.begun == [50, 100])
         portions.append(asyncio.create_task(two.score(a_portion(7))))
         await asyncio.sleep(0.1)
         assert engine.begun == [50, 100], "that would be half a second too early"
         await until(lambda: engine.begun == [50, 100, 7])
 
-        assert not portions[1].done()
+        assert not portions[0].done()
         for end in engine.ends:
             end.set()
         await asyncio.gather(*portions)
@@ -328,13 +333,9 @@ def test_behind_a_batch_of_an_instant_nothing_is_prepared() -> None:
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
         two = two_at_once(engine, clock)
-        portions = [asyncio.create_task(two.score(a_portion(50)))]
-        await until(lambda: engine.begun == [50])
-        clock.advance(2 * AHEAD_S - 0.001)
-        engine.ends[0].set()
-        await portions[0]
+        await score_fifty(two, engine, clock, 2 * AHEAD_S - 0.001)
 
-        portions.append(asyncio.create_task(two.score(a_portion(50))))
+        portions = [asyncio.create_task(two.score(a_portion(50)))]
         await asyncio.sleep(IDLE_WAIT_S + 0.002)
         portions.append(asyncio.create_task(two.score(a_portion(7))))
         await asyncio.sleep(0.05)
