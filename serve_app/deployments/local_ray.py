@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import psutil
@@ -30,6 +32,12 @@ from ray.serve.schema import (
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Portions travel by gRPC, not through the object store; Ray wants at least 75 MiB."""
+
+FREE_PORTS = range(20_000, 30_000)
+"""Ray's workers listen below these, Serve's replicas above, and Linux gives outgoing connections
+32,768 and above."""
+
+_ports = cycle(SystemRandom().sample(FREE_PORTS, len(FREE_PORTS)))
 
 SESSIONS_KEPT = 3
 """Sessions of Ray, with their logs, that stay in ``var_dir`` after they ended."""
@@ -60,11 +68,18 @@ class Progress:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free now and that no process will be given by chance; each call another one.
+
+    A port that the system itself chose would come from those that it gives to every outgoing
+    connection: one of them is sometimes taken again before HAProxy binds it, and Serve then fails.
+
+    Raises:
+        OSError: none of `FREE_PORTS` is free.
+    """
+    for port in islice(_ports, len(FREE_PORTS)):
+        if not port_is_taken(port):
+            return port
+    raise OSError(f"no port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free")
 
 
 def port_is_taken(port: int) -> bool:
