@@ -5,7 +5,7 @@ scored before it is paid for.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from serve_app.domain.clock import Clock
@@ -75,8 +75,9 @@ class Gate:
         return self._amount
 
     @contextmanager
-    def admit(self, amount: int) -> Iterator[None]:
-        """Hold room for ``amount`` while the block runs.
+    def admit(self, amount: int) -> Iterator[Callable[[int], None]]:
+        """Hold room for ``amount`` while the block runs, or for less from the moment that the block
+        calls what it is given with it.
 
         An empty gate lets anything in, so that no request is refused for ever.
 
@@ -87,13 +88,20 @@ class Gate:
         if self._amount > 0 and excess > 0:
             raise self._overloaded(excess)
 
-        self._amount += amount
+        held = amount
+        self._amount += held
+
+        def hold_only(less: int) -> None:
+            nonlocal held
+            self._amount -= held - less
+            held = less
+
         try:
-            yield
+            yield hold_only
         finally:
-            self._amount -= amount
+            self._amount -= held
             self._forget_old()
-            self._released.append((self._clock.instant(), amount))
+            self._released.append((self._clock.instant(), held))
 
     def _overloaded(self, excess: int) -> Overloaded:
         """Until ``excess`` has left, at the speed of the last ten seconds."""
@@ -120,14 +128,19 @@ class SharedGate:
         self._own: dict[TenantId, Gate] = {}
 
     @contextmanager
-    def admit(self, tenant: TenantId, amount: int) -> Iterator[None]:
+    def admit(self, tenant: TenantId, amount: int) -> Iterator[Callable[[int], None]]:
         """See `Gate.admit`."""
         own = self._own.get(tenant)
         if own is None:
             own = self._own[tenant] = Gate(self._amount_max // TENANTS_AT_LEAST, self._clock)
         try:
-            with own.admit(amount), self._all.admit(amount):
-                yield
+            with own.admit(amount) as hold_own, self._all.admit(amount) as hold_all:
+
+                def hold_only(less: int) -> None:
+                    hold_own(less)
+                    hold_all(less)
+
+                yield hold_only
         finally:
             if not own.amount:
                 self._own.pop(tenant, None)

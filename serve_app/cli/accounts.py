@@ -1,7 +1,7 @@
 """``rerank-serve tenants | usage | acts``: who may spend what, and who did.
 
-Every command brings the schema up to date, does its work in one transaction, and ends with one
-clear line and exit code 1 when it cannot. A command that only reads holds up no request. Money is
+Every command does its work in one transaction, and ends with one clear line and exit code 1 when
+it cannot. A command that only reads holds up no request. Money is
 typed and shown in dollars, times in UTC.
 """
 

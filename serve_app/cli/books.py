@@ -16,11 +16,11 @@ from serve_app.cli.ledger_access import (
     CLOCK,
     DATABASE_TIMEOUT_S,
     database_option,
+    in_one_line,
     open_books,
     settings,
 )
 from serve_app.cli.reports import print_table
-from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Moment, Seconds
 from serve_app.ledger import accounts, backup, retention, statements
 from serve_app.ledger.database import Connection, reading
@@ -28,6 +28,7 @@ from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.log_check import LogLine, check_logs, parse_line
 from serve_app.ledger.months import day_of
 from serve_app.ledger.reconcile import Findings, check_books
+from serve_app.ledger.schema import migrate
 
 REPORT_TIMEOUT_S = Seconds(600.0)
 """Of one statement of a report: it may read millions of rows."""
@@ -38,6 +39,19 @@ DAYS_MAX = 36_500
 @click.group()
 def ledger() -> None:
     """Keep the books small, prove them, bill from them, copy them."""
+
+
+@ledger.command("migrate")
+@database_option
+def bring_up_to_date(database_url: str | None) -> None:
+    """Make the ledger's tables, or bring them up to date.
+
+    A service does that by itself as it starts. Gateways of an older version cannot start on newer
+    tables.
+    """
+    with in_one_line():
+        migrate(database_url or settings().resolved_database_url)
+    click.echo("The tables are those of this version.")
 
 
 @ledger.command("roll-up")
@@ -133,13 +147,8 @@ def back_up(file: Path, database_url: str | None) -> None:
 
     For PostgreSQL use pg_dump.
     """
-    try:
-        url = database_url or settings().resolved_database_url
-        backup.back_up(url, file, DATABASE_TIMEOUT_S)
-    except LedgerUnavailable as error:
-        raise click.ClickException(f"the database did not answer: {error.reason}") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from None
+    with in_one_line():
+        backup.back_up(database_url or settings().resolved_database_url, file, DATABASE_TIMEOUT_S)
 
 
 def _reading_long(database_url: str, _timeout_s: Seconds) -> AbstractContextManager[Connection]:

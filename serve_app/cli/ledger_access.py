@@ -12,7 +12,7 @@ from serve_app.domain.units import Seconds, TenantId
 from serve_app.ledger import accounts
 from serve_app.ledger.admin_acts import Act
 from serve_app.ledger.database import Connection, transaction
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.schema import require
 from serve_app.settings import Settings
 
 DATABASE_TIMEOUT_S = Seconds(10.0)
@@ -32,21 +32,29 @@ def open_books(
     database_url: str | None,
     begin: Callable[[str, Seconds], AbstractContextManager[Connection]] = transaction,
 ) -> Iterator[Connection]:
-    """A transaction on an up-to-date schema; what goes wrong becomes one line."""
+    """A transaction on a ledger that is there and up to date; what goes wrong becomes one line.
+
+    A command that made what is missing would work on an empty ledger where its environment names
+    the wrong one, and one that updated it would leave older gateways unable to start again.
+    """
     url = database_url or settings().resolved_database_url
-    try:
-        migrate(url, DATABASE_TIMEOUT_S)
-    except LedgerUnavailable as error:
-        raise click.ClickException(f"the database did not answer: {error.reason}") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from None
-    try:
+    with in_one_line():
+        require(url, DATABASE_TIMEOUT_S)
         with begin(url, DATABASE_TIMEOUT_S) as connection:
             yield connection
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """What goes wrong with a ledger as click reports it."""
+    try:
+        yield
     except LedgerUnavailable as error:
         raise click.ClickException(f"the database did not answer: {error.reason}") from None
     except accounts.AccountProblem as error:
         raise click.ClickException(str(error)) from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
 
 
 def settings() -> Settings:

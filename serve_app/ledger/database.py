@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -38,7 +37,7 @@ STEPS_BETWEEN_LOOKS = 100_000
 
 
 def parse_url(database_url: str) -> URL:
-    """The URL with its driver named; makes the folder of a SQLite file.
+    """The URL with its driver named.
 
     Raises:
         ValueError: The URL is malformed, or names a database that processes cannot share.
@@ -51,7 +50,6 @@ def parse_url(database_url: str) -> URL:
         case "sqlite":
             if not url.database or ":memory:" in url.database:
                 raise ValueError("the ledger needs a SQLite file: processes share it")
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             return url.set(drivername="sqlite")
         case "postgresql" | "postgres":
             return url.set(drivername="postgresql+psycopg")

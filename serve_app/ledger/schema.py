@@ -1,4 +1,7 @@
-"""Brings a database to the schema this version writes, whoever else tries at the same time."""
+"""Brings a database to the schema this version writes, whoever else tries at the same time.
+
+Services do that as they start; commands only ask whether it is so (`require`).
+"""
 
 import random
 import time
@@ -21,6 +24,9 @@ ADVISORY_LOCK = 7_236_190_452_118
 """Any number will do, as long as every version of this package uses the same."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+MAKE_ONE = "a service makes one as it starts, and so does `rerank-serve ledger migrate`"
+UPDATE_IT = "a service of this version updates it, and so does `rerank-serve ledger migrate`"
+
 WAL_TIMEOUT_S = Seconds(1.0)
 WAL_ATTEMPTS_MAX = 100
 
@@ -34,12 +40,40 @@ def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
         LedgerUnavailable: The database did not answer, or a newer version has already changed it.
         ValueError: The URL is not one that the ledger can use.
     """
+    url = parse_url(database_url)
     try:
-        if parse_url(database_url).get_backend_name() == "sqlite":
+        if url.get_backend_name() == "sqlite":
+            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
             _write_ahead(database_url)
         _upgrade(database_url, timeout_s)
     except (SQLAlchemyError, CommandError) as error:
         raise LedgerUnavailable(f"schema: {reason(error)}") from error
+
+
+def require(database_url: str, timeout_s: Seconds) -> None:
+    """Make sure that the database is a ledger with the schema of this version. Changes nothing.
+
+    Raises:
+        LedgerUnavailable: The database did not answer.
+        ValueError: It is not, and what to do about it; or the URL cannot be used.
+    """
+    url = parse_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        raise ValueError(
+            f"there is no ledger {url.database}. RERANK_DATABASE_URL or --database-url says which "
+            f"one is meant; {MAKE_ONE}"
+        )
+    script = ScriptDirectory.from_config(_config())
+    try:
+        found = _current(database_url, timeout_s)
+    except SQLAlchemyError as error:
+        raise LedgerUnavailable(f"schema: {reason(error)}") from error
+    if found is None:
+        raise ValueError(f"{url!r} has no ledger's tables; {MAKE_ONE}")
+    if found not in {each.revision for each in script.walk_revisions()}:
+        raise ValueError(f"{url!r} belongs to a newer version than this one ({found})")
+    if found != script.get_current_head():
+        raise ValueError(f"{url!r} has the tables of an older version ({found}); {UPDATE_IT}")
 
 
 def _write_ahead(database_url: str) -> None:
@@ -60,17 +94,22 @@ def _write_ahead(database_url: str) -> None:
                 time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - not a secret
 
 
-def _upgrade(database_url: str, timeout_s: Seconds) -> None:
+def _config() -> Config:
     config = Config()
     # Alembic's settings give '%' a meaning of their own.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    head = ScriptDirectory.from_config(config).get_current_head()
-    with (
-        opened(open_reader(database_url, timeout_s, connections=1)) as engine,
-        engine.connect() as connection,
-    ):
-        if _revision(connection) == head:
-            return
+    return config
+
+
+def _upgrade(database_url: str, timeout_s: Seconds) -> None:
+    config = _config()
+    script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    found = _current(database_url, timeout_s)
+    if found == head:
+        return
+    if found not in {None, *(each.revision for each in script.walk_revisions())}:
+        raise CommandError(f"the database belongs to a newer version than this one ({found})")
     with (
         opened(open_writer(database_url, timeout_s)) as engine,
         engine.begin() as connection,
@@ -79,6 +118,14 @@ def _upgrade(database_url: str, timeout_s: Seconds) -> None:
         if _revision(connection) != head:  # Nobody else was faster.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _current(database_url: str, timeout_s: Seconds) -> str | None:
+    with (
+        opened(open_reader(database_url, timeout_s, connections=1)) as engine,
+        engine.connect() as connection,
+    ):
+        return _revision(connection)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -53,6 +53,8 @@ LIMITS = Limits(
     request_timeout_s_max=Seconds(10),
 )
 
+BODY_BYTES_HELD_MAX = 10_000_000
+
 READY = Readiness(ready=True, ledger=True, models=((MINI, True), (BIG, False)))
 
 # The credentials of the fakes: they open nothing.
@@ -169,7 +171,7 @@ class House:
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
         clock = FakeClock()
-        self.gate, self.body_gate = Gate(1_000_000, clock), SharedGate(10_000_000, clock)
+        self.gate, self.body_gate = Gate(1_000_000, clock), SharedGate(BODY_BYTES_HELD_MAX, clock)
         served = ServedModel(WordTokenizer(), self.scorer, Forecast(clock))
         self.service = Service(
             pipeline=Pipeline(

@@ -154,3 +154,17 @@ def test_a_shared_gate_is_full_for_everybody_once_it_is() -> None:
 def test_a_tenant_alone_may_hold_more_than_its_share_by_one_request() -> None:
     with SharedGate(1_000, FakeClock()).admit(ACME, 900):
         pass
+
+
+def test_who_turns_out_to_need_less_gives_the_rest_back_at_once() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with shared.admit(ACME, 900) as hold_only:
+        hold_only(50)
+        with shared.admit(ACME, 200), shared.admit(OTHER, 250):
+            pass
+        with pytest.raises(Overloaded), shared.admit(ACME, 201):
+            pass
+
+    with shared.admit(ACME, 1_000):  # Nothing is left behind.
+        pass

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
 from serve_app.cli.books import ledger
 from serve_app.domain.units import Credits, Moment, RequestId, Tokens
@@ -69,3 +70,54 @@ def test_a_log_with_two_names_is_read_once(charged_url: str, logs: Path) -> None
 def test_a_log_that_is_not_there_is_told(charged_url: str, logs: Path) -> None:
     with pytest.raises(AssertionError, match="no such log file"):
         reconcile(charged_url, f"{logs}/session_*/none*.log")
+
+
+def ledger_command(url: str, *words: str) -> str:
+    """What it says when it fails, in one line."""
+    result = CliRunner().invoke(ledger, [*words, "--database-url", url])
+    assert result.exit_code == 1, result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_no_command_makes_a_ledger_where_there_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "var"
+
+    told = ledger_command(f"sqlite:///{folder}/rerank.db", "reconcile")
+
+    assert f"no ledger {folder}/rerank.db" in told
+    assert "RERANK_DATABASE_URL" in told
+    assert not folder.exists()
+
+
+def test_no_command_fills_a_database_without_tables(tmp_path: Path) -> None:
+    (tmp_path / "other.db").touch()
+
+    assert "no ledger's tables" in ledger_command(f"sqlite:///{tmp_path}/other.db", "reconcile")
+    assert (tmp_path / "other.db").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [("v0002", "of an older version"), ("v9999", "belongs to a newer version")],
+)
+def test_no_command_changes_tables_of_another_version(
+    database_url: str, revision: str, told: str
+) -> None:
+    with transaction(database_url, TIMEOUT_S) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": revision})
+
+    assert told in ledger_command(database_url, "reconcile")
+    with transaction(database_url, TIMEOUT_S) as connection:
+        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    assert found == revision
+
+
+def test_migrate_makes_the_ledger(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/var/rerank.db"
+
+    for _ in range(2):
+        result = CliRunner().invoke(ledger, ["migrate", "--database-url", url])
+        assert result.exit_code == 0, result.output
+
+    reconcile(url)

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from serve_app.admission import TENANTS_AT_LEAST
 from serve_app.domain.units import Seconds
 from serve_app.protocols.limits import Limits
-from tests.contract.house import LIMITS, House
+from tests.contract.house import BODY_BYTES_HELD_MAX, LIMITS, House
 from tests.unit.http.asgi import KEY, Exchange
 
 BODY = b'{"query": "blue", "documents": ["sky"]}'
@@ -99,3 +100,15 @@ def test_a_client_that_sends_too_slowly_runs_out_of_time() -> None:
 
     assert (half.status, half.answer["error"]["code"]) == (504, "deadline_exceeded")
     house.close()
+
+
+def test_requests_that_do_not_tell_their_size_hold_only_what_they_sent(house: House) -> None:
+    """Each might have been of the limit; together they would be too much for one tenant."""
+    count = BODY_BYTES_HELD_MAX // TENANTS_AT_LEAST // LIMIT + 5
+
+    async def together() -> list[int]:
+        done = [Exchange([BODY], KEY) for _ in range(count)]
+        await asyncio.gather(*(each.run(house.app) for each in done))
+        return [each.status for each in done]
+
+    assert asyncio.run(together()) == [200] * count
