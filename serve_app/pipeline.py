@@ -1,6 +1,7 @@
 """The life of one rerank request. Read this file first.
 
-    authenticate ─> admit ─> reserve credit ─> tokenize ─> score ─> rank ─> commit ─> answer
+    authenticate ─> admit ─> look at the query ─> reserve credit ─> tokenize ─> score ─> rank
+                 ─> commit ─> answer
 
 Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
 looks back: a step sees what came before only through its arguments. Nobody waits for two things
@@ -38,6 +39,9 @@ NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
 ON_ITS_WAY_S = 0.003
 """How long a job with a head start has the interpreter for itself, before its reservation: enough
 to send it off. No model answers sooner."""
+
+QUERY_CHARACTERS_SHORT = 500
+"""A query to be tokenized at once: a thread takes longer than the tenth of a millisecond for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class Pipeline:
         estimate: Tokens,
         deadline: asyncio.Timeout,
     ) -> RerankOutcome:
+        await self._check_query(job, model)
         amount = self.pricing.price(job.model, len(job.documents), job.service_tier)
         quote = Quote(job.request_id, job.model, len(job.documents), amount, job.timeout_s)
         work = _Work()
@@ -181,6 +186,14 @@ class Pipeline:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+
+    async def _check_query(self, job: RerankJob, model: ServedModel) -> None:
+        """Before the reservation: what is refused for its query takes nothing of any limit."""
+        if len(job.query) <= QUERY_CHARACTERS_SHORT:
+            model.tokenizer.check_query(job)
+        else:
+            threads, loop = self.tokenizer_threads.small, asyncio.get_running_loop()
+            await loop.run_in_executor(threads, model.tokenizer.check_query, job)
 
     async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):

@@ -116,8 +116,11 @@ class Tokenizer(Protocol):
     pair_tokens_max: Tokens
     """Longest pair, special tokens included."""
 
+    def check_query(self, job: RerankJob) -> None:
+        """Raises: InvalidRequest when the query has no token, or leaves no room for a document."""
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
-        """Raises: InvalidRequest when the query leaves no room for a document."""
+        """Of a job whose query is fine."""
 
 
 class JobScorer(Protocol):

@@ -115,6 +115,9 @@ class FakeTokenizer:
 
     pair_tokens_max = Tokens(512)
 
+    def check_query(self, job: RerankJob) -> None:
+        pass
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         return TokenizedJob(
             tuple(

@@ -194,15 +194,28 @@ class PairTokenizer:
                 f"room beside {self.template.tokens} special tokens; set at least 16"
             )
 
+    def check_query(self, job: RerankJob) -> None:
+        """Raises: InvalidRequest when the tokenizer leaves nothing of the query, or the query no
+        room for even one token of a document and the job does not allow it to be cut.
+        """
+        tokens = len(next(self._beginnings.encode_whole([job.query])))
+        room = self._text_tokens_max - 1
+        if tokens == 0:
+            raise InvalidRequest("query", "must have at least one character that the model knows")
+        if tokens > room and job.truncation is Truncation.ONLY_DOCUMENT:
+            raise InvalidRequest(
+                "query",
+                f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model with "
+                "a document; shorten it, or send truncation_strategy 'longest_first' to have it "
+                "cut",
+            )
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         """One pair per document, in request order, none longer than `pair_tokens_max`.
 
-        Raises: InvalidRequest when the query leaves no room for even one token of a document and
-            the job does not allow it to be cut.
+        The query of ``job`` passes `check_query`.
         """
         query = next(self._beginnings.encode_whole([job.query]))
-        if job.truncation is Truncation.ONLY_DOCUMENT:
-            self._check_query(len(query))
         # So long a document is cut under either truncation, and what is kept of the query does
         # not depend on how much longer it is.
         enough = max(self._text_tokens_max, len(query)) + 1
@@ -213,16 +226,6 @@ class PairTokenizer:
                 for index, document in enumerate(documents)
             )
         )
-
-    def _check_query(self, tokens: int) -> None:
-        room = self._text_tokens_max - 1
-        if tokens > room:
-            raise InvalidRequest(
-                "query",
-                f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model with "
-                "a document; shorten it, or send truncation_strategy 'longest_first' to have it "
-                "cut",
-            )
 
     def _pair(
         self, index: int, query: list[int], document: list[int], truncation: Truncation

@@ -85,6 +85,9 @@ class WordTokenizer:
 
     pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
 
+    def check_query(self, job: RerankJob) -> None:
+        pass
+
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         return TokenizedJob(
             tuple(self._pair(index, job.query, text) for index, text in enumerate(job.documents))

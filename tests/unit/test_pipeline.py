@@ -14,6 +14,7 @@ from serve_app.domain.errors import (
     DeadlineExceeded,
     EngineFailure,
     Forbidden,
+    InvalidRequest,
     LedgerUnavailable,
     NotFound,
     OutOfCredit,
@@ -30,7 +31,7 @@ from serve_app.domain.model import (
     TokenizedJob,
 )
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
-from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
+from serve_app.pipeline import QUERY_CHARACTERS_SHORT, Pipeline, ServedModel, TokenizerThreads
 from serve_app.ports import JobScorer, Quote, Usage
 from tests.fakes import (
     CALLER,
@@ -149,6 +150,22 @@ def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
         asyncio.run(short_of_credit.rerank(CALLER, large))
 
     assert not tokenizer.asked.is_set()
+
+
+class ParticularTokenizer(FakeTokenizer):
+    def check_query(self, job: RerankJob) -> None:
+        raise InvalidRequest("query", "is not to its taste")
+
+
+@pytest.mark.parametrize("query", ["short", "long " * QUERY_CHARACTERS_SHORT])
+def test_a_query_that_cannot_be_used_is_refused_before_anything_is_reserved(query: str) -> None:
+    ledger = FakeLedger(100)
+    door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
+
+    with pytest.raises(InvalidRequest, match="taste"):
+        asyncio.run(door.rerank(CALLER, replace(JOB, query=query)))
+
+    assert ledger.log == []
 
 
 class EvenJobScorer:

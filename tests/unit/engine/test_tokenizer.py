@@ -108,13 +108,29 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
 
     with pytest.raises(InvalidRequest, match="13 tokens long; at most 12 tokens") as refused:
-        tokenizer.tokenize(job("cat " * 13, ["dog"]))
+        tokenizer.check_query(job("cat " * 13, ["dog"]))
 
     assert refused.value.field == "query"
     assert "send truncation_strategy 'longest_first'" in refused.value.public_message
-    assert tokenizer.tokenize(job("cat " * 12, ["dog"])).pairs[0].tokens == 16
-    cut = tokenizer.tokenize(job("cat " * 13, ["dog"], Truncation.LONGEST_FIRST)).pairs[0]
-    assert cut.truncated
+    longest = job("cat " * 12, ["dog"])
+    tokenizer.check_query(longest)
+    assert tokenizer.tokenize(longest).pairs[0].tokens == 16
+    longer = job("cat " * 13, ["dog"], Truncation.LONGEST_FIRST)
+    tokenizer.check_query(longer)
+    assert tokenizer.tokenize(longer).pairs[0].truncated
+
+
+@pytest.mark.parametrize("strategy", Truncation)
+def test_a_query_of_which_nothing_is_left_is_refused(
+    folders: dict[str, Path], strategy: Truncation
+) -> None:
+    """BERT's tokenizer drops what cannot be seen."""
+    tokenizer = load_tokenizer(str(folders["bert"]))
+
+    with pytest.raises(InvalidRequest, match="at least one character") as refused:
+        tokenizer.check_query(job("\u200b\ufeff\x01", ["dog"], strategy))
+
+    assert refused.value.field == "query"
 
 
 def test_documents_keep_their_request_order_across_slices(
