@@ -111,7 +111,7 @@ class Pipeline:
         if model not in self.models:
             raise NotFound(f"model '{model}'; GET /v1/models lists them", "model")
         if caller.models is not None and model not in caller.models:
-            raise Forbidden(f"the model '{model}'")
+            raise Forbidden(f"the model '{model}'", "model")
         return self.models[model]
 
     async def _rerank(

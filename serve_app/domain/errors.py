@@ -46,15 +46,13 @@ class RerankError(Exception):
 
     code: ClassVar[str] = "internal"
 
+    where: str | None = None
+    """The request field at fault, if one is."""
+
     @property
     def public_message(self) -> str:
         """What the client may read: no internals, no secrets, no other tenant."""
         return f"The request failed. {NOTHING_CHARGED}"
-
-    @property
-    def field(self) -> str | None:
-        """The request field at fault, if one is."""
-        return None
 
 
 class InvalidRequest(RerankError):
@@ -70,10 +68,6 @@ class InvalidRequest(RerankError):
     @property
     def public_message(self) -> str:
         return f"{self.where}: {self.problem}. {NOTHING_CHARGED}"
-
-    @property
-    def field(self) -> str | None:
-        return self.where
 
 
 class Unauthenticated(RerankError):
@@ -152,9 +146,10 @@ class Forbidden(RerankError):
 
     code = "forbidden"
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
+    def __init__(self, what: str, where: str | None = None) -> None:
+        super().__init__(what, where)
         self.what = what
+        self.where = where
 
     @property
     def public_message(self) -> str:
@@ -174,10 +169,6 @@ class NotFound(RerankError):
     @property
     def public_message(self) -> str:
         return f"There is no {self.what}. {NOTHING_CHARGED}"
-
-    @property
-    def field(self) -> str | None:
-        return self.where
 
 
 class Conflict(RerankError):
@@ -223,10 +214,6 @@ class TooLarge(RerankError):
     @property
     def public_message(self) -> str:
         return f"{self.where}: at most {self.limit:,} {self.unit} are accepted. {NOTHING_CHARGED}"
-
-    @property
-    def field(self) -> str | None:
-        return self.where
 
 
 class Overloaded(RerankError):

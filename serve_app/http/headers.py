@@ -13,6 +13,8 @@ from serve_app.protocols.limits import Limits
 
 TIMEOUT_HEADER = "x-request-timeout-s"
 
+IDEMPOTENCY_HEADER = "idempotency-key"
+
 RATE_LIMIT_PREFIX = "x-ratelimit-"
 
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -49,6 +51,13 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
             f"must be a number above 0 and at most {limits.request_timeout_s_max:g}",
         )
     return Seconds(seconds)
+
+
+def ignored_headers(headers: Headers) -> tuple[str, ...]:
+    """A sentence about each header that a client may count on elsewhere."""
+    if IDEMPOTENCY_HEADER in headers:
+        return ("The header 'Idempotency-Key' was ignored: each answer is charged.",)
+    return ()
 
 
 def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:

@@ -79,7 +79,7 @@ def problem(error: Exception, request_id: str) -> Response:
     told = error if isinstance(error, RerankError) else RerankError()
     kind = row(told)
     detail = ErrorDetail(
-        message=told.public_message, type=kind.family, param=told.field, code=told.code
+        message=told.public_message, type=kind.family, param=told.where, code=told.code
     )
     return Response(
         render_problem(detail, request_id), kind.status, _headers(told, kind), "application/json"

@@ -19,7 +19,7 @@ from serve_app.domain.model import Caller, RerankOutcome
 from serve_app.domain.units import Instant, Seconds
 from serve_app.http.body import declared_bytes, read_body
 from serve_app.http.hang_up import while_connected
-from serve_app.http.headers import api_key, rate_limit_headers, timeout_s
+from serve_app.http.headers import api_key, ignored_headers, rate_limit_headers, timeout_s
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.service import Service
@@ -85,7 +85,8 @@ async def _answer(
 async def _answer_to(
     caller: Caller, service: Service, request: Request, record: RequestRecord, body: _Body
 ) -> Response:
-    envelope = Envelope(record.request_id, body.allowed_s, body.deadline)
+    warnings = ignored_headers(request.headers)
+    envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
     parsed = parse(body.content, service.limits, envelope, service.resolve_model)
     record.job = parsed.job
 

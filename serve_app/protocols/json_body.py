@@ -35,9 +35,14 @@ def shown(name: str) -> str:
 
 
 def text_fault(text: str) -> str | None:
-    """What keeps ``text`` from being stored, tokenized and sent back, if anything does."""
+    """What keeps ``text`` from being stored, if anything does."""
     if "\x00" in text:
         return "must not contain a NUL character"
+    return unicode_fault(text)
+
+
+def unicode_fault(text: str) -> str | None:
+    """What keeps ``text`` from being tokenized and sent back, if anything does."""
     if text.isascii():
         return None
     try:

@@ -51,7 +51,7 @@ class ModelObject(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Every model that the API key may use; the first is the default."""
+    """Every model that the API key may use; the service's default first, if it may use that."""
 
     object: Literal["list"] = "list"
     data: list[ModelObject]

@@ -17,7 +17,7 @@ from serve_app.domain.model import (
 )
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
-from serve_app.protocols.json_body import read_object, shown, text_fault
+from serve_app.protocols.json_body import read_object, shown, unicode_fault
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank_schema import (
     ApiVersion,
@@ -45,6 +45,8 @@ class Envelope:
     request_id: RequestId
     timeout_s: Seconds
     deadline: Instant
+    warnings: tuple[str, ...] = ()
+    """Sentences about what was ignored outside of the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ def parse(
         service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
     )
     return ParsedRerank(
-        job, bool(request.return_documents), bool(request.raw_scores), _warnings(fields)
+        job,
+        bool(request.return_documents),
+        bool(request.raw_scores),
+        envelope.warnings + _warnings(fields),
     )
 
 
@@ -136,7 +141,7 @@ def _check_texts(request: RerankRequest, limits: Limits) -> None:
     if len(request.query) > limits.query_characters_max:
         raise InvalidRequest("query", f"must have at most {limits.query_characters_max} characters")
     for path, text in _texts(request):
-        if fault := text_fault(text):
+        if fault := unicode_fault(text):
             raise InvalidRequest(path, fault)
 
 

@@ -59,6 +59,10 @@ class RerankRequest(BaseModel):
     return_documents: Annotated[
         bool | None, Field(description="Whether to repeat each document's text in its result.")
     ] = False
+    rank_fields: Annotated[
+        list[Literal["text"]] | None,
+        Field(description="Which fields of documents are read: `text`, and no other."),
+    ] = None
     raw_scores: Annotated[
         bool | None,
         Field(description="Whether `relevance_score` is the model's logit: any real number."),

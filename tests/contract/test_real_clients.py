@@ -182,7 +182,7 @@ def test_each_library_raises_its_own_class(
 
     assert of_cohere.value.body["message"] == failure.public_message
     assert of_openai.value.code == failure.code
-    assert of_openai.value.param == failure.field
+    assert of_openai.value.param == failure.where
     assert of_openai.value.request_id.startswith("rr_")
 
 

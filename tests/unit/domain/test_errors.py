@@ -57,7 +57,7 @@ def test_an_error_survives_pickling(error: errors.RerankError) -> None:
 
     assert type(copy) is type(error)
     assert copy.public_message == error.public_message
-    assert (copy.code, copy.field) == (error.code, error.field)
+    assert (copy.code, copy.where) == (error.code, error.where)
 
 
 @each_error
@@ -88,7 +88,7 @@ def test_the_body_says_the_same_to_every_family_of_clients(error: errors.RerankE
         "error": {
             "message": error.public_message,
             "type": body["error"]["type"],
-            "param": error.field,
+            "param": error.where,
             "code": error.code,
         },
         "message": error.public_message,

@@ -110,7 +110,7 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
     with pytest.raises(InvalidRequest, match="13 tokens long; at most 12 tokens") as refused:
         tokenizer.check_query(job("cat " * 13, ["dog"]))
 
-    assert refused.value.field == "query"
+    assert refused.value.where == "query"
     assert "send truncation_strategy 'longest_first'" in refused.value.public_message
     longest = job("cat " * 12, ["dog"])
     tokenizer.check_query(longest)
@@ -130,7 +130,7 @@ def test_a_query_of_which_nothing_is_left_is_refused(
     with pytest.raises(InvalidRequest, match="at least one character") as refused:
         tokenizer.check_query(job("\u200b\ufeff\x01", ["dog"], strategy))
 
-    assert refused.value.field == "query"
+    assert refused.value.where == "query"
 
 
 def test_documents_keep_their_request_order_across_slices(

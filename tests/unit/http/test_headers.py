@@ -45,7 +45,7 @@ def test_any_other_time_is_refused(value: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         timeout_s(Headers({"x-request-timeout-s": value}), LIMITS)
 
-    assert refused.value.field == "x-request-timeout-s"
+    assert refused.value.where == "x-request-timeout-s"
 
 
 ROUTES = [

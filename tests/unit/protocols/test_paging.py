@@ -79,7 +79,7 @@ def test_an_unknown_parameter_is_told_what_there_is() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_parameters([("untill", "x")], ("since", "until"))
 
-    assert refusal.value.field == "untill"
+    assert refusal.value.where == "untill"
     assert "'since', 'until'" in refusal.value.public_message
 
 
@@ -117,4 +117,4 @@ def test_a_time_that_is_none_is_named(value: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_moment("since", value)
 
-    assert refusal.value.field == "since"
+    assert refusal.value.where == "since"
