@@ -173,7 +173,8 @@ OPERATIONS = (
         "Give a request's charge back",
         "GrantObject",
         "RefundCreate",
-        errors=_CHANGES,
+        errors=(*_CHANGES, Conflict),
+        headers=("Idempotency-Key",),
     ),
     Operation(
         "get",

@@ -10,6 +10,7 @@ from serve_app.domain.errors import (
     Forbidden,
     LedgerUnavailable,
     NotFound,
+    Overloaded,
     RerankError,
     Unauthenticated,
 )
@@ -27,7 +28,7 @@ A 200 means that its charge is durable; any other status means that nothing was 
 Clients made for Cohere and OpenAI work with nothing but another base URL."""
 
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
-GUARDED = [Unauthenticated, Forbidden, EngineFailure, LedgerUnavailable]
+GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
 
 REQUEST_EXAMPLE: Json = {
     "query": "How do I reset my password?",
@@ -71,7 +72,7 @@ def document(rerank_paths: Iterable[str], limits: Limits, version: str) -> Json:
         "paths": _paths(list(rerank_paths), limits),
         "components": {
             "schemas": _schemas(limits),
-            "responses": {str(status): _error(codes) for status, codes in _statuses().items()},
+            "responses": {status: _error(status, codes) for status, codes in _statuses().items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -122,6 +123,12 @@ def _account(operation: Operation) -> Json:
         told["requestBody"] = {"content": _content("", operation.body)["content"]}
     if operation.csv:
         told["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+        told["responses"]["200"]["headers"] = {
+            "x-next-cursor": {
+                "description": "Of CSV: where the rest begins, if there is more.",
+                "schema": {"type": "string"},
+            }
+        }
     return told
 
 
@@ -206,9 +213,14 @@ def _statuses() -> dict[str, list[str]]:
     return codes
 
 
-def _error(codes: list[str]) -> Json:
+def _error(status: str, codes: list[str]) -> Json:
     names = " or ".join(f"`{code}`" for code in codes)
-    return _content(f"{names}. Nothing was charged.", "ErrorBody")
+    told = _content(f"{names}. Nothing was charged.", "ErrorBody")
+    if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
+        told["headers"] = {
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+        }
+    return told
 
 
 def _reference(status: str) -> Json:

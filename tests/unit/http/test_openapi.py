@@ -64,6 +64,24 @@ def test_every_reference_leads_somewhere(page: Any) -> None:
     assert all(resolved(page, reference) for reference in references)
 
 
+def test_who_is_to_come_back_is_told_when(page: Any) -> None:
+    answers = page["components"]["responses"]
+
+    assert {
+        status for status in answers if "Retry-After" in answers[status].get("headers", {})
+    } == {
+        "429",
+        "503",
+    }
+
+
+def test_a_refund_is_told_with_what_makes_it_happen_once(page: Any) -> None:
+    refund = page["paths"]["/admin/v1/credit/refunds"]["post"]
+
+    assert "409" in refund["responses"]
+    assert [each["name"] for each in refund["parameters"]] == ["Idempotency-Key"]
+
+
 def test_every_schema_is_a_schema(page: Any) -> None:
     for schema in page["components"]["schemas"].values():
         jsonschema.Draft4Validator.check_schema(schema)
