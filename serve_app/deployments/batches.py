@@ -52,6 +52,11 @@ def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
     return Tokens(sum(item.portion.tokens for item in items if isinstance(item, Waiting)))
 
 
+def batch_limit(wanted: object, least: int, most: int) -> Tokens:
+    """The limit nearest to what is wanted; ``most`` where that is no integer."""
+    return Tokens(min(max(wanted, least), most) if isinstance(wanted, int) else most)
+
+
 class BatchSize:
     """What a batch may hold at the moment, and how much of that items fill."""
 

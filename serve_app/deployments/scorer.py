@@ -11,6 +11,7 @@ from typing import TypedDict
 import psutil
 from ray import serve
 
+from serve_app.deployments.batches import batch_limit
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.deployments.token_batcher import TokenBatcher
@@ -63,20 +64,18 @@ class Scorer:
         )
 
     def reconfigure(self, user_config: UserConfig) -> None:
-        """Take new batch limits without a restart.
+        """Take another batch limit without a restart.
 
-        Raises:
-            ValueError: The limit is not an integer between the size of a portion and the size that
-                this replica warmed up for.
+        What is no number of tokens between a portion's and what this replica warmed up for is
+        brought there, and logged: Serve stops a replica that raises here, and starts no other.
         """
-        limit = int(user_config.get("batch_tokens_max", self._warm_tokens_max))
-        low, high = self._portion_tokens_max, self._warm_tokens_max
-        if not low <= limit <= high:
-            raise ValueError(
-                f"user_config: batch_tokens_max must be an integer between {low} (one portion) and "
-                f"{high} (what this replica warmed up for); got {limit}"
+        wanted = user_config.get("batch_tokens_max", self._warm_tokens_max)
+        limit = batch_limit(wanted, self._portion_tokens_max, self._warm_tokens_max)
+        if limit != wanted:
+            logger.error(
+                "user_config_refused", extra={"batch_tokens_max": repr(wanted), "taken": limit}
             )
-        self._batcher.limit_batches(Tokens(limit))
+        self._batcher.limit_batches(limit)
 
     async def score(self, portion: Portion) -> PortionScores:
         """Raises: EngineFailure."""
