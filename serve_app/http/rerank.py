@@ -134,7 +134,7 @@ def _conclude(
     code = _code(error)
     metrics = service.pipeline.metrics
     metrics.record(REQUESTS, code=code)
-    metrics.record(REQUEST_SECONDS, duration_s)
+    metrics.record(REQUEST_SECONDS, duration_s, code=code)
     if outcome := record.outcome:
         metrics.record(DOCUMENTS, outcome.documents)
         metrics.record(TOKENS_ANSWERED, outcome.tokens)

@@ -40,7 +40,11 @@ REQUESTS = Metric(
     "rerank_requests", Kind.COUNTER, "Requests answered, by error code ('ok' for 200).", ("code",)
 )
 REQUEST_SECONDS = Metric(
-    "rerank_request_seconds", Kind.HISTOGRAM, "Time from headers read to answer.", (), SECONDS
+    "rerank_request_seconds",
+    Kind.HISTOGRAM,
+    "Time from headers read to answer, by error code ('ok' for 200).",
+    ("code",),
+    SECONDS,
 )
 STAGE_SECONDS = Metric(
     "rerank_stage_seconds",
