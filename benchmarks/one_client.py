@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from loadtests.traffic import Traffic
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission import Gate
+from serve_app.admission import SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import Caller, JobScores, RerankJob, TokenizedJob, Truncation
@@ -74,7 +74,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
             access=Authenticator(ledger, CLOCK, Seconds(settings.key_cache_s)),
             ledger=books,
             pricing=PriceList({MODEL: model.prices}),
-            gate=Gate(settings.gate_tokens_max, CLOCK),
+            gate=SharedGate(settings.gate_tokens_max, CLOCK),
             models={MODEL: ServedModel(tokenizer, _EvenModel(), Forecast(CLOCK))},
             tokenizer_threads=TokenizerThreads(threads, threads),
             metrics=metrics,

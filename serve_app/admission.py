@@ -28,6 +28,9 @@ SMALL_TOKENS_MAX = 8_192
 """Of a small job, by the estimate: some hundred passages, a few milliseconds of a thread to
 tokenize."""
 
+SMALL_CHARACTERS_MAX = 200_000
+"""Of a small job's documents: a fifth of a second of a thread at worst."""
+
 HEAD_STARTS_MAX = 10_000
 """Keys that are remembered."""
 
@@ -50,9 +53,11 @@ def _estimate(text: str) -> int:
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
-def is_small(tokens: Tokens) -> bool:
-    """Whether a job of so many, by the estimate, is a small one."""
-    return tokens <= SMALL_TOKENS_MAX
+def is_small(job: RerankJob, tokens: Tokens) -> bool:
+    """Whether a job of so many, by the estimate, is a small one: also to tokenize, whatever stands
+    in texts of which the model reads little."""
+    characters = sum(map(len, job.documents))
+    return tokens <= SMALL_TOKENS_MAX and characters <= SMALL_CHARACTERS_MAX
 
 
 class Gate:
@@ -127,12 +132,18 @@ class SharedGate:
         self._all = Gate(amount_max, clock)
         self._own: dict[TenantId, Gate] = {}
 
+    @property
+    def amount(self) -> int:
+        """What is inside now, of all tenants."""
+        return self._all.amount
+
     @contextmanager
     def admit(self, tenant: TenantId, amount: int) -> Iterator[Callable[[int], None]]:
         """See `Gate.admit`."""
         own = self._own.get(tenant)
         if own is None:
-            own = self._own[tenant] = Gate(self._amount_max // TENANTS_AT_LEAST, self._clock)
+            share = max(1, self._amount_max // TENANTS_AT_LEAST)
+            own = self._own[tenant] = Gate(share, self._clock)
         try:
             with own.admit(amount) as hold_own, self._all.admit(amount) as hold_all:
 

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app.admission import Gate, HeadStarts, estimate_tokens, is_small
+from serve_app.admission import HeadStarts, SharedGate, estimate_tokens, is_small
 from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
@@ -69,7 +69,7 @@ class Pipeline:
     access: Access
     ledger: Ledger
     pricing: Pricing
-    gate: Gate
+    gate: SharedGate
     models: Mapping[ModelId, ServedModel]
     tokenizer_threads: TokenizerThreads
     metrics: Metrics
@@ -159,7 +159,7 @@ class Pipeline:
         self, caller: Caller, job: RerankJob, model: ServedModel, estimate: Tokens, work: "_Work"
     ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
         """Goes on as far as it may before ``work.is_reserved``; nobody wants it after the block."""
-        small = is_small(estimate)
+        small = is_small(job, estimate)
         early = None
         if small and self.head_starts.take(caller.key_id, estimate):
             # First, or the two would take the interpreter from each other.
@@ -198,7 +198,7 @@ class Pipeline:
     async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
             pools = self.tokenizer_threads
-            threads = pools.small if is_small(estimate) else pools.large
+            threads = pools.small if is_small(job, estimate) else pools.large
             loop = asyncio.get_running_loop()
             tokenized = await loop.run_in_executor(threads, model.tokenizer.tokenize, job)
         model.forecast.tokenized(estimate, tokenized.tokens)
@@ -213,7 +213,7 @@ class Pipeline:
         try:
             left_s = Seconds(max(0.0, job.deadline - self.clock.instant()))
             place = model.forecast.hold(job.request_id, claim, tokens, left_s)
-            with place, self.gate.admit(tokens):
+            with place, self.gate.admit(caller.tenant, tokens):
                 self.metrics.record(GATE_TOKENS, self.gate.amount)
                 yield
         finally:

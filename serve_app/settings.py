@@ -133,9 +133,10 @@ class Settings(BaseSettings):
     body_bytes_held_max: Annotated[int, Field(ge=1_000)] = 250_000_000
     """Bytes of request bodies that one gateway replica may hold at once."""
 
-    gate_tokens_max: Annotated[int, Field(ge=1)] = 2_000_000
-    """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each). A
-    request that is larger than that by itself enters only an empty gateway."""
+    gate_tokens_max: Annotated[int, Field(ge=1)] = 8_000_000
+    """Tokens one gateway replica may hold at once, waiting or running (about 4 bytes each), and a
+    tenant a quarter of it. A request that is larger than that by itself enters only a gateway that
+    has none of this tenant's."""
 
     dispatch: Literal["fair", "fifo"] = "fair"
     """``fair``: tenants and jobs take turns before the scorers. ``fifo``: all portions go at once,

@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission import Gate, SharedGate
+from serve_app.admission import SharedGate
 from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer
@@ -89,7 +89,7 @@ class Gateway:
             access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
             ledger=self._ledger if settings.metering else Unmetered(),
             pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
-            gate=Gate(settings.gate_tokens_max, self._clock),
+            gate=SharedGate(settings.gate_tokens_max, self._clock),
             models={
                 model: ServedModel(
                     tokenizer, self._dispatchers[model], self._dispatchers[model].forecast

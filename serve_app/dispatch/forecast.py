@@ -63,6 +63,9 @@ IDLE_S_MAX = 60.0
 ESTIMATES_KEPT = 0.99
 """What a job leaves of the weight of those before it in what an estimate is worth."""
 
+WEIGHT_MAX, STRANGE = 2_048, 4
+"""A job of more estimated tokens weighs no more, and its estimate is wrong by no larger factor."""
+
 _TIERS = tuple(PATIENCE)
 
 
@@ -147,9 +150,11 @@ class Forecast:
         self._standing = _Standing()
 
     def tokenized(self, estimate: Tokens, tokens: Tokens) -> None:
-        """How many tokens a job really has."""
-        self._estimated = ESTIMATES_KEPT * self._estimated + estimate
-        self._true = ESTIMATES_KEPT * self._true + tokens
+        """How many tokens a job really has. One of strange texts tells little of others."""
+        weight = min(estimate, WEIGHT_MAX)
+        of_one = min(max(tokens / estimate, 1 / STRANGE), STRANGE)
+        self._estimated = ESTIMATES_KEPT * self._estimated + weight
+        self._true = ESTIMATES_KEPT * self._true + weight * of_one
 
     def scored(self, job: RequestId, tokens: Tokens, run_s: Seconds) -> None:
         """A portion of so many real tokens was answered by a replica, whose batch ran so long."""

@@ -95,8 +95,14 @@ class FairShares(Generic[K]):
     def leave(self, key: K) -> None:
         """It does not wait any more."""
         self._order.remove(key)
-        self._left[key] = level = self._levels.pop(key)
-        heapq.heappush(self._left_order, (level, key))
+        level = self._levels.pop(key)
         if not self._levels:  # Nobody waited for anybody.
             self._left.clear()
             self._left_order.clear()
+        elif level > self._level:  # Else it would begin there anyway.
+            self._left[key] = level
+            if len(self._left_order) > 2 * len(self._left) + 16:  # Mostly of those that came back.
+                self._left_order = [(kept, left) for left, kept in self._left.items()]
+                heapq.heapify(self._left_order)
+            else:
+                heapq.heappush(self._left_order, (level, key))

@@ -26,13 +26,25 @@ CGROUP = Path("/sys/fs/cgroup")
 AMPERE = (8, 0)
 """The first compute capability with bfloat16."""
 
+NO_CARDS = ("", "-1", "NoDevFiles")
+"""What the variable says where a process is to see none."""
+
 
 def pick_device() -> torch.device:
     """CUDA if torch sees one, else the CPU.
 
-    Raises: ModelLoadError for a card that this torch build has no kernels for.
+    Raises: ModelLoadError for a card that this torch build has no kernels for, and for one that was
+        given to this process and is not there: a replica that went on without the card that failed
+        it would serve on, a hundred times slower than its like.
     """
     if not torch.cuda.is_available():
+        # Ray names the cards that it gave to a replica, and leaves it alone otherwise.
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # noqa: TID251 - CUDA's own switch
+        if torch.version.cuda and given not in NO_CARDS:
+            raise ModelLoadError(
+                f"CUDA_VISIBLE_DEVICES={given} names a card, but CUDA finds none: look at "
+                "`nvidia-smi` on this node"
+            )
         return torch.device("cpu")
     problem = missing_kernels(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
     if problem is not None:

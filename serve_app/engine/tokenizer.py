@@ -222,14 +222,27 @@ class PairTokenizer:
         documents = self._beginnings.encode(job.documents, enough)
         return TokenizedJob(
             tuple(
-                self._pair(index, query, document, job.truncation)
-                for index, document in enumerate(documents)
+                self._pair(
+                    index,
+                    query,
+                    document,
+                    job.truncation,
+                    whole=self._beginnings.may_read(text, enough),
+                )
+                for index, (document, text) in enumerate(zip(documents, job.documents, strict=True))
             )
         )
 
     def _pair(
-        self, index: int, query: list[int], document: list[int], truncation: Truncation
+        self,
+        index: int,
+        query: list[int],
+        document: list[int],
+        truncation: Truncation,
+        *,
+        whole: bool,
     ) -> Pair:
+        """``whole``: ``document`` is of all of its text, unless it has more tokens than fit."""
         query_kept, document_kept = fit(
             len(query), len(document), self._text_tokens_max, truncation
         )
@@ -242,7 +255,7 @@ class PairTokenizer:
             index=index,
             input_ids=np.array(ids, dtype="<i4").tobytes(),
             query_tokens=Tokens(query_tokens),
-            truncated=query_kept + document_kept < len(query) + len(document),
+            truncated=not whole or query_kept + document_kept < len(query) + len(document),
         )
 
 

@@ -30,9 +30,10 @@ Those many ends cost as much as a text that many times the window, so a shorter 
 
 A WordPiece word in ASCII letters and digits that is too long to be known stays so when shortened.
 
-What remains to be read whole, and is limited only by the length of a request's body: text that
-gives hardly any tokens (white space, control characters, one word in other letters that WordPiece
-does not know), and text whose ends do not agree.
+What remains to be read whole: text that gives hardly any tokens (white space, control characters,
+one word in other letters that WordPiece does not know), and text whose ends do not agree. Of such a
+text no more than `FirstWindow.most` characters are read, as if it ended there: some 130 for each
+token that the model takes. One text of megabytes would keep a thread from all others for seconds.
 """
 
 import re
@@ -71,8 +72,14 @@ class FirstWindow:
     slack: int = 16
     """Tokens left out at the end of every window."""
 
+    characters_max: int = 65_536
+
     def size(self, tokens: int) -> int:
         return max(self.characters_min, self.characters_per_token * (tokens + self.slack))
+
+    def most(self, tokens: int) -> int:
+        """Characters of a text that are ever read; for models of long texts it is four windows."""
+        return max(self.characters_max, 4 * self.size(tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +117,13 @@ class Beginnings:
 
     def encode(self, texts: Sequence[str], tokens: int) -> Iterator[list[int]]:
         """The ids of each text, in order, at most the ``tokens`` leading ones."""
-        size = self._first.size(tokens)
+        size, most = self._first.size(tokens), self._first.most(tokens)
         for some in _slices(texts, size):
-            yield from self._encode_slice(some, tokens, size)
+            yield from self._encode_slice([text[:most] for text in some], tokens, size)
+
+    def may_read(self, text: str, tokens: int) -> bool:
+        """Whether no character of ``text`` lies too far back to be read for ``tokens``."""
+        return len(text) <= self._first.most(tokens)
 
     def encode_whole(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """All ids of each text, in order."""

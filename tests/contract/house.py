@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.applications import Starlette
 
-from serve_app.admission import Gate, SharedGate
+from serve_app.admission import SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.model import (
@@ -174,7 +174,8 @@ class House:
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
         clock = FakeClock()
-        self.gate, self.body_gate = Gate(1_000_000, clock), SharedGate(BODY_BYTES_HELD_MAX, clock)
+        self.gate = SharedGate(4_000_000, clock)
+        self.body_gate = SharedGate(BODY_BYTES_HELD_MAX, clock)
         served = ServedModel(WordTokenizer(), self.scorer, Forecast(clock))
         self.service = Service(
             pipeline=Pipeline(

@@ -11,6 +11,7 @@ from serve_app.admission import (
     HeadStarts,
     SharedGate,
     estimate_tokens,
+    is_small,
 )
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.units import KeyId, TenantId, Tokens
@@ -34,6 +35,15 @@ def test_a_text_of_other_letters_has_more_tokens_than_its_length_says() -> None:
 
     assert 100 <= estimate_tokens(chinese, PAIR_TOKENS_MAX) <= 110
     assert 20 <= estimate_tokens(accents, PAIR_TOKENS_MAX) <= 40
+
+
+def test_a_job_is_small_only_if_its_texts_are_too() -> None:
+    """One of white space is tokenized to nothing, in seconds."""
+    blank = a_job(documents=(" " * 10_000_000,))
+
+    assert is_small(a_job(), Tokens(SMALL_TOKENS_MAX))
+    assert not is_small(a_job(), Tokens(SMALL_TOKENS_MAX + 1))
+    assert not is_small(blank, estimate_tokens(blank, PAIR_TOKENS_MAX))
 
 
 def test_a_request_that_does_not_fit_beside_the_others_is_refused_whole() -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from threading import Event
 
 import pytest
 
-from serve_app.admission import SMALL_TOKENS_MAX, Gate
+from serve_app.admission import SMALL_TOKENS_MAX, SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import (
     DeadlineExceeded,
@@ -69,7 +70,7 @@ def pipeline(
         access=FakeAccess(),
         ledger=ledger,
         pricing=FixedPricing(),
-        gate=Gate(gate_tokens_max, clock),
+        gate=SharedGate(gate_tokens_max, clock),
         models={EMBEDDED: ServedModel(tokenizer or FakeTokenizer(), scorer, Forecast(clock))},
         tokenizer_threads=TokenizerThreads(*(ThreadPoolExecutor(1) for _ in range(2))),
         metrics=some_metrics(),
@@ -289,11 +290,22 @@ def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
     assert not stray
 
 
+def test_a_gate_that_one_tenant_fills_is_open_to_others() -> None:
+    door = pipeline(FakeLedger(available=100), FixedJobScorer(1, 2, 3), gate_tokens_max=1_000)
+
+    with ExitStack() as held:
+        with suppress(Overloaded):
+            while True:
+                held.enter_context(door.gate.admit(TenantId("flood"), 10))
+
+        assert asyncio.run(door.rerank(CALLER, JOB)).documents == 3
+
+
 def test_a_request_the_gate_refuses_costs_nothing() -> None:
     ledger = FakeLedger(available=100)
     busy = pipeline(ledger, UntouchedJobScorer(), gate_tokens_max=1)
 
-    with busy.gate.admit(1), pytest.raises(Overloaded):
+    with busy.gate.admit(CALLER.tenant, 1), pytest.raises(Overloaded):
         asyncio.run(busy.rerank(CALLER, JOB))
 
     assert ledger.log == [], "a refusal writes nothing"

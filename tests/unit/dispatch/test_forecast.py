@@ -65,6 +65,20 @@ def test_an_unknown_speed_refuses_nothing() -> None:
         assert refusal(forecast, a_claim(), 10**9) is None
 
 
+def test_a_few_jobs_of_strange_texts_do_not_bend_what_an_estimate_is_worth() -> None:
+    """A thousand documents of blanks each: no tokens, by an estimate of half a million."""
+    with ExitStack() as held:
+        forecast, _ = busy([(a_claim(), 66_000)], held)
+        for _ in range(100):
+            forecast.tokenized(Tokens(350), Tokens(335))
+        honest = refusal(forecast, a_claim(), 130_000)
+        for _ in range(5):
+            forecast.tokenized(Tokens(512_000), Tokens(5_000))
+
+        assert honest is not None
+        assert refusal(forecast, a_claim(), 2 * 130_000) is not None
+
+
 def test_a_job_has_three_fifths_of_its_time_for_itself_and_what_goes_before_it() -> None:
     with ExitStack() as held:
         forecast, _ = busy([(a_claim(), 66_000)], held)

@@ -86,6 +86,29 @@ def test_the_device_is_what_torch_sees() -> None:
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.mark.parametrize(
+    ("built_for_cuda", "visible", "goes_on"),
+    [
+        pytest.param("12.6", "0", False, id="a card that is not there"),
+        pytest.param("12.6", "", True, id="no card given"),
+        pytest.param("12.6", "-1", True, id="none wanted"),
+        pytest.param(None, "0", True, id="a build for CPUs, as in a test cluster"),
+    ],
+)
+def test_a_replica_whose_card_is_gone_does_not_go_on_without_it(
+    monkeypatch: pytest.MonkeyPatch, built_for_cuda: str | None, visible: str, goes_on: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_for_cuda)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    if goes_on:
+        assert pick_device().type == "cpu"
+    else:
+        with pytest.raises(ModelLoadError, match="names a card, but CUDA finds none"):
+            pick_device()
+
+
 def test_threads_are_set_for_this_process() -> None:
     use_cpu_threads(1)
     assert torch.get_num_threads() == 1

@@ -107,6 +107,19 @@ def test_leading_tokens_are_those_of_the_whole_text(
     assert leading == whole[:tokens]
 
 
+def test_a_text_that_gives_no_tokens_is_not_read_for_ever(files: TokenizerFiles) -> None:
+    short = FirstWindow(1, 13, slack=0, characters_max=100)
+    text = " " * 99 + "cat dog"
+
+    (leading,) = reader(files, short).encode([text], 4)
+
+    (of_what_is_read,) = reader(files, short).encode_whole([text[:100]])
+    assert leading == of_what_is_read[:4]
+    pairs = tokenizer(files, 36, short).tokenize(job("cat", [text[:100], text, "dog"])).pairs
+    assert [pair.truncated for pair in pairs] == [False, True, False]
+    assert pairs[0].input_ids == pairs[1].input_ids
+
+
 @functools.cache
 def reader(files: TokenizerFiles, first: FirstWindow) -> Beginnings:
     return Beginnings(rust(files), first)

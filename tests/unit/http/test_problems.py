@@ -92,7 +92,10 @@ def test_an_unforeseen_exception_of_a_small_route_is_answered_and_logged_too(
 def test_a_full_gate_answers_at_once_with_a_time_to_come_back() -> None:
     house = House()
 
-    for filled in (house.gate.admit(10**9), house.body_gate.admit(TenantId("acme"), 10**9)):
+    for filled in (
+        house.gate.admit(TenantId("acme"), 10**9),
+        house.body_gate.admit(TenantId("acme"), 10**9),
+    ):
         with filled:
             answer = house.rerank()
 
