@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.errors import LedgerUnavailable, RerankError
 from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.ledger import tenant_keys
@@ -74,6 +74,7 @@ class SqlLedger:
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         self._reserved: dict[RequestId, Reservation] = {}  # Until each is charged or void.
+        self._perhaps: set[RequestId] = set()  # Being reserved, or so for all that is known.
         self._reads = 0
         self._reads_fail = False
         self._writer = Writer(
@@ -131,7 +132,15 @@ class SqlLedger:
         operation = Operation(
             write, quote.request_id, caller.tenant, caller.key_id, is_new=True, forgettable=True
         )
-        states: tuple[RateLimitState, ...] = await self._written(operation)
+        self._perhaps.add(quote.request_id)
+        try:
+            states: tuple[RateLimitState, ...] = await self._written(operation)
+        except (RerankError, asyncio.CancelledError) as error:
+            refused = isinstance(error, RerankError) and not isinstance(error, LedgerUnavailable)
+            if refused or operation.prevent():
+                self._perhaps.discard(quote.request_id)
+            raise
+        self._perhaps.discard(quote.request_id)
         self._reserved[quote.request_id] = wanted
         return states
 
@@ -148,7 +157,7 @@ class SqlLedger:
             await self._written(operation)
         except (LedgerUnavailable, asyncio.CancelledError):
             if operation.prevent():
-                self.void(request_id, usage)
+                self._void(request_id, usage)
             else:
                 # The charge may be written all the same: its COMMIT may have been lost on the way
                 # back, or still be under way. But no response will follow, so it must not stay.
@@ -156,8 +165,17 @@ class SqlLedger:
             raise
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """See `serve_app.ports.Ledger.void`."""
-        self._reserved.pop(request_id, None)
+        """See `serve_app.ports.Ledger.void`.
+
+        What was surely not reserved takes no room in the queue: thousands of requests that are
+        refused as the database is away would keep out those that it could write again.
+        """
+        if request_id in self._perhaps or request_id in self._reserved:
+            self._perhaps.discard(request_id)
+            self._reserved.pop(request_id, None)
+            self._void(request_id, usage)
+
+    def _void(self, request_id: RequestId, usage: Usage) -> None:
         write = partial(Books.void, request_id=request_id, usage=usage, now=self._clock.moment())
         self._writer.submit_settlement(
             Operation(

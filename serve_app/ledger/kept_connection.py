@@ -10,8 +10,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 class KeptConnection:
     """One connection of an engine, opened when it is first needed. One thread at a time.
 
-    After a failure, whatever the reason, it goes back to its engine, which opens another if it is
-    broken.
+    After a failure, whatever the reason, it is closed and the next transaction opens another: one
+    on which statements are pipelined may be out of step with its answers, and looks well.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -28,6 +28,8 @@ class KeptConnection:
             with self._connection.begin():
                 yield self._connection
         except BaseException as error:
+            if self._connection is not None:
+                self._connection.invalidate()
             self._let_go()
             if self._fellow and isinstance(error, (OperationalError, InterfaceError)):
                 self._fellow.close()

@@ -269,10 +269,14 @@ class Writer:
             exc_info=None if isinstance(error, SQLAlchemyError) else error,
         )
         for operation in operations:
-            if operation.may_be_tried_again():
+            if operation.may_be_tried_again() and self._has_room_for(operation):
                 self._failed.append(operation)
             else:
                 operation.fail(LedgerUnavailable(reason(error)))
+
+    def _has_room_for(self, failed: Operation) -> bool:
+        """Reversals are as few as the commits that began; the reservations of others expire."""
+        return failed.attempts_left is None or len(self._failed) < self._limits.operations_max
 
     def _tick_is_due(self, group: Sequence[Operation]) -> bool:
         # Nothing came until the next tick: it is due by the queue's clock, if not by ours.
@@ -283,7 +287,13 @@ class Writer:
         limits = self._limits
         self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
         self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
-        again, self._failed = self._failed, []
-        if again:
-            self._write(again)
+        # Reversals first: what they take back stays for ever, and a reservation expires.
+        again = sorted(self._failed, key=lambda each: each.attempts_left is not None)
+        self._failed = []
+        for position in range(0, len(again), limits.group_operations_max):
+            end = position + limits.group_operations_max
+            self._write(again[position:end])
+            if self._failing:
+                self._give_up(again[end:], LedgerUnavailable("the database fails again"))
+                break
         self._next_tick = self._upkeep.run(self._transaction)

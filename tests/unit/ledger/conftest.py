@@ -38,7 +38,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def empty_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database without tables."""
     if kind == SQLITE:
-        return f"sqlite:///{tmp_path / 'empty' / 'rerank.db'}"
+        return f"sqlite:///{tmp_path / 'empty.db'}"
     return _database(request, "template0")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,33 @@ def test_while_a_write_is_stuck_nothing_more_is_let_in(database_url: str, acme: 
         await ledger.commit(R1, Credits(10), USAGE)
 
     ledger = SqlLedger(database_url, SystemClock(), MARGIN_S, LIMITS)
+    ledger.start()
+    asyncio.run(scenario(ledger))
+    ledger.close()
+    assert balance(database_url).charged == 10
+
+
+def test_what_was_refused_takes_no_room_from_what_was_scored(
+    database_url: str, acme: Caller
+) -> None:
+    """A pipeline voids whatever fails, that which was never reserved too."""
+
+    async def scenario(ledger: SqlLedger) -> None:
+        await ledger.reserve(acme, a_quote(R1, 10))
+        with database_held(database_url):
+            stuck = asyncio.create_task(ledger.reserve(acme, a_quote(RequestId("stuck"), 1)))
+            await asyncio.sleep(2 * LIMITS.stuck_after_s)
+            assert await refusals(ledger, acme) == MANY
+            for number in range(MANY):
+                ledger.void(RequestId(f"many-{number}"), USAGE)
+            charge = asyncio.create_task(ledger.commit(R1, Credits(10), USAGE))
+            await asyncio.sleep(0.05)
+        await charge
+        await stuck
+
+    ledger = SqlLedger(
+        database_url, SystemClock(), MARGIN_S, replace(LIMITS, operations_max=MANY // 2)
+    )
     ledger.start()
     asyncio.run(scenario(ledger))
     ledger.close()

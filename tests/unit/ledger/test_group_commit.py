@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -381,6 +381,35 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
 
     assert answered == (charged > 0)
     assert (state_of(database_url, R1), balance(database_url).charged) == (state, charged)
+
+
+def test_after_a_failure_no_group_is_larger_than_any_other(database_url: str, acme: Caller) -> None:
+    limits = replace(LIMITS, group_operations_max=4, settlement_attempts_max=100)
+    ids = [RequestId(f"many-{number}") for number in range(20)]
+    sizes: list[int] = []
+
+    async def scenario(ledger: SqlLedger) -> None:
+        for each in ids:
+            await ledger.reserve(acme, a_quote(each, 1))
+        failing = FailingEngine(ledger._durable, 12)
+        write_through(ledger, failing)
+        written = ledger._writer._write
+
+        def write(group: Sequence[Operation]) -> None:
+            sizes.append(len(group))
+            written(group)
+
+        ledger._writer._write = write  # type: ignore[method-assign]  # to look at it
+        for each in ids:
+            ledger.void(each, USAGE)
+        await until(lambda: balance(database_url).pending == 0)
+        assert failing.failures == 0
+
+    with ledger_on(database_url, limits) as ledger:
+        asyncio.run(scenario(ledger))
+
+    assert max(sizes) == 4
+    assert balance(database_url).available == 100
 
 
 class SlowEngine:

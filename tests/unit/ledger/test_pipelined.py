@@ -13,6 +13,7 @@ from serve_app.ledger import store
 from serve_app.ledger.book_statements import RESERVE
 from serve_app.ledger.books import Books
 from serve_app.ledger.database import open_writer, opened
+from serve_app.ledger.kept_connection import KeptConnection
 from serve_app.ledger.tables import reservations
 from tests.chaos.database_proxy import DatabaseProxy
 from tests.unit.ledger.conftest import POSTGRESQL
@@ -109,6 +110,21 @@ def test_a_failure_is_told_by_its_name_though_more_was_sent_behind_it(pipelined:
 
     with pipelined.begin() as connection:
         assert connection.scalar(COUNT) == 0
+
+
+def test_a_statement_that_cannot_be_sent_spoils_nothing_behind_it(database_url: str) -> None:
+    """Its connection is out of step with its answers from then on, which it does not tell."""
+    too_many = select(reservations.c.id).where(reservations.c.id.in_(map(str, range(70_000))))
+
+    with opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as engine:
+        kept = KeptConnection(engine)
+        with pytest.raises(OperationalError), kept.begin() as connection:
+            connection.execute(too_many)
+
+        for _ in range(2):
+            with kept.begin() as connection:
+                assert connection.scalar(COUNT) == 0
+        kept.close()
 
 
 def test_an_error_of_ours_undoes_what_was_sent(pipelined: Engine, acme: Caller) -> None:
