@@ -144,6 +144,16 @@ def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, ac
             "spent_month": month_of(act.now),
             "spent_amount": _spent_by_key(connection, key_id, act.now),
         }
+        # What of these comes back is given back to the cap, too.
+        connection.execute(
+            update(reservations)
+            .where(
+                reservations.c.tenant_id == tenant,
+                reservations.c.key_id == key_id,
+                reservations.c.state == PENDING,
+            )
+            .values(key_capped=True)
+        )
     change(connection, api_keys, key_id, values)
     remember(connection, act, "key.limits", tenant, key_id, asdict(limits))
 

@@ -44,11 +44,11 @@ class Upkeep:
         """Do what is due; answers when to come again at the latest. Failures are only logged."""
         instant = self._clock.instant()
         try:
+            again = self._expire(transaction)
             if self._used:
                 with transaction() as connection:
                     store.touch_keys(connection, self._used)
                 self._used = {}
-            again = self._expire(transaction)
             if self._clock.instant() >= self._next_retention:
                 self._retire(transaction)
         except SQLAlchemyError as error:

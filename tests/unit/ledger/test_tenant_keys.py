@@ -26,6 +26,7 @@ from tests.unit.ledger.support import (
     ACT,
     NOW,
     R1,
+    USAGE,
     a_quote,
     a_reservation,
     ledger_on,
@@ -193,6 +194,22 @@ def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller)
         with pytest.raises(SpendCapReached):
             store.reserve(
                 connection, replace(wanted, request_id=RequestId("r3"), amount=Credits(1))
+            )
+
+
+def test_what_was_pending_when_a_cap_was_set_goes_back_to_it(engine: Engine, acme: Caller) -> None:
+    with engine.begin() as connection:
+        store.reserve(connection, a_reservation(acme, 7))
+        store.reserve(connection, a_reservation(acme, 2, "r2"))
+        tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
+        store.commit(connection, RequestId("r2"), Credits(2), USAGE, ACT.now)
+        store.void(connection, R1, USAGE, ACT.now)
+
+        wanted = replace(a_reservation(acme, 8, "r3"), key_capped=True)
+        store.reserve(connection, wanted)
+        with pytest.raises(SpendCapReached):
+            store.reserve(
+                connection, replace(wanted, request_id=RequestId("r4"), amount=Credits(1))
             )
 
 
