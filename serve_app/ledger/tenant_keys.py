@@ -8,20 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    Select,
-    func,
-    insert,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, RowMapping, Select, insert, select, tuple_, update
 
 from serve_app.domain.model import UNLIMITED, Caller, LimitChanges, RateLimits
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds, TenantId
+from serve_app.ledger import key_cap
 from serve_app.ledger.accounts import (
     AccountConflict,
     AccountProblem,
@@ -32,9 +23,8 @@ from serve_app.ledger.accounts import (
     limits_of,
 )
 from serve_app.ledger.admin_acts import Act, remember
-from serve_app.ledger.months import bounds_of, month_of
-from serve_app.ledger.store import PENDING, lock_accounts
-from serve_app.ledger.tables import api_keys, charges, reservations, tenants, usage_days
+from serve_app.ledger.store import lock_accounts
+from serve_app.ledger.tables import api_keys, tenants
 from serve_app.ports import StoredKey
 
 ROTATION_OVERLAP_S_MAX = Seconds(90 * 86_400)
@@ -139,21 +129,7 @@ def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, ac
     values = asdict(limits)
     known = get_key(connection, key_id).stored.caller.key_limits
     if limits.month_amount_max is not None and known.month_amount_max is None:
-        # Nobody counted so far: only a key with a cap is.
-        values |= {
-            "spent_month": month_of(act.now),
-            "spent_amount": _spent_by_key(connection, key_id, act.now),
-        }
-        # What of these comes back is given back to the cap, too.
-        connection.execute(
-            update(reservations)
-            .where(
-                reservations.c.tenant_id == tenant,
-                reservations.c.key_id == key_id,
-                reservations.c.state == PENDING,
-            )
-            .values(key_capped=True)
-        )
+        values |= key_cap.begin(connection, tenant, key_id, act.now)
     change(connection, api_keys, key_id, values)
     remember(connection, act, "key.limits", tenant, key_id, asdict(limits))
 
@@ -236,38 +212,6 @@ def _insert_key(
     }
     connection.execute(insert(api_keys), row | asdict(key.limits))
     return row
-
-
-def _spent_by_key(connection: Connection, key_id: KeyId, now: Moment) -> int:
-    """What the key reserved or was charged in the month of ``now``; reads all of that."""
-    since, until = bounds_of(month_of(now))
-
-    def total(amount: ColumnElement[int], *where: ColumnElement[bool]) -> ColumnElement[int]:
-        return select(func.coalesce(func.sum(amount), 0)).where(*where).scalar_subquery()
-
-    # By tenant and time first: that is the index. At once, or one might become the other meanwhile.
-    tenant = _tenant_of(connection, key_id)
-    spent = (
-        total(
-            charges.c.amount,
-            charges.c.tenant_id == tenant,
-            charges.c.charged_at.between(since, until - 1),
-            charges.c.key_id == key_id,
-        )
-        + total(
-            usage_days.c.charged,
-            usage_days.c.tenant_id == tenant,
-            usage_days.c.day.between(since, until - 1),
-            usage_days.c.key_id == key_id,
-        )
-        + total(
-            reservations.c.amount,
-            reservations.c.tenant_id == tenant,
-            reservations.c.key_id == key_id,
-            reservations.c.state == PENDING,
-        )
-    )
-    return int(connection.scalar(select(spent)) or 0)
 
 
 def _tenant_of(connection: Connection, key_id: KeyId) -> TenantId:
