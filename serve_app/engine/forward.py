@@ -80,8 +80,8 @@ class PaddedForward:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """``tensor`` there. A card copies from pinned memory while it computes the pass before, and
-    nobody waits for that: so the next pass is prepared meanwhile."""
+    """``tensor`` there. From pinned memory, so that nobody waits for the copy, which has its turn
+    among the passes: the next one is prepared while the card does the one before."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
