@@ -160,6 +160,13 @@ class Settings(BaseSettings):
     def _url_from_environment(cls, url: str) -> str:
         return _from_environment(url)
 
+    @field_validator("events_url")
+    @classmethod
+    def _url_without_secrets(cls, url: str) -> str:
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise ValueError("names a user or a password, and Ray logs arguments: use events_token")
+        return url
+
     @field_validator("events_token")
     @classmethod
     def _token_from_environment(cls, setting: SecretStr) -> SecretStr:

@@ -26,6 +26,7 @@ from serve_app.cli.ledger_access import (
 )
 from serve_app.cli.reports import (
     dollars,
+    limit_facts,
     moment,
     print_facts,
     print_table,
@@ -110,8 +111,6 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
     """Show what TENANT may do."""
     with open_books(database_url, reading) as connection:
         found = accounts.find_tenant(connection, tenant)
-    limits = found.limits
-    month = limits.month_amount_max
     print_facts(
         {
             "Tenant": found.name,
@@ -120,11 +119,8 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
             "Available": dollars(found.available),
             "Weight": f"{found.weight:,}",
             "Alerts below": ", ".join(dollars(each) for each in found.alerts_below) or NONE,
-            "Requests per minute": _limit(limits.requests_per_minute_max),
-            "Documents per minute": _limit(limits.documents_per_minute_max),
-            "Requests at once": _limit(limits.requests_at_once_max),
-            "Dollars per month": NONE if month is None else dollars(month),
         }
+        | limit_facts(found.limits)
     )
 
 
@@ -230,7 +226,3 @@ def show_acts(tenant: str | None, database_url: str | None) -> None:
 
 COMMANDS: list[click.Command] = [tenants, keys, credit, show_usage, show_acts]
 """What `serve_app.cli` attaches to the main command."""
-
-
-def _limit(value: int | None) -> str:
-    return NONE if value is None else f"{value:,}"

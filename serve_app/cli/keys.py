@@ -7,7 +7,7 @@ import click
 from serve_app.access import api_keys
 from serve_app.cli.amounts import limit_options
 from serve_app.cli.ledger_access import act, database_option, open_books, tenant_id
-from serve_app.cli.reports import print_table, utc
+from serve_app.cli.reports import limit_facts, print_facts, print_table, utc
 from serve_app.domain.model import LimitChanges, RateLimits
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds
 from serve_app.ledger import accounts, tenant_keys
@@ -68,6 +68,30 @@ def create_key(  # noqa: PLR0913 - as many as there are options
         tenant_keys.create_key(connection, owner.id, new, now)
     click.echo(key.reveal())
     click.echo(SHOWN_ONCE, err=True)
+
+
+@keys.command("show")
+@click.argument("key_id")
+@database_option
+def show_key(key_id: str, database_url: str | None) -> None:
+    """Show what the key with the public id KEY_ID may do."""
+    with open_books(database_url, reading) as connection:
+        found = tenant_keys.get_key(connection, KeyId(key_id))
+    caller = found.stored.caller
+    print_facts(
+        {
+            "Key": key_id,
+            "Tenant": found.tenant_name,
+            "Label": found.label,
+            "Scopes": ", ".join(sorted(caller.scopes)),
+            "Models": ", ".join(sorted(caller.models or {"all"})),
+            "Created": utc(found.created_at),
+            "Last used": utc(found.last_used_at),
+            "Expires": utc(found.stored.expires_at),
+            "Revoked": utc(found.stored.revoked_at),
+        }
+        | limit_facts(caller.key_limits)
+    )
 
 
 @keys.command("list")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serve_app.cli.amounts import NONE
+from serve_app.domain.model import RateLimits
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Moment
 from serve_app.ledger.usage import Grouping, UsageRow
 
@@ -65,6 +67,21 @@ def print_facts(facts: Mapping[str, str]) -> None:
     width = max(len(name) for name in facts) + 1
     for name, value in facts.items():
         click.echo(f"{name + ':':<{width}} {value}")
+
+
+def limit_facts(limits: RateLimits) -> dict[str, str]:
+    """Limits of a tenant or a key, for `print_facts`."""
+    month = limits.month_amount_max
+    return {
+        "Requests per minute": _limit(limits.requests_per_minute_max),
+        "Documents per minute": _limit(limits.documents_per_minute_max),
+        "Requests at once": _limit(limits.requests_at_once_max),
+        "Dollars per month": NONE if month is None else dollars(month),
+    }
+
+
+def _limit(value: int | None) -> str:
+    return NONE if value is None else f"{value:,}"
 
 
 def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> None:

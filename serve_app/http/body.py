@@ -40,7 +40,7 @@ def declared_bytes(request: Request, bytes_max: int) -> int:
 
 def _check_headers(request: Request, bytes_max: int) -> None:
     # A small compressed body can unfold into gigabytes.
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise InvalidRequest("content-encoding", "is not supported; send the body uncompressed")
     length = request.headers.get("content-length", "0").strip()
     if not (length.isascii() and length.isdigit()):

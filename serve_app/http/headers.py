@@ -26,7 +26,8 @@ def api_key(headers: Headers) -> str | None:
     ``Authorization: Bearer <key>``, ``Authorization: <key>`` or ``X-API-Key: <key>``. Another
     scheme in ``Authorization`` belongs to something between the client and us.
     """
-    scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
+    told = headers.get("authorization", "").replace("\t", " ")
+    scheme, _, credentials = told.strip().partition(" ")
     if scheme.lower() == "bearer":
         key = credentials.strip()
     elif credentials:

@@ -41,6 +41,7 @@ def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
         ({"events_token": "env:NOT_THERE"}, "NOT_THERE"),
         ({"events_token": "literal"}, "env:NAME"),
         ({"events_url": "ftp://host"}, "events_url"),
+        ({"events_url": "https://user:secret@host/x"}, "use events_token"),
         ({"models": []}, "models"),
         ({"models": [TWO[0], TWO[0]]}, "same id"),
         ({"models": [{"id": "a/b", "source": "x"}, {"id": "a-b", "source": "x"}]}, "same name"),

@@ -313,6 +313,19 @@ def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
     assert facts(succeeds(run("tenants", "show", "acme")))["Alerts below"] == "none"
 
 
+def test_a_keys_limits_are_shown(run: Run) -> None:
+    succeeds(run("tenants", "add", "acme"))
+    key = parse(succeeds(run("keys", "create", "acme", "--label", "laptop")).strip())
+    assert key is not None
+    succeeds(run("keys", "limit", key.key_id, "--requests-at-once", "3"))
+
+    shown = facts(succeeds(run("keys", "show", key.key_id)))
+
+    assert (shown["Key"], shown["Tenant"], shown["Label"]) == (key.key_id, "acme", "laptop")
+    assert (shown["Requests at once"], shown["Dollars per month"]) == ("3", "none")
+    assert "no key 'nothing'" in fails(run("keys", "show", "nothing"))
+
+
 def test_a_tenant_is_weighed(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     assert facts(succeeds(run("tenants", "show", "acme")))["Weight"] == "1"

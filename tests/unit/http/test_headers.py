@@ -14,6 +14,7 @@ from tests.contract.house import LIMITS, House
     [
         ({"authorization": "Bearer abc"}, "abc"),
         ({"authorization": "bearer  abc "}, "abc"),
+        ({"authorization": "Bearer\tabc"}, "abc"),
         ({"authorization": "abc"}, "abc"),
         ({"x-api-key": " abc "}, "abc"),
         ({"authorization": "Bearer abc", "x-api-key": "other"}, "abc"),
