@@ -117,7 +117,10 @@ class Tokenizer(Protocol):
     """Longest pair, special tokens included."""
 
     def check_query(self, job: RerankJob) -> None:
-        """Raises: InvalidRequest when the query has no token, or leaves no room for a document."""
+        """Quick for a query of up to 1,000 characters, whatever else is being tokenized.
+
+        Raises: InvalidRequest when the query has no token, or leaves no room for a document.
+        """
 
     def tokenize(self, job: RerankJob) -> TokenizedJob:
         """Of a job whose query is fine."""

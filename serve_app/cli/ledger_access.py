@@ -40,19 +40,22 @@ def open_books(
     url = database_url or settings().resolved_database_url
     with in_one_line():
         require(url, DATABASE_TIMEOUT_S)
+    try:
         with begin(url, DATABASE_TIMEOUT_S) as connection:
             yield connection
-
-
-@contextmanager
-def in_one_line() -> Iterator[None]:
-    """What goes wrong with a ledger as click reports it."""
-    try:
-        yield
     except LedgerUnavailable as error:
         raise click.ClickException(f"the database did not answer: {error.reason}") from None
     except accounts.AccountProblem as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """What keeps a ledger from being used at all, as click reports it."""
+    try:
+        yield
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"the database did not answer: {error.reason}") from None
     except (ValueError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from None
 

@@ -312,4 +312,7 @@ class DeadlineExceeded(RerankError):
 
     @property
     def public_message(self) -> str:
-        return f"The answer was not ready within {self.timeout_s:g} s. {NOTHING_CHARGED}"
+        return (
+            f"The answer was not ready within {self.timeout_s:g} s. Send fewer documents at once, "
+            f"or ask for more time (x-request-timeout-s). {NOTHING_CHARGED}"
+        )

@@ -198,7 +198,7 @@ class PairTokenizer:
         """Raises: InvalidRequest when the tokenizer leaves nothing of the query, or the query no
         room for even one token of a document and the job does not allow it to be cut.
         """
-        tokens = len(next(self._beginnings.encode_whole([job.query])))
+        tokens = self._beginnings.count(job.query)
         room = self._text_tokens_max - 1
         if tokens == 0:
             raise InvalidRequest("query", "must have at least one character that the model knows")

@@ -46,6 +46,9 @@ SLICE_CHARACTERS = 100_000
 """Texts encoded at a time: the Rust encodings cost some 50 times the text while they live, and
 whoever comes next waits for the threads until a slice is done."""
 
+SHORT_CHARACTERS = 1_000
+"""A text that the calling thread tokenizes by itself in a fraction of a millisecond."""
+
 BLANKS = " \n\t\r"
 WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -124,6 +127,13 @@ class Beginnings:
     def may_read(self, text: str, tokens: int) -> bool:
         """Whether no character of ``text`` lies too far back to be read for ``tokens``."""
         return len(text) <= self._first.most(tokens)
+
+    def count(self, text: str) -> int:
+        """How many tokens ``text`` has. A short one waits for no thread that batches share."""
+        if len(text) <= SHORT_CHARACTERS:
+            # A batch would queue behind all that is being tokenized.
+            return len(self._backend.encode(_well_formed(text), add_special_tokens=False).ids)
+        return len(next(self.encode_whole([text])))
 
     def encode_whole(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """All ids of each text, in order."""

@@ -290,10 +290,10 @@ class Writer:
         # Reversals first: what they take back stays for ever, and a reservation expires.
         again = sorted(self._failed, key=lambda each: each.attempts_left is not None)
         self._failed = []
-        for position in range(0, len(again), limits.group_operations_max):
-            end = position + limits.group_operations_max
-            self._write(again[position:end])
-            if self._failing:
-                self._give_up(again[end:], LedgerUnavailable("the database fails again"))
+        while again:
+            some, again = again[: limits.group_operations_max], again[limits.group_operations_max :]
+            self._write(some)
+            if again and self._failing:
+                self._give_up(again, LedgerUnavailable("the database fails again"))
                 break
         self._next_tick = self._upkeep.run(self._transaction)

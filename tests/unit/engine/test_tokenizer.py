@@ -120,6 +120,22 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
     assert tokenizer.tokenize(longer).pairs[0].truncated
 
 
+def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path]) -> None:
+    """On a gateway's event loop, for which everybody else waits."""
+    tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
+    counted = tokenizer._beginnings
+    short, long = "cat " * 12, "cat " * 1_000
+    assert (counted.count(short), counted.count(long)) == (12, 1_000)
+
+    class Busy:
+        def __getattr__(self, name: str) -> Any:
+            assert "batch" not in name, "it waits for the threads"
+            return getattr(backend, name)
+
+    backend, counted._backend = counted._backend, Busy()
+    tokenizer.check_query(job(short, ["dog"]))
+
+
 @pytest.mark.parametrize("strategy", Truncation)
 def test_a_query_of_which_nothing_is_left_is_refused(
     folders: dict[str, Path], strategy: Truncation
