@@ -4,7 +4,7 @@
 scored before it is paid for.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -99,14 +99,14 @@ class Gate:
         def hold_only(less: int) -> None:
             nonlocal held
             self._amount -= held - less
+            self._forget_old()
+            self._released.append((self._clock.instant(), held - less))
             held = less
 
         try:
             yield hold_only
         finally:
-            self._amount -= held
-            self._forget_old()
-            self._released.append((self._clock.instant(), held))
+            hold_only(0)
 
     def _overloaded(self, excess: int) -> Overloaded:
         """Until ``excess`` has left, at the speed of the last ten seconds."""
@@ -131,6 +131,7 @@ class SharedGate:
         self._clock = clock
         self._all = Gate(amount_max, clock)
         self._own: dict[TenantId, Gate] = {}
+        self._requests = Counter[TenantId]()
 
     @property
     def amount(self) -> int:
@@ -144,6 +145,7 @@ class SharedGate:
         if own is None:
             share = max(1, self._amount_max // TENANTS_AT_LEAST)
             own = self._own[tenant] = Gate(share, self._clock)
+        self._requests[tenant] += 1
         try:
             with own.admit(amount) as hold_own, self._all.admit(amount) as hold_all:
 
@@ -153,8 +155,9 @@ class SharedGate:
 
                 yield hold_only
         finally:
-            if not own.amount:
-                self._own.pop(tenant, None)
+            self._requests[tenant] -= 1
+            if not self._requests[tenant]:
+                del self._requests[tenant], self._own[tenant]
 
 
 class HeadStarts:

@@ -7,6 +7,7 @@ defaults below. Read once, by `serve_app.app` or `serve_app.cli`; everybody else
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -163,7 +164,7 @@ class Settings(BaseSettings):
     @field_validator("events_url")
     @classmethod
     def _url_without_secrets(cls, url: str) -> str:
-        if "@" in url.partition("://")[2].partition("/")[0]:
+        if "@" in urlsplit(url).netloc:
             raise ValueError("names a user or a password, and Ray logs arguments: use events_token")
         return url
 

@@ -1,8 +1,8 @@
 """``rerank-serve tenants | usage | acts``: who may spend what, and who did.
 
 Every command does its work in one transaction, and ends with one clear line and exit code 1 when
-it cannot. A command that only reads holds up no request. Money is
-typed and shown in dollars, times in UTC.
+it cannot. A command that only reads holds up no request. Money is typed and shown in dollars, times
+in UTC.
 """
 
 import json

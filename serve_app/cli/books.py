@@ -1,4 +1,4 @@
-"""``rerank-serve ledger``: keep the books small, prove them, bill from them, copy them.
+"""``rerank-serve ledger``: make the books, keep them small, prove, bill from and copy them.
 
 Every command works beside a running service. Those that only read hold up no request.
 """

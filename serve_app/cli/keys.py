@@ -1,4 +1,4 @@
-"""``rerank-serve keys``: made, listed, limited, rotated, revoked."""
+"""``rerank-serve keys``: made, shown, limited, rotated, revoked."""
 
 from collections.abc import Sequence
 

@@ -55,7 +55,7 @@ def in_one_line() -> Iterator[None]:
     try:
         yield
     except LedgerUnavailable as error:
-        raise click.ClickException(f"the database did not answer: {error.reason}") from None
+        raise click.ClickException(f"the ledger cannot be used: {error.reason}") from None
     except (ValueError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from None
 

@@ -53,8 +53,12 @@ def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
 
 
 def batch_limit(wanted: object, least: int, most: int) -> Tokens:
-    """The limit nearest to what is wanted; ``most`` where that is no integer."""
-    return Tokens(min(max(wanted, least), most) if isinstance(wanted, int) else most)
+    """The limit nearest to what is wanted; ``most`` where that is no whole number."""
+    try:
+        number = int(str(wanted).removesuffix(".0"))  # YAML has 600, 600.0 and "600".
+    except ValueError:
+        return Tokens(most)
+    return Tokens(min(max(number, least), most))
 
 
 class BatchSize:

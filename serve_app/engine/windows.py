@@ -13,27 +13,16 @@ same, for tokenizers that look past a blank: added tokens with blanks inside, or
 with the punctuation before them. A blank is one only if this tokenizer splits words there, which is
 asked of the tokenizer itself; a vertical tab, say, vanishes in BERT and joins its neighbours.
 
-*Inside a word* (Chinese or Japanese, a base64 blob), where a cut can change what is before it:
-
-* WordPiece: only the cut word may change, even to a single ``[UNK]``. Its part in the window has
-  at most as many tokens as a word may have characters, so that many more are left out.
-* Unigram and BPE: any prefix of the whole's tokens is what its own text gives (Unigram picks the
-  best path to a place from the text before it alone; a BPE merge never crosses a token's edge).
-  Some token of the whole ends in any stretch of as many known characters as the longest piece of
-  the vocabulary has. So the window is tokenized at every end in such a stretch: one of them is
-  right, and if all agree on the leading tokens, these are right. They differ for ``aaaa...`` if the
-  vocabulary has ``aa`` and ``aaa``: then more is read.
-  For byte-level BPE the argument has one gap: ends are tried between characters, while a token may
-  end inside one. An example that makes use of it is not known.
-
-Those many ends cost as much as a text that many times the window, so a shorter one is not cut so.
+*Inside a word* (Chinese or Japanese, a base64 blob), where a cut can change what is before it, only
+for WordPiece: only the cut word may change, even to a single ``[UNK]``. Its part in the window has
+at most as many tokens as a word may have characters, so that many more are left out.
 
 A WordPiece word in ASCII letters and digits that is too long to be known stays so when shortened.
 
 What remains to be read whole: text that gives hardly any tokens (white space, control characters,
-one word in other letters that WordPiece does not know), and text whose ends do not agree. Of such a
-text no more than `FirstWindow.most` characters are read, as if it ended there: some 130 for each
-token that the model takes. One text of megabytes would keep a thread from all others for seconds.
+one word in other letters that WordPiece does not know), and text without blanks for others. Of such
+a text no more than `FirstWindow.most` characters are read, as if it ended there: 128 for each token
+that the model takes, of 512. One text of megabytes would keep a thread from all others for seconds.
 """
 
 import re
@@ -93,9 +82,6 @@ class Window:
     unsure: int | None
     """How many tokens at its end may differ from the whole text's; ``None``: it is the whole."""
 
-    in_word: bool = False
-    """It ends where a word may go on: then other ends must agree."""
-
 
 UNCUT = Window("", unsure=1)
 """There is nowhere to cut: a larger window is needed."""
@@ -109,10 +95,6 @@ class Beginnings:
         self._first = first or FirstWindow()
         self._slack = self._first.slack
         self._blanks = [blank for blank in BLANKS if len(self._words(f"a{blank}b")) > 1]
-        self._piece_max = max(map(len, backend.get_vocab(with_added_tokens=False)), default=1)
-        self._ends = self._piece_max + 8
-        """Ends tried around a cut in a word; some more, as characters may vanish or melt."""
-
         self._word_max: int = getattr(backend.model, "max_input_chars_per_word", 0)
         """WordPiece: a word of more characters is one unknown token. 0 elsewhere."""
 
@@ -151,7 +133,7 @@ class Beginnings:
             windows = {index: self._window(text, size) for index, text in waiting.items()}
             encoded = self.encode_whole([window.text for window in windows.values()])
             for (index, window), ids in zip(windows.items(), encoded, strict=True):
-                if self._settles(window, ids, tokens):
+                if window.unsure is None or len(ids) >= tokens + window.unsure:
                     settled[index] = ids[:tokens]
             waiting = {
                 index: self._shorten(text)
@@ -171,33 +153,7 @@ class Beginnings:
             return Window(words, unsure=self._slack)
         if self._word_max:
             return Window(text[:size], unsure=self._slack + self._word_max)
-        if self._ends < size and self._ends * size < len(text):
-            return Window(text[:size], unsure=self._slack, in_word=True)
         return UNCUT
-
-    def _settles(self, window: Window, ids: Sequence[int], tokens: int) -> bool:
-        if window.unsure is None:
-            return True
-        if len(ids) < tokens + window.unsure:
-            return False
-        return not window.in_word or self._ends_agree(window.text, ids[:tokens])
-
-    def _ends_agree(self, text: str, leading: Sequence[int]) -> bool:
-        first = len(text) - self._ends
-        left = min(len(self._normalized(text[first:])), self._kept(text, first))
-        if left < self._piece_max:
-            return False
-        return all(
-            next(self.encode_whole([text[:end]]))[: len(leading)] == leading
-            for end in range(first, len(text))
-        )
-
-    def _kept(self, text: str, first: int) -> int:
-        """How many characters from ``first`` on are in tokens: a model without an unknown token
-        leaves out what it does not know, and what was around that may become one token."""
-        encoding = self._backend.encode(_well_formed(text), add_special_tokens=False)
-        spans = (range(max(first, start), end) for start, end in encoding.offsets)
-        return len(set().union(*spans))
 
     def _shorten(self, text: str) -> str:
         """The same tokens from fewer characters: a hex dump of megabytes is one ``[UNK]``."""

@@ -66,7 +66,7 @@ def require(database_url: str, timeout_s: Seconds) -> None:
     script = ScriptDirectory.from_config(_config())
     try:
         found = _current(database_url, timeout_s)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError) as error:
         raise LedgerUnavailable(f"schema: {reason(error)}") from error
     if found is None:
         raise ValueError(f"{url!r} has no ledger's tables; {MAKE_ONE}")

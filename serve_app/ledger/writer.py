@@ -288,12 +288,11 @@ class Writer:
         self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
         self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
         # Reversals first: what they take back stays for ever, and a reservation expires.
-        again = sorted(self._failed, key=lambda each: each.attempts_left is not None)
-        self._failed = []
-        while again:
-            some, again = again[: limits.group_operations_max], again[limits.group_operations_max :]
+        self._failed.sort(key=lambda each: each.attempts_left is not None)
+        size = limits.group_operations_max
+        for _ in range(-(-len(self._failed) // size)):
+            some, self._failed = self._failed[:size], self._failed[size:]
             self._write(some)
-            if again and self._failing:
-                self._give_up(again, LedgerUnavailable("the database fails again"))
+            if self._failing:
                 break
         self._next_tick = self._upkeep.run(self._transaction)

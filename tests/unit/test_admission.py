@@ -178,3 +178,16 @@ def test_who_turns_out_to_need_less_gives_the_rest_back_at_once() -> None:
 
     with shared.admit(ACME, 1_000):  # Nothing is left behind.
         pass
+
+
+def test_a_tenant_that_holds_nothing_of_what_it_may_has_no_second_share() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with shared.admit(ACME, 100) as hold_only:
+        hold_only(0)  # An empty body.
+        with shared.admit(ACME, 10):
+            pass
+        with shared.admit(ACME, 250):
+            pass
+        with shared.admit(ACME, 250), pytest.raises(Overloaded), shared.admit(ACME, 1):
+            pass

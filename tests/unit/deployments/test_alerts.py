@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve.schema import DeploymentStatus
 
 from serve_app.domain.errors import RerankError
 from serve_app.telemetry.metrics import METRICS, Kind
 from tests.integration.service import ROOT
 
-RULES = yaml.safe_load((ROOT / "cluster/alerts.yaml").read_text())["groups"][0]["rules"]
+TEXT = (ROOT / "cluster/prometheus/alerts.yaml").read_text()
+RULES = yaml.safe_load(TEXT)["groups"][0]["rules"]
 SUFFIXES = {Kind.COUNTER: "_total", Kind.GAUGE: "", Kind.HISTOGRAM: "_bucket"}
 NAMES = {f"ray_{metric.name}{SUFFIXES[metric.kind]}": metric for metric in METRICS}
-OF_SERVE = {"ray_serve_deployment_status"}
+OF_SERVE = "ray_serve_deployment_status"
 
 
 def codes(kind: type[RerankError] = RerankError) -> set[str]:
@@ -26,9 +28,19 @@ def test_an_alert_asks_for_what_there_is(rule: dict[str, Any]) -> None:
 
     assert asked
     for name, label, values in asked:
-        if name in OF_SERVE:
+        if name == OF_SERVE:
+            assert (label, values) == ("application", "rerank")
             continue
         assert not label or label in NAMES[name].labels
         if label == "code":
             assert set(values.split("|")) <= codes()
     assert {"summary", "first"} == set(rule["annotations"])
+
+
+def test_serve_means_by_its_numbers_what_the_alerts_do() -> None:
+    asked = dict(re.findall(rf"{OF_SERVE}{{.*}}\) == (\d)  # (\w+)", TEXT))
+
+    assert {int(number): name for number, name in asked.items()} == {
+        status.to_numeric(): status.name
+        for status in (DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY)
+    }

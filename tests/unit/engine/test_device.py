@@ -87,17 +87,23 @@ def test_the_device_is_what_torch_sees() -> None:
 
 
 @pytest.mark.parametrize(
-    ("built_for_cuda", "visible", "goes_on"),
+    ("built_for_cuda", "driver", "visible", "goes_on"),
     [
-        pytest.param("12.6", "0", False, id="a card that is not there"),
-        pytest.param("12.6", "", True, id="no card given"),
-        pytest.param("12.6", "-1", True, id="none wanted"),
-        pytest.param(None, "0", True, id="a build for CPUs, as in a test cluster"),
+        pytest.param("12.6", "/", "0", False, id="a card that is not there"),
+        pytest.param("12.6", "/", "", True, id="no card given"),
+        pytest.param("12.6", "/", "-1", True, id="none wanted"),
+        pytest.param("12.6", "/no/driver", "0", True, id="promised by a test cluster"),
+        pytest.param(None, "/", "0", True, id="a build for CPUs"),
     ],
 )
 def test_a_replica_whose_card_is_gone_does_not_go_on_without_it(
-    monkeypatch: pytest.MonkeyPatch, built_for_cuda: str | None, visible: str, goes_on: bool
+    monkeypatch: pytest.MonkeyPatch,
+    built_for_cuda: str | None,
+    driver: str,
+    visible: str,
+    goes_on: bool,
 ) -> None:
+    monkeypatch.setattr(engine_device, "DRIVER", Path(driver))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for_cuda)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
