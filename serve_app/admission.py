@@ -4,7 +4,7 @@
 scored before it is paid for.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -72,12 +72,18 @@ class Gate:
         self._amount_max = amount_max
         self._clock = clock
         self._amount = 0
+        self._requests = 0
         self._released: deque[tuple[Instant, int]] = deque()
 
     @property
     def amount(self) -> int:
         """What is inside now."""
         return self._amount
+
+    @property
+    def requests(self) -> int:
+        """How many are inside now, also with nothing."""
+        return self._requests
 
     @contextmanager
     def admit(self, amount: int) -> Iterator[Callable[[int], None]]:
@@ -103,9 +109,11 @@ class Gate:
             self._released.append((self._clock.instant(), held - less))
             held = less
 
+        self._requests += 1
         try:
             yield hold_only
         finally:
+            self._requests -= 1
             hold_only(0)
 
     def _overloaded(self, excess: int) -> Overloaded:
@@ -131,7 +139,6 @@ class SharedGate:
         self._clock = clock
         self._all = Gate(amount_max, clock)
         self._own: dict[TenantId, Gate] = {}
-        self._requests = Counter[TenantId]()
 
     @property
     def amount(self) -> int:
@@ -145,7 +152,6 @@ class SharedGate:
         if own is None:
             share = max(1, self._amount_max // TENANTS_AT_LEAST)
             own = self._own[tenant] = Gate(share, self._clock)
-        self._requests[tenant] += 1
         try:
             with own.admit(amount) as hold_own, self._all.admit(amount) as hold_all:
 
@@ -155,9 +161,8 @@ class SharedGate:
 
                 yield hold_only
         finally:
-            self._requests[tenant] -= 1
-            if not self._requests[tenant]:
-                del self._requests[tenant], self._own[tenant]
+            if not own.requests:
+                self._own.pop(tenant, None)
 
 
 class HeadStarts:

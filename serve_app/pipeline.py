@@ -163,12 +163,12 @@ class Pipeline:
         early = None
         if small and self.head_starts.take(caller.key_id, estimate):
             # First, or the two would take the interpreter from each other.
-            early = await self._tokenize(job, model, estimate)
+            early = await self._tokenize(job, model, estimate, small=small)
 
         async def score() -> tuple[TokenizedJob, JobScores]:
             if not small:
                 await work.is_reserved.wait()
-            tokenized = early or await self._tokenize(job, model, estimate)
+            tokenized = early or await self._tokenize(job, model, estimate, small=small)
             if not early:
                 await work.is_reserved.wait()
             work.usage = Usage(len(tokenized.pairs), tokenized.tokens)
@@ -195,10 +195,12 @@ class Pipeline:
             threads, loop = self.tokenizer_threads.small, asyncio.get_running_loop()
             await loop.run_in_executor(threads, model.tokenizer.check_query, job)
 
-    async def _tokenize(self, job: RerankJob, model: ServedModel, estimate: Tokens) -> TokenizedJob:
+    async def _tokenize(
+        self, job: RerankJob, model: ServedModel, estimate: Tokens, *, small: bool
+    ) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
             pools = self.tokenizer_threads
-            threads = pools.small if is_small(job, estimate) else pools.large
+            threads = pools.small if small else pools.large
             loop = asyncio.get_running_loop()
             tokenized = await loop.run_in_executor(threads, model.tokenizer.tokenize, job)
         model.forecast.tokenized(estimate, tokenized.tokens)

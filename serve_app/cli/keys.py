@@ -18,6 +18,10 @@ from serve_app.protocols.admin import EXPIRES_IN_DAYS_MAX
 SHOWN_ONCE = "Keep it: only a digest is stored, so it cannot be shown again."
 SECONDS_PER_HOUR = 3_600
 OVERLAP_HOURS = 24.0
+COLUMNS = (
+    *("Key", "Tenant", "Label", "Scopes", "Models"),
+    *("Created", "Last used", "Expires", "Revoked"),
+)
 
 
 @click.group()
@@ -77,21 +81,8 @@ def show_key(key_id: str, database_url: str | None) -> None:
     """Show what the key with the public id KEY_ID may do."""
     with open_books(database_url, reading) as connection:
         found = tenant_keys.get_key(connection, KeyId(key_id))
-    caller = found.stored.caller
-    print_facts(
-        {
-            "Key": key_id,
-            "Tenant": found.tenant_name,
-            "Label": found.label,
-            "Scopes": ", ".join(sorted(caller.scopes)),
-            "Models": ", ".join(sorted(caller.models or {"all"})),
-            "Created": utc(found.created_at),
-            "Last used": utc(found.last_used_at),
-            "Expires": utc(found.stored.expires_at),
-            "Revoked": utc(found.stored.revoked_at),
-        }
-        | limit_facts(caller.key_limits)
-    )
+    facts = dict(zip(COLUMNS, _cells(found), strict=True))
+    print_facts(facts | limit_facts(found.stored.caller.key_limits))
 
 
 @keys.command("list")
@@ -101,32 +92,22 @@ def list_keys(tenant: str | None, database_url: str | None) -> None:
     """List keys by their public ids."""
     with open_books(database_url, reading) as connection:
         found = tenant_keys.list_keys(connection, tenant_id(connection, tenant))
-    print_table(
-        (
-            "Key",
-            "Tenant",
-            "Label",
-            "Scopes",
-            "Models",
-            "Created",
-            "Last used",
-            "Expires",
-            "Revoked",
-        ),
-        (
-            (
-                each.stored.caller.key_id,
-                each.tenant_name,
-                each.label,
-                ", ".join(sorted(each.stored.caller.scopes)),
-                ", ".join(sorted(each.stored.caller.models or {"all"})),
-                utc(each.created_at),
-                utc(each.last_used_at),
-                utc(each.stored.expires_at),
-                utc(each.stored.revoked_at),
-            )
-            for each in found
-        ),
+    print_table(COLUMNS, map(_cells, found))
+
+
+def _cells(key: tenant_keys.Key) -> tuple[str, ...]:
+    """In the order of `COLUMNS`."""
+    stored = key.stored
+    return (
+        stored.caller.key_id,
+        key.tenant_name,
+        key.label,
+        ", ".join(sorted(stored.caller.scopes)),
+        ", ".join(sorted(stored.caller.models or {"all"})),
+        utc(key.created_at),
+        utc(key.last_used_at),
+        utc(stored.expires_at),
+        utc(stored.revoked_at),
     )
 
 

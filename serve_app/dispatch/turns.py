@@ -48,8 +48,18 @@ class LeastFirst(Generic[K]):
         else:
             heapq.heappush(self._heap, place)
 
-    def remove(self, key: K) -> None:
-        del self._places[key]
+    def remove(self, key: K) -> float:
+        """Its amount."""
+        return self._places.pop(key)[0]
+
+    def amount(self, key: K) -> float:
+        return self._places[key][0]
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def first(self) -> K:
         """The key with the least; there must be one."""
@@ -66,43 +76,31 @@ class FairShares(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._levels: dict[K, float] = {}
-        self._order: LeastFirst[K] = LeastFirst()
+        self._waiting: LeastFirst[K] = LeastFirst()
         self._level = 0.0
-        self._left: dict[K, float] = {}
-        self._left_order: list[tuple[float, K]] = []
+        self._left: LeastFirst[K] = LeastFirst()
 
     def join(self, key: K) -> None:
         """``key``, which did not wait, does from now on."""
-        level = self._levels[key] = max(self._level, self._left.pop(key, 0.0))
-        self._order.place(key, level)
+        left_at = self._left.remove(key) if key in self._left else 0.0
+        self._waiting.place(key, max(self._level, left_at))
 
     def first(self) -> K:
         """Who is next; somebody must wait."""
-        return self._order.first()
+        return self._waiting.first()
 
     def serve(self, key: K, amount: float) -> None:
         """It was given so much, of which its share is to be equal."""
-        self._level = self._levels[key]
-        self._levels[key] += amount
-        self._order.place(key, self._levels[key])
+        self._level = self._waiting.amount(key)
+        self._waiting.place(key, self._level + amount)
         # Who left below the present level would begin there anyway.
-        while self._left_order and self._left_order[0][0] <= self._level:
-            level, left = heapq.heappop(self._left_order)
-            if self._left.get(left) == level:
-                del self._left[left]
+        while self._left and self._left.amount(self._left.first()) <= self._level:
+            self._left.remove(self._left.first())
 
     def leave(self, key: K) -> None:
         """It does not wait any more."""
-        self._order.remove(key)
-        level = self._levels.pop(key)
-        if not self._levels:  # Nobody waited for anybody.
-            self._left.clear()
-            self._left_order.clear()
-        elif level > self._level:  # Else it would begin there anyway.
-            self._left[key] = level
-            if len(self._left_order) > 2 * len(self._left) + 16:  # Mostly of those that came back.
-                self._left_order = [(kept, left) for left, kept in self._left.items()]
-                heapq.heapify(self._left_order)
-            else:
-                heapq.heappush(self._left_order, (level, key))
+        level = self._waiting.remove(key)
+        if not self._waiting:  # Nobody waited for anybody.
+            self._left = LeastFirst()
+        elif level > self._level:
+            self._left.place(key, level)

@@ -25,7 +25,7 @@ from serve_app.http.accounts import (
 from serve_app.http.admin_lists import ACTS, GRANTS, KEYS, TENANTS, list_endpoint
 from serve_app.http.body import read_body
 from serve_app.http.guard import Endpoint
-from serve_app.http.headers import api_key
+from serve_app.http.headers import IDEMPOTENCY_HEADER, api_key
 from serve_app.http.service import Service
 from serve_app.ledger import accounts, credit_grants, tenant_keys
 from serve_app.ledger.admin_acts import Act
@@ -205,7 +205,7 @@ class _Admin:
         return Act(f"key {caller.key_id}", pipeline.clock.moment())
 
     async def _once(self, kind: type[Once], request: Request) -> Once:
-        return parse_once(kind, await self._body(request), request.headers.get("idempotency-key"))
+        return parse_once(kind, await self._body(request), request.headers.get(IDEMPOTENCY_HEADER))
 
     async def _body(self, request: Request) -> bytes:
         allowed_s = self._service.limits.request_timeout_s

@@ -73,8 +73,8 @@ class SqlLedger:
         self._durable.share_fate(self._forgettable)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
-        self._reserved: dict[RequestId, Reservation] = {}  # Until each is charged or void.
-        self._perhaps: set[RequestId] = set()  # Being reserved, or so for all that is known.
+        # Until each is charged or void; `None` while it is being made, or may have been.
+        self._reserved: dict[RequestId, Reservation | None] = {}
         self._reads = 0
         self._reads_fail = False
         self._writer = Writer(
@@ -132,15 +132,14 @@ class SqlLedger:
         operation = Operation(
             write, quote.request_id, caller.tenant, caller.key_id, is_new=True, forgettable=True
         )
-        self._perhaps.add(quote.request_id)
+        self._reserved[quote.request_id] = None
         try:
             states: tuple[RateLimitState, ...] = await self._written(operation)
         except (RerankError, asyncio.CancelledError) as error:
             refused = isinstance(error, RerankError) and not isinstance(error, LedgerUnavailable)
             if refused or operation.prevent():
-                self._perhaps.discard(quote.request_id)
+                self._reserved.pop(quote.request_id, None)
             raise
-        self._perhaps.discard(quote.request_id)
         self._reserved[quote.request_id] = wanted
         return states
 
@@ -170,9 +169,8 @@ class SqlLedger:
         What was surely not reserved takes no room in the queue: thousands of requests that are
         refused as the database is away would keep out those that it could write again.
         """
-        if request_id in self._perhaps or request_id in self._reserved:
-            self._perhaps.discard(request_id)
-            self._reserved.pop(request_id, None)
+        if request_id in self._reserved:
+            del self._reserved[request_id]
             self._void(request_id, usage)
 
     def _void(self, request_id: RequestId, usage: Usage) -> None:

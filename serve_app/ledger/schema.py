@@ -63,17 +63,17 @@ def require(database_url: str, timeout_s: Seconds) -> None:
             f"there is no ledger {url.database}. RERANK_DATABASE_URL or --database-url says which "
             f"one is meant; {MAKE_ONE}"
         )
-    script = ScriptDirectory.from_config(_config())
+    newest, *older = _revisions(_config())
     try:
         found = _current(database_url, timeout_s)
     except (SQLAlchemyError, CommandError) as error:
         raise LedgerUnavailable(f"schema: {reason(error)}") from error
     if found is None:
         raise ValueError(f"{url!r} has no ledger's tables; {MAKE_ONE}")
-    if found not in {each.revision for each in script.walk_revisions()}:
-        raise ValueError(f"{url!r} belongs to a newer version than this one ({found})")
-    if found != script.get_current_head():
+    if found in older:
         raise ValueError(f"{url!r} has the tables of an older version ({found}); {UPDATE_IT}")
+    if found != newest:
+        raise ValueError(f"{url!r} belongs to a newer version than this one ({found})")
 
 
 def _write_ahead(database_url: str) -> None:
@@ -101,21 +101,25 @@ def _config() -> Config:
     return config
 
 
+def _revisions(config: Config) -> list[str]:
+    """That this version knows, newest first."""
+    return [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
+
+
 def _upgrade(database_url: str, timeout_s: Seconds) -> None:
     config = _config()
-    script = ScriptDirectory.from_config(config)
-    head = script.get_current_head()
+    newest, *older = _revisions(config)
     found = _current(database_url, timeout_s)
-    if found == head:
+    if found == newest:
         return
-    if found not in {None, *(each.revision for each in script.walk_revisions())}:
+    if found is not None and found not in older:
         raise CommandError(f"the database belongs to a newer version than this one ({found})")
     with (
         opened(open_writer(database_url, timeout_s)) as engine,
         engine.begin() as connection,
     ):
         _only_us(connection)
-        if _revision(connection) != head:  # Nobody else was faster.
+        if _revision(connection) != newest:  # Nobody else was faster.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -332,7 +332,7 @@ def test_places_that_moved_are_forgotten_where_they_were() -> None:
     for _ in range(1_000):
         turns.serve(turns.first(), 1.0)
 
-    assert len(turns._order._heap) <= 2 * len(turns._levels) + 17
+    assert len(turns._waiting._heap) <= 2 * len(turns._waiting) + 17
 
 
 def test_what_left_is_forgotten() -> None:
@@ -348,5 +348,5 @@ def test_what_left_is_forgotten() -> None:
 
     tier = queue._tiers[ServiceTier.DEFAULT]
     turns = tier._turns
-    assert len(tier._tenants) + len(turns._left) + len(turns._left_order) < 10
-    assert len(turns._order._heap) < 10
+    assert len(tier._tenants) + len(turns._left) + len(turns._left._heap) < 10
+    assert len(turns._waiting._heap) < 10

@@ -4,7 +4,7 @@ from serve_app.dispatch.turns import FairShares
 
 
 def remembered(shares: FairShares[str]) -> int:
-    return len(shares._left) + len(shares._left_order)
+    return len(shares._left._places) + len(shares._left._heap)
 
 
 def test_those_that_come_and_give_up_are_not_remembered_for_ever() -> None:
