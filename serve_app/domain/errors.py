@@ -40,6 +40,14 @@ from serve_app.domain.units import Credits
 
 NOTHING_CHARGED = "Nothing was charged."
 
+RETRY_AFTER_S_MAX = 60
+"""Some clients ignore a longer ``Retry-After`` and retry at once."""
+
+
+def retry_after(wait_s: float) -> int:
+    """``wait_s`` as a ``Retry-After``: whole seconds, rounded up, from 1 to `RETRY_AFTER_S_MAX`."""
+    return max(1, min(RETRY_AFTER_S_MAX, ceil(wait_s)))
+
 
 class RerankError(Exception):
     """Base of all deliberate failures; ``code`` is part of the public API."""
@@ -125,12 +133,12 @@ class RateLimited(RerankError):
     code = "rate_limit_exceeded"
 
     def __init__(
-        self, whose: str, what: str, retry_after_s: int, states: tuple[RateLimitState, ...]
+        self, whose: str, what: str, wait_s: float, states: tuple[RateLimitState, ...]
     ) -> None:
-        super().__init__(whose, what, retry_after_s, states)
+        super().__init__(whose, what, wait_s, states)
         self.whose = whose
         self.what = what
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = retry_after(wait_s)
         self.states = states
 
     @property
@@ -221,14 +229,14 @@ class Overloaded(RerankError):
 
     code = "overloaded"
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(retry_after_s)
-        self.retry_after_s = retry_after_s
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.retry_after_s = retry_after(wait_s)
 
     @classmethod
     def until_gone(cls, excess: float, per_s: float) -> Self:
-        """To be tried again once ``excess`` has left at that speed: whole seconds, 1 to 60."""
-        return cls(max(1, min(60, ceil(excess / per_s))))
+        """To be retried once ``excess`` has left at ``per_s``."""
+        return cls(excess / per_s)
 
     @property
     def public_message(self) -> str:

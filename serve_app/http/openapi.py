@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve_app.domain.errors import (
+    RETRY_AFTER_S_MAX,
     ClientGone,
     Conflict,
     EngineFailure,
@@ -218,7 +219,10 @@ def _error(status: str, codes: list[str]) -> Json:
     told = _content(f"{names}. Nothing was charged.", "ErrorBody")
     if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
         told["headers"] = {
-            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+            "Retry-After": {
+                "description": "Seconds.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_S_MAX},
+            }
         }
     return told
 

@@ -27,6 +27,7 @@ from serve_app.domain.errors import (
     SpendCapReached,
     TooLarge,
     Unauthenticated,
+    retry_after,
 )
 from serve_app.http.headers import rate_limit_headers
 from serve_app.protocols.problem_body import ErrorDetail, render_problem
@@ -90,8 +91,8 @@ def _headers(error: RerankError, kind: Row) -> dict[str, str]:
     headers = {}
     retry_after_s = getattr(error, "retry_after_s", kind.retry_after_s)
     if retry_after_s is not None:
-        # An integer of at least 1: some clients ignore anything else.
-        headers["retry-after"] = str(max(1, round(retry_after_s)))
+        # An integer from 1 to 60: some clients ignore anything else.
+        headers["retry-after"] = str(retry_after(retry_after_s))
     if isinstance(error, RateLimited):
         headers |= rate_limit_headers(error.states)
     if isinstance(error, Unauthenticated):

@@ -140,7 +140,7 @@ def _amounts(window: Window, what: str) -> list[int]:
 
 
 def _wait_s(window: Window, what: str, excess: int, now: Moment) -> int:
-    """Whole seconds until ``excess`` is forgotten; at least 1."""
+    """Whole seconds until ``excess`` is forgotten, from 1 to 61: a ``Retry-After`` stops at 60."""
     for count, amount in zip(window, _amounts(window, what), strict=True):
         excess -= amount
         if excess <= 0:

@@ -80,6 +80,15 @@ def test_every_message_says_what_was_charged(error: errors.RerankError) -> None:
     assert error.public_message.endswith(errors.NOTHING_CHARGED)
 
 
+@pytest.mark.parametrize(
+    ("wait_s", "told"), [(0, "1"), (0.2, "1"), (59.5, "60"), (61, "60"), (3_600, "60")]
+)
+def test_retry_after_is_from_one_second_to_a_minute(wait_s: float, told: str) -> None:
+    for error in (errors.RateLimited("key", "requests", wait_s, ()), errors.Overloaded(wait_s)):
+        assert problem(error, "rr_1").headers["retry-after"] == told
+        assert f"Retry in {told} s." in error.public_message
+
+
 @each_error
 def test_the_body_says_the_same_to_every_family_of_clients(error: errors.RerankError) -> None:
     body = json.loads(bytes(problem(error, "rr_1").body))
