@@ -28,6 +28,10 @@ class ModelSettings(BaseModel):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
     """What clients write in ``model``."""
 
+    aliases: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")], ...] = ()
+    """Other names for the model that clients may write instead of its id; 1 to 256 characters,
+    without control characters."""
+
     source: Annotated[str, Field(min_length=1)]
     """A hub id, a local folder, or ``embedded``."""
 
@@ -183,10 +187,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
         problems = []
-        if len({model.id for model in self.models}) < len(self.models):
-            problems.append("models: two models have the same id")
-        names = {model.deployment_name for model in self.models}
-        if len(names) < len(self.models) or GATEWAY_DEPLOYMENT in names:
+        names = [name for model in self.models for name in (model.id, *model.aliases)]
+        if len(set(names)) < len(names):
+            problems.append("models: an id or alias names two models, or one model twice")
+        if any(EMBEDDED in model.aliases for model in self.models):
+            problems.append(f"models: '{EMBEDDED}' names the default model and cannot be an alias")
+        deployments = {model.deployment_name for model in self.models}
+        if len(deployments) < len(self.models) or GATEWAY_DEPLOYMENT in deployments:
             problems.append("models: two deployments have the same name; set `deployment`")
         if self.request_timeout_s > self.request_timeout_s_max:
             problems.append("request_timeout_s is over request_timeout_s_max")

@@ -118,6 +118,9 @@ class Gateway:
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
                 ),
                 default_model=ModelId(settings.models[0].id),
+                aliases={
+                    alias: ModelId(model.id) for model in settings.models for alias in model.aliases
+                },
                 free_credit=Credits(settings.free_credit_micro_dollars),
                 body_gate=SharedGate(settings.body_bytes_held_max, self._clock),
                 log=emit,
@@ -154,6 +157,7 @@ class Gateway:
             prices=model.prices,
             pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
             ready=False,
+            aliases=model.aliases,
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:

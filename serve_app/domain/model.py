@@ -276,6 +276,9 @@ class ModelCard:
     ready: bool
     """Whether a replica answered when last asked."""
 
+    aliases: tuple[str, ...] = ()
+    """Other names that clients may write instead of ``id``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:

@@ -5,7 +5,7 @@ the same functions as the command's, and is remembered as the act of that key.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -115,7 +115,7 @@ class _Admin:
         act = await self._act(request)
         wanted = parse_body(KeyCreate, await self._body(request))
         key = api_keys.generate()
-        new = _new_key(wanted, key, act.now)
+        new = _new_key(wanted, key, act.now, self._service.aliases)
 
         def change(connection: Connection) -> tenant_keys.Key:
             tenant = accounts.find_tenant(connection, wanted.tenant)
@@ -234,14 +234,16 @@ def _id(request: Request) -> str:
     return name
 
 
-def _new_key(wanted: KeyCreate, key: api_keys.ApiKey, now: Moment) -> NewKey:
-    days = wanted.expires_in_days
+def _new_key(
+    wanted: KeyCreate, key: api_keys.ApiKey, now: Moment, aliases: Mapping[str, ModelId]
+) -> NewKey:
+    days, names = wanted.expires_in_days, wanted.models
     return NewKey(
         key.key_id,
         key.secret_sha256,
         wanted.label,
         set(wanted.scopes),
-        None if wanted.models is None else {ModelId(model) for model in wanted.models},
+        None if names is None else {aliases.get(name, ModelId(name)) for name in names},
         None if days is None else Moment(now + days * MILLISECONDS_PER_DAY),
         RateLimits(**_changes(wanted.limits)),
     )

@@ -1,7 +1,7 @@
 """What the HTTP room needs from the house, held together; the composition root fills it in."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -60,6 +60,9 @@ class Service:
     """Bounds the bytes of bodies held at once, before anything is known of them."""
 
     default_model: ModelId
+    aliases: Mapping[str, ModelId]
+    """The models' other names."""
+
     free_credit: Credits
     """What a new tenant is granted unless its operator names an amount."""
 
@@ -69,7 +72,11 @@ class Service:
     """Whether the server around the application puts ``x-request-id`` on answers itself."""
 
     def resolve_model(self, name: str | None) -> ModelId:
-        """The id that a client's ``model`` means; it may still name nothing that we serve."""
+        """The id of the model that ``name``, an id or an alias, stands for.
+
+        ``None`` stands for the default model, and so does ``embedded`` unless it is a model's id.
+        A name that is neither an id nor an alias is returned as it is.
+        """
         if name is None or (name == EMBEDDED and EMBEDDED not in self.pipeline.models):
             return self.default_model
-        return ModelId(name)
+        return self.aliases.get(name, ModelId(name))

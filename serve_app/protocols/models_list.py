@@ -37,6 +37,7 @@ class ModelObject(BaseModel):
     """One served model."""
 
     id: str
+    aliases: Annotated[list[str], Field(description="Other names for `model` in a request.")]
     object: Literal["model"] = "model"
     created: Annotated[int, Field(description="When it began to be served here, Unix seconds.")]
     owned_by: Literal["rerank-serve"] = "rerank-serve"
@@ -72,6 +73,7 @@ def _model(card: ModelCard, limits: Limits, created_s: int) -> ModelObject:
     prices = card.prices
     return ModelObject(
         id=card.id,
+        aliases=list(card.aliases),
         created=created_s,
         description=card.description,
         source=card.source,

@@ -44,7 +44,7 @@ class RerankRequest(BaseModel):
         str | None,
         Field(
             max_length=MODEL_CHARACTERS_MAX,
-            description="An id from `GET /v1/models`; absent: the default model.",
+            description="An id or alias from `GET /v1/models`; absent: the default model.",
         ),
     ] = None
     query: Annotated[str, Field(description="What the documents should answer; not blank.")]

@@ -43,6 +43,7 @@ from tests.fakes import FakeClock, FakeLedger, RecordingSink
 
 MINI = ModelId("mini")
 BIG = ModelId("acme/big")
+BIG_ALIAS = "acme/big-reranker"
 PAIR_TOKENS_MAX = 12
 
 LIMITS = Limits(
@@ -137,6 +138,7 @@ class FakeCatalogue:
             prices=Prices(80, flex=40, priority=160),
             pair_tokens_max=8_192,
             ready=False,
+            aliases=(BIG_ALIAS,),
         )
         return mini, big
 
@@ -193,6 +195,7 @@ class House:
             limits=self.limits,
             body_gate=self.body_gate,
             default_model=MINI,
+            aliases={BIG_ALIAS: BIG},
             free_credit=Credits(0),
             log=self.lines.append,
             new_request_id=_numbered(),

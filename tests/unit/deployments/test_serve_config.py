@@ -9,7 +9,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.deployments.serve_config import ConfigError, read_serve_config, unknown_keys
-from serve_app.settings import Settings
+from serve_app.settings import ModelSettings, Settings
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "cluster").glob("*.yaml"))
@@ -32,6 +32,14 @@ def test_our_files_have_no_unknown_key_and_good_settings(
     named = {deployment["name"] for deployment in application["deployments"]}
     built = {"gateway", *(model.deployment_name for model in settings.models)}
     assert named == built, "an override for a deployment that is not built changes nothing"
+
+
+def test_production_answers_under_the_hub_id_of_its_model() -> None:
+    (application,) = read_serve_config(ROOT / "cluster/production.yaml")["applications"]
+    model = ModelSettings(**application["args"]["models"][0])
+
+    assert model.source == "cross-encoder/ms-marco-MiniLM-L12-v2"
+    assert model.source in {model.id, *model.aliases}
 
 
 @pytest.mark.parametrize(

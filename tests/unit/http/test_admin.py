@@ -14,7 +14,7 @@ from serve_app.ledger import accounts, tenant_keys
 from serve_app.ledger.audit import audit
 from serve_app.ledger.database import transaction
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX, OVERLAP_S_MAX
-from tests.contract.house import House
+from tests.contract.house import BIG, BIG_ALIAS, House
 from tests.unit.http.asgi import Exchange
 from tests.unit.http.ledger_house import FREE_CREDIT, TIMEOUT_S, LedgerHouse
 from tests.unit.http.test_openapi import check
@@ -175,6 +175,12 @@ def test_a_new_key_works_and_its_secret_is_shown_once(ledger_house: LedgerHouse)
         "limits": NO_LIMITS | {"documents_per_minute_max": 50},
     }
     assert made["secret"] not in ledger_house.get("/admin/v1/keys").text
+
+
+def test_a_key_for_an_alias_is_stored_with_the_models_id(ledger_house: LedgerHouse) -> None:
+    wanted = {"tenant": "acme", "models": [BIG_ALIAS, "mini"]}
+
+    assert done(ledger_house.post("/admin/v1/keys", wanted))["models"] == [BIG, "mini"]
 
 
 def test_a_rotated_key_works_beside_its_replacement_for_a_while(

@@ -5,15 +5,14 @@ from dataclasses import replace
 import pytest
 
 from serve_app.domain.units import ModelId
-from tests.contract.house import BIG, MINI, House
+from tests.contract.house import BIG, BIG_ALIAS, MINI, House
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [(None, MINI), ("embedded", MINI), ("acme/big", BIG), ("nope", "nope")]
+    ("name", "model"),
+    [(None, MINI), ("embedded", MINI), ("acme/big", BIG), (BIG_ALIAS, BIG), ("nope", "nope")],
 )
-def test_no_name_and_embedded_mean_the_default_model(
-    house: House, name: str | None, model: str
-) -> None:
+def test_a_name_is_resolved_to_a_model_id(house: House, name: str | None, model: str) -> None:
     assert house.service.resolve_model(name) == model
 
 
@@ -32,6 +31,23 @@ def test_a_key_bound_to_one_model_sees_no_other(house: House) -> None:
     assert [model["id"] for model in listed] == [BIG]
     assert house.send("GET", "/v1/models/acme/big", key="rk-big-only").status_code == 200
     assert house.send("GET", "/v1/models/mini", key="rk-big-only").status_code == 403
+
+
+def test_an_alias_is_answered_under_the_id(house: House) -> None:
+    answer = house.rerank(model=BIG_ALIAS)
+    found = house.send("GET", f"/v1/models/{BIG_ALIAS}").json()
+
+    assert answer.json()["model"] == BIG
+    assert house.lines[0]["model"] == BIG
+    assert (found["id"], found["aliases"]) == (BIG, [BIG_ALIAS])
+
+
+def test_a_key_limits_a_model_under_every_name(house: House) -> None:
+    allowed = house.send("GET", f"/v1/models/{BIG_ALIAS}", key="rk-big-only")
+    by_alias = {"model": BIG_ALIAS, "query": "q", "documents": ["a"]}
+
+    assert allowed.status_code == 200
+    assert house.send("POST", "/v1/rerank", key="rk-big-only", body=by_alias).status_code == 200
 
 
 def test_a_key_for_other_things_sees_none(house: House) -> None:
