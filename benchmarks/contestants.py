@@ -15,7 +15,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from loadtests.traffic import Request
 from serve_app.dispatch.portions import CutPortion, cut
-from serve_app.domain.model import RerankJob, Truncation
+from serve_app.domain.job import Job, pairs_of
+from serve_app.domain.model import Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.engine import openvino_encoder  # Before openvino, which reports itself otherwise.
 from serve_app.engine.device import Passes
@@ -73,13 +74,12 @@ def scored(
     ]
 
 
-def job(request: Request) -> RerankJob:
+def job(request: Request) -> Job:
     """What the pipeline would make of the request."""
-    return RerankJob(
+    return Job(
         RequestId("benchmark"),
         ModelId("measured"),
-        request.query,
-        tuple(request.documents),
+        pairs_of(request.query, request.documents),
         None,
         Truncation.ONLY_DOCUMENT,
         Seconds(0),

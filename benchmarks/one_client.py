@@ -21,7 +21,8 @@ from serve_app.access.authenticator import Authenticator
 from serve_app.admission import SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import SystemClock
-from serve_app.domain.model import Caller, JobScores, RerankJob, TokenizedJob, Truncation
+from serve_app.domain.job import Job, pairs_of
+from serve_app.domain.model import Caller, JobScores, TokenizedJob, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.loading import load_tokenizer
 from serve_app.ledger.database import open_writer, opened
@@ -52,12 +53,12 @@ class _EvenModel:
     async def score(
         self,
         caller: Caller,  # noqa: ARG002 - the port's
-        job: RerankJob,
+        job: Job,
         tokenized: TokenizedJob,  # noqa: ARG002 - the port's
     ) -> JobScores:
         # In a thread: the event loop's own clock counts in milliseconds.
         await asyncio.to_thread(time.sleep, SCORING_S)
-        return JobScores((0.0,) * len(job.documents), Seconds(0), Seconds(0))
+        return JobScores((0.0,) * len(job.pairs), Seconds(0), Seconds(0))
 
 
 @contextmanager
@@ -161,13 +162,12 @@ def bare_commits(url: str) -> Iterator[Callable[[], None]]:
         yield commit
 
 
-def _job(number: int, documents: int) -> RerankJob:
+def _job(number: int, documents: int) -> Job:
     request = Traffic(seed=number).request(documents)
-    return RerankJob(
+    return Job(
         RequestId(f"rr_one_{documents}_{number}"),
         MODEL,
-        request.query,
-        tuple(request.documents),
+        pairs_of(request.query, request.documents),
         None,
         Truncation.ONLY_DOCUMENT,
         TIMEOUT_S,

@@ -36,7 +36,8 @@ from benchmarks.judged import (
     read_dataset,
     read_folder,
 )
-from serve_app.domain.model import Portion, RerankJob, Truncation
+from serve_app.domain.job import Job, pairs_of
+from serve_app.domain.model import Portion, Truncation
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
@@ -162,11 +163,10 @@ def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> lis
     """Positions of the query's candidates, best first, as the service would answer."""
     if not judged.texts:
         return []
-    job = RerankJob(
+    job = Job(
         request_id=RequestId(judged.qid),
         model=ModelId("measured"),
-        query=judged.query,
-        documents=judged.texts,
+        pairs=pairs_of(judged.query, judged.texts),
         top_n=None,
         truncation=Truncation.LONGEST_FIRST,
         timeout_s=Seconds(0),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
-from serve_app.domain.model import RerankJob
+from serve_app.domain.job import Job
 from serve_app.domain.units import Instant, KeyId, TenantId, Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
@@ -29,21 +29,24 @@ SMALL_TOKENS_MAX = 8_192
 tokenize."""
 
 SMALL_CHARACTERS_MAX = 200_000
-"""Of a small job's documents: a fifth of a second of a thread at worst."""
+"""Of a small job's texts, each query once: a fifth of a second of a thread at worst."""
 
 HEAD_STARTS_MAX = 10_000
 """Keys that are remembered."""
 
 
-def estimate_tokens(job: RerankJob, pair_tokens_max: int) -> Tokens:
+def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
     """Roughly what ``job`` will cost, before it is tokenized; never 0.
 
     Admission comes before tokenization on purpose: otherwise a burst is tokenized first and
     refused afterwards.
     """
-    query = _estimate(job.query)
+    queries = {query: _estimate(query) for query in job.queries}
     return Tokens(
-        sum(min(pair_tokens_max, query + _estimate(document)) for document in job.documents)
+        sum(
+            min(pair_tokens_max, queries[pair.query] + _estimate(pair.document))
+            for pair in job.pairs
+        )
     )
 
 
@@ -53,10 +56,10 @@ def _estimate(text: str) -> int:
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
-def is_small(job: RerankJob, tokens: Tokens) -> bool:
-    """Whether a job of so many, by the estimate, is a small one: also to tokenize, whatever stands
-    in texts of which the model reads little."""
-    characters = sum(map(len, job.documents))
+def is_small(job: Job, tokens: Tokens) -> bool:
+    """Whether ``job``, estimated at ``tokens``, is cheap to score and to tokenize. Characters are
+    counted too, since tokenizing a text may read far more of it than the model does."""
+    characters = sum(map(len, job.queries)) + sum(len(pair.document) for pair in job.pairs)
     return tokens <= SMALL_TOKENS_MAX and characters <= SMALL_CHARACTERS_MAX
 
 

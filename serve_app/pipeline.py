@@ -1,6 +1,6 @@
-"""The life of one rerank request. Read this file first.
+"""The life of one request, a rerank or a score. Read this file first.
 
-    authenticate ─> admit ─> look at the query ─> reserve credit ─> tokenize ─> score ─> rank
+    authenticate ─> admit ─> check the queries ─> reserve credit ─> tokenize ─> score ─> rank
                  ─> commit ─> answer
 
 Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
@@ -21,13 +21,13 @@ from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
+from serve_app.domain.job import Job
 from serve_app.domain.model import (
     Caller,
     JobScores,
+    Outcome,
     RankedDocument,
     RateLimitState,
-    RerankJob,
-    RerankOutcome,
     TokenizedJob,
 )
 from serve_app.domain.ranking import rank
@@ -92,8 +92,8 @@ class Pipeline:
             raise Forbidden(f"this route: it needs the scope '{scope}'")
         return caller
 
-    async def rerank(self, caller: Caller, job: RerankJob) -> RerankOutcome:
-        """Score, order and charge for one job.
+    async def rerank(self, caller: Caller, job: Job) -> Outcome:
+        """Score, order and charge for one job, whichever wire format it came in.
 
         The answer exists only once its charge is committed. On any way out before that, a client
         that hangs up included, the reserved credit goes back.
@@ -117,14 +117,14 @@ class Pipeline:
     async def _rerank(
         self,
         caller: Caller,
-        job: RerankJob,
+        job: Job,
         model: ServedModel,
         estimate: Tokens,
         deadline: asyncio.Timeout,
-    ) -> RerankOutcome:
-        await self._check_query(job, model)
-        amount = self.pricing.price(job.model, len(job.documents), job.service_tier)
-        quote = Quote(job.request_id, job.model, len(job.documents), amount, job.timeout_s)
+    ) -> Outcome:
+        await self._check_queries(job, model, estimate)
+        amount = self.pricing.price(job.model, len(job.pairs), job.service_tier)
+        quote = Quote(job.request_id, job.model, len(job.pairs), amount, job.timeout_s)
         work = _Work()
         async with (
             self._scoring(caller, job, model, estimate, work) as scoring,
@@ -139,7 +139,7 @@ class Pipeline:
                 await self.ledger.commit(job.request_id, amount, work.usage)
             self.head_starts.earn(caller.key_id, estimate)
 
-        return RerankOutcome(
+        return Outcome(
             request_id=job.request_id,
             model=job.model,
             results=tuple(
@@ -156,7 +156,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def _scoring(
-        self, caller: Caller, job: RerankJob, model: ServedModel, estimate: Tokens, work: "_Work"
+        self, caller: Caller, job: Job, model: ServedModel, estimate: Tokens, work: "_Work"
     ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
         """Goes on as far as it may before ``work.is_reserved``; nobody wants it after the block."""
         small = is_small(job, estimate)
@@ -187,28 +187,35 @@ class Pipeline:
                 task.cancel()
                 await asyncio.wait({task})
 
-    async def _check_query(self, job: RerankJob, model: ServedModel) -> None:
-        """Before the reservation: what is refused for its query takes nothing of any limit."""
-        if len(job.query) <= QUERY_CHARACTERS_SHORT:
-            model.tokenizer.check_query(job)
-        else:
+    async def _check_queries(self, job: Job, model: ServedModel, estimate: Tokens) -> None:
+        """Refuse a query that cannot be used before the reservation: then no limit counts it.
+
+        Those of a large job with several queries are checked just before it is tokenized, after
+        the reservation, since that may take as long as to tokenize them.
+        """
+        queries = job.queries
+        if len(queries) == 1 and len(job.pairs[0].query) <= QUERY_CHARACTERS_SHORT:
+            model.tokenizer.check_queries(job)
+        elif len(queries) == 1 or is_small(job, estimate):
             threads, loop = self.tokenizer_threads.small, asyncio.get_running_loop()
-            await loop.run_in_executor(threads, model.tokenizer.check_query, job)
+            await loop.run_in_executor(threads, model.tokenizer.check_queries, job)
 
     async def _tokenize(
-        self, job: RerankJob, model: ServedModel, estimate: Tokens, *, small: bool
+        self, job: Job, model: ServedModel, estimate: Tokens, *, small: bool
     ) -> TokenizedJob:
         with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
             pools = self.tokenizer_threads
             threads = pools.small if small else pools.large
             loop = asyncio.get_running_loop()
+            if not small and len(job.queries) > 1:
+                await loop.run_in_executor(threads, model.tokenizer.check_queries, job)
             tokenized = await loop.run_in_executor(threads, model.tokenizer.tokenize, job)
         model.forecast.tokenized(estimate, tokenized.tokens)
         return tokenized
 
     @contextmanager
     def _admitted(
-        self, caller: Caller, job: RerankJob, model: ServedModel, tokens: Tokens
+        self, caller: Caller, job: Job, model: ServedModel, tokens: Tokens
     ) -> Iterator[None]:
         """Hold a job's place. Before anything durable or slow, so a refusal costs neither."""
         claim = Claim.of(caller, job)

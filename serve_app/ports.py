@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.domain.job import Job
 from serve_app.domain.model import (
     Caller,
     JobScores,
@@ -11,7 +12,6 @@ from serve_app.domain.model import (
     PortionScores,
     RateLimitState,
     ReplicaInfo,
-    RerankJob,
     ServiceTier,
     TokenizedJob,
 )
@@ -116,20 +116,23 @@ class Tokenizer(Protocol):
     pair_tokens_max: Tokens
     """Longest pair, special tokens included."""
 
-    def check_query(self, job: RerankJob) -> None:
-        """Quick for a query of up to 1,000 characters, whatever else is being tokenized.
+    def check_queries(self, job: Job) -> None:
+        """Check every distinct query. Queries of up to 1,000 characters do not wait for other jobs.
 
-        Raises: InvalidRequest when the query has no token, or leaves no room for a document.
+        Raises: InvalidRequest when a query has no token, or leaves no room for a document.
         """
 
-    def tokenize(self, job: RerankJob) -> TokenizedJob:
-        """Of a job whose query is fine."""
+    def tokenize(self, job: Job) -> TokenizedJob:
+        """One tokenized pair for each text pair, in request order.
+
+        The queries of ``job`` pass `check_queries`.
+        """
 
 
 class JobScorer(Protocol):
     """Scores a whole job, however many replicas that takes."""
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         """The caller's tenant takes turns with others.
 
         Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded.

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from serve_app.domain.errors import OutOfCredit, ReservationClosed, Unauthenticated
+from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import (
     Caller,
     JobScores,
@@ -13,7 +14,6 @@ from serve_app.domain.model import (
     PortionScores,
     RateLimitState,
     ReplicaInfo,
-    RerankJob,
     TokenizedJob,
     Truncation,
 )
@@ -115,14 +115,14 @@ class FakeTokenizer:
 
     pair_tokens_max = Tokens(512)
 
-    def check_query(self, job: RerankJob) -> None:
+    def check_queries(self, job: Job) -> None:
         pass
 
-    def tokenize(self, job: RerankJob) -> TokenizedJob:
+    def tokenize(self, job: Job) -> TokenizedJob:
         return TokenizedJob(
             tuple(
-                a_pair(index, len(job.query.split()) + len(document.split()))
-                for index, document in enumerate(job.documents)
+                a_pair(index, len(pair.query.split()) + len(pair.document.split()))
+                for index, pair in enumerate(job.pairs)
             )
         )
 
@@ -130,8 +130,8 @@ class FakeTokenizer:
 class LengthScorer:
     """Scores each document by its length in characters."""
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
-        logits = tuple(float(len(document)) for document in job.documents)
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+        logits = tuple(float(len(pair.document)) for pair in job.pairs)
         return JobScores(logits, Seconds(0.001), Seconds(0.002))
 
 
@@ -141,7 +141,7 @@ class FixedJobScorer:
     def __init__(self, *logits: float) -> None:
         self._logits = logits
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         return JobScores(self._logits, Seconds(0.001), Seconds(0.002))
 
 
@@ -152,7 +152,7 @@ class HangingJobScorer:
         self.entered = asyncio.Event()
         self.left = asyncio.Event()
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         self.entered.set()
         try:
             await asyncio.Event().wait()
@@ -167,14 +167,14 @@ class FailingJobScorer:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         raise self._error
 
 
 class UntouchedJobScorer:
     """For paths that must not reach the model; failing beats hanging."""
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         raise AssertionError("scored a request that should have been refused")
 
 
@@ -196,13 +196,15 @@ class FakePortionScorer:
 
 
 def a_job(
-    *, documents: tuple[str, ...] = ("worst", "best one", "middle"), top_n: int | None = None
-) -> RerankJob:
-    return RerankJob(
+    *,
+    query: str = "a query",
+    documents: tuple[str, ...] = ("worst", "best one", "middle"),
+    top_n: int | None = None,
+) -> Job:
+    return Job(
         request_id=RequestId("r1"),
         model=EMBEDDED,
-        query="a query",
-        documents=documents,
+        pairs=pairs_of(query, documents),
         top_n=top_n,
         truncation=Truncation.ONLY_DOCUMENT,
         timeout_s=Seconds(30),

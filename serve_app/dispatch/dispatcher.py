@@ -16,14 +16,8 @@ from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.dispatch.turnstile import Turn, Turnstile
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
-from serve_app.domain.model import (
-    Caller,
-    JobScores,
-    Portion,
-    PortionScores,
-    RerankJob,
-    TokenizedJob,
-)
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, TokenizedJob
 from serve_app.domain.units import Instant, ModelId, Seconds, Tokens
 from serve_app.ports import PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics
@@ -61,7 +55,7 @@ class Dispatcher:
         """Tokens that wait for their turn."""
         return self._turnstile.backlog_tokens
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         """Score every pair of ``job``.
 
         Raises:

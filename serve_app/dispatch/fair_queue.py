@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
 from serve_app.dispatch.turns import FairShares, Patience
-from serve_app.domain.model import Caller, RerankJob, ServiceTier
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller, ServiceTier
 from serve_app.domain.units import RequestId, TenantId, Tokens
 
 DEFAULT_PATIENCE = 4
@@ -59,7 +60,7 @@ class Claim:
     tier: ServiceTier
 
     @classmethod
-    def of(cls, caller: Caller, job: RerankJob) -> Self:
+    def of(cls, caller: Caller, job: Job) -> Self:
         """That of a caller's job."""
         return cls(caller.tenant, caller.tenant_weight, job.service_tier)
 

@@ -1,8 +1,9 @@
 """The nouns of reranking. Frozen, plain, and free of any framework.
 
-They follow a request through the house: `RerankJob` (parsed) becomes `TokenizedJob` (pairs), is
-cut into `Portion`s, comes back as `PortionScores`, and leaves as `RerankOutcome`. Portions and
-their scores cross Ray handles, so they hold bytes and tuples only.
+They follow a request through the service: a `serve_app.domain.job.Job` (text pairs) becomes a
+`TokenizedJob` (pairs of token ids), is cut into `Portion`s, comes back as `PortionScores`, and
+leaves as an `Outcome`. Portions and their scores cross Ray handles, so they hold bytes and tuples
+only.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import TypedDict
 
 from serve_app.domain.units import (
     Credits,
-    Instant,
     KeyId,
     ModelId,
     RequestId,
@@ -122,30 +122,11 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class RerankJob:
-    """One parsed request: a query and the documents to order against it."""
-
-    request_id: RequestId
-    model: ModelId
-    query: str
-    documents: tuple[str, ...]
-    top_n: int | None
-    """How many results to answer; ``None`` means all."""
-
-    truncation: Truncation
-    timeout_s: Seconds
-    deadline: Instant
-    """``timeout_s`` after the request's headers were read."""
-
-    service_tier: ServiceTier = ServiceTier.DEFAULT
-
-
-@dataclass(frozen=True, slots=True)
 class Pair:
     """One query and one document, tokenized, with the model's special tokens in place."""
 
     index: int
-    """The document's position in the request."""
+    """The pair's position in the request."""
 
     input_ids: bytes
     """Little-endian int32, the whole pair."""
@@ -209,7 +190,7 @@ class PortionScores:
 
 @dataclass(frozen=True, slots=True)
 class JobScores:
-    """One logit per document, in request order."""
+    """One logit per pair, in request order."""
 
     logits: tuple[float, ...]
     queue_wait_s: Seconds
@@ -221,7 +202,7 @@ class JobScores:
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
-    """A document's place in the answer; ``index`` points into the request's list."""
+    """A document's place in the answer; ``index`` is the position of its pair in the request."""
 
     index: int
     logit: float
@@ -229,13 +210,17 @@ class RankedDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class RerankOutcome:
+class Outcome:
     """The answer, what it cost, and where its time went."""
 
     request_id: RequestId
     model: ModelId
     results: tuple[RankedDocument, ...]
+    """Best first."""
+
     documents: int
+    """How many pairs were scored and charged, whether or not they are among the results."""
+
     tokens: Tokens
     charge: Credits
     queue_wait_s: Seconds

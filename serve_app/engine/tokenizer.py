@@ -21,7 +21,8 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.model import Pair, RerankJob, TokenizedJob, Truncation
+from serve_app.domain.job import Job
+from serve_app.domain.model import Pair, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.windows import Beginnings, FirstWindow
@@ -167,6 +168,14 @@ class Template:
         return template
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """A query's token ids, as many as a pair can hold, and how many the whole query has."""
+
+    ids: list[int]
+    tokens: int
+
+
 class PairTokenizer:
     """One model's tokenizer. Thread-safe: nothing changes after construction."""
 
@@ -194,49 +203,59 @@ class PairTokenizer:
                 f"room beside {self.template.tokens} special tokens; set at least 16"
             )
 
-    def check_query(self, job: RerankJob) -> None:
-        """Raises: InvalidRequest when the tokenizer leaves nothing of the query, or the query no
-        room for even one token of a document and the job does not allow it to be cut.
+    def check_queries(self, job: Job) -> None:
+        """Check every distinct query of ``job``.
+
+        Raises: InvalidRequest, naming the query's field, when the tokenizer leaves nothing of a
+            query, or a query no room for even one token of a document and the job does not allow
+            it to be cut.
         """
-        tokens = self._beginnings.count(job.query)
         room = self._text_tokens_max - 1
-        if tokens == 0:
-            raise InvalidRequest("query", "must have at least one character that the model knows")
-        if tokens > room and job.truncation is Truncation.ONLY_DOCUMENT:
-            raise InvalidRequest(
-                "query",
-                f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model with "
-                "a document; shorten it, or send truncation_strategy 'longest_first' to have it "
-                "cut",
-            )
-
-    def tokenize(self, job: RerankJob) -> TokenizedJob:
-        """One pair per document, in request order, none longer than `pair_tokens_max`.
-
-        The query of ``job`` passes `check_query`.
-        """
-        query = next(self._beginnings.encode_whole([job.query]))
-        # So long a document is cut under either truncation, and what is kept of the query does
-        # not depend on how much longer it is.
-        enough = max(self._text_tokens_max, len(query)) + 1
-        documents = self._beginnings.encode(job.documents, enough)
-        return TokenizedJob(
-            tuple(
-                self._pair(
-                    index,
-                    query,
-                    document,
-                    job.truncation,
-                    whole=self._beginnings.may_read(text, enough),
+        for query, index in job.queries.items():
+            tokens = self._beginnings.count(query)
+            if tokens == 0:
+                raise InvalidRequest(
+                    job.query_path(index), "must have at least one character that the model knows"
                 )
-                for index, (document, text) in enumerate(zip(documents, job.documents, strict=True))
-            )
-        )
+            if tokens > room and job.truncation is Truncation.ONLY_DOCUMENT:
+                raise InvalidRequest(
+                    job.query_path(index),
+                    f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model "
+                    "with a document; shorten it, or send truncation_strategy 'longest_first' to "
+                    "have it cut",
+                )
+
+    def tokenize(self, job: Job) -> TokenizedJob:
+        """One tokenized pair for each text pair, in request order, none longer than
+        `pair_tokens_max`. Every distinct query is tokenized once.
+
+        The queries of ``job`` pass `check_queries`.
+        """
+        texts = list(job.queries)
+        queries = {
+            query: EncodedQuery(ids[: self._text_tokens_max], len(ids))
+            for query, ids in zip(texts, self._beginnings.encode_whole(texts), strict=True)
+        }
+        # So long a document is cut under either truncation, and what is kept of its query does not
+        # depend on how much longer it is. All queries that fit the model require the same length.
+        indices: dict[int, list[int]] = {}
+        for index, pair in enumerate(job.pairs):
+            enough = max(self._text_tokens_max, queries[pair.query].tokens) + 1
+            indices.setdefault(enough, []).append(index)
+        pairs: dict[int, Pair] = {}
+        for enough, group in indices.items():
+            documents = [job.pairs[index].document for index in group]
+            encoded = self._beginnings.encode(documents, enough)
+            for index, document in zip(group, encoded, strict=True):
+                query = queries[job.pairs[index].query]
+                whole = self._beginnings.may_read(job.pairs[index].document, enough)
+                pairs[index] = self._pair(index, query, document, job.truncation, whole=whole)
+        return TokenizedJob(tuple(pairs[index] for index in range(len(job.pairs))))
 
     def _pair(
         self,
         index: int,
-        query: list[int],
+        query: EncodedQuery,
         document: list[int],
         truncation: Truncation,
         *,
@@ -244,10 +263,10 @@ class PairTokenizer:
     ) -> Pair:
         """``whole``: ``document`` is of all of its text, unless it has more tokens than fit."""
         query_kept, document_kept = fit(
-            len(query), len(document), self._text_tokens_max, truncation
+            query.tokens, len(document), self._text_tokens_max, truncation
         )
         template = self.template
-        ids = [*template.prefix, *query[:query_kept], *template.middle]
+        ids = [*template.prefix, *query.ids[:query_kept], *template.middle]
         query_tokens = len(ids)
         ids += document[:document_kept]
         ids += template.suffix
@@ -255,7 +274,7 @@ class PairTokenizer:
             index=index,
             input_ids=np.array(ids, dtype="<i4").tobytes(),
             query_tokens=Tokens(query_tokens),
-            truncated=not whole or query_kept + document_kept < len(query) + len(document),
+            truncated=not whole or query_kept + document_kept < query.tokens + len(document),
         )
 
 

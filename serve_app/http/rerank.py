@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.domain.errors import DeadlineExceeded, RerankError
-from serve_app.domain.model import Caller, RerankOutcome
+from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import Instant, Seconds
 from serve_app.http.body import declared_bytes, read_body
 from serve_app.http.hang_up import while_connected
@@ -90,7 +90,7 @@ async def _answer_to(
     parsed = parse(body.content, service.limits, envelope, service.resolve_model)
     record.job = parsed.job
 
-    async def work() -> RerankOutcome:
+    async def work() -> Outcome:
         # Noted by the work itself: a charge must be told even if we are cancelled meanwhile.
         record.outcome = outcome = await service.pipeline.rerank(caller, parsed.job)
         return outcome
@@ -116,7 +116,7 @@ async def _body(service: Service, request: Request, started: Instant) -> _Body:
     return _Body(content, allowed_s, deadline)
 
 
-def _server_timing(outcome: RerankOutcome) -> str:
+def _server_timing(outcome: Outcome) -> str:
     """The standard header, in milliseconds: the longest wait, and the sum of the portions' runs."""
     queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
     return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"

@@ -1,4 +1,4 @@
-"""The default wire format of reranking: bytes to a `RerankJob`, a `RerankOutcome` to bytes.
+"""The default wire format of reranking: bytes to a `Job`, an `Outcome` to bytes.
 
 Lenient where real clients differ (nulls, extra fields, two forms of a document), strict where a
 guess could answer another question than the one asked: no value is ever converted to fit its type.
@@ -8,13 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
-from serve_app.domain.model import (
-    RankedDocument,
-    RerankJob,
-    RerankOutcome,
-    ServiceTier,
-    Truncation,
-)
+from serve_app.domain.job import Job, pairs_of
+from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.json_body import read_object, shown, unicode_fault
@@ -53,7 +48,7 @@ class Envelope:
 class ParsedRerank:
     """The job, and how its answer is to be written."""
 
-    job: RerankJob
+    job: Job
     return_documents: bool
     raw_scores: bool
     warnings: tuple[str, ...]
@@ -82,11 +77,10 @@ def parse(
     _check_document_count(fields.get("documents"), limits)
     request = validated(RerankRequest, fields)
     _check_texts(request, limits)
-    job = RerankJob(
+    job = Job(
         request_id=envelope.request_id,
         model=resolve_model(request.model),
-        query=request.query,
-        documents=tuple(_text(document) for document in request.documents),
+        pairs=pairs_of(request.query, map(_text, request.documents)),
         top_n=request.top_n,
         truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
         timeout_s=envelope.timeout_s,
@@ -101,7 +95,7 @@ def parse(
     )
 
 
-def render(outcome: RerankOutcome, parsed: ParsedRerank) -> bytes:
+def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
     """Write the answer to ``parsed``, as JSON in UTF-8."""
     search_units = -(-outcome.documents // DOCUMENTS_PER_SEARCH_UNIT)
     answer = RerankResponse(
@@ -185,7 +179,7 @@ def _result(ranked: RankedDocument, parsed: ParsedRerank) -> RerankResult:
     return RerankResult(
         index=ranked.index,
         relevance_score=score,
-        document=DocumentText(text=parsed.job.documents[ranked.index])
+        document=DocumentText(text=parsed.job.pairs[ranked.index].document)
         if parsed.return_documents
         else None,
         truncated=True if ranked.truncated else None,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from traceback import format_tb
 
 from serve_app.domain.errors import RerankError
-from serve_app.domain.model import Caller, RerankJob, RerankOutcome
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import RequestId, Seconds
 
 Emit = Callable[[Mapping[str, object]], None]
@@ -36,8 +37,8 @@ class RequestRecord:
     """The ``x-request-id`` that was answered: the client's own, or ours."""
 
     caller: Caller | None = None
-    job: RerankJob | None = None
-    outcome: RerankOutcome | None = None
+    job: Job | None = None
+    outcome: Outcome | None = None
     """Set once the charge is committed, even if nobody is left to read the answer."""
 
     @property
@@ -61,7 +62,7 @@ def request_fields(
     if record.caller:
         fields |= {"tenant": record.caller.tenant, "key_id": record.caller.key_id}
     if record.job:
-        fields |= {"documents": len(record.job.documents), "timeout_s": record.job.timeout_s}
+        fields |= {"documents": len(record.job.pairs), "timeout_s": record.job.timeout_s}
     if record.outcome:
         fields |= _outcome_fields(record.outcome)
         fields["truncated_documents"] = record.truncated_documents
@@ -92,7 +93,7 @@ def emit(fields: Mapping[str, object]) -> None:
     LOG.log(logging.ERROR if fault else logging.INFO, "%s", fields["event"], extra=dict(fields))
 
 
-def _outcome_fields(outcome: RerankOutcome) -> dict[str, object]:
+def _outcome_fields(outcome: Outcome) -> dict[str, object]:
     # The model is told from here on only: a name that we do not serve is the client's own text.
     return {
         "model": outcome.model,

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from serve_app.admission import SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
+from serve_app.domain.job import Job
 from serve_app.domain.model import (
     INPUT_ID_BYTES,
     Caller,
@@ -19,7 +20,6 @@ from serve_app.domain.model import (
     Pair,
     Prices,
     Readiness,
-    RerankJob,
     ServiceTier,
     TokenizedJob,
 )
@@ -86,12 +86,14 @@ class WordTokenizer:
 
     pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
 
-    def check_query(self, job: RerankJob) -> None:
+    def check_queries(self, job: Job) -> None:
         pass
 
-    def tokenize(self, job: RerankJob) -> TokenizedJob:
+    def tokenize(self, job: Job) -> TokenizedJob:
         return TokenizedJob(
-            tuple(self._pair(index, job.query, text) for index, text in enumerate(job.documents))
+            tuple(
+                self._pair(index, pair.query, pair.document) for index, pair in enumerate(job.pairs)
+            )
         )
 
     def _pair(self, index: int, query: str, text: str) -> Pair:
@@ -105,9 +107,11 @@ class WordTokenizer:
 class WordScorer:
     """The more of the query's words, the better."""
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
-        wanted = set(job.query.lower().split())
-        shared = (len(wanted & set(text.lower().split())) for text in job.documents)
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+        shared = (
+            len(set(pair.query.lower().split()) & set(pair.document.lower().split()))
+            for pair in job.pairs
+        )
         logits = tuple(2.0 * count - 3 for count in shared)
         return JobScores(logits, queue_wait_s=Seconds(0.0125), run_s=Seconds(0.25))
 

@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from serve_app.domain.model import Pair, Portion, RerankJob, Truncation
+from serve_app.domain.job import Job, pairs_of
+from serve_app.domain.model import Pair, Portion, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.tokenizer import PairTokenizer
 
 
 def job(
     query: str, documents: Sequence[str], truncation: Truncation = Truncation.ONLY_DOCUMENT
-) -> RerankJob:
-    return RerankJob(
+) -> Job:
+    return Job(
         request_id=RequestId("r1"),
         model=ModelId("tiny"),
-        query=query,
-        documents=tuple(documents),
+        pairs=pairs_of(query, documents),
         top_n=None,
         truncation=truncation,
         timeout_s=Seconds(1),

@@ -1,6 +1,7 @@
 """The gate lets whole requests in, bounds what is inside, and computes when to come back."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from serve_app.admission import (
     is_small,
 )
 from serve_app.domain.errors import Overloaded
+from serve_app.domain.job import TextPair
 from serve_app.domain.units import KeyId, TenantId, Tokens
 from tests.fakes import FakeClock, a_job
 
@@ -35,6 +37,41 @@ def test_a_text_of_other_letters_has_more_tokens_than_its_length_says() -> None:
 
     assert 100 <= estimate_tokens(chinese, PAIR_TOKENS_MAX) <= 110
     assert 20 <= estimate_tokens(accents, PAIR_TOKENS_MAX) <= 40
+
+
+class WatchedText(str):
+    """Counts how often it is encoded."""
+
+    encoded = 0
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self.encoded += 1
+        return super().encode(encoding, errors)
+
+
+def test_a_query_is_estimated_once_however_many_documents_there_are() -> None:
+    query = WatchedText("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 100)
+
+    tokens = estimate_tokens(a_job(query=query, documents=("word",) * 50), PAIR_TOKENS_MAX)
+
+    assert query.encoded == 1
+    assert tokens == 50 * estimate_tokens(a_job(query=query, documents=("word",)), PAIR_TOKENS_MAX)
+
+
+def test_each_pair_is_estimated_with_its_own_query() -> None:
+    apart = [a_job(query=query, documents=("a word",)) for query in ("short", "long " * 50)]
+    together = replace(apart[0], pairs=apart[0].pairs + apart[1].pairs)
+
+    assert estimate_tokens(together, PAIR_TOKENS_MAX) == sum(
+        estimate_tokens(each, PAIR_TOKENS_MAX) for each in apart
+    )
+
+
+def test_many_queries_make_a_job_large() -> None:
+    pairs = tuple(TextPair("x" * 1_000 + str(number), "a") for number in range(201))
+
+    assert is_small(replace(a_job(), pairs=pairs[:100]), Tokens(1))
+    assert not is_small(replace(a_job(), pairs=pairs), Tokens(1))
 
 
 def test_a_job_is_small_only_if_its_texts_are_too() -> None:

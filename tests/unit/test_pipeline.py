@@ -22,12 +22,12 @@ from serve_app.domain.errors import (
     Overloaded,
     Unauthenticated,
 )
+from serve_app.domain.job import Job, TextPair
 from serve_app.domain.model import (
     Caller,
     JobScores,
+    Outcome,
     RateLimitState,
-    RerankJob,
-    RerankOutcome,
     ServiceTier,
     TokenizedJob,
 )
@@ -79,8 +79,8 @@ def pipeline(
 
 
 def rerank(
-    ledger: FakeLedger, scorer: JobScorer, job: RerankJob = JOB, caller: Caller = CALLER
-) -> RerankOutcome:
+    ledger: FakeLedger, scorer: JobScorer, job: Job = JOB, caller: Caller = CALLER
+) -> Outcome:
     return asyncio.run(pipeline(ledger, scorer).rerank(caller, job))
 
 
@@ -112,7 +112,7 @@ class WatchedTokenizer(FakeTokenizer):
         self.asked = Event()
         self._error = error
 
-    def tokenize(self, job: RerankJob) -> TokenizedJob:
+    def tokenize(self, job: Job) -> TokenizedJob:
         self.asked.set()
         if self._error is not None:
             raise self._error
@@ -154,7 +154,7 @@ def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
 
 
 class ParticularTokenizer(FakeTokenizer):
-    def check_query(self, job: RerankJob) -> None:
+    def check_queries(self, job: Job) -> None:
         raise InvalidRequest("query", "is not to its taste")
 
 
@@ -164,14 +164,29 @@ def test_a_query_that_cannot_be_used_is_refused_before_anything_is_reserved(quer
     door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
 
     with pytest.raises(InvalidRequest, match="taste"):
-        asyncio.run(door.rerank(CALLER, replace(JOB, query=query)))
+        asyncio.run(door.rerank(CALLER, a_job(query=query)))
 
     assert ledger.log == []
 
 
+@pytest.mark.parametrize(("words", "log"), [(1, []), (1_000, ["reserve", "void 0"])])
+def test_queries_that_take_long_to_check_are_checked_once_they_can_be_paid_for(
+    words: int, log: list[str]
+) -> None:
+    pairs = tuple(TextPair(f"{number} " + "long " * words, "a") for number in range(50))
+    ledger = FakeLedger(50 * PRICE)
+    door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
+
+    with pytest.raises(InvalidRequest, match="taste"):
+        asyncio.run(door.rerank(CALLER, replace(JOB, pairs=pairs)))
+
+    assert ledger.log == log
+    assert ledger.available == 50 * PRICE
+
+
 class EvenJobScorer:
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
-        return await FixedJobScorer(*[1.0] * len(job.documents)).score(caller, job, tokenized)
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+        return await FixedJobScorer(*[1.0] * len(job.pairs)).score(caller, job, tokenized)
 
 
 class TokenizerWithALargeJob(FakeTokenizer):
@@ -180,8 +195,8 @@ class TokenizerWithALargeJob(FakeTokenizer):
     def __init__(self) -> None:
         self.large, self.small = Event(), Event()
 
-    def tokenize(self, job: RerankJob) -> TokenizedJob:
-        if len(job.documents) == len(JOB.documents):
+    def tokenize(self, job: Job) -> TokenizedJob:
+        if len(job.pairs) == len(JOB.pairs):
             tokenized = super().tokenize(job)
             self.small.set()
             return tokenized
@@ -222,7 +237,7 @@ class LedgerBesideScoring(FakeLedger):
 class ScorerOfFirst(HangingJobScorer):
     """Answers the first job at once, and no other."""
 
-    async def score(self, caller: Caller, job: RerankJob, tokenized: TokenizedJob) -> JobScores:
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         if job.request_id == JOB.request_id:
             return await FixedJobScorer(1, 2, 3).score(caller, job, tokenized)
         return await super().score(caller, job, tokenized)

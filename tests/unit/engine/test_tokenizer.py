@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.job import TextPair
 from serve_app.domain.model import EMBEDDED, Pair, Truncation
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.sources import ModelLoadError, resolve
@@ -80,6 +83,39 @@ def test_longest_first_cuts_what_the_rust_tokenizer_cuts(
     assert pair.truncated == bool(expected.overflowing)
 
 
+@pytest.mark.parametrize("truncation", Truncation)
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.tuples(NASTY, NASTY), min_size=1, max_size=6))
+def test_pairs_of_several_queries_are_those_of_one_query_each(
+    folders: dict[str, Path], truncation: Truncation, texts: list[tuple[str, str]]
+) -> None:
+    """Whatever the other pairs are: some queries here are longer than the model reads."""
+    tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=40)
+    texts = [*texts, *texts[:2]]
+    if truncation is Truncation.ONLY_DOCUMENT:
+        texts = [(query[:20], document) for query, document in texts]
+    mixed = replace(job("", []), pairs=tuple(starmap(TextPair, texts)), truncation=truncation)
+
+    alone = tokenize_pairs(tokenizer, texts, truncation)
+
+    together = tokenizer.tokenize(mixed).pairs
+    assert [pair.index for pair in together] == list(range(len(texts)))
+    assert [replace(pair, index=0) for pair in together] == alone
+
+
+def test_a_query_at_fault_is_named_as_its_wire_format_names_it(folders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
+    texts = [("cat", "dog"), ("dog", "cat"), ("cat", "cat"), ("cat " * 13, "dog")]
+    mixed = replace(
+        job("", []), pairs=tuple(starmap(TextPair, texts)), query_field="pairs[{index}][0]"
+    )
+
+    with pytest.raises(InvalidRequest, match="13 tokens") as refusal:
+        tokenizer.check_queries(mixed)
+
+    assert refusal.value.where == "pairs[3][0]"
+
+
 @given(query=st.integers(0, 60), document=st.integers(0, 60), room=st.integers(2, 80))
 def test_only_the_document_is_cut_and_never_more_than_needed(
     query: int, document: int, room: int
@@ -108,15 +144,15 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
 
     with pytest.raises(InvalidRequest, match="13 tokens long; at most 12 tokens") as refused:
-        tokenizer.check_query(job("cat " * 13, ["dog"]))
+        tokenizer.check_queries(job("cat " * 13, ["dog"]))
 
     assert refused.value.where == "query"
     assert "send truncation_strategy 'longest_first'" in refused.value.public_message
     longest = job("cat " * 12, ["dog"])
-    tokenizer.check_query(longest)
+    tokenizer.check_queries(longest)
     assert tokenizer.tokenize(longest).pairs[0].tokens == 16
     longer = job("cat " * 13, ["dog"], Truncation.LONGEST_FIRST)
-    tokenizer.check_query(longer)
+    tokenizer.check_queries(longer)
     assert tokenizer.tokenize(longer).pairs[0].truncated
 
 
@@ -133,7 +169,7 @@ def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path])
             return getattr(backend, name)
 
     backend, counted._backend = counted._backend, Busy()
-    tokenizer.check_query(job(short, ["dog"]))
+    tokenizer.check_queries(job(short, ["dog"]))
 
 
 @pytest.mark.parametrize("strategy", Truncation)
@@ -144,7 +180,7 @@ def test_a_query_of_which_nothing_is_left_is_refused(
     tokenizer = load_tokenizer(str(folders["bert"]))
 
     with pytest.raises(InvalidRequest, match="at least one character") as refused:
-        tokenizer.check_query(job("\u200b\ufeff\x01", ["dog"], strategy))
+        tokenizer.check_queries(job("\u200b\ufeff\x01", ["dog"], strategy))
 
     assert refused.value.where == "query"
 

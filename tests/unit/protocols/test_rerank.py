@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
-from serve_app.domain.model import RankedDocument, RerankOutcome, Truncation
+from serve_app.domain.job import pairs_of
+from serve_app.domain.model import Outcome, RankedDocument, Truncation
 from serve_app.domain.ranking import rank, relevance_score
 from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
@@ -47,8 +48,8 @@ def parsed(**fields: object) -> ParsedRerank:
     return parse(json.dumps(body).encode(), LIMITS, ENVELOPE, resolve)
 
 
-def outcome(logits: list[float], top_n: int | None = None) -> RerankOutcome:
-    return RerankOutcome(
+def outcome(logits: list[float], top_n: int | None = None) -> Outcome:
+    return Outcome(
         request_id=RequestId("rr_1"),
         model=ModelId("default"),
         results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, top_n)),
@@ -112,7 +113,7 @@ def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.Dat
     request = parsed(documents=sent, top_n=top_n, return_documents=True)
     answer = json.loads(render(outcome(logits, request.job.top_n), request))
 
-    assert request.job.documents == tuple(documents)
+    assert request.job.pairs == pairs_of("q", documents)
     results = answer["results"]
     assert len(results) == min(top_n or len(documents), len(documents))
     for result in results:
@@ -149,14 +150,14 @@ def test_the_job_carries_what_the_body_does_not_say() -> None:
 
 
 def test_a_limit_is_a_number_of_characters_not_of_bytes() -> None:
-    assert parsed(query="空" * 100).job.query == "空" * 100
+    assert parsed(query="空" * 100).job.pairs[0].query == "空" * 100
 
     with pytest.raises(InvalidRequest):
         parsed(query="空" * 101)
 
 
 def test_as_many_documents_as_the_limit_are_accepted() -> None:
-    assert len(parsed(documents=["d"] * 1_000).job.documents) == 1_000
+    assert len(parsed(documents=["d"] * 1_000).job.pairs) == 1_000
 
     with pytest.raises(TooLarge):
         parsed(documents=["d"] * 1_001)
