@@ -23,6 +23,7 @@ from serve_app.http.rerank import rerank_endpoint
 from serve_app.http.service import Service
 from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.json_body import shown
+from serve_app.protocols.rerank import RERANK
 
 RERANK_PATHS = (
     "/v1/rerank",
@@ -36,7 +37,7 @@ API_VERSION = "1.0"
 
 def build_app(service: Service) -> Starlette:
     """The ASGI application over ``service``; starts and owns nothing."""
-    rerank = rerank_endpoint(service)
+    rerank = rerank_endpoint(service, RERANK)
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
 

@@ -1,4 +1,5 @@
-"""``POST /v1/rerank``: from a request to an answer, and one line and its metrics about it.
+"""The endpoint of every wire format of scoring: from a request to an answer, one log line about it
+and its metrics.
 
     name ─> authenticate ─> room for the body ─> read, authenticate again ─> parse ─> pipeline
          ─> render ─> record
@@ -23,7 +24,7 @@ from serve_app.http.headers import api_key, ignored_headers, rate_limit_headers,
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.service import Service
-from serve_app.protocols.rerank import Envelope, parse, render
+from serve_app.protocols.wire_format import Envelope, Parsed, WireFormat
 from serve_app.telemetry.logs import RequestRecord, failure_fields, request_fields
 from serve_app.telemetry.metrics import (
     CREDITS,
@@ -47,15 +48,17 @@ class _Body:
     deadline: Instant
 
 
-def rerank_endpoint(service: Service) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint, for as many routes as there are names for it."""
+def rerank_endpoint(
+    service: Service, wire_format: WireFormat[Parsed]
+) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of one wire format, for any number of routes."""
 
     async def rerank(request: Request) -> Response:
         started = service.pipeline.clock.instant()
         ids = request_ids(request)
         record = RequestRecord(ids.own, ids.shown)
         try:
-            response = await _answer(service, request, record, started)
+            response = await _answer(service, wire_format, request, record, started)
         except asyncio.CancelledError as error:
             _conclude(service, record, started, CLIENT_GONE_STATUS, error)
             raise
@@ -70,7 +73,11 @@ def rerank_endpoint(service: Service) -> Callable[[Request], Awaitable[Response]
 
 
 async def _answer(
-    service: Service, request: Request, record: RequestRecord, started: Instant
+    service: Service,
+    wire_format: WireFormat[Parsed],
+    request: Request,
+    record: RequestRecord,
+    started: Instant,
 ) -> Response:
     key = api_key(request.headers)
     record.caller = sender = await service.pipeline.authenticate(key, SCOPE)
@@ -79,15 +86,20 @@ async def _answer(
         body = await _body(service, request, started)
         hold_only(len(body.content))  # One that comes in chunks does not tell its size.
         record.caller = caller = await service.pipeline.authenticate_again(key, SCOPE)
-        return await _answer_to(caller, service, request, record, body)
+        return await _answer_to(caller, service, wire_format, request, record, body)
 
 
 async def _answer_to(
-    caller: Caller, service: Service, request: Request, record: RequestRecord, body: _Body
+    caller: Caller,
+    service: Service,
+    wire_format: WireFormat[Parsed],
+    request: Request,
+    record: RequestRecord,
+    body: _Body,
 ) -> Response:
     warnings = ignored_headers(request.headers)
     envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
-    parsed = parse(body.content, service.limits, envelope, service.resolve_model)
+    parsed = wire_format.parse(body.content, service.limits, envelope, service.resolve_model)
     record.job = parsed.job
 
     async def work() -> Outcome:
@@ -97,7 +109,7 @@ async def _answer_to(
 
     outcome = await while_connected(request.receive, work())
     return Response(
-        render(outcome, parsed),
+        wire_format.render(outcome, parsed),
         media_type="application/json",
         headers={"server-timing": _server_timing(outcome)}
         | rate_limit_headers(outcome.rate_limits),

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-MODEL_CHARACTERS_MAX = 256
+from serve_app.protocols.wire_schema import (
+    AnswerId,
+    Meta,
+    ModelName,
+    RawScores,
+    Tier,
+    Truncated,
+    TruncationStrategy,
+    Usage,
+)
+
 TOP_N_MAX = 2_147_483_647
 
 
@@ -40,13 +50,7 @@ class RerankRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    model: Annotated[
-        str | None,
-        Field(
-            max_length=MODEL_CHARACTERS_MAX,
-            description="An id or alias from `GET /v1/models`; absent: the default model.",
-        ),
-    ] = None
+    model: ModelName = None
     query: Annotated[str, Field(description="What the documents should answer; not blank.")]
     documents: Annotated[
         list[Document],
@@ -63,20 +67,9 @@ class RerankRequest(BaseModel):
         list[Literal["text"]] | None,
         Field(description="Which fields of documents are read: `text`, and no other."),
     ] = None
-    raw_scores: Annotated[
-        bool | None,
-        Field(description="Whether `relevance_score` is the model's logit: any real number."),
-    ] = False
-    truncation_strategy: Annotated[
-        Literal["only_document", "longest_first"] | None,
-        Field(description="What is cut when query and document are longer than the model reads."),
-    ] = "only_document"
-    service_tier: Annotated[
-        Literal["default", "flex", "priority"] | None,
-        Field(
-            description="`flex` costs less and takes what capacity is left; `priority` goes first."
-        ),
-    ] = "default"
+    raw_scores: RawScores = False
+    truncation_strategy: TruncationStrategy = "only_document"
+    service_tier: Tier = "default"
 
 
 class RerankResult(BaseModel):
@@ -89,57 +82,13 @@ class RerankResult(BaseModel):
     document: Annotated[
         DocumentText | None, Field(description="Only with `return_documents`; else omitted.")
     ] = None
-    truncated: Annotated[
-        Literal[True] | None, Field(description="True if the text was cut; else omitted.")
-    ] = None
-
-
-class Usage(BaseModel):
-    """What was computed."""
-
-    prompt_tokens: Annotated[int, Field(description="Tokens of every pair, query included.")]
-    total_tokens: int
-    documents: int
-    search_units: Annotated[int, Field(description="One for each 100 documents begun.")]
-
-
-class ApiVersion(BaseModel):
-    """The version of the wire format."""
-
-    version: Literal["2"] = "2"
-
-
-class BilledUnits(BaseModel):
-    """The same amounts, where Cohere's clients look for them. Integers."""
-
-    search_units: int
-    input_tokens: int
-    total_tokens: int
-
-
-class MetaTokens(BaseModel):
-    """Reranking writes no tokens."""
-
-    input_tokens: int
-    output_tokens: Literal[0] = 0
-
-
-class Meta(BaseModel):
-    """About the answer rather than in it."""
-
-    api_version: ApiVersion
-    billed_units: BilledUnits
-    tokens: MetaTokens
-    charge_micro_dollars: Annotated[
-        int, Field(description="What this request cost, in millionths of a US dollar.")
-    ]
-    warnings: list[str]
+    truncated: Truncated = None
 
 
 class RerankResponse(BaseModel):
     """The documents in order, best first. Its charge is durable before it is sent."""
 
-    id: Annotated[str, Field(description="Names the request in the ledger.")]
+    id: AnswerId
     object: Literal["list"] = "list"
     model: str
     results: list[RerankResult]

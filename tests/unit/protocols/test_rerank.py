@@ -14,7 +14,8 @@ from serve_app.domain.model import Outcome, RankedDocument, Truncation
 from serve_app.domain.ranking import rank, relevance_score
 from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.rerank import WARNINGS_MAX, Envelope, ParsedRerank, parse, render
+from serve_app.protocols.rerank import ParsedRerank, parse, render
+from serve_app.protocols.wire_format import WARNINGS_MAX, Envelope
 
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,130 @@
+"""What a wire format of scoring is, and the pieces that all of them share.
+
+A wire format turns the bytes of a body into a `Job` and an `Outcome` into the bytes of an answer.
+It knows nothing of HTTP, and the pipeline knows nothing of it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from serve_app.domain.errors import InvalidRequest, TooLarge
+from serve_app.domain.job import Job
+from serve_app.domain.model import Outcome, RankedDocument
+from serve_app.domain.ranking import relevance_score
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
+from serve_app.protocols.json_body import unicode_fault
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.wire_schema import ApiVersion, BilledUnits, Meta, MetaTokens, Usage
+
+DOCUMENTS_PER_SEARCH_UNIT = 100
+"""Cohere's definition; clients multiply it by their own price lists."""
+
+WARNINGS_MAX = 20
+
+ResolveModel = Callable[[str | None], ModelId]
+"""From a request's ``model``, ``None`` when absent, to a model's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of a request besides its body."""
+
+    request_id: RequestId
+    timeout_s: Seconds
+    deadline: Instant
+    warnings: tuple[str, ...] = ()
+    """Sentences about what was ignored outside of the body."""
+
+
+class ParsedRequest(Protocol):
+    """A job, together with what its wire format needs to write the answer."""
+
+    @property
+    def job(self) -> Job: ...
+
+
+Parsed = TypeVar("Parsed", bound=ParsedRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class WireFormat(Generic[Parsed]):
+    """How one kind of request is read and its answer written."""
+
+    parse: Callable[[bytes, Limits, Envelope, ResolveModel], Parsed]
+    """Raises: InvalidRequest, which names the field at fault; TooLarge."""
+
+    render: Callable[[Outcome, Parsed], bytes]
+    """The answer as JSON in UTF-8."""
+
+
+def check_count(field: str, items: object, limits: Limits) -> None:
+    """Refuse a list that is too long before its entries are looked at, which may take long.
+
+    Raises: TooLarge.
+    """
+    if isinstance(items, list) and len(items) > limits.documents_per_request_max:
+        raise TooLarge(field, limits.documents_per_request_max, field)
+
+
+def check_query(path: str, query: str, limits: Limits) -> None:
+    """Raises: InvalidRequest when ``query`` is blank or too long."""
+    if not query.strip():
+        raise InvalidRequest(path, "must not be blank")
+    if len(query) > limits.query_characters_max:
+        raise InvalidRequest(path, f"must have at most {limits.query_characters_max} characters")
+
+
+def check_unicode(texts: Iterable[tuple[str, str]]) -> None:
+    """Check texts, each given with its path.
+
+    Raises: InvalidRequest when one of them is not valid Unicode.
+    """
+    for path, text in texts:
+        if fault := unicode_fault(text):
+            raise InvalidRequest(path, fault)
+
+
+def unknown_field_warnings(names: Iterable[str]) -> tuple[str, ...]:
+    """One sentence for each distinct name; past `WARNINGS_MAX` of them, one for ``...``."""
+    distinct: dict[str, None] = {}  # Keeps the order of arrival, where a set would not.
+    for name in names:
+        if len(distinct) == WARNINGS_MAX and name not in distinct:
+            distinct["..."] = None
+            break
+        distinct[name] = None
+    return tuple(f"The field '{name}' is unknown and was ignored." for name in distinct)
+
+
+def score_of(ranked: RankedDocument, *, raw: bool) -> float:
+    """The score that a client sees: from 0 to 1, or the logit if ``raw``."""
+    return ranked.logit if raw else relevance_score(ranked.logit)
+
+
+def usage(outcome: Outcome) -> Usage:
+    """The ``usage`` of an answer."""
+    return Usage(
+        prompt_tokens=outcome.tokens,
+        total_tokens=outcome.tokens,
+        documents=outcome.documents,
+        search_units=_search_units(outcome),
+    )
+
+
+def meta(outcome: Outcome, warnings: Iterable[str]) -> Meta:
+    """The ``meta`` of an answer."""
+    return Meta(
+        api_version=ApiVersion(),
+        billed_units=BilledUnits(
+            search_units=_search_units(outcome),
+            input_tokens=outcome.tokens,
+            total_tokens=outcome.tokens,
+        ),
+        tokens=MetaTokens(input_tokens=outcome.tokens),
+        charge_micro_dollars=outcome.charge,
+        warnings=list(warnings),
+    )
+
+
+def _search_units(outcome: Outcome) -> int:
+    return -(-outcome.documents // DOCUMENTS_PER_SEARCH_UNIT)
