@@ -10,7 +10,7 @@ with a head start (`admission`) is scored meanwhile, too. No score leaves before
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -76,18 +76,18 @@ class Pipeline:
     clock: Clock
     head_starts: HeadStarts = field(default_factory=HeadStarts)
 
-    async def authenticate(self, api_key: str | None, scope: str) -> Caller:
+    async def authenticate(self, api_keys: Sequence[str], scope: str) -> Caller:
         """Who is asking, provided that the key opens this kind of route.
 
         Raises:
             Unauthenticated, Forbidden, LedgerUnavailable
         """
         with self.metrics.timed(STAGE_SECONDS, stage="authenticate"):
-            return await self.authenticate_again(api_key, scope)
+            return await self.authenticate_again(api_keys, scope)
 
-    async def authenticate_again(self, api_key: str | None, scope: str) -> Caller:
+    async def authenticate_again(self, api_keys: Sequence[str], scope: str) -> Caller:
         """The same, later in the same request: a key may have been revoked meanwhile."""
-        caller = await self.access.authenticate(api_key)
+        caller = await self.access.authenticate(api_keys)
         if scope not in caller.scopes:
             raise Forbidden(f"this route: it needs the scope '{scope}'")
         return caller

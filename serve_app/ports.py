@@ -60,8 +60,11 @@ class Usage:
 class Access(Protocol):
     """Who is asking."""
 
-    async def authenticate(self, api_key: str | None) -> Caller:
-        """Raises: Unauthenticated, Overloaded, LedgerUnavailable."""
+    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+        """The caller behind the first of ``api_keys`` that is valid.
+
+        Raises: Unauthenticated, Overloaded, LedgerUnavailable.
+        """
 
 
 class KeyStore(Protocol):

@@ -72,8 +72,8 @@ class FakeAccess:
     def __init__(self, caller: Caller = CALLER) -> None:
         self._caller = caller
 
-    async def authenticate(self, api_key: str | None) -> Caller:
-        if api_key != GOOD_KEY:
+    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+        if GOOD_KEY not in api_keys:
             raise Unauthenticated
         return self._caller
 

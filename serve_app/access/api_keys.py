@@ -53,9 +53,9 @@ def generate() -> ApiKey:
     return ApiKey(KeyId(key_id), secrets.token_hex(SECRET_BYTES))
 
 
-def parse(api_key: str | None) -> ApiKey | None:
+def parse(api_key: str) -> ApiKey | None:
     """The key's parts, or ``None`` for anything that cannot be a key."""
-    if api_key is None or len(api_key) != _KEY_CHARACTERS:
+    if len(api_key) != _KEY_CHARACTERS:
         return None
     match = _KEY.fullmatch(api_key)
     return None if match is None else ApiKey(KeyId(match[1]), match[2])

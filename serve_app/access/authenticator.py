@@ -8,6 +8,7 @@ secrets.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TypeVar
 
 from serve_app.access.api_keys import matches, parse
@@ -51,26 +52,27 @@ class Authenticator:
         self._guesses: OrderedDict[KeyId, Guesses] = OrderedDict()
         self._delayed = 0
 
-    async def authenticate(self, api_key: str | None) -> Caller:
-        """The caller behind ``api_key``. The error does not say what is wrong with it.
+    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+        """The caller behind the first of ``api_keys`` that is valid.
 
-        A wrong secret is refused after a delay that grows with every other one for the same id;
-        while many refusals wait already, at once.
+        The error does not say what is wrong with them. A wrong secret is refused after a delay that
+        grows with every other one for the same id; while many refusals wait already, at once.
 
         Raises: Unauthenticated, Overloaded, LedgerUnavailable.
         """
-        parsed = parse(api_key)
-        if parsed is None:
-            raise Unauthenticated
-        stored = await self._find(parsed.key_id)
-        if stored is None:
-            raise Unauthenticated
-        if not matches(parsed, stored.secret_sha256):
-            await self._delay_refusal(parsed.key_id)
-            raise Unauthenticated
-        if not self._is_valid(stored):
-            raise Unauthenticated
-        return stored.caller
+        guessed = []
+        for api_key in api_keys:
+            parsed = parse(api_key)
+            stored = await self._find(parsed.key_id) if parsed else None
+            if parsed is None or stored is None:
+                continue
+            if not matches(parsed, stored.secret_sha256):
+                guessed.append(parsed.key_id)
+            elif self._is_valid(stored):
+                return stored.caller
+        for key_id in guessed:
+            await self._delay_refusal(key_id)
+        raise Unauthenticated
 
     def _is_valid(self, stored: StoredKey) -> bool:
         expired = stored.expires_at is not None and self._clock.moment() >= stored.expires_at

@@ -25,7 +25,7 @@ from serve_app.http.accounts import (
 from serve_app.http.admin_lists import ACTS, GRANTS, KEYS, TENANTS, list_endpoint
 from serve_app.http.body import read_body
 from serve_app.http.guard import Endpoint
-from serve_app.http.headers import IDEMPOTENCY_HEADER, api_key
+from serve_app.http.headers import IDEMPOTENCY_HEADER, sent_keys
 from serve_app.http.service import Service
 from serve_app.ledger import accounts, credit_grants, tenant_keys
 from serve_app.ledger.admin_acts import Act
@@ -201,7 +201,7 @@ class _Admin:
 
     async def _act(self, request: Request) -> Act:
         pipeline = self._service.pipeline
-        caller = await pipeline.authenticate(api_key(request.headers), api_keys.SCOPE_ADMIN)
+        caller = await pipeline.authenticate(sent_keys(request.headers), api_keys.SCOPE_ADMIN)
         return Act(f"key {caller.key_id}", pipeline.clock.moment())
 
     async def _once(self, kind: type[Once], request: Request) -> Once:
@@ -214,8 +214,8 @@ class _Admin:
                 body = await read_body(request, BODY_BYTES_MAX)
         except TimeoutError:
             raise DeadlineExceeded(allowed_s) from None
-        key = api_key(request.headers)
-        await self._service.pipeline.authenticate_again(key, api_keys.SCOPE_ADMIN)
+        keys = sent_keys(request.headers)
+        await self._service.pipeline.authenticate_again(keys, api_keys.SCOPE_ADMIN)
         return body
 
     async def _read(self, query: Callable[[Connection], T]) -> T:

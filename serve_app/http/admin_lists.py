@@ -18,7 +18,7 @@ from serve_app.http.accounts import (
     tenant_object,
 )
 from serve_app.http.guard import Endpoint
-from serve_app.http.headers import api_key
+from serve_app.http.headers import sent_keys
 from serve_app.http.service import Service
 from serve_app.ledger.accounts import Tenant, find_tenant, list_tenants
 from serve_app.ledger.admin_acts import Remembered, remembered
@@ -65,7 +65,7 @@ def list_endpoint(service: Service, listing: Listing[Row]) -> Endpoint:
     """The endpoint that answers pages of ``listing``."""
 
     async def answer(request: Request) -> Response:
-        await service.pipeline.authenticate(api_key(request.headers), SCOPE_ADMIN)
+        await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         names = ("tenant",) if listing.of_tenant else ()
         values = parse_list(request.query_params.multi_items(), *names)
         limit = read_limit(values.get("limit"))

@@ -20,21 +20,21 @@ RATE_LIMIT_PREFIX = "x-ratelimit-"
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def api_key(headers: Headers) -> str | None:
-    """The API key, from whichever of three places the client's library puts it in.
+def sent_keys(headers: Headers) -> tuple[str, ...]:
+    """What may be an API key, from the places where clients' libraries put it.
 
-    ``Authorization: Bearer <key>``, ``Authorization: <key>`` or ``X-API-Key: <key>``. Another
-    scheme in ``Authorization`` belongs to something between the client and us.
+    ``Authorization: Bearer <key>``, ``Authorization: <key>`` and ``X-API-Key: <key>``. Another
+    scheme in ``Authorization`` belongs to something between the client and us, and so may a bearer
+    token beside an ``X-API-Key``: the caller is whoever one of the keys belongs to.
     """
-    told = headers.get("authorization", "").replace("\t", " ")
-    scheme, _, credentials = told.strip().partition(" ")
+    authorization = headers.get("authorization", "").replace("\t", " ").strip()
+    scheme, _, credentials = authorization.partition(" ")
+    keys = [headers.get("x-api-key", "").strip()]
     if scheme.lower() == "bearer":
-        key = credentials.strip()
-    elif credentials:
-        key = ""
-    else:
-        key = scheme
-    return key or headers.get("x-api-key", "").strip() or None
+        keys.insert(0, credentials.strip())
+    elif not credentials:
+        keys.insert(0, scheme)
+    return tuple(key for key in keys if key)
 
 
 def timeout_s(headers: Headers, limits: Limits) -> Seconds:

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from serve_app.domain.errors import Forbidden, NotFound
 from serve_app.domain.model import Caller, ModelCard
 from serve_app.http.guard import Endpoint
-from serve_app.http.headers import api_key
+from serve_app.http.headers import sent_keys
 from serve_app.http.rerank import SCOPE
 from serve_app.http.service import Service
 from serve_app.protocols.json_body import shown
@@ -18,12 +18,12 @@ def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     created_s = service.pipeline.clock.moment() // 1_000
 
     async def list_models(request: Request) -> Response:
-        caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+        caller = await service.pipeline.authenticate(sent_keys(request.headers), SCOPE)
         cards = [card for card in await service.catalogue.cards() if _may_use(caller, card)]
         return _json(render_models(cards, service.limits, created_s))
 
     async def get_model(request: Request) -> Response:
-        caller = await service.pipeline.authenticate(api_key(request.headers), SCOPE)
+        caller = await service.pipeline.authenticate(sent_keys(request.headers), SCOPE)
         card = await _card(service, request.path_params["id"])
         if not _may_use(caller, card):
             raise Forbidden(f"the model '{card.id}'")

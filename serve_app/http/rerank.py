@@ -20,7 +20,7 @@ from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import Instant, Seconds
 from serve_app.http.body import declared_bytes, read_body
 from serve_app.http.hang_up import while_connected
-from serve_app.http.headers import api_key, ignored_headers, rate_limit_headers, timeout_s
+from serve_app.http.headers import ignored_headers, rate_limit_headers, sent_keys, timeout_s
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.service import Service
@@ -79,13 +79,13 @@ async def _answer(
     record: RequestRecord,
     started: Instant,
 ) -> Response:
-    key = api_key(request.headers)
-    record.caller = sender = await service.pipeline.authenticate(key, SCOPE)
+    keys = sent_keys(request.headers)
+    record.caller = sender = await service.pipeline.authenticate(keys, SCOPE)
     size = declared_bytes(request, service.limits.body_bytes_max)
     with service.body_gate.admit(sender.tenant, size) as hold_only:
         body = await _body(service, request, started)
         hold_only(len(body.content))  # One that comes in chunks does not tell its size.
-        record.caller = caller = await service.pipeline.authenticate_again(key, SCOPE)
+        record.caller = caller = await service.pipeline.authenticate_again(keys, SCOPE)
         return await _answer_to(caller, service, wire_format, request, record, body)
 
 

@@ -12,7 +12,7 @@ from serve_app.domain.model import Caller
 from serve_app.domain.units import Moment, TenantId
 from serve_app.http.accounts import problems_told
 from serve_app.http.guard import Endpoint
-from serve_app.http.headers import api_key
+from serve_app.http.headers import sent_keys
 from serve_app.http.service import Service
 from serve_app.ledger.accounts import find_tenant
 from serve_app.ledger.database import Connection
@@ -41,14 +41,14 @@ def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     """The endpoint for a tenant's own usage, and that for every tenant's."""
 
     async def own(request: Request) -> Response:
-        caller = await service.pipeline.access.authenticate(api_key(request.headers))
+        caller = await service.pipeline.access.authenticate(sent_keys(request.headers))
         if not caller.scopes & set(SCOPES):
             raise Forbidden("this route")
         query = _query(request, OWN_GROUPS)
         return await service.office.read(partial(_own, query=query, caller=caller))
 
     async def everybodys(request: Request) -> Response:
-        await service.pipeline.authenticate(api_key(request.headers), SCOPE_ADMIN)
+        await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         query = _query(request, ALL_GROUPS)
         with problems_told():
             return await service.office.read(partial(_everybodys, query=query))

@@ -1,7 +1,7 @@
 """The HTTP application over ports that are faked, deterministic, and watched."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -68,12 +68,13 @@ LEDGER_DOWN_KEY = "rk-while-the-ledger-is-down"
 
 
 class FakeAccess:
-    async def authenticate(self, api_key: str | None) -> Caller:
-        if api_key == LEDGER_DOWN_KEY:
+    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+        if LEDGER_DOWN_KEY in api_keys:
             raise LedgerUnavailable("connect to 10.0.0.7 refused")
-        if api_key not in KEYS:
-            raise Unauthenticated
-        return KEYS[api_key]
+        for api_key in api_keys:
+            if api_key in KEYS:
+                return KEYS[api_key]
+        raise Unauthenticated
 
 
 class EightEach:

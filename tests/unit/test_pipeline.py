@@ -437,8 +437,8 @@ def test_an_unknown_model_and_a_model_off_the_keys_list_are_told_apart() -> None
 def test_a_key_opens_only_the_routes_in_its_scopes() -> None:
     door = pipeline(FakeLedger(), UntouchedJobScorer())
 
-    assert asyncio.run(door.authenticate(GOOD_KEY, "rerank")) == CALLER
+    assert asyncio.run(door.authenticate([GOOD_KEY], "rerank")) == CALLER
     with pytest.raises(Forbidden):
-        asyncio.run(door.authenticate(GOOD_KEY, "admin"))
+        asyncio.run(door.authenticate([GOOD_KEY], "admin"))
     with pytest.raises(Unauthenticated):
-        asyncio.run(door.authenticate(None, "rerank"))
+        asyncio.run(door.authenticate([], "rerank"))

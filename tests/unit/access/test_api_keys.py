@@ -25,7 +25,6 @@ def test_no_two_keys_are_the_same() -> None:
 
 
 NOT_KEYS = {
-    "nothing": None,
     "empty": "",
     "only a prefix": "rk_",
     "two empty parts": "rk__",

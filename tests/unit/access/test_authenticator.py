@@ -75,7 +75,7 @@ class Door:
 
     async def lets_in(self, api_key: str | None) -> bool:
         try:
-            await self.access.authenticate(api_key)
+            await self.access.authenticate([] if api_key is None else [api_key])
         except (Unauthenticated, Overloaded):
             return False
         return True
@@ -83,7 +83,7 @@ class Door:
 
 def test_a_good_key_names_its_caller() -> None:
     async def scenario() -> Caller:
-        return await Door(KEY).access.authenticate(KEY.reveal())
+        return await Door(KEY).access.authenticate([KEY.reveal()])
 
     assert asyncio.run(scenario()) == stored(KEY).caller
 
@@ -297,7 +297,7 @@ def test_more_ids_than_may_wait_are_refused_unasked_but_a_known_key_is_asked_for
         asked = len(door.store.questions)
 
         with pytest.raises(Overloaded) as refusal:
-            await door.access.authenticate(generate().reveal())
+            await door.access.authenticate([generate().reveal()])
         assert refusal.value.retry_after_s >= 1
         assert len(door.store.questions) == asked
 

@@ -267,6 +267,7 @@ def test_an_empty_database_gets_a_tenant_that_can_send_requests(tmp_path: Path) 
     first = bootstrap(database_url, FakeClock(), Credits(5_000_000))
     second = bootstrap(database_url, FakeClock(), Credits(5_000_000))
 
+    assert first is not None
     key = parse(first)
     assert key is not None
     assert second is None

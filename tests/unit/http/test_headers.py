@@ -4,30 +4,51 @@ import pytest
 from starlette.datastructures import Headers
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.http.headers import api_key, timeout_s
+from serve_app.http.headers import sent_keys, timeout_s
 from serve_app.http.service import random_request_id
 from tests.contract.house import LIMITS, House
 
 
 @pytest.mark.parametrize(
-    ("headers", "key"),
+    ("headers", "keys"),
     [
-        ({"authorization": "Bearer abc"}, "abc"),
-        ({"authorization": "bearer  abc "}, "abc"),
-        ({"authorization": "Bearer\tabc"}, "abc"),
-        ({"authorization": "abc"}, "abc"),
-        ({"x-api-key": " abc "}, "abc"),
-        ({"authorization": "Bearer abc", "x-api-key": "other"}, "abc"),
-        ({"authorization": "Basic dTpw", "x-api-key": "abc"}, "abc"),
-        ({"authorization": "Basic dTpw"}, None),
-        ({"authorization": "Bearer"}, None),
-        ({"authorization": "Bearer ", "x-api-key": ""}, None),
-        ({"authorization": ""}, None),
-        ({}, None),
+        ({"authorization": "Bearer abc"}, ("abc",)),
+        ({"authorization": "bearer  abc "}, ("abc",)),
+        ({"authorization": "Bearer\tabc"}, ("abc",)),
+        ({"authorization": "abc"}, ("abc",)),
+        ({"x-api-key": " abc "}, ("abc",)),
+        ({"authorization": "Bearer abc", "x-api-key": "other"}, ("abc", "other")),
+        ({"authorization": "Basic dTpw", "x-api-key": "abc"}, ("abc",)),
+        ({"authorization": "Basic dTpw"}, ()),
+        ({"authorization": "Bearer"}, ()),
+        ({"authorization": "Bearer ", "x-api-key": ""}, ()),
+        ({"authorization": ""}, ()),
+        ({}, ()),
     ],
 )
-def test_the_key_is_found_where_clients_put_it(headers: dict[str, str], key: str | None) -> None:
-    assert api_key(Headers(headers)) == key
+def test_keys_are_found_where_clients_put_them(
+    headers: dict[str, str], keys: tuple[str, ...]
+) -> None:
+    assert sent_keys(Headers(headers)) == keys
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "status"),
+    [
+        ("Bearer rk-good", "something else", 200),
+        ("Bearer something else", "rk-good", 200),
+        ("something-else", "rk-good", 200),
+        ("Bearer something else", "something else", 401),
+    ],
+)
+def test_a_right_key_is_enough_beside_a_wrong_one(
+    house: House, authorization: str, x_api_key: str, status: int
+) -> None:
+    headers = {"authorization": authorization, "x-api-key": x_api_key}
+
+    answer = house.send("GET", "/v1/models", key=None, headers=headers)
+
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("0.25", 0.25), ("007", 7)])

@@ -312,7 +312,7 @@ class Gateway:
     def lets_in(self, key: ApiKey) -> Caller | None:
         async def scenario() -> Caller | None:
             try:
-                return await self._access.authenticate(key.reveal())
+                return await self._access.authenticate([key.reveal()])
             except Unauthenticated:
                 return None
 
