@@ -6,23 +6,33 @@ there are; that is for the wire formats.
 
 import json
 from collections.abc import Iterable
+from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
 from typing import NoReturn
 
-from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.errors import InvalidRequest, TooLarge
 
 SHOWN_CHARACTERS_MAX = 64
+
+STRINGS_MAX = 50_000
+OUTSIDE_STRINGS_CHARACTERS_MAX = 262_144
+"""Names, brackets, numbers and white space are what takes a JSON reader long: 10 MB of ``[]`` take
+0.7 s, 10 MB of text a few milliseconds. Within these bounds reading takes 20 ms at most, and a
+request of 1,000 documents with ten fields each is within them."""
 
 
 def read_object(body: bytes) -> dict[str, object]:
     """The JSON object in ``body``.
 
-    Raises: InvalidRequest with field ``body``, for everything else that ``body`` may be.
+    Raises:
+        TooLarge: It has more structure than is read.
+        InvalidRequest: ``body`` is anything else. Both name the field ``body``.
     """
     try:
         # Some clients on Windows send a byte order mark, which JSON readers may skip.
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
+    _check_structure(text)
     value = _parsed(text)
     if not isinstance(value, dict):
         raise InvalidRequest("body", "must be a JSON object")
@@ -50,6 +60,30 @@ def unicode_fault(text: str) -> str | None:
     except UnicodeEncodeError:
         return "must not contain half of a surrogate pair"
     return None
+
+
+def _check_structure(text: str) -> None:
+    """Refuse a text that would take long to read, without reading all of it.
+
+    A text that is not JSON may pass; `_parsed` refuses it.
+    """
+    strings = outside = position = 0
+    while (quote := text.find('"', position)) >= 0:
+        strings += 1
+        outside += quote - position
+        if strings > STRINGS_MAX or outside > OUTSIDE_STRINGS_CHARACTERS_MAX:
+            break
+        try:
+            _, position = scanstring(text, quote + 1)
+        except json.JSONDecodeError:
+            return
+    outside += len(text) - position
+    if strings > STRINGS_MAX:
+        raise TooLarge("body", STRINGS_MAX, "JSON strings")
+    if outside > OUTSIDE_STRINGS_CHARACTERS_MAX:
+        raise TooLarge(
+            "body", OUTSIDE_STRINGS_CHARACTERS_MAX, "characters of JSON outside of strings"
+        )
 
 
 def _parsed(text: str) -> object:

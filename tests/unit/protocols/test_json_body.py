@@ -1,0 +1,71 @@
+"""What a body may be before any wire format looks at it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.domain.errors import TooLarge
+from serve_app.protocols.json_body import (
+    OUTSIDE_STRINGS_CHARACTERS_MAX,
+    STRINGS_MAX,
+    read_object,
+)
+
+SIZE = 10_000_000
+
+COSTLY = {
+    "numbers": b"[" + b"1," * (SIZE // 2) + b"1]",
+    "empty lists": b"[" + b"[]," * (SIZE // 3) + b"[]]",
+    "nested lists": b"[" * SIZE,
+    "empty strings": b"[" + b'"",' * (SIZE // 3) + b'""]',
+    "small objects": b"[" + b'{"a":1},' * (SIZE // 8) + b"{}]",
+    "names": b"{" + b",".join(b'"%x":1' % index for index in range(SIZE // 10)) + b"}",
+    "white space": b" " * SIZE + b"1",
+}
+
+
+@pytest.mark.parametrize("ignored", COSTLY.values(), ids=list(COSTLY))
+def test_a_body_with_too_much_structure_is_refused(ignored: bytes) -> None:
+    with pytest.raises(TooLarge) as refused:
+        read_object(b'{"query":"q","documents":["d"],"ignored":' + ignored + b"}")
+
+    assert refused.value.where == "body"
+    assert refused.value.limit in (STRINGS_MAX, OUTSIDE_STRINGS_CHARACTERS_MAX)
+
+
+def test_a_thousand_indented_documents_of_ten_fields_are_read() -> None:
+    document = {f"a field {index}": "x" * 50 for index in range(10)}
+    body = {"query": "q", "documents": [document] * 1_000}
+
+    assert read_object(json.dumps(body, indent=4).encode()) == body
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * SIZE, "\n" * (SIZE // 2), '"' * (SIZE // 2), "中" * 3_000_000]
+)
+def test_text_is_no_structure(text: str) -> None:
+    body = {"query": "q", "documents": [text]}
+
+    assert read_object(json.dumps(body, ensure_ascii=False).encode()) == body
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), json_values), st.booleans())
+def test_any_object_within_the_bounds_is_read_as_it_is(
+    body: dict[str, object], ensure_ascii: bool
+) -> None:
+    text = json.dumps(body, ensure_ascii=ensure_ascii, allow_nan=False)
+
+    assert read_object(text.encode("utf-8", "surrogatepass")) == body
