@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     request_timeout_s_max: Annotated[float, Field(gt=0, le=100)] = 60.0
     """Longest time a client may ask for; the proxy ends connections at 120 s."""
 
+    body_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """How long the body of a request may take to arrive, whatever time the request asks for."""
+
     reservation_margin_s: Annotated[float, Field(ge=1)] = 30.0
     """A reservation outlives its request's deadline by this, then it expires."""
 

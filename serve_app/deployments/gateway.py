@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission import SharedGate
+from serve_app.admission import Places, RefusalBudget, SharedGate
 from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer
@@ -116,6 +116,7 @@ class Gateway:
                     query_characters_max=settings.query_characters_max,
                     request_timeout_s=Seconds(settings.request_timeout_s),
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
+                    body_timeout_s=Seconds(settings.body_timeout_s),
                 ),
                 default_model=ModelId(settings.models[0].id),
                 aliases={
@@ -123,6 +124,8 @@ class Gateway:
                 },
                 free_credit=Credits(settings.free_credit_micro_dollars),
                 body_gate=SharedGate(settings.body_bytes_held_max, self._clock),
+                places=Places(),
+                refusal_budget=RefusalBudget(self._clock),
                 log=emit,
                 server_names_answers=True,  # Ray does, with the client's name or one of its own.
             )

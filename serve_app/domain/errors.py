@@ -6,11 +6,13 @@
     ├─ OutOfCredit         the tenant cannot cover the charge
     ├─ SpendCapReached     the month's cap of the tenant or the key would be passed
     ├─ RateLimited         the tenant or the key asked for more than it may in a minute, or at once
+    ├─ TooManyRefusals     too many of the tenant's requests were refused lately
     ├─ Forbidden           the key is good, but not for this model or route
     ├─ NotFound            no such model, route or account
     ├─ Conflict            somebody else was faster, or it was asked for otherwise before
     ├─ MethodNotAllowed    the route exists, the method does not
     ├─ TooLarge            the body, or the number of documents, is over its limit
+    ├─ BodyTimeout         the body did not arrive in its time
     ├─ Overloaded          admission refused the work; nothing was computed
     ├─ ClientGone          the client hung up (for logs: nobody is left to read it)
     ├─ EngineFailure       the model failed, or produced a logit that is not a number
@@ -149,6 +151,23 @@ class RateLimited(RerankError):
         )
 
 
+class TooManyRefusals(RerankError):
+    """The tenant's budget of refused requests is used up; this request was not looked at."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def public_message(self) -> str:
+        return (
+            "Too many requests of this tenant were refused lately, so this one was not read. "
+            f"Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
+        )
+
+
 class Forbidden(RerankError):
     """The key is known, but may not use this model or route; ``what`` names it."""
 
@@ -222,6 +241,20 @@ class TooLarge(RerankError):
     @property
     def public_message(self) -> str:
         return f"{self.where}: at most {self.limit:,} {self.unit} are accepted. {NOTHING_CHARGED}"
+
+
+class BodyTimeout(RerankError):
+    """The request's body did not arrive within its time."""
+
+    code = "body_timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self.timeout_s = timeout_s
+
+    @property
+    def public_message(self) -> str:
+        return f"The body did not arrive within {self.timeout_s:g} s. {NOTHING_CHARGED}"
 
 
 class Overloaded(RerankError):

@@ -4,15 +4,15 @@ Every route needs a key with the scope ``admin``. A change is one transaction of
 the same functions as the command's, and is remembered as the act of that key.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.access import api_keys
-from serve_app.domain.errors import DeadlineExceeded, InvalidRequest
+from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import LimitChanges, RateLimits
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
 from serve_app.http.accounts import (
@@ -208,14 +208,13 @@ class _Admin:
         return parse_once(kind, await self._body(request), request.headers.get(IDEMPOTENCY_HEADER))
 
     async def _body(self, request: Request) -> bytes:
-        allowed_s = self._service.limits.request_timeout_s
-        try:
-            async with asyncio.timeout(allowed_s):
-                body = await read_body(request, BODY_BYTES_MAX)
-        except TimeoutError:
-            raise DeadlineExceeded(allowed_s) from None
-        keys = sent_keys(request.headers)
-        await self._service.pipeline.authenticate_again(keys, api_keys.SCOPE_ADMIN)
+        pipeline = self._service.pipeline
+        recheck = partial(
+            pipeline.authenticate_again, sent_keys(request.headers), api_keys.SCOPE_ADMIN
+        )
+        timeout_s = self._service.limits.body_timeout_s
+        body = await read_body(request, BODY_BYTES_MAX, timeout_s, recheck, pipeline.clock)
+        await recheck()
         return body
 
     async def _read(self, query: Callable[[Connection], T]) -> T:

@@ -1,34 +1,75 @@
-"""Reads a body within its limit, whatever its headers claim."""
+"""Reads a body within its limits of size and time, whatever its headers claim."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
+from starlette.types import Message
 
-from serve_app.domain.errors import ClientGone, InvalidRequest, TooLarge
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import BodyTimeout, ClientGone, InvalidRequest, TooLarge
+from serve_app.domain.units import Instant, Seconds
+
+RECHECK_S = 1.0
+"""How often the caller of a body that is still arriving is authenticated again."""
 
 _LENGTH_DIGITS_MAX = 18
 
+Recheck = Callable[[], Awaitable[object]]
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The whole body. Not bounded in time: that is the caller's.
+
+async def read_body(
+    request: Request, bytes_max: int, timeout_s: Seconds, recheck: Recheck, clock: Clock
+) -> bytes:
+    """The whole body.
+
+    Args:
+        request: Its body is not read before this call.
+        bytes_max: Bounds what the headers announce and what arrives.
+        timeout_s: Bounds the time until the body's end has arrived.
+        recheck: Called about once a second while the body arrives; raises when the caller may not
+            go on.
+        clock: Tells when that is due.
 
     Raises:
         TooLarge: By its ``content-length``, before anything is read; or by what arrived, where the
             length is absent or false. The rest stays unread.
         InvalidRequest: It is compressed, or its length is no number.
+        BodyTimeout: Its end did not arrive in time.
         ClientGone: The client hung up half-way.
     """
     _check_headers(request, bytes_max)
     parts: list[bytes] = []
     size = 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > bytes_max:
-            raise TooLarge("body", bytes_max, "bytes")
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    recheck_at = Instant(clock.instant() + RECHECK_S)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await _next_message(request)
+                if clock.instant() >= recheck_at:
+                    await recheck()
+                    recheck_at = Instant(clock.instant() + RECHECK_S)
+                if message is None:
+                    continue
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > bytes_max:
+                    raise TooLarge("body", bytes_max, "bytes")
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise BodyTimeout(timeout_s) from None
+
+
+async def _next_message(request: Request) -> Message | None:
+    """The next part of the body, or ``None`` if none arrives for `RECHECK_S`."""
+    try:
+        async with asyncio.timeout(RECHECK_S):
+            return await request.receive()
+    except TimeoutError:
+        return None
 
 
 def declared_bytes(request: Request, bytes_max: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from serve_app.domain.errors import (
+    BodyTimeout,
     ClientGone,
     Conflict,
     DeadlineExceeded,
@@ -26,6 +27,7 @@ from serve_app.domain.errors import (
     ReservationClosed,
     SpendCapReached,
     TooLarge,
+    TooManyRefusals,
     Unauthenticated,
     retry_after,
 )
@@ -53,10 +55,12 @@ PROBLEMS: dict[type[RerankError], Row] = {
     Forbidden: Row(403, "permission_error"),
     NotFound: Row(404, "not_found_error"),
     MethodNotAllowed: Row(405, "invalid_request_error"),
+    BodyTimeout: Row(408, "invalid_request_error"),
     Conflict: Row(409, "conflict_error"),
     TooLarge: Row(413, "invalid_request_error"),
     Overloaded: Row(429, "rate_limit_error"),
     RateLimited: Row(429, "rate_limit_error"),
+    TooManyRefusals: Row(429, "rate_limit_error"),
     ClientGone: Row(499, "client_gone"),  # In logs only.
     EngineFailure: Row(500, "server_error"),
     ReservationClosed: Row(503, "server_error", retry_after_s=1),

@@ -1,24 +1,37 @@
 """The endpoint of every wire format of scoring: from a request to an answer, one log line about it
 and its metrics.
 
-    name ─> authenticate ─> room for the body ─> read, authenticate again ─> parse ─> pipeline
-         ─> render ─> record
+    name ─> authenticate ─> place ─> room for the body ─> read, authenticate again ─> parse
+         ─> pipeline ─> render ─> record
 
 Errors become answers here and not in Starlette's exception handlers, some of which Ray Serve
 replaces by its own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.domain.errors import DeadlineExceeded, RerankError
+from serve_app.domain.errors import (
+    BodyTimeout,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    OutOfCredit,
+    RateLimited,
+    RerankError,
+    SpendCapReached,
+    TooLarge,
+)
 from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import Instant, Seconds
-from serve_app.http.body import declared_bytes, read_body
+from serve_app.http.body import Recheck, declared_bytes, read_body
 from serve_app.http.hang_up import while_connected
 from serve_app.http.headers import ignored_headers, rate_limit_headers, sent_keys, timeout_s
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
@@ -31,12 +44,28 @@ from serve_app.telemetry.metrics import (
     DOCUMENTS,
     REQUEST_SECONDS,
     REQUESTS,
+    STAGE_SECONDS,
     TOKENS_ANSWERED,
     TRUNCATED_DOCUMENTS,
 )
 
 SCOPE = "rerank"
 """What an API key must be good for."""
+
+REFUSALS = (
+    BodyTimeout,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    OutOfCredit,
+    RateLimited,
+    SpendCapReached,
+    TooLarge,
+)
+"""Errors that are the caller's doing; they count towards its tenant's `RefusalBudget`."""
+
+BODY_BYTES_ON_LOOP_MAX = 65_536
+"""Larger bodies are parsed in a thread. One of this size takes 4 ms at worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +108,35 @@ async def _answer(
     record: RequestRecord,
     started: Instant,
 ) -> Response:
-    keys = sent_keys(request.headers)
-    record.caller = sender = await service.pipeline.authenticate(keys, SCOPE)
+    authenticate = partial(service.pipeline.authenticate_again, sent_keys(request.headers), SCOPE)
+    with service.pipeline.metrics.timed(STAGE_SECONDS, stage="authenticate"):
+        record.caller = caller = await authenticate()
     size = declared_bytes(request, service.limits.body_bytes_max)
-    with service.body_gate.admit(sender.tenant, size) as hold_only:
-        body = await _body(service, request, started)
-        hold_only(len(body.content))  # One that comes in chunks does not tell its size.
-        record.caller = caller = await service.pipeline.authenticate_again(keys, SCOPE)
+    with (
+        _refusals_counted(service, caller, record),
+        service.places.take(caller),
+        service.body_gate.admit(caller.tenant, size) as hold_only,
+    ):
+        body = await _body(service, request, started, recheck=authenticate)
+        record.body_bytes = len(body.content)
+        hold_only(record.body_bytes)  # A body in chunks does not announce its size.
+        record.caller = caller = await authenticate()
         return await _answer_to(caller, service, wire_format, request, record, body)
+
+
+@contextmanager
+def _refusals_counted(service: Service, caller: Caller, record: RequestRecord) -> Iterator[None]:
+    """Refuse a tenant whose refused requests cost too much; otherwise count how this one ends.
+
+    Raises: TooManyRefusals.
+    """
+    service.refusal_budget.check(caller.tenant)
+    try:
+        yield
+    except REFUSALS:
+        service.refusal_budget.refused(caller.tenant, record.body_bytes)
+        raise
+    service.refusal_budget.answered(caller.tenant, record.body_bytes)
 
 
 async def _answer_to(
@@ -99,7 +149,14 @@ async def _answer_to(
 ) -> Response:
     warnings = ignored_headers(request.headers)
     envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
-    parsed = wire_format.parse(body.content, service.limits, envelope, service.resolve_model)
+    parse = partial(
+        wire_format.parse, body.content, service.limits, envelope, service.resolve_model
+    )
+    if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
+        parsed = parse()
+    else:
+        threads = service.pipeline.tokenizer_threads.small
+        parsed = await asyncio.get_running_loop().run_in_executor(threads, parse)
     record.job = parsed.job
 
     async def work() -> Outcome:
@@ -116,15 +173,19 @@ async def _answer_to(
     )
 
 
-async def _body(service: Service, request: Request, started: Instant) -> _Body:
-    """A client that sends it too slowly runs out of its own time."""
-    allowed_s = timeout_s(request.headers, service.limits)
+async def _body(service: Service, request: Request, started: Instant, recheck: Recheck) -> _Body:
+    limits, clock = service.limits, service.pipeline.clock
+    allowed_s = timeout_s(request.headers, limits)
     deadline = Instant(started + allowed_s)
+    left_s = Seconds(deadline - clock.instant())
     try:
-        async with asyncio.timeout(deadline - service.pipeline.clock.instant()):
-            content = await read_body(request, service.limits.body_bytes_max)
-    except TimeoutError:
-        raise DeadlineExceeded(allowed_s) from None
+        content = await read_body(
+            request, limits.body_bytes_max, min(left_s, limits.body_timeout_s), recheck, clock
+        )
+    except BodyTimeout:
+        if left_s < limits.body_timeout_s:  # The client asked for so little time itself.
+            raise DeadlineExceeded(allowed_s) from None
+        raise
     return _Body(content, allowed_s, deadline)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from serve_app.admission import SharedGate
+from serve_app.admission import Places, RefusalBudget, SharedGate
 from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
 from serve_app.domain.units import Credits, ModelId, RequestId
 from serve_app.ledger.database import Connection
@@ -58,6 +58,12 @@ class Service:
     limits: Limits
     body_gate: SharedGate
     """Bounds the bytes of bodies held at once, before anything is known of them."""
+
+    places: Places
+    """Bounds the requests that are read and worked on at once."""
+
+    refusal_budget: RefusalBudget
+    """Bounds the work for requests that are then refused."""
 
     default_model: ModelId
     aliases: Mapping[str, ModelId]

@@ -19,3 +19,6 @@ class Limits:
 
     request_timeout_s_max: Seconds
     """The most that a request may ask for."""
+
+    body_timeout_s: Seconds
+    """How long a body may take to arrive."""

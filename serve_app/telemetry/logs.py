@@ -37,6 +37,9 @@ class RequestRecord:
     """The ``x-request-id`` that was answered: the client's own, or ours."""
 
     caller: Caller | None = None
+    body_bytes: int = 0
+    """Set once the whole body has arrived."""
+
     job: Job | None = None
     outcome: Outcome | None = None
     """Set once the charge is committed, even if nobody is left to read the answer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.applications import Starlette
 
-from serve_app.admission import SharedGate
+from serve_app.admission import PLACES, Places, RefusalBudget, SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.job import Job
@@ -52,6 +52,7 @@ LIMITS = Limits(
     query_characters_max=60,
     request_timeout_s=Seconds(5),
     request_timeout_s_max=Seconds(10),
+    body_timeout_s=Seconds(5),
 )
 
 BODY_BYTES_HELD_MAX = 10_000_000
@@ -62,6 +63,7 @@ READY = Readiness(ready=True, ledger=True, models=((MINI, True), (BIG, False)))
 KEYS = {
     "rk-good": Caller(TenantId("acme"), KeyId("k1"), frozenset({"rerank"}), None),
     "rk-big-only": Caller(TenantId("acme"), KeyId("k2"), frozenset({"rerank"}), frozenset({BIG})),
+    "rk-other-tenant": Caller(TenantId("other"), KeyId("k4"), frozenset({"rerank"}), None),
     "rk-admin": Caller(TenantId("acme"), KeyId("k3"), frozenset({"admin"}), None),
 }
 LEDGER_DOWN_KEY = "rk-while-the-ledger-is-down"
@@ -174,13 +176,14 @@ class House:
     granted: int = 1_000_000
     limits: Limits = LIMITS
     readiness: Readiness = READY
+    places: int = PLACES
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.granted)
         self._sink = RecordingSink()
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
-        clock = FakeClock()
+        self.clock = clock = FakeClock()
         self.gate = SharedGate(4_000_000, clock)
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX, clock)
         served = ServedModel(WordTokenizer(), self.scorer, Forecast(clock))
@@ -199,6 +202,8 @@ class House:
             office=ClosedOffice(),
             limits=self.limits,
             body_gate=self.body_gate,
+            places=Places(self.places),
+            refusal_budget=RefusalBudget(clock),
             default_model=MINI,
             aliases={BIG_ALIAS: BIG},
             free_credit=Credits(0),

@@ -6,16 +6,22 @@ from dataclasses import replace
 import pytest
 
 from serve_app.admission import (
+    BODY_BYTES_PER_REFUSAL,
+    REFUSALS_MAX,
+    REFUSALS_PER_S,
     SMALL_TOKENS_MAX,
     TENANTS_AT_LEAST,
     Gate,
     HeadStarts,
+    Places,
+    RefusalBudget,
     SharedGate,
     estimate_tokens,
     is_small,
 )
-from serve_app.domain.errors import Overloaded
+from serve_app.domain.errors import Overloaded, RateLimited, TooManyRefusals
 from serve_app.domain.job import TextPair
+from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, TenantId, Tokens
 from tests.fakes import FakeClock, a_job
 
@@ -228,3 +234,110 @@ def test_a_tenant_that_holds_nothing_of_what_it_may_has_no_second_share() -> Non
             pass
         with shared.admit(ACME, 250), pytest.raises(Overloaded), shared.admit(ACME, 1):
             pass
+
+
+def caller(tenant: str, key: str) -> Caller:
+    return Caller(TenantId(tenant), KeyId(key), frozenset({"rerank"}), None)
+
+
+def taken(places: Places, *callers: Caller) -> int:
+    """How many of the callers get a place while those before them keep theirs."""
+    count = 0
+    with ExitStack() as stack:
+        for each in callers:
+            try:
+                stack.enter_context(places.take(each))
+            except (Overloaded, RateLimited):
+                continue
+            count += 1
+    return count
+
+
+def test_a_key_holds_an_eighth_of_the_places_and_a_tenant_a_quarter() -> None:
+    places = Places(64)
+    keys = [caller("acme", f"key{index}") for index in range(4)]
+
+    assert taken(places, *[keys[0]] * 64) == 8
+    assert taken(places, *keys * 64) == 16
+    assert taken(places, *(caller(f"tenant{index}", "k") for index in range(100))) == 8
+    assert taken(places, *(caller(f"tenant{i}", f"key{i}") for i in range(100))) == 64
+
+
+def test_a_refused_caller_learns_whose_places_are_taken() -> None:
+    places = Places(16)
+    one, two, three = (caller("acme", f"key{index}") for index in range(3))
+
+    with ExitStack() as stack:
+        for each in (one, one):
+            stack.enter_context(places.take(each))
+        with pytest.raises(RateLimited, match="key"):
+            stack.enter_context(places.take(one))
+        for each in (two, two):
+            stack.enter_context(places.take(each))
+        with pytest.raises(RateLimited, match="tenant"):
+            stack.enter_context(places.take(three))
+        stack.enter_context(places.take(caller("other", "key9")))
+
+
+def test_places_come_back_however_their_requests_end() -> None:
+    places = Places(8)
+    for _ in range(10):
+        with pytest.raises(ZeroDivisionError), places.take(caller("acme", "key")):
+            raise ZeroDivisionError
+
+
+def test_a_tenant_without_refusals_left_is_refused_until_some_come_back() -> None:
+    clock = FakeClock()
+    budget = RefusalBudget(clock)
+
+    for _ in range(REFUSALS_MAX):
+        budget.check(ACME)
+        budget.refused(ACME, 0)
+
+    with pytest.raises(TooManyRefusals) as refused:
+        budget.check(ACME)
+    budget.check(OTHER)
+    assert refused.value.retry_after_s == 1
+    clock.advance(1 / REFUSALS_PER_S)
+    budget.check(ACME)
+    clock.advance(3_600)
+    for _ in range(REFUSALS_MAX):
+        budget.refused(ACME, 0)
+    with pytest.raises(TooManyRefusals):
+        budget.check(ACME)
+
+
+def test_a_large_body_costs_as_much_as_many_small_ones() -> None:
+    budget = RefusalBudget(FakeClock())
+
+    budget.refused(ACME, REFUSALS_MAX * BODY_BYTES_PER_REFUSAL)
+
+    with pytest.raises(TooManyRefusals):
+        budget.check(ACME)
+
+
+def test_a_tenant_is_back_after_seconds_however_much_was_refused_at_once() -> None:
+    clock = FakeClock()
+    budget = RefusalBudget(clock)
+    for _ in range(1_000):
+        budget.refused(ACME, 10_000_000)
+
+    with pytest.raises(TooManyRefusals) as refused:
+        budget.check(ACME)
+
+    assert refused.value.retry_after_s <= 11
+    clock.advance(refused.value.retry_after_s)
+    budget.check(ACME)
+
+
+def test_a_tenant_that_runs_into_its_limit_still_gets_all_of_the_limit() -> None:
+    """Half of the requests are answered for an hour; none is refused for the refusals' sake."""
+    clock = FakeClock()
+    budget = RefusalBudget(clock)
+
+    for _ in range(100 * 3_600):
+        budget.check(ACME)
+        budget.refused(ACME, 50_000)
+        budget.check(ACME)
+        budget.answered(ACME, 50_000)
+        clock.advance(0.01)

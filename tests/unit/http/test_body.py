@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from serve_app.admission import TENANTS_AT_LEAST
+from serve_app.admission import REFUSALS_MAX, TENANTS_AT_LEAST
 from serve_app.domain.units import Seconds
+from serve_app.http import body
 from serve_app.protocols.limits import Limits
 from tests.contract.house import BODY_BYTES_HELD_MAX, LIMITS, House
 from tests.unit.http.asgi import KEY, Exchange
@@ -92,7 +93,7 @@ def test_a_client_that_hangs_up_half_way_is_gone(house: House) -> None:
 
 
 def test_a_client_that_sends_too_slowly_runs_out_of_time() -> None:
-    quick = Limits(20_000, 10, 60, Seconds(0.01), Seconds(1))
+    quick = Limits(20_000, 10, 60, Seconds(0.01), Seconds(1), Seconds(1))
     house = House(limits=quick)
     half = Exchange([BODY[:10]], complete=False)
 
@@ -100,6 +101,83 @@ def test_a_client_that_sends_too_slowly_runs_out_of_time() -> None:
 
     assert (half.status, half.answer["error"]["code"]) == (504, "deadline_exceeded")
     house.close()
+
+
+def test_a_body_that_takes_too_long_is_refused_although_its_request_has_time_left() -> None:
+    patient = Limits(20_000, 10, 60, Seconds(30), Seconds(60), Seconds(0.05))
+    house = House(limits=patient)
+    half = Exchange([BODY[:10]], complete=False)
+
+    asyncio.run(half.run(house.app))
+
+    assert (half.status, half.answer["error"]["code"]) == (408, "body_timeout")
+    assert "0.05 s" in half.answer["error"]["message"]
+    assert house.ledger.log == []
+    house.close()
+
+
+def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "RECHECK_S", 0.02)
+
+    async def revoked_half_way() -> Exchange:
+        half = Exchange([BODY[:10]], complete=False)
+        sending = asyncio.create_task(half.run(house.app))
+        await asyncio.sleep(0.05)
+        house.clock.advance(1)
+        assert not sending.done()
+        monkeypatch.setattr("tests.contract.house.KEYS", {})
+        async with asyncio.timeout(5):
+            while not sending.done():
+                house.clock.advance(1)
+                await asyncio.sleep(0.01)
+        return half
+
+    assert asyncio.run(revoked_half_way()).status == 401
+
+
+def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> None:
+    house = House(places=16)
+
+    async def flood() -> tuple[list[Exchange], Exchange]:
+        slow = [Exchange([BODY[:10]], complete=False) for _ in range(4)]
+        tasks = [asyncio.create_task(each.run(house.app)) for each in slow]
+        await asyncio.sleep(0.05)
+        other = Exchange([BODY], {"authorization": "Bearer rk-other-tenant"})
+        await other.run(house.app)
+        for each in slow:
+            each.hang_up()
+        await asyncio.gather(*tasks)
+        return slow, other
+
+    slow, other = asyncio.run(flood())
+
+    assert other.status == 200
+    assert sorted(each.status for each in slow) == [429, 429, 499, 499]
+    refused = next(each for each in slow if each.status == 429)
+    assert refused.read == 0
+    assert refused.answer["error"]["code"] == "rate_limit_exceeded"
+    assert "requests at once" in refused.answer["error"]["message"]
+    house.close()
+
+
+def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(house: House) -> None:
+    async def many() -> list[Exchange]:
+        done = [Exchange([b"{}"]) for _ in range(REFUSALS_MAX + 5)]
+        for each in done:
+            await each.run(house.app)
+        other = Exchange([BODY], {"authorization": "Bearer rk-other-tenant"})
+        await other.run(house.app)
+        return [*done, other]
+
+    *refused, other = asyncio.run(many())
+
+    assert [each.status for each in refused] == [400] * REFUSALS_MAX + [429] * 5
+    assert [each.read for each in refused[-5:]] == [0] * 5
+    assert "refused lately" in refused[-1].answer["error"]["message"]
+    assert int(refused[-1].answer_headers["retry-after"]) == 1
+    assert other.status == 200
 
 
 def test_requests_that_do_not_tell_their_size_hold_only_what_they_sent(house: House) -> None:
