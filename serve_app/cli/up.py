@@ -144,10 +144,12 @@ def _apply_switches(env_file: Path) -> None:
 
 
 def read_switches(env_file: Path) -> dict[str, str]:
-    """The assignments in a file that a shell could source."""
+    """The assignments in a file that a shell could source, except those that need the shell."""
     lines = (line.partition("=") for line in env_file.read_text().splitlines())
     return {
-        name: value for name, separator, value in lines if separator and not name.startswith("#")
+        name: value
+        for name, separator, value in lines
+        if separator and not name.startswith("#") and not value.startswith("$(")
     }
 
 

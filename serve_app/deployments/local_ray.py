@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -29,6 +30,9 @@ from ray.serve.schema import (
     DeploymentStatus,
     ServeDeploySchema,
 )
+
+HAPROXY_COMMAND = "rerank-serve-haproxy"
+"""See `serve_app.deployments.haproxy`."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Portions travel by gRPC, not through the object store; Ray wants at least 75 MiB."""
@@ -98,6 +102,7 @@ def local_environment(run_dir: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
         # A replica that asks for no GPU still sees one if there is one; torch picks the device.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name(HAPROXY_COMMAND)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_dir / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),

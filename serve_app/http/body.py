@@ -9,6 +9,7 @@ from starlette.types import Message
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import BodyTimeout, ClientGone, InvalidRequest, TooLarge
 from serve_app.domain.units import Instant, Seconds
+from serve_app.http.inbound import want_body
 
 RECHECK_S = 1.0
 """How often the caller of a body that is still arriving is authenticated again."""
@@ -39,6 +40,7 @@ async def read_body(
         ClientGone: The client hung up half-way.
     """
     _check_headers(request, bytes_max)
+    want_body(request)
     parts: list[bytes] = []
     size = 0
     recheck_at = Instant(clock.instant() + RECHECK_S)

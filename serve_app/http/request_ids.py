@@ -17,7 +17,8 @@ from serve_app.domain.units import RequestId
 HEADER = "x-request-id"
 
 _SCOPE_KEY = "serve_app.request_ids"
-_ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""A client's own request id, if it is to be used in answers and logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class NamesRequests:
 
         own = self._new_request_id()
         inbound = Headers(scope=scope).get(HEADER, "")
-        shown = inbound if _ACCEPTED.fullmatch(inbound) else own
+        shown = inbound if ACCEPTED_ID.fullmatch(inbound) else own
         scope[_SCOPE_KEY] = RequestIds(own, shown)
 
         async def send_named(message: Message) -> None:

@@ -1,0 +1,126 @@
+"""The outermost ASGI middleware of a gateway: it bounds what Ray Serve reads of a request.
+
+Ray Serve calls `middlewares` because ``cluster/ray.env`` names it in
+``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, and wraps the result around its own handling of
+HTTP, which comes before our application:
+
+* Methods that no route serves are refused before Ray uses them as a metric label.
+* Headers that control Ray are dropped, and so are headers that Ray cannot decode or would log at
+  any length.
+* A body stays in the socket until the application asks for it (`want_body`). Ray would otherwise
+  read it into an unbounded queue while the application still authenticates the caller.
+* An answer that leaves part of the body unread closes the connection. HAProxy would otherwise
+  send somebody else's request on it, which the server would take for the rest of the body.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.domain.errors import MethodNotAllowed
+from serve_app.http.problems import problem
+from serve_app.http.request_ids import ACCEPTED_ID, HEADER
+from serve_app.http.service import random_request_id
+from serve_app.protocols.json_body import shown
+from serve_app.protocols.methods import METHODS
+
+RAY_HEADERS = re.compile(
+    rb"x-request-timeout-seconds|x-request-disconnect-disabled|x-session-id"
+    rb"|serve[-_]multiplexed[-_]model[-_]id"
+)
+"""Request headers that change how Ray Serve treats a request. Names are in lower case in ASGI."""
+
+_WANT_BODY = "serve_app.want_body"
+_NO_LENGTH = (b"", b"0")
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def middlewares() -> list[Middleware]:
+    """What Ray Serve puts around every HTTP server of its own."""
+    return [Middleware(InboundFilter)]
+
+
+def want_body(request: Request) -> None:
+    """Let the request's body through. Call this before reading it."""
+    want: Callable[[], None] | None = request.scope.get(_WANT_BODY)
+    if want is not None:  # It is absent where the application runs without the filter.
+        want()
+
+
+class InboundFilter:
+    """Plain ASGI middleware; see the module's docstring."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the inner application does, within the module's bounds."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        body = _Body(receive, has_content=_announces_content(scope["headers"]))
+        scope[_WANT_BODY] = body.want
+
+        async def send_bounded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_added_headers(body)]
+            await send(message)
+
+        if scope["method"] not in METHODS:
+            error = MethodNotAllowed(shown(scope["method"]), ", ".join(METHODS))
+            await problem(error, random_request_id())(scope, body.receive, send_bounded)
+            return
+        scope["headers"] = list(_accepted(scope["headers"]))
+        await self._app(scope, body.receive, send_bounded)
+
+
+class _Body:
+    """One request's body, held back until it is wanted."""
+
+    def __init__(self, receive: Receive, *, has_content: bool) -> None:
+        self._receive = receive
+        self._wanted = asyncio.Event()
+        self.is_read = not has_content
+        if self.is_read:  # What follows is a hang-up, which Ray waits for.
+            self._wanted.set()
+
+    def want(self) -> None:
+        self._wanted.set()
+
+    async def receive(self) -> Message:
+        await self._wanted.wait()
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.is_read = True
+        return message
+
+
+def _announces_content(headers: Headers) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value not in _NO_LENGTH)
+        for name, value in headers
+    )
+
+
+def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in headers:
+        if not (name.isascii() and value.isascii()) or RAY_HEADERS.fullmatch(name):
+            continue
+        if name == HEADER.encode() and not ACCEPTED_ID.fullmatch(value.decode()):
+            continue
+        yield name, value
+
+
+def _added_headers(body: _Body) -> Iterator[tuple[bytes, bytes]]:
+    yield b"x-content-type-options", b"nosniff"
+    if not body.is_read:
+        yield b"connection", b"close"

