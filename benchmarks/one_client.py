@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from loadtests.traffic import Traffic
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission import SharedGate
+from serve_app.admission.gate import SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.job import Job, pairs_of

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app.admission import HeadStarts, SharedGate, estimate_tokens, is_small
+from serve_app.admission.gate import HeadStarts, SharedGate, estimate_tokens, is_small
 from serve_app.dispatch.fair_queue import Claim
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock

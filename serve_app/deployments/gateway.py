@@ -12,7 +12,9 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission import Places, RefusalBudget, SharedGate
+from serve_app.admission.gate import SharedGate
+from serve_app.admission.places import Places
+from serve_app.admission.refusals import RefusalBudget
 from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer

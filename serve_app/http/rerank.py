@@ -44,7 +44,6 @@ from serve_app.telemetry.metrics import (
     DOCUMENTS,
     REQUEST_SECONDS,
     REQUESTS,
-    STAGE_SECONDS,
     TOKENS_ANSWERED,
     TRUNCATED_DOCUMENTS,
 )
@@ -108,19 +107,19 @@ async def _answer(
     record: RequestRecord,
     started: Instant,
 ) -> Response:
-    authenticate = partial(service.pipeline.authenticate_again, sent_keys(request.headers), SCOPE)
-    with service.pipeline.metrics.timed(STAGE_SECONDS, stage="authenticate"):
-        record.caller = caller = await authenticate()
+    keys = sent_keys(request.headers)
+    record.caller = caller = await service.pipeline.authenticate(keys, SCOPE)
+    authenticate_again = partial(service.pipeline.authenticate_again, keys, SCOPE)
     size = declared_bytes(request, service.limits.body_bytes_max)
     with (
         _refusals_counted(service, caller, record),
         service.places.take(caller),
         service.body_gate.admit(caller.tenant, size) as hold_only,
     ):
-        body = await _body(service, request, started, recheck=authenticate)
+        body = await _body(service, request, started, recheck=authenticate_again)
         record.body_bytes = len(body.content)
         hold_only(record.body_bytes)  # A body in chunks does not announce its size.
-        record.caller = caller = await authenticate()
+        record.caller = caller = await authenticate_again()
         return await _answer_to(caller, service, wire_format, request, record, body)
 
 

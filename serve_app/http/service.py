@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from serve_app.admission import Places, RefusalBudget, SharedGate
+from serve_app.admission.gate import SharedGate
+from serve_app.admission.places import Places
+from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
 from serve_app.domain.units import Credits, ModelId, RequestId
 from serve_app.ledger.database import Connection

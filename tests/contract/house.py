@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.applications import Starlette
 
-from serve_app.admission import PLACES, Places, RefusalBudget, SharedGate
+from serve_app.admission.gate import SharedGate
+from serve_app.admission.places import PLACES, Places
+from serve_app.admission.refusals import RefusalBudget
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.job import Job

@@ -5,19 +5,21 @@ from dataclasses import replace
 
 import pytest
 
-from serve_app.admission import (
-    BODY_BYTES_PER_REFUSAL,
-    REFUSALS_MAX,
-    REFUSALS_PER_S,
+from serve_app.admission.gate import (
     SMALL_TOKENS_MAX,
     TENANTS_AT_LEAST,
     Gate,
     HeadStarts,
-    Places,
-    RefusalBudget,
     SharedGate,
     estimate_tokens,
     is_small,
+)
+from serve_app.admission.places import Places
+from serve_app.admission.refusals import (
+    BODY_BYTES_PER_REFUSAL,
+    REFUSALS_MAX,
+    REFUSALS_PER_S,
+    RefusalBudget,
 )
 from serve_app.domain.errors import Overloaded, RateLimited, TooManyRefusals
 from serve_app.domain.job import TextPair

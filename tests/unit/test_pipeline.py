@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from serve_app.admission import SMALL_TOKENS_MAX, SharedGate
+from serve_app.admission.gate import SMALL_TOKENS_MAX, SharedGate
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import (
     DeadlineExceeded,

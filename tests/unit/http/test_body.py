@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from serve_app.admission import REFUSALS_MAX, TENANTS_AT_LEAST
+from serve_app.admission.gate import TENANTS_AT_LEAST
+from serve_app.admission.refusals import REFUSALS_MAX
 from serve_app.domain.units import Seconds
 from serve_app.http import body
 from serve_app.protocols.limits import Limits

@@ -1,19 +1,16 @@
 """Admission: refuse early, whole requests only, and count work rather than requests.
 
-`Places` bounds the requests whose bodies are read, `RefusalBudget` the work for requests that are
-then refused. `Gate` says what may come in, `SharedGate` how much of it one tenant's, `HeadStarts`
-what may be scored before it is paid for.
+`Gate` says what may come in, `SharedGate` how much of it one tenant's, `HeadStarts` what may be
+scored before it is paid for.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import Overloaded, RateLimited, TooManyRefusals, retry_after
+from serve_app.domain.errors import Overloaded
 from serve_app.domain.job import Job
-from serve_app.domain.model import Caller
 from serve_app.domain.units import Instant, KeyId, TenantId, Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
@@ -23,9 +20,6 @@ BYTES_PER_TOKEN = 3
 """Of UTF-8 with anything else in it: a Chinese character is a token and three bytes."""
 
 SPEED_WINDOW_S = 10.0
-
-RETRY_AFTER_S = 1
-"""Where nothing better is known: places are free again as soon as any request ends."""
 
 TENANTS_AT_LEAST = 4
 """Among so many a `SharedGate` can be shared, whatever one of them does."""
@@ -39,23 +33,6 @@ SMALL_CHARACTERS_MAX = 200_000
 
 HEAD_STARTS_MAX = 10_000
 """Keys that are remembered."""
-
-PLACES = 2_048
-"""Requests that one gateway reads and works on at once. A place costs some 100 KB of memory at
-most, besides the body, which `SharedGate` bounds."""
-
-KEYS_AT_LEAST = 2
-"""The keys among which a tenant's places can always be shared."""
-
-REFUSALS_MAX = 200
-"""A tenant's budget of refused requests when none was refused lately."""
-
-REFUSALS_PER_S = 20
-"""What comes back to the budget each second. A small refused request costs a gateway a few
-milliseconds, so this is some 5 % of a core."""
-
-BODY_BYTES_PER_REFUSAL = 100_000
-"""A refused body of this size costs as much again as a small refused request."""
 
 
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
@@ -189,98 +166,6 @@ class SharedGate:
         finally:
             if not own.requests:
                 self._own.pop(tenant, None)
-
-
-class Places:
-    """Bounds the requests inside a gateway: all of them, those of a tenant, and those of a key.
-
-    A place is taken once the caller is known and before the body is read, so that bodies which
-    never arrive use up the places of their own key only. Not shared between threads.
-    """
-
-    def __init__(self, places: int = PLACES) -> None:
-        self._all_max = places
-        self._tenant_max = places // TENANTS_AT_LEAST
-        self._key_max = self._tenant_max // KEYS_AT_LEAST
-        self._all = 0
-        self._of_tenants: Counter[TenantId] = Counter()
-        self._of_keys: Counter[KeyId] = Counter()
-
-    @contextmanager
-    def take(self, caller: Caller) -> Iterator[None]:
-        """Hold a place while the block runs.
-
-        Raises:
-            RateLimited: The key or its tenant holds as many as it may.
-            Overloaded: All places are taken.
-        """
-        if self._of_keys[caller.key_id] >= self._key_max:
-            raise RateLimited("key", "requests at once", RETRY_AFTER_S, ())
-        if self._of_tenants[caller.tenant] >= self._tenant_max:
-            raise RateLimited("tenant", "requests at once", RETRY_AFTER_S, ())
-        if self._all >= self._all_max:
-            raise Overloaded(RETRY_AFTER_S)
-        self._all += 1
-        self._of_tenants[caller.tenant] += 1
-        self._of_keys[caller.key_id] += 1
-        try:
-            yield
-        finally:
-            self._all -= 1
-            _release(self._of_tenants, caller.tenant)
-            _release(self._of_keys, caller.key_id)
-
-
-def _release(taken: Counter[Any], owner: str) -> None:
-    taken[owner] -= 1
-    if not taken[owner]:
-        del taken[owner]
-
-
-class RefusalBudget:
-    """How much work a gateway does for requests that it then refuses, per tenant.
-
-    Nobody pays for a refused request, although its body was received and parsed and the ledger was
-    asked. A tenant whose budget is used up is refused before that. Answered requests earn the
-    budget back, so a tenant that runs into a limit still gets all that the limit allows. Not
-    shared between threads.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._left: dict[TenantId, tuple[float, Instant]] = {}
-        """What was left at an instant; a tenant that is absent has all of its budget."""
-
-    def check(self, tenant: TenantId) -> None:
-        """Raises: TooManyRefusals when nothing is left of the tenant's budget."""
-        left = self._now_left(tenant)
-        if left <= 0:
-            raise TooManyRefusals(retry_after((1 - left) / REFUSALS_PER_S))
-
-    def refused(self, tenant: TenantId, body_bytes: int) -> None:
-        """A request of the tenant was refused after ``body_bytes`` of its body were read."""
-        self._change(tenant, -_cost(body_bytes))
-
-    def answered(self, tenant: TenantId, body_bytes: int) -> None:
-        """A request of the tenant was answered and charged."""
-        if tenant in self._left:
-            self._change(tenant, _cost(body_bytes))
-
-    def _now_left(self, tenant: TenantId) -> float:
-        left, since = self._left.get(tenant, (REFUSALS_MAX, Instant(0)))
-        return min(REFUSALS_MAX, left + (self._clock.instant() - since) * REFUSALS_PER_S)
-
-    def _change(self, tenant: TenantId, amount: float) -> None:
-        # Not below the negative of the budget, so that a tenant is back after a few seconds.
-        left = max(-REFUSALS_MAX, self._now_left(tenant) + amount)
-        if left >= REFUSALS_MAX:
-            self._left.pop(tenant, None)
-        else:
-            self._left[tenant] = (left, self._clock.instant())
-
-
-def _cost(body_bytes: int) -> float:
-    return 1 + body_bytes / BODY_BYTES_PER_REFUSAL
 
 
 class HeadStarts:

@@ -1,0 +1,1 @@
+"""What a gateway takes in: places for requests, refused work, tokens and bytes."""
