@@ -13,7 +13,6 @@ Ray calls it ten times a second on the controller's event loop, where an error w
 deployment of every application. So it does no I/O, and what fails leaves its deployment as it is.
 """
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +30,7 @@ from serve_app.dispatch.scaling import (
 )
 from serve_app.domain.units import Instant, Tokens
 from serve_app.settings import GATEWAY_DEPLOYMENT
+from serve_app.telemetry.logs import get_logger
 
 INFLIGHT_TOKENS_STAT = "inflight_tokens"
 TOKENS_PER_S_STAT = "tokens_per_s"
@@ -39,7 +39,7 @@ BUSY_RATIO_STAT = "busy_ratio"
 STALE_S = 10.0
 """What a replica said longer ago is not taken for true any more."""
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger("ray.serve")
 
 
 def backlog_stat(deployment: str) -> str:

@@ -26,10 +26,10 @@ from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Instant, Moment, Seconds
 from serve_app.ledger.event_queue import EventQueue
 from serve_app.ledger.outbox import Event
-from serve_app.telemetry.logs import failure_fields
+from serve_app.telemetry.logs import failure_fields, get_logger
 from serve_app.telemetry.metrics import EVENT_AGE_SECONDS, Metrics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SOURCE = "rerank-serve"
 """The same for every gateway: sinks tell events apart by source and id."""

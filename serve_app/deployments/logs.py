@@ -1,11 +1,17 @@
-"""Where the house's log lines go: into the replica's own log file, in Serve's format."""
+"""Routes the log lines of this package into the replica's log file, in Serve's format."""
 
 import logging
 
 
 def join_serve_log() -> None:
-    """Send what any module of ours logs to the file that Serve opened for this replica."""
+    """Send the log lines of ``serve_app`` to the file that Serve opened for this replica.
+
+    Handlers of this process stop reporting their own errors. They would report them to stderr,
+    which Serve redirects into the same handlers: on a full disk that recursion ends in a
+    `RecursionError` in whatever code wrote the line, Ray's own included.
+    """
     ours, serves = logging.getLogger("serve_app"), logging.getLogger("ray.serve")
     ours.handlers = serves.handlers
     ours.setLevel(serves.level)
     ours.propagate = False
+    logging.raiseExceptions = False

@@ -21,8 +21,9 @@ from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
 from serve_app.domain.units import Tokens
 from serve_app.engine.loading import EngineLimits, load_engine
 from serve_app.settings import ModelSettings
+from serve_app.telemetry.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class UserConfig(TypedDict, total=False):

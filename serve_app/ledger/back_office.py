@@ -6,7 +6,6 @@ Reports and changes have each their own, so that no report keeps a key from bein
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -17,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
 from serve_app.ledger.database import open_reader, open_writer, reason
+from serve_app.telemetry.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

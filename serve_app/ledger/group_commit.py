@@ -6,7 +6,6 @@ for, because only the database knows how it ends.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,8 +31,9 @@ from serve_app.ledger.single_charge import SingleCharge
 from serve_app.ledger.tables import tenants
 from serve_app.ledger.writer import Writer
 from serve_app.ports import Quote, StoredKey, Usage
+from serve_app.telemetry.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

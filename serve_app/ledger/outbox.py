@@ -5,7 +5,6 @@ its id is made from what happened, so that the sink can tell a repetition. `even
 of those who deliver.
 """
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,12 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import grants, outbox
+from serve_app.telemetry.logs import get_logger
 
 CHARGED = "rerank.charged"
 CREDIT_LOW = "rerank.credit.low"
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _take_back = delete(outbox).where(outbox.c.event_id == bindparam("id"))
 _grants_so_far = (

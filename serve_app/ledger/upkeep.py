@@ -4,7 +4,6 @@ The writer's thread does it between two groups, in short transactions: whoever w
 for one of them at most.
 """
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -16,12 +15,13 @@ from serve_app.domain.units import Instant, KeyId, Moment, Seconds
 from serve_app.ledger import retention, store
 from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
+from serve_app.telemetry.logs import get_logger
 
 RETENTION_INTERVAL_S = Seconds(60.0)
 PAUSE = 9
 """After a step of retention, this many times as long as it took: so it has a tenth of the time."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 

@@ -21,7 +21,6 @@ is resolved only after COMMIT returned.
 No asyncio here, and no decision about money.
 """
 
-import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -39,8 +38,9 @@ from serve_app.ledger.database import reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.upkeep import Transaction, Upkeep
+from serve_app.telemetry.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Writer:

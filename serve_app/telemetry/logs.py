@@ -1,15 +1,17 @@
-"""One structured line per request. Never a query, a document or a secret.
+"""Logging: loggers that never raise, and one structured line per request.
 
-Three steps, so that each can be tested by itself: a `RequestRecord` collects what becomes known
-while the request runs, `request_fields` says it as a flat mapping, `emit` writes it through
-standard logging. What an unforeseen exception says of itself is left out too, since it may quote
-the text it choked on; its type and its frames are kept.
+No line contains a query, a document or a secret. There are three steps, so that each can be tested
+by itself: a `RequestRecord` collects facts while the request runs, `request_fields` turns them into
+a flat mapping, and `emit` writes it through standard logging. The message of an unexpected
+exception is left out, because it may quote the text that caused it; its type and frames are kept.
 """
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from traceback import format_tb
+from typing import Any
 
 from serve_app.domain.errors import RerankError
 from serve_app.domain.job import Job
@@ -19,7 +21,27 @@ from serve_app.domain.units import RequestId, Seconds
 Emit = Callable[[Mapping[str, object]], None]
 """Takes one event's fields and writes one line."""
 
-LOG = logging.getLogger("serve_app.requests")
+
+class SafeLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose calls never raise: a line that cannot be written is lost.
+
+    A full disk, a handler or filter that fails, or a field that collides with an attribute of log
+    records must not fail a request or end a thread.
+    """
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        """Log as `logging.Logger.log` does; the other methods call this one."""
+        with suppress(Exception):
+            # One more frame than usual, so that the line names the caller, not this method.
+            self.logger.log(level, msg, *args, **({"stacklevel": 2} | options))
+
+
+def get_logger(name: str) -> SafeLogger:
+    """The logger for a module of this package. Use it instead of `logging.getLogger`."""
+    return SafeLogger(logging.getLogger(name))
+
+
+LOG = get_logger("serve_app.requests")
 
 REQUEST = "rerank_request"
 FAILURE = "unexpected_failure"
@@ -88,8 +110,8 @@ def failure_fields(error: BaseException) -> dict[str, object]:
 def emit(fields: Mapping[str, object]) -> None:
     """Write one event: its name is the message, every field an attribute of the record.
 
-    Serve's JSON form makes each of them a key of the line. Server faults are at ERROR, all else at
-    INFO.
+    Serve's JSON format makes each field a key of the line. Server faults are logged at ERROR, all
+    other events at INFO. It never raises.
     """
     status = fields.get("status")
     fault = isinstance(status, int) and status >= SERVER_FAULT_STATUS_MIN
