@@ -27,6 +27,7 @@ __all__ = [
     "open_writer",
     "opened",
     "parse_url",
+    "probe",
     "reading",
     "reason",
     "transaction",
@@ -141,6 +142,12 @@ def opened(engine: Engine) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def probe(connection: Connection) -> None:
+    """Change nothing, but write to the database's log at COMMIT: that fails on a full disk."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else "SELECT txid_current()")
 
 
 def reason(error: BaseException) -> str:

@@ -12,8 +12,8 @@ is resolved only after COMMIT returned.
   transaction fails only itself. All operations may be applied twice without harm.
 * An operation may be cancelled until its group's transaction holds its locks; from then on its
   outcome is what the database says.
-* While the database fails, or a transaction of ours is stuck in it, `is_failing` says so at once,
-  and it is asked again every half second, whoever wants something or not.
+* While the database fails or a transaction is stuck in it, `is_failing` says so at once. A probe
+  every half second finds out when writes succeed again.
 * What nobody waits for is tried again at every tick while the database fails: a settlement a few
   times, because its reservation expires anyway; a reversal until it is written, because the charge
   that it takes back would stay for ever.
@@ -26,7 +26,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from sqlalchemy import Connection, literal, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -34,7 +34,7 @@ from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Instant
 from serve_app.ledger import operation_group
-from serve_app.ledger.database import reason
+from serve_app.ledger.database import probe, reason
 from serve_app.ledger.limits import LedgerLimits
 from serve_app.ledger.operation import Operation
 from serve_app.ledger.upkeep import Transaction, Upkeep
@@ -153,8 +153,7 @@ class Writer:
                     self._failed.extend(self._drained())
                 if not going or self._tick_is_due(group):
                     self._tick()
-            except Exception as error:
-                # The outermost handler of this thread: without the writer there is no service.
+            except Exception as error:  # Without this thread there is no service.
                 logger.exception("ledger_writer_failed")
                 untold = [each for each in group if not each.future.done()]
                 self._give_up([each for each in untold if each not in self._failed], error)
@@ -252,11 +251,11 @@ class Writer:
             self._busy_since = None
 
     def _probe(self) -> bool:
-        """Whether a tick makes sense: the database answers again, or a tick's time has come."""
+        """Whether a tick makes sense: the database writes again, or a tick's time has come."""
         self._probes_left -= 1
         try:
             with self._transaction() as connection:
-                connection.execute(select(literal(1)))
+                probe(connection)
         except SQLAlchemyError:
             return self._probes_left <= 0
         return True
@@ -279,7 +278,7 @@ class Writer:
         return failed.attempts_left is None or len(self._failed) < self._limits.operations_max
 
     def _tick_is_due(self, group: Sequence[Operation]) -> bool:
-        # Nothing came until the next tick: it is due by the queue's clock, if not by ours.
+        # Without a group it is due by the queue's clock, if not by ours.
         return not group or self._clock.instant() >= self._next_tick
 
     def _tick(self) -> None:
@@ -295,4 +294,5 @@ class Writer:
             self._write(some)
             if self._failing:
                 break
-        self._next_tick = self._upkeep.run(self._transaction)
+        if not self._failing:
+            self._next_tick = self._upkeep.run(self._transaction)
