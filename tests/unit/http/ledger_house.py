@@ -46,19 +46,18 @@ class LedgerHouse:
         self.tenant = self.add_tenant("acme", 1_000)
         self.key_id, self.key = self.add_key(self.tenant, api_keys.SCOPE_RERANK)
         self.admin_id, self.admin = self.add_key(self.tenant, api_keys.SCOPE_ADMIN)
-        self._ledger = SqlLedger(database_url, self.clock, Seconds(30))
+        self.ledger = SqlLedger(database_url, self.clock, Seconds(30))
         self._office = BackOffice(database_url, TIMEOUT_S)
         self._house = House()
         service = self._house.service
-        access = Authenticator(self._ledger, self.clock, Seconds(0))
-        self._house.app = build_app(
-            replace(
-                service,
-                pipeline=replace(service.pipeline, access=access, clock=self.clock),
-                office=self._office,
-                free_credit=FREE_CREDIT,
-            )
+        access = Authenticator(self.ledger, self.clock, Seconds(0))
+        self.service = replace(
+            service,
+            pipeline=replace(service.pipeline, access=access, clock=self.clock),
+            office=self._office,
+            free_credit=FREE_CREDIT,
         )
+        self._house.app = build_app(self.service)
 
     @property
     def app(self) -> ASGIApp:
@@ -66,7 +65,7 @@ class LedgerHouse:
 
     def close(self) -> None:
         self._office.close()
-        self._ledger.close()
+        self.ledger.close()
         self._house.close()
 
     def add_tenant(self, name: str, credit: int) -> TenantId:
