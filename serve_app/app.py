@@ -24,7 +24,12 @@ def build(args: dict[str, Any]) -> Application:
     """
     settings = Settings(**args)
     # Gateways and scorers start in other folders and processes; they get what was decided here.
-    settings = settings.model_copy(update={"database_url": settings.resolved_database_url})
+    settings = settings.model_copy(
+        update={
+            "var_dir": settings.var_dir.absolute(),
+            "database_url": settings.resolved_database_url,
+        }
+    )
     scorers = {model.id: _scorer(settings, model) for model in settings.models}
     return _named(Gateway, GATEWAY_DEPLOYMENT).bind(settings, scorers)
 

@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     """The first is the default model, and the one that readiness asks."""
 
     var_dir: Path = Path("var")
-    """Where a single node keeps its database and logs."""
+    """Folder in which a single node keeps its database and logs. For this service alone: it is
+    closed to other users."""
 
     database_url: str = ""
     """SQLAlchemy URL of the ledger; empty means SQLite in ``var_dir``. ``env:NAME`` takes it from
@@ -209,8 +210,15 @@ class Settings(BaseSettings):
     @property
     def resolved_database_url(self) -> str:
         """``database_url``, or SQLite at an absolute path: replicas start in other folders."""
-        if self.database_url:
-            return self.database_url
+        return self.database_url or self._default_database_url
+
+    @property
+    def ledger_is_in_var_dir(self) -> bool:
+        """Whether the ledger is the default SQLite database, so that ``var_dir`` is needed."""
+        return self.resolved_database_url == self._default_database_url
+
+    @property
+    def _default_database_url(self) -> str:
         return f"sqlite:///{(self.var_dir / 'rerank.db').absolute()}"
 
 

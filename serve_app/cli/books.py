@@ -29,6 +29,7 @@ from serve_app.ledger.log_check import LogLine, check_logs, parse_line
 from serve_app.ledger.months import day_of
 from serve_app.ledger.reconcile import Findings, check_books
 from serve_app.ledger.schema import migrate
+from serve_app.private_files import private_folder
 
 REPORT_TIMEOUT_S = Seconds(600.0)
 """Of one statement of a report: it may read millions of rows."""
@@ -49,8 +50,11 @@ def bring_up_to_date(database_url: str | None) -> None:
     A service does that by itself as it starts. Gateways of an older version cannot start on newer
     tables.
     """
+    found = settings()
     with in_one_line():
-        migrate(database_url or settings().resolved_database_url)
+        if database_url is None and found.ledger_is_in_var_dir:
+            private_folder(found.var_dir)
+        migrate(database_url or found.resolved_database_url)
     click.echo("The tables are those of this version.")
 
 

@@ -20,6 +20,7 @@ from serve_app.cli.accounts import bootstrap
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
+from serve_app.private_files import close_to_others, private_folder
 from serve_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ curl -s {address}/v1/rerank \\
 def up(config: Path, port: int | None) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     _obey_signals()
+    os.umask(0o077)  # Ray, its workers and HAProxy inherit it: their files are private, too.
     console = Console(highlight=False)
     try:
         _apply_switches(config.parent / "ray.env")
@@ -155,8 +157,9 @@ def read_switches(env_file: Path) -> dict[str, str]:
 
 def _first_key(settings: Settings, var_dir: Path) -> str | None:
     """The development key: made with a new database, read back from ``dev.key`` later."""
-    # Nobody else's business: the ledger, the key, and Ray's sessions, which Ray opens to all.
-    var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # It holds the ledger, the key, and Ray's sessions, which Ray itself opens to all users.
+    private_folder(var_dir)
+    close_to_others(var_dir / "huggingface")
     key_file = var_dir / "dev.key"
     key = bootstrap(settings.resolved_database_url, SystemClock(), FIRST_CREDIT)
     if key is not None:
@@ -165,6 +168,7 @@ def _first_key(settings: Settings, var_dir: Path) -> str | None:
         with os.fdopen(descriptor, "w") as file:
             file.write(key + "\n")
         return key
+    close_to_others(key_file)
     return key_file.read_text().strip() if key_file.exists() else None
 
 

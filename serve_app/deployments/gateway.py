@@ -37,6 +37,7 @@ from serve_app.ledger.pricing import PriceList
 from serve_app.ledger.schema import migrate
 from serve_app.ledger.unmetered import Unmetered
 from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
+from serve_app.private_files import private_folder
 from serve_app.protocols.limits import Limits
 from serve_app.settings import ModelSettings, Settings
 from serve_app.telemetry.logs import emit
@@ -51,6 +52,8 @@ class Gateway:
         join_serve_log()
         self._settings = settings
         self._clock = SystemClock()
+        if settings.ledger_is_in_var_dir:
+            private_folder(settings.var_dir)
         migrate(settings.resolved_database_url)
         self._metrics = ray_metrics_sink()
         self._ledger = SqlLedger(

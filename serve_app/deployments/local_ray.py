@@ -31,6 +31,8 @@ from ray.serve.schema import (
     ServeDeploySchema,
 )
 
+from serve_app.private_files import private_folder
+
 HAPROXY_COMMAND = "rerank-serve-haproxy"
 """See `serve_app.deployments.haproxy`."""
 
@@ -118,12 +120,12 @@ def local_environment(run_dir: Path) -> dict[str, str]:
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[Path]:
-    """Another name for ``folder``, at most 20 characters long, valid while the block runs.
+    """Another name for the private ``folder``, at most 20 characters, valid while the block runs.
 
     Ray and HAProxy put Unix sockets under their folders, and the path of a socket may not exceed
     107 characters, which a checkout a few folders deep already does.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
@@ -223,7 +225,7 @@ def _why(status: ApplicationStatusOverview) -> str:
 @contextmanager
 def run_dir(var_dir: Path) -> Iterator[Path]:
     """A folder for this run's sockets and HAProxy's files, gone afterwards; its path is short."""
-    (var_dir / "run").mkdir(parents=True, exist_ok=True)
+    private_folder(var_dir / "run")
     folder = Path(tempfile.mkdtemp(dir=var_dir / "run"))
     try:
         with short_path(folder) as short:

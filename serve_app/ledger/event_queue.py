@@ -18,6 +18,7 @@ from serve_app.domain.units import Moment, Seconds
 from serve_app.ledger import outbox
 from serve_app.ledger.database import open_reader, open_writer, parse_url, reason
 from serve_app.ledger.outbox import Event
+from serve_app.private_files import private_file
 
 ADVISORY_LOCK = 7_236_190_452_119
 """Any number will do, as long as every version of this package uses the same."""
@@ -71,6 +72,7 @@ class EventQueue:
     @contextmanager
     def _file_turn(self) -> Iterator[bool]:
         # Not in the database: a transaction that is open during the call would keep all others out.
+        private_file(self._file)
         with self._file.open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

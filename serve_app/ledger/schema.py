@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
 from serve_app.ledger.database import open_reader, open_writer, opened, parse_url, reason
+from serve_app.private_files import close_to_others, private_file, private_folder
 
 MIGRATE_TIMEOUT_S = Seconds(30.0)
 ADVISORY_LOCK = 7_236_190_452_118
@@ -34,16 +35,18 @@ WAL_ATTEMPTS_MAX = 100
 def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
     """Create the ledger's tables, or bring them up to date; all of it or nothing.
 
-    A schema that is up to date is only looked at: that waits for no writer and holds up none.
+    A schema that is up to date is only looked at: that waits for no writer and holds up none. The
+    files of a SQLite database become readable by their owner only.
 
     Raises:
         LedgerUnavailable: The database did not answer, or a newer version has already changed it.
+        OSError: The file or its folder cannot be made.
         ValueError: The URL is not one that the ledger can use.
     """
     url = parse_url(database_url)
     try:
         if url.get_backend_name() == "sqlite":
-            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+            _make_private(Path(str(url.database)))
             _write_ahead(database_url)
         _upgrade(database_url, timeout_s)
     except (SQLAlchemyError, CommandError) as error:
@@ -74,6 +77,15 @@ def require(database_url: str, timeout_s: Seconds) -> None:
         raise ValueError(f"{url!r} has the tables of an older version ({found}); {UPDATE_IT}")
     if found != newest:
         raise ValueError(f"{url!r} belongs to a newer version than this one ({found})")
+
+
+def _make_private(database: Path) -> None:
+    """Only its owner can read the database. SQLite's other files get the mode of the first."""
+    if not database.parent.exists():
+        private_folder(database.parent)
+    private_file(database)
+    for suffix in ("-wal", "-shm", "-journal"):
+        close_to_others(database.with_name(database.name + suffix))
 
 
 def _write_ahead(database_url: str) -> None:
