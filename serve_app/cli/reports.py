@@ -1,6 +1,5 @@
 """How money, times and tables are typed and shown. Knows nothing of where they come from."""
 
-import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serve_app.cli.amounts import NONE
+from serve_app.domain.csv_export import render_csv
 from serve_app.domain.model import RateLimits
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Moment
 from serve_app.ledger.usage import Grouping, UsageRow
@@ -111,9 +111,7 @@ def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> Non
     if form == "json":
         click.echo(json.dumps(records, indent=2))
         return
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    click.echo(render_csv(names, records, line_end="\n"), nl=False)
 
 
 def _print_usage_table(rows: Sequence[UsageRow], by: Grouping) -> None:

@@ -7,8 +7,6 @@ away. So the same month gives the same bytes, from either database, before and a
 became sums of a day.
 """
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from sqlalchemy import (
     select,
 )
 
+from serve_app.domain import csv_export
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits, ModelId, Moment
 from serve_app.ledger.accounts import AccountProblem, Tenant
 from serve_app.ledger.credit_grants import Grant, list_grants
@@ -178,12 +177,8 @@ def lines(told: Statement) -> Iterator[dict[str, Any]]:
 
 def render_csv(told: Statement) -> str:
     """One line for each number of the page; the amounts above the last line add up to it."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for line in lines(told):
-        writer.writerow({"tenant_id": told.tenant.id, "month": month_name(told.month)} | line)
-    return out.getvalue()
+    owner = {"tenant_id": told.tenant.id, "month": month_name(told.month)}
+    return csv_export.render_csv(CSV_COLUMNS, (owner | line for line in lines(told)), line_end="\n")
 
 
 def _charged_before(connection: Connection, tenant: Tenant, moment: Moment) -> int:

@@ -1,13 +1,12 @@
 """Usage on the wire: the query of a report, and its rows as JSON or CSV."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from serve_app.domain import csv_export
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.units import Moment
 from serve_app.protocols.paging import (
@@ -126,11 +125,8 @@ def next_cursor(query: UsageQuery, last: Sequence[str]) -> str:
 
 def render_csv(kind: type[UsageObject], rows: Sequence[UsageObject]) -> bytes:
     """A line of names, then one for each row; a field that is null is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(kind.model_fields), lineterminator="\r\n")  # RFC 4180
-    writer.writeheader()
-    writer.writerows(row.model_dump() for row in rows)
-    return out.getvalue().encode()
+    records = (row.model_dump() for row in rows)
+    return csv_export.render_csv(list(kind.model_fields), records, line_end="\r\n").encode()
 
 
 def _order(by: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from serve_app.access.api_keys import matches, parse
 from serve_app.cli.accounts import COMMANDS, bootstrap
@@ -247,6 +248,15 @@ def test_usage_is_exact_for_programs(used: Run, by: str, group: str) -> None:
 
     assert as_json == [record]
     assert as_csv == [{name: str(value) for name, value in record.items()}]
+
+
+def test_the_name_of_a_tenant_is_no_formula_in_csv(used: Run, database_url: str) -> None:
+    with transaction(database_url, TIMEOUT_S) as connection:
+        connection.execute(text("UPDATE tenants SET name = '=cmd' WHERE name = 'acme'"))
+
+    (row,) = csv.DictReader(io.StringIO(succeeds(used("usage", "--by", "tenant", "--csv"))))
+
+    assert row["tenant"] == "'=cmd"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ LATER = at("2026-12-05")
 GRANTS = (
     ("gr_1", 20_000_000, "first credit", "2026-09-30T12:00", "grant", None),
     ("gr_2", 5_000_000, 'invoice "17", <b>paid</b>', "2026-11-01T00:00", "grant", None),
-    ("gr_b", 8, "", "2026-11-30T23:59:59.999", "refund", "rr_5"),
+    ("gr_b", 8, "=HYPERLINK()", "2026-11-30T23:59:59.999", "refund", "rr_5"),
     ("gr_a", -1_000_001, "typed twice", "2026-11-30T23:59:59.999", "correction", None),
     ("gr_3", 7, "December's", "2026-12-01T00:00", "grant", None),
 )
@@ -132,7 +132,7 @@ tenant_id,month,line,time,model,requests,requests_not_charged,documents,document
 tn_1,2026-11,opening balance,2026-11-01 00:00:00 UTC,,,,,,,19999992,,
 tn_1,2026-11,grant,2026-11-01 00:00:00 UTC,,,,,,,5000000,"invoice ""17"", <b>paid</b>",
 tn_1,2026-11,correction,2026-11-30 23:59:59 UTC,,,,,,,-1000001,typed twice,
-tn_1,2026-11,refund,2026-11-30 23:59:59 UTC,,,,,,,8,,rr_5
+tn_1,2026-11,refund,2026-11-30 23:59:59 UTC,,,,,,,8,'=HYPERLINK(),rr_5
 tn_1,2026-11,charges of a day,2026-11-01,Zeta,1,0,1000,0,65000,-8000,,
 tn_1,2026-11,charges of a day,2026-11-01,a-b,1,0,3,0,200,-24,,
 tn_1,2026-11,charges of a day,2026-11-01,alpha,1,0,10,0,600,-80,,
