@@ -89,7 +89,7 @@ def add_tenant(name: str, amount: Credits | None, database_url: str | None) -> N
     with open_books(database_url) as connection:
         first = credit_grants.first_credit(amount, free)
         tenant = credit_grants.open_account(connection, name, first, act())
-    click.echo(f"Tenant '{name}' ({tenant.id}) may spend {dollars(tenant.available)}.")
+    click.echo(f"Tenant '{tenant.name}' ({tenant.id}) may spend {dollars(tenant.available)}.")
 
 
 @tenants.command("list")

@@ -15,18 +15,23 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
 from serve_app.domain.model import UNLIMITED, WEIGHT_MAX, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, Moment, TenantId
+from serve_app.ledger import tenant_names
 from serve_app.ledger.admin_acts import Act, remember
 from serve_app.ledger.store import lock_accounts
 from serve_app.ledger.tables import tenants
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
 """A new tenant's alerts: $5 and $1."""
+
+ADVISORY_LOCK = 7_236_190_452_120
+"""Any number that the ledger uses for nothing else, the same in every version of this package."""
 
 AMOUNT_MAX = Credits(10**15)
 """Of one grant, a billion dollars; sums stay far inside 64 bits."""
@@ -63,12 +68,20 @@ class Tenant:
 
 
 def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
-    """A tenant without credit.
+    """A tenant without credit, called ``name`` in normalized form.
 
     Raises:
-        AccountProblem: The name is taken or not fit to be one.
+        AccountConflict: Another tenant has this name, or one that looks like it.
+        AccountProblem: The name is empty or too long, or has characters that cannot be seen.
     """
-    check_text("name", name, 128)
+    name = tenant_names.normalized(name)
+    if not tenant_names.is_fit(name):
+        raise AccountProblem(
+            f"the name must have 1 to {tenant_names.NAME_CHARACTERS_MAX} characters; control, "
+            "format (zero-width, bidirectional), private-use and unassigned characters are not "
+            "allowed"
+        )
+    _refuse_look_alikes(connection, name)
     tenant = Tenant(TenantId(f"tn_{secrets.token_hex(8)}"), name, Credits(0), act.now)
     row = {
         "id": tenant.id,
@@ -95,13 +108,15 @@ def list_tenants(
 
 
 def find_tenant(connection: Connection, name: str) -> Tenant:
-    """The tenant of this name or id.
+    """The tenant of this id or name. The name need not be in normalized form.
 
     Raises: AccountProblem.
     """
-    query = select(tenants).where(or_(tenants.c.name == name, tenants.c.id == name))
+    names = (name, tenant_names.normalized(name))  # Older names were stored as they were given.
+    query = select(tenants).where(or_(tenants.c.id == name, tenants.c.name.in_(names)))
     # A name may look like another tenant's id; the id wins, since names are chosen by people.
-    rows = connection.execute(query.order_by(tenants.c.id != name)).mappings().all()
+    ranked = query.order_by(tenants.c.id != name, tenants.c.name != name)
+    rows = connection.execute(ranked).mappings().all()
     if not rows:
         raise UnknownAccount(f"tenant '{name}'")
     return _tenant(rows[0])
@@ -169,6 +184,24 @@ def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act
         raise AccountProblem(f"the weight must be 1 to {WEIGHT_MAX}")
     change(connection, tenants, tenant, {"weight": weight})
     remember(connection, act, "tenant.weight", tenant, tenant, {"weight": weight})
+
+
+def _refuse_look_alikes(connection: Connection, name: str) -> None:
+    """Raise AccountConflict if a tenant has a name that looks like ``name``.
+
+    Holds up other creations until the end of the transaction, so that two gateways cannot create
+    look-alikes at the same time. Creations are rare and names few: all of them are compared.
+    """
+    # A SQLite write transaction has the database to itself.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    keys = tenant_names.lookalike_keys(name)
+    for known in connection.scalars(select(tenants.c.name)):
+        plain = tenant_names.normalized(known)
+        if plain == name:
+            raise AccountConflict(f"there is already a tenant '{known}'")
+        if not keys.isdisjoint(tenant_names.lookalike_keys(plain)):
+            raise AccountConflict(f"the name '{name}' looks like that of the tenant '{known}'")
 
 
 def change(connection: Connection, table: Table, row_id: str, values: dict[str, Any]) -> None:

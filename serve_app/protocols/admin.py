@@ -73,7 +73,13 @@ class LimitsChange(_Body):
 class TenantCreate(_Body):
     """A new tenant."""
 
-    name: Name
+    name: Annotated[
+        Name,
+        Field(
+            description="Stored in Unicode form NFKC with single spaces between words. Names that "
+            "look like another tenant's are refused with 409."
+        ),
+    ]
     credit_micro_dollars: Annotated[
         int | None,
         Field(ge=0, le=GRANT_MAX, description="Its first credit; absent: the free credit."),

@@ -69,6 +69,12 @@ def test_a_name_is_used_once(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
 
     assert "already a tenant 'acme'" in fails(run("tenants", "add", "acme"))
+    assert "looks like that of the tenant 'acme'" in fails(run("tenants", "add", "ACME"))
+
+
+def test_a_name_is_shown_as_it_is_stored(run: Run) -> None:
+    assert "Tenant 'Acme Co'" in succeeds(run("tenants", "add", " Acme\u3000Co"))
+    assert "Acme Co" in succeeds(run("tenants", "show", "Acme  Co"))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_a_revoked_key_is_listed_with_its_date(run: Run) -> None:
         (("credit", "refund", "r9", "--reason", "x"), "no charge for a request 'r9'"),
         (("credit", "add", "nobody", "1", "--reason", "test"), "no tenant 'nobody'"),
         (("usage", "--tenant", "nobody"), "no tenant 'nobody'"),
-        (("tenants", "add", " "), "printable"),
+        (("tenants", "add", " "), "the name must have 1 to 128 characters"),
         (("tenants", "list", "--database-url", "mysql://x/y"), "not on mysql"),
         (("tenants", "list", "--database-url", "sqlite:////dev/null/x.db"), "/dev/null"),
     ],

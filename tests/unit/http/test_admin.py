@@ -115,6 +115,27 @@ def test_a_name_is_taken_once(ledger_house: LedgerHouse) -> None:
     assert "already a tenant 'acme'" in refused(answer, 409)
 
 
+def test_a_name_that_looks_like_another_is_refused_with_that_name(
+    ledger_house: LedgerHouse,
+) -> None:
+    answer = ledger_house.post("/admin/v1/tenants", {"name": "acm\u0435"})  # Cyrillic
+
+    assert "looks like that of the tenant 'acme'" in refused(answer, 409)
+
+
+def test_a_name_is_stored_and_found_in_normalized_form(ledger_house: LedgerHouse) -> None:
+    made = done(ledger_house.post("/admin/v1/tenants", {"name": " Bolt  \uff23o\u3000"}))
+
+    assert made["name"] == "Bolt Co"
+    assert done(ledger_house.get("/admin/v1/tenants/Bolt%20%EF%BC%A3o"))["id"] == made["id"]
+
+
+def test_a_name_with_an_invisible_character_is_refused(ledger_house: LedgerHouse) -> None:
+    answer = ledger_house.post("/admin/v1/tenants", {"name": "bo\u200blt"})
+
+    assert "the name must have 1 to 128 characters" in refused(answer, 400, "request")
+
+
 def test_limits_change_one_by_one_and_null_lifts(ledger_house: LedgerHouse) -> None:
     path = "/admin/v1/tenants/acme"
     ledger_house.patch(path, {"limits": {"requests_per_minute_max": 5}})

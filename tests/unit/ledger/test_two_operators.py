@@ -43,6 +43,15 @@ def charged(engine: Engine, caller: Caller, amount: int) -> None:
         store.commit(connection, R1, Credits(amount), USAGE, NOW)
 
 
+def test_look_alikes_that_are_created_at_once_are_one_tenant(engine: Engine) -> None:
+    names = ("acme", "ACME", "аcme", "acmе")  # noqa: RUF001 - the last two have a Cyrillic letter
+    makers = [partial(accounts.create_tenant, name=name, act=ACT) for name in names]
+
+    made = at_once(engine, makers)
+
+    assert sorted(type(each).__name__ for each in made) == [*["AccountConflict"] * 3, "Tenant"]
+
+
 def test_grants_with_one_idempotency_key_are_one_grant(engine: Engine, acme: Caller) -> None:
     pay = partial(
         credit_grants.grant,

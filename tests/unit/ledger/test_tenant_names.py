@@ -1,0 +1,192 @@
+"""Names of tenants are stored in one form, and no two of them look alike."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Engine, insert
+
+from serve_app.ledger import accounts
+from serve_app.ledger.accounts import AccountConflict, AccountProblem
+from serve_app.ledger.tables import tenants
+from serve_app.ledger.tenant_names import is_fit, lookalike_keys, normalized, skeleton
+from tests.unit.ledger.support import ACT
+
+# ruff: noqa: RUF001 - characters that look like others are what this is about
+
+
+def look_alike(one: str, other: str) -> bool:
+    return not lookalike_keys(normalized(one)).isdisjoint(lookalike_keys(normalized(other)))
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("acme", "acme"),
+        ("  acme \u00a0corp\u3000 ", "acme corp"),
+        ("ａｃｍｅ", "acme"),
+        ("ﬁne", "fine"),
+        ("Mu\u0308ller", "Müller"),
+        ("北京", "北京"),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_names_are_normalized(given: str, stored: str) -> None:
+    assert normalized(given) == stored
+    assert normalized(stored) == stored
+
+
+@given(st.text())
+def test_normalization_changes_nothing_the_second_time(name: str) -> None:
+    assert normalized(normalized(name)) == normalized(name)
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "\0",
+        "\t",
+        "\n",
+        "\x7f",
+        "\x85",
+        "\u00ad",  # soft hyphen
+        "\u034f",  # combining grapheme joiner
+        "\u115f",  # Hangul filler
+        "\u200b",  # zero-width space
+        "\u200d",  # zero-width joiner
+        "\u200e",  # left-to-right mark
+        "\u2028",  # line separator
+        "\u202e",  # right-to-left override
+        "\u2800",  # blank Braille pattern
+        "\u3164",  # Hangul filler
+        "\ufe0f",  # variation selector
+        "\ufeff",  # byte order mark
+        "\ue000",  # private use
+        "\u0378",  # unassigned
+        "\ud800",  # half a surrogate pair
+        "\U000e0100",  # variation selector
+    ],
+)
+def test_characters_that_cannot_be_seen_are_not_fit(character: str) -> None:
+    assert is_fit(normalized("acme"))
+    for name in (f"ac{character}me", f"acme{character}", character):
+        assert not is_fit(normalized(name))
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u3000", "x" * 129, "ﷺ" * 8])
+def test_a_name_has_1_to_128_characters_once_it_is_normalized(name: str) -> None:
+    assert not is_fit(normalized(name))
+    assert is_fit(normalized("x" * 128))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("acme", "ACME"),
+        ("acme", "аcmе"),  # two Cyrillic letters
+        ("scope", "ѕсоре"),  # Cyrillic
+        ("ACME", "АСМЕ"),  # Cyrillic
+        ("polo", "pοlο"),  # Greek omicron
+        ("acme", "ａｃｍｅ"),
+        ("corn", "com"),
+        ("modern", "modem"),
+        ("Bo0k", "BoOk"),
+        ("b00k", "book"),
+        ("tenant-1", "tenant-l"),
+        ("tenant-1", "tenant-I"),
+        ("PaypaI", "paypal"),
+        ("INTEL", "intel"),
+        ("INTEL", "lntel"),
+        ("a|b", "aIb"),
+        ("straße", "STRASSE"),
+        ("Müller", "Mu\u0308ller"),
+        ("a b", "a\u2003b"),
+    ],
+)
+def test_names_that_look_alike(one: str, other: str) -> None:
+    assert look_alike(one, other)
+    assert look_alike(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("acme", "acne"),
+        ("mail", "mall"),
+        ("tenant-1", "tenant-2"),
+        ("tenant-10", "tenant-11"),
+        ("Müller", "Muller"),
+        ("北京", "北海"),
+        ("a b", "ab"),
+        ("intel", "lntel"),
+    ],
+)
+def test_names_that_do_not_look_alike(one: str, other: str) -> None:
+    assert not look_alike(one, other)
+
+
+@given(st.text())
+def test_a_skeleton_is_its_own_skeleton(text: str) -> None:
+    assert skeleton(skeleton(text)) == skeleton(text)
+    assert unicodedata.is_normalized("NFD", skeleton(text))
+
+
+@given(st.text(min_size=1))
+def test_a_name_looks_like_itself_in_either_case(name: str) -> None:
+    assert look_alike(name, name)
+    assert look_alike(name.casefold(), name)
+
+
+def test_a_tenant_gets_the_normalized_name_and_is_found_by_every_form(engine: Engine) -> None:
+    with engine.begin() as connection:
+        made = accounts.create_tenant(connection, " Ａｃｍｅ \u00a0Corp ", ACT)
+
+        assert made.name == "Acme Corp"
+        for name in ("Acme Corp", "Ａｃｍｅ  Corp", " Acme\u2003Corp", made.id):
+            assert accounts.find_tenant(connection, name) == made
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("acme", "there is already a tenant 'acme'"),
+        (" ａｃｍｅ", "there is already a tenant 'acme'"),
+        ("ACME", "the name 'ACME' looks like that of the tenant 'acme'"),
+        ("аcme", "the name 'аcme' looks like that of the tenant 'acme'"),
+    ],
+)
+def test_a_look_alike_is_refused_and_leaves_the_transaction_usable(
+    engine: Engine, name: str, message: str
+) -> None:
+    with engine.begin() as connection:
+        first = accounts.create_tenant(connection, "acme", ACT)
+        with pytest.raises(AccountConflict, match=message):
+            accounts.create_tenant(connection, name, ACT)
+        second = accounts.create_tenant(connection, "bolt", ACT)
+
+        assert accounts.list_tenants(connection) == [first, second]
+
+
+def test_an_unfit_name_is_refused_with_the_rule(engine: Engine) -> None:
+    with (
+        pytest.raises(AccountProblem, match="name must have 1 to 128 characters"),
+        engine.begin() as connection,
+    ):
+        accounts.create_tenant(connection, "ac\u200bme", ACT)
+
+
+def test_names_that_were_stored_before_stay_valid(engine: Engine) -> None:
+    older = ("Ａｃｍｅ", "acme", "Acme\u200b", "two  words", "two words")
+    with engine.begin() as connection:
+        rows = [
+            {"id": f"tn_{number}", "name": name, "available": 0, "created_at": 0}
+            for number, name in enumerate(older)
+        ]
+        connection.execute(insert(tenants), rows)
+
+        for number, name in enumerate(older):
+            assert accounts.find_tenant(connection, name).id == f"tn_{number}"
+        with pytest.raises(AccountConflict):
+            accounts.create_tenant(connection, "Two Words", ACT)
+        assert accounts.create_tenant(connection, "three words", ACT).name == "three words"
