@@ -3,7 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
+PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+# Installs exactly what a lock file lists, and only files with a hash that it lists.
+PIP_LOCKED := $(PIP) install --progress-bar on --require-hashes --no-deps -r
 
 # Which torch: another version, or the index URL of another build (CPU only, or CUDA for your card).
 TORCH ?= torch==2.13.0
@@ -38,8 +40,14 @@ load: .venv/.dev  ## Load test without the web page; HOST, USERS and DURATION ch
 bench: .venv/.dev  ## Quality of the embedded model; DATA names a judged collection
 	$(BIN)/python -m benchmarks.quality --model embedded --data $(DATA)
 
-lock: .venv/.dev  ## Write constraints.txt from what is installed
-	$(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia-|triton|pip|setuptools)' > constraints.txt
+# The resolved versions are the same on x86_64 and aarch64; the hashes are those of all platforms.
+UPGRADE ?=
+UV_LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--group build --group torch --custom-compile-command 'make lock' $(UPGRADE)
+lock: .venv/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest allowed releases
+	$(UV_LOCK) --extra dev -o requirements-dev.txt
+	$(UV_LOCK) --only-binary :all: -c requirements-dev.txt -o requirements.txt
 
 clean:   ## Remove what the other targets made, but never var/: the ledger is in it
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -49,17 +57,24 @@ clean:   ## Remove what the other targets made, but never var/: the ledger is in
 	@echo "Making .venv ..."
 	@$(PYTHON) -m venv .venv
 
-# torch first and by itself, so that the rest finds it in place whatever build it is; the stamp's
-# name says which build, so that asking for another one installs it.
-TORCH_STAMP := .venv/.torch-$(shell echo '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
-$(TORCH_STAMP): .venv/bin/python
-	$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --progress-bar on "$(TORCH)"
-	@rm -f .venv/.torch-* && touch $@
-
-.venv/.serve: $(TORCH_STAMP) pyproject.toml constraints.txt
-	$(PIP) --progress-bar on -c constraints.txt -e .
+# --only-binary: building a source distribution would download build requirements without hashes.
+.venv/.locked: .venv/bin/python requirements.txt
+	$(PIP_LOCKED) requirements.txt --only-binary :all:
 	@touch $@
 
-.venv/.dev: .venv/.serve
-	$(PIP) --progress-bar on -c constraints.txt -e '.[dev]'
+# Torch is not locked. The stamp's name says which build was asked for, so that asking for another
+# one installs it. Everything that all builds of torch need is already installed from the lock.
+TORCH_STAMP := .venv/.torch-$(shell echo '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
+$(TORCH_STAMP): .venv/.locked
+	$(PIP) install --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	@rm -f .venv/.torch-* && touch $@
+
+.venv/.serve: $(TORCH_STAMP) pyproject.toml
+	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) check
+	@touch $@
+
+.venv/.dev: .venv/.serve requirements-dev.txt
+	$(PIP_LOCKED) requirements-dev.txt
+	$(PIP) check
 	@touch $@

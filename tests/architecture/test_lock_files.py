@@ -1,0 +1,97 @@
+"""The lock files pin every dependency to one version and to the hashes of its files."""
+
+import re
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+RUNTIME, DEV = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
+ENTRY = re.compile(r"^(\S+)==(\S+)(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", re.MULTILINE)
+COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
+NOT_LOCKED = re.compile(r"torch|triton|(cuda|nvidia)-.+")
+"""Torch and the packages that differ between its builds."""
+
+
+def locked(lock_file: Path) -> dict[str, str]:
+    """The version of each package that ``lock_file`` pins with a hash, by normalized name."""
+    return {
+        canonicalize_name(name): version for name, version in ENTRY.findall(lock_file.read_text())
+    }
+
+
+def declared() -> tuple[list[str], list[str]]:
+    """The requirements in pyproject.toml: those of an installation, and those of development."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = pyproject["project"]
+    build = pyproject["build-system"]["requires"]
+    return project["dependencies"] + build, project["optional-dependencies"]["dev"]
+
+
+def installed_closure(extra: str) -> dict[str, str]:
+    """The installed version of every package that the project needs with ``extra`` ("" for none).
+
+    Torch's own requirements are included, except those that differ between its builds.
+    """
+    versions: dict[str, str] = {}
+    seen = {("rerank-serve", extra)}
+    waiting = [("rerank-serve", extra)]
+    while waiting:
+        name, wanted_extra = waiting.pop()
+        found = distribution(name)
+        versions[name] = found.version
+        for requirement in map(Requirement, found.requires or []):
+            dependency = canonicalize_name(requirement.name)
+            marker = requirement.marker
+            if NOT_LOCKED.fullmatch(dependency) and dependency != "torch":
+                continue
+            if marker is not None and not marker.evaluate({"extra": wanted_extra}):
+                continue
+            for each in ({(dependency, "")} | {(dependency, e) for e in requirement.extras}) - seen:
+                seen.add(each)
+                waiting.append(each)
+    del versions["rerank-serve"], versions["torch"]
+    return versions
+
+
+@pytest.mark.parametrize("lock_file", [RUNTIME, DEV], ids=lambda path: path.name)
+def test_a_lock_file_has_only_exact_versions_with_hashes(lock_file: Path) -> None:
+    without_comments = COMMENT.sub("", lock_file.read_text())
+
+    assert not ENTRY.sub("", without_comments).strip()
+
+
+@pytest.mark.parametrize("requirement", declared()[0], ids=str)
+def test_every_declared_runtime_dependency_is_locked(requirement: str) -> None:
+    assert_locked(requirement, RUNTIME)
+
+
+@pytest.mark.parametrize("requirement", declared()[1], ids=str)
+def test_every_declared_development_dependency_is_locked(requirement: str) -> None:
+    assert_locked(requirement, DEV)
+
+
+def assert_locked(text: str, lock_file: Path) -> None:
+    """Fail unless ``lock_file`` has a version that the requirement ``text`` allows."""
+    requirement = Requirement(text)
+    name = canonicalize_name(requirement.name)
+    if not NOT_LOCKED.fullmatch(name):
+        version = locked(lock_file).get(name)
+        assert version is not None, f"{text} is not locked: run 'make lock'"
+        assert requirement.specifier.contains(version, prereleases=True), f"{text}: {version}"
+
+
+@pytest.mark.parametrize(("lock_file", "extra"), [(RUNTIME, ""), (DEV, "dev")])
+def test_every_installed_package_has_the_locked_version(lock_file: Path, extra: str) -> None:
+    installed = installed_closure(extra)
+
+    assert len(installed) > 50
+    assert installed.items() <= locked(lock_file).items(), "run 'make .venv/.dev'"
+
+
+def test_the_development_lock_file_includes_the_runtime_one() -> None:
+    assert locked(RUNTIME).items() <= locked(DEV).items()
