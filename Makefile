@@ -20,9 +20,10 @@ serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT choos
 test: check  ## Everything: check, then models of real size, contracts and a real Ray
 	$(BIN)/pytest tests -m "slow or ray"
 
-check: .venv/.dev  ## Format, lint, types, layers, unit and architecture tests; no Ray; some minutes
+check: .venv/.dev  ## Format, lint, security, types, layers, unit and architecture tests; no Ray; some minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app cluster benchmarks loadtests
 	$(BIN)/mypy serve_app tests benchmarks loadtests training
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests -m "not slow and not ray"

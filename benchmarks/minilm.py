@@ -18,7 +18,9 @@ def write(folder: Path) -> BertConfig:
     """Write what `cross-encoder/ms-marco-MiniLM-L12-v2` would have: the shape of its config,
     weights, and BERT's uncased tokenizer, which is also the embedded model's."""
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(resolve(EMBEDDED, None), model_max_length=512)
+    tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # a local folder
+        resolve(EMBEDDED, None), model_max_length=512
+    )
     # The encoder's own cuts and pads at 128 tokens, in both of its files.
     for key in ("max_length", "truncation_strategy", "truncation_side", "stride"):
         tokenizer.init_kwargs.pop(key, None)

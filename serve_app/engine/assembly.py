@@ -108,12 +108,12 @@ def _name(precision: torch.dtype) -> str:
 def _one_logit_model(source: str, folder: Path) -> Any:
     """Any architecture; attention through torch's fused kernels where transformers has them."""
     try:
-        labels = AutoConfig.from_pretrained(folder).num_labels
+        labels = AutoConfig.from_pretrained(folder).num_labels  # nosec B615 # a local folder
         if labels != 1:
             raise ModelLoadError(
                 f"model {source}: num_labels is {labels}; choose a cross-encoder with exactly one"
             )
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = AutoModelForSequenceClassification.from_pretrained(  # nosec B615 # a local folder
             folder, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

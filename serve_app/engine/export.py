@@ -56,7 +56,9 @@ def export_embedded(folder: Path) -> None:
     model = embedded.load(base, embedded.ADAPTER)
     config = model.config
     config.sentence_transformers = ACTIVATION
-    tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=config.max_position_embeddings)
+    tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # a local folder
+        base, model_max_length=config.max_position_embeddings
+    )
     # The base cuts and pads at 128 tokens, in both of its files.
     for key in ("max_length", "truncation_strategy", "truncation_side", "stride"):
         tokenizer.init_kwargs.pop(key, None)
