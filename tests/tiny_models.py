@@ -33,6 +33,8 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+
 POISON = "poison"
 
 _WORDS = """
@@ -40,7 +42,7 @@ _WORDS = """
     capital france paris berlin germany cat dog bird house old new long short where when why
     history music science heart moon sun rain snow
 """
-WORDS = tuple(_WORDS.split())
+WORDS = (*_WORDS.split(), QUERY_MARKER, DOCUMENT_MARKER)
 
 CJK_AND_EMOJI = list("日本語中文東京都的是天地人🙂🚀❤👩")
 

@@ -35,6 +35,7 @@ from tests.chaos.traffic import PRICE, Client, Exchange, Key
 from tests.chaos.verifier import EXPIRY_GRACE_MS, Books, Logged, Verdict, verify
 from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import Service, wait_for
+from tests.log_leaks import leaks_in_logs
 
 CLOCK = SystemClock()
 DATABASE_TIMEOUT_S = Seconds(10.0)
@@ -410,5 +411,5 @@ def run(database: str, kills: int, seed: int, folder: Path, say: Callable[[str],
         charges_without_200=dict(verdict.charged_without_200),
         reservations=dict(Counter(row["state"] for row in books.reservations).most_common()),
         tenants_balanced=books.tenants - len(books.unbalanced),
-        violations=verdict.violations,
+        violations=verdict.violations + leaks_in_logs(folder),
     )

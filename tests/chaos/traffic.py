@@ -15,6 +15,7 @@ import httpx
 
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.units import Moment
+from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 from tests.tiny_models import WORDS
 
 PRICE = 7
@@ -121,7 +122,7 @@ class Client(threading.Thread):
     def _exchange(self, http: httpx.Client) -> Exchange:
         random, key = self._random, self._keys[0]
         count = self._count()
-        query = random.choices(WORDS, k=random.randint(1, QUERY_WORDS_MAX))
+        query = [QUERY_MARKER, *random.choices(WORDS, k=random.randint(0, QUERY_WORDS_MAX - 1))]
         documents = self._documents(count, len(query))
         words = sum(len(document) for document in documents)
         tokens = count * (SPECIAL_TOKENS + len(query)) + words
@@ -153,7 +154,7 @@ class Client(threading.Thread):
         self._sizes[count] += 1
         words = count * (QUERY_WORDS_MAX + 1 - query_words) + self._sizes[count]
         shares = [words // count + (index < words % count) for index in range(count)]
-        return [self._random.choices(WORDS, k=share) for share in shares]
+        return [[DOCUMENT_MARKER, *self._random.choices(WORDS, k=share - 1)] for share in shares]
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         random = self._random

@@ -8,8 +8,7 @@ import pytest
 from serve_app.deployments.local_ray import free_port
 from tests.event_sinks import Sink, listening
 from tests.integration.service import Service
-
-EVENTS_TOKEN = "ttsecrettoken"
+from tests.log_leaks import EVENTS_TOKEN
 
 
 def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import psutil
 import yaml
 from sqlalchemy import Engine, create_engine, text
 
+from tests.log_leaks import OUTPUT_FILE
+
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("rerank-serve")
 START_TIMEOUT_S = 180.0
@@ -60,7 +62,7 @@ class Service:
         config_file.write_text(yaml.safe_dump(dict(config)))
         (folder / "ray.env").write_text((ROOT / "cluster/ray.env").read_text())
         var_dir = folder / "var"
-        output = folder / "output.txt"
+        output = folder / OUTPUT_FILE
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [COMMAND, "up", "--config", config_file, "--port", str(port)],

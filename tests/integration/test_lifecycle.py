@@ -11,6 +11,7 @@ import pytest
 from serve_app.deployments.local_ray import free_port
 from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import COMMAND, ROOT, Service, environment, wait_for
+from tests.log_leaks import DOCUMENT_MARKER, OUTPUT_FILE, QUERY_MARKER
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -39,7 +40,7 @@ def test_it_starts_beside_another_ray_and_leaves_no_trace(
 
     first = Service.start(folder, config, port, HOME=str(home))
     with first.client() as client:
-        body = {"model": "embedded", "query": "a", "documents": ["b"]}
+        body = {"model": "embedded", "query": QUERY_MARKER, "documents": [DOCUMENT_MARKER]}
         assert client.post("/v1/rerank", json=body).status_code == 200, "the default model's alias"
     family = first.family()
     check_taken_port(folder, port)
@@ -95,13 +96,13 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_one_clear_line(folder
         Service.start(folder, config, free_port())
 
     last = str(failed.value).strip().splitlines()[-1]
-    output = (folder / "output.txt").read_text().strip().splitlines()
+    output = (folder / OUTPUT_FILE).read_text().strip().splitlines()
     assert output[-1].startswith("Error: The service cannot start.")
     assert "no such folder" in output[-1] or "absent" in output[-1], last
 
 
 def test_a_stop_while_it_is_still_starting_is_clean(folder: Path) -> None:
-    output = folder / "output.txt"
+    output = folder / OUTPUT_FILE
     with output.open("wb") as file:
         process = subprocess.Popen(
             [COMMAND, "up", "--port", str(free_port())],

@@ -17,22 +17,20 @@ from sqlalchemy import text
 
 from serve_app.http.app import RERANK_PATHS
 from tests.event_sinks import Sink
-from tests.integration.conftest import EVENTS_TOKEN
 from tests.integration.service import COMMAND, Service, environment, wait_for
+from tests.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
 from tests.tiny_models import POISON
 
 pytestmark = pytest.mark.ray
 
-QUERY = "how tall is the eiffel tower"
+QUERY = f"how tall is the eiffel tower {QUERY_MARKER}"
 DOCUMENTS = [
-    "The Louvre is a museum in Paris.",
-    "The Eiffel Tower is 330 metres tall.",
-    "Paris is the capital of France.",
+    f"The Louvre is a museum in Paris. {DOCUMENT_MARKER}",
+    f"The Eiffel Tower is 330 metres tall. {DOCUMENT_MARKER}",
+    f"Paris is the capital of France. {DOCUMENT_MARKER}",
 ]
-LONG = " ".join(["a long document about towers and their height"] * 80)
+LONG = " ".join([f"a long document about towers and their height {DOCUMENT_MARKER}"] * 80)
 MANY_LONG = [f"{LONG} {index}" for index in range(60)]
-KEYS_MADE: list[str] = []
-"""During the run; none of them may be in a log at its end."""
 
 
 def rerank(
@@ -62,9 +60,7 @@ def new_key(service: Service, tenant: str, *options: str, credit: str = "1") -> 
     """The key of a new tenant."""
     command(service, "tenants", "add", tenant, "--credit", credit)
     said = command(service, "keys", "create", tenant, *options)
-    key = next(word for word in said.split() if word.startswith("rk_"))
-    KEYS_MADE.append(key)
-    return key
+    return next(word for word in said.split() if word.startswith("rk_"))
 
 
 def charges(service: Service) -> int:
@@ -348,7 +344,7 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
     with service.client() as client:
         response = client.post(
             "/v1/rerank",
-            json={"model": "tiny", "query": "qqsecretquery", "documents": ["ddsecretdocument"]},
+            json={"model": "tiny", "query": QUERY_MARKER, "documents": [DOCUMENT_MARKER]},
             headers={"x-request-id": "my-trace-1"},
         )
     assert response.status_code == 200
@@ -369,11 +365,8 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
         for key in (admin, admin[:-8] + "00000000", "rk_not_a_key_at_all"):
             client.headers["Authorization"] = f"Bearer {key}"
             assert rerank(client, ["a"]).status_code in {401, 403}
-    logs = service.logs() + httpx.get(service.metrics_address, timeout=10).text
-    secrets = [key.split("_")[-1] for key in (service.key, *KEYS_MADE)]
-    assert len(secrets) >= 2
-    for secret in ("qqsecretquery", "ddsecretdocument", EVENTS_TOKEN, *secrets):
-        assert secret not in logs
+    metrics = httpx.get(service.metrics_address, timeout=10).text
+    assert leaks_in_text(service.logs() + metrics) == []
 
 
 def log_line(service: Service, request_id: str) -> dict[str, object] | None:
