@@ -21,6 +21,7 @@ test: check  ## Everything: check, then models of real size, contracts and a rea
 	$(BIN)/pytest tests -m "slow or ray"
 
 check: .venv/.dev  ## Format, lint, security, types, layers, unit and architecture tests; no Ray; some minutes
+	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app cluster benchmarks loadtests
@@ -72,10 +73,8 @@ $(TORCH_STAMP): .venv/.locked
 
 .venv/.serve: $(TORCH_STAMP) pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
-	$(PIP) check
 	@touch $@
 
 .venv/.dev: .venv/.serve requirements-dev.txt
 	$(PIP_LOCKED) requirements-dev.txt
-	$(PIP) check
 	@touch $@
