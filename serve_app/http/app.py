@@ -24,6 +24,7 @@ from serve_app.http.service import Service
 from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.rerank import RERANK
+from serve_app.protocols.score import SCORE
 
 RERANK_PATHS = (
     "/v1/rerank",
@@ -32,12 +33,15 @@ RERANK_PATHS = (
     "/v1/v2/rerank",  # Where Cohere's library ends up when its base URL ends in /v1.
 )
 
+SCORE_PATHS = ("/v1/score", "/score")
+
 API_VERSION = "1.0"
 
 
 def build_app(service: Service) -> Starlette:
     """The ASGI application over ``service``; starts and owns nothing."""
     rerank = rerank_endpoint(service, RERANK)
+    score = rerank_endpoint(service, SCORE)
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
 
@@ -53,6 +57,7 @@ def build_app(service: Service) -> Starlette:
     app = Starlette(
         routes=[
             *(Route(path, rerank, methods=["POST"]) for path in RERANK_PATHS),
+            *(Route(path, score, methods=["POST"]) for path in SCORE_PATHS),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
             get("/v1/usage", own_usage),
@@ -80,7 +85,9 @@ def build_app(service: Service) -> Starlette:
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:
-    body = json.dumps(openapi.document(RERANK_PATHS, service.limits, API_VERSION)).encode()
+    body = json.dumps(
+        openapi.document(RERANK_PATHS, SCORE_PATHS, service.limits, API_VERSION)
+    ).encode()
 
     async def openapi_json(_request: Request) -> Response:
         return Response(body, media_type="application/json")

@@ -1,6 +1,6 @@
 """``GET /openapi.json``: the API as data, generated from the wire types and the status table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve_app.domain.errors import (
@@ -18,12 +18,13 @@ from serve_app.domain.errors import (
 from serve_app.http.account_operations import OPERATIONS, QUERY_PARAMETERS, Operation
 from serve_app.http.headers import TIMEOUT_HEADER
 from serve_app.http.problems import PROBLEMS
+from serve_app.http.scoring_operations import RERANK, SCORE, ScoringOperation
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.schemas import component_schemas
 
 Json = dict[str, Any]
 
-DESCRIPTION = """Orders documents by how well they answer a query, at a price per document.
+DESCRIPTION = """Scores documents by how well they answer a query, at a price per document.
 
 A 200 means that its charge is durable; any other status means that nothing was charged.
 Clients made for Cohere and OpenAI work with nothing but another base URL."""
@@ -31,46 +32,24 @@ Clients made for Cohere and OpenAI work with nothing but another base URL."""
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
 GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
 
-REQUEST_EXAMPLE: Json = {
-    "query": "How do I reset my password?",
-    "documents": ["Our office opens at nine.", {"text": "Use 'Forgot password' to set a new one."}],
-    "top_n": 1,
-    "return_documents": True,
-}
-RESPONSE_EXAMPLE: Json = {
-    "id": "rr_0f3c6f5d1c1b4b0c9a8e7d6c5b4a3f21",
-    "object": "list",
-    "model": "embedded",
-    "results": [
-        {
-            "index": 1,
-            "relevance_score": 0.93,
-            "document": {"text": "Use 'Forgot password' to set a new one."},
-        }
-    ],
-    "usage": {"prompt_tokens": 41, "total_tokens": 41, "documents": 2, "search_units": 1},
-    "meta": {
-        "api_version": {"version": "2"},
-        "billed_units": {"search_units": 1, "input_tokens": 41, "total_tokens": 41},
-        "tokens": {"input_tokens": 41, "output_tokens": 0},
-        "charge_micro_dollars": 16,
-        "warnings": [],
-    },
-}
 
-
-def document(rerank_paths: Iterable[str], limits: Limits, version: str) -> Json:
+def document(
+    rerank_paths: Sequence[str], score_paths: Sequence[str], limits: Limits, version: str
+) -> Json:
     """The OpenAPI 3.0 document.
 
     Args:
         rerank_paths: Every route that reranks, the preferred one first.
+        score_paths: Every route that scores pairs, the preferred one first.
         limits: Told in the descriptions and as bounds of the request.
         version: Of the package that serves it.
     """
     return {
         "openapi": "3.0.3",
         "info": {"title": "rerank-serve", "version": version, "description": DESCRIPTION},
-        "paths": _paths(list(rerank_paths), limits),
+        "paths": _scoring_paths(RERANK, rerank_paths, limits)
+        | _scoring_paths(SCORE, score_paths, limits)
+        | _paths(),
         "components": {
             "schemas": _schemas(limits),
             "responses": {status: _error(status, codes) for status, codes in _statuses().items()},
@@ -82,10 +61,17 @@ def document(rerank_paths: Iterable[str], limits: Limits, version: str) -> Json:
     }
 
 
-def _paths(rerank_paths: list[str], limits: Limits) -> Json:
-    paths: Json = {path: {"post": _rerank(path, rerank_paths[0], limits)} for path in rerank_paths}
-    paths["/v1/models"] = {
-        "get": _get("listModels", "Models that the API key may use", "ModelList", GUARDED, SECURITY)
+def _scoring_paths(scoring: ScoringOperation, paths: Sequence[str], limits: Limits) -> Json:
+    return {path: {"post": _score(scoring, path, paths[0], limits)} for path in paths}
+
+
+def _paths() -> Json:
+    paths: Json = {
+        "/v1/models": {
+            "get": _get(
+                "listModels", "Models that the API key may use", "ModelList", GUARDED, SECURITY
+            )
+        }
     }
     one_model = _get("getModel", "One model", "ModelObject", [*GUARDED, NotFound], SECURITY)
     one_model["parameters"] = [_path_parameter("May hold slashes.")]
@@ -133,21 +119,23 @@ def _account(operation: Operation) -> Json:
     return told
 
 
-def _rerank(path: str, preferred: str, limits: Limits) -> Json:
+def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits) -> Json:
     unknown_here = {"405", str(PROBLEMS[Conflict].status)}
     statuses = [status for status in _statuses() if status not in unknown_here]
-    answer = _content("The documents in order, best first.", "RerankResponse", RESPONSE_EXAMPLE)
+    request_schema, answer_schema = scoring.schemas
+    request_example, answer_example = scoring.examples
+    answer = _content(scoring.answer, answer_schema, answer_example)
     answer["headers"] = {
         "server-timing": {
             "description": "Longest wait for a batch and time on the device, in milliseconds.",
             "schema": {"type": "string"},
         }
     }
-    request = _content("", "RerankRequest", REQUEST_EXAMPLE)["content"]
+    request = _content("", request_schema, request_example)["content"]
     return {
-        "summary": "Order documents by relevance" if path == preferred else f"As {preferred}",
-        "operationId": "rerank"
-        + "".join(part.capitalize() for part in path.split("/") if part != "rerank"),
+        "summary": scoring.summary if path == preferred else f"As {preferred}",
+        "operationId": scoring.name
+        + "".join(part.capitalize() for part in path.split("/") if part != scoring.name),
         "tags": ["rerank"],
         "security": SECURITY,
         "parameters": [_timeout_parameter(limits)],
@@ -201,6 +189,7 @@ def _schemas(limits: Limits) -> Json:
     request = schemas["RerankRequest"]["properties"]
     request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
     request["documents"] |= {"maxItems": limits.documents_per_request_max}
+    schemas["ScoreRequest"]["properties"]["pairs"] |= {"maxItems": limits.documents_per_request_max}
     return schemas
 
 

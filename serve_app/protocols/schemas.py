@@ -33,12 +33,15 @@ from serve_app.protocols.admin import (
 from serve_app.protocols.models_list import ModelList, ModelObject
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
+from serve_app.protocols.score_schema import ScoreRequest, ScoreResponse
 from serve_app.protocols.status import HealthBody, ReadinessBody
 from serve_app.protocols.usage import TenantUsageList, UsageList
 
 TYPES: list[tuple[type[BaseModel], JsonSchemaMode]] = [
     (RerankRequest, "validation"),
     (RerankResponse, "validation"),
+    (ScoreRequest, "validation"),
+    (ScoreResponse, "validation"),
     (ModelList, "validation"),
     (ModelObject, "validation"),
     (ErrorBody, "validation"),

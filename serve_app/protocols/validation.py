@@ -70,6 +70,7 @@ def _problem(error: ErrorDetails) -> str:
         "bool_type": "must be true or false",
         "list_type": "must be a list",
         "model_type": "must be an object",
+        "pair": "must be a list of exactly two strings: a query and a passage",
         "extra_forbidden": "is not known here",
         "too_short": "must not be empty",
         "too_long": f"must have at most {context.get('max_length')} entries",

@@ -1,4 +1,5 @@
-"""The golden files: requests in ``rerank/*.json``, each with the answer that clients rely on.
+"""The golden files: requests in ``rerank/*.json`` and ``score/*.json``, each with the answer that
+clients rely on.
 
 A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. After
 a deliberate change of the API, ``python -m tests.contract.goldens`` writes the answers anew; read
@@ -13,16 +14,19 @@ import httpx
 
 from tests.contract.house import House
 
-FOLDER = Path(__file__).parent / "rerank"
+FOLDER = Path(__file__).parent
+WIRE_FORMATS = ("rerank", "score")
 HEADERS = ("content-type", "retry-after", "www-authenticate", "allow", "server-timing")
 
 Case = dict[str, Any]
 
 
 def cases() -> dict[str, Case]:
-    """Every case by its file's name."""
+    """Every case by its folder and its file's name."""
     return {
-        path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))
+        f"{wire_format}/{path.stem}": json.loads(path.read_text("utf-8"))
+        for wire_format in WIRE_FORMATS
+        for path in sorted((FOLDER / wire_format).glob("*.json"))
     }
 
 

@@ -38,7 +38,7 @@ from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
 from serve_app.ledger.database import Connection
 from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
-from serve_app.ports import JobScorer
+from serve_app.ports import JobScorer, Tokenizer
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.metrics import Metrics
 from tests.fakes import FakeClock, FakeLedger, RecordingSink
@@ -175,6 +175,7 @@ class House:
     """One application with everything it touches; ``close`` ends its threads."""
 
     scorer: JobScorer = field(default_factory=WordScorer)
+    tokenizer: Tokenizer = field(default_factory=WordTokenizer)
     granted: int = 1_000_000
     limits: Limits = LIMITS
     readiness: Readiness = READY
@@ -188,7 +189,7 @@ class House:
         self.clock = clock = FakeClock()
         self.gate = SharedGate(4_000_000, clock)
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX, clock)
-        served = ServedModel(WordTokenizer(), self.scorer, Forecast(clock))
+        served = ServedModel(self.tokenizer, self.scorer, Forecast(clock))
         self.service = Service(
             pipeline=Pipeline(
                 access=FakeAccess(),

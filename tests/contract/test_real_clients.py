@@ -155,6 +155,26 @@ def test_openai_posts_to_rerank(address: str) -> None:
     assert [result["index"] for result in answer["results"]] == [1, 2, 0]
 
 
+def test_openai_posts_to_score(address: str) -> None:
+    pairs = [["blue sky", "grass is green"], ["a red car", "a blue car"]]
+    with openai_client(address) as client:
+        answer = client.post("/score", body={"pairs": pairs}, cast_to=dict[str, Any])
+
+    assert [(each["index"], each["object"]) for each in answer["data"]] == [
+        (0, "score"),
+        (1, "score"),
+    ]
+    assert answer["data"][1]["score"] > answer["data"][0]["score"] > 0
+    assert answer["usage"]["documents"] == 2
+
+
+def test_openai_reads_which_pair_is_at_fault(address: str) -> None:
+    with openai_client(address) as client, pytest.raises(openai.BadRequestError) as refusal:
+        client.post("/score", body={"pairs": [["q", "a"], ["q"]]}, cast_to=object)
+
+    assert (refusal.value.param, refusal.value.code) == ("pairs[1]", "invalid_request")
+
+
 FAILURES: list[tuple[Exception, type[Exception], type[Exception]]] = [
     (errors.InvalidRequest("query", "is bad"), BadRequestError, openai.BadRequestError),
     (errors.Forbidden("it"), ForbiddenError, openai.PermissionDeniedError),

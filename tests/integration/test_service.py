@@ -142,6 +142,21 @@ def test_what_an_answer_says_of_usage_is_its_row_in_the_ledger(service: Service,
     assert meta["charge_micro_dollars"] == row.amount == 8 * len(documents)
 
 
+def test_pairs_are_scored_as_in_a_rerank_and_charged_once(service: Service) -> None:
+    pairs = [[QUERY, document] for document in DOCUMENTS] + [["where is the louvre", DOCUMENTS[0]]]
+    with service.client() as client:
+        ranked = rerank(client, DOCUMENTS).json()["results"]
+        answer = client.post("/v1/score", json={"model": "embedded", "pairs": pairs}).json()
+
+    scores = [each["score"] for each in answer["data"]]
+    by_index = {result["index"]: result["relevance_score"] for result in ranked}
+    assert scores[:3] == pytest.approx([by_index[index] for index in range(3)], abs=2e-2)
+    assert scores[3] > 0.5 > scores[2]
+    (row,) = service.rows("SELECT * FROM charges WHERE request_id = :id", id=answer["id"])
+    assert (row.documents, row.amount) == (4, 32)
+    assert row.tokens == answer["usage"]["total_tokens"]
+
+
 def test_two_models_serve_at_once_with_their_own_scores_and_prices(service: Service) -> None:
     with service.client() as client, ThreadPoolExecutor(8) as threads:
         models = ["embedded", "tiny"] * 10

@@ -110,7 +110,8 @@ def test_operation_ids_are_unique(page: Any) -> None:
 def test_every_status_of_the_table_is_listed(page: Any) -> None:
     seen = {str(row.status) for row in PROBLEMS.values()} - {"405", "409", "499"}
 
-    assert set(page["paths"]["/v1/rerank"]["post"]["responses"]) == seen | {"200"}
+    for path in ("/v1/rerank", "/v1/score"):
+        assert set(page["paths"][path]["post"]["responses"]) == seen | {"200"}
 
 
 def test_health_and_readiness_need_no_key(page: Any) -> None:
@@ -124,15 +125,18 @@ def test_the_limits_are_told(page: Any) -> None:
 
     assert fields["documents"]["maxItems"] == LIMITS.documents_per_request_max
     assert fields["query"]["maxLength"] == LIMITS.query_characters_max
+    pairs = page["components"]["schemas"]["ScoreRequest"]["properties"]["pairs"]
+    assert pairs["maxItems"] == LIMITS.documents_per_request_max
 
 
 def test_the_examples_are_valid(page: Any) -> None:
-    operation = page["paths"]["/v1/rerank"]["post"]
-    request = operation["requestBody"]["content"]["application/json"]["example"]
-    answer = operation["responses"]["200"]["content"]["application/json"]["example"]
+    for path, name in (("/v1/rerank", "Rerank"), ("/v1/score", "Score")):
+        operation = page["paths"][path]["post"]
+        request = operation["requestBody"]["content"]["application/json"]["example"]
+        answer = operation["responses"]["200"]["content"]["application/json"]["example"]
 
-    check(page, "RerankRequest", request)
-    check(page, "RerankResponse", answer)
+        check(page, f"{name}Request", request)
+        check(page, f"{name}Response", answer)
 
 
 def schema_of(case: Case) -> str | None:
@@ -140,7 +144,8 @@ def schema_of(case: Case) -> str | None:
     path = case["request"].get("path", "/v1/rerank")
     if case["answer"]["status"] >= 400:
         return "ErrorBody"
-    return "RerankResponse" if path.endswith("/rerank") else None
+    schemas = {"rerank": "RerankResponse", "score": "ScoreResponse"}
+    return schemas.get(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,9 @@ def test_what_the_parser_refuses_the_schema_refuses(page: Any) -> None:
         check(page, "RerankRequest", {"query": "q", "documents": [3]})
     with pytest.raises(jsonschema.ValidationError):
         check(page, "RerankRequest", {"query": "q", "documents": ["a"], "top_n": 0})
+    for pair in (["q"], ["q", "a", "b"], ["q", 3]):
+        with pytest.raises(jsonschema.ValidationError):
+            check(page, "ScoreRequest", {"pairs": [pair]})
 
 
 def test_the_docs_page_refers_to_this_origin_only(house: House) -> None:

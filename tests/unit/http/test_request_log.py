@@ -42,6 +42,20 @@ def test_an_answered_request_is_one_line(house: House) -> None:
     ]
 
 
+def test_scored_pairs_are_logged_and_counted_as_documents(house: House) -> None:
+    pairs = [["xylophone", "zeppelin"], ["walrus", "quagmire " * 20]]
+
+    house.send("POST", "/v1/score", body={"pairs": pairs})
+
+    (line,) = house.lines
+    assert (line["event"], line["documents"], line["results"]) == ("rerank_request", 2, 2)
+    assert (line["charge_micro_dollars"], line["truncated_documents"]) == (16, 1)
+    assert not [word for word in WORDS if word in str(line)]
+    assert house.total("rerank_documents") == 2
+    assert house.total("rerank_credits") == 16
+    assert house.total("rerank_truncated_documents") == 1
+
+
 def test_an_answered_request_is_counted(house: House) -> None:
     house.rerank(**TEXTS)
 

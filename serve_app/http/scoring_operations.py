@@ -1,0 +1,86 @@
+"""The OpenAPI descriptions of the wire formats of scoring, as data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+RERANK_REQUEST_EXAMPLE: Json = {
+    "query": "How do I reset my password?",
+    "documents": ["Our office opens at nine.", {"text": "Use 'Forgot password' to set a new one."}],
+    "top_n": 1,
+    "return_documents": True,
+}
+RERANK_RESPONSE_EXAMPLE: Json = {
+    "id": "rr_0f3c6f5d1c1b4b0c9a8e7d6c5b4a3f21",
+    "object": "list",
+    "model": "embedded",
+    "results": [
+        {
+            "index": 1,
+            "relevance_score": 0.93,
+            "document": {"text": "Use 'Forgot password' to set a new one."},
+        }
+    ],
+    "usage": {"prompt_tokens": 41, "total_tokens": 41, "documents": 2, "search_units": 1},
+    "meta": {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": 1, "input_tokens": 41, "total_tokens": 41},
+        "tokens": {"input_tokens": 41, "output_tokens": 0},
+        "charge_micro_dollars": 16,
+        "warnings": [],
+    },
+}
+
+
+SCORE_REQUEST_EXAMPLE: Json = {
+    "pairs": [
+        ["How do I reset my password?", "Use 'Forgot password' to set a new one."],
+        ["When do you open?", "Our office opens at nine."],
+    ],
+}
+SCORE_RESPONSE_EXAMPLE: Json = {
+    "id": "rr_5d1f0c7be2a94f0e8d3c6b5a49382716",
+    "object": "list",
+    "model": "embedded",
+    "data": [
+        {"object": "score", "index": 0, "score": 0.93},
+        {"object": "score", "index": 1, "score": 0.99},
+    ],
+    "usage": RERANK_RESPONSE_EXAMPLE["usage"],
+    "meta": RERANK_RESPONSE_EXAMPLE["meta"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOperation:
+    """One wire format of scoring, as the document describes it."""
+
+    name: str
+    """The last part of its paths, and the first of its operations' names."""
+
+    summary: str
+    answer: str
+    """A description of the answer."""
+
+    schemas: tuple[str, str]
+    """Names of the component schemas of the request and of the answer."""
+
+    examples: tuple[Json, Json]
+    """A request, and an answer to it."""
+
+
+RERANK = ScoringOperation(
+    "rerank",
+    "Order documents by relevance",
+    "The documents in order, best first.",
+    ("RerankRequest", "RerankResponse"),
+    (RERANK_REQUEST_EXAMPLE, RERANK_RESPONSE_EXAMPLE),
+)
+SCORE = ScoringOperation(
+    "score",
+    "Score pairs of a query and a passage",
+    "The scores in the order of the pairs.",
+    ("ScoreRequest", "ScoreResponse"),
+    (SCORE_REQUEST_EXAMPLE, SCORE_RESPONSE_EXAMPLE),
+)

@@ -1,0 +1,130 @@
+"""The wire format of ``/v1/score``: pairs of a query and a passage, answered in request order."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import starmap
+
+from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.job import Job, TextPair
+from serve_app.domain.model import Outcome, ServiceTier, Truncation
+from serve_app.protocols.json_body import read_object, shown
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.score_schema import PairScore, ScoreRequest, ScoreResponse
+from serve_app.protocols.validation import validated
+from serve_app.protocols.wire_format import (
+    Envelope,
+    ResolveModel,
+    WireFormat,
+    check_count,
+    check_query,
+    check_unicode,
+    meta,
+    score_of,
+    unknown_field_warnings,
+    usage,
+)
+
+UNSUPPORTED: Mapping[str, object] = {
+    # Texts outside of `pairs`.
+    **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2")),
+    # What is answered for which pairs.
+    "top_n": None,
+    "top_k": None,
+    "return_documents": False,
+    "rank_fields": None,
+    # What is cut.
+    "truncation": True,
+    "truncate_prompt_tokens": None,
+    "max_tokens_per_doc": None,
+    # What a score is.
+    "instruction": None,
+    "normalize": True,
+    "use_activation": True,
+}
+"""Fields of other interfaces that would change the answer, each with the value that would not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedScore:
+    """The job, and how its answer is to be written."""
+
+    job: Job
+    raw_scores: bool
+    warnings: tuple[str, ...]
+    """Sentences about what was ignored."""
+
+
+def parse(
+    body: bytes, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
+) -> ParsedScore:
+    """Read a request.
+
+    Args:
+        body: As received; anything at all.
+        limits: The number of documents limits the pairs, that of a query's characters each query.
+        envelope: Becomes part of the job.
+        resolve_model: From the client's ``model``, ``None`` when absent, to an id.
+
+    Raises:
+        InvalidRequest: Names the field at fault, such as ``pairs[3]`` or ``pairs[3][0]``.
+        TooLarge: There are too many pairs.
+    """
+    fields = {name: value for name, value in read_object(body).items() if value is not None}
+    _check_supported(fields)
+    check_count("pairs", fields.get("pairs"), limits)
+    request = validated(ScoreRequest, fields)
+    job = Job(
+        request_id=envelope.request_id,
+        model=resolve_model(request.model),
+        pairs=tuple(starmap(TextPair, request.pairs)),
+        top_n=None,
+        truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
+        timeout_s=envelope.timeout_s,
+        deadline=envelope.deadline,
+        service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
+        query_field="pairs[{index}][0]",
+    )
+    for query, index in job.queries.items():
+        check_query(job.query_path(index), query, limits)
+    check_unicode(_texts(request))
+    unknown = (shown(name) for name in fields if name not in ScoreRequest.model_fields)
+    return ParsedScore(
+        job, bool(request.raw_scores), envelope.warnings + unknown_field_warnings(unknown)
+    )
+
+
+def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
+    """Write the answer to ``parsed``, as JSON in UTF-8."""
+    answer = ScoreResponse(
+        id=outcome.request_id,
+        model=outcome.model,
+        data=[
+            PairScore(
+                index=ranked.index,
+                score=score_of(ranked, raw=parsed.raw_scores),
+                truncated=True if ranked.truncated else None,
+            )
+            for ranked in sorted(outcome.results, key=lambda ranked: ranked.index)
+        ],
+        usage=usage(outcome),
+        meta=meta(outcome, parsed.warnings),
+    )
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+SCORE = WireFormat(parse, render)
+
+
+def _check_supported(fields: Mapping[str, object]) -> None:
+    for name, harmless in UNSUPPORTED.items():
+        if name in fields and fields[name] is not harmless:
+            known = ", ".join(ScoreRequest.model_fields)
+            raise InvalidRequest(name, f"is not supported by this route, which reads {known}")
+
+
+def _texts(request: ScoreRequest) -> Iterator[tuple[str, str]]:
+    """Every text of the request with its path."""
+    yield "model", request.model or ""
+    for index, pair in enumerate(request.pairs):
+        for place, text in enumerate(pair):
+            yield f"pairs[{index}][{place}]", text

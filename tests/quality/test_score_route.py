@@ -1,0 +1,93 @@
+"""``/v1/score`` with the embedded model: its scores are those of ``/v1/rerank``."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from serve_app.dispatch.dispatcher import Dispatcher
+from serve_app.domain.model import EMBEDDED, Portion, PortionScores, ReplicaInfo
+from serve_app.domain.units import Instant, Seconds, Tokens
+from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.ports import Engine
+from tests.contract.house import LIMITS, MINI, House
+from tests.fakes import FakeClock, some_metrics
+from tests.quality.varied_pairs import varied_pairs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+TOLERANCE = 1e-4
+"""Of float32 logits that were computed in batches of another shape."""
+
+QUERIES = ["how tall is the eiffel tower", "what do penguins eat", "東京の天気 🙂"]
+PASSAGES = [
+    "The Eiffel Tower is 330 metres tall.",
+    "Penguins eat krill, squid and fish.",
+    "",
+    *(passage for _, passage in varied_pairs(100, long_texts=0)[:8]),
+    "Far too long. " * 600,
+]
+PAIRS = [[query, passage] for passage in PASSAGES for query in QUERIES]
+
+
+class EngineScorer:
+    """One replica in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+        (logits,) = await asyncio.to_thread(self._engine.score, [portion])
+        return PortionScores(tuple(logits), "r", Seconds(0), Seconds(0.1), portion.tokens)
+
+    async def describe(self) -> ReplicaInfo:
+        return ReplicaInfo("r", self._engine.device, self._engine.precision, "in this process")
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    engine = load_engine(EMBEDDED, None, "float32", EngineLimits(batch_tokens_max=8_192))
+    # Portions of few pairs, so that a job comes back in several parts.
+    scorer = Dispatcher(MINI, EngineScorer(engine), Tokens(600), some_metrics(), FakeClock())
+    limits = replace(LIMITS, body_bytes_max=10_000_000, query_characters_max=32_768)
+    built = House(scorer=scorer, tokenizer=load_tokenizer(EMBEDDED), limits=limits)
+    yield built
+    built.close()
+
+
+@pytest.mark.parametrize("strategy", ["only_document", "longest_first"])
+def test_scores_equal_those_of_reranks_with_one_query_each(house: House, strategy: str) -> None:
+    options = {"raw_scores": True, "truncation_strategy": strategy}
+    scored = house.send("POST", "/v1/score", body={"pairs": PAIRS} | options).json()
+
+    expected: dict[tuple[str, int], dict[str, object]] = {}
+    tokens = 0
+    for query in QUERIES:
+        ranked = house.rerank(query=query, documents=PASSAGES, **options).json()
+        tokens += ranked["usage"]["prompt_tokens"]
+        expected |= {(query, result["index"]): result for result in ranked["results"]}
+
+    logits = [each["score"] for each in scored["data"]]
+    reranked = [expected[query, PASSAGES.index(passage)] for query, passage in PAIRS]
+    assert logits == pytest.approx([each["relevance_score"] for each in reranked], abs=TOLERANCE)
+    assert max(logits) - min(logits) > 1
+    cut = [each.get("truncated") for each in scored["data"]]
+    assert cut == [each.get("truncated") for each in reranked]
+    assert True in cut
+    assert scored["usage"]["prompt_tokens"] == tokens
+
+
+def test_a_query_that_leaves_no_room_is_named_by_its_pair(house: House) -> None:
+    long = "word " * 600
+    pairs = [*PAIRS[:3], [long, "a passage"]]
+
+    refused = house.send("POST", "/v1/score", body={"pairs": pairs})
+    cut = house.send(
+        "POST", "/v1/score", body={"pairs": pairs, "truncation_strategy": "longest_first"}
+    )
+
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "pairs[3][0]")
+    assert "600 tokens" in refused.json()["message"]
+    assert cut.json()["data"][3]["truncated"] is True
+    assert "truncated" not in cut.json()["data"][0]
