@@ -1,0 +1,105 @@
+"""One running service for the attacks, and the well-behaved clients that they must not hurt."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from serve_app.deployments.local_ray import free_port
+from tests.integration.conftest import deployment, serve_config
+from tests.integration.service import COMMAND, Service, environment
+from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+
+IDLE_S = 8.0
+"""After this HAProxy closes an idle connection (``cluster/ray.env``)."""
+
+BODY_TIMEOUT_S = 4.0
+NO_KEY = "rk_0123456789ab_" + "f" * 64
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of two tenants besides the first one."""
+
+    broke: str
+    """Of a tenant without credit that may send one request a minute."""
+
+    admin: str
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One gateway and one scorer with a small model."""
+    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+
+    folder = tmp_path_factory.mktemp("attacked")
+    config = serve_config(
+        [{"id": "tiny", "source": str(build(folder / "model"))}],
+        [
+            deployment("gateway", 1, max_ongoing_requests=20_000),
+            deployment("scorer-tiny", 1),
+        ],
+        body_timeout_s=BODY_TIMEOUT_S,
+    )
+    service = Service.start(folder, config, free_port())
+    yield service
+    assert service.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def keys(service: Service) -> Keys:
+    command(service, "tenants", "add", "broke", "--credit", "0")
+    command(service, "tenants", "limit", "broke", "--requests-per-minute", "1")
+    command(service, "tenants", "add", "operators", "--credit", "0")
+    return Keys(
+        broke=new_key(service, "broke"), admin=new_key(service, "operators", "--scope", "admin")
+    )
+
+
+def command(service: Service, *arguments: str) -> str:
+    """Run ``rerank-serve`` on the service's database and return what it prints."""
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        env=environment(service.var_dir),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def new_key(service: Service, tenant: str, *options: str) -> str:
+    said = command(service, "keys", "create", tenant, *options)
+    return next(word for word in said.split() if word.startswith("rk_"))
+
+
+def rerank_body(*documents: str) -> dict[str, object]:
+    return {"query": QUERY_MARKER, "documents": [DOCUMENT_MARKER, *documents]}
+
+
+def everything_answers(service: Service, timeout_s: float = 2 * IDLE_S) -> None:
+    """A well-behaved client, monitoring and Prometheus are each answered on new connections."""
+    with service.client(timeout_s) as client:
+        mark = uuid.uuid4().hex
+        missing = client.get(f"/{mark}")
+        assert (missing.status_code, mark in missing.text) == (404, True)
+        assert client.get("/health").status_code == 200
+        assert client.get("/ready").status_code == 200
+        assert client.post("/v1/rerank", json=rerank_body()).status_code == 200
+        assert client.get("/v1/models").status_code == 200
+    assert httpx.get(service.metrics_address, timeout=timeout_s).status_code == 200
+
+
+def charges(service: Service) -> int:
+    (row,) = service.rows("SELECT count(*) FROM charges")
+    return int(row[0])
+
+
+def gateway_memory_bytes(service: Service) -> int:
+    """The resident memory of the only gateway."""
+    (gateway,) = service.replicas("gateway")
+    return int(gateway.memory_info().rss)
