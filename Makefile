@@ -14,7 +14,7 @@ TORCH_INDEX ?=
 help:    ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
-serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT chooses the port
+serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT and RERANK_MODEL choose
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
 test: check  ## Everything: check, then models of real size, contracts and a real Ray

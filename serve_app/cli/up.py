@@ -17,6 +17,7 @@ import httpx
 from rich.console import Console
 
 from serve_app.cli.accounts import bootstrap
+from serve_app.cli.up_config import application_of, check_models, read_config
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
@@ -34,7 +35,7 @@ ALIVE_POLL_S = 1.0
 CURL = """\
 curl -s {address}/v1/rerank \\
   -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
-  -d '{{"model": "embedded", "query": "how tall is the eiffel tower", "top_n": 2, "documents": [
+  -d '{{"model": "{model}", "query": "how tall is the eiffel tower", "top_n": 2, "documents": [
     "The Louvre is a museum in Paris.",
     "The Eiffel Tower is 330 metres tall.",
     "Paris is the capital of France."]}}'"""
@@ -49,31 +50,29 @@ curl -s {address}/v1/rerank \\
     help="Serve config file; the Ray switches in 'ray.env' beside it are applied.",
 )
 @click.option("--port", type=click.IntRange(1, 65_535), envvar="RERANK_PORT", help="HTTP port.")
-def up(config: Path, port: int | None) -> None:
+@click.option(
+    "--model",
+    envvar="RERANK_MODEL",
+    help="Serve this model, a hub id or a local folder, instead of those of the config file.",
+)
+def up(config: Path, port: int | None, model: str | None) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     _obey_signals()
     os.umask(0o077)  # Ray, its workers and HAProxy inherit it: their files are private, too.
     console = Console(highlight=False)
     try:
         _apply_switches(config.parent / "ray.env")
-        _up(console, config, port)
+        _up(console, config, port, model)
     except KeyboardInterrupt:
         console.print("Stopped.")
 
 
-def _up(console: Console, config_path: Path, port: int | None) -> None:
+def _up(console: Console, config_path: Path, port: int | None, model: str | None) -> None:
     # Ray reads its switches when it is first imported, so it is imported after they are set.
     from serve_app.deployments import local_ray  # noqa: PLC0415 - imports ray
-    from serve_app.deployments.serve_config import (  # noqa: PLC0415 - imports ray
-        ConfigError,
-        read_serve_config,
-    )
 
-    try:
-        config = read_serve_config(config_path)
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
-    application, settings = _application(config)
+    config = read_config(config_path, model)
+    application, settings = application_of(config)
     http = config.setdefault("http_options", {})
     http["port"] = port or http.get("port", 8000)
     if local_ray.port_is_taken(http["port"]):
@@ -89,10 +88,11 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
         raise click.ClickException(f"The ledger cannot be used. {error.reason}") from None
     except (ValueError, OSError) as error:
         raise click.ClickException(f"The ledger cannot be used. {error}") from None
+    os.environ.setdefault("HF_HOME", str(var_dir / "huggingface"))
+    check_models(settings)
     metrics_port = local_ray.free_port()
     with local_ray.run_dir(var_dir) as run_dir:
         os.environ.update(local_ray.local_environment(run_dir))
-        os.environ.setdefault("HF_HOME", str(var_dir / "huggingface"))
         os.environ["RERANK_VAR_DIR"] = str(var_dir)
         console.print("Starting Ray ...")
         with local_ray.local_ray(var_dir, metrics_port):
@@ -101,7 +101,8 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
                 local_ray.deploy(config)
                 address = f"http://127.0.0.1:{http['port']}"
                 _wait_until_ready(console, application["name"], address)
-                _greet(console, address, _still_good(address, key), metrics_port, var_dir)
+                key = _still_good(address, key)
+                _greet(console, address, key, metrics_port, var_dir, settings.models[0].id)
                 while local_ray.is_alive():
                     time.sleep(ALIVE_POLL_S)
                 raise click.ClickException("Ray has stopped; its logs are in var/ray.")
@@ -110,16 +111,6 @@ def _up(console: Console, config_path: Path, port: int | None) -> None:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 console.print("Stopping ...")
-
-
-def _application(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Settings]:
-    applications = config.get("applications") or []
-    if len(applications) != 1:
-        raise click.ClickException("The config file must have exactly one application.")
-    try:
-        return applications[0], Settings(**(applications[0].get("args") or {}))
-    except ValueError as error:
-        raise click.ClickException(f"The settings cannot be used. {error}") from None
 
 
 def _obey_signals() -> None:
@@ -213,7 +204,7 @@ def _still_good(address: str, key: str | None) -> str | None:
 
 
 def _greet(
-    console: Console, address: str, key: str | None, metrics_port: int, var_dir: Path
+    console: Console, address: str, key: str | None, metrics_port: int, var_dir: Path, model: str
 ) -> None:
     facts: Mapping[str, Any] = {
         "address": address,
@@ -227,6 +218,8 @@ def _greet(
         console.print(f"  {name + ':':<15}{value}", soft_wrap=True)
     console.print("\nTry it:\n")
     console.print(
-        CURL.format(address=address, key=key or "$RERANK_API_KEY"), soft_wrap=True, markup=False
+        CURL.format(address=address, key=key or "$RERANK_API_KEY", model=model),
+        soft_wrap=True,
+        markup=False,
     )
     console.print("\nCtrl-C stops it.")

@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
-from huggingface_hub import errors, snapshot_download
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from serve_app.domain.model import EMBEDDED
 
@@ -31,11 +30,37 @@ Download = Callable[..., str]
 """The shape of `huggingface_hub.snapshot_download`."""
 
 
+def download(source: str, *, revision: str | None, **patterns: list[str]) -> str:
+    """`snapshot_download` that takes the local cache if the hub does not answer in time.
+
+    By itself it waits for the hub without a limit. The hub's own variable ``HF_HUB_ETAG_TIMEOUT``
+    sets the time, 10 s by default.
+    """
+    return str(
+        snapshot_download(
+            source,
+            revision=revision,
+            local_files_only=not _hub_answers(source, revision),
+            **patterns,
+        )
+    )
+
+
+def _hub_answers(source: str, revision: str | None) -> bool:
+    try:
+        HfApi().model_info(source, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (errors.HfHubHTTPError, errors.HFValidationError):
+        return True  # The download meets the same error, and raises it or takes the cache.
+    except Exception:  # noqa: BLE001  Network errors are those of the client's HTTP library.
+        return False
+    return True
+
+
 class ModelLoadError(Exception):
     """A model cannot be served as it is configured; the message says why and what to do."""
 
 
-def resolve(source: str, revision: str | None, download: Download = snapshot_download) -> Path:
+def resolve(source: str, revision: str | None, download: Download = download) -> Path:
     """The folder that holds ``source``; a hub model is downloaded, or found in the local cache.
 
     For ``embedded``, that of its base: config, tokenizer and encoder, still without the adapter.
@@ -100,9 +125,9 @@ def _from_hub(source: str, revision: str | None, download: Download) -> Path:
             f"model {source}: neither a local folder nor a model on the hub; check the spelling, "
             "and the hub token if it is private"
         ) from error
-    except (OSError, errors.EntryNotFoundError, httpx.HTTPError) as error:
+    except Exception as error:
         raise ModelLoadError(
             f"model {source}: the hub cannot be reached and the model is not in the local cache; "
-            "copy it to this node and set its folder as the source, or use `embedded`"
+            "copy it to this node and name its folder instead, or use `embedded`"
         ) from error
     return Path(folder)

@@ -87,18 +87,46 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_start_with_one_clear_line(folder: Path) -> None:
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
     config = serve_config(
-        [{"id": "absent", "source": str(folder / "absent")}],
-        [deployment("gateway", 1), deployment("scorer-absent", 1)],
+        [{"id": "broken", "source": str(broken)}],
+        [deployment("gateway", 1), deployment("scorer-broken", 1)],
     )
 
-    with pytest.raises(AssertionError, match="absent") as failed:
+    with pytest.raises(AssertionError, match="broken"):
         Service.start(folder, config, free_port())
 
-    last = str(failed.value).strip().splitlines()[-1]
     output = (folder / OUTPUT_FILE).read_text().strip().splitlines()
     assert output[-1].startswith("Error: The service cannot start.")
-    assert "no such folder" in output[-1] or "absent" in output[-1], last
+    assert f"model {broken}: " in output[-1]
+
+
+def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder: Path) -> None:
+    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+
+    tiny = str(build(folder / "tiny"))
+    config = serve_config(
+        [{"id": "embedded", "source": "embedded"}],
+        [deployment("gateway", 1), deployment("scorer-embedded", 1)],
+    )
+
+    service = Service.start(folder, config, free_port(), RERANK_MODEL=tiny)
+    try:
+        with service.client() as client:
+            (model,) = client.get("/v1/models").json()["data"]
+            body = {"query": "a", "documents": ["b"]}
+            answers = [
+                client.post("/v1/rerank", json=body | {"model": name}).json()
+                for name in ("tiny", tiny, "embedded")
+            ]
+    finally:
+        assert service.stop() == 0
+
+    assert (model["id"], model["aliases"], model["ready"]) == ("tiny", [tiny], True)
+    assert [answer["model"] for answer in answers] == ["tiny"] * 3
+    assert '"model": "tiny"' in service.output.read_text()
 
 
 def test_a_stop_while_it_is_still_starting_is_clean(folder: Path) -> None:

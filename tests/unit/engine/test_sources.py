@@ -1,5 +1,8 @@
 """Where models come from, and what is said when they do not."""
 
+import os
+import socket
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -76,6 +79,31 @@ def test_a_hub_that_fails_is_one_sentence_with_a_way_out(error: Exception, says:
         resolve("acme/reranker", "v9", Hub(error))
 
     assert "\n" not in str(refused.value)
+
+
+def test_a_hub_that_does_not_answer_is_given_up_for_the_local_cache(tmp_path: Path) -> None:
+    """In a process of its own: the hub's client reads its variables when it is imported."""
+    cached = tmp_path / "hub/models--acme--reranker"
+    snapshot = cached / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text(snapshot.name)
+    code = "from serve_app.engine.sources import resolve; print(resolve('acme/reranker', None))"
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ  # noqa: TID251 - for a child process
+            | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+
+    assert Path(found.stdout.strip()) == snapshot
 
 
 def test_a_missing_folder_is_never_asked_of_the_hub(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""``rerank-serve up`` before Ray is started: which model it serves, and what is missing."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serve_app.cli.up import CURL
+from serve_app.cli.up_config import read_config, serve_only
+from serve_app.settings import ModelSettings, Settings
+from tests.integration.service import COMMAND, ROOT, environment
+from tests.tiny_models import build
+
+HUB_ID = "cross-encoder/ms-marco-MiniLM-L12-v2"
+LOCAL = ROOT / "cluster/local.yaml"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def silent_hub() -> Iterator[str]:
+    """The address of a hub that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def only_model(name: str) -> tuple[ModelSettings, list[dict[str, Any]]]:
+    """The model that ``cluster/local.yaml`` is given, and its deployments then."""
+    (application,) = read_config(LOCAL, name)["applications"]
+    (model,) = Settings(**application["args"]).models
+    return model, application["deployments"]
+
+
+def test_the_last_part_of_a_hub_id_becomes_the_id_and_the_whole_an_alias() -> None:
+    model, deployments = only_model(HUB_ID)
+
+    assert (model.id, model.source) == ("ms-marco-MiniLM-L12-v2", HUB_ID)
+    assert model.aliases == (HUB_ID,)
+    assert [each["name"] for each in deployments] == ["gateway", model.deployment_name]
+
+
+def test_the_options_of_the_default_models_deployment_carry_over() -> None:
+    _, before = only_model("embedded")
+    _, after = only_model(HUB_ID)
+
+    unnamed = [{**options, "name": ""} for options in after]
+    assert unnamed == [{**options, "name": ""} for options in before]
+
+
+def test_a_local_folder_is_found_from_every_folder(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny.parent)
+    for name in ("tiny", "./tiny", str(tiny)):
+        model, _ = only_model(name)
+
+        assert (model.id, model.source) == ("tiny", str(tiny))
+        assert model.aliases == (() if name == "tiny" else (name,))
+
+
+def test_the_model_that_comes_with_the_package_can_be_named_too() -> None:
+    model, _ = only_model("embedded")
+
+    assert (model.id, model.source, model.aliases) == ("embedded", "embedded", ())
+
+
+def test_a_folder_whose_name_is_no_id_gets_one(tmp_path: Path) -> None:
+    folder = tmp_path / "_my model (2)"
+    folder.mkdir()
+
+    model, _ = only_model(str(folder))
+
+    assert model.id == "my-model--2-"
+
+
+def test_deployments_of_other_models_and_other_settings_are_dropped_and_kept() -> None:
+    application = {
+        "name": "rerank",
+        "args": {"models": [], "key_cache_s": 1},
+        "deployments": [
+            {"name": "gateway"},
+            {"name": "scorer-b", "num_replicas": 2},
+            {"name": "gpus", "num_replicas": 3},
+        ],
+    }
+    models = (
+        ModelSettings(id="a", source="x", deployment="gpus", price_micro_dollars_per_document=9),
+        ModelSettings(id="b", source="x"),
+    )
+
+    only = serve_only("acme/reranker", application, models)
+
+    assert only["name"] == "rerank"
+    assert only["args"]["key_cache_s"] == 1
+    assert only["args"]["models"] == [
+        {"id": "reranker", "aliases": ["acme/reranker"], "source": "acme/reranker"}
+    ]
+    assert only["deployments"] == [
+        {"name": "gateway"},
+        {"name": "scorer-reranker", "num_replicas": 3},
+    ]
+
+
+def refused(tmp_path: Path, *arguments: str, **variables: str) -> str:
+    """The one line with which ``up`` ends; it fails without waiting for anything."""
+    config = tmp_path / "config.yaml"
+    config.write_text(LOCAL.read_text())
+    (tmp_path / "ray.env").write_text((LOCAL.parent / "ray.env").read_text())
+    done = subprocess.run(
+        [COMMAND, "up", "--config", config, *arguments],
+        env=environment(tmp_path / "var", HF_HUB_ETAG_TIMEOUT="1", **variables),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stdout == "", "Ray was started"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert not (tmp_path / "var/ray").exists()
+    return line
+
+
+def test_a_model_without_a_hub_is_said_in_one_line_by_either_way_to_name_it(
+    tmp_path: Path, silent_hub: str
+) -> None:
+    by_variable = refused(tmp_path, RERANK_MODEL=HUB_ID, HF_HUB_OFFLINE="1")
+    by_option = refused(tmp_path, "--model", HUB_ID, HF_HUB_OFFLINE="1")
+    unanswered = refused(tmp_path, "--model", HUB_ID, HF_ENDPOINT=silent_hub)
+
+    assert by_variable == by_option == unanswered
+    assert f"model {HUB_ID}: the hub cannot be reached" in by_variable
+    assert "copy it to this node and name its folder instead" in by_variable
+
+
+def test_a_folder_that_is_no_model_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    assert "has no config.json" in refused(tmp_path, "--model", str(tmp_path / "empty"))
+    assert "there is no such folder" in refused(tmp_path, "--model", str(tmp_path / "absent"))
+    assert "cannot be served under its name" in refused(tmp_path, "--model", "x" * 257)
+
+
+def test_the_example_request_names_the_model() -> None:
+    example = CURL.format(address="http://127.0.0.1:8000", key="k", model="tiny")
+
+    body = yaml.safe_load(example[example.index("{") : example.rindex("}") + 1])
+    assert body["model"] == "tiny"
