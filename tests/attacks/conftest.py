@@ -16,7 +16,9 @@ from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 IDLE_S = 8.0
 """After this HAProxy closes an idle connection (``cluster/ray.env``)."""
 
-BODY_TIMEOUT_S = 4.0
+BODY_TIMEOUT_S = 8.0
+"""Longer than it takes a gateway to learn of a revoked key."""
+
 NO_KEY = "rk_0123456789ab_" + "f" * 64
 
 

@@ -1,0 +1,180 @@
+"""Thousands of connections that never become requests keep nobody from an answer."""
+
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from serve_app.deployments.haproxy import HEADER_TIMEOUT_S
+from tests.attacks.conftest import (
+    BODY_TIMEOUT_S,
+    IDLE_S,
+    NO_KEY,
+    Keys,
+    charges,
+    everything_answers,
+    new_key,
+    rerank_body,
+)
+from tests.integration.service import Service, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+
+CONNECTIONS = 5_000
+DRIP_EVERY_S = 1.0
+MARGIN_S = 10.0
+"""What the machine may be late by when it closes thousands of connections."""
+
+REQUEST = b"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+BODY_HEADERS = b"content-length: 100000\r\nauthorization: Bearer "
+
+
+class Flood:
+    """Connections that send a beginning and then, if wanted, a byte each second."""
+
+    def __init__(self, address: str, count: int, beginning: bytes, drip: bytes = b"") -> None:
+        where = urlsplit(address)
+        self._where = (where.hostname or "", where.port or 80)
+        self._beginning = beginning
+        self._drip = drip
+        self._stopped = threading.Event()
+        self.sockets = [self._connect() for _ in range(count)]
+        self.statuses: Counter[bytes] = Counter()
+        """Of the answers, as far as `open_count` has seen them."""
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._where, timeout=10)
+        if self._beginning:
+            connection.sendall(self._beginning)
+        connection.setblocking(False)  # noqa: FBT003
+        return connection
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Send drips while the block runs; close everything at its end."""
+        thread = threading.Thread(target=self._send_drips)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            thread.join()
+            for connection in self.sockets:
+                connection.close()
+
+    def _send_drips(self) -> None:
+        while not self._stopped.wait(DRIP_EVERY_S):
+            for connection in self.sockets if self._drip else []:
+                try:
+                    connection.send(self._drip)
+                except OSError:
+                    continue
+
+    def open_count(self) -> int:
+        """How many connections the server has not closed."""
+        poller = select.poll()
+        for connection in self.sockets:
+            poller.register(connection, select.POLLIN | select.POLLHUP)
+        readable = {descriptor for descriptor, _ in poller.poll(0)}
+        return sum(
+            not (connection.fileno() in readable and self._is_closed(connection))
+            for connection in self.sockets
+        )
+
+    def _is_closed(self, connection: socket.socket) -> bool:
+        """Whether the server has closed its side, after what it sent before that."""
+        try:
+            while data := connection.recv(65_536):
+                if data.startswith(b"HTTP/1.1 "):
+                    self.statuses[data.split()[1]] += 1
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+def revokes(service: Service, keys: Keys) -> None:
+    """An operator can make and revoke a key."""
+    with httpx.Client(
+        base_url=service.address, headers={"x-api-key": keys.admin}, timeout=2 * IDLE_S
+    ) as admin:
+        made = admin.post("/admin/v1/keys", json={"tenant": "broke"}).raise_for_status().json()
+        admin.post(f"/admin/v1/keys/{made['id']}/revoke").raise_for_status()
+
+
+FLOODS: dict[str, Callable[[str], tuple[bytes, bytes]]] = {
+    "idle connections": lambda _key: (b"", b""),
+    "half of the headers": lambda _key: (REQUEST, b""),
+    "headers that drip": lambda _key: (REQUEST + b"x-drip: ", b"x"),
+    "bodies that drip, without a key": lambda _key: (
+        REQUEST + BODY_HEADERS + NO_KEY.encode() + b"\r\n\r\n{",
+        b" ",
+    ),
+    "bodies that drip, with a key": lambda key: (
+        REQUEST + BODY_HEADERS + key.encode() + b"\r\n\r\n{",
+        b" ",
+    ),
+    "bodies that stop, with a key": lambda key: (
+        REQUEST + BODY_HEADERS + key.encode() + b"\r\n\r\n{",
+        b"",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_five_thousand_connections_keep_nobody_from_an_answer(
+    service: Service, keys: Keys, kind: str
+) -> None:
+    beginning, drip = FLOODS[kind](keys.broke)
+    longest_s = max(HEADER_TIMEOUT_S, BODY_TIMEOUT_S, IDLE_S)
+    flood = Flood(service.address, CONNECTIONS, beginning, drip)
+    began = time.monotonic()
+
+    with flood.going_on():
+        while time.monotonic() < began + longest_s:
+            everything_answers(service)
+            revokes(service, keys)
+        wait_for(lambda: not flood.open_count(), MARGIN_S, "the end of the connections")
+
+    everything_answers(service)
+
+
+def test_slow_bodies_of_one_tenant_leave_others_their_places(service: Service, keys: Keys) -> None:
+    """More than a gateway's places: those beyond the key's share are refused at once."""
+    beginning, drip = FLOODS["bodies that drip, with a key"](keys.broke)
+    flood = Flood(service.address, 700, beginning, drip)
+
+    with flood.going_on():
+        time.sleep(1)
+        everything_answers(service, timeout_s=BODY_TIMEOUT_S)
+        refused = httpx.post(
+            f"{service.address}/v1/rerank",
+            json=rerank_body(),
+            headers={"authorization": f"Bearer {keys.broke}"},
+        )
+
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+
+
+def test_a_revoked_key_ends_its_requests_that_still_send(service: Service, keys: Keys) -> None:
+    key = new_key(service, "broke")
+    before = charges(service)
+    headers = BODY_HEADERS + key.encode() + b"\r\n\r\n{"
+    flood = Flood(service.address, 20, REQUEST + headers, b" ")
+
+    with flood.going_on(), httpx.Client(base_url=service.address, timeout=10) as client:
+        client.headers["x-api-key"] = keys.admin
+        client.post(f"/admin/v1/keys/{key.split('_')[1]}/revoke").raise_for_status()
+        wait_for(lambda: not flood.open_count(), BODY_TIMEOUT_S + MARGIN_S, "the end of the bodies")
+
+    assert flood.statuses == {b"401": 20}, "not 408, which comes later"
+    assert charges(service) == before
