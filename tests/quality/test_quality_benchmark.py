@@ -338,7 +338,7 @@ def offline(tmp_path: Path) -> Iterator[dict[str, str]]:
         pytest.param(
             ("--data", "tests/quality/data", "--model", L12),
             f"quality: model {L12}: the hub cannot be reached and the model is not in the local "
-            "cache; copy it to this node and set its folder as the source, or use `embedded`",
+            "cache; copy it to this node and name its folder instead, or use `embedded`",
             id="the model",
         ),
     ],

@@ -17,7 +17,7 @@ from serve_app.protocols.limits import Limits
 from serve_app.protocols.score import UNSUPPORTED, ParsedScore, parse, render
 from serve_app.protocols.wire_format import Envelope
 
-LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60))
+LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
 ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
