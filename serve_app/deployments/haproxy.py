@@ -6,7 +6,8 @@ closes its folder to other users, and becomes HAProxy. The edits are those for w
 no variable:
 
 * The headers of a request must arrive within `HEADER_TIMEOUT_S`, however they are sent.
-* Methods that no route serves are refused before they become a metric label.
+* Methods that no route serves are refused, and not logged: Ray makes metric labels of what
+  HAProxy logs.
 * The admin socket is open to its owner only.
 * Request lines are not sent to syslog.
 * While no gateway is known or none answers, the answer is a 503 in JSON with ``Retry-After``.
@@ -99,6 +100,7 @@ def edited(config: str, no_gateway: Path, open_files_max: int) -> str:
         (
             r"^frontend http_frontend\n    bind .*\n",
             rf"\g<0>    acl method_is_served method {allowed}\n"
+            "    http-request set-log-level silent if !method_is_served\n"
             f"    http-request return status 405 content-type application/json "
             f"string {_quoted(_METHOD_BODY)} hdr allow {_quoted(', '.join(METHODS))} "
             "if !method_is_served\n",

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,7 +32,7 @@ TOO_LARGE = {"content-length": "10000001"}
 VICTIMS = 8
 """Clients after each attack; HAProxy has four threads, each with idle connections of its own."""
 
-EARLY_ANSWERS = {
+EARLY_ANSWERS: dict[str, tuple[str, str, Mapping[str, str] | Literal["own"], int]] = {
     "no key": ("POST", "/v1/rerank", {}, 401),
     "a wrong key": ("POST", "/v1/rerank", {"authorization": f"Bearer {NO_KEY}"}, 401),
     "an admin route without a key": ("POST", "/admin/v1/tenants", {}, 401),
@@ -58,8 +59,8 @@ each_early_answer = pytest.mark.parametrize("case", EARLY_ANSWERS)
 
 def request_of(case: str, service: Service) -> tuple[str, str, dict[str, str], int]:
     method, path, key, status = EARLY_ANSWERS[case]
-    headers = {"authorization": f"Bearer {service.key}"} if key == "own" else dict(key)
-    return method, path, JSON | headers | MORE_HEADERS.get(case, {}), status
+    headers = {"authorization": f"Bearer {service.key}"} if key == "own" else key
+    return method, path, {**JSON, **headers, **MORE_HEADERS.get(case, {})}, status
 
 
 def is_answered(service: Service) -> bool:

