@@ -1,0 +1,154 @@
+"""What Ray and HAProxy would do for anybody, they do for nobody."""
+
+import os
+import re
+import socket
+import stat
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.attacks.conftest import charges, everything_answers, rerank_body
+from tests.integration.service import ROOT, Service, wait_for
+
+pytestmark = pytest.mark.ray
+
+LONG_ID = "longid" * 2_500
+
+
+def raw_request(service: Service, request: bytes) -> bytes:
+    where = urlsplit(service.address)
+    with socket.create_connection((where.hostname, where.port or 80), 10) as connection:
+        connection.sendall(request)
+        received = b""
+        while data := connection.recv(65_536):
+            received += data
+    return received
+
+
+def test_headers_for_ray_change_nothing(service: Service) -> None:
+    headers = {
+        "x-request-timeout-seconds": "0.0001",
+        "x-request-disconnect-disabled": "?1",
+        "serve_multiplexed_model_id": "another",
+        "x-session-id": "s" * 1_000,
+    }
+    before = charges(service)
+
+    with service.client() as client:
+        answers = [
+            client.post("/v1/rerank", json=rerank_body(), headers=headers) for _ in range(20)
+        ]
+
+    assert [answer.status_code for answer in answers] == [200] * 20
+    assert charges(service) == before + 20
+
+
+def test_a_client_that_hangs_up_is_not_charged_whatever_it_tells_ray(service: Service) -> None:
+    before = charges(service)
+    head = (
+        f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n"
+        "x-request-disconnect-disabled: ?1\r\ncontent-length: 100000\r\n\r\n{"
+    )
+    where = urlsplit(service.address)
+    for _ in range(5):
+        with socket.create_connection((where.hostname, where.port or 80), 10) as connection:
+            connection.sendall(head.encode())
+
+    everything_answers(service)
+    assert charges(service) == before + 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"x-caf\xe9: 1", b"x-title: caf\xe9", b"x-request-id: caf\xe9", b"x-session-id: \xff\xfe"],
+)
+def test_bytes_that_are_not_utf8_are_no_server_error(service: Service, header: bytes) -> None:
+    answer = raw_request(
+        service, b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + header + b"\r\n\r\n"
+    )
+
+    assert answer.split(b"\r\n")[0] in (b"HTTP/1.1 200 OK", b"HTTP/1.1 400 Bad request")
+
+
+def test_a_long_request_id_is_neither_answered_nor_logged(service: Service) -> None:
+    answer = httpx.get(f"{service.address}/nowhere", headers={"x-request-id": LONG_ID})
+
+    assert answer.status_code == 404
+    assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
+    assert LONG_ID[:200] not in service.logs()
+
+
+def test_no_method_makes_a_metric_of_its_own(service: Service) -> None:
+    for index in range(300):
+        answer = httpx.request(f"BREW{index}", f"{service.address}/v1/rerank")
+        assert answer.status_code == 405
+        assert answer.json()["error"]["code"] == "method_not_allowed"
+    with service.client() as client:
+        assert client.put("/v1/rerank").status_code == 405
+
+    def ray_metrics() -> str:
+        return httpx.get(service.metrics_address, timeout=10).text
+
+    wait_for(lambda: 'method="PUT"' in ray_metrics(), 30, "the metrics of a method that is served")
+    methods = {
+        sample.labels["method"]
+        for family in text_string_to_metric_families(ray_metrics())
+        for sample in family.samples
+        if "method" in sample.labels
+    }
+    assert not [method for method in methods if method.startswith("BREW")]
+
+
+def test_an_answer_is_not_sniffed_for_another_type(service: Service) -> None:
+    for path in ("/health", "/openapi.json", "/nowhere", "/docs"):
+        answer = httpx.get(f"{service.address}{path}")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_files_and_sockets_are_private_to_the_user(service: Service) -> None:
+    """A folder that others cannot enter protects what is in it, whatever its modes."""
+    open_to_others = []
+    for folder, folders, files in os.walk(service.var_dir):
+        for name in [*folders, *files]:
+            path = Path(folder, name)
+            if _others_can_reach(path, service.var_dir):
+                open_to_others.append(path)
+
+    assert open_to_others == []
+    sockets = list((service.var_dir / "run").rglob("admin.sock"))
+    assert sockets
+    assert {stat.S_IMODE(path.stat().st_mode) for path in sockets} == {0o600}
+
+
+def _others_can_reach(path: Path, top: Path) -> bool:
+    within = [path, *(parent for parent in path.parents if parent.is_relative_to(top))]
+    modes = [stat.S_IMODE(each.lstat().st_mode) for each in within]
+    return all(mode & 0o077 for mode in modes)
+
+
+def test_the_documented_ports_are_all_that_the_service_listens_on(service: Service) -> None:
+    """Compared by program, since a single machine gives most of them other numbers."""
+    pids = {process.pid for process in [psutil.Process(service.process.pid), *service.family()]}
+    listening = subprocess.run(
+        ["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    programs = {
+        name
+        for line in listening.splitlines()
+        for name, pid in re.findall(r'\("([^"]+)",pid=(\d+)', line)
+        if int(pid) in pids and not line.split()[3].startswith(("127.", "[::1]"))
+    }
+
+    documented = (ROOT / "docs/security.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| [^|]*\d+", documented, re.MULTILINE)
+    assert programs
+    assert programs <= set(rows), "see the table of ports in docs/security.md"
