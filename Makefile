@@ -18,7 +18,8 @@ serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT and R
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
 test: check  ## Everything: check, then models of real size, contracts and a real Ray
-	$(BIN)/pytest tests -m "slow or ray"
+	$(BIN)/pytest tests -m "slow or ray" --ignore tests/attacks
+	$(BIN)/pytest tests/attacks -m ray
 
 check: .venv/.dev  ## Format, lint, security, types, layers, unit and architecture tests; no Ray; some minutes
 	$(PIP) check
