@@ -105,7 +105,9 @@ class KeyCreate(_Body):
 
     tenant: TenantName
     label: Name = "key"
-    scopes: Annotated[list[Literal["rerank", "admin"]], Field(min_length=1)] = ["rerank"]
+    scopes: Annotated[list[Literal["rerank", "admin"]], Field(min_length=1, max_length=10)] = [
+        "rerank"
+    ]
     models: Annotated[
         list[Name] | None, Field(min_length=1, max_length=100, description="Absent: every model.")
     ] = None

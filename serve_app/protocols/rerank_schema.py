@@ -54,7 +54,11 @@ class RerankRequest(BaseModel):
     query: Annotated[str, Field(description="What the documents should answer; not blank.")]
     documents: Annotated[
         list[Document],
-        Field(min_length=1, description='Strings or objects `{"text": ...}`; a text may be empty.'),
+        Field(
+            min_length=1,
+            fail_fast=True,
+            description='Strings or objects `{"text": ...}`; a text may be empty.',
+        ),
     ]
     top_n: Annotated[
         int | None,
@@ -65,7 +69,9 @@ class RerankRequest(BaseModel):
     ] = False
     rank_fields: Annotated[
         list[Literal["text"]] | None,
-        Field(description="Which fields of documents are read: `text`, and no other."),
+        Field(
+            max_length=100, description="Which fields of documents are read: `text`, and no other."
+        ),
     ] = None
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"

@@ -42,6 +42,7 @@ class ScoreRequest(BaseModel):
         list[QueryAndPassage],
         Field(
             min_length=1,
+            fail_fast=True,
             description="Each `[query, passage]`; queries may differ and are not blank, a passage "
             "may be empty.",
         ),

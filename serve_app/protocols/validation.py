@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.protocols.json_body import text_fault
+from serve_app.protocols.json_body import shown, text_fault
 
 Wire = TypeVar("Wire", bound=BaseModel)
 
@@ -54,7 +54,7 @@ def _path(location: tuple[int | str, ...]) -> str:
         if isinstance(step, int):
             path += f"[{step}]"
         elif step not in _TAGS:
-            path += f".{step}" if path else step
+            path += f".{shown(step)}" if path else shown(step)
     return path
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from serve_app.domain.errors import TooLarge
 from serve_app.protocols.json_body import (
+    ESCAPES_MAX,
     OUTSIDE_STRINGS_CHARACTERS_MAX,
     STRINGS_MAX,
     read_object,
@@ -35,6 +36,20 @@ def test_a_body_with_too_much_structure_is_refused(ignored: bytes) -> None:
     assert refused.value.limit in (STRINGS_MAX, OUTSIDE_STRINGS_CHARACTERS_MAX)
 
 
+def test_a_body_with_too_many_escapes_is_refused() -> None:
+    with pytest.raises(TooLarge) as refused:
+        read_object(b'{"query":"q","documents":["' + b"x\\n" * (SIZE // 3) + b'"]}')
+
+    assert (refused.value.where, refused.value.limit) == ("body", ESCAPES_MAX)
+
+
+def test_ten_megabytes_of_escaped_characters_are_read() -> None:
+    text = "中" * (SIZE // 6)
+    body = {"query": "q", "documents": [text]}
+
+    assert read_object(json.dumps(body, ensure_ascii=True).encode()) == body
+
+
 def test_a_thousand_indented_documents_of_ten_fields_are_read() -> None:
     document = {f"a field {index}": "x" * 50 for index in range(10)}
     body = {"query": "q", "documents": [document] * 1_000}
@@ -43,7 +58,7 @@ def test_a_thousand_indented_documents_of_ten_fields_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * SIZE, "\n" * (SIZE // 2), '"' * (SIZE // 2), "中" * 3_000_000]
+    "text", ["x" * SIZE, "\n" * 1_000_000, '"' * 1_000_000, "中" * 3_000_000, "x\ty" * 1_000_000]
 )
 def test_text_is_no_structure(text: str) -> None:
     body = {"query": "q", "documents": [text]}
