@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from serve_app.access.api_keys import matches, parse
-from serve_app.access.guesses import Guesses, delay_s, one_more
+from serve_app.access.guesses import Guesses, delay_of, one_more
 from serve_app.access.lookups import Known, Lookups, Sleep
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import Unauthenticated
+from serve_app.domain.errors import Overloaded, Unauthenticated
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, Seconds
 from serve_app.ports import KeyStore, StoredKey
@@ -56,22 +56,27 @@ class Authenticator:
         """The caller behind the first of ``api_keys`` that is valid.
 
         The error does not say what is wrong with them. A wrong secret is refused after a delay that
-        grows with every other one for the same id; while many refusals wait already, at once.
+        grows with every other one for the same id; while many refusals wait already, immediately.
 
         Raises: Unauthenticated, Overloaded, LedgerUnavailable.
         """
-        guessed = []
-        for api_key in api_keys:
-            parsed = parse(api_key)
-            stored = await self._find(parsed.key_id) if parsed else None
-            if parsed is None or stored is None:
+        delay_s = Seconds(0.0)
+        overloaded: Overloaded | None = None
+        for parsed in filter(None, map(parse, api_keys)):
+            try:
+                stored = await self._find(parsed.key_id)
+            except Overloaded as error:  # Another key may be one that needs no lookup.
+                overloaded = error
+                continue
+            if stored is None:
                 continue
             if not matches(parsed, stored.secret_sha256):
-                guessed.append(parsed.key_id)
+                delay_s = max(delay_s, self._count_guess(parsed.key_id))
             elif self._is_valid(stored):
                 return stored.caller
-        for key_id in guessed:
-            await self._delay_refusal(key_id)
+        if overloaded is not None:
+            raise overloaded
+        await self._delay_refusal(delay_s)
         raise Unauthenticated
 
     def _is_valid(self, stored: StoredKey) -> bool:
@@ -96,10 +101,13 @@ class Authenticator:
         else:
             _put(self._keys, key_id, known, self._keys_max)
 
-    async def _delay_refusal(self, key_id: KeyId) -> None:
+    def _count_guess(self, key_id: KeyId) -> Seconds:
+        """How long the refusal of this wrong secret should wait."""
         guesses = one_more(self._guesses.pop(key_id, None), self._clock.instant())
         _put(self._guesses, key_id, guesses, GUESSED_IDS_MAX)
-        wait_s = delay_s(guesses.count)
+        return delay_of(guesses.count)
+
+    async def _delay_refusal(self, wait_s: Seconds) -> None:
         if wait_s <= 0 or self._delayed >= DELAYED_MAX:
             return
         self._delayed += 1

@@ -30,7 +30,7 @@ def one_more(known: Guesses | None, now: Instant) -> Guesses:
     return Guesses(known.count + 1, now)
 
 
-def delay_s(count: int) -> Seconds:
+def delay_of(count: int) -> Seconds:
     """How long the answer to the ``count``-th wrong secret waits: it doubles, up to a limit."""
     doublings = count - FREE_GUESSES - 1
     if doublings < 0:

@@ -10,7 +10,7 @@ from serve_app.access.guesses import (
     FORGOTTEN_AFTER_S,
     FREE_GUESSES,
     Guesses,
-    delay_s,
+    delay_of,
     one_more,
 )
 from serve_app.domain.units import Instant
@@ -19,18 +19,18 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 
 def test_a_few_mistakes_cost_no_time() -> None:
-    assert [delay_s(count) for count in range(1, FREE_GUESSES + 1)] == [0.0] * FREE_GUESSES
-    assert delay_s(FREE_GUESSES + 1) == DELAY_S_MIN
+    assert [delay_of(count) for count in range(1, FREE_GUESSES + 1)] == [0.0] * FREE_GUESSES
+    assert delay_of(FREE_GUESSES + 1) == DELAY_S_MIN
 
 
 @unhurried
 @given(count=st.integers(1, 10**9))
 def test_the_delay_never_shrinks_and_never_passes_its_limit(count: int) -> None:
-    assert delay_s(count) <= delay_s(count + 1) <= DELAY_S_MAX
+    assert delay_of(count) <= delay_of(count + 1) <= DELAY_S_MAX
 
 
 def test_the_delay_reaches_its_limit() -> None:
-    assert delay_s(20) == DELAY_S_MAX
+    assert delay_of(20) == DELAY_S_MAX
 
 
 @pytest.mark.parametrize(
