@@ -125,9 +125,17 @@ def _from_hub(source: str, revision: str | None, download: Download) -> Path:
             f"model {source}: neither a local folder nor a model on the hub; check the spelling, "
             "and the hub token if it is private"
         ) from error
-    except Exception as error:
-        raise ModelLoadError(
-            f"model {source}: the hub cannot be reached and the model is not in the local cache; "
-            "copy it to this node and name its folder instead, or use `embedded`"
-        ) from error
+    except OSError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
+            raise _unreachable(source) from error
+        raise ModelLoadError(f"model {source}: its files cannot be stored ({error})") from error
+    except Exception as error:  # Network errors are those of the client's HTTP library.
+        raise _unreachable(source) from error
     return Path(folder)
+
+
+def _unreachable(source: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"model {source}: the hub cannot be reached and the model is not in the local cache; "
+        "copy it to this node and name its folder instead, or use `embedded`"
+    )

@@ -1,5 +1,6 @@
 """Where models come from, and what is said when they do not."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -72,6 +73,8 @@ def test_a_hub_id_is_downloaded_at_its_revision_without_pickles(tmp_path: Path) 
         (errors.LocalEntryNotFoundError("x"), "cannot be reached .* copy it to this node"),
         (httpx.ConnectError("x"), "cannot be reached"),
         (errors.OfflineModeIsEnabled("x"), "cannot be reached"),
+        (ConnectionResetError("x"), "cannot be reached"),
+        (OSError(errno.ENOSPC, "No space left"), "cannot be stored .*No space left"),
     ],
 )
 def test_a_hub_that_fails_is_one_sentence_with_a_way_out(error: Exception, says: str) -> None:
