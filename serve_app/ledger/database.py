@@ -144,10 +144,14 @@ def opened(engine: Engine) -> Iterator[Engine]:
         engine.dispose()
 
 
+EMPTY_LOG_MESSAGE = "SELECT pg_logical_emit_message(true, 'rerank-serve', '')"
+"""Makes PostgreSQL flush its log at COMMIT, which a transaction without any record does not."""
+
+
 def probe(connection: Connection) -> None:
-    """Change nothing, but write to the database's log at COMMIT: that fails on a full disk."""
+    """Change nothing, but make COMMIT write to the database's log: that fails on a full disk."""
     on_sqlite = connection.dialect.name == "sqlite"
-    connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else "SELECT txid_current()")
+    connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else EMPTY_LOG_MESSAGE)
 
 
 def reason(error: BaseException) -> str:
