@@ -1,1 +1,1 @@
-"""What a gateway takes in: places for requests, refused work, tokens and bytes."""
+"""Bounds on the requests, refused work, tokens and bytes inside a gateway."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from serve_app.admission.gate import TENANTS_AT_LEAST
-from serve_app.domain.errors import Overloaded, RateLimited
+from serve_app.domain.errors import ConcurrencyLimited, Overloaded
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, TenantId
 
@@ -17,10 +17,14 @@ PLACES = 4_096
 besides the body, which `SharedGate` bounds."""
 
 KEYS_AT_LEAST = 2
-"""The keys among which a tenant's places can always be shared."""
+"""A key holds at most one part of this many of its tenant's places."""
+
+REPORTS = 32
+"""Places for tenants' own reports: half of the database calls that all reports may make at a time,
+so that an operator's are not refused for a tenant's."""
 
 RETRY_AFTER_S = 1
-"""Where nothing better is known: places are free again as soon as any request ends."""
+"""A place is free again as soon as any request ends."""
 
 
 class Places:
@@ -43,13 +47,13 @@ class Places:
         """Hold a place while the block runs.
 
         Raises:
-            RateLimited: The key or its tenant holds as many as it may.
+            ConcurrencyLimited: The key or its tenant holds as many as it may.
             Overloaded: All places are taken.
         """
         if self._of_keys[caller.key_id] >= self._key_max:
-            raise RateLimited("key", "requests at once", RETRY_AFTER_S, ())
+            raise ConcurrencyLimited("key", self._key_max)
         if self._of_tenants[caller.tenant] >= self._tenant_max:
-            raise RateLimited("tenant", "requests at once", RETRY_AFTER_S, ())
+            raise ConcurrencyLimited("tenant", self._tenant_max)
         if self._all >= self._all_max:
             raise Overloaded(RETRY_AFTER_S)
         self._all += 1

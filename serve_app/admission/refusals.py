@@ -1,7 +1,7 @@
 """How much a gateway works for requests that it then refuses."""
 
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import TooManyRefusals, retry_after
+from serve_app.domain.errors import TooManyRefusals
 from serve_app.domain.units import Instant, TenantId
 
 REFUSALS_MAX = 200
@@ -33,10 +33,12 @@ class RefusalBudget:
         """Raises: TooManyRefusals when nothing is left of the tenant's budget."""
         left = self._now_left(tenant)
         if left <= 0:
-            raise TooManyRefusals(retry_after((1 - left) / REFUSALS_PER_S))
+            raise TooManyRefusals(REFUSALS_MAX, (1 - left) / REFUSALS_PER_S)
+        if left >= REFUSALS_MAX:
+            self._left.pop(tenant, None)
 
     def refused(self, tenant: TenantId, body_bytes: int) -> None:
-        """A request of the tenant was refused after ``body_bytes`` of its body were read."""
+        """A request of the tenant was refused after ``body_bytes`` of its body had arrived."""
         self._change(tenant, -_cost(body_bytes))
 
     def answered(self, tenant: TenantId, body_bytes: int) -> None:

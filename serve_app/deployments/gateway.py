@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
 from serve_app.admission.gate import SharedGate
-from serve_app.admission.places import Places
+from serve_app.admission.places import REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
@@ -130,6 +130,7 @@ class Gateway:
                 free_credit=Credits(settings.free_credit_micro_dollars),
                 body_gate=SharedGate(settings.body_bytes_held_max, self._clock),
                 places=Places(),
+                report_places=Places(REPORTS),
                 refusal_budget=RefusalBudget(self._clock),
                 log=emit,
                 server_names_answers=True,  # Ray does, with the client's name or one of its own.

@@ -6,6 +6,7 @@
     ├─ OutOfCredit         the tenant cannot cover the charge
     ├─ SpendCapReached     the month's cap of the tenant or the key would be passed
     ├─ RateLimited         the tenant or the key asked for more than it may in a minute, or at once
+    ├─ ConcurrencyLimited  a gateway works on as many of the key's or tenant's requests as it may
     ├─ TooManyRefusals     too many of the tenant's requests were refused lately
     ├─ Forbidden           the key is good, but not for this model or route
     ├─ NotFound            no such model, route or account
@@ -151,20 +152,40 @@ class RateLimited(RerankError):
         )
 
 
-class TooManyRefusals(RerankError):
-    """The tenant's budget of refused requests is used up; this request was not looked at."""
+class ConcurrencyLimited(RerankError):
+    """The gateway reads and works on ``limit`` requests of ``whose``, key or tenant, already."""
 
     code = "rate_limit_exceeded"
+    retry_after_s = 1
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(retry_after_s)
-        self.retry_after_s = retry_after_s
+    def __init__(self, whose: str, limit: int) -> None:
+        super().__init__(whose, limit)
+        self.whose = whose
+        self.limit = limit
 
     @property
     def public_message(self) -> str:
         return (
-            "Too many requests of this tenant were refused lately, so this one was not read. "
+            f"At most {self.limit:,} requests of one {self.whose} are worked on at a time. "
             f"Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
+        )
+
+
+class TooManyRefusals(RerankError):
+    """More than ``limit`` requests of the tenant were refused lately; this one was not read."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, limit: int, wait_s: float) -> None:
+        super().__init__(limit, wait_s)
+        self.limit = limit
+        self.retry_after_s = retry_after(wait_s)
+
+    @property
+    def public_message(self) -> str:
+        return (
+            f"More than {self.limit:,} requests of this tenant were refused lately, so this one "
+            f"was not read. Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 

@@ -213,7 +213,7 @@ class _Admin:
             pipeline.authenticate_again, sent_keys(request.headers), api_keys.SCOPE_ADMIN
         )
         timeout_s = self._service.limits.body_timeout_s
-        body = await read_body(request, BODY_BYTES_MAX, timeout_s, recheck, pipeline.clock)
+        body = await read_body(request, BODY_BYTES_MAX, timeout_s, recheck, lambda _size: None)
         await recheck()
         return body
 

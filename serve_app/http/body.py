@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.types import Message
 
-from serve_app.domain.clock import Clock
 from serve_app.domain.errors import BodyTimeout, ClientGone, InvalidRequest, TooLarge
-from serve_app.domain.units import Instant, Seconds
+from serve_app.domain.units import Seconds
 from serve_app.http.inbound import want_body
 
 RECHECK_S = 1.0
@@ -17,10 +16,11 @@ RECHECK_S = 1.0
 _LENGTH_DIGITS_MAX = 18
 
 Recheck = Callable[[], Awaitable[object]]
+Progress = Callable[[int], None]
 
 
 async def read_body(
-    request: Request, bytes_max: int, timeout_s: Seconds, recheck: Recheck, clock: Clock
+    request: Request, bytes_max: int, timeout_s: Seconds, recheck: Recheck, progress: Progress
 ) -> bytes:
     """The whole body.
 
@@ -30,7 +30,7 @@ async def read_body(
         timeout_s: Bounds the time until the body's end has arrived.
         recheck: Called about once a second while the body arrives; raises when the caller may not
             go on.
-        clock: Tells when that is due.
+        progress: Called with the number of bytes so far, each time that some have arrived.
 
     Raises:
         TooLarge: By its ``content-length``, before anything is read; or by what arrived, where the
@@ -41,34 +41,33 @@ async def read_body(
     """
     _check_headers(request, bytes_max)
     want_body(request)
+    now = asyncio.get_running_loop().time
+    ends_at, recheck_at = now() + timeout_s, now() + RECHECK_S
     parts: list[bytes] = []
     size = 0
-    recheck_at = Instant(clock.instant() + RECHECK_S)
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                message = await _next_message(request)
-                if clock.instant() >= recheck_at:
-                    await recheck()
-                    recheck_at = Instant(clock.instant() + RECHECK_S)
-                if message is None:
-                    continue
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > bytes_max:
-                    raise TooLarge("body", bytes_max, "bytes")
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-    except TimeoutError:
-        raise BodyTimeout(timeout_s) from None
+    while True:
+        message = await _next_message(request, min(ends_at, recheck_at))
+        if message is not None:
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            progress(size)
+            if size > bytes_max:
+                raise TooLarge("body", bytes_max, "bytes")
+            if not message.get("more_body", False):
+                return b"".join(parts)
+        if now() >= ends_at:
+            raise BodyTimeout(timeout_s)
+        if now() >= recheck_at:
+            await recheck()
+            recheck_at = now() + RECHECK_S
 
 
-async def _next_message(request: Request) -> Message | None:
-    """The next part of the body, or ``None`` if none arrives for `RECHECK_S`."""
+async def _next_message(request: Request, until: float) -> Message | None:
+    """The next part of the body, or ``None`` if none arrives until that time of the event loop."""
     try:
-        async with asyncio.timeout(RECHECK_S):
+        async with asyncio.timeout_at(until):
             return await request.receive()
     except TimeoutError:
         return None

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from serve_app.domain.errors import (
     BodyTimeout,
     ClientGone,
+    ConcurrencyLimited,
     Conflict,
     DeadlineExceeded,
     EngineFailure,
@@ -60,6 +61,7 @@ PROBLEMS: dict[type[RerankError], Row] = {
     TooLarge: Row(413, "invalid_request_error"),
     Overloaded: Row(429, "rate_limit_error"),
     RateLimited: Row(429, "rate_limit_error"),
+    ConcurrencyLimited: Row(429, "rate_limit_error"),
     TooManyRefusals: Row(429, "rate_limit_error"),
     ClientGone: Row(499, "client_gone"),  # In logs only.
     EngineFailure: Row(500, "server_error"),

@@ -20,14 +20,12 @@ from starlette.responses import Response
 from serve_app.domain.errors import (
     BodyTimeout,
     DeadlineExceeded,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    OutOfCredit,
-    RateLimited,
+    EngineFailure,
+    LedgerUnavailable,
+    NoReplica,
+    Overloaded,
     RerankError,
-    SpendCapReached,
-    TooLarge,
+    ReservationClosed,
 )
 from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import Instant, Seconds
@@ -51,20 +49,17 @@ from serve_app.telemetry.metrics import (
 SCOPE = "rerank"
 """What an API key must be good for."""
 
-REFUSALS = (
-    BodyTimeout,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    OutOfCredit,
-    RateLimited,
-    SpendCapReached,
-    TooLarge,
+OUR_FAULTS = (
+    EngineFailure,
+    LedgerUnavailable,
+    NoReplica,
+    Overloaded,
+    ReservationClosed,
 )
-"""Errors that are the caller's doing; they count towards its tenant's `RefusalBudget`."""
+"""Errors that do not count towards the tenant's `RefusalBudget`."""
 
 BODY_BYTES_ON_LOOP_MAX = 65_536
-"""Larger bodies are parsed in a thread. One of this size takes 4 ms at worst."""
+"""Larger bodies are parsed in a thread. A body of this size takes 4 ms at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +107,15 @@ async def _answer(
     authenticate_again = partial(service.pipeline.authenticate_again, keys, SCOPE)
     size = declared_bytes(request, service.limits.body_bytes_max)
     with (
-        _refusals_counted(service, caller, record),
         service.places.take(caller),
+        _refusals_counted(service, caller, record),
         service.body_gate.admit(caller.tenant, size) as hold_only,
     ):
-        body = await _body(service, request, started, recheck=authenticate_again)
-        record.body_bytes = len(body.content)
+        body = await _body(service, request, record, started, authenticate_again)
         hold_only(record.body_bytes)  # A body in chunks does not announce its size.
         record.caller = caller = await authenticate_again()
+        # Others of the tenant's requests may have been refused while this body arrived.
+        service.refusal_budget.check(caller.tenant)
         return await _answer_to(caller, service, wire_format, request, record, body)
 
 
@@ -127,12 +123,17 @@ async def _answer(
 def _refusals_counted(service: Service, caller: Caller, record: RequestRecord) -> Iterator[None]:
     """Refuse a tenant whose refused requests cost too much; otherwise count how this one ends.
 
+    A request that ends without an answer counts as refused, a hang-up or a short deadline too,
+    unless it failed by a fault of the service.
+
     Raises: TooManyRefusals.
     """
     service.refusal_budget.check(caller.tenant)
     try:
         yield
-    except REFUSALS:
+    except OUR_FAULTS:
+        raise
+    except (RerankError, asyncio.CancelledError):
         service.refusal_budget.refused(caller.tenant, record.body_bytes)
         raise
     service.refusal_budget.answered(caller.tenant, record.body_bytes)
@@ -172,14 +173,24 @@ async def _answer_to(
     )
 
 
-async def _body(service: Service, request: Request, started: Instant, recheck: Recheck) -> _Body:
-    limits, clock = service.limits, service.pipeline.clock
+async def _body(
+    service: Service,
+    request: Request,
+    record: RequestRecord,
+    started: Instant,
+    recheck: Recheck,
+) -> _Body:
+    limits = service.limits
     allowed_s = timeout_s(request.headers, limits)
     deadline = Instant(started + allowed_s)
-    left_s = Seconds(deadline - clock.instant())
+    left_s = Seconds(deadline - service.pipeline.clock.instant())
+
+    def note(size: int) -> None:
+        record.body_bytes = size
+
     try:
         content = await read_body(
-            request, limits.body_bytes_max, min(left_s, limits.body_timeout_s), recheck, clock
+            request, limits.body_bytes_max, min(left_s, limits.body_timeout_s), recheck, note
         )
     except BodyTimeout:
         if left_s < limits.body_timeout_s:  # The client asked for so little time itself.

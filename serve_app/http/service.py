@@ -64,6 +64,9 @@ class Service:
     places: Places
     """Bounds the requests that are read and worked on at once."""
 
+    report_places: Places
+    """Bounds the tenants' own reports that wait for the database or read it."""
+
     refusal_budget: RefusalBudget
     """Bounds the work for requests that are then refused."""
 

@@ -45,7 +45,8 @@ def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
         if not caller.scopes & set(SCOPES):
             raise Forbidden("this route")
         query = _query(request, OWN_GROUPS)
-        return await service.office.read(partial(_own, query=query, caller=caller))
+        with service.report_places.take(caller):
+            return await service.office.read(partial(_own, query=query, caller=caller))
 
     async def everybodys(request: Request) -> Response:
         await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)

@@ -60,7 +60,7 @@ class RequestRecord:
 
     caller: Caller | None = None
     body_bytes: int = 0
-    """Set once the whole body has arrived."""
+    """What has arrived of the body."""
 
     job: Job | None = None
     outcome: Outcome | None = None

@@ -9,7 +9,7 @@ import httpx
 from starlette.applications import Starlette
 
 from serve_app.admission.gate import SharedGate
-from serve_app.admission.places import PLACES, Places
+from serve_app.admission.places import PLACES, REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
@@ -65,6 +65,7 @@ READY = Readiness(ready=True, ledger=True, models=((MINI, True), (BIG, False)))
 KEYS = {
     "rk-good": Caller(TenantId("acme"), KeyId("k1"), frozenset({"rerank"}), None),
     "rk-big-only": Caller(TenantId("acme"), KeyId("k2"), frozenset({"rerank"}), frozenset({BIG})),
+    "rk-other-key": Caller(TenantId("acme"), KeyId("k5"), frozenset({"rerank"}), None),
     "rk-other-tenant": Caller(TenantId("other"), KeyId("k4"), frozenset({"rerank"}), None),
     "rk-admin": Caller(TenantId("acme"), KeyId("k3"), frozenset({"admin"}), None),
 }
@@ -206,6 +207,7 @@ class House:
             limits=self.limits,
             body_gate=self.body_gate,
             places=Places(self.places),
+            report_places=Places(REPORTS),
             refusal_budget=RefusalBudget(clock),
             default_model=MINI,
             aliases={BIG_ALIAS: BIG},

@@ -21,7 +21,7 @@ from serve_app.admission.refusals import (
     REFUSALS_PER_S,
     RefusalBudget,
 )
-from serve_app.domain.errors import Overloaded, RateLimited, TooManyRefusals
+from serve_app.domain.errors import ConcurrencyLimited, Overloaded, TooManyRefusals
 from serve_app.domain.job import TextPair
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, TenantId, Tokens
@@ -249,7 +249,7 @@ def taken(places: Places, *callers: Caller) -> int:
         for each in callers:
             try:
                 stack.enter_context(places.take(each))
-            except (Overloaded, RateLimited):
+            except (ConcurrencyLimited, Overloaded):
                 continue
             count += 1
     return count
@@ -272,11 +272,11 @@ def test_a_refused_caller_learns_whose_places_are_taken() -> None:
     with ExitStack() as stack:
         for each in (one, one):
             stack.enter_context(places.take(each))
-        with pytest.raises(RateLimited, match="key"):
+        with pytest.raises(ConcurrencyLimited, match="key"):
             stack.enter_context(places.take(one))
         for each in (two, two):
             stack.enter_context(places.take(each))
-        with pytest.raises(RateLimited, match="tenant"):
+        with pytest.raises(ConcurrencyLimited, match="tenant"):
             stack.enter_context(places.take(three))
         stack.enter_context(places.take(caller("other", "key9")))
 

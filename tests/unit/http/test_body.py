@@ -1,15 +1,18 @@
 """The body's limit holds for the bytes that arrive, and nobody is read before he is known."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from serve_app.admission.gate import TENANTS_AT_LEAST
 from serve_app.admission.refusals import REFUSALS_MAX
+from serve_app.domain.errors import NoReplica
 from serve_app.domain.units import Seconds
 from serve_app.http import body
 from serve_app.protocols.limits import Limits
 from tests.contract.house import BODY_BYTES_HELD_MAX, LIMITS, House
+from tests.fakes import FailingJobScorer, until
 from tests.unit.http.asgi import KEY, Exchange
 
 BODY = b'{"query": "blue", "documents": ["sky"]}'
@@ -120,22 +123,73 @@ def test_a_body_that_takes_too_long_is_refused_although_its_request_has_time_lef
 def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body, "RECHECK_S", 0.02)
+    monkeypatch.setattr(body, "RECHECK_S", 0.01)
+    half = Exchange([BODY[:10]], complete=False)
 
-    async def revoked_half_way() -> Exchange:
-        half = Exchange([BODY[:10]], complete=False)
+    async def revoked_half_way() -> None:
         sending = asyncio.create_task(half.run(house.app))
-        await asyncio.sleep(0.05)
-        house.clock.advance(1)
-        assert not sending.done()
+        await until(lambda: half.read == 1)
         monkeypatch.setattr("tests.contract.house.KEYS", {})
         async with asyncio.timeout(5):
-            while not sending.done():
-                house.clock.advance(1)
-                await asyncio.sleep(0.01)
-        return half
+            await sending
 
-    assert asyncio.run(revoked_half_way()).status == 401
+    asyncio.run(revoked_half_way())
+
+    assert half.status == 401
+
+
+@pytest.mark.parametrize("ending", ["a hang-up", "a short deadline", "a body too large"])
+def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> None:
+    """By what arrived of their bodies: 2 MB in 20 parts cost 20 refusals and one."""
+    house = House(limits=replace(LIMITS, body_bytes_max=2_000_000, body_timeout_s=Seconds(5)))
+    large = [b" " * 100_000] * (21 if ending == "a body too large" else 20)
+    headers = KEY | ({"x-request-timeout-s": "0.01"} if ending == "a short deadline" else {})
+
+    async def eleven() -> list[Exchange]:
+        done = [Exchange(large, headers, complete=False) for _ in range(11)]
+        for each in done:
+            sending = asyncio.create_task(each.run(house.app))
+            await until(lambda: sending.done() or each.read == len(large))  # noqa: B023
+            each.hang_up()
+            await sending
+        return done
+
+    *_, last = asyncio.run(eleven())
+
+    assert (last.status, last.answer["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert "refused lately" in last.answer["error"]["message"]
+    house.close()
+
+
+def test_a_fault_of_the_service_uses_up_no_budget() -> None:
+    house = House(scorer=FailingJobScorer(NoReplica("none there")))
+
+    async def many() -> set[int]:
+        done = [Exchange([BODY]) for _ in range(REFUSALS_MAX + 5)]
+        for each in done:
+            await each.run(house.app)
+        return {each.status for each in done}
+
+    assert asyncio.run(many()) == {503}
+    house.close()
+
+
+def test_a_keys_requests_beyond_its_places_leave_the_tenants_budget_alone() -> None:
+    house = House(places=16)
+
+    async def flood() -> Exchange:
+        slow = [Exchange([BODY[:10]], complete=False) for _ in range(REFUSALS_MAX + 10)]
+        tasks = [asyncio.create_task(each.run(house.app)) for each in slow]
+        await until(lambda: sum(task.done() for task in tasks) == len(tasks) - 2)
+        other = Exchange([BODY], {"authorization": "Bearer rk-other-key"})
+        await other.run(house.app)
+        for each in slow:
+            each.hang_up()
+        await asyncio.gather(*tasks)
+        return other
+
+    assert asyncio.run(flood()).status == 200
+    house.close()
 
 
 def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> None:
@@ -144,7 +198,7 @@ def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> N
     async def flood() -> tuple[list[Exchange], Exchange]:
         slow = [Exchange([BODY[:10]], complete=False) for _ in range(4)]
         tasks = [asyncio.create_task(each.run(house.app)) for each in slow]
-        await asyncio.sleep(0.05)
+        await until(lambda: sum(task.done() for task in tasks) == 2)
         other = Exchange([BODY], {"authorization": "Bearer rk-other-tenant"})
         await other.run(house.app)
         for each in slow:
@@ -159,7 +213,7 @@ def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> N
     refused = next(each for each in slow if each.status == 429)
     assert refused.read == 0
     assert refused.answer["error"]["code"] == "rate_limit_exceeded"
-    assert "requests at once" in refused.answer["error"]["message"]
+    assert "At most 2 requests of one key" in refused.answer["error"]["message"]
     house.close()
 
 
