@@ -1,14 +1,14 @@
 """The outermost ASGI middleware of a gateway: it bounds what Ray Serve reads of a request.
 
-Ray Serve calls `middlewares` because ``cluster/ray.env`` names it in
-``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, and wraps the result around its own handling of
-HTTP, which comes before our application:
+Ray Serve puts it around its own handling of HTTP, which comes before our application (see
+`serve_app.deployments.middlewares`):
 
-* Methods that no route serves are refused before Ray uses them as a metric label.
+* Unknown methods are refused before Ray uses them as a metric label.
 * Headers that control Ray are dropped, and so are headers that Ray cannot decode or would log at
   any length.
-* A body stays in the socket until the application asks for it (`want_body`). Ray would otherwise
-  read it into an unbounded queue while the application still authenticates the caller.
+* A body stays with the server, which reads 128 KB ahead at most, until the application asks for it
+  (`want_body`). Ray would otherwise read it into an unbounded queue while the application still
+  authenticates the caller.
 * An answer that leaves part of the body unread closes the connection. HAProxy would otherwise
   send somebody else's request on it, which the server would take for the rest of the body.
 """
@@ -17,7 +17,6 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,20 +28,18 @@ from serve_app.protocols.json_body import shown
 from serve_app.protocols.methods import METHODS
 
 RAY_HEADERS = re.compile(
-    rb"x-request-timeout-seconds|x-request-disconnect-disabled|x-session-id"
+    rb"x-request-timeout-seconds|x-request-disconnect-disabled|x[-_]session[-_]id"
     rb"|serve[-_]multiplexed[-_]model[-_]id"
 )
 """Request headers that change how Ray Serve treats a request. Names are in lower case in ASGI."""
+
+TRACE_HEADERS = (b"traceparent", b"tracestate")
+"""Ray decodes these where tracing is on."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-
-def middlewares() -> list[Middleware]:
-    """What Ray Serve puts around every HTTP server of its own."""
-    return [Middleware(InboundFilter)]
 
 
 def want_body(request: Request) -> None:
@@ -55,8 +52,10 @@ def want_body(request: Request) -> None:
 class InboundFilter:
     """Plain ASGI middleware; see the module's docstring."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, holds_bodies: bool) -> None:
+        """``holds_bodies``: the inner application calls `want_body` in this process."""
         self._app = app
+        self._holds_bodies = holds_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the inner application does, within the module's bounds."""
@@ -68,7 +67,10 @@ class InboundFilter:
             return
 
         body = _Body(receive, has_content=_announces_content(scope["headers"]))
-        scope[_WANT_BODY] = body.want
+        if self._holds_bodies:
+            scope[_WANT_BODY] = body.want
+        else:
+            body.want()
 
         async def send_bounded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -113,9 +115,11 @@ def _announces_content(headers: Headers) -> bool:
 
 def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
     for name, value in headers:
-        if not (name.isascii() and value.isascii()) or RAY_HEADERS.fullmatch(name):
+        if not name.isascii() or RAY_HEADERS.fullmatch(name):
             continue
-        if name == HEADER.encode() and not ACCEPTED_ID.fullmatch(value.decode()):
+        if name in TRACE_HEADERS and not value.isascii():
+            continue
+        if name == HEADER.encode() and not ACCEPTED_ID.fullmatch(value.decode("latin-1")):
             continue
         yield name, value
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 from collections.abc import Iterable
 
 import pytest
@@ -76,9 +77,10 @@ class Inner:
                 return
 
 
-def exchange(client: Client, *, reads: bool) -> Inner:
+def exchange(client: Client, *, reads: bool, holds_bodies: bool = True) -> Inner:
     inner = Inner(reads=reads)
-    asyncio.run(InboundFilter(inner)(client.scope, client.receive, client.send))
+    filtered = InboundFilter(inner, holds_bodies=holds_bodies)
+    asyncio.run(filtered(client.scope, client.receive, client.send))
     return inner
 
 
@@ -115,6 +117,25 @@ def test_an_answer_that_leaves_the_body_unread_closes_the_connection(
     assert [message["body"] for message in inner.received[:-1]] == [b"abc", b"def"]
 
 
+def test_where_bodies_are_not_held_back_the_scope_can_be_sent_to_another_process() -> None:
+    client = Client((b"content-length", b"3"), chunks=[b"abc"])
+
+    inner = exchange(client, reads=False, holds_bodies=False)
+
+    assert inner.received[0]["body"] == b"abc"
+    assert pickle.loads(pickle.dumps(inner.scope)) == inner.scope
+
+
+def test_a_header_that_is_not_ascii_is_kept_where_ray_does_not_decode_it() -> None:
+    kept = (b"idempotency-key", "Zählung".encode())
+    dropped = (b"traceparent", b"caf\xe9")
+
+    inner = exchange(Client(kept, dropped), reads=False)
+
+    assert inner.scope is not None
+    assert inner.scope["headers"] == [kept]
+
+
 @pytest.mark.parametrize("headers", [(), ((b"content-length", b"0"),)])
 def test_a_request_without_a_body_keeps_its_connection_and_sees_a_hang_up(
     headers: tuple[tuple[bytes, bytes], ...],
@@ -133,6 +154,7 @@ def test_a_request_without_a_body_keeps_its_connection_and_sees_a_hang_up(
         b"x-request-timeout-seconds",
         b"x-request-disconnect-disabled",
         b"x-session-id",
+        b"x_session_id",
         b"serve_multiplexed_model_id",
         b"serve-multiplexed-model-id",
         b"serve_multiplexed-model_id",
