@@ -1,6 +1,6 @@
-"""Credit: granted, reserved, charged; and the accounts and keys it belongs to.
+"""The ledger: credit, charges, tenant accounts and API keys.
 
-`group_commit` is the shell (its thread is in `writer`), `store` the SQL, `rules` the decisions.
-Nothing outside this package knows SQL: whoever needs the database gets a connection from `database`
-and hands it back to the functions of `accounts`, `usage` or `audit`.
+`group_commit` is the asynchronous interface, `writer` its thread, `store` the SQL and `rules` the
+decisions. No module outside this package uses SQL. Other packages get a connection from `database`
+and pass it to the functions of `accounts`, `usage` or `audit`.
 """

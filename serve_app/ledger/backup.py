@@ -1,4 +1,4 @@
-"""A copy of a SQLite ledger while it is written to. PostgreSQL has programs of its own for that."""
+"""Online backup of a SQLite ledger. For PostgreSQL, use its own tools."""
 
 import os
 import sqlite3
@@ -11,38 +11,39 @@ from serve_app.ledger.database import parse_url
 
 
 def back_up(database_url: str, target: Path, timeout_s: Seconds) -> None:
-    """Write everything that was committed when this began to ``target``, a new file.
+    """Copy a snapshot of the ledger to ``target``, a new file, while writers continue.
 
-    Writers go on meanwhile. The file appears once it is complete and durable, readable by its owner
-    only; until then it is called ``<target>.partial``.
+    The file is named ``<target>.partial`` until it is complete and durable. Only its owner can read
+    it.
 
     Raises:
         LedgerUnavailable: The database failed.
-        OSError: The file could not be written, or there is one already.
-        ValueError: This is no SQLite ledger.
+        OSError: Writing the file failed, or it already exists.
+        ValueError: The ledger is not a SQLite ledger.
     """
     url = parse_url(database_url)
     if url.get_backend_name() != "sqlite" or url.database is None:
-        raise ValueError("this copies SQLite ledgers; for PostgreSQL use pg_dump")
+        raise ValueError("only SQLite ledgers can be backed up here; for PostgreSQL use pg_dump")
     if target.exists():
-        raise FileExistsError(f"there is already a file '{target}'")
+        raise FileExistsError(f"the file '{target}' already exists")
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
     partial.touch(mode=0o600)
     try:
-        # The source as it is named: a copy must not make an empty ledger where there is none.
+        # Read-only mode: a backup must not create an empty ledger if none exists.
         source = f"{Path(url.database).absolute().as_uri()}?mode=ro"
         with (
             closing(sqlite3.connect(source, timeout=timeout_s, uri=True)) as ledger,
             closing(sqlite3.connect(partial)) as copy,
         ):
-            # All pages in one go are one snapshot; in portions, each write would start it again.
+            # Copying all pages in one step gives one snapshot. In several steps, every write of
+            # another process would restart the copy.
             ledger.backup(copy, pages=-1)
-            copy.execute("PRAGMA journal_mode = DELETE")  # One file, to be moved as one.
+            copy.execute("PRAGMA journal_mode = DELETE")  # Leaves a single file without a WAL.
     except sqlite3.Error as error:
         raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
     _make_durable(partial)
-    os.link(partial, target)  # Unlike a rename, it replaces nothing.
+    os.link(partial, target)  # Unlike a rename, a link never replaces an existing file.
     partial.unlink()
     _make_durable(target.absolute().parent)
 

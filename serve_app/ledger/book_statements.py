@@ -1,8 +1,9 @@
-"""The SQL of `books` and `single_charge`: what is read at once, and what is written at once.
+"""SQL statements of `books` and `single_charge`, which read and write a whole group.
 
-Accounts are locked before their reservations, as everywhere; `single_charge` locks a reservation
-and then waits for nothing. Whoever reads a reservation to settle it locks it, so that it is settled
-once, and so that PostgreSQL does not answer what it was before the wait for the account.
+All transactions lock accounts before reservations. `single_charge` locks only a reservation and
+then waits for no other lock. A transaction that settles a reservation locks its row, so that the
+reservation is settled once and PostgreSQL does not return the row version from before the wait for
+the account.
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ _account = (
 )
 _accounts = (
     select(tenants.c.id.label("tenant_id"), *_account)
-    # One order for everybody, so that nobody waits in a circle. SQLite has one writer anyway.
+    # Locking in one order prevents deadlocks. SQLite has only one writer.
     .order_by(tenants.c.id)
     .with_for_update(key_share=True)
 )
@@ -54,7 +55,7 @@ WRITE_ACCOUNT = (
     update(tenants)
     .where(tenants.c.id == bindparam("row_id"))
     .values(
-        # A difference, so that the table's own check of the sum stays a check.
+        # Adding a difference keeps the table's CHECK on the sum effective.
         available=tenants.c.available + bindparam("difference"),
         spent_month=bindparam("month"),
         spent_amount=bindparam("spent"),
@@ -82,7 +83,7 @@ SETTLE = _settle.execution_options(**UNREAD)
 SETTLE_WHOLE = _settle.where(
     reservations.c.state == State.PENDING.value, reservations.c.amount == bindparam("new_charged")
 )
-"""Where all that was reserved is charged, and nothing else has become of it: nothing goes back."""
+"""Settle a reservation that is still pending and is charged in full, so that no credit returns."""
 
 RESERVE = insert(reservations).execution_options(**UNREAD)
 CHARGE = insert(charges).execution_options(**UNREAD)
@@ -92,7 +93,7 @@ UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
 def settled_row(
     request_id: RequestId, state: State, charged: Credits, usage: Usage, now: Moment
 ) -> dict[str, Any]:
-    """For `SETTLE` and `SETTLE_WHOLE`."""
+    """Return the parameters of `SETTLE` and `SETTLE_WHOLE`."""
     return {
         "row_id": request_id,
         "new_state": state.value,
@@ -104,7 +105,7 @@ def settled_row(
 
 
 def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) -> dict[str, Any]:
-    """For `CHARGE`."""
+    """Return the parameters of `CHARGE`."""
     return {
         "request_id": known.request_id,
         "tenant_id": known.tenant,

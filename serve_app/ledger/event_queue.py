@@ -1,8 +1,8 @@
-"""The outbox as its reader sees it: whose turn it is, what waits, what is confirmed.
+"""The consumer side of the outbox.
 
-Any number of gateways read it. One at a time has the turn, so that they do not tell the sink the
-same thing; a turn ends with its process. Nobody waits for a turn, and a turn holds no row: the
-money path never waits for a sink.
+Only the gateway that has the turn delivers events, so that the sink does not get an event from
+several gateways. A turn ends with its process. No gateway waits for a turn, and a turn locks no
+row, so charges never wait for a sink.
 """
 
 import fcntl
@@ -21,49 +21,51 @@ from serve_app.ledger.outbox import Event
 from serve_app.private_files import private_file
 
 ADVISORY_LOCK = 7_236_190_452_119
-"""Any number will do, as long as every version of this package uses the same."""
+"""Key of the PostgreSQL lock for the turn. It must be the same in every version."""
 
 TURN_S_MAX = Seconds(60.0)
-"""PostgreSQL ends the turn of somebody who vanished after this; a turn is one call of the sink."""
+"""PostgreSQL ends the turn of a vanished gateway after this time. A turn is one sink call."""
 
 
 class EventQueue:
-    """Blocking; for a thread of its own. `close` it after use."""
+    """Blocking access to the outbox, for a dedicated thread. Call `close` after use.
+
+    Its methods raise LedgerUnavailable if the database fails.
+    """
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
-        """``timeout_s``: how long one statement may take."""
+        """``timeout_s`` limits the run time of one statement."""
         self._reader = open_reader(database_url, timeout_s, connections=1)
-        # One connection for the turn, one to confirm meanwhile.
+        # One connection holds the turn while the other one confirms.
         self._writer = open_writer(database_url, timeout_s, connections=2)
         self._file = Path(f"{parse_url(database_url).database}-events")
 
     def close(self) -> None:
-        """Let go of the database."""
         self._reader.dispose()
         self._writer.dispose()
 
     def oldest_at(self) -> Moment | None:
-        """When the event happened that waits for longest. Raises: LedgerUnavailable."""
+        """Return the time of the oldest pending event."""
         with _told(), self._reader.connect() as connection:
             return outbox.oldest_at(connection)
 
     def waiting(self, count_max: int, without: Collection[str] = ()) -> list[Event]:
-        """The oldest, but those whose ids are in ``without``. Raises: LedgerUnavailable."""
+        """Return the oldest pending events, except those with ids in ``without``."""
         with _told(), self._reader.connect() as connection:
             return outbox.waiting(connection, count_max, without)
 
     def confirm(self, ids: Collection[str]) -> None:
-        """The sink has these events. Raises: LedgerUnavailable."""
+        """Delete events that the sink has confirmed."""
         with _told(), self._writer.begin() as connection:
             outbox.confirm(connection, ids)
 
     @contextmanager
     def turn(self) -> Iterator[bool]:
-        """Whether the turn is ours, for the length of the block.
+        """Try to take the turn for the block; yield whether that succeeded.
 
         Raises:
-            LedgerUnavailable: The database failed; or the turn was taken away, and the events of
-                this block may have been sent twice.
+            LedgerUnavailable: The database failed or ended the turn. Another gateway may also have
+                sent the events of this block.
         """
         taking = self._file_turn if self._writer.dialect.name == "sqlite" else self._database_turn
         with taking() as ours:
@@ -71,7 +73,7 @@ class EventQueue:
 
     @contextmanager
     def _file_turn(self) -> Iterator[bool]:
-        # Not in the database: a transaction that is open during the call would keep all others out.
+        # A file lock, because an open SQLite transaction would block all other writers.
         private_file(self._file)
         with self._file.open("ab") as file:
             try:
@@ -85,7 +87,7 @@ class EventQueue:
     def _database_turn(self) -> Iterator[bool]:
         with _told(), self._writer.begin() as connection:
             timeout_ms = round(TURN_S_MAX * 1_000)
-            # Of a gateway that vanished the server itself would know only after hours.
+            # Without this setting, the server would notice a vanished gateway only after hours.
             connection.exec_driver_sql(
                 f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
             )

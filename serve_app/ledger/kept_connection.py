@@ -1,4 +1,4 @@
-"""The writer's connections stay with it between transactions: a pool costs a tenth of a commit."""
+"""A connection that the writer keeps between transactions; a pool costs a tenth of a commit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 
 class KeptConnection:
-    """One connection of an engine, opened when it is first needed. One thread at a time.
+    """One connection of an engine, opened on first use. Only one thread may use it at a time.
 
-    After a failure, whatever the reason, it is closed and the next transaction opens another: one
-    on which statements are pipelined may be out of step with its answers, and looks well.
+    After any failure, the next transaction opens a new one: a pipelined connection can be out of
+    step with its results without showing it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -21,7 +21,6 @@ class KeptConnection:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction, as the engine's."""
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
@@ -36,13 +35,15 @@ class KeptConnection:
             raise
 
     def close(self) -> None:
-        """Leave the database; the next transaction comes back to it."""
+        """Disconnect. The next transaction connects again."""
         self._let_go()
         self._engine.dispose()
 
     def share_fate(self, fellow: "KeptConnection") -> None:
-        """When the database fails one, the other leaves: it may have been restarted, and a dead
-        connection would fail a transaction whenever it is used next."""
+        """Close both connections when the database fails on one of them.
+
+        After a restart of the database, a transaction on the other connection would fail, too.
+        """
         self._fellow, fellow._fellow = fellow, self
 
     def _let_go(self) -> None:

@@ -1,4 +1,4 @@
-"""Bounds of the ledger, for one gateway."""
+"""Limits of the ledger in one gateway."""
 
 from dataclasses import dataclass
 
@@ -13,38 +13,38 @@ CHARGES_KEPT_DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class LedgerLimits:
-    """How much may wait, and how long."""
+    """Limits on queue sizes, waiting times and transaction sizes."""
 
     database_timeout_s: Seconds = DATABASE_TIMEOUT_S
-    """How long an operation may wait before it begins, and how long one statement may run."""
+    """Longest wait of an operation before it begins, and longest run time of a statement."""
 
     expiry_interval_s: Seconds = EXPIRY_INTERVAL_S
-    """How often overdue reservations are given back."""
+    """Interval at which overdue reservations are expired."""
 
     stuck_after_s: Seconds = STUCK_AFTER_S
-    """A transaction that takes longer than this means that new requests are refused at once."""
+    """While a transaction takes longer than this, new requests are refused immediately."""
 
     probe_interval_s: Seconds = PROBE_INTERVAL_S
-    """How often a database that failed is asked whether it answers again."""
+    """Interval between tests of a failing database."""
 
     operations_max: int = 4_096
-    """Writes that may wait; more are refused, except voids up to twice this, and any reversal."""
+    """Most waiting writes. Voids can use twice this limit; reversals are not limited."""
 
     group_operations_max: int = 256
-    """Writes that share a transaction."""
+    """Most writes in one transaction."""
 
     expired_per_transaction_max: int = 1_000
 
     charges_kept_days: int = CHARGES_KEPT_DAYS
-    """How many days of charges stay single rows; older ones are summed up. See `retention`."""
+    """Days for which charges stay single rows; older ones are summed up. See `retention`."""
 
     retired_per_transaction_max: int = 500
-    """Rows that one step of retention deletes or sums up, while payments wait."""
+    """Most rows per retention step. Charges wait during a step."""
 
     settlement_attempts_max: int = 4
-    """A void is tried this often, one expiry interval apart; then its reservation expires. A
-    reversal is tried until it is written, because a charge does not expire."""
+    """Most attempts for a void, one expiry interval apart; afterwards its reservation expires. A
+    reversal is retried until it is written, because a charge does not expire."""
 
     reader_threads: int = 2
     reads_max: int = 256
-    """Reads that may wait or run."""
+    """Most reads that wait or run."""

@@ -1,4 +1,4 @@
-"""Days and months of UTC, as numbers. Pure."""
+"""UTC days and months as numbers. Pure functions."""
 
 from datetime import UTC, datetime
 
@@ -8,21 +8,21 @@ MILLISECONDS_PER_DAY = 86_400_000
 
 
 def day_of(moment: Moment) -> Moment:
-    """The first moment of the day."""
+    """Return the first moment of the day."""
     return Moment(moment - moment % MILLISECONDS_PER_DAY)
 
 
 def month_of(moment: Moment) -> int:
-    """yyyymm."""
+    """Return the month as the number yyyymm."""
     time = datetime.fromtimestamp(moment // 1_000, UTC)
     return time.year * 100 + time.month
 
 
 def bounds_of(month: int) -> tuple[Moment, Moment]:
-    """The first moment of the month yyyymm, and that of the next one.
+    """Return the first moments of the month yyyymm and of the next month.
 
     Raises:
-        ValueError: There is no such month.
+        ValueError: The month does not exist.
     """
     year, number = divmod(month, 100)
     begin = datetime(year, number, 1, tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""Events for the world outside, written in the transaction that makes them true.
+"""Transactional outbox: events for an external sink, written with the change they describe.
 
-A row stays until the sink has confirmed it (`confirm`), so each event is delivered at least once;
-its id is made from what happened, so that the sink can tell a repetition. `event_queue` is the side
-of those who deliver.
+A row stays until the sink has confirmed it (`confirm`), so each event is delivered at least once.
+Its id is derived from the change, so that the sink can detect repetitions. `event_queue` is the
+delivery side.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,7 +30,7 @@ _told = select(outbox.c.id).where(outbox.c.event_id == bindparam("id"))
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One row, as the sink is told it."""
+    """One event of the outbox, as it is sent to the sink."""
 
     id: str
     type: str
@@ -40,7 +40,7 @@ class Event:
 
 
 def tell_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -> None:
-    """Requests were charged; these are their rows."""
+    """Add an event for each of these rows of ``charges``."""
     rows = [
         {
             "event_id": charge["request_id"],
@@ -56,15 +56,17 @@ def tell_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -
 
 
 def take_back(connection: Connection, request_ids: Sequence[RequestId]) -> None:
-    """Charges were reversed before their events went out. Once an event went out, it stays true
-    for the sink: such a charge is the exception that `docs/operations.md` names."""
+    """Delete the pending events of reversed charges.
+
+    An event that was already sent stays; see the exception in `docs/operations.md`.
+    """
     connection.execute(_take_back, [{"id": request_id} for request_id in request_ids])
 
 
 def tell_low_credit(
     connection: Connection, wanted: Reservation, left: Credits, below: Credits, *, events: bool
 ) -> None:
-    """What is available fell below ``below``. Logged, and told once for each amount and top-up."""
+    """Log that credit fell below ``below``. Add one event per threshold and number of grants."""
     logger.warning(
         "ledger_credit_low",
         extra={"tenant": wanted.tenant, "below_micro_dollars": below, "available": left},
@@ -79,7 +81,7 @@ def tell_low_credit(
 
 
 def waiting(connection: Connection, count_max: int, without: Collection[str] = ()) -> list[Event]:
-    """The oldest events that no sink has confirmed, but those ``without``."""
+    """Return the oldest unconfirmed events, except those with ids in ``without``."""
     query = select(outbox).where(outbox.c.event_id.not_in(without)).order_by(outbox.c.id)
     return [
         Event(row.event_id, row.type, row.tenant_id, row.at, row.data)
@@ -88,13 +90,13 @@ def waiting(connection: Connection, count_max: int, without: Collection[str] = (
 
 
 def oldest_at(connection: Connection) -> Moment | None:
-    """When the event happened that waits for longest."""
+    """Return the time of the oldest pending event."""
     at = connection.scalar(select(outbox.c.at).order_by(outbox.c.id).limit(1))
     return None if at is None else Moment(at)
 
 
 def confirm(connection: Connection, ids: Collection[str]) -> None:
-    """The sink has these. By their ids: SQLite gives a deleted row's number to the next one."""
+    """Delete confirmed events by event id, because SQLite reuses the numbers of deleted rows."""
     connection.execute(delete(outbox).where(outbox.c.event_id.in_(ids)))
 
 

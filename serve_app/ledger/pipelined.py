@@ -1,11 +1,9 @@
-"""PostgreSQL's pipeline: statements whose answers nobody reads are sent with the next one.
+"""PostgreSQL pipeline mode: statements without a needed result are sent with the next one.
 
-A transaction of the writer is BEGIN, one SELECT, two to four writes, COMMIT, and each would wait
-for the server. Pipelined, only two do: the SELECT, with the BEGIN before it, and the COMMIT, with
-the writes before it. What an `UNREAD` statement fails with is raised by one that comes after it,
-the COMMIT at the latest; PostgreSQL does nothing that comes between.
-
-SQLite is in the same process: nothing to wait for.
+A transaction of the writer is BEGIN, one SELECT, two to four writes and COMMIT. Only two of them
+wait for the server: the SELECT, sent with the BEGIN, and the COMMIT, sent with the writes. A later
+statement, at the latest the COMMIT, raises the error of an `UNREAD` statement. PostgreSQL skips all
+statements in between.
 """
 
 from contextlib import suppress
@@ -19,22 +17,23 @@ from sqlalchemy import Connection, Engine, event
 from serve_app.domain.units import Seconds
 
 HAS_TRANSACTION_TIMEOUT = 170_000
-"""Version of PostgreSQL."""
+"""First PostgreSQL version with ``transaction_timeout``."""
 
 _UNREAD = "rerank_unread"
 UNREAD = {_UNREAD: True}
-"""Execution options of a statement that answers neither rows nor how many it changed."""
+"""Execution options of a statement that returns neither rows nor a row count."""
 
 _PIPELINE = "rerank_pipeline"
 
 
 def pipeline(engine: Engine, transaction_s_max: Seconds) -> None:
-    """Each connection of this engine, from now on.
+    """Put every new connection of this engine into pipeline mode.
 
-    Nothing but transactions by way of the engine may use them: no ping either, which would not wait
-    for its answer. The pool must reset nothing on return. PostgreSQL gives a transaction up that
-    takes longer than ``transaction_s_max``, from its version 17 on: before, nothing ends that of a
-    process which is frozen after a write that it does not wait for.
+    The connections support only transactions of the engine. A ping would not wait for its result.
+    The pool must not reset a connection on return.
+
+    Since version 17, PostgreSQL ends a transaction that takes longer than ``transaction_s_max``.
+    Earlier versions never end the transaction of a process that freezes after an `UNREAD` write.
     """
     event.listen(engine, "connect", partial(_enter, transaction_ms_max=1_000 * transaction_s_max))
     event.listen(engine, "begin", _begin)
@@ -45,7 +44,7 @@ def pipeline(engine: Engine, transaction_s_max: Seconds) -> None:
 
 
 def _enter(dbapi_connection: Any, record: Any, *, transaction_ms_max: float) -> None:
-    # In its own transaction mode, psycopg would wait for each BEGIN.
+    # Without autocommit, psycopg would wait for each BEGIN.
     dbapi_connection.autocommit = True
     if dbapi_connection.info.server_version >= HAS_TRANSACTION_TIMEOUT:
         dbapi_connection.execute(f"SET transaction_timeout = {round(transaction_ms_max)}")
@@ -64,15 +63,16 @@ def _wait(connection: Connection, *args: Any) -> None:
 
 
 def _drain(connection: Connection) -> None:
-    # Whatever was sent behind a failure is answered "pipeline aborted", which would take the place
-    # of the failure where ROLLBACK is the first to hear it.
+    # Statements after a failure return "pipeline aborted", which would replace the real error if
+    # ROLLBACK waited first.
     if not connection.invalidated:
         with suppress(psycopg.Error):
             _sync(connection.info)
 
 
 def _reset(dbapi_connection: Any, record: Any, _state: Any) -> None:
-    # A COMMIT that failed ends no transaction here. The pool's own ROLLBACK would be one more wait.
+    # In pipeline mode, a failed COMMIT leaves the transaction open. The pool's own ROLLBACK would
+    # wait for the server on every return.
     if dbapi_connection.info.transaction_status != TransactionStatus.IDLE:
         with suppress(psycopg.Error):
             _sync(record.info)
@@ -85,7 +85,7 @@ def _sync(info: Any) -> None:
 
 
 def _leave(dbapi_connection: Any, record: Any) -> None:
-    dbapi_connection.close()  # First, or leaving would wait for a server that may be gone.
+    dbapi_connection.close()  # First: leaving the pipeline would wait for the server.
     block, _ = record.info.pop(_PIPELINE)
     with suppress(psycopg.Error):
         block.__exit__(None, None, None)

@@ -1,6 +1,6 @@
-"""Brings a database to the schema this version writes, whoever else tries at the same time.
+"""Migrate a database to the schema of this version. Concurrent migrations are safe.
 
-Services do that as they start; commands only ask whether it is so (`require`).
+Services migrate at startup. Commands only check the schema (`require`).
 """
 
 import random
@@ -22,26 +22,26 @@ from serve_app.private_files import close_to_others, private_file, private_folde
 
 MIGRATE_TIMEOUT_S = Seconds(30.0)
 ADVISORY_LOCK = 7_236_190_452_118
-"""Any number will do, as long as every version of this package uses the same."""
+"""Key of the PostgreSQL lock for migrations. It must be the same in every version."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-MAKE_ONE = "a service makes one as it starts, and so does `rerank-serve ledger migrate`"
-UPDATE_IT = "a service of this version updates it, and so does `rerank-serve ledger migrate`"
+MAKE_ONE = "start a service or run `rerank-serve ledger migrate` to create the tables"
+UPDATE_IT = "start a service of this version or run `rerank-serve ledger migrate` to update them"
 
 WAL_TIMEOUT_S = Seconds(1.0)
 WAL_ATTEMPTS_MAX = 100
 
 
 def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
-    """Create the ledger's tables, or bring them up to date; all of it or nothing.
+    """Create the ledger's tables or update them, in one transaction.
 
-    A schema that is up to date is only looked at: that waits for no writer and holds up none. The
-    files of a SQLite database become readable by their owner only.
+    If the schema is up to date, this neither waits for writers nor blocks them. The files of a
+    SQLite database become readable by their owner only.
 
     Raises:
-        LedgerUnavailable: The database did not answer, or a newer version has already changed it.
-        OSError: The file or its folder cannot be made.
-        ValueError: The URL is not one that the ledger can use.
+        LedgerUnavailable: The database failed, or a newer version has already changed it.
+        OSError: Creating the file or its folder failed.
+        ValueError: The ledger does not support the URL.
     """
     url = parse_url(database_url)
     try:
@@ -54,17 +54,18 @@ def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
 
 
 def require(database_url: str, timeout_s: Seconds) -> None:
-    """Make sure that the database is a ledger with the schema of this version. Changes nothing.
+    """Check that the database is a ledger with the schema of this version. Change nothing.
 
     Raises:
-        LedgerUnavailable: The database did not answer.
-        ValueError: It is not, and what to do about it; or the URL cannot be used.
+        LedgerUnavailable: The database failed.
+        ValueError: The schema is missing or has another version (the message names the remedy), or
+            the ledger does not support the URL.
     """
     url = parse_url(database_url)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise ValueError(
-            f"there is no ledger {url.database}. RERANK_DATABASE_URL or --database-url says which "
-            f"one is meant; {MAKE_ONE}"
+            f"the ledger {url.database} does not exist. Select a ledger with RERANK_DATABASE_URL or"
+            f" --database-url, or {MAKE_ONE}"
         )
     newest, *older = _revisions(_config())
     try:
@@ -72,7 +73,7 @@ def require(database_url: str, timeout_s: Seconds) -> None:
     except (SQLAlchemyError, CommandError) as error:
         raise LedgerUnavailable(f"schema: {reason(error)}") from error
     if found is None:
-        raise ValueError(f"{url!r} has no ledger's tables; {MAKE_ONE}")
+        raise ValueError(f"{url!r} has no ledger tables; {MAKE_ONE}")
     if found in older:
         raise ValueError(f"{url!r} has the tables of an older version ({found}); {UPDATE_IT}")
     if found != newest:
@@ -80,7 +81,7 @@ def require(database_url: str, timeout_s: Seconds) -> None:
 
 
 def _make_private(database: Path) -> None:
-    """Only its owner can read the database. SQLite's other files get the mode of the first."""
+    """Make the database readable by its owner only. SQLite copies the mode to its other files."""
     if not database.parent.exists():
         private_folder(database.parent)
     private_file(database)
@@ -89,10 +90,10 @@ def _make_private(database: Path) -> None:
 
 
 def _write_ahead(database_url: str) -> None:
-    """Switch a SQLite file to write-ahead logging, which stays with the file.
+    """Switch a SQLite file to write-ahead logging permanently.
 
-    The switch needs the file to itself for a moment, and unlike any other statement SQLite does
-    not always wait for that by itself, hence the attempts.
+    The switch needs exclusive access for a moment. Unlike other statements, it does not always wait
+    for the lock, so it is retried.
     """
     with opened(open_reader(database_url, WAL_TIMEOUT_S, connections=1)) as engine:
         for attempt in range(WAL_ATTEMPTS_MAX):
@@ -108,13 +109,13 @@ def _write_ahead(database_url: str) -> None:
 
 def _config() -> Config:
     config = Config()
-    # Alembic's settings give '%' a meaning of their own.
+    # Alembic's settings interpolate '%'.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
 
 
 def _revisions(config: Config) -> list[str]:
-    """That this version knows, newest first."""
+    """Return the schema revisions that this version knows, newest first."""
     return [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
 
 
@@ -131,7 +132,7 @@ def _upgrade(database_url: str, timeout_s: Seconds) -> None:
         engine.begin() as connection,
     ):
         _only_us(connection)
-        if _revision(connection) != newest:  # Nobody else was faster.
+        if _revision(connection) != newest:  # No other process has migrated it meanwhile.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -149,6 +150,6 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _only_us(connection: Connection) -> None:
-    # A SQLite write transaction has the database to itself; PostgreSQL needs a word for it.
+    # A SQLite write transaction already excludes all others. PostgreSQL needs a lock.
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})

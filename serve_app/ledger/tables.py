@@ -1,9 +1,9 @@
-"""The ledger's tables, as the newest migration leaves them.
+"""The ledger's tables, as the newest migration creates them.
 
-Money is integer micro-dollars, time integer milliseconds since 1970 UTC. `grants` and `charges` are
-what happened and are only added to (a charge leaves again only if its caller was told that it
-failed, or to become part of a day in `usage_days`); `tenants.available` is what that leaves to
-spend, kept beside them so that one conditional UPDATE can check and reserve.
+Amounts are integer micro-dollars, and times are integer milliseconds since 1970 UTC. `grants` and
+`charges` are append-only, with two exceptions: a charge is deleted if its commit was reported as
+failed, or when it becomes part of a daily sum in `usage_days`. `tenants.available` holds the
+remaining credit, so that one conditional UPDATE can check and reserve.
 """
 
 from sqlalchemy import (
@@ -26,13 +26,16 @@ metadata = MetaData()
 
 
 def _limits() -> list[Column[int]]:
-    """`serve_app.domain.model.RateLimits`, and what of the monthly cap is used; NULL: no limit."""
+    """Return the columns of `serve_app.domain.model.RateLimits` and of the month's spending.
+
+    NULL in a limit means no limit.
+    """
     return [
         Column("requests_per_minute_max", BigInteger),
         Column("documents_per_minute_max", BigInteger),
         Column("requests_at_once_max", BigInteger),
         Column("month_amount_max", BigInteger),
-        # Reserved or charged in the month yyyymm, which never goes back.
+        # Amount reserved or charged in the month yyyymm. The month never moves back.
         Column("spent_month", Integer, nullable=False, server_default="0"),
         Column("spent_amount", BigInteger, nullable=False, server_default="0"),
     ]
@@ -45,10 +48,9 @@ tenants = Table(
     Column("name", String(128), nullable=False, unique=True),
     Column("available", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    # Amounts: an event tells when what is available falls below one of them.
+    # Amounts; an event is emitted when the available credit falls below one of them.
     Column("alerts_below", JSON, nullable=False, server_default="[]"),
     *_limits(),
-    # What it gets of the scorers beside other tenants, while all of them wait.
     Column("weight", Integer, nullable=False, server_default="1"),
     CheckConstraint("available >= 0", name="tenants_available_not_negative"),
     CheckConstraint("weight >= 1", name="tenants_weight_positive"),
@@ -67,7 +69,7 @@ api_keys = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("last_used_at", BigInteger),
-    Column("replaces", String(32)),  # the key that it was made for in a rotation
+    Column("replaces", String(32)),  # the rotated key that it replaces
     *_limits(),
     Index("api_keys_by_tenant", "tenant_id"),
 )
@@ -82,7 +84,7 @@ grants = Table(
     Column("granted_by", String(128), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False, server_default="grant"),
-    Column("request_id", String(128)),  # whose charge a refund gives back
+    Column("request_id", String(128)),  # the refunded request
     Column("idempotency_key", String(128)),
     CheckConstraint(
         "amount > 0 OR (kind = 'correction' AND amount < 0)", name="grants_amount_fits_kind"
@@ -103,12 +105,11 @@ reservations = Table(
     Column("amount", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
     Column("charged", BigInteger, nullable=False),
-    Column("documents", BigInteger, nullable=False),  # computed, whether charged or not
+    Column("documents", BigInteger, nullable=False),  # computed documents, charged or not
     Column("tokens", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("settled_at", BigInteger),
-    # Whether the key's monthly cap counts it too.
     Column(
         "key_capped", Boolean(create_constraint=False), nullable=False, server_default=text("false")
     ),
@@ -150,7 +151,7 @@ reservations = Table(
 charges = Table(
     "charges",
     metadata,
-    # No foreign key to the reservation: charges are kept longer.
+    # No foreign key to the reservation, because charges are kept longer.
     Column("request_id", String(128), primary_key=True),
     Column("tenant_id", String(32), ForeignKey("tenants.id"), nullable=False),
     Column("key_id", String(32), ForeignKey("api_keys.id"), nullable=False),
@@ -166,7 +167,7 @@ charges = Table(
 )
 
 usage_days = Table(
-    # Settled requests of old days, summed up; whatever is in here is no row elsewhere any more.
+    # Daily sums of old settled requests, which have no rows of their own any more.
     "usage_days",
     metadata,
     Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
@@ -183,7 +184,7 @@ usage_days = Table(
 )
 
 rate_windows = Table(
-    # What a key or a tenant with limits per minute asked for lately: `rate_window`.
+    # Recent requests of keys and tenants with limits per minute; see `rate_window`.
     "rate_windows",
     metadata,
     Column("subject", String(32), primary_key=True),  # a tenant's or a key's id
@@ -192,7 +193,7 @@ rate_windows = Table(
 )
 
 admin_acts = Table(
-    # Only ever added to: triggers refuse UPDATE and DELETE.
+    # Append-only: triggers reject UPDATE and DELETE.
     "admin_acts",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
@@ -206,7 +207,7 @@ admin_acts = Table(
 )
 
 outbox = Table(
-    # Events that the sink has not confirmed yet.
+    # Events not yet confirmed by the sink.
     "outbox",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),

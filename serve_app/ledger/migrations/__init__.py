@@ -1,1 +1,1 @@
-"""The schema's history, run by `serve_app.ledger.schema`."""
+"""Schema migrations, run by `serve_app.ledger.schema`."""

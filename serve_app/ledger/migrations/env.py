@@ -1,4 +1,4 @@
-"""What Alembic runs for a migration: on the connection, and in the transaction, it is handed."""
+"""Alembic environment. Migrations run on the caller's connection, in its transaction."""
 
 from alembic import context
 
@@ -7,6 +7,6 @@ from serve_app.ledger.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    render_as_batch=True,  # SQLite changes a table by copying it.
+    render_as_batch=True,  # Batch mode copies the table, which SQLite needs for most changes.
 )
 context.run_migrations()

@@ -85,7 +85,7 @@ def test_no_command_makes_a_ledger_where_there_is_none(tmp_path: Path) -> None:
 
     told = ledger_command(f"sqlite:///{folder}/rerank.db", "reconcile")
 
-    assert f"no ledger {folder}/rerank.db" in told
+    assert f"the ledger {folder}/rerank.db does not exist" in told
     assert "RERANK_DATABASE_URL" in told
     assert not folder.exists()
 
@@ -93,7 +93,7 @@ def test_no_command_makes_a_ledger_where_there_is_none(tmp_path: Path) -> None:
 def test_no_command_fills_a_database_without_tables(tmp_path: Path) -> None:
     (tmp_path / "other.db").touch()
 
-    assert "no ledger's tables" in ledger_command(f"sqlite:///{tmp_path}/other.db", "reconcile")
+    assert "no ledger tables" in ledger_command(f"sqlite:///{tmp_path}/other.db", "reconcile")
     assert (tmp_path / "other.db").read_bytes() == b""
 
 

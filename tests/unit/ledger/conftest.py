@@ -1,4 +1,4 @@
-"""Where ledger tests get a database from; each of them runs on SQLite and on PostgreSQL."""
+"""Database fixtures of the ledger tests, which run on SQLite and on PostgreSQL."""
 
 import shutil
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _numbers = count()
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server that holds a database with the ledger's tables, to be copied."""
+    """A server with a migrated template database."""
     with running(durable=False) as server:
         server.execute(f"CREATE DATABASE {MIGRATED}")
         migrate(server.url(MIGRATED))
@@ -44,7 +44,7 @@ def empty_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def database_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database with the ledger's tables and nothing in them."""
+    """A database with empty ledger tables."""
     if kind == SQLITE:
         path = tmp_path / "rerank.db"
         shutil.copy(request.getfixturevalue("migrated_file"), path)
@@ -68,5 +68,5 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def acme(database_url: str) -> Caller:
-    """A tenant that was granted 100."""
+    """A tenant with a credit of 100."""
     return a_tenant(database_url, 100)

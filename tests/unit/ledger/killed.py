@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of what it does to the ledger."""
+"""Kill a process in the middle of a ledger operation."""
 
 import signal
 import subprocess
@@ -23,10 +23,10 @@ def kill(*_):
 
 
 def kills(code: str, database_url: str, after: Callable[[], object], *, every: int = 1) -> int:
-    """Run ``code`` again and again, killed ``every`` statements later, until it ends by itself.
+    """Run ``code`` repeatedly until it ends without a kill; return the number of kills.
 
-    Answers how often it was killed; ``after`` looks at what that left. ``code`` finds the
-    database's URL in ``url``.
+    Each run is killed ``every`` statements later than the previous one. ``after`` checks the
+    database after each kill. ``code`` finds the database URL in ``url``.
     """
     for number in count():
         words = [sys.executable, "-c", PRELUDE + code, database_url, str(1 + number * every)]

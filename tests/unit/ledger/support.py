@@ -1,4 +1,4 @@
-"""Tenants with credit, a look into the books, and databases that fail."""
+"""Helpers: tenants with credit, balances, and failing databases."""
 
 import asyncio
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
 
 
 def a_tenant(database_url: str, credit: int, name: str = "acme") -> Caller:
-    """A new tenant with a key and ``credit``."""
+    """Create a tenant with a key and ``credit``."""
     key_id = KeyId(f"key-of-{name}")
     with transaction(database_url, TIMEOUT_S) as connection:
         tenant = accounts.create_tenant(connection, name, ACT).id
@@ -71,7 +71,7 @@ def a_reservation(
 
 
 def balance(database_url: str) -> Balance:
-    """The only tenant's balance, proven to add up."""
+    """Return the only tenant's balance and check that it adds up."""
     with transaction(database_url, TIMEOUT_S) as connection:
         (only,) = balances(connection)
     assert only.adds_up, only
@@ -87,7 +87,7 @@ def balance_in(engine: Engine) -> Balance:
 
 @contextmanager
 def database_held(database_url: str) -> Iterator[None]:
-    """Nobody else can write while this lasts."""
+    """Block all other writers for the length of the block."""
     with (
         opened(open_writer(database_url, TIMEOUT_S)) as engine,
         engine.begin() as connection,
@@ -110,7 +110,7 @@ def ledger_on(
 
 
 async def reserve_again(ledger: SqlLedger, caller: Caller, quote: Quote) -> None:
-    """As soon as the ledger knows that its database is back."""
+    """Retry the reservation until the ledger has noticed that the database is back."""
     async with asyncio.timeout(15):
         while True:
             try:
@@ -129,18 +129,18 @@ def state_of(database_url: str, request_id: RequestId) -> str | None:
 
 
 class Begins(Protocol):
-    """An engine, a kept connection, or what stands in for one."""
+    """An engine, a kept connection, or a test double."""
 
     def begin(self) -> AbstractContextManager[Connection]: ...
 
 
 def write_through(ledger: SqlLedger, double: Begins) -> None:
-    """Whatever the ledger writes goes through this one from now on."""
+    """Make the ledger write through this double."""
     ledger._writer._durable = ledger._writer._forgettable = double.begin
 
 
 class LossyEngine:
-    """Loses the database's last word: the transaction is committed, its caller sees an error."""
+    """Commits a transaction, but raises an error as if the response to the COMMIT were lost."""
 
     def __init__(self, engine: Begins, losses: int) -> None:
         self._engine = engine
@@ -158,7 +158,7 @@ class LossyEngine:
 
 
 class FailingEngine:
-    """Cannot be reached a few times."""
+    """Fails the first ``failures`` transactions."""
 
     def __init__(self, engine: Begins, failures: int) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""What the operations guide says of backup and restore, done word for word."""
+"""The backup and restore commands of the operations guide, run as written."""
 
 import asyncio
 import re
@@ -45,14 +45,14 @@ REAL_TIME = LedgerLimits(expiry_interval_s=Seconds(0.05))
 
 
 class LaterClock(SystemClock):
-    """By an hour."""
+    """A clock that is one hour ahead."""
 
     def moment(self) -> Moment:
         return Moment(super().moment() + 3_600_000)
 
 
 class Site:
-    """A folder to work in, and the ledger that is in use there."""
+    """A working folder and its ledger."""
 
     def __init__(self, folder: Path, url: str, variables: dict[str, str]) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Site:
         self._variables = variables
 
     def run(self, commands: str) -> str:
-        """As an operator types them."""
+        """Run shell commands as an operator would."""
         done = subprocess.run(
             ["bash", "-euc", commands],
             cwd=self.folder,
@@ -116,7 +116,7 @@ def test_a_backup_made_while_the_service_writes_can_be_restored(kind: str, site:
     before = asyncio.run(pay_while(site, caller, back_up_it))
 
     after = site.charged()
-    assert after > before, "others were charged while and after it was made"
+    assert after > before, "requests were charged during and after the backup"
     site.run(restore)
     if kind == POSTGRESQL:
         site.url = (
@@ -133,7 +133,7 @@ def test_a_backup_made_while_the_service_writes_can_be_restored(kind: str, site:
 
 
 async def pay_while(site: Site, caller: Caller, commands: str) -> set[str]:
-    """Pay all the time while ``commands`` run; answers what was charged when they began."""
+    """Charge requests while ``commands`` run; return the charges from before they began."""
     ledger = SqlLedger(site.url, SystemClock(), MARGIN_S, LedgerLimits())
     ledger.start()
     numbers = count()
@@ -159,7 +159,7 @@ async def pay_while(site: Site, caller: Caller, commands: str) -> set[str]:
 
 
 def start_on(site: Site) -> None:
-    """What the service does at its start, an hour later, until what was pending has expired."""
+    """Start the ledger an hour later and wait until pending reservations have expired."""
     migrate(site.url)
     ledger = SqlLedger(site.url, LaterClock(), MARGIN_S, REAL_TIME)
     ledger.start()
@@ -185,7 +185,9 @@ def test_only_its_owner_can_read_a_backup(tmp_path: Path, migrated_file: Path) -
     back_up(f"sqlite:///{migrated_file}", target, TIMEOUT_S)
 
     assert target.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["backup.db"], "one file is all of it"
+    assert [each.name for each in tmp_path.iterdir()] == ["backup.db"], (
+        "the backup is a single file"
+    )
 
 
 def test_a_backup_of_nothing_is_refused_and_makes_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Books written by every earlier version come through the migrations whole, or not at all."""
+"""Migrations keep the data of every earlier version, or change nothing."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ RESERVATIONS = [
 
 
 def fill(connection: Connection) -> None:
-    """Rows of every table of v0001, and of every kind; later versions have them too."""
+    """Add rows of every kind to the tables of v0001, which later versions also have."""
     add(connection, "tenants", TENANTS)
     names = ("id", "tenant_id", "label", "scopes", "models", "expires_at", "revoked_at")
     keys = [dict(zip(names, key, strict=True)) for key in KEYS]
@@ -103,7 +103,7 @@ def upgrade(connection: Connection, revision: str) -> None:
 
 @pytest.fixture(params=EARLIER)
 def old_url(empty_url: str, request: pytest.FixtureRequest) -> str:
-    """A database as an earlier version left it, with data."""
+    """A database of an earlier version, with data."""
     with transaction(empty_url, TIMEOUT_S) as connection:
         upgrade(connection, request.param)
         fill(connection)
@@ -111,7 +111,7 @@ def old_url(empty_url: str, request: pytest.FixtureRequest) -> str:
 
 
 def contents(url: str) -> dict[str, Any]:
-    """Every table's columns and rows, the indexes' names, and the version."""
+    """Return every table's columns, rows and index names, and the version."""
     with transaction(url, TIMEOUT_S) as connection:
         known = MetaData()
         known.reflect(connection)
@@ -126,7 +126,7 @@ def contents(url: str) -> dict[str, Any]:
 
 
 def values(url: str, columns: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Of these columns only."""
+    """Return the rows of these columns."""
     with transaction(url, TIMEOUT_S) as connection:
         known = MetaData()
         known.reflect(connection)

@@ -1,4 +1,4 @@
-"""Events are true, told once for each thing that happened, and leave only when confirmed."""
+"""Events match the ledger, occur once per change, and stay until they are confirmed."""
 
 import subprocess
 import sys
@@ -109,7 +109,7 @@ def test_a_charge_that_was_reversed_in_time_is_not_told(
     with engine.begin() as connection:
         getattr(store, end)(connection, R1, USAGE, NOW)
 
-    # A void does nothing to what is charged.
+    # A void does not affect a charge.
     assert ids(queue) == (["r2"] if end == "reverse" else ["r1", "r2"])
 
 
@@ -132,7 +132,7 @@ def test_low_credit_is_told_once_for_each_amount_and_top_up(
     ]
 
     top_up(engine, acme, 100)
-    spend(engine, acme, 100)  # Past both at once: the lower one says it all.
+    spend(engine, acme, 100)  # Crosses both thresholds; only the lower one is reported.
     told = queue.waiting(10)
     assert [event.data["below_micro_dollars"] for event in told] == [50, 20, 20]
     assert len({event.id for event in told}) == 3
@@ -178,7 +178,7 @@ def test_the_oldest_are_first_and_those_left_out_stay(
 def test_confirming_what_was_taken_back_meanwhile_takes_nothing_else(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
-    """SQLite gives the number of a deleted row to the next one."""
+    """SQLite reuses the number of a deleted row."""
     with engine.begin() as connection:
         charge(connection, acme, "r1")
     sent = ids(queue)
@@ -257,7 +257,7 @@ def test_a_turn_holds_up_no_payment(engine: Engine, acme: Caller, queue: EventQu
     assert ids(queue) == ["r2"]
 
 
-# A file's lock is nobody's to take away.
+# A file lock is only released by its owner.
 @pytest.mark.parametrize("kind", [pytest.param(POSTGRESQL, marks=pytest.mark.slow)])
 def test_a_turn_that_was_taken_away_is_noticed(engine: Engine, queue: EventQueue) -> None:
     with pytest.raises(LedgerUnavailable):

@@ -1,4 +1,4 @@
-"""PostgreSQL's pipeline: fewer waits for the server, and failures as without it."""
+"""The PostgreSQL pipeline waits less often and reports the same failures."""
 
 import time
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_a_transaction_waits_twice(proxy: DatabaseProxy, pipelined: Engine, acme
             books.reserve(wanted)
             books.write()
 
-    reserve(0)  # A new connection asks for more.
+    reserve(0)  # A new connection runs more queries.
     before = proxy.questions
     for number in range(1, 10):
         reserve(number)
@@ -102,7 +102,7 @@ def test_a_failure_is_told_by_its_name_though_more_was_sent_behind_it(pipelined:
     def fail() -> None:
         with pipelined.begin() as connection:
             connection.execute(RESERVE, NO_ROW_FOR_IT)
-            time.sleep(0.05)  # PostgreSQL tells it at once; the next statement hears of it.
+            time.sleep(0.05)  # The error arrives meanwhile, and the next statement sees it.
             connection.execute(RESERVE, NO_ROW_FOR_IT)
 
     with pytest.raises(IntegrityError):
@@ -113,7 +113,7 @@ def test_a_failure_is_told_by_its_name_though_more_was_sent_behind_it(pipelined:
 
 
 def test_a_statement_that_cannot_be_sent_spoils_nothing_behind_it(database_url: str) -> None:
-    """Its connection is out of step with its answers from then on, which it does not tell."""
+    """The connection is then out of step with its results without showing it."""
     too_many = select(reservations.c.id).where(reservations.c.id.in_(map(str, range(70_000))))
 
     with opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as engine:

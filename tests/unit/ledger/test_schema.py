@@ -1,4 +1,4 @@
-"""Any number of processes may bring a database up to date, and it ends as the code expects it."""
+"""Concurrent processes can migrate a database, and the schema matches the code."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""One module per step of the schema's history; a step that was released never changes."""
+"""One module per schema version. A released version never changes."""

@@ -1,4 +1,4 @@
-"""Limits, refunds, rotation, daily sums, admin acts and the outbox of events."""
+"""Limits, refunds, key rotation, daily sums, the audit log and the event outbox."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What a tenant gets of the scorers beside others."""
+"""Tenant weights: each tenant's share of busy scorers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # With its constraint, as one column: to copy the table would break what refers to its rows.
+    # The constraint is part of the column, so that SQLite need not copy the table. A copy would
+    # break the foreign keys that refer to it.
     positive = sa.CheckConstraint("weight >= 1", name="tenants_weight_positive")
     op.add_column(
         "tenants", sa.Column("weight", sa.Integer, positive, nullable=False, server_default="1")
