@@ -1,6 +1,7 @@
-"""Tenants: who is billed, and within which limits. `tenant_keys` has keys, `credit_grants` money.
+"""Tenant accounts: names, limits, alerts and weights.
 
-Every change is an `Act`, kept by `admin_acts` in the same transaction.
+`tenant_keys` manages API keys, and `credit_grants` manages credit. `admin_acts` records every
+change in the same transaction.
 """
 
 import secrets
@@ -28,21 +29,21 @@ from serve_app.ledger.store import lock_accounts
 from serve_app.ledger.tables import tenants
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
-"""A new tenant's alerts: $5 and $1."""
+"""Low-credit alert thresholds of a new tenant: $5 and $1."""
 
 ADVISORY_LOCK = 7_236_190_452_120
-"""Any number that the ledger uses for nothing else, the same in every version of this package."""
+"""PostgreSQL lock key for tenant creation: unique in the ledger, equal in every version."""
 
 AMOUNT_MAX = Credits(10**15)
-"""Of one grant, a billion dollars; sums stay far inside 64 bits."""
+"""Largest grant, limit or alert threshold: a billion dollars. Sums stay far below 64 bits."""
 
 
 class AccountProblem(Exception):
-    """A wish that the accounts cannot fulfil; the message is one line for the operator."""
+    """A rejected account operation; the message is one line for the operator."""
 
 
 class UnknownAccount(AccountProblem):
-    """There is no such tenant, key or charge; ``what`` names it."""
+    """A tenant, key or charge does not exist; ``what`` names it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"there is no {what}")
@@ -50,12 +51,12 @@ class UnknownAccount(AccountProblem):
 
 
 class AccountConflict(AccountProblem):
-    """Somebody was faster: a name is taken, a key is rotated, an idempotency key is used."""
+    """A name is taken, a key is already rotated, or an idempotency key is already used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who is billed."""
+    """The unit of billing: an account with a credit balance and limits."""
 
     id: TenantId
     name: str
@@ -64,15 +65,15 @@ class Tenant:
     limits: RateLimits = UNLIMITED
     alerts_below: tuple[Credits, ...] = ALERTS_BELOW
     weight: int = 1
-    """What it gets of busy scorers, beside tenants of other weights."""
+    """Share of busy scorers relative to other tenants."""
 
 
 def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
-    """A tenant without credit, called ``name`` in normalized form.
+    """Create a tenant without credit under the normalized form of ``name``.
 
     Raises:
-        AccountConflict: Another tenant has this name, or one that looks like it.
-        AccountProblem: The name is empty or too long, or has characters that cannot be seen.
+        AccountConflict: Another tenant has this name or one that looks like it.
+        AccountProblem: The name is empty, too long, or has invisible characters.
     """
     name = tenant_names.normalized(name)
     if not tenant_names.is_fit(name):
@@ -94,7 +95,7 @@ def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
         with connection.begin_nested():
             connection.execute(insert(tenants), row)
     except IntegrityError:
-        raise AccountConflict(f"there is already a tenant '{name}'") from None
+        raise AccountConflict(f"a tenant named '{name}' already exists") from None
     remember(connection, act, "tenant.create", tenant.id, tenant.id, {"name": name})
     return tenant
 
@@ -102,19 +103,19 @@ def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
 def list_tenants(
     connection: Connection, *, after: str = "", count_max: int | None = None
 ) -> list[Tenant]:
-    """Tenants by name: all, or ``count_max`` of those behind the name ``after``."""
+    """Return tenants ordered by name: at most ``count_max`` of those after the name ``after``."""
     query = select(tenants).where(tenants.c.name > after).order_by(tenants.c.name)
     return [_tenant(row) for row in connection.execute(query.limit(count_max)).mappings()]
 
 
 def find_tenant(connection: Connection, name: str) -> Tenant:
-    """The tenant of this id or name. The name need not be in normalized form.
+    """Return the tenant with this id or name. The name need not be in normalized form.
 
     Raises: AccountProblem.
     """
-    names = (name, tenant_names.normalized(name))  # Older names were stored as they were given.
+    names = (name, tenant_names.normalized(name))  # Older names are not normalized.
     query = select(tenants).where(or_(tenants.c.id == name, tenants.c.name.in_(names)))
-    # A name may look like another tenant's id; the id wins, since names are chosen by people.
+    # A name can equal another tenant's id. The id takes precedence, because people choose names.
     ranked = query.order_by(tenants.c.id != name, tenants.c.name != name)
     rows = connection.execute(ranked).mappings().all()
     if not rows:
@@ -131,9 +132,9 @@ def change_tenant(
     *,
     weight: int | None = None,
 ) -> Tenant:
-    """Change some of a tenant's limits, and its alerts and weight unless they are ``None``.
+    """Change the given limits of a tenant, and its alerts and weight unless they are ``None``.
 
-    Two operators who change different limits at once both get what they want.
+    Concurrent changes of different limits do not overwrite each other.
 
     Raises: AccountProblem.
     """
@@ -152,10 +153,7 @@ def change_tenant(
 def set_tenant_limits(
     connection: Connection, tenant: TenantId, limits: RateLimits, act: Act
 ) -> None:
-    """Replace the tenant's limits; they hold for requests from then on.
-
-    Raises: AccountProblem.
-    """
+    """Replace the tenant's limits. Raises: AccountProblem."""
     check_limits(limits)
     change(connection, tenants, tenant, asdict(limits))
     remember(connection, act, "tenant.limits", tenant, tenant, asdict(limits))
@@ -164,19 +162,19 @@ def set_tenant_limits(
 def set_alerts(
     connection: Connection, tenant: TenantId, below: Sequence[Credits], act: Act
 ) -> None:
-    """Replace the amounts below which an event tells that little credit is left.
+    """Replace the amounts below which a low-credit event is emitted.
 
     Raises: AccountProblem.
     """
     if any(not 0 < each <= AMOUNT_MAX for each in below) or len(below) > 10:
-        raise AccountProblem("alerts are at most 10 amounts above zero")
+        raise AccountProblem("there can be at most 10 alert amounts, each above zero")
     amounts = sorted(set(below), reverse=True)
     change(connection, tenants, tenant, {"alerts_below": amounts})
     remember(connection, act, "tenant.alerts", tenant, tenant, {"below": amounts})
 
 
 def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act: Act) -> None:
-    """Replace what the tenant gets of the scorers beside others; gateways know within seconds.
+    """Replace the tenant's share of busy scorers; gateways apply it within seconds.
 
     Raises: AccountProblem.
     """
@@ -189,17 +187,17 @@ def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act
 def _refuse_look_alikes(connection: Connection, name: str) -> None:
     """Raise AccountConflict if a tenant has a name that looks like ``name``.
 
-    Holds up other creations until the end of the transaction, so that two gateways cannot create
-    look-alikes at the same time. Creations are rare and names few: all of them are compared.
+    Blocks other creations until the end of the transaction, so that two gateways cannot create
+    look-alikes concurrently. Creations are rare and names few, so all of them are compared.
     """
-    # A SQLite write transaction has the database to itself.
+    # On SQLite, a write transaction already excludes all other writers.
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
     keys = tenant_names.lookalike_keys(name)
     for known in connection.scalars(select(tenants.c.name)):
         plain = tenant_names.normalized(known)
         if plain == name:
-            raise AccountConflict(f"there is already a tenant '{known}'")
+            raise AccountConflict(f"a tenant named '{known}' already exists")
         if not keys.isdisjoint(tenant_names.lookalike_keys(plain)):
             raise AccountConflict(f"the name '{name}' looks like that of the tenant '{known}'")
 
@@ -230,11 +228,11 @@ def limits_of(row: RowMapping, prefix: str = "") -> RateLimits:
 def check_limits(limits: RateLimits) -> None:
     for name, limit in asdict(limits).items():
         if limit is not None and not 0 <= limit <= AMOUNT_MAX:
-            raise AccountProblem(f"{name} must be 0 to {AMOUNT_MAX:,}, or nothing")
+            raise AccountProblem(f"{name} must be 0 to {AMOUNT_MAX:,}, or absent")
 
 
 def check_text(what: str, value: str, characters_max: int) -> None:
     if not value.strip() or not value.isprintable() or len(value) > characters_max:
         raise AccountProblem(
-            f"the {what} must be 1 to {characters_max} printable characters, not only spaces"
+            f"the {what} must have 1 to {characters_max} printable characters, not only spaces"
         )

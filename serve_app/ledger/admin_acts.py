@@ -1,4 +1,4 @@
-"""Who did what and when, for every change that a person makes. Only ever added to."""
+"""Audit log of administrative changes. Entries are never changed or deleted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,17 @@ from serve_app.ledger.tables import admin_acts
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A change about to be made: by whom and when."""
+    """The author and time of a change."""
 
     who: str
-    """A user of the command line, or ``key <id>`` of an administrator's API key."""
+    """A command-line user, or ``key <id>`` for an administrator's API key."""
 
     now: Moment
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A change that was made."""
+    """One audit log entry."""
 
     id: int
     at: Moment
@@ -29,8 +29,6 @@ class Remembered:
     act: str
     tenant: TenantId | None
     subject: str
-    """Id of what was changed."""
-
     details: dict[str, Any]
 
 
@@ -42,7 +40,7 @@ def remember(
     subject: str,
     details: dict[str, Any],
 ) -> None:
-    """Part of the change's own transaction: neither is there without the other."""
+    """Add an entry in the transaction of the change, so that both commit or neither does."""
     row = {
         "at": act.now,
         "who": act.who,
@@ -57,7 +55,7 @@ def remember(
 def remembered(
     connection: Connection, tenant: TenantId | None = None, *, after: int = 0, count_max: int = 100
 ) -> list[Remembered]:
-    """Changes in the order in which they were made, of one tenant or of all."""
+    """Return the changes of one tenant or of all tenants, oldest first."""
     query = select(admin_acts).where(admin_acts.c.id > after)
     if tenant is not None:
         query = query.where(admin_acts.c.tenant_id == tenant)

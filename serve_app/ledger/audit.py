@@ -1,4 +1,4 @@
-"""Proof that no credit was made or lost, for tests and for operators who want to know."""
+"""Check that each tenant's credit adds up, for tests and operators."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from serve_app.ledger.tables import charges, grants, reservations, tenants, usag
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Where a tenant's credit is. ``granted`` is what everything else must add up to."""
+    """A tenant's credit by state. The other amounts must add up to ``granted``."""
 
     tenant: TenantId
     granted: Credits
@@ -37,7 +37,7 @@ class Balance:
 
 
 def balances(connection: Connection, tenant: TenantId | None = None) -> list[Balance]:
-    """Every tenant's balance, by id, or one tenant's; reads every grant and charge of theirs."""
+    """Return one or all balances, by tenant id. Reads every grant and charge of these tenants."""
     charged = union_all(
         _sums(charges, charges.c.amount, tenant), _sums(usage_days, usage_days.c.charged, tenant)
     ).subquery()
@@ -71,7 +71,7 @@ def balances(connection: Connection, tenant: TenantId | None = None) -> list[Bal
 
 
 def audit(connection: Connection) -> list[Balance]:
-    """The tenants whose books do not add up: none, unless something is badly wrong."""
+    """Return the balances that do not add up. In a consistent ledger there are none."""
     return [balance for balance in balances(connection) if not balance.adds_up]
 
 
@@ -81,7 +81,7 @@ def _sums(
     tenant: TenantId | None,
     counts: ColumnElement[bool] | None = None,
 ) -> Select[tuple[str, int]]:
-    """What a table holds of each tenant, in the rows that count."""
+    """Sum ``amount`` per tenant over the rows that match ``counts``."""
     where = true() if counts is None else counts
     if tenant is not None:
         where = and_(where, table.c.tenant_id == tenant)

@@ -1,8 +1,7 @@
-"""A caller's limits, checked and counted inside the transaction that reserves its credit.
+"""Check and count a caller's rate limits in the transaction that reserves its credit.
 
-Every gateway counts in the same rows, and the tenant's lock is held: so a limit holds across all
-of them. A caller without limits costs no statement. Decides little: the arithmetic is in
-`rate_window`.
+All gateways count in the same rows under the tenant's lock, so a limit holds across all of them. A
+caller without limits costs no statement. The arithmetic is in `rate_window`.
 """
 
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ from serve_app.ledger.rate_window import Window
 from serve_app.ledger.rules import Reservation
 from serve_app.ledger.tables import rate_windows, reservations
 
-AT_ONCE = "requests at once"
+AT_ONCE = "concurrent requests"
 RETRY_AT_ONCE_S = 1
-"""When one of the running requests ends, nobody knows; a second is short and polite."""
+"""Wait at the concurrency limit, because the end of running requests is unknown."""
 
 _windows = select(rate_windows).where(
     rate_windows.c.subject.in_(bindparam("subjects", expanding=True))
@@ -46,7 +45,7 @@ _running = (
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked for, and by whose leave."""
+    """The size of a request, and the limits of its key and tenant."""
 
     documents: int
     key_limits: RateLimits = UNLIMITED
@@ -54,7 +53,7 @@ class Demand:
 
     @property
     def counts_running(self) -> bool:
-        """Whether it matters how many requests run now."""
+        """Whether a limit on concurrent requests applies."""
         limits = (self.key_limits, self.tenant_limits)
         return any(each.requests_at_once_max is not None for each in limits)
 
@@ -64,11 +63,11 @@ NOT_LIMITED = Demand(0)
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What `count` is to write, and what the answer's headers are to say."""
+    """The windows for `count` to write, and the limit states for the response headers."""
 
     windows: dict[str, Window]
     known: frozenset[str]
-    """Subjects that have a row already."""
+    """Subjects that already have a row."""
 
     states: tuple[RateLimitState, ...]
 
@@ -77,11 +76,13 @@ NOTHING_LIMITED = Admitted({}, frozenset(), ())
 
 
 def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitted:
-    """Whether one more request is within every limit. Writes nothing, or what a clock that was
-    ahead has left in the future.
+    """Check that one more request is within every limit.
+
+    Writes only windows that a fast clock had moved into the future.
 
     Raises:
-        RateLimited: Not now; it says when all limits will let the request in.
+        RateLimited: A limit is reached. It carries the time after which all limits admit the
+            request.
         TooLarge: See `rate_window.admit`.
     """
     limited = {
@@ -119,7 +120,7 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
 
 
 def count(connection: Connection, admitted: Admitted) -> None:
-    """Write what `check` answered."""
+    """Write the windows that `check` returned."""
     for subject, window in admitted.windows.items():
         counts = rate_window.encode(window)
         if subject in admitted.known:

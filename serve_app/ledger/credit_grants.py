@@ -1,4 +1,4 @@
-"""Credit: granted, refunded, corrected. Every change is an `Act`, kept by `admin_acts`."""
+"""Grants, refunds and corrections of credit. `admin_acts` records every change."""
 
 import secrets
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from serve_app.ledger.refunds import refunded
 from serve_app.ledger.store import lock_accounts
 from serve_app.ledger.tables import charges, grants, tenants
 
-OTHER_GRANT = "the idempotency key stands for another grant"
+OTHER_GRANT = "the idempotency key was already used for another grant"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What changed a tenant's credit, other than a charge."""
+    """A change of a tenant's credit, other than a charge."""
 
     id: str
     tenant: TenantId
     amount: Credits
     kind: str
-    """``grant``, ``refund`` of a charge, or ``correction``, the only one that may be negative."""
+    """``grant``, ``refund`` or ``correction``. Only a correction can be negative."""
 
     reason: str
     who: str
@@ -43,21 +43,21 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class FirstCredit:
-    """What a new tenant is granted at once, and why."""
+    """The amount and reason of the first grant of a new tenant."""
 
     amount: Credits
     reason: str
 
 
 def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
-    """``wanted`` by the operator, or else what every new tenant gets for free."""
+    """Return the amount ``wanted`` by the operator, or by default the free credit."""
     if wanted is None:
         return FirstCredit(free, "free credit")
     return FirstCredit(wanted, "first credit")
 
 
 def open_account(connection: Connection, name: str, credit: FirstCredit, act: Act) -> Tenant:
-    """A new tenant with its first credit, if that is not zero.
+    """Create a tenant and grant its first credit, unless that is zero.
 
     Raises: AccountProblem.
     """
@@ -76,20 +76,20 @@ def grant(
     *,
     idempotency_key: str | None = None,
 ) -> Grant:
-    """Add ``amount`` to what the tenant may spend; below zero it is a correction.
+    """Add ``amount`` to the tenant's available credit. A negative amount is a correction.
 
     Args:
-        idempotency_key: Chosen by the caller; a second grant with it is the first one, not made
-            again. So a payment that is reported twice is granted once.
+        idempotency_key: A repeated grant with the same key returns the first one, so that a payment
+            that is reported twice is granted once.
 
     Raises:
-        AccountProblem: There is no such tenant, it has less than a correction takes, the amount
-            is absurd, or the key stands for another grant.
+        AccountProblem: The tenant does not exist or has less credit than the correction takes, the
+            amount is out of range, or the key was already used for another grant.
     """
     if amount == 0 or abs(amount) > AMOUNT_MAX:
-        raise AccountProblem(f"an amount is at most {AMOUNT_MAX:,} micro-dollars, and not zero")
+        raise AccountProblem(f"the amount must be at most {AMOUNT_MAX:,} micro-dollars, not zero")
     if idempotency_key is not None:
-        # Whoever comes second waits here, and then finds what the first one wrote.
+        # A concurrent repetition waits here, and then finds the first grant.
         lock_accounts(connection, {tenant}, ())
         known = _grant_of(connection, idempotency_key)
         if known is not None:
@@ -109,21 +109,21 @@ def refund(
     *,
     idempotency_key: str | None = None,
 ) -> Grant:
-    """Give back ``amount`` of a request's charge, or what is left of it.
+    """Refund ``amount`` of a request's charge, or by default the part not yet refunded.
 
     Args:
-        idempotency_key: Chosen by the caller; a second refund with it is the first one, not made
-            again. Without an ``amount``, it stands for whatever was left then.
+        idempotency_key: A repeated refund with the same key returns the first one. Without an
+            ``amount``, it matches any amount.
 
     Raises:
-        AccountProblem: There is no such charge (or it is part of a day's sum by now), less is left
-            of it, or the key stands for another grant.
+        AccountProblem: The charge does not exist or is already part of a daily sum, ``amount`` is
+            out of range, or the key was already used for another grant.
     """
     query = select(charges).where(charges.c.request_id == request_id)
     found = connection.execute(query).one_or_none()
     if found is not None:
         lock_accounts(connection, {found.tenant_id}, ())
-        # Again, since it may have been reversed before the lock was ours.
+        # Read again: it may have been reversed before the lock was held.
         found = connection.execute(query).one_or_none()
     known = None if idempotency_key is None else _grant_of(connection, idempotency_key)
     if known is not None:
@@ -131,13 +131,14 @@ def refund(
             raise AccountConflict(OTHER_GRANT)
         return known
     if found is None:
-        raise UnknownAccount(f"charge for a request '{request_id}'")
+        raise UnknownAccount(f"charge for request '{request_id}'")
     charge = found
     left = charge.amount - refunded(connection, request_id)
     wanted = Credits(left) if amount is None else amount
     if not 0 < wanted <= left:
         raise AccountProblem(
-            f"{left:,} micro-dollars are left of that charge; a refund is above zero and within it"
+            f"{left:,} micro-dollars of the charge can be refunded; a refund must be above zero and"
+            " at most that amount"
         )
     return _give(
         connection,
@@ -158,11 +159,11 @@ def list_grants(
     after: tuple[Moment, str] | None = None,
     count_max: int | None = None,
 ) -> list[Grant]:
-    """Everything that changed the tenant's credit, other than charges; oldest first.
+    """Return the tenant's grants, refunds and corrections, oldest first.
 
     Args:
-        after: When the last grant of the page before was made, and its id.
-        count_max: Of grants.
+        after: Creation time and id of the last grant of the previous page.
+        count_max: Most grants to return.
     """
     order = (grants.c.created_at, grants.c.id)
     query = select(grants).where(grants.c.tenant_id == tenant).order_by(*order).limit(count_max)
@@ -171,7 +172,7 @@ def list_grants(
     return [_grant(row) for row in connection.execute(query).mappings()]
 
 
-def _give(  # noqa: PLR0913 - what a grant is
+def _give(  # noqa: PLR0913 - the fields of a grant
     connection: Connection,
     tenant: TenantId,
     amount: Credits,
@@ -190,8 +191,8 @@ def _give(  # noqa: PLR0913 - what a grant is
         .values(available=tenants.c.available + amount)
     )
     if given.rowcount == 0:
-        find_tenant(connection, tenant)  # Raises if there is none.
-        raise AccountProblem("the tenant has less than that")
+        find_tenant(connection, tenant)  # Raises if the tenant does not exist.
+        raise AccountProblem("the available credit is less than that")
     made = Grant(
         f"gr_{secrets.token_hex(8)}", tenant, amount, kind, reason, act.who, act.now, request_id
     )
@@ -210,7 +211,7 @@ def _give(  # noqa: PLR0913 - what a grant is
         with connection.begin_nested():
             connection.execute(insert(grants), row)
     except IntegrityError:
-        # At the same time, for another tenant: the lock of this one did not keep that out.
+        # A concurrent grant to another tenant used the key; the lock does not cover that tenant.
         raise AccountConflict(OTHER_GRANT) from None
     details = {"amount": amount, "reason": reason, "grant": made.id}
     remember(connection, act, f"credit.{kind}", tenant, request_id or tenant, details)

@@ -1,9 +1,8 @@
-"""Connections to the ledger's database: SQLite or PostgreSQL, told apart here and in `schema`.
+"""Connections to the ledger's database, SQLite or PostgreSQL.
 
-SQLite serves the processes of one machine; PostgreSQL serves several. What must hold on both:
-a write transaction sees every earlier one, and once it has returned it survives a power loss,
-and so does every one before it. The only exceptions are those of a `forgettable`
-writer, until the next transaction of another.
+SQLite serves one machine, PostgreSQL several. On both, a write transaction sees every earlier one,
+and once it has returned, it and every earlier one survive a power loss. The exceptions are
+transactions of a `forgettable` writer: the next transaction of a durable writer makes them durable.
 """
 
 import random
@@ -22,7 +21,7 @@ from serve_app.domain.units import Seconds
 from serve_app.ledger.pipelined import pipeline
 
 __all__ = [
-    "Connection",  # Its name, for those who hold one and know no SQL.
+    "Connection",  # Re-exported for modules that pass connections on and use no SQL.
     "open_reader",
     "open_writer",
     "opened",
@@ -34,14 +33,15 @@ __all__ = [
 ]
 
 STEPS_BETWEEN_LOOKS = 100_000
-"""Of SQLite's virtual machine, some milliseconds, between two looks at the time."""
+"""SQLite VM steps between two timeout checks; this many steps take a few milliseconds."""
 
 
 def parse_url(database_url: str) -> URL:
-    """The URL with its driver named.
+    """Parse a database URL and add the name of the driver.
 
     Raises:
-        ValueError: The URL is malformed, or names a database that processes cannot share.
+        ValueError: The URL is malformed, the database is not supported, or processes cannot share
+            it.
     """
     try:
         url = make_url(database_url)
@@ -50,12 +50,12 @@ def parse_url(database_url: str) -> URL:
     match url.get_backend_name():
         case "sqlite":
             if not url.database or ":memory:" in url.database:
-                raise ValueError("the ledger needs a SQLite file: processes share it")
+                raise ValueError("the ledger needs a SQLite file, because several processes use it")
             return url.set(drivername="sqlite")
         case "postgresql" | "postgres":
             return url.set(drivername="postgresql+psycopg")
         case other:
-            raise ValueError(f"the ledger runs on sqlite or postgresql, not on {other}")
+            raise ValueError(f"the ledger supports sqlite and postgresql, not {other}")
 
 
 def open_writer(
@@ -66,16 +66,15 @@ def open_writer(
     pre_ping: bool = True,
     forgettable: bool = False,
 ) -> Engine:
-    """An engine whose every transaction may write. Dispose of it when done.
+    """Create an engine for write transactions. The caller disposes of it.
 
     Args:
-        timeout_s: How long one statement, or the wait for another's lock, may take.
-        connections: Transactions at once. One is all that SQLite runs.
-        pre_ping: Ask before each transaction whether the connection still lives, so that a restart
-            of PostgreSQL costs a new connection, not a failed transaction. Without it transactions
-            are `pipelined`.
-        forgettable: A crash of the database may undo its transactions, newest first: they do not
-            wait for the disk. A later transaction of a writer that does saves them too.
+        timeout_s: Longest run time of a statement, and longest wait for a lock.
+        connections: Most concurrent transactions. SQLite runs one at a time.
+        pre_ping: Test the connection before each transaction, so that a restart of PostgreSQL costs
+            a new connection instead of a failed transaction. Otherwise, use `pipelined`.
+        forgettable: Commit without waiting for the disk. A database crash can undo the newest
+            transactions, until the next durable transaction.
     """
     url = parse_url(database_url)
     settings = {"synchronous_commit": "off"} if forgettable else {}
@@ -94,16 +93,15 @@ def open_writer(
         if forgettable:
             event.listen(engine, "connect", _leave_the_disk_to_the_next)
     elif pipelined:
-        # One wait for a lock and one statement may take all their time, and what they have done
-        # must still end.
+        # A lock wait and one statement can each take the whole timeout.
         pipeline(engine, transaction_s_max=Seconds(3 * timeout_s))
     return engine
 
 
 def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
-    """An engine for single SELECTs, each seeing what was committed when it began.
+    """Create an engine for single SELECTs, which fail after ``timeout_s``.
 
-    One that takes longer than ``timeout_s`` fails.
+    Each one sees the data committed before it began.
     """
     url = parse_url(database_url)
     engine = _open(url, timeout_s, connections, isolation_level="AUTOCOMMIT")
@@ -114,11 +112,11 @@ def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> E
 
 @contextmanager
 def transaction(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
-    """One write transaction on a connection of its own, for commands; committed at the end.
+    """Run one write transaction on a new connection, for commands; commit it at the end.
 
     Raises:
-        LedgerUnavailable: The database failed. Nothing was written, unless the failure was the
-            loss of its last answer.
+        LedgerUnavailable: The database failed. Nothing was written, unless only the response to
+            the COMMIT was lost.
     """
     with _in_one_transaction(open_writer(database_url, timeout_s)) as connection:
         yield connection
@@ -126,10 +124,10 @@ def transaction(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
 
 @contextmanager
 def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
-    """One snapshot of the whole database, for reports: waits for no writer and holds up none.
+    """Open a read-only snapshot for reports, which neither waits for writers nor blocks them.
 
     Raises:
-        LedgerUnavailable: The database failed, or was asked to write.
+        LedgerUnavailable: The database failed, or the caller tried to write.
     """
     with _in_one_transaction(_open_snapshots(parse_url(database_url), timeout_s)) as connection:
         yield connection
@@ -137,7 +135,7 @@ def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
 
 @contextmanager
 def opened(engine: Engine) -> Iterator[Engine]:
-    """The engine, disposed of at the end."""
+    """Dispose of the engine at the end of the block."""
     try:
         yield engine
     finally:
@@ -149,13 +147,13 @@ EMPTY_LOG_MESSAGE = "SELECT pg_logical_emit_message(true, 'rerank-serve', '')"
 
 
 def probe(connection: Connection) -> None:
-    """Change nothing, but make COMMIT write to the database's log: that fails on a full disk."""
+    """Write to the database's log at COMMIT without changing data, which fails on a full disk."""
     on_sqlite = connection.dialect.name == "sqlite"
     connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else EMPTY_LOG_MESSAGE)
 
 
 def reason(error: BaseException) -> str:
-    """What a log may say of a database error: neither the statement nor its parameters."""
+    """Return a description of a database error for logs, without the statement and parameters."""
     origin = getattr(error, "orig", None) or error
     return f"{type(origin).__name__}: {origin}".strip()
 
@@ -198,30 +196,32 @@ def _open(url: URL, timeout_s: Seconds, connections: int, **options: Any) -> Eng
 
 
 def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str, Any]:
-    """``settings``: of the session, for PostgreSQL."""
+    """Return the driver's arguments. ``settings`` are PostgreSQL session settings."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": timeout_s}  # SQLite's busy_timeout
     timeout_ms = max(1, round(timeout_s * 1_000))
     settings = {"statement_timeout": timeout_ms, "lock_timeout": timeout_ms} | settings
     return {
-        "connect_timeout": max(2, round(timeout_s)),  # 2 is the least that libpq takes
+        "connect_timeout": max(2, round(timeout_s)),  # 2 is the minimum of libpq
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-        # A server that vanished without a word is noticed in about timeout_s too.
+        # Detects a server that vanished without closing the connection in about timeout_s.
         "tcp_user_timeout": timeout_ms,
         **{f"keepalives_{name}": value for name, value in _keepalives(timeout_s).items()},
     }
 
 
 def _keepalives(timeout_s: Seconds) -> dict[str, int]:
-    """Libpq's and the server's, but for what each puts before the names."""
+    """Return keepalive settings. libpq and the server use these names with different prefixes."""
     return {"idle": max(1, round(timeout_s / 2)), "interval": 1, "count": 3}
 
 
 def _vanishing(timeout_s: Seconds) -> dict[str, object]:
-    """Settings by which PostgreSQL gives up a writer that went away in the midst of a transaction
-    without a word: its host lost power, say. Until then it holds the locks of its accounts."""
+    """Return settings that make PostgreSQL end the transaction of a vanished writer.
+
+    Otherwise it would keep its locks, for example after a power loss.
+    """
     return {
-        # Longer than whoever waits for its locks, so that a writer that is merely slow may end.
+        # Longer than the lock timeout, so that a slow writer can still finish.
         "idle_in_transaction_session_timeout": max(1, round(2 * timeout_s * 1_000)),
         "tcp_user_timeout": max(1, round(timeout_s * 1_000)),
         **{f"tcp_keepalives_{name}": value for name, value in _keepalives(timeout_s).items()},
@@ -229,17 +229,17 @@ def _vanishing(timeout_s: Seconds) -> dict[str, object]:
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
-    # The driver's own transactions begin too late (at the first INSERT); ours begin explicitly.
+    # The driver would begin transactions too late, at the first INSERT.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
-    # NORMAL would forget the last commits at a power loss, after their answers went out.
+    # With NORMAL, a power loss could undo commits after their responses were sent.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
 def _give_up_after(timeout_s: Seconds, connection: Connection, *_: Any) -> None:
-    """SQLite has no limit of its own; it asks the handler as it goes, and stops on True."""
+    """Limit a statement's run time: SQLite aborts it when the progress handler returns True."""
     give_up_at = time.monotonic() + timeout_s
     _driver(connection).set_progress_handler(
         lambda: time.monotonic() >= give_up_at, STEPS_BETWEEN_LOOKS
@@ -247,26 +247,26 @@ def _give_up_after(timeout_s: Seconds, connection: Connection, *_: Any) -> None:
 
 
 def _never_wait(dbapi_connection: Any, _record: Any) -> None:
-    dbapi_connection.execute("PRAGMA busy_timeout = 0")  # `_begin_immediate` does.
+    dbapi_connection.execute("PRAGMA busy_timeout = 0")  # `_begin_immediate` waits instead.
 
 
 def _begin_reading(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA query_only = ON")
-    connection.exec_driver_sql("BEGIN")  # Takes no lock; the first SELECT takes the snapshot.
+    connection.exec_driver_sql("BEGIN")  # Takes no lock. The first SELECT takes the snapshot.
 
 
 def _leave_the_disk_to_the_next(dbapi_connection: Any, _record: Any) -> None:
-    # All connections write one log; the next commit at FULL brings all of it to the disk.
+    # All connections share one log, and the next commit at FULL syncs all of it.
     dbapi_connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _begin_immediate(connection: Connection, timeout_s: Seconds) -> None:
-    """Take the write lock at once: a reader cannot become a writer while another one writes.
+    """Take the write lock immediately: a reader cannot upgrade while another process writes.
 
-    SQLite's own wait asks again after up to 100 ms, and so starves beside a busy process: with two
-    gateways at full load, one waited 1.6 s (p99). Asking every millisecond gives each its turn.
+    SQLite's own wait retries after up to 100 ms and starves next to a busy process: with two
+    gateways at full load, one waited 1.6 s (p99). Retrying every millisecond is fair.
     """
-    # Without SQLAlchemy, which takes several times as long for it.
+    # The bare driver is several times faster than SQLAlchemy here.
     driver = _driver(connection)
     give_up_at = time.monotonic() + timeout_s
     while True:
@@ -278,7 +278,7 @@ def _begin_immediate(connection: Connection, timeout_s: Seconds) -> None:
             time.sleep(random.uniform(0.0005, 0.0015))  # noqa: S311 - not a secret
         else:
             return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLAlchemy's own error, or our turn at last.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # Raises SQLAlchemy's error, or succeeds.
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
@@ -289,5 +289,5 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     """Whether another connection holds the lock, as opposed to a full disk or a lost file."""
-    # The other bits say which kind of busy.
+    # The other bits give the kind of SQLITE_BUSY.
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

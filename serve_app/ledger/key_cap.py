@@ -1,7 +1,7 @@
-"""A key's first cap for a month, which may begin in the middle of one.
+"""The first monthly spending cap of a key, which can be set in the middle of a month.
 
-Nobody counts what a key without a cap spends, so what the month has seen is summed up when the cap
-is set. From then on `books` counts, with each reservation that says that its key has one.
+The spending of a key without a cap is not counted, so the month's spending is summed up when the
+cap is set. From then on, `books` counts each reservation that is marked ``key_capped``.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ from serve_app.ledger.tables import charges, reservations, usage_days
 
 
 def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) -> dict[str, Any]:
-    """Count what is pending from now on; answers what the key's row must say.
+    """Mark pending reservations as capped; return the new values of the key's row.
 
-    The tenant's account is locked. Reads all that the key was charged in the month of ``now``.
+    Reads the key's charges in the month of ``now``. The caller has locked the tenant's account.
     """
     pending = (
         reservations.c.tenant_id == tenant,
@@ -26,7 +26,8 @@ def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) 
     )
     month = month_of(now)
     since, until = bounds_of(month)
-    # By tenant and time first: that is the index. At once, or one might become the other meanwhile.
+    # Tenant and time come first, as in the index. One statement reads all parts, because a
+    # reservation could become a charge between two statements.
     spent = (
         _total(
             charges.c.amount,
@@ -43,7 +44,7 @@ def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) 
         + _total(reservations.c.amount, *pending)
     )
     amount = int(connection.scalar(select(spent)) or 0)
-    # What of these comes back is given back to the cap, too.
+    # If one of these reservations is released, its amount returns to the cap as well.
     connection.execute(update(reservations).where(*pending).values(key_capped=True))
     return {"spent_month": month, "spent_amount": amount}
 

@@ -1,13 +1,12 @@
-"""How much was asked for in the last minute, and whether more may be. Pure: time is an argument.
+"""Sliding-window rate limits per minute. Pure functions: the time is an argument.
 
-A window counts per whole second and forgets a second when all of it is 60 s ago: so no 60 seconds
-ever hold more than the limit, and a caller who asks evenly gets at least 60/61 of it. Windows live
-in the database, under the lock of their tenant, since every gateway counts in them.
+A window counts per whole second and drops a second once all of it is 60 s old. So no interval of
+60 s exceeds the limit, and evenly spaced requests get at least 60/61 of it. All gateways count in
+the same windows, which are stored in the database under their tenant's lock.
 
-Clocks differ and jump, and a request that waited for its turn is told the time at which it came. A
-window that is a little ahead is taken at its word: what is let in counts in its newest second.
-Beyond that, what it holds of the future counts as of now, so that a clock that was once far ahead
-delays nobody for much more than a minute.
+Clocks differ and jump, and a request that waits for the lock keeps its arrival time. If a window is
+up to `AHEAD_S_MAX` ahead, a request counts in its newest second. If it is further ahead, its future
+counts move to the present, so that a fast clock does not delay callers for much more than a minute.
 """
 
 import math
@@ -20,14 +19,14 @@ from serve_app.domain.units import Moment, Seconds
 
 WINDOW_S = 60
 AHEAD_S_MAX = 10
-"""A window further ahead than this was written by a clock that was wrong."""
+"""A window further ahead was written by a wrong clock."""
 
 REQUESTS, DOCUMENTS = "requests", "documents"
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What was let in during one second since 1970."""
+    """Requests and documents admitted in one second, numbered since 1970."""
 
     second: int
     requests: int
@@ -35,11 +34,11 @@ class Count:
 
 
 Window = tuple[Count, ...]
-"""Oldest first; at most one `Count` a second."""
+"""Oldest first, with at most one `Count` per second."""
 
 
 def live(window: Window, now: Moment) -> Window:
-    """What of ``window`` still counts."""
+    """Return the counts of ``window`` that still apply."""
     second, wrong = now // 1_000, is_ahead(window, now)
     kept: list[Count] = []
     for count in window:
@@ -48,7 +47,7 @@ def live(window: Window, now: Moment) -> Window:
             continue
         if kept and kept[-1].second == dated:
             last = kept.pop()
-            count = _sum(last, count)  # noqa: PLW2901 - the same second, told twice
+            count = _sum(last, count)  # noqa: PLW2901 - merges counts of one second
         kept.append(Count(dated, count.requests, count.documents))
     return tuple(kept)
 
@@ -56,21 +55,20 @@ def live(window: Window, now: Moment) -> Window:
 def admit(
     window: Window, limits: RateLimits, documents: int, now: Moment, whose: str
 ) -> tuple[Window, tuple[RateLimitState, ...]]:
-    """The window with one more request in it, and where that leaves the caller.
+    """Return the window with one more request, and the caller's new limit states.
 
     Args:
-        window: As it was stored, of whatever age.
-        documents: Of the request.
-        whose: ``key`` or ``tenant``, for messages.
+        window: The stored window, of any age.
+        documents: Number of documents in the request.
 
     Raises:
-        RateLimited: Not now; it says when all of these limits will let it in.
-        TooLarge: Not ever: the request alone has more documents than a minute allows.
+        RateLimited: A limit is reached. It carries the time until all limits admit the request.
+        TooLarge: The request alone has more documents than the limit per minute.
     """
     current = live(window, now)
     documents_max = limits.documents_per_minute_max
     if documents_max is not None and documents > documents_max:
-        raise TooLarge(DOCUMENTS, documents_max, f"documents a minute of this {whose}")
+        raise TooLarge(DOCUMENTS, documents_max, f"documents per minute for this {whose}")
     refusals = [
         (_wait_s(current, what, excess, now), what)
         for what, limit, wanted in _limited(limits, documents)
@@ -90,7 +88,7 @@ def admit(
 
 
 def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitState, ...]:
-    """Where a caller with these limits stands."""
+    """Return the remaining amount and reset time of each limit."""
     reset_s = Seconds(0.0)
     if window:
         reset_s = Seconds((window[-1].second + WINDOW_S + 1) - now / 1_000)
@@ -101,13 +99,15 @@ def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitSt
 
 
 def is_ahead(window: Window, now: Moment) -> bool:
-    """Whether it is so far ahead that its future counts as of now: then that must be stored, or it
-    would be as of now again at the next look."""
+    """Whether the window is more than `AHEAD_S_MAX` ahead.
+
+    The corrected window must be stored. Otherwise every read would move its counts again.
+    """
     return bool(window) and window[-1].second > now // 1_000 + AHEAD_S_MAX
 
 
 def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:
-    """Of each kind the state that leaves least: a key's beside its tenant's."""
+    """Return the state with the least remaining for each kind of limit."""
     chosen: dict[str, RateLimitState] = {}
     for state in (state for states in of_each for state in states):
         known = chosen.get(state.what)
@@ -117,17 +117,16 @@ def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:
 
 
 def encode(window: Window) -> list[list[int]]:
-    """For a JSON column."""
+    """Convert a window for a JSON column."""
     return [[count.second, count.requests, count.documents] for count in window]
 
 
 def decode(stored: Sequence[Sequence[int]]) -> Window:
-    """What `encode` made."""
     return tuple(Count(*count) for count in stored)
 
 
 def _limited(limits: RateLimits, documents: int) -> list[tuple[str, int, int]]:
-    """(what, limit, how much of it a request takes), where there is a limit."""
+    """Return (what, limit, amount of this request) for each limit that is set."""
     both = (
         (REQUESTS, limits.requests_per_minute_max, 1),
         (DOCUMENTS, limits.documents_per_minute_max, documents),
@@ -140,7 +139,7 @@ def _amounts(window: Window, what: str) -> list[int]:
 
 
 def _wait_s(window: Window, what: str, excess: int, now: Moment) -> int:
-    """Whole seconds until ``excess`` is forgotten, from 1 to 61: a ``Retry-After`` stops at 60."""
+    """Return whole seconds, 1 to 61, until ``excess`` has left the window."""
     for count, amount in zip(window, _amounts(window, what), strict=True):
         excess -= amount
         if excess <= 0:

@@ -1,4 +1,4 @@
-"""What was refunded of a charge, and what becomes of that when the charge itself is taken back."""
+"""Refunds of a charge, and their reversal when the charge is reversed."""
 
 import secrets
 
@@ -12,8 +12,8 @@ REVERSED = "the refunded charge was reversed"
 
 
 def refunded(connection: Connection, request_id: RequestId) -> Credits:
-    """What of the request's charge was given back and stays so."""
-    # A taken-back refund stands there too, below zero.
+    """Return the net amount refunded of the request's charge."""
+    # The sum includes the negative entries of `take_back`.
     total = select(func.sum(grants.c.amount)).where(grants.c.request_id == request_id)
     return Credits(int(connection.scalar(total) or 0))
 
@@ -21,7 +21,7 @@ def refunded(connection: Connection, request_id: RequestId) -> Credits:
 def take_back(
     connection: Connection, tenant: TenantId, request_id: RequestId, amount: Credits, now: Moment
 ) -> None:
-    """Write that a refund of ``amount`` is void; the caller changes what the tenant may spend."""
+    """Record the reversal of refunds of ``amount``. The caller updates the available credit."""
     row = {
         "id": f"gr_{secrets.token_hex(8)}",
         "tenant_id": tenant,

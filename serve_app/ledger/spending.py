@@ -1,7 +1,7 @@
-"""What an account has left, and what that and the month's caps let it spend. Pure.
+"""Available credit and monthly spending caps. Pure functions.
 
-The month of a cap never goes back, so that a gateway whose clock is behind does not forget what
-was spent; one that is ahead ends the month early for everybody, never twice.
+The month of a cap never moves back, so that a gateway with a slow clock does not reset the
+spending. A gateway with a fast clock starts the next month early for all gateways, but only once.
 """
 
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from serve_app.domain.units import Credits, TenantId
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What is reserved or charged in a month, and how much that may be at most."""
+    """The amount reserved or charged in a month, and its cap."""
 
     cap: Credits | None
     month: int
-    """yyyymm."""
+    """The month as the number yyyymm."""
 
     amount: Credits
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A tenant's, as a transaction found it or as it is to leave it."""
+    """The state of a tenant's account within a transaction."""
 
     tenant: TenantId
     available: Credits
@@ -32,7 +32,7 @@ class Account:
 
 
 def take(account: Account, amount: Credits, month: int) -> Account:
-    """The account without ``amount``.
+    """Return the account after ``amount`` is taken from it in ``month``.
 
     Raises: OutOfCredit, SpendCapReached.
     """
@@ -46,7 +46,7 @@ def take(account: Account, amount: Credits, month: int) -> Account:
 
 
 def give_back(account: Account, amount: Credits, month: int) -> Account:
-    """The account with what was taken in ``month``."""
+    """Return the account after ``amount``, which was taken in ``month``, is returned to it."""
     return replace(
         account,
         available=Credits(account.available + amount),
@@ -55,7 +55,7 @@ def give_back(account: Account, amount: Credits, month: int) -> Account:
 
 
 def spend(spending: Spending, amount: Credits, month: int, whose: str) -> Spending:
-    """``amount`` more in ``month``.
+    """Add ``amount`` to the spending of ``month``.
 
     Raises: SpendCapReached.
     """
@@ -67,14 +67,17 @@ def spend(spending: Spending, amount: Credits, month: int, whose: str) -> Spendi
 
 
 def unspend(spending: Spending, amount: Credits, month: int) -> Spending:
-    """``amount`` less, if what was spent in ``month`` still counts."""
+    """Subtract ``amount`` if ``month`` is still the counted month."""
     if spending.month != month:
         return spending
     return replace(spending, amount=Credits(max(0, spending.amount - amount)))
 
 
 def crossed(account: Account, amount: Credits) -> Credits | None:
-    """The lowest alert that taking ``amount`` went below; the account is as it left it."""
+    """Return the lowest alert threshold crossed by taking ``amount``, or ``None``.
+
+    ``account`` is the account after the amount was taken.
+    """
     left = account.available
     passed = [below for below in account.alerts_below if left < below <= left + amount]
     return min(passed) if passed else None

@@ -1,7 +1,7 @@
-"""API keys: made, looked up, limited, rotated, revoked.
+"""API keys: creation, lookup, limits, rotation and revocation.
 
-A secret never comes here, only its digest: `serve_app.access.api_keys` makes both. Every change is
-an `Act`, kept by `admin_acts` in the same transaction.
+This module sees only the digest of a secret; `serve_app.access.api_keys` creates both. `admin_acts`
+records every change in the same transaction.
 """
 
 from collections.abc import Collection, Sequence
@@ -32,7 +32,7 @@ ROTATION_OVERLAP_S_MAX = Seconds(90 * 86_400)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key and what an operator knows it by."""
+    """An API key with the details shown to operators."""
 
     stored: StoredKey
     label: str
@@ -44,21 +44,21 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key to be stored; the secret itself is only ever with its owner."""
+    """A key to be stored, with the digest of its secret."""
 
     id: KeyId
     secret_sha256: bytes
     label: str
     scopes: Collection[str]
     models: Collection[ModelId] | None
-    """Models the key may use; ``None`` means every model."""
+    """Allowed models; ``None`` means every model."""
 
     expires_at: Moment | None
     limits: RateLimits = UNLIMITED
 
 
 def create_key(connection: Connection, tenant: TenantId, key: NewKey, act: Act) -> None:
-    """Store a key of an existing tenant.
+    """Store a new key of an existing tenant.
 
     Raises: AccountProblem.
     """
@@ -74,11 +74,11 @@ def list_keys(
     after: tuple[Moment, str] | None = None,
     count_max: int | None = None,
 ) -> list[Key]:
-    """Keys of one tenant, or of all, oldest first; revoked and expired ones included.
+    """Return the keys of one tenant or of all, oldest first, including revoked and expired ones.
 
     Args:
-        after: When the last key of the page before was made, and its id.
-        count_max: Of keys.
+        after: Creation time and id of the last key of the previous page.
+        count_max: Most keys to return.
     """
     order = (api_keys.c.created_at, api_keys.c.id)
     query = _keys().order_by(*order).limit(count_max)
@@ -90,7 +90,7 @@ def list_keys(
 
 
 def get_key(connection: Connection, key_id: KeyId) -> Key:
-    """The key with this public id, as an operator knows it.
+    """Return the key with this public id.
 
     Raises: UnknownAccount.
     """
@@ -101,7 +101,7 @@ def get_key(connection: Connection, key_id: KeyId) -> Key:
 
 
 def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
-    """Those of these public ids that there are, revoked and expired ones included."""
+    """Return the existing keys among these public ids, including revoked and expired ones."""
     rows = connection.execute(_keys().where(api_keys.c.id.in_(key_ids))).mappings()
     return {
         KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), row["tenant_weight"])
@@ -112,14 +112,14 @@ def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, S
 def change_key_limits(
     connection: Connection, key_id: KeyId, limits: LimitChanges, act: Act
 ) -> None:
-    """Change some of the key's limits; see `accounts.change_tenant`. Raises: AccountProblem."""
+    """Change the given limits of a key; see `accounts.change_tenant`. Raises: AccountProblem."""
     lock_accounts(connection, {_tenant_of(connection, key_id)}, ())
     known = get_key(connection, key_id).stored.caller.key_limits
     set_key_limits(connection, key_id, replace(known, **limits), act)
 
 
 def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, act: Act) -> None:
-    """Replace the key's limits; gateways know within seconds.
+    """Replace the key's limits. Gateways apply them within seconds.
 
     Raises: AccountProblem.
     """
@@ -137,18 +137,19 @@ def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, ac
 def rotate_key(
     connection: Connection, key_id: KeyId, new: tuple[KeyId, bytes], overlap_s: Seconds, act: Act
 ) -> None:
-    """Let a new key, ``(id, secret_sha256)``, take the place of another with all it may do.
+    """Replace a key by the new key ``(id, secret_sha256)`` with the same permissions and limits.
 
-    The old one goes on working for ``overlap_s``, unless it expires before that.
+    The old key remains valid for ``overlap_s``, unless it expires earlier.
 
     Raises:
-        AccountProblem: There is no such key, it does not work any more, or (`AccountConflict`)
-            another key took its place before.
+        AccountConflict: The key was already rotated.
+        AccountProblem: The key does not exist, is revoked or is expired; or the overlap is out of
+            range.
     """
     if not 0 <= overlap_s <= ROTATION_OVERLAP_S_MAX:
-        raise AccountProblem(f"the overlap is 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")
+        raise AccountProblem(f"the overlap must be 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")
     tenant = _tenant_of(connection, key_id)
-    # Whoever rotates it at the same time waits here, and then finds our key in its place.
+    # A concurrent rotation waits here, and then finds the replacement.
     lock_accounts(connection, {tenant}, ())
     _check_not_replaced(connection, tenant, key_id)
     old = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one()
@@ -164,7 +165,7 @@ def rotate_key(
     )
     _insert_key(connection, caller.tenant, key, act, replaces=key_id)
     if caller.key_limits.month_amount_max is not None:
-        # The cap goes on where it was: a rotation is no new allowance.
+        # The new key inherits the month's spending, so a rotation does not reset the cap.
         spent = {name: old[name] for name in ("spent_month", "spent_amount")}
         change(connection, api_keys, key.id, spent)
     change(connection, api_keys, key_id, {"expires_at": end})
@@ -173,7 +174,7 @@ def rotate_key(
 
 
 def revoke_key(connection: Connection, key_id: KeyId, act: Act) -> None:
-    """Make a key useless; a key revoked before keeps its first date.
+    """Revoke a key. A key that is already revoked keeps its first revocation time.
 
     Raises: AccountProblem.
     """
@@ -191,7 +192,7 @@ def _check_not_replaced(connection: Connection, tenant: TenantId, key_id: KeyId)
         select(api_keys.c.id).where(api_keys.c.tenant_id == tenant, api_keys.c.replaces == key_id)
     )
     if replacement is not None:
-        raise AccountConflict(f"the key '{key_id}' was rotated: '{replacement}' took its place")
+        raise AccountConflict(f"the key '{key_id}' was already replaced by '{replacement}'")
 
 
 def _insert_key(

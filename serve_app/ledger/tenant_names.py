@@ -1,6 +1,6 @@
-"""Which names tenants may have, and when two names look alike.
+"""Rules for tenant names, and detection of look-alike names.
 
-The skeletons are those of UTS #39, computed from the data of ``confusable_homoglyphs``.
+Skeletons follow UTS #39 and are computed from the data of ``confusable_homoglyphs``.
 """
 
 import re
@@ -19,10 +19,10 @@ INVISIBLE = re.compile(
 
 
 def normalized(name: str) -> str:
-    """``name`` in the form in which names are stored and looked up.
+    """Return ``name`` in the form in which names are stored and looked up.
 
-    That is NFKC, without white space at the ends, and with one space between words. Control
-    characters stay, line breaks too: `is_fit` refuses them.
+    The form is NFKC without spaces at the ends and with one space between words. Control characters
+    such as line breaks stay, and `is_fit` rejects them.
     """
     letters = normalize("NFKC", name)
     spaced = "".join(" " if category(letter) == "Zs" else letter for letter in letters)
@@ -32,32 +32,33 @@ def normalized(name: str) -> str:
 def is_fit(name: str) -> bool:
     """Whether a normalized name has 1 to `NAME_CHARACTERS_MAX` characters, all of them visible.
 
-    Control, format (zero-width, bidirectional), private-use and unassigned characters are not.
+    Control, format (zero-width, bidirectional), private-use and unassigned characters count as
+    invisible.
     """
     fits = 1 <= len(name) <= NAME_CHARACTERS_MAX
     return fits and name.isprintable() and not INVISIBLE.search(name)
 
 
 def lookalike_keys(name: str) -> frozenset[str]:
-    """Two normalized names look alike if they have a key in common.
+    """Return comparison keys. Two normalized names look alike if they share a key.
 
-    The first key ignores case, and the second one also what the capitals look like: "INTEL" is
-    "intel" by the first and "lntel" by the second.
+    The first key is case-insensitive. The second key also covers look-alikes of capital letters:
+    for "INTEL", the keys are those of "intel" and "lntel".
     """
     return frozenset(skeleton(each.casefold()) for each in (name, skeleton(name)))
 
 
 def skeleton(text: str) -> str:
-    """The skeleton of UTS #39: equal for texts that look the same."""
+    """Return the UTS #39 skeleton, which is equal for texts that look the same."""
     return normalize("NFD", normalize("NFD", text).translate(_prototypes()))
 
 
 @cache
 def _prototypes() -> Mapping[int, str]:
-    """The prototype of each confusable character.
+    """Return a translation table from each confusable character to its prototype.
 
     The library lists each pair under both of its members, the character before its prototype. A
-    character has one prototype, and is the prototype of no other.
+    character has one prototype, and it is not the prototype of another character.
     """
     prototypes: dict[str, str] = {}
     for text, found in load("confusables.json").items():
@@ -68,5 +69,5 @@ def _prototypes() -> Mapping[int, str]:
 
 
 def _plain(text: str) -> str:
-    """Without the direction marks that the data puts around right-to-left characters."""
+    """Remove the direction marks that the data has around right-to-left characters."""
     return text.replace("\u200e", "")

@@ -19,7 +19,7 @@ SAMPLES = [
     errors.RateLimited("tenant", "requests", 3, (RateLimitState("requests", 5, 0, Seconds(3)),)),
     errors.Forbidden("the model 'big'"),
     errors.NotFound("model 'big'", "model"),
-    errors.Conflict("there is already a tenant 'acme'"),
+    errors.Conflict("a tenant named 'acme' already exists"),
     errors.MethodNotAllowed("PUT", "POST"),
     errors.TooLarge("documents", 1_000, "documents"),
     errors.BodyTimeout(10.0),

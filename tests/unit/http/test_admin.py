@@ -112,7 +112,7 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
 def test_a_name_is_taken_once(ledger_house: LedgerHouse) -> None:
     answer = ledger_house.post("/admin/v1/tenants", {"name": "acme"})
 
-    assert "already a tenant 'acme'" in refused(answer, 409)
+    assert "tenant named 'acme' already exists" in refused(answer, 409)
 
 
 def test_a_name_that_looks_like_another_is_refused_with_that_name(
@@ -215,7 +215,7 @@ def test_a_rotated_key_works_beside_its_replacement_for_a_while(
         ledger_house.clock.advance(after_s)
         assert ledger_house.get("/v1/usage", key=ledger_house.key).status_code == status
         assert ledger_house.get("/v1/usage", key=new["secret"]).status_code == 200
-    assert "took its place" in refused(ledger_house.post(path), 409)
+    assert "was already replaced by" in refused(ledger_house.post(path), 409)
 
 
 def test_the_overlap_is_a_day_unless_told(ledger_house: LedgerHouse) -> None:
@@ -320,7 +320,7 @@ def test_a_charge_is_refunded_up_to_itself(ledger_house: LedgerHouse) -> None:
 
     assert (part["kind"], part["request_id"]) == ("refund", "r1")
     assert (part["amount_micro_dollars"], rest["amount_micro_dollars"]) == (30, 50)
-    assert "0 micro-dollars are left" in refused(refund(), 400, "request")
+    assert "0 micro-dollars of the charge can be refunded" in refused(refund(), 400, "request")
     assert available(ledger_house) == 1_000
 
 

@@ -1,4 +1,4 @@
-"""What an operator sets up."""
+"""Tests of tenant accounts."""
 
 import pytest
 from sqlalchemy import Engine

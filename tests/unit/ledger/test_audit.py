@@ -1,4 +1,4 @@
-"""The audit sees what is wrong, and only that."""
+"""The audit reports exactly the balances that do not add up."""
 
 import pytest
 from sqlalchemy import Engine, Update, update
@@ -15,7 +15,7 @@ from tests.unit.ledger.support import NOW, R1, a_reservation, a_tenant
 
 @pytest.fixture
 def books(engine: Engine, database_url: str) -> Engine:
-    """Of acme, 3 summed up, 5 charged and 7 pending; bolt has nothing, core only a grant."""
+    """acme has 3 summed up, 5 charged and 7 pending; bolt has no credit; core only has a grant."""
     acme = a_tenant(database_url, 100)
     a_tenant(database_url, 0, name="bolt")
     a_tenant(database_url, 50, name="core")

@@ -1,4 +1,4 @@
-"""What a key and a tenant may ask for at most holds across all gateways and whatever clocks do."""
+"""Limits of keys and tenants hold across all gateways, whatever the clocks do."""
 
 import asyncio
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def limited_by(caller: Caller, key: RateLimits, tenant: RateLimits = UNLIMITED) 
 def ask(
     engine: Engine, caller: Caller, now: int = NOW, *, amount: int = 1, documents: int = 1
 ) -> Outcome:
-    """One request at ``now``; a refusal is committed with whatever it wrote, as gateways do."""
+    """Make one request at ``now``. As in gateways, a refusal's transaction is committed."""
     wanted = replace(
         a_reservation(caller, amount, f"request-{next(_numbers)}", expires_at=now + 60_000),
         created_at=Moment(now),
@@ -73,7 +73,7 @@ def with_other_key(engine: Engine, caller: Caller) -> Caller:
 
 
 def at_once(database_url: str, calls: int, one: Callable[[Engine], bool]) -> int:
-    """How many of many calls, from two gateways with two threads each, were let in."""
+    """Make calls from two gateways with two threads each; return the number admitted."""
     with (
         opened(open_writer(database_url, TIMEOUT_S, connections=2)) as first,
         opened(open_writer(database_url, TIMEOUT_S, connections=2)) as second,
@@ -167,7 +167,7 @@ def test_retry_after_is_when_key_and_tenant_will_both_let_it_in(
     assert let_in(ask(engine, mine, NOW))
     assert let_in(ask(engine, other, NOW + 20_000))
     assert let_in(ask(engine, other, NOW + MINUTE_MS))
-    # The key is free again by now; of the tenant's two, the older one is in the way for 1 s more.
+    # The key's limit is free again. The tenant's older request counts for 1 s more.
     late = NOW + MINUTE_MS + 19_000
 
     refusal = ask(engine, mine, late)
@@ -192,7 +192,7 @@ def test_the_longer_of_two_waits_is_told(engine: Engine, acme: Caller) -> None:
 
 
 class WallClock(FakeClock):
-    """Its wall time jumps; its instants, as everywhere, do not."""
+    """A clock with a wall time that jumps and instants that do not."""
 
     jumped_s = 0
 
@@ -266,9 +266,9 @@ def test_a_request_runs_until_it_is_settled_or_expired(engine: Engine, acme: Cal
         store.reserve(connection, a_reservation(caller, 1, R1))
     refusal = ask(engine, caller)
     assert isinstance(refusal, RateLimited)
-    assert (refusal.what, refusal.retry_after_s, refusal.states) == ("requests at once", 1, ())
+    assert (refusal.what, refusal.retry_after_s, refusal.states) == ("concurrent requests", 1, ())
 
-    # Nobody has expired it yet, but its time is over.
+    # The reservation is overdue, but not yet expired.
     assert let_in(ask(engine, caller, NOW + 60_000))
     assert not let_in(ask(engine, caller, NOW + 60_001))
 
@@ -318,7 +318,7 @@ def whose(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def capped(engine: Engine, acme: Caller, whose: str) -> Caller:
-    """A caller who may spend 10 a month, by its key's cap or by its tenant's."""
+    """A caller with a monthly cap of 10 on its key or its tenant."""
     with engine.begin() as connection:
         january = Act("tester", Moment(JANUARY))
         if whose == "key":
@@ -354,7 +354,7 @@ def test_a_new_month_begins_with_nothing_spent_and_the_old_one_does_not_come_bac
     assert let_in(ask(engine, capped, JANUARY, amount=10))
     assert let_in(ask(engine, capped, FEBRUARY, amount=6))
 
-    # A gateway whose clock is behind spends of the new month: its cap is never passed.
+    # A gateway with a slow clock spends from the new month, and the cap still holds.
     assert not let_in(ask(engine, capped, JANUARY, amount=5))
     assert let_in(ask(engine, capped, JANUARY, amount=4))
     assert not let_in(ask(engine, capped, FEBRUARY, amount=1))
@@ -409,7 +409,7 @@ def test_a_clock_that_jumps_back_and_forth_spends_no_months_cap_twice(
     moments = [JANUARY, FEBRUARY] * 10
     asked = [(moment, let_in(ask(engine, capped, moment, amount=3))) for moment in moments]
 
-    # Three fit into January before the first look at February, and three more into February.
+    # Three fit into January before February begins, and three more into February.
     assert sum(passed for _, passed in asked) <= 3 + 1
     for month in (JANUARY, FEBRUARY):
         assert 3 * sum(passed for moment, passed in asked if moment == month) <= 10

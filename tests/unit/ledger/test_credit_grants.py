@@ -1,4 +1,4 @@
-"""Credit is given once for each reason, taken back within bounds, and always accounted for."""
+"""Grants are idempotent, corrections and refunds are limited, and balances add up."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ def refund(
 
 @pytest.fixture
 def charged(engine: Engine, acme: Caller) -> Caller:
-    """acme, with 30 of its 100 charged for r1."""
+    """acme with a charge of 30 for r1, out of 100."""
     with engine.begin() as connection:
         store.reserve(connection, a_reservation(acme, 30))
         store.commit(connection, R1, Credits(30), USAGE, NOW)
@@ -125,7 +125,7 @@ def test_nobody_is_granted_nothing(engine: Engine, amount: int) -> None:
 
 def test_a_payment_that_is_reported_again_is_granted_once(engine: Engine, acme: Caller) -> None:
     first = grant(engine, acme, 25, "payment-9")
-    again = grant(engine, acme, 25, "payment-9", reason="told again")
+    again = grant(engine, acme, 25, "payment-9", reason="repeated")
     other = grant(engine, acme, 25, "payment-10")
 
     assert again == first
@@ -160,10 +160,10 @@ def test_an_idempotency_key_stands_for_one_grant(
 def test_a_refund_gives_back_the_charge_and_never_more(engine: Engine) -> None:
     first = refund(engine, 10)
     for absurd in (21, 0, -1, 2**63):
-        with pytest.raises(AccountProblem, match="20 micro-dollars are left"):
+        with pytest.raises(AccountProblem, match="20 micro-dollars of the charge can be refunded"):
             refund(engine, absurd)
     rest = refund(engine, None)
-    with pytest.raises(AccountProblem, match="0 micro-dollars are left"):
+    with pytest.raises(AccountProblem, match="0 micro-dollars of the charge can be refunded"):
         refund(engine, None)
 
     assert (first.amount, rest.amount) == (10, 20)

@@ -1,4 +1,4 @@
-"""Who waits for whom, for how long, and what a broken connection costs."""
+"""Lock waits, timeouts and the cost of broken connections."""
 
 import time
 from contextlib import suppress
@@ -21,7 +21,7 @@ from tests.unit.ledger.support import TIMEOUT_S, a_tenant, database_held
 COUNT = select(func.count()).select_from(tenants)
 
 on_sqlite = pytest.mark.parametrize("kind", [SQLITE])
-"""For how SQLite waits."""
+"""For tests of SQLite's lock waits."""
 
 
 @on_sqlite
@@ -108,7 +108,7 @@ def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: st
 
 
 @pytest.mark.parametrize("kind", [POSTGRESQL])
-@pytest.mark.parametrize("pre_ping", [True, False], ids=["by itself", "pipelined"])
+@pytest.mark.parametrize("pre_ping", [True, False], ids=["not pipelined", "pipelined"])
 def test_a_server_gives_up_a_writer_that_vanished(database_url: str, *, pre_ping: bool) -> None:
     with (
         opened(open_writer(database_url, Seconds(0.3), pre_ping=pre_ping)) as vanished,
@@ -117,7 +117,7 @@ def test_a_server_gives_up_a_writer_that_vanished(database_url: str, *, pre_ping
     ):
         silent.execute(text("LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE"))
 
-        with other.begin() as connection:  # Before its own patience ends.
+        with other.begin() as connection:  # Within its own timeout.
             assert connection.scalar(COUNT) == 0
         with pytest.raises(DBAPIError, match=r"idle|closed"):
             silent.execute(COUNT)

@@ -1,4 +1,4 @@
-"""No minute holds more than its limit, whatever is asked; what a refusal promises comes true."""
+"""No minute exceeds its limit, and the retry time of a refusal is correct."""
 
 import math
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ anyhow = st.lists(st.tuples(st.integers(-10_000_000, 10_000_000), st.integers(1,
 
 @dataclass
 class Caller:
-    """Asks, is let in or not, and remembers; its window is stored as the database stores it."""
+    """A caller that records its admitted requests and stores its window like the database."""
 
     limits: RateLimits
     now: int = START
@@ -61,7 +61,7 @@ class Caller:
         return told
 
     def in_last_minute(self) -> tuple[int, int]:
-        """Requests and documents of the 60 s until now."""
+        """Return the requests and documents of the last 60 s."""
         recent = [each for at, each in self.let_in if at > self.now - WINDOW_S * 1_000]
         return len(recent), sum(recent)
 
@@ -117,7 +117,7 @@ def test_a_refused_request_passes_when_it_was_told_to_come_again_but_not_before(
 def test_whatever_the_clock_did_nobody_is_refused_for_much_longer_than_a_minute(
     limits: RateLimits, asked: list[tuple[int, int]]
 ) -> None:
-    """From the first request after the last jump on, whoever asks every second."""
+    """After the clock jumps, the caller makes a request every second."""
     caller = Caller(limits)
     for jump_ms, documents in asked:
         caller.now += jump_ms
@@ -139,7 +139,7 @@ def test_whatever_the_clock_did_nobody_is_refused_for_much_longer_than_a_minute(
 
 
 def test_a_request_that_waited_for_its_turn_dates_nothing_back() -> None:
-    """Not even one that is refused: else the others of that minute were forgotten too early."""
+    """A refused request must not do so either, or later counts would be dropped too early."""
     caller = Caller(ONE_A_MINUTE, now=START + 3_900)
     caller.ask(1)
 
@@ -193,7 +193,7 @@ def test_what_is_told_of_the_limits_is_true(
 
 
 def check_state(caller: Caller, state: RateLimitState) -> None:
-    """``remaining`` more fit and no one more; and when it resets, all of it is there."""
+    """Check that exactly ``remaining`` more fit, and that the full limit fits after the reset."""
     if state.what == "requests":
         alone = RateLimits(requests_per_minute_max=state.limit)
     else:
@@ -218,13 +218,13 @@ def test_the_longest_wait_of_all_limits_is_told() -> None:
     caller.ask(1)
 
     with pytest.raises(RateLimited) as refusal:
-        caller.ask(15)  # A request leaves after 51 s more; enough documents only after 61.
+        caller.ask(15)  # The wait is 51 s for requests, but 61 s for documents.
 
     assert (refusal.value.what, refusal.value.retry_after_s) == ("documents", RETRY_AFTER_S_MAX)
 
 
 def test_a_client_is_never_asked_to_wait_for_more_than_a_minute() -> None:
-    """Three requests within one second are counted for 61 s."""
+    """Requests of one second count for 61 s."""
     caller = Caller(RateLimits(requests_per_minute_max=2), now=START)
     caller.ask(1)
     caller.ask(1)

@@ -1,4 +1,4 @@
-"""A key's life: made, limited, rotated, used, revoked; and who does what at the same time."""
+"""Creation, limits, rotation, use and revocation of keys, also concurrently."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -140,7 +140,7 @@ def test_a_key_is_rotated_once_and_its_successor_again(engine: Engine, acme: Cal
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> list[object]:
-    """What two people get who do this at the same time."""
+    """Return the results of two concurrent calls."""
 
     def outcome(call: Callable[[], object]) -> object:
         try:
@@ -178,7 +178,7 @@ def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> No
 
 
 def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller) -> None:
-    """It is summed up once, when there was no cap before: that reads all of the month."""
+    """The month is summed up only for the first cap, because that reads all its charges."""
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
         store.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
@@ -303,10 +303,10 @@ def test_the_last_use_is_written_by_the_writer_and_never_goes_back(
 
 
 class Gateway:
-    """One gateway's door, on the real database."""
+    """The authentication of one gateway, on a real database."""
 
     def __init__(self, ledger: SqlLedger) -> None:
-        # Without a cache: how long it may be used has tests of its own.
+        # Without a cache, which has its own tests.
         self._access = Authenticator(ledger, SystemClock(), Seconds(0))
 
     def lets_in(self, key: ApiKey) -> Caller | None:

@@ -1,4 +1,4 @@
-"""Names of tenants are stored in one form, and no two of them look alike."""
+"""Tenant names are stored in a normalized form, and no two of them look alike."""
 
 import unicodedata
 
@@ -13,7 +13,7 @@ from serve_app.ledger.tables import tenants
 from serve_app.ledger.tenant_names import is_fit, lookalike_keys, normalized, skeleton
 from tests.unit.ledger.support import ACT
 
-# ruff: noqa: RUF001 - characters that look like others are what this is about
+# ruff: noqa: RUF001 - these tests need look-alike characters
 
 
 def look_alike(one: str, other: str) -> bool:
@@ -150,8 +150,8 @@ def test_a_tenant_gets_the_normalized_name_and_is_found_by_every_form(engine: En
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acme", "there is already a tenant 'acme'"),
-        (" ａｃｍｅ", "there is already a tenant 'acme'"),
+        ("acme", "a tenant named 'acme' already exists"),
+        (" ａｃｍｅ", "a tenant named 'acme' already exists"),
         ("ACME", "the name 'ACME' looks like that of the tenant 'acme'"),
         ("аcme", "the name 'аcme' looks like that of the tenant 'acme'"),
     ],

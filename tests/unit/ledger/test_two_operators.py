@@ -1,4 +1,4 @@
-"""Operators, and requests, that change the same account at the same moment."""
+"""Operators and requests that change the same account concurrently."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ AT_ONCE = 4
 
 
 def at_once(engine: Engine, changes: Sequence[Change]) -> list[object]:
-    """What each change answers or raises, all begun at the same moment."""
+    """Run the changes concurrently and return their results or errors."""
     barrier = Barrier(len(changes))
 
     def run(change: Change) -> object:
