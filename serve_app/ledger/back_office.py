@@ -1,8 +1,8 @@
-"""The ledger for people rather than requests: reports and changes of accounts, off the event loop.
+"""Database access for reports and account changes, off the event loop.
 
-Connections and threads of its own, so that a report over a year never holds up a key or a charge;
-few of them, so that many reports at once wait or are refused instead of filling the gateway.
-Reports and changes have each their own, so that no report keeps a key from being revoked.
+Its own connections and threads keep a report over a year from delaying a key lookup or a charge.
+They are few, so that concurrent reports wait or are rejected instead of filling the gateway.
+Separate pools keep reports from delaying changes such as the revocation of a key.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 THREADS = 2
-"""For reports, and as many for changes."""
+"""Threads for reports, and the same number for changes."""
 
 CALLS_MAX = 64
-"""Reports that may wait or run, and as many changes."""
+"""Most reports that wait or run, and most changes."""
 
 
 class BackOffice:
-    """Implements `serve_app.http.service.Office`. `close` it after use; that blocks."""
+    """Implements `serve_app.http.service.Office`. Call `close` after use; it blocks."""
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
-        """``timeout_s``: how long a call may wait for a thread, and a statement may run."""
+        """``timeout_s`` limits the wait for a thread and the run time of a statement."""
         self._readers = open_reader(database_url, timeout_s, connections=THREADS)
         self._writers = open_writer(database_url, timeout_s, connections=THREADS)
         self._reports = _Desk("reports", timeout_s)
         self._changes = _Desk("changes", timeout_s)
 
     def close(self) -> None:
-        """Finish what has begun, then let go of the database."""
+        """Finish running calls, cancel waiting ones and disconnect."""
         self._reports.close()
         self._changes.close()
         self._readers.dispose()
@@ -64,7 +64,7 @@ class BackOffice:
 
 
 class _Desk:
-    """Threads for one kind of call, and the bound of those that wait."""
+    """A thread pool for one kind of call, with a limit on waiting calls."""
 
     def __init__(self, what: str, timeout_s: Seconds) -> None:
         self._what = what
@@ -84,14 +84,14 @@ class _Desk:
         try:
             done, _ = await asyncio.wait({outcome}, timeout=self._timeout_s)
             if not done and future.cancel():
-                raise LedgerUnavailable(f"{self._what} before this one take too long")
-            return await outcome  # It has begun: only the database knows how it ends.
+                raise LedgerUnavailable(f"earlier {self._what} take too long")
+            return await outcome  # It has begun: only the database determines its outcome.
         except SQLAlchemyError as error:
             logger.warning("ledger_back_office_failed", extra={"reason": reason(error)})
             raise LedgerUnavailable(reason(error)) from error
         finally:
             self._calls -= 1
-            # Drops the call if it has not begun. Where it has failed after all, that is nobody's
-            # any more.
+            # Retrieve the exception of a call that was not cancelled, so that asyncio does not log
+            # it.
             if not outcome.cancel() and not outcome.cancelled():
                 outcome.exception()

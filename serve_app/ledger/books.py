@@ -1,11 +1,11 @@
-"""A group's part of the books: read at once, changed in memory, written at once.
+"""The accounts and reservations of one group of operations.
 
     Books.open ──lock and read── reserve, commit, void, ... ──(rules)── write ──> COMMIT
 
 A statement costs as much as a dozen decisions, so a group of a hundred requests reads its accounts
-and reservations in one statement or two and writes them in four. Decides nothing: `rules` and
-`spending` do; an operation that refuses has changed nothing. Everything lives as long as the
-caller's transaction, which holds the lock of every account that is read.
+and reservations in one or two statements and writes them in four. The decisions are in `rules` and
+`spending`. A rejected operation changes nothing. The caller's transaction locks every account that
+is read.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +28,7 @@ NO_USAGE = Usage(0, rules.NO_TOKENS)
 
 
 class Books:
-    """Accounts and reservations of one transaction. `open` it, work, `write` it."""
+    """The accounts and reservations of one transaction: `open`, apply operations, `write`."""
 
     def __init__(self, connection: Connection, *, events: bool) -> None:
         self.connection = connection
@@ -52,15 +52,15 @@ class Books:
         *,
         events: bool = False,
     ) -> Self:
-        """Lock and read these accounts, those of these reservations, and the reservations.
+        """Lock and read these reservations, their accounts, and the accounts of these tenants.
 
-        Must be the transaction's first statements. ``events``: tell the outbox.
+        Must run the first statements of the transaction. ``events``: write events to the outbox.
         """
         books = cls(connection, events=events)
         tenants, requests = sorted(tenant_ids), sorted(request_ids)
         wanted: dict[str, Any] = {"tenant_ids": tenants, "request_ids": requests}
         known: Sequence[Row[Any]] = ()
-        # Lists are written into a statement anew each time; without much traffic groups are of one.
+        # Avoid list parameters for single operations: a list is expanded on every execution.
         match tenants, requests:
             case [tenant], []:
                 books._read_accounts(book_statements.ACCOUNT, {"tenant_id": tenant})
@@ -94,7 +94,7 @@ class Books:
     def reserve(
         self, wanted: Reservation, demand: Demand = NOT_LIMITED
     ) -> tuple[RateLimitState, ...]:
-        """Set ``wanted.amount`` aside; answers where that leaves the caller with its limits.
+        """Reserve ``wanted.amount`` and return the resulting state of the caller's rate limits.
 
         Raises:
             ReservationClosed, RateLimited, TooLarge, SpendCapReached, OutOfCredit
@@ -104,7 +104,7 @@ class Books:
         if wanted.tenant not in self._accounts:
             raise OutOfCredit(wanted.amount, Credits(0))
         if demand.counts_running:
-            self.write()  # What is counted in the table must be there.
+            self.write()  # The check counts rows, so they must be in the table.
         admitted = caller_limits.check(self.connection, wanted, demand)
         month = month_of(wanted.created_at)
         account = spending.take(self._accounts[wanted.tenant], wanted.amount, month)
@@ -124,7 +124,7 @@ class Books:
         return admitted.states
 
     def commit(self, request_id: RequestId, amount: Credits, usage: Usage, now: Moment) -> None:
-        """Charge ``amount``; what was reserved beyond it goes back.
+        """Charge ``amount`` and return the rest of the reservation to the tenant.
 
         Raises: ReservationClosed.
         """
@@ -136,14 +136,14 @@ class Books:
         self._charges[request_id] = book_statements.charged_row(known, amount, usage, now)
 
     def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
-        """Give a pending reservation back; does nothing to any other, or to none."""
+        """Release a pending reservation. Do nothing if it is settled or does not exist."""
         known = self._reservations.get(request_id)
         settlement = rules.void(known)
         if known is not None and settlement is not None:
             self._end(known, settlement, usage, now)
 
     def reverse(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
-        """Void, and take back the charge of a commit whose outcome its caller never learned."""
+        """Void the reservation and take back the charge of a commit that was reported as failed."""
         known = self._reservations.get(request_id)
         settlement = rules.reverse(known)
         if known is None or settlement is None:
@@ -155,7 +155,7 @@ class Books:
             self._take_back_refunds(known, now)
 
     def expire(self, now: Moment) -> int:
-        """Give back every reservation here whose time has come; answers how many."""
+        """Release every expired reservation of these books and return their number."""
         count = 0
         for known in list(self._reservations.values()):
             settlement = rules.expire(known, now)
@@ -165,7 +165,7 @@ class Books:
         return count
 
     def write(self) -> None:
-        """Everything that was changed so far."""
+        """Write all changes."""
         self._write_rows()
         self._execute(book_statements.WRITE_ACCOUNT, [*map(self._account_row, self._differences)])
         self._execute(book_statements.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))])
@@ -186,7 +186,7 @@ class Books:
             outbox.tell_charges(self.connection, rows)
 
     def _execute(self, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
-        # A list, even of one, takes the drivers' slower way.
+        # Drivers use a slower path for lists.
         if rows:
             self.connection.execute(statement, rows[0] if len(rows) == 1 else rows)
 
@@ -227,7 +227,7 @@ class Books:
             self._changed_keys.add(known.key_id)
 
     def _take_back_refunds(self, known: Reservation, now: Moment) -> None:
-        """All of a charge is given back, so what was refunded of it before is not, too."""
+        """Take earlier refunds back, because the whole charge is returned."""
         amount = refunds.refunded(self.connection, known.request_id)
         if amount:
             account = self._accounts[known.tenant]

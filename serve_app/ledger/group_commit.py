@@ -1,8 +1,8 @@
-"""The ledger and the key store as asyncio sees them: group commit behind, readers beside.
+"""The asyncio interface of the ledger and the key store: group commit and a pool of readers.
 
-What a caller may rely on when time is short: an operation that has not begun after
-``database_timeout_s`` is dropped and reported as `LedgerUnavailable`; one that has begun is waited
-for, because only the database knows how it ends.
+An operation that has not begun after ``database_timeout_s`` is dropped and reported as
+`LedgerUnavailable`. The caller waits for an operation that has begun, because only the database
+determines its outcome.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ T = TypeVar("T")
 class SqlLedger:
     """Implements `serve_app.ports.Ledger` and `serve_app.ports.KeyStore` on a SQL database.
 
-    The schema must be there (`serve_app.ledger.schema.migrate`). `start` it before use and `close`
-    it after; neither needs an event loop.
+    The schema must exist (`serve_app.ledger.schema.migrate`). Call `start` before use and `close`
+    after it; neither needs an event loop.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class SqlLedger:
         *,
         events: bool = False,
     ) -> None:
-        """A reservation expires ``reservation_margin_s`` after its request's time is up.
+        """A reservation expires ``reservation_margin_s`` after the timeout of its request.
 
-        ``events``: put every charge into the outbox, for a sink.
+        ``events``: write every charge to the outbox.
         """
         self._clock = clock
         self._margin_ms = round(reservation_margin_s * 1_000)
         self._limits = limits or LedgerLimits()
         timeout_s = self._limits.database_timeout_s
         threads = self._limits.reader_threads
-        # It finds out by writing whether the database is there, and goes on by itself.
+        # Without pings, because the writer recovers from failed writes.
         self._durable, self._forgettable = (
             KeptConnection(
                 open_writer(database_url, timeout_s, pre_ping=False, forgettable=forgettable)
@@ -73,7 +73,7 @@ class SqlLedger:
         self._durable.share_fate(self._forgettable)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
-        # Until each is charged or void; `None` while it is being made, or may have been.
+        # Reservations not yet charged or void; `None` while the outcome of a reserve is unknown.
         self._reserved: dict[RequestId, Reservation | None] = {}
         self._reads = 0
         self._reads_fail = False
@@ -87,11 +87,10 @@ class SqlLedger:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to write."""
         self._writer.start()
 
     def close(self) -> None:
-        """Write what waits, then let go of the database. Blocks until then."""
+        """Write the waiting operations, then disconnect. Blocks until done."""
         self._closed = True
         self._writer.close()
         self._readers.shutdown()
@@ -100,19 +99,19 @@ class SqlLedger:
         self._read_engine.dispose()
 
     def check(self) -> None:
-        """Whether there is still a writer; asks neither it nor the database.
+        """Check that the writer thread is running, without a database access.
 
         Raises:
-            LedgerUnavailable: Its thread has ended or was never started. Nothing will be written
-                until this process is replaced.
+            LedgerUnavailable: It has ended or was never started. This process cannot write any
+                more.
         """
         if not self._writer.is_alive:
-            raise LedgerUnavailable("the writer thread does not run")
+            raise LedgerUnavailable("the writer thread is not running")
 
     async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
         """See `serve_app.ports.Ledger.reserve`.
 
-        A database that fails or is stuck costs nobody's time: the refusal comes at once.
+        Fails immediately while the database is failing or stuck.
         """
         if self._writer.is_failing:
             raise LedgerUnavailable("the database does not answer")
@@ -158,16 +157,16 @@ class SqlLedger:
             if operation.prevent():
                 self._void(request_id, usage)
             else:
-                # The charge may be written all the same: its COMMIT may have been lost on the way
-                # back, or still be under way. But no response will follow, so it must not stay.
+                # The charge may be written: its COMMIT may be running, or the response is lost. The
+                # client gets no result, so the charge must not stay.
                 self._reverse(request_id, usage)
             raise
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.void`.
 
-        What was surely not reserved takes no room in the queue: thousands of requests that are
-        refused as the database is away would keep out those that it could write again.
+        A request that certainly has no reservation is not queued. Otherwise, thousands of requests
+        refused during an outage would fill the queue.
         """
         if request_id in self._reserved:
             del self._reserved[request_id]
@@ -189,7 +188,7 @@ class SqlLedger:
         return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
 
     async def ping(self) -> bool:
-        """Whether writes go through and a read is answered within ``database_timeout_s``."""
+        """Whether writes succeed and a read completes within ``database_timeout_s``."""
         if self._writer.is_failing:
             return False
         try:
@@ -200,18 +199,18 @@ class SqlLedger:
         return True
 
     async def _written(self, operation: Operation) -> Any:
-        """What the operation answered, once that is durable.
+        """Submit the operation and return its result once it is written.
 
-        Cancelling this drops the operation if it has not begun.
+        Cancelling this call drops the operation if it has not begun.
         """
         future = operation.future
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
         future.add_done_callback(partial(_tell, loop, ended))
         timeout_s = self._limits.database_timeout_s
-        timer = loop.call_later(timeout_s, future.cancel)  # Does nothing once it has begun.
+        timer = loop.call_later(timeout_s, future.cancel)  # No effect once it has begun.
         try:
-            # Last: whatever is done here afterwards keeps the interpreter from the writer.
+            # Submit last: later work here would compete with the writer for the GIL.
             self._writer.submit(operation)
             await ended
         finally:
@@ -229,7 +228,7 @@ class SqlLedger:
         if self._closed or self._reads >= self._limits.reads_max:
             raise LedgerUnavailable("closed" if self._closed else "too many reads are waiting")
         if self._reads_fail and self._reads > 0:
-            raise LedgerUnavailable("reads fail, and another one is asking whether they still do")
+            raise LedgerUnavailable("reads are failing, and another read is testing the database")
         self._reads += 1
         loop = asyncio.get_running_loop()
         try:
@@ -253,7 +252,7 @@ class SqlLedger:
 
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
-    """From any thread. `asyncio.wrap_future` takes twice as long for what needs no copy."""
+    """Wake the waiting coroutine from any thread. `asyncio.wrap_future` takes twice as long."""
     with suppress(RuntimeError):  # The loop is closed.
         loop.call_soon_threadsafe(_end, ended)
 

@@ -1,8 +1,8 @@
-"""Whether the answers of a day, as the gateways logged them, are what the ledger charged.
+"""Compare the responses in the gateways' logs with the ledger's charges for one day.
 
-A charge that is a row is compared with its line (`serve_app.telemetry.logs`), in both directions;
-a day's sums are compared with the sums of the lines that have no row. There a request under way at
-midnight may belong to either day.
+Charge rows and log lines (`serve_app.telemetry.logs`) are compared in both directions. Daily sums
+are compared with the sums of log lines without a charge row; there, a request in progress at
+midnight can belong to either day.
 """
 
 import json
@@ -25,7 +25,7 @@ LINES_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One request as its gateway logged it."""
+    """One request in a gateway's log."""
 
     request_id: RequestId
     status: int
@@ -36,14 +36,14 @@ class LogLine:
     documents: int | None
     tokens: int | None
     amount: int | None
-    """Nothing unless a charge was committed."""
+    """Committed charge, or ``None``."""
 
 
 def parse_line(line: str) -> LogLine | None:
-    """What a line of a gateway's log says; ``None`` if it is not about a request.
+    """Parse a line of a gateway's log. Return ``None`` if it does not describe a request.
 
     Raises:
-        ValueError: It is, but it is broken, as the last line of a process that was killed may be.
+        ValueError: The line is broken, for example the last line of a killed process.
     """
     if f'"{REQUEST}"' not in line:
         return None
@@ -64,15 +64,15 @@ def parse_line(line: str) -> LogLine | None:
             amount=fields.get("charge_micro_dollars"),
         )
     except (TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"not a line about a request: {error}") from error
+        raise ValueError(f"broken log line of a request: {error}") from error
 
 
 def check_logs(connection: Connection, day: Moment, lines: Iterable[LogLine]) -> Findings:
-    """The day's charges beside the gateways' lines, in both directions.
+    """Compare the day's charges with the gateways' log lines, in both directions.
 
     Args:
-        day: Its first moment.
-        lines: Of any days, in any order. Takes memory for the id of each of this day's.
+        day: The first moment of the day.
+        lines: Lines of any days, in any order. The ids of the day's lines are held in memory.
     """
     check = _LogCheck(connection, day)
     remaining = iter(lines)
@@ -84,7 +84,7 @@ def check_logs(connection: Connection, day: Moment, lines: Iterable[LogLine]) ->
 
 @dataclass(slots=True)
 class _Sum:
-    """What the lines of a key and model add up to."""
+    """Sums of the lines of one key and model."""
 
     requests: int = 0
     documents: int = 0
@@ -102,7 +102,7 @@ _Group = tuple[KeyId | None, ModelId | None]
 
 
 class _LogCheck:
-    """Lines and charges of one day, as they meet."""
+    """The state of the comparison for one day."""
 
     def __init__(self, connection: Connection, day: Moment) -> None:
         self.findings = Findings({"lines of the day": 0, "answered 200": 0})
@@ -111,7 +111,7 @@ class _LogCheck:
         self._is_summed = self._has_sums(day)
         self._is_summed_before = self._has_sums(Moment(day - MILLISECONDS_PER_DAY))
         self._seen: set[RequestId] = set()
-        # Of the lines without a row: surely of this day, and possibly of it.
+        # Sums of lines without a charge row, certainly or possibly of this day.
         self._least: dict[_Group, _Sum] = {}
         self._most: dict[_Group, _Sum] = {}
 
@@ -130,13 +130,13 @@ class _LogCheck:
                 self._compare_one(line, charge)
 
     def conclude(self) -> None:
-        """What only shows once every line was seen."""
+        """Report charges without a log line and differences between sums, after all lines."""
         query = select(charges.c.request_id, charges.c.amount).where(
             charges.c.charged_at >= self._since, charges.c.charged_at < self._until
         )
         for row in self._connection.execute(query.order_by(charges.c.charged_at)):
             if row.request_id not in self._seen:
-                self._differ(row.request_id, f"charged {row.amount}, but no log tells of it")
+                self._differ(row.request_id, f"charged {row.amount}, but not in the logs")
         if self._is_summed:
             self._compare_sums()
 
@@ -149,7 +149,7 @@ class _LogCheck:
         if line.status == OK:
             self.findings.count("answered 200")
         elif line.amount is not None and line.status == CLIENT_GONE:
-            self.findings.count("charged, and then the client was gone")
+            self.findings.count("charged, but the client disconnected")
         elif line.amount is not None:
             self._differ(line.request_id, f"charged {line.amount}, but answered {line.status}")
         if charge is not None:
@@ -181,7 +181,8 @@ class _LogCheck:
             self.findings.count("compared with the day's sums")
         elif line.ended_at < self._until and not (began_before and self._is_summed_before):
             self._differ(
-                line.request_id, f"answered {line.status}, charge {line.amount}, but not charged"
+                line.request_id,
+                f"answered {line.status}, charge {line.amount} in the log, none in the ledger",
             )
 
     def _compare_sums(self) -> None:
@@ -198,7 +199,7 @@ class _LogCheck:
                         self._most.get(group, _Sum()),
                     )
                 )
-                # Sums of tokens hold what was computed and not charged too; no log tells that.
+                # Token sums include tokens of uncharged requests, which the logs do not record.
                 if not (low <= value and (value <= high or (what == "tokens" and free))):
                     logged = f"{low}" if low == high else f"{low} to {high}"
                     problems.append(f"{what} {logged} in the logs, {value} in the day's sum")
@@ -208,7 +209,7 @@ class _LogCheck:
                 )
 
     def _sums(self) -> dict[_Group, tuple[_Sum, int]]:
-        """What of the day is charged and no row any more, and how many requests were free."""
+        """Return the charged part of the day's sums and the number of uncharged requests."""
         rows = self._connection.execute(select(usage_days).where(usage_days.c.day == self._since))
         return {
             (row.key_id, row.model): (

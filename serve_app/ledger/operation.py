@@ -1,4 +1,4 @@
-"""One write on its way to the database, seen from both sides: who wants it, and the writer."""
+"""A queued write, shared by its caller and the writer thread."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,64 +13,64 @@ from serve_app.ledger.single_charge import SingleCharge
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """What to do to the books, and whom to tell."""
+    """A change of the books and the future of its result."""
 
     apply: Callable[[Books], object]
     request_id: RequestId
     tenant: TenantId | None = None
-    """Whose account it touches; ``None`` means that of the reservation ``request_id``."""
+    """The tenant of the account; ``None`` means the tenant of the reservation ``request_id``."""
 
     key_id: KeyId | None = None
-    """The key that it uses, if it uses one."""
+    """The API key that is recorded as used, or ``None``."""
 
     attempts_left: int | None = 1
-    """How often the database may fail it; ``None``: until it is written. Tried again at ticks, so
-    more than one is only for what nobody waits for."""
+    """Attempts left; ``None`` means unlimited. Retries run at ticks, so only operations without a
+    waiting caller have more than one."""
 
     is_new: bool = False
-    """Nobody can know ``request_id`` yet, so that there is nothing to read under it. Where there is
-    all the same, the database refuses the whole group, and this one is tried alone."""
+    """Whether ``request_id`` is new, so that no reservation is read. If one exists nevertheless,
+    the database rejects the group, and this operation is retried alone."""
 
     forgettable: bool = False
-    """A crash of the database may undo it: nothing that anybody was told depends on it."""
+    """Whether a database crash may undo it, because no result sent to a client depends on it."""
 
     single_charge: SingleCharge | None = None
-    """The same as ``apply``, quicker, where it is the only one of its group; tried first."""
+    """A faster equivalent of ``apply``, tried first if the operation is alone in its group."""
 
     future: Future[Any] = field(default_factory=Future)
     _begun: bool = False
 
     def begin(self) -> bool:
-        """For the writer: False if it was cancelled. From here on it cannot be."""
-        self._begun = True  # First: whoever then fails to cancel it must know that it began.
+        """Mark it as begun and no longer cancellable; return false if it was cancelled."""
+        self._begun = True  # Set first, so that `prevent` sees it when its cancellation fails.
         return self.future.set_running_or_notify_cancel()
 
     def prevent(self) -> bool:
-        """Cancel it if possible; whether it surely has left no trace and never will."""
+        """Try to cancel it; return whether it certainly has had no effect and never will."""
         return self.future.cancel() or not self._begun
 
     def outcome(self, books: Books) -> object:
-        """Apply it; a refusal is an outcome, and anything else that is raised poisons the group."""
+        """Apply it and return its result or its rejection. Other exceptions fail the group."""
         try:
             return self.apply(books)
         except RerankError as refusal:
             return refusal
 
     def resolve(self, outcome: object) -> None:
-        """Tell the caller, once that is durable."""
+        """Set the caller's result, after the transaction has committed."""
         if isinstance(outcome, RerankError):
             self.future.set_exception(outcome)
         else:
             self.future.set_result(outcome)
 
     def fail(self, error: LedgerUnavailable) -> None:
-        """Tell the caller, unless it went away or was told already."""
+        """Set the caller's error, unless it was cancelled or already has a result."""
         future = self.future
         if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
             future.set_exception(error)
 
     def may_be_tried_again(self) -> bool:
-        """Count an attempt that the database failed; if there is another, nobody was told."""
+        """Count a failed attempt. If another one is left, reset the future and return true."""
         if self.attempts_left is not None:
             self.attempts_left -= 1
             if self.attempts_left <= 0:

@@ -1,4 +1,4 @@
-"""A group of operations inside its transaction: read what they need, apply each, write all."""
+"""Apply a group of operations in one transaction: read, apply each operation, write."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,10 +16,10 @@ def apply(
     *,
     events: bool,
 ) -> list[object]:
-    """The outcomes of those that nobody had cancelled when their locks were held; these are added
-    to ``begun`` before anything else can fail.
+    """Apply the operations that are not cancelled once the locks are held; return their outcomes.
 
-    Must be the transaction's first statements. ``events``: tell the outbox.
+    Must run the first statements of the transaction. ``begun`` receives these operations before the
+    first of them is applied.
     """
     single = group[0].single_charge if len(group) == 1 else None
     if single is not None and single.write(connection, events=events):
@@ -36,7 +36,7 @@ def apply(
 
 
 def apply_again(connection: Connection, operation: Operation, *, events: bool) -> object:
-    """The outcome of one that has begun, and may have been written before."""
+    """Apply an operation that has begun and may already be written."""
     books = _open(connection, [operation], {operation.request_id}, events=events)
     outcome = operation.outcome(books)
     books.write()
@@ -50,6 +50,6 @@ def _open(
     *,
     events: bool,
 ) -> Books:
-    """``known``: requests that may have a reservation already."""
+    """Open the books. Requests in ``known`` may already have a reservation."""
     tenants = {each.tenant for each in group if each.tenant is not None}
     return Books.open(connection, tenants, known, events=events)

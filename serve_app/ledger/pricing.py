@@ -1,4 +1,4 @@
-"""What work costs: a price per document, model and service tier. Pure."""
+"""Prices per document, by model and service tier. Pure functions."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,6 @@ class PriceList:
         self._prices = dict(prices)
 
     def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
-        """Every served model has a price: the pipeline refuses any other before it asks."""
+        """Return the price. The pipeline rejects models without one earlier."""
         assert documents >= 0
         return Credits(self._prices[model].of(tier) * documents)

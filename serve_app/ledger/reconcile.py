@@ -1,6 +1,7 @@
-"""Whether the ledger agrees with itself: balances, reservations and the charges of a day.
+"""Consistency check of the ledger: balances, reservations and the charges of one day.
 
-The connection must see one snapshot of the ledger. `log_check` compares it with the gateways' logs.
+The connection must see one snapshot of the ledger. `log_check` compares the ledger with the
+gateways' logs.
 """
 
 from dataclasses import dataclass, field
@@ -16,18 +17,18 @@ from serve_app.ledger.store import PENDING
 from serve_app.ledger.tables import charges, reservations
 
 OVERDUE_MS = 60_000
-"""A gateway expires what is due every few seconds."""
+"""Tolerance for overdue reservations. A gateway expires them every few seconds."""
 
 CLOCKS_DIFFER_MS = 3_600_000
-"""Those of gateways, and of whoever asks; generously."""
+"""Generous tolerance for clock differences between machines."""
 
 SAME = ("tenant_id", "key_id", "model", "documents", "tokens")
-"""Columns of a charge that are its reservation's, besides the amount."""
+"""Columns in which a charge equals its reservation, besides the amount."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was looked at, and what does not agree: one line each."""
+    """Numbers of checked objects, and one line for each difference."""
 
     counts: dict[str, int] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
@@ -37,11 +38,11 @@ class Findings:
 
 
 def check_books(connection: Connection, day: Moment, now: Moment) -> Findings:
-    """All balances, all that is pending, and the day's charges beside their reservations.
+    """Check all balances, all pending reservations, and the day's charges against reservations.
 
     Args:
-        day: Its first moment.
-        now: Only reservations that were settled within a day before this are still expected.
+        day: The first moment of the day.
+        now: The current time. Reservations of charges older than one day may be deleted.
     """
     findings = Findings()
     for balance in balances(connection):
@@ -86,7 +87,7 @@ def _check_reservations(connection: Connection, day: Moment, findings: Findings)
         elif row.amount != row.charged:
             problem = f"committed for {row.charged}, but charged {row.amount}"
         elif not row.same:
-            problem = f"its reservation and its charge differ in one of {', '.join(SAME)}"
+            problem = f"the reservation and the charge differ in one of {', '.join(SAME)}"
         else:
             continue
         findings.differences.append(f"request {row.id}: {problem}")

@@ -1,12 +1,12 @@
-"""Old requests become sums of a day, so that the tables stay small; what they add up to stays.
+"""Replace old rows by daily sums, so that the tables stay small and the totals stay the same.
 
     charges, voided and expired reservations ──after charges_kept_days──> usage_days
     committed reservations ──a day after they were settled──> deleted; their charge stays
     rate windows ──unused for an hour──> deleted
 
-A step is a small transaction that holds the locks of the tenants it touches, like any payment:
-whoever is killed in it has done nothing, and two gateways at once never count a request twice. A
-request is a row or part of a day's sum, never both and never neither.
+A step is a small transaction that locks the accounts of its tenants, like a charge. A step that is
+killed changes nothing, and concurrent gateways never count a request twice: each request is either
+a row or part of a daily sum.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,16 +41,16 @@ from serve_app.ledger.tables import (
 from serve_app.ledger.usage import SUMS
 
 RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
-"""A committed reservation serves the reversal of its charge, which comes within seconds of it, or
-of the end of an outage."""
+"""A committed reservation is kept for a reversal, which follows within seconds of the charge or of
+the end of an outage."""
 
 WINDOWS_KEPT_S = 3_600
 
 TENANTS_SHARE = 10
-"""One in so many of a step's rows chooses a tenant, all of whose old rows come along: few tenants
+"""A step of N rows retires old charges of the tenants with the N / 10 oldest ones. So few tenants
 wait for a step, and it changes few days."""
 
-# Written out, not bound: only then do the databases see that the partial index covers it.
+# Literals, not parameters: otherwise the databases would not use the partial index.
 SETTLED: ColumnElement[bool] = literal_column("state <> 'pending'")
 COMMITTED: ColumnElement[bool] = literal_column("state = 'committed'")
 NOT_CHARGED: ColumnElement[bool] = literal_column("state IN ('voided', 'expired')")
@@ -101,7 +101,7 @@ _take_charges = (
     delete(charges)
     .where(
         charges.c.request_id.in_(bindparam("ids", expanding=True)),
-        # A charge that may still be reversed must be found where the reversal looks for it.
+        # A reversal must find its charge, so a charge stays as long as its reservation.
         ~exists().where(reservations.c.id == charges.c.request_id),
     )
     .returning(
@@ -119,7 +119,7 @@ _take_charges = (
 
 @dataclass(slots=True)
 class _Due:
-    """Rows whose time has come, and whose tenants must be locked before they go."""
+    """Rows to retire, and the tenants to lock first."""
 
     committed: Sequence[RequestId] = ()
     not_charged: Sequence[RequestId] = ()
@@ -132,20 +132,20 @@ _Day = tuple[TenantId, Moment, KeyId, ModelId]
 
 
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
-    """Retire up to ``count_max`` rows; answers how many, 0 once there are no more.
+    """Retire up to ``count_max`` rows; return their number, which is 0 if none is left.
 
-    The transaction must do nothing else, because the locks come after the first look.
+    The transaction must do nothing else, because it reads before it takes the locks.
 
     Args:
-        now: May be wrong: a row that was retired too early counts all the same.
-        keep_days: At least 1; whole days of UTC, besides the present one.
+        now: The current time. A wrong time is harmless: rows retired too early still count.
+        keep_days: Whole UTC days to keep besides the current one; at least 1.
     """
     assert keep_days >= 1
     due = _find_due(connection, now, keep_days, count_max)
     if not due.tenants:
         return _forget_windows(connection, now, count_max)
     lock_accounts(connection, due.tenants, ())
-    # Another gateway may have retired or reversed some of them since: those are not found any more.
+    # Rows that another gateway has retired or reversed in the meantime are skipped.
     forgotten = connection.execute(_forget_committed, {"ids": due.committed}).rowcount
     taken = [
         *connection.execute(_take_not_charged, {"ids": due.not_charged}),
@@ -197,7 +197,7 @@ def _add_to_days(connection: Connection, taken: Iterable[Row[Any]]) -> None:
 
 
 def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
-    """Windows live under the lock of their tenant, whether they are its own or its keys'."""
+    """Delete idle windows of tenants and keys, under the lock of the tenant."""
     last = _last_second(connection)
     before = now // 1_000 - WINDOWS_KEPT_S
     query = (
@@ -217,7 +217,7 @@ def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
 
 
 def _last_second(connection: Connection) -> ColumnElement[int]:
-    """When a window last counted a request, in seconds since 1970: see `rate_window.encode`."""
+    """Return the SQL for a window's newest second since 1970. See `rate_window.encode`."""
     on_sqlite = connection.dialect.name == "sqlite"
     second: ColumnElement[int] = (
         func.json_extract(rate_windows.c.counts, "$[#-1][0]")

@@ -1,17 +1,17 @@
-"""What may become of a reservation. Pure: no clock, no SQL.
+"""State machine of a reservation. Pure functions without clock or SQL.
 
-An id is made by the server for one HTTP request and used once, for ever:
+The server creates a unique id for each HTTP request and never uses it again:
 
     reserve ─> PENDING ─┬─ commit(amount <= reserved) ─> COMMITTED ── reverse ─> VOIDED
                         ├─ void, reverse ──────────────> VOIDED
                         └─ expire(now >= expires_at) ──> EXPIRED
 
-The first settlement wins, and repeating it is harmless. The one exception is ``reverse``: it takes
-a charge back whose caller was told that the commit failed, because the database's answer was lost.
+The first settlement wins, and its repetition has no effect. The exception is ``reverse``: it takes
+back a charge after a commit that was reported as failed because the database's response was lost.
 For every tenant, always: ``granted == available + pending + charged`` and ``available >= 0``.
 
-Each function looks at a reservation and answers what to write: ``None`` means nothing. They are
-asked before anything is changed, so a refusal leaves no trace.
+Each function returns the change to write, or ``None``. The functions run before any change, so a
+rejected operation has no effect.
 
 Source: two-phase transfers, TigerBeetle, docs/coding/two-phase-transfers.md.
 """
@@ -25,11 +25,11 @@ from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, T
 NOTHING = Credits(0)
 NO_TOKENS = Tokens(0)
 UNKNOWN = "unknown"
-"""What `ReservationClosed` says of an id that was never reserved."""
+"""State that `ReservationClosed` reports for an id that was never reserved."""
 
 
 class State(StrEnum):
-    """Where a reservation stands."""
+    """The state of a reservation."""
 
     PENDING = "pending"
     COMMITTED = "committed"
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Credit set aside for one request."""
+    """Credit reserved for one request."""
 
     request_id: RequestId
     tenant: TenantId
@@ -50,15 +50,15 @@ class Reservation:
     expires_at: Moment
     state: State = State.PENDING
     charged: Credits = NOTHING
-    """Nothing until it is committed."""
+    """Zero until the reservation is committed."""
 
     key_capped: bool = False
-    """Whether the key's monthly cap counts it, besides the tenant's."""
+    """Whether it counts towards the key's monthly cap as well as the tenant's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a reservation ends, and what goes back to the tenant with it."""
+    """The final state of a reservation, its charge and the credit returned to the tenant."""
 
     state: State
     charged: Credits
@@ -66,11 +66,11 @@ class Settlement:
 
 
 def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
-    """Whether credit must be set aside; False when the same reservation already stands.
+    """Whether credit must be reserved; false if the same reservation is already pending.
 
     Raises:
-        ReservationClosed: The id is settled, or stands for something else. Letting a settled id
-            through would buy a second computation with the first payment.
+        ReservationClosed: The id is settled or belongs to a different reservation. A settled id
+            would allow a second computation for one charge.
     """
     assert wanted.amount >= NOTHING
     assert wanted.state is State.PENDING
@@ -83,14 +83,13 @@ def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
 
 
 def commit(known: Reservation | None, amount: Credits) -> Settlement | None:
-    """Charge ``amount`` and give the rest back.
+    """Charge ``amount`` and release the rest.
 
-    The state decides, not the time: a reservation past its expiry that nobody has expired yet
-    still holds its credit, so charging it takes nothing from anyone.
+    Only the state matters, not the time: an overdue reservation holds its credit until `expire`.
 
     Raises:
-        ReservationClosed: It was voided, it expired, it was committed for another amount, or it
-            was never made. The answer must not go out.
+        ReservationClosed: The reservation is void or expired, was committed for another amount, or
+            never existed. The response must not be sent.
     """
     if known is None:
         raise ReservationClosed(UNKNOWN)
@@ -105,21 +104,21 @@ def commit(known: Reservation | None, amount: Credits) -> Settlement | None:
 
 
 def void(known: Reservation | None) -> Settlement | None:
-    """Give everything back, unless the reservation is settled or was never made."""
+    """Release the reservation, unless it is settled or does not exist."""
     if known is None or known.state is not State.PENDING:
         return None
     return Settlement(State.VOIDED, NOTHING, known.amount)
 
 
 def expire(known: Reservation, now: Moment) -> Settlement | None:
-    """Give everything back, if it is pending and its time has come."""
+    """Release the reservation if it is pending and ``expires_at`` has passed."""
     if known.state is not State.PENDING or now < known.expires_at:
         return None
     return Settlement(State.EXPIRED, NOTHING, known.amount)
 
 
 def reverse(known: Reservation | None) -> Settlement | None:
-    """Void, even if it was committed: for a commit that was reported as failed."""
+    """Void the reservation even if it is committed, after a commit that was reported as failed."""
     if known is not None and known.state is State.COMMITTED:
         return Settlement(State.VOIDED, NOTHING, known.charged)
     return void(known)

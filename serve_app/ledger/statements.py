@@ -1,10 +1,9 @@
-"""What a tenant is billed for a month: one page for people, CSV for programs.
+"""Monthly billing statement of a tenant, as an HTML page and as CSV.
 
     opening balance + grants, refunds and corrections - charges == closing balance
 
-A statement says nothing that may change later: no time of printing, nothing that retention takes
-away. So the same month gives the same bytes, from either database, before and after its requests
-became sums of a day.
+A statement contains nothing that can change later, such as the time of printing. So a month gives
+the same bytes from either database, before and after retention replaces its rows by daily sums.
 """
 
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from serve_app.ledger.usage import Grouping, UsageFilter, UsageRow, usage
 PAGE = Path(__file__).with_name("statement.html.jinja")
 
 COMPLETE_AFTER_MS = 3_600_000
-"""What was under way when a month ended is written by then, also where clocks differ."""
+"""A month is complete after this delay, which covers open requests and clock differences."""
 
 CSV_COLUMNS = (
     "tenant_id",
@@ -53,7 +52,7 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class DayOfModel:
-    """What was settled in a day with a model."""
+    """Requests of one day and model."""
 
     day: Moment
     model: ModelId
@@ -62,14 +61,14 @@ class DayOfModel:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A tenant's month. What pending reservations hold is no part of any balance here."""
+    """A tenant's month. Its balances ignore pending reservations."""
 
     tenant: Tenant
     month: int
-    """yyyymm."""
+    """The month as the number yyyymm."""
 
     until: Moment
-    """The end of the month, or the present if it is only told so far."""
+    """The end of the month, or the current time for a month that is not complete."""
 
     so_far: bool
     opening: Credits
@@ -95,22 +94,25 @@ class Statement:
 def statement(
     connection: Connection, tenant: Tenant, month: int, now: Moment, *, so_far: bool = False
 ) -> Statement:
-    """The tenant's month yyyymm. The connection must see one snapshot of the ledger.
+    """Return the tenant's statement for the month yyyymm.
 
-    ``so_far``: tell a month that has not ended up to ``now``.
+    The connection must see one snapshot of the ledger.
+
+    Args:
+        so_far: Whether to accept an incomplete month, up to ``now``.
 
     Raises:
-        AccountProblem: The month has not begun, or has not ended and is not asked for so far.
+        AccountProblem: The month has not begun, or it is not complete and ``so_far`` is false.
     """
     since, until = bounds_of(month)
     ended = now >= until + COMPLETE_AFTER_MS
     if now < since:
-        raise AccountProblem(f"the month {month_name(month)} has not begun")
+        raise AccountProblem(f"month {month_name(month)} has not begun")
     if not ended and not so_far:
         complete = Moment(until + COMPLETE_AFTER_MS)
-        raise AccountProblem(f"the month {month_name(month)} is complete from {_time(complete)} on")
+        raise AccountProblem(f"month {month_name(month)} is not complete until {_time(complete)}")
     end = until if ended else min(now, until)
-    # Sorted here: databases sort text each in its own way.
+    # Sorted in Python, because the databases sort text differently.
     known = sorted(list_grants(connection, tenant.id), key=lambda each: (each.created_at, each.id))
     granted = sum(each.amount for each in known if each.created_at < since)
     return Statement(
@@ -125,23 +127,22 @@ def statement(
 
 
 def month_name(month: int) -> str:
-    """202611 as 2026-11."""
+    """Format 202611 as 2026-11."""
     return f"{month // 100:04d}-{month % 100:02d}"
 
 
 def dollars(amount: int) -> str:
-    """With all six decimals, so that columns line up: -1_500_000 is ``-$1.500000``."""
+    """Format micro-dollars with six decimals, for aligned columns: -1_500_000 is ``-$1.500000``."""
     whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
     return f"{'-' if amount < 0 else ''}${whole:,}.{micro_dollars:06d}"
 
 
 def render_html(told: Statement) -> str:
-    """One self-contained page."""
     return _page().render(told=told)
 
 
 def lines(told: Statement) -> Iterator[dict[str, Any]]:
-    """The columns of CSV that each line has, in order."""
+    """Yield the lines of the CSV in order, each with its non-empty columns."""
     begin, _ = bounds_of(told.month)
     yield {
         "line": "opening balance",
@@ -176,7 +177,7 @@ def lines(told: Statement) -> Iterator[dict[str, Any]]:
 
 
 def render_csv(told: Statement) -> str:
-    """One line for each number of the page; the amounts above the last line add up to it."""
+    """Render the statement as CSV. The last line's amount is the sum of the lines above it."""
     owner = {"tenant_id": told.tenant.id, "month": month_name(told.month)}
     return csv_export.render_csv(CSV_COLUMNS, (owner | line for line in lines(told)), line_end="\n")
 
@@ -198,7 +199,7 @@ def _usage(
     which = UsageFilter(tenant.id, since, until)
     rows = usage(connection, which, Grouping.DAY, Grouping.MODEL)
     days = ((Moment(int(row.group[0])), ModelId(row.group[1]), row) for row in rows)
-    # Sorted here: databases sort text each in its own way.
+    # Sorted in Python, because the databases sort text differently.
     return [
         DayOfModel(day, model, row) for day, model, row in sorted(days, key=lambda day: day[:2])
     ]

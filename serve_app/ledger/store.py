@@ -1,7 +1,7 @@
-"""Single steps of the money path in SQL, each inside the caller's write transaction.
+"""Single ledger operations, each in the caller's write transaction.
 
-Any number of gateways may do this at once: a tenant's row is the lock of everything that is the
-tenant's. Groups of steps go through `books` together; these are for whoever has only one.
+Gateways can run them concurrently: a tenant's row is the lock of all its data. Groups of operations
+use `books` directly.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ from serve_app.ledger.tables import api_keys, reservations
 from serve_app.ports import Usage
 
 PENDING: ColumnElement[str] = literal_column("'pending'")
-"""Written out, not bound: only then do the databases see that the partial index covers it."""
+"""A literal, not a parameter: otherwise the databases would not use the partial index."""
 
 _due = (
     select(reservations.c.id, reservations.c.tenant_id)
@@ -46,9 +46,9 @@ _touch = (
 def lock_accounts(
     connection: Connection, tenant_ids: Collection[TenantId], request_ids: Collection[RequestId]
 ) -> None:
-    """Keep others from these tenants, and from the tenants of these reservations.
+    """Lock these tenants and the tenants of these reservations.
 
-    Must be a transaction's first statement.
+    Must run the first statement of the transaction.
     """
     Books.open(connection, tenant_ids, request_ids)
 
@@ -87,14 +87,14 @@ def reverse(connection: Connection, request_id: RequestId, usage: Usage, now: Mo
 
 
 def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
-    """Give back up to ``count_max`` reservations whose time has come; answers how many.
+    """Expire up to ``count_max`` overdue reservations and return their number.
 
-    The transaction must do nothing else, because the locks come after the first look.
+    The transaction must do nothing else, because it reads before it takes the locks.
     """
     due = connection.execute(_due, {"now": now, "count": count_max}).all()
     if not due:
         return 0
-    # Another gateway may have settled some of them since: those are not pending any more.
+    # Another gateway may have settled some of them in the meantime; `expire` skips these.
     books = Books.open(connection, {row.tenant_id for row in due}, {row.id for row in due})
     count = books.expire(now)
     books.write()
@@ -102,7 +102,7 @@ def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
 
 
 def touch_keys(connection: Connection, used: Mapping[KeyId, Moment]) -> None:
-    """Remember when each key was last used. The transaction must do nothing else."""
+    """Record the time of each key's last use. The transaction must do nothing else."""
     if used:
         rows = [{"key_id": key_id, "now": moment} for key_id, moment in sorted(used.items())]
         connection.execute(_touch, rows)

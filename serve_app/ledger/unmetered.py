@@ -1,4 +1,4 @@
-"""A ledger that charges nobody, for one purpose: to measure what the real one costs."""
+"""A ledger without charges, used only to measure the cost of the real one."""
 
 from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, RequestId
@@ -10,14 +10,14 @@ class Unmetered:
 
     async def reserve(
         self,
-        caller: Caller,  # noqa: ARG002 - the port's
-        quote: Quote,  # noqa: ARG002 - the port's
+        caller: Caller,  # noqa: ARG002 - required by the port
+        quote: Quote,  # noqa: ARG002 - required by the port
     ) -> tuple[RateLimitState, ...]:
-        """Whatever is asked for."""
+        """Accept every request."""
         return ()
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
-        """Nothing to keep."""
+        """Do nothing."""
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """Nothing to give back."""
+        """Do nothing."""

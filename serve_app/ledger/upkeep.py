@@ -1,7 +1,7 @@
-"""What a gateway does for the ledger besides its requests: expiry, last uses of keys, retention.
+"""Ledger maintenance in a gateway: expiry, last uses of keys, and retention.
 
-The writer's thread does it between two groups, in short transactions: whoever wants to pay waits
-for one of them at most.
+The writer thread runs it between two groups, in short transactions, so that a charge waits for one
+of them at most.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from serve_app.telemetry.logs import get_logger
 
 RETENTION_INTERVAL_S = Seconds(60.0)
 PAUSE = 9
-"""After a step of retention, this many times as long as it took: so it has a tenth of the time."""
+"""Pause after a retention step, in multiples of its duration: it gets a tenth of the time."""
 
 logger = get_logger(__name__)
 
@@ -27,7 +27,7 @@ Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
 class Upkeep:
-    """`run` it at every tick; it knows what is due."""
+    """The due times of maintenance. The writer calls `run` at every tick."""
 
     def __init__(self, clock: Clock, limits: LedgerLimits) -> None:
         self._clock = clock
@@ -36,12 +36,11 @@ class Upkeep:
         self._next_retention = Instant(clock.instant() + RETENTION_INTERVAL_S)
 
     def note_use(self, key_id: KeyId | None) -> None:
-        """The key was used just now, if there was one."""
         if key_id is not None:
             self._used[key_id] = self._clock.moment()
 
     def run(self, transaction: Transaction) -> Instant:
-        """Do what is due; answers when to come again at the latest. Failures are only logged."""
+        """Run due maintenance; return the latest time of the next run. Failures are only logged."""
         instant = self._clock.instant()
         try:
             again = self._expire(transaction)
@@ -58,7 +57,7 @@ class Upkeep:
         return min(Instant(instant + after), self._next_retention)
 
     def _expire(self, transaction: Transaction) -> bool:
-        """Whether there is more to expire."""
+        """Expire overdue reservations; return whether more of them may be left."""
         count_max = self._limits.expired_per_transaction_max
         with transaction() as connection:
             count = store.expire_due(connection, self._clock.moment(), count_max)

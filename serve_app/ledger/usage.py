@@ -1,7 +1,7 @@
-"""What was computed and charged, summed up for a report.
+"""Usage reports: sums of computed and charged work.
 
-Days that `retention` has summed up count like the rows they came from, but only as whole days:
-one belongs to a report if its first moment does.
+A daily sum of `retention` counts as a whole: it belongs to a report if the first moment of its day
+does.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ SUMS = (
     "tokens",
     "charged",
 )
-"""Columns of ``usage_days``, and so what a row of any report has."""
+"""Sum columns of ``usage_days`` and of every report row."""
 
 _GROUP_COLUMNS = {"day": "day", "model": "model", "key": "key_id", "tenant": "tenant_id"}
 
-# Written out, not bound: only then do the databases see that the partial indexes cover it.
+# A literal, not parameters: otherwise the databases would not use the partial indexes.
 _NOT_CHARGED: ColumnElement[bool] = literal_column(
     "state <> 'pending' AND state IN ('voided', 'expired')"
 )
@@ -48,7 +48,7 @@ _ONE: ColumnElement[int] = literal_column("1")
 
 
 class Grouping(StrEnum):
-    """What a row of the report stands for."""
+    """A dimension by which a report is grouped."""
 
     DAY = "day"
     MODEL = "model"
@@ -58,7 +58,7 @@ class Grouping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which requests count: those settled from ``since`` on and before ``until``."""
+    """Selects requests settled at or after ``since`` and before ``until``; ``None`` means any."""
 
     tenant: TenantId | None = None
     since: Moment | None = None
@@ -67,14 +67,14 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """One group's sums. Documents and tokens include what was computed but not charged."""
+    """The sums of one group. Documents and tokens include uncharged work."""
 
     group: tuple[str, ...]
-    """For each grouping: a tenant's id, a key's id, a model, or a day's first moment in UTC."""
+    """For each grouping, a tenant id, a key id, a model, or the first moment of a UTC day."""
 
     requests: int
     requests_not_charged: int
-    """Requests that ended without an answer: the client hung up, or something failed."""
+    """Requests that ended without a response, because the client disconnected or they failed."""
 
     documents: int
     documents_not_charged: int
@@ -89,15 +89,15 @@ def usage(
     after: Sequence[str] | None = None,
     count_max: int | None = None,
 ) -> list[UsageRow]:
-    """Sums per group, in the order of the groups; groups without requests have no row.
+    """Return the sums per group, ordered by group. Groups without requests have no row.
 
     Args:
-        by: At least one, each once; the first one orders first.
-        after: The last group of the page before: only groups behind it.
-        count_max: Of rows.
+        by: At least one grouping, each at most once, in the order of sorting.
+        after: The last group of the previous page; only groups after it are returned.
+        count_max: Most rows to return.
     """
     if after is not None and by[0] is Grouping.DAY:
-        # For the index; the rest of that day is told apart below.
+        # Lets the query use the index. The tuple comparison below is exact.
         which = replace(which, since=Moment(max(which.since or 0, int(after[0]))))
     settled = _settled(which).subquery()
     groups = [settled.c[_GROUP_COLUMNS[each]] for each in by]
@@ -129,7 +129,6 @@ def _row(row: Sequence[object], groups: int) -> UsageRow:
 
 
 def _settled(which: UsageFilter) -> CompoundSelect[tuple[object, ...]]:
-    """What was settled: charges, reservations that ended without one, and days summed up."""
     day_of_charge = _day_of(charges.c.charged_at)
     day_of_end = _day_of(reservations.c.settled_at)
     documents = reservations.c.documents

@@ -1,24 +1,20 @@
-"""Many writes, one transaction: the thread between the event loop and the database.
+"""Group commit: the writer thread between the event loop and the database.
 
     submit ──> queue (bounded) ──> group ──BEGIN─ read, apply, apply, write ─COMMIT──> outcomes
 
-A durable commit costs a few milliseconds whether it holds one operation or two hundred, so the
-writer takes whatever waits, and what arrives meanwhile forms the next group. An operation's future
-is resolved only after COMMIT returned.
+A durable commit takes a few milliseconds for one operation or for two hundred. So all waiting
+operations form one group, and later arrivals form the next one. An operation's future is resolved
+only after COMMIT has returned.
 
-* An operation that refuses (a `RerankError`) does so before its first write: it leaves nothing
-  behind, and its neighbours are committed.
-* When the transaction fails, each operation runs once more alone, so that one which poisons the
-  transaction fails only itself. All operations may be applied twice without harm.
-* An operation may be cancelled until its group's transaction holds its locks; from then on its
-  outcome is what the database says.
-* While the database fails or a transaction is stuck in it, `is_failing` says so at once. A probe
-  every half second finds out when writes succeed again.
-* What nobody waits for is tried again at every tick while the database fails: a settlement a few
-  times, because its reservation expires anyway; a reversal until it is written, because the charge
-  that it takes back would stay for ever.
-
-No asyncio here, and no decision about money.
+* A rejected operation (a `RerankError`) changes nothing, and the rest of its group is committed.
+* If the transaction fails, each operation is retried alone, so that only a faulty one fails. All
+  operations are idempotent.
+* An operation can be cancelled until its group's transaction holds its locks. After that, the
+  database determines its outcome.
+* While the database fails or a transaction is stuck in it, `is_failing` is true. A probe every half
+  second detects when writes succeed again.
+* Operations without a waiting caller are retried at every tick while the database fails: a
+  settlement a few times, because its reservation expires anyway; a reversal until it is written.
 """
 
 import queue
@@ -44,7 +40,7 @@ logger = get_logger(__name__)
 
 
 class Writer:
-    """The writer thread and its queue. `start` it, submit, `close` it."""
+    """The writer thread and its queue. Call `start`, submit operations, then call `close`."""
 
     def __init__(
         self,
@@ -55,18 +51,18 @@ class Writer:
         forgettable: Transaction | None = None,
         events: bool = False,
     ) -> None:
-        """``forgettable`` is for groups whose operations all are; ``events`` fill the outbox."""
+        """``forgettable`` opens transactions for groups of forgettable operations only."""
         self._events = events
         self._durable = durable
         self._forgettable = forgettable or durable
         self._clock = clock
         self._limits = limits
-        # Unbounded by itself; the bounds are kept, or explained, by the `submit` methods.
+        # Unbounded; the `submit` methods enforce the limits.
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
-        self._failed: list[Operation] = []  # Waiting for the next tick; the writer's own.
+        self._failed: list[Operation] = []  # Waiting for the next tick.
         self._next_tick = Instant(0.0)
         self._upkeep = Upkeep(clock, limits)
-        self._probes_left = 0  # Until the next tick, if the database goes on failing.
+        self._probes_left = 0  # Left until the next tick, if the database keeps failing.
         self._failing = False
         self._busy_since: Instant | None = None
         self._closed = False
@@ -75,13 +71,12 @@ class Writer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether what is submitted will be written."""
         return self._thread.is_alive()
 
     @property
     def is_failing(self) -> bool:
-        """Whether a new write would most likely wait in vain."""
-        busy_since = self._busy_since  # Once: the writer's thread sets it.
+        """Whether the database is failing or stuck, so that a new write would probably fail."""
+        busy_since = self._busy_since  # Read once, because the writer thread changes it.
         stuck = (
             busy_since is not None
             and self._clock.instant() - busy_since > self._limits.stuck_after_s
@@ -89,13 +84,13 @@ class Writer:
         return self._failing or stuck
 
     def start(self) -> None:
-        """Begin to write, and to expire what is due every ``expiry_interval_s``."""
+        """Start the thread. It also runs maintenance, at least every ``expiry_interval_s``."""
         self._thread.start()
 
     def close(self) -> None:
-        """Refuse new operations, write those that wait, and end the thread. Blocks until then.
+        """Refuse new operations, write the waiting ones and end the thread. Blocks until done.
 
-        Reversals are tried once more; the ids of those that fail are logged.
+        Retries failed reversals once and logs the ids of those that fail again.
         """
         if self._closed:
             return
@@ -107,10 +102,10 @@ class Writer:
         self._let_go()
 
     def submit(self, operation: Operation) -> None:
-        """Queue an operation that its caller waits for.
+        """Queue an operation with a waiting caller.
 
         Raises:
-            LedgerUnavailable: Too many are waiting, or the writer is closed.
+            LedgerUnavailable: Too many operations are waiting, or the writer is closed.
         """
         if self._closed:
             raise LedgerUnavailable("closed")
@@ -119,9 +114,9 @@ class Writer:
         self._queue.put(operation)
 
     def submit_settlement(self, operation: Operation) -> None:
-        """Queue an operation that gives credit back; without room it is dropped, never refused.
+        """Queue an operation that releases credit.
 
-        Its reservation expires instead.
+        If the queue is full, it is dropped without an error, and its reservation expires instead.
         """
         if self._closed or self._queue.qsize() >= 2 * self._limits.operations_max:
             logger.warning("ledger_settlement_dropped", extra={"request_id": operation.request_id})
@@ -129,9 +124,9 @@ class Writer:
         self._queue.put(operation)
 
     def submit_reversal(self, operation: Operation) -> None:
-        """Queue an operation that takes a charge back; it is never dropped for lack of room.
+        """Queue an operation that takes a charge back. A full queue does not drop it.
 
-        Each belongs to a commit that was submitted and had begun, so they are as few as those.
+        Each reversal belongs to a commit that had begun, so their number is limited, too.
         """
         assert operation.attempts_left is None
         self._queue.put(operation)
@@ -148,18 +143,18 @@ class Writer:
                 elif going and self._failing and not self._probe():
                     continue
                 if not going:
-                    # What came after the end was announced, such as the reversal of a commit that
-                    # failed just now, gets its chance in the last tick.
+                    # Include operations submitted since `close` began, such as the reversal of a
+                    # commit that has just failed.
                     self._failed.extend(self._drained())
                 if not going or self._tick_is_due(group):
                     self._tick()
-            except Exception as error:  # Without this thread there is no service.
+            except Exception as error:  # The service cannot run without this thread.
                 logger.exception("ledger_writer_failed")
                 untold = [each for each in group if not each.future.done()]
                 self._give_up([each for each in untold if each not in self._failed], error)
 
     def _let_go(self) -> None:
-        """After the end: nothing more will be written."""
+        """Fail the remaining operations after the thread has ended, and log lost reversals."""
         left = [*self._failed, *self._drained()]
         self._failed = []
         lost = [each.request_id for each in left if each.attempts_left is None]
@@ -176,9 +171,9 @@ class Writer:
                     yield operation
 
     def _take(self) -> tuple[list[Operation], bool]:
-        """What waits, at most one group of it, and whether to go on after it.
+        """Return the next group of waiting operations, and whether the thread should continue.
 
-        Waits for the first operation, but no longer than until the next tick.
+        Waits for the first operation, but only until the next tick.
         """
         group: list[Operation] = []
         wait_s = self._next_tick - self._clock.instant()
@@ -206,7 +201,7 @@ class Writer:
             may_forget = all(each.forgettable for each in group)
             with self._transaction(may_be_forgotten=may_forget) as connection:
                 outcomes = operation_group.apply(connection, group, begun, events=self._events)
-        except Exception as error:  # noqa: BLE001 - reported to each caller, once it ran alone
+        except Exception as error:  # noqa: BLE001 - reported per operation
             if not begun:
                 self._give_up(group, error)
             else:
@@ -236,7 +231,7 @@ class Writer:
 
     @contextmanager
     def _transaction(self, *, may_be_forgotten: bool = False) -> Iterator[Connection]:
-        """A transaction whose beginning and end `is_failing` knows."""
+        """Open a transaction and record its begin and end for `is_failing`."""
         self._busy_since = self._clock.instant()
         transaction = self._forgettable if may_be_forgotten else self._durable
         try:
@@ -251,7 +246,7 @@ class Writer:
             self._busy_since = None
 
     def _probe(self) -> bool:
-        """Whether a tick makes sense: the database writes again, or a tick's time has come."""
+        """Test the database; return whether it writes again or the next tick is due anyway."""
         self._probes_left -= 1
         try:
             with self._transaction() as connection:
@@ -261,7 +256,7 @@ class Writer:
         return True
 
     def _give_up(self, operations: Sequence[Operation], error: Exception) -> None:
-        """Fail them for now; those with attempts left wait for the next tick."""
+        """Keep operations with attempts left for the next tick, and fail the others."""
         logger.warning(
             "ledger_write_failed",
             extra={"reason": reason(error), "operations": len(operations)},
@@ -274,19 +269,19 @@ class Writer:
                 operation.fail(LedgerUnavailable(reason(error)))
 
     def _has_room_for(self, failed: Operation) -> bool:
-        """Reversals are as few as the commits that began; the reservations of others expire."""
+        """Whether the operation can wait for the next tick. Reversals always can."""
         return failed.attempts_left is None or len(self._failed) < self._limits.operations_max
 
     def _tick_is_due(self, group: Sequence[Operation]) -> bool:
-        # Without a group it is due by the queue's clock, if not by ours.
+        # Without a group, the queue's timeout has already measured the wait.
         return not group or self._clock.instant() >= self._next_tick
 
     def _tick(self) -> None:
-        """Try failed settlements and reversals again, then do what else is due."""
+        """Retry failed settlements and reversals, then run maintenance."""
         limits = self._limits
         self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
         self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
-        # Reversals first: what they take back stays for ever, and a reservation expires.
+        # Reversals come first, because a charge does not expire, but a reservation does.
         self._failed.sort(key=lambda each: each.attempts_left is not None)
         size = limits.group_operations_max
         for _ in range(-(-len(self._failed) // size)):

@@ -1,4 +1,4 @@
-"""Reports and changes wait for a thread or for the database, but never for ever."""
+"""Waits of reports and changes for a thread or the database are limited."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def office(database_url: str) -> Iterator[BackOffice]:
 
 @pytest.fixture
 def hasty_office(database_url: str) -> Iterator[BackOffice]:
-    """For what cannot be done, however long it waits."""
+    """A back office with a short timeout, for calls that never succeed."""
     with closing(BackOffice(database_url, Seconds(0.3))) as built:
         yield built
 
@@ -151,7 +151,7 @@ def test_more_than_can_wait_is_refused_at_once(database_url: str) -> None:
             with pytest.raises(LedgerUnavailable, match="are waiting"):
                 await office.read(lambda _: None)
             for task in tasks:
-                task.cancel()  # Their clients hung up.
+                task.cancel()  # As if their clients disconnected.
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             release.set()

@@ -1,4 +1,4 @@
-"""A database that is slow or away: refused at once, bounded, and over by itself."""
+"""With a slow or missing database, requests fail immediately and recovery is automatic."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,14 +34,14 @@ MANY = 2_000
 
 @pytest.fixture
 def server() -> Iterator[Postgres]:
-    """A PostgreSQL of the test's own, to be killed."""
+    """A separate PostgreSQL server, which the test kills."""
     with running(durable=False) as server:
         migrate(server.url())
         yield server
 
 
 async def refusals(ledger: SqlLedger, caller: Caller) -> int:
-    """Of many reservations at once, each by an id of its own."""
+    """Make many concurrent reservations and return the number of refusals."""
     quotes = [a_quote(RequestId(f"many-{number}"), 1) for number in range(MANY)]
     asked = (ledger.reserve(caller, quote) for quote in quotes)
     answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -55,7 +55,7 @@ def test_while_a_write_is_stuck_nothing_more_is_let_in(database_url: str, acme: 
             await asyncio.sleep(2 * LIMITS.stuck_after_s)
             assert not await ledger.ping()
             assert await refusals(ledger, acme) == MANY
-            assert not stuck.done()  # None of them waited for it.
+            assert not stuck.done()  # No other reservation waited for it.
         await stuck
         await ledger.commit(R1, Credits(10), USAGE)
 
@@ -69,7 +69,7 @@ def test_while_a_write_is_stuck_nothing_more_is_let_in(database_url: str, acme: 
 def test_what_was_refused_takes_no_room_from_what_was_scored(
     database_url: str, acme: Caller
 ) -> None:
-    """A pipeline voids whatever fails, that which was never reserved too."""
+    """The pipeline voids every failed request, even one without a reservation."""
 
     async def scenario(ledger: SqlLedger) -> None:
         await ledger.reserve(acme, a_quote(R1, 10))
@@ -108,7 +108,7 @@ def test_a_killed_server_is_noticed_at_once_and_missed_no_longer_than_it_is_away
         assert await refusals(ledger, caller) == MANY
         with pytest.raises(LedgerUnavailable):
             await ledger.find_keys([caller.key_id])
-        # An answer that could not be charged was refused: its reservation goes back by itself.
+        # The response was refused because its charge failed. Its reservation is released later.
         with pytest.raises(LedgerUnavailable):
             await ledger.commit(R1, Credits(10), USAGE)
         server.start()

@@ -1,4 +1,4 @@
-"""A group does what its operations would have done one by one."""
+"""A group of operations has the same effect as the operations one by one."""
 
 import random
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Step = tuple[str, RequestId, int, Moment]
 
 @pytest.fixture
 def callers(database_url: str, engine: Engine) -> list[Caller]:
-    """One without limits, one whose tenant has some, one whose key has."""
+    """Three callers: without limits, with tenant limits, and with key limits."""
     made = [a_tenant(database_url, 400, name) for name in ("free", "bound", "capped")]
     with engine.begin() as connection:
         for caller in made:
@@ -38,7 +38,7 @@ def callers(database_url: str, engine: Engine) -> list[Caller]:
 
 
 def some_steps(rng: random.Random) -> list[Step]:
-    """Reservations and settlements of few ids, so that they meet; time goes on."""
+    """Random reservations and settlements over time, of few ids, so that they interact."""
     kinds = ["reserve"] * 5 + ["commit"] * 3 + ["void", "reverse", "expire"]
     now, steps = NOW, []
     for _ in range(80):
@@ -48,7 +48,7 @@ def some_steps(rng: random.Random) -> list[Step]:
 
 
 def apply(books: Books, step: Step, callers: Sequence[Caller]) -> str:
-    """Answers what the caller would be told."""
+    """Apply a step and return its result or error as text."""
     kind, request_id, amount, now = step
     caller = callers[IDS.index(request_id) % len(callers)]
     try:
@@ -77,7 +77,7 @@ def apply(books: Books, step: Step, callers: Sequence[Caller]) -> str:
 def outcome(
     engine: Engine, groups: Sequence[Sequence[Step]], callers: Sequence[Caller]
 ) -> tuple[list[str], list[tuple[object, ...]]]:
-    """What callers were told, and all that is in the books then; both as if it never happened."""
+    """Return the results and all rows after the groups, then roll everything back."""
     told = []
     with engine.connect() as connection, connection.begin() as everything:
         for group in groups:
@@ -92,7 +92,7 @@ def outcome(
 
 
 def rows(connection: Connection) -> list[tuple[object, ...]]:
-    """Of every table that a group may write to, but for numbers that the database makes up."""
+    """Return the rows of every table that a group can write, without generated numbers."""
     tables: list[Table] = [tenants, api_keys, reservations, charges, rate_windows, outbox]
     found: list[tuple[object, ...]] = []
     for table in tables:

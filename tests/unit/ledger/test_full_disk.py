@@ -1,4 +1,4 @@
-"""A disk without space: refused at once, recovered without help, and nothing charged wrongly."""
+"""On a full disk, requests fail immediately, charges stay correct and recovery is automatic."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 class Traffic:
-    """Clients that reserve, and then commit or void, whatever the ledger answers."""
+    """Clients that reserve and then commit or void, and that ignore refusals."""
 
     def __init__(self, ledger: SqlLedger, caller: Caller) -> None:
         self._ledger = ledger
@@ -57,7 +57,7 @@ class Traffic:
         self.stop = False
 
     async def run(self) -> None:
-        """Until ``stop``. Any error but `LedgerUnavailable` ends it."""
+        """Run until ``stop`` or an error other than `LedgerUnavailable`."""
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
                 group.create_task(self._client())
@@ -135,7 +135,7 @@ def test_the_ledger_is_unavailable_as_long_as_the_disk_is_full(
         disk.fill()
         with pytest.raises(LedgerUnavailable):
             await ledger.reserve(acme, a_quote(R1, 2))
-        for _ in range(40):  # Many probes and ticks.
+        for _ in range(40):  # Long enough for many probes and ticks.
             assert not await ledger.ping()
             await asyncio.sleep(0.005)
         disk.free()

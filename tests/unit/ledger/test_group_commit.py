@@ -1,4 +1,4 @@
-"""Writes share a transaction, and nothing else: neither refusals nor faults nor cancellations."""
+"""Writes share a transaction, but refusals, faults and cancellations stay separate."""
 
 import asyncio
 import signal
@@ -54,7 +54,7 @@ IMPATIENT = replace(LIMITS, database_timeout_s=Seconds(1))
 
 @asynccontextmanager
 async def one_group(database_url: str) -> AsyncIterator[None]:
-    """What is begun inside waits for the end of it, and is then written together."""
+    """Hold back all operations started in the block, so that they are written as one group."""
     with database_held(database_url):
         await asyncio.sleep(0.06)  # The writer is now stuck in its tick.
         yield
@@ -139,7 +139,7 @@ def test_a_refusal_leaves_its_neighbours_alone(database_url: str, acme: Caller) 
         ReservationClosed,
         tuple,
     ]
-    # A commit of an id that was never reserved is reported as closed, so nothing undoes r3.
+    # The commit without a reservation failed as closed, and the reservation of r3 stays.
     assert balance(database_url).pending == 50
 
 
@@ -189,7 +189,7 @@ def test_operations_that_wait_share_one_transaction(database_url: str, acme: Cal
         event.listen(ledger._durable._engine, "commit", count)
         asyncio.run(scenario(ledger))
 
-    assert counted[1] - counted[0] <= 3  # The tick it was stuck in, the group, another tick.
+    assert counted[1] - counted[0] <= 3  # The blocked tick, the group, and another tick.
     assert balance(database_url).pending == 50
 
 
@@ -291,7 +291,7 @@ def test_more_writes_than_may_wait_are_refused_at_once(database_url: str, acme: 
             await ledger.reserve(acme, a_quote(R3, 1))
         assert time.monotonic() - started < 0.1
         for _ in range(10):
-            ledger.void(R1, USAGE)  # Dropped without a word to the caller.
+            ledger.void(R1, USAGE)  # Dropped without an error for the caller.
         ledger.start()
         await asyncio.gather(*waiting)
 
@@ -358,8 +358,8 @@ def test_a_database_without_tables_is_not_ready(empty_url: str) -> None:
 @pytest.mark.parametrize(
     ("losses", "state", "charged"),
     [
-        pytest.param(1, "committed", 30, id="found out by asking again"),
-        pytest.param(2, "voided", 0, id="never found out, so taken back"),
+        pytest.param(1, "committed", 30, id="confirmed by a retry"),
+        pytest.param(2, "voided", 0, id="not confirmed, so reversed"),
     ],
 )
 def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
@@ -399,7 +399,7 @@ def test_after_a_failure_no_group_is_larger_than_any_other(database_url: str, ac
             sizes.append(len(group))
             written(group)
 
-        ledger._writer._write = write  # type: ignore[method-assign]  # to look at it
+        ledger._writer._write = write  # type: ignore[method-assign]
         for each in ids:
             ledger.void(each, USAGE)
         await until(lambda: balance(database_url).pending == 0)
@@ -413,7 +413,7 @@ def test_after_a_failure_no_group_is_larger_than_any_other(database_url: str, ac
 
 
 class SlowEngine:
-    """Takes its time to commit."""
+    """Commits slowly."""
 
     def __init__(self, engine: Begins, commit_s: float) -> None:
         self._engine = engine
@@ -435,7 +435,7 @@ def test_a_write_that_has_begun_is_waited_for(database_url: str, acme: Caller) -
 
 
 class DyingEngine:
-    """Dies during the first group; from then on every attempt takes a whole timeout."""
+    """Fails during the first group; every later attempt takes a whole timeout."""
 
     def __init__(self, engine: Begins, clock: FakeClock) -> None:
         self._engine = engine
@@ -475,7 +475,7 @@ def test_a_group_does_not_wait_for_a_dead_database_once_per_operation(
     writer.close()
 
     assert [type(error) for error in errors] == [LedgerUnavailable] * 5
-    assert dying.attempts <= 4  # The group, one alone, and the ticks of a start and an end.
+    assert dying.attempts <= 4  # The group, one operation alone, and two ticks.
 
 
 def test_a_void_is_tried_again_after_the_database_failed(

@@ -1,4 +1,4 @@
-"""Every kind of difference between answers and ledger is found, and nothing else is."""
+"""Every kind of difference between logs and ledger is found, and nothing else."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ NOW = Moment(TODAY + DAY)
 
 
 def request(engine: Engine, caller: Caller, request_id: str, at: int, *, answer: bool) -> LogLine:
-    """Charged and answered with 200, or voided and answered with 503."""
+    """Settle a request and return its log line: charged with 200, or voided with 503."""
     wanted = Reservation(
         RequestId(request_id),
         caller.tenant,
@@ -53,7 +53,7 @@ def request(engine: Engine, caller: Caller, request_id: str, at: int, *, answer:
 
 @pytest.fixture
 def lines(engine: Engine, acme: Caller) -> list[LogLine]:
-    """Of three charges and a failure, within the day."""
+    """The log lines of three charges and one failure within the day."""
     made = [request(engine, acme, f"r{n}", NOON + n * 1_000, answer=True) for n in range(3)]
     return [*made, request(engine, acme, "v", NOON, answer=False)]
 
@@ -110,9 +110,9 @@ def test_books_that_agree_have_no_difference(engine: Engine) -> None:
         ([update(tenants).values(available=90)], "granted 100, but available 90"),
         ([delete(charges).where(charges.c.request_id == "r1")], "r1: committed for 3, but there"),
         ([of(charges, "r1").values(amount=4)], "request r1: committed for 3, but charged 4"),
-        ([of(charges, "r1").values(documents=4)], "request r1: its reservation and its charge"),
-        ([of(charges, "r1").values(tokens=4)], "request r1: its reservation and its charge"),
-        ([of(charges, "r1").values(model="m")], "request r1: its reservation and its charge"),
+        ([of(charges, "r1").values(documents=4)], "request r1: the reservation and the charge"),
+        ([of(charges, "r1").values(tokens=4)], "request r1: the reservation and the charge"),
+        ([of(charges, "r1").values(model="m")], "request r1: the reservation and the charge"),
         ([of(reservations, "r1").values(state="voided")], "r1: charged 3, but its reservation is"),
         ([of(reservations, "r1").values(state="pending")], "r1: still pending"),
         (
@@ -164,7 +164,7 @@ def test_a_client_that_left_after_the_charge_is_no_difference(
     found = logs(engine, lines)
 
     assert found.differences == []
-    assert found.counts["charged, and then the client was gone"] == 1
+    assert found.counts["charged, but the client disconnected"] == 1
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,15 @@ def test_a_client_that_left_after_the_charge_is_no_difference(
         ),
         (
             {"request_id": RequestId("x")},
-            ["x: answered 200, charge 3, but not charged", "r1: charged 3, but no log tells of it"],
+            [
+                "x: answered 200, charge 3 in the log, none in the ledger",
+                "r1: charged 3, but not in the logs",
+            ],
         ),
-        ({"request_id": RequestId("r2")}, ["r2: logged twice", "r1: charged 3, but no log tells"]),
+        (
+            {"request_id": RequestId("r2")},
+            ["r2: logged twice", "r1: charged 3, but not in the logs"],
+        ),
     ],
 )
 def test_logs_that_differ_are_found(
@@ -246,7 +252,7 @@ def test_a_request_that_is_missing_from_either_side_of_a_sum_is_found(
 def test_tokens_of_a_day_without_failures_are_compared_exactly(
     engine: Engine, acme: Caller
 ) -> None:
-    """A sum has no column for tokens that were free; only there may it hold more than the logs."""
+    """Only a day with failures can have more tokens in its sum than in the logs."""
     line = request(engine, acme, "r1", NOON, answer=True)
     roll_up(engine)
 
@@ -274,7 +280,7 @@ def test_a_day_that_is_half_summed_up_is_compared_whole(
 def test_a_request_at_midnight_is_looked_for_on_both_sides(
     engine: Engine, acme: Caller, summed_up: bool
 ) -> None:
-    """Its charge is of one day, its line of the next."""
+    """The charge belongs to one day and the log line to the next."""
     line = request(engine, acme, "r1", TODAY - 1, answer=True)
     assert line.begun_at < TODAY <= line.ended_at
     if summed_up:
@@ -283,7 +289,7 @@ def test_a_request_at_midnight_is_looked_for_on_both_sides(
     for day in (Moment(TODAY - DAY), TODAY):
         assert logs(engine, [line], day).differences == []
     (difference,) = logs(engine, [], Moment(TODAY - DAY)).differences
-    assert "no log tells" in difference or "requests 0 in the logs, 1 in" in difference
+    assert "not in the logs" in difference or "requests 0 in the logs, 1 in" in difference
 
 
 def test_other_days_are_left_alone(engine: Engine, lines: list[LogLine]) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of old rows: nothing is counted twice or lost, whoever does it and whenever."""
+"""Retention never counts a request twice or loses one, even with concurrent gateways."""
 
 import asyncio
 import random
@@ -59,7 +59,7 @@ def reserve(
 
 
 def charge(engine: Engine, caller: Caller, request_id: str, at: int, **options: Any) -> RequestId:
-    """3 documents, 90 tokens, and of the 5 that were reserved 3."""
+    """Charge 3 of 5 reserved micro-dollars for 3 documents and 90 tokens."""
     with engine.begin() as connection:
         known = reserve(connection, caller, request_id, at, **options)
     with engine.begin() as connection:
@@ -75,7 +75,7 @@ def void(engine: Engine, caller: Caller, request_id: str, at: int) -> None:
 
 
 def retire(engine: Engine, now: int = TODAY, count_max: int = ALL) -> list[int]:
-    """Steps until nothing is left; how many rows each of them took."""
+    """Run steps until no row is due; return the number of rows of each step."""
     taken: list[int] = []
     while not taken or taken[-1]:
         with engine.begin() as connection:
@@ -84,7 +84,7 @@ def retire(engine: Engine, now: int = TODAY, count_max: int = ALL) -> list[int]:
 
 
 def totals(engine: Engine) -> Totals:
-    """Sums of everything that was settled, row or not."""
+    """Return the sums of all settled requests, from rows and daily sums."""
     sums: Totals = defaultdict(lambda: [0] * 6)
 
     def add(row: Any, at: int, numbers: tuple[int, ...]) -> None:
@@ -151,7 +151,7 @@ def test_what_was_not_charged_is_summed_up_beside_it(engine: Engine, acme: Calle
 
 
 def test_a_sum_grows_when_more_of_its_day_comes_later(engine: Engine, acme: Caller) -> None:
-    """From a gateway whose clock is behind."""
+    """A gateway with a slow clock can write it."""
     charge(engine, acme, "first", OLD)
     retire(engine)
     charge(engine, acme, "second", OLD)
@@ -284,7 +284,7 @@ def test_a_charge_that_is_being_reversed_is_not_summed_up(engine: Engine, acme: 
     with engine.begin() as connection:
         store.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
         retiring.start()
-        retiring.join(0.3)  # It has seen the charge by now, and waits for the tenant.
+        retiring.join(0.3)  # It has read the charge and waits for the tenant's lock.
         assert retiring.is_alive()
     retiring.join()
 
@@ -400,11 +400,13 @@ def test_retention_has_a_tenth_of_the_writers_time(engine: Engine, acme: Caller)
 
     clock.advance(1)
     assert keeper.run(engine.begin) == clock.instant() + upkeep.RETENTION_INTERVAL_S - 1
-    assert count(engine, charges) == 1, "not at once: gateways that start together take turns"
+    assert count(engine, charges) == 1, (
+        "the first step waits, so that gateways that start together do not collide"
+    )
 
     clock.advance(TODAY / 1_000)
     due = clock.instant()
-    # Two transactions: one expires what is due, the other retires.
+    # Two transactions: one for expiry, one for retention.
     assert keeper.run(lambda: taking(clock, 2, engine)) == due + 4 + 18
     assert count(engine, charges) == 0
 

@@ -1,4 +1,4 @@
-"""A charge whose commit was reported as failed does not stay, however long the database fails."""
+"""A charge is reversed if its commit was reported as failed, even after a long outage."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ FOR_EVER = 10**9
 
 
 class OutageAfterCommit:
-    """The COMMIT of the first charge is durable but not answered; then nothing answers."""
+    """Commits the first charge but loses the response, and then fails every transaction."""
 
     def __init__(self, engine: Begins, failures: int) -> None:
         self._lossy = LossyEngine(engine, losses=1)
@@ -188,7 +188,7 @@ def test_a_commit_that_never_began_needs_no_reversal(
         asyncio.run(scenario(ledger))
 
     assert lost_ids(caplog) == []
-    assert state_of(database_url, R1) == "pending"  # It expires.
+    assert state_of(database_url, R1) == "pending"  # It will expire.
 
 
 @pytest.mark.parametrize("fate", ["prevented", "failed", "applied"])
@@ -208,7 +208,7 @@ def test_an_operation_leaves_no_trace_only_if_it_never_began(fate: str) -> None:
         assert not operation.begin()
 
 
-# The thread dies of what is not even an Exception; pytest would report that too.
+# The thread ends with a BaseException, which pytest would report.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_ledger_whose_writer_died_says_so(database_url: str) -> None:
     class Deadly:

@@ -1,4 +1,4 @@
-"""The state machine of a reservation, as tables."""
+"""Table tests of the reservation state machine."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A request that is charged by itself is charged as one in a group is, and as surely once."""
+"""A single charge has the same effect as a charge in a group, and happens once."""
 
 import asyncio
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def charge(reserved: Reservation) -> SingleCharge:
 
 
 def row_of(connection: Connection, request_id: RequestId) -> list[Any]:
-    """What the books say of it, but for its name."""
+    """Return the rows of a request, without its id."""
     settled = connection.execute(select(reservations).where(reservations.c.id == request_id)).one()
     charged = connection.execute(select(charges).where(charges.c.request_id == request_id)).one()
     told = connection.execute(select(outbox).where(outbox.c.event_id == request_id)).one()
@@ -110,7 +110,7 @@ def test_of_another_amount_than_was_reserved_nothing_is_written(
 
 @pytest.mark.parametrize("rival", ["void", "expire", "commit"])
 def test_of_two_that_settle_at_once_one_does(engine: Engine, acme: Caller, rival: str) -> None:
-    """In each of a hundred races."""
+    """Checked in a hundred races."""
     rivals: dict[str, Callable[[Connection, RequestId], object]] = {
         "void": lambda connection, name: store.void(connection, name, USAGE, NOW),
         "expire": lambda connection, _: store.expire_due(connection, LATER, 10),
@@ -145,7 +145,7 @@ def test_of_two_that_settle_at_once_one_does(engine: Engine, acme: Caller, rival
 
 
 def test_it_waits_for_nobody_who_holds_its_account(kind: str, engine: Engine, acme: Caller) -> None:
-    """But on SQLite, where whoever writes holds everything."""
+    """SQLite is an exception, because a writer locks the whole database."""
     reserved = reserve(engine, acme)
 
     with engine.begin() as holder:
@@ -185,7 +185,7 @@ def test_a_ledger_charges_what_it_reserved_and_remembers_no_longer(
         await ledger.commit(r3, Credits(20), USAGE)
         with pytest.raises(ReservationClosed):
             await ledger.commit(r2, Credits(30), USAGE)
-        await ledger.commit(r1, Credits(30), USAGE)  # Once more is no harm.
+        await ledger.commit(r1, Credits(30), USAGE)  # A repetition has no effect.
         assert not ledger._reserved
 
     with ledger_on(database_url) as ledger:

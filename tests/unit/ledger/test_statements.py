@@ -1,4 +1,4 @@
-"""A month's bill: exact, and the same bytes whenever and from whichever database."""
+"""A monthly statement is exact and has the same bytes at any time and on both databases."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from tests.unit.ledger.support import TIMEOUT_S
 NOVEMBER = 202611
 TENANT = "tn_1"
 MODELS = ("alpha", "Zeta", "a-b", "a_b", "ä")
-"""Which databases put in different orders."""
+"""Names that the databases sort differently."""
 
 
 def at(text: str) -> Moment:
@@ -108,7 +108,7 @@ def month(engine: Engine) -> Engine:
 
 @pytest.fixture
 def twin(migrated_file: Path, tmp_path: Path) -> Iterator[Engine]:
-    """The same month in a SQLite file of its own."""
+    """The same month in a separate SQLite file."""
     path = shutil.copy(migrated_file, tmp_path / "twin.db")
     with opened(open_writer(f"sqlite:///{path}", Seconds(5))) as engine:
         fill(engine)
@@ -202,9 +202,11 @@ def test_the_page_shows_the_month_and_cannot_be_tampered_with(month: Engine) -> 
 
 def test_a_month_that_is_not_complete_is_refused_or_says_so(month: Engine) -> None:
     now = at("2026-11-15T08:00:30")
-    with pytest.raises(AccountProblem, match="2026-11 is complete from 2026-12-01 01:00:00 UTC on"):
+    with pytest.raises(
+        AccountProblem, match="2026-11 is not complete until 2026-12-01 01:00:00 UTC"
+    ):
         tell(month, now=now)
-    with pytest.raises(AccountProblem, match="complete from"):
+    with pytest.raises(AccountProblem, match="not complete until"):
         tell(month, now=at("2026-12-01T00:59:59"))
 
     told = tell(month, now=now, so_far=True)

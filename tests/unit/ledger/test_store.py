@@ -1,4 +1,4 @@
-"""The SQL keeps the promises of the rules, whoever else writes at the same time."""
+"""The SQL follows the rules, even with concurrent writers."""
 
 import random
 import subprocess
@@ -64,7 +64,7 @@ def settle(engine: Engine, action: str, amount: int = 12) -> None:
 
 @pytest.fixture
 def reserved(engine: Engine, acme: Caller) -> Engine:
-    """Books in which r1 reserves 30 of acme's 100."""
+    """A database where r1 reserves 30 of acme's 100."""
     with engine.begin() as connection:
         store.reserve(connection, a_reservation(acme, 30))
     return engine
@@ -166,7 +166,7 @@ def test_only_overdue_reservations_expire_and_few_at_a_time(engine: Engine, acme
 def test_no_sequence_of_calls_creates_or_loses_credit(
     engine: Engine, database_url: str, seed: int
 ) -> None:
-    """Random walk over every operation. A failure reproduces from its seed alone."""
+    """Random walk over every operation. The seed reproduces a failure."""
     rng = random.Random(seed)
     callers = [a_tenant(database_url, 300, name) for name in ("acme", "bolt")]
     outcomes: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Reports of usage: sums per group, in pages, whether days are summed up already or not."""
+"""Usage reports: sums per group, in pages, from rows and from daily sums."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def busy(engine: Engine, database_url: str) -> Engine:
 
 
 def retire(engine: Engine, before_day: int) -> None:
-    """Sum up what was settled before a day."""
+    """Replace the requests settled before a day by daily sums."""
     last = 1
     while last:
         with engine.begin() as connection:
@@ -53,7 +53,7 @@ def retire(engine: Engine, before_day: int) -> None:
 
 @pytest.fixture(params=[0, 1, 2], ids=["rows", "day 0 summed up", "both days summed up"])
 def report(busy: Engine, request: pytest.FixtureRequest) -> Engine:
-    """The same requests, as rows or as days that were summed up."""
+    """The same requests, as rows or as daily sums."""
     retire(busy, request.param)
     with busy.begin() as connection:
         rows = connection.scalar(text("SELECT count(*) FROM charges"))
@@ -181,7 +181,7 @@ def test_a_reversed_charge_is_usage_that_was_not_charged(busy: Engine) -> None:
 
 
 def plan_of(connection: Connection, which: UsageFilter) -> str:
-    """How the database answers a report by day."""
+    """Return the query plan of a report by day."""
     asked: list[tuple[str, Any]] = []
 
     def keep(
@@ -211,7 +211,7 @@ def test_a_report_of_a_tenant_or_of_a_time_reads_no_whole_table(
         acme = accounts.find_tenant(connection, "acme").id
         tenant = acme if indexes is TENANT_INDEXES else None
         if connection.dialect.name == "postgresql":
-            # It would read tables of four rows whole, and finds any index as good as another.
+            # On tables of four rows, the planner prefers full scans and any index.
             connection.execute(text("SET LOCAL enable_seqscan = off"))
             indexes = ("Index Cond",)
         plan = plan_of(connection, UsageFilter(tenant, Moment(DAY_MS), Moment(2 * DAY_MS)))
