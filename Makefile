@@ -4,24 +4,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
-# Installs exactly what a lock file lists, and only files with a hash that it lists.
+# Installs exactly the versions in a lock file, and only files with a listed hash.
 PIP_LOCKED := $(PIP) install --progress-bar on --require-hashes --no-deps -r
 
-# Which torch: another version, or the index URL of another build (CPU only, or CUDA for your card).
+# The version of torch, and the index URL of another build (CPU only, or CUDA for your GPU).
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 
 help:    ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
-serve: .venv/.serve  ## Run the whole service on this machine; RERANK_PORT and RERANK_MODEL choose
+serve: .venv/.serve  ## Run the whole service on this machine; set RERANK_PORT and RERANK_MODEL
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
-test: check  ## Everything: check, then models of real size, contracts and a real Ray
+test: check  ## Run all tests: check, then real-size models, contracts and a real Ray
 	$(BIN)/pytest tests -m "slow or ray" --ignore tests/attacks
 	$(BIN)/pytest tests/attacks -m ray
 
-check: .venv/.dev  ## Format, lint, security, types, layers, unit and architecture tests; no Ray; some minutes
+check: .venv/.dev  ## Check format, lint, security, types, layers; run the tests without Ray (minutes)
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -30,20 +30,20 @@ check: .venv/.dev  ## Format, lint, security, types, layers, unit and architectu
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests -m "not slow and not ray"
 
-format: .venv/.dev  ## Rewrite files in the house style
+format: .venv/.dev  ## Format the code and apply the linter's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 HOST ?= http://127.0.0.1:8000
 USERS ?= 8
 DURATION ?= 60s
-load: .venv/.dev  ## Load test without the web page; HOST, USERS and DURATION choose
+load: .venv/.dev  ## Run a load test without the web page; set HOST, USERS and DURATION
 	$(BIN)/locust -f loadtests/locustfile.py --headless -H $(HOST) -u $(USERS) -t $(DURATION)
 
-bench: .venv/.dev  ## Quality of the embedded model; DATA names a judged collection
+bench: .venv/.dev  ## Measure the quality of the embedded model on the judged collection DATA
 	$(BIN)/python -m benchmarks.quality --model embedded --data $(DATA)
 
-# The resolved versions are the same on x86_64 and aarch64; the hashes are those of all platforms.
+# The resolved versions are the same on x86_64 and aarch64; the hashes cover all platforms.
 UPGRADE ?=
 UV_LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -52,12 +52,12 @@ lock: .venv/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest a
 	$(UV_LOCK) --extra dev -o requirements-dev.txt
 	$(UV_LOCK) --only-binary :all: -c requirements-dev.txt -o requirements.txt
 
-clean:   ## Remove what the other targets made, but never var/: the ledger is in it
+clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11")'
-	@echo "Making .venv ..."
+	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv .venv
 
 # --only-binary: building a source distribution would download build requirements without hashes.
@@ -65,8 +65,8 @@ clean:   ## Remove what the other targets made, but never var/: the ledger is in
 	$(PIP_LOCKED) requirements.txt --only-binary :all:
 	@touch $@
 
-# Torch is not locked. The stamp's name says which build was asked for, so that asking for another
-# one installs it. Everything that all builds of torch need is already installed from the lock.
+# Torch is not locked. The stamp's name depends on the requested build, so that another request
+# reinstalls it. The lock already contains the requirements that all builds of torch share.
 TORCH_STAMP := .venv/.torch-$(shell echo '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
 $(TORCH_STAMP): .venv/.locked
 	$(PIP) install --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
