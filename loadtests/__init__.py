@@ -1,1 +1,1 @@
-"""Locust load tests: `traffic` says what is sent, `locustfile` who sends it."""
+"""Locust load tests: `traffic` generates the requests, `locustfile` defines the clients."""

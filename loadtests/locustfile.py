@@ -1,15 +1,15 @@
-"""Load for a running service: three kinds of clients, each at a constant rate of its own.
+"""Load for a running service: three kinds of clients, each with its own constant rate.
 
     locust -f loadtests/locustfile.py -H http://127.0.0.1:8000                  with its web page
     locust -f loadtests/locustfile.py -H http://127.0.0.1:8000 --headless -u 8 -t 60s
 
-The API keys come from ``RERANK_API_KEY``, several with commas between them and each for another
-user, else from ``var/dev.key``. A user that falls behind its rate sends the next request at once:
-it never waits longer for a slow server, but it cannot send two at a time either, so compare the
-rate achieved with the rate asked for, and add users past saturation.
-What was refused or failed has a line of its own by status, so that the times and the rate beside a
-kind of request are those of answers. An answer with a wrong number of results, or out of order,
-counts as a failure.
+``RERANK_API_KEY`` holds the API keys, separated by commas; users take them in turn. Without it, the
+key is read from ``var/dev.key``. A user that falls behind its rate sends the next request
+immediately, but never has two requests in flight. Compare the achieved rate with the configured
+one, and add users to go past saturation.
+The report lists rejected and failed requests in separate lines by status, so that latency and rate
+of the other lines cover answers only. An answer with a wrong number of results, or in the wrong
+order, counts as a failure.
 """
 
 import os
@@ -27,8 +27,8 @@ SEEDS = count(1)
 
 
 def api_keys() -> list[str]:
-    """The keys to send, or a clear error before any load."""
-    if keys := os.environ.get("RERANK_API_KEY"):  # noqa: TID251 - this is a program of its own
+    """Return the API keys, or exit with an error before any load."""
+    if keys := os.environ.get("RERANK_API_KEY"):  # noqa: TID251 - a separate program
         return keys.split(",")
     if DEV_KEY_FILE.exists():
         return [DEV_KEY_FILE.read_text().strip()]
@@ -50,7 +50,7 @@ class RerankUser(FastHttpUser):
 
     @classmethod
     def line(cls) -> str:
-        """The name of its answers' line in the report."""
+        """Return the name under which the report lists the answers."""
         return f"rerank {cls.documents} documents"
 
     @task
@@ -76,7 +76,7 @@ class RerankUser(FastHttpUser):
 
 
 class SearchBox(RerankUser):
-    """A person who types: few documents, wants them now."""
+    """A search box: few documents per request, many requests."""
 
     documents = 5
     weight = 4
@@ -84,7 +84,7 @@ class SearchBox(RerankUser):
 
 
 class Retrieval(RerankUser):
-    """A retrieval pipeline's usual call."""
+    """A retrieval pipeline: a typical number of documents."""
 
     documents = 50
     weight = 3
@@ -92,7 +92,7 @@ class Retrieval(RerankUser):
 
 
 class Batch(RerankUser):
-    """A job over many candidates."""
+    """A batch job: many documents per request, few requests."""
 
     documents = 500
     weight = 1
@@ -101,7 +101,7 @@ class Batch(RerankUser):
 
 @events.quitting.add_listener
 def tell_documents(environment: Environment, **_: Any) -> None:
-    """What capacity is counted in."""
+    """Print the number of scored documents, in total and per second."""
     stats = environment.stats
     seconds = (stats.total.last_request_timestamp or 0) - stats.total.start_time
     answered = 0
@@ -110,4 +110,4 @@ def tell_documents(environment: Environment, **_: Any) -> None:
         answered += user.documents * (line.num_requests - line.num_failures)
     if seconds > 0:
         told = f"Answered: {answered:,} documents, {answered / seconds:,.1f} a second."
-        print(told)  # noqa: T201 - beside the report that Locust prints
+        print(told)  # noqa: T201 - follows the report that Locust prints

@@ -1,10 +1,10 @@
-"""What the load tests send: texts whose lengths follow MS MARCO passages, seeded, of made-up prose.
+"""Seeded random requests for load tests, with the text lengths of MS MARCO passages.
 
-The distribution of tokens per query-passage pair, as measured on judged passage collections: mean
-67, 5 % below 37, median 62, 95 % below 114. Document lengths here are log-normal with that median
-and that 95 % point, less the query and three special tokens, cut to 20..400 tokens. Words come from
-a fixed list by Zipf's law and cost 1.01 tokens each under BERT's WordPiece (counted with the
-embedded model's tokenizer; `tests/unit/loadtests/test_traffic.py` counts again).
+On judged passage collections, query-passage pairs have 67 tokens on average: 5 % have fewer than
+37, the median is 62, and 95 % have fewer than 114. Document lengths are log-normal with that median
+and 95th percentile, minus the query and three special tokens, clipped to 20..400 tokens. Words are
+drawn from a fixed list by Zipf's law. A word takes 1.01 tokens on average in BERT's WordPiece, as
+`tests/unit/loadtests/test_traffic.py` checks with the embedded model's tokenizer.
 """
 
 import math
@@ -49,7 +49,7 @@ CUMULATIVE_WEIGHTS = list(accumulate(1 / (rank + 2) for rank in range(len(WORDS)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One rerank request's texts."""
+    """The texts of one rerank request."""
 
     query: str
     documents: list[str]
@@ -62,7 +62,7 @@ class Traffic:
         self._random = random.Random(seed)
 
     def request(self, documents: int) -> Request:
-        """A query with ``documents`` documents."""
+        """Return a query with ``documents`` documents."""
         query = self._words(self._random.randint(*QUERY_WORDS))
         return Request(query, [self._document() for _ in range(documents)])
 
