@@ -1,1 +1,1 @@
-"""How the embedded cross-encoder was made, one command a step; see training/README.md."""
+"""Training of the embedded cross-encoder, one command per step; see training/README.md."""

@@ -1,27 +1,29 @@
-"""A cross-encoder that ranks like its encoder before any training: weights set by linear algebra.
+"""Build a cross-encoder that ranks like its encoder before training; linear algebra sets weights.
 
     python -m training.construct --data ../shared/data/train --out var/training/start
 
-An encoder with random cross-attention forgets what it knew of meaning. So nothing here is random:
+Random cross-attention would destroy the encoder's knowledge of meaning. So no weight is random:
 
-    layers 1-6   the encoder's own. Two of the 384 hidden coordinates, the least used, become flags
-                 (query segment, document segment), fed by the token types and read by two of the 32
-                 dimensions of each head: query and document do not see each other, both see [CLS],
-                 [CLS] sees itself. Each token's state is what the encoder gives the text alone.
-                 In layer 6, three coordinates in which this encoder writes how little a token
-                 matters (the layer norm then shrinks the rest) are silenced: all states have one
-                 length, and their products are cosines.
-                 A feed-forward unit that did little now fires at [CLS] only and gives it a flag.
-    layer 7      match: each query token looks for its like in the document. Query, key, value and
-                 output projections are one rotation of the states, so an attention logit is a
-                 similarity in 30 of the dimensions and what is found is added to the token's own
-                 state; [CLS] is the alternative to attend to, and gives nothing. The feed-forward
-                 layer squares: |token + w found|^2 is 2 w (token . found), but for what is the
-                 same for all documents. To it comes the attention that the document got.
-    layer 8      read: [CLS] averages that over the query's tokens.
-    head         scales it to a logit.
+    layers 1-6   Copied from the encoder. The two least used of the 384 hidden coordinates become
+                 flags (query segment, document segment). The token types set them, and two of the
+                 32 dimensions of each head read them: query and document do not see each other,
+                 both see [CLS], and [CLS] sees only itself. So each token has the state that it
+                 has when the encoder reads its text alone.
+                 The encoder marks unimportant tokens in three coordinates, and the layer norm then
+                 shrinks the others. Layer 6 silences these three, so that all states have the same
+                 length and their products are cosines.
+                 The feed-forward unit with least effect now fires only at [CLS] and gives it a
+                 flag.
+    layer 7      Matches: each query token attends to similar document tokens. Query, key, value and
+                 output projections are the same rotation of the states, so an attention logit is a
+                 similarity in 30 of the dimensions. The attended states are added to the token's
+                 own; attending to [CLS] instead adds nothing. The feed-forward layer squares:
+                 |token + w found|^2 equals 2 w (token . found) plus terms that are the same for all
+                 documents. The attention that the document received is added.
+    layer 8      Reads: [CLS] averages the result over the query's tokens.
+    head         Scales it to a logit.
 
-That is a soft form of late interaction's MaxSim (Khattab and Zaharia, 2020, ColBERT), inside a
+This is a soft form of late interaction's MaxSim (Khattab and Zaharia, 2020, ColBERT), inside a
 plain `BertForSequenceClassification`. Statistics come from a seeded sample of training pairs.
 """
 
@@ -40,7 +42,7 @@ from training.separation import flag_embeddings, isolate_layer, least_used, rest
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def construct(root: Path) -> Any:
-    """The whole model, from the encoder and a sample of the training pairs in ``root``."""
+    """Build the whole model from the encoder and a sample of the training pairs in ``root``."""
     encoder = AutoModel.from_pretrained(ENCODER, attn_implementation="eager").eval()
     config = BertConfig.from_pretrained(ENCODER, num_hidden_layers=8, num_labels=1)
     model = BertForSequenceClassification(config).eval()
@@ -73,7 +75,7 @@ def construct(root: Path) -> Any:
 
 
 def mean_states(encoder: Any, batch: Batch, apart: torch.Tensor) -> list[tuple[Any, Any]]:
-    """For each layer of the untouched encoder, mean states at its input and between its halves."""
+    """Return mean states at the input and between the halves of each original encoder layer."""
     between: list[torch.Tensor] = []
     hooks = [
         layer.attention.output.LayerNorm.register_forward_hook(
@@ -90,7 +92,7 @@ def mean_states(encoder: Any, batch: Batch, apart: torch.Tensor) -> list[tuple[A
 
 
 def save(model: Any, folder: Path) -> None:
-    """A folder that transformers loads."""
+    """Save the model and its tokenizer to ``folder`` in the format of transformers."""
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
 

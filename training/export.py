@@ -1,11 +1,12 @@
-"""Write what was learned as the adapter that the service ships.
+"""Write the trained weights as the adapter that the service ships.
 
     python -m training.export --model var/training/run/model --start var/training/start
 
-Each weight's difference to the encoder's is stored in the cheapest of three forms that holds it:
-two thin float16 factors, eight-bit rows, or float16 as it is; biases and norms in float32.
-What construction changed and what training changed are factored apart, the former exactly. The
-file is then merged as the service does it, and scores are compared with the model's.
+Each weight's difference from the encoder's is stored in the smallest of three forms that represents
+it: two low-rank float16 factors, 8-bit rows, or plain float16. Biases and norms are stored in
+float32. The changes of construction and of training are factored separately, so that rounding the
+larger does not swamp the smaller. Finally the file is merged as in the service, and its scores are
+compared with the model's.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from training.data import ENCODER, collate, token_ids
 
 WEIGHTS = ENCODER / BASE_WEIGHTS
 EXACT = 1e-3
-"""Relative error, in Frobenius' norm, of what is called exact."""
+"""Largest relative error, in the Frobenius norm, that counts as exact."""
 
 LICENSE = "Apache-2.0"
 PROBES = (
@@ -36,7 +37,10 @@ PROBES = (
 
 
 def factors(change: torch.Tensor, rank_max: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """A (rank, in) and B (out, rank) with B @ A near ``change``, if the rank suffices."""
+    """Return A (rank, in) and B (out, rank) with B @ A close to ``change``.
+
+    ``None``: this needs a rank above ``rank_max``.
+    """
     left, values, right = torch.linalg.svd(change, full_matrices=False)
     beyond = values.pow(2).flip(0).cumsum(0).flip(0).sqrt() / values.norm()
     rank = int((beyond > EXACT).sum())
@@ -47,14 +51,14 @@ def factors(change: torch.Tensor, rank_max: int) -> tuple[torch.Tensor, torch.Te
 
 
 def matrix(name: str, constructed: torch.Tensor, learned: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The tensors that hold both changes of the weight ``name``."""
+    """Return the tensors that store both changes of the weight ``name``."""
     held: dict[str, torch.Tensor] = {}
     thin = []
     rest = torch.zeros_like(constructed)
     for change in (constructed, learned):
         if not change.any():
             continue
-        # Beyond a quarter of the full rank, two factors are no smaller than what they replace.
+        # Beyond a quarter of the full rank, two factors are no smaller than the other forms.
         found = factors(change, min(change.shape) // 4)
         if found is not None:
             thin.append(found)
@@ -74,7 +78,7 @@ def matrix(name: str, constructed: torch.Tensor, learned: torch.Tensor) -> dict[
 
 
 def adapter_of(model: Any, start: Any) -> dict[str, torch.Tensor]:
-    """All tensors of the file."""
+    """Return all tensors of the adapter file."""
     final, constructed = model.state_dict(), start.state_dict()
     base = adapter.start(final, load_file(WEIGHTS))
     held: dict[str, torch.Tensor] = {}
@@ -88,7 +92,7 @@ def adapter_of(model: Any, start: Any) -> dict[str, torch.Tensor]:
 
 
 def config_of(model: Any) -> dict[str, Any]:
-    """What differs from the encoder's configuration."""
+    """Return the differences from the encoder's configuration."""
     base = BertConfig.from_pretrained(ENCODER)
     return {
         "num_labels": 1,
@@ -102,7 +106,7 @@ def config_of(model: Any) -> dict[str, Any]:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def probe(model: Any) -> torch.Tensor:
-    """Logits of a few pairs."""
+    """Return the model's logits of a few pairs."""
     queries, documents = zip(*PROBES, strict=True)
     batch = collate(list(zip(token_ids(queries, 64), token_ids(documents, 64), strict=True)))
     logits: torch.Tensor = model(**batch.inputs).logits

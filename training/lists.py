@@ -1,4 +1,4 @@
-"""What a step compares: questions, each with its answer and texts that are no answer."""
+"""The lists that a training step compares: questions, each with its answer and negatives."""
 
 import random
 from collections.abc import Sequence
@@ -18,21 +18,22 @@ SHARES = {
     "scifact-train": 0.1,
     "pubmedqa-l": 0.1,
 }
-"""Of the questions of a step."""
+"""Each set's share of the questions of a step."""
 
 HELD_OUT = 20
-"""Each so manieth question of a set is for development."""
+"""One in this many questions of a set is held out for development."""
 
 MINED = 30
-"""Texts that the encoder by cosine finds best are candidates for negatives."""
+"""Number of best texts by the encoder's cosine that are candidates for negatives."""
 
 ALIKE = 0.85
-"""Cosine above which a mined text may be an answer too, as the same text at another site."""
+"""Largest cosine of a mined text with the answer. Above it, the text may be an answer too, such as
+the same text on another site."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A set and what was mined for each of its questions."""
+    """A training set and the negatives mined for each of its questions."""
 
     texts: TrainingSet
     mined: list[list[int]]
@@ -43,20 +44,20 @@ class Material:
     """Questions that are not held out."""
 
     lexical: bm25s.BM25
-    """Of the documents' tokens."""
+    """BM25 index of the documents' tokens."""
 
 
 Lists = Sequence[tuple[Material, int, list[int]]]
-"""Questions, each with the documents that are compared, its answer first."""
+"""Questions, each with the documents to compare, its answer first."""
 
 
 def means(texts: Texts) -> torch.Tensor:
-    """(N, HIDDEN): mean states, of length 1."""
+    """Return (N, HIDDEN): each text's mean state, normalised."""
     return normalize(torch.stack([texts[index].float().mean(0) for index in range(len(texts))]))
 
 
 def mine(texts: TrainingSet) -> Material:
-    """Negatives by the encoder's cosine."""
+    """Mine negatives by the encoder's cosine."""
     queries, documents = means(texts.queries), means(texts.documents)
     mined = []
     for query, positive in zip(queries, texts.positives, strict=True):
@@ -68,7 +69,7 @@ def mine(texts: TrainingSet) -> Material:
 
 
 def lexical_index(documents: Texts) -> bm25s.BM25:
-    """BM25 over token ids. No query asks for [SEP], which no document is without."""
+    """Build a BM25 index of token ids. [SEP] is in every document, but never in a query."""
     index = bm25s.BM25()
     tokens = [[*map(str, documents.tokens(place))] for place in range(len(documents))]
     index.index(tokens, show_progress=False)
@@ -78,15 +79,15 @@ def lexical_index(documents: Texts) -> bm25s.BM25:
 def candidates(
     material: Material, index: int, negatives: int, mined: float, rng: random.Random
 ) -> list[int]:
-    """Documents for question ``index``, its answer first.
+    """Return documents for question ``index``, its answer first.
 
-    Raises: ValueError when the set has too few.
+    Raises: ValueError: The set has too few documents.
     """
     texts = material.texts
     if len(texts.documents) <= negatives:
         raise ValueError(f"{negatives} negatives of {len(texts.documents)} documents")
     answer = texts.positives[index]
-    # Some sets name a text twice, or the answer itself.
+    # Some sets list a negative twice, or the answer among the negatives.
     own = [place for place in dict.fromkeys(texts.negatives[index]) if place != answer]
     chosen = [answer, *own[: negatives // 3]]
     rest = [place for place in material.mined[index] if place not in chosen]
@@ -102,7 +103,7 @@ def candidates(
 def draw(
     sets: dict[str, Material], options: Options, step: int
 ) -> list[tuple[Material, int, list[int]]]:
-    """The lists of one step; the same for the same seed and step, however often resumed."""
+    """Draw the lists of one step. They depend only on seed and step, also after a resume."""
     rng = random.Random(f"{options.seed} {step}")
     lists = []
     for name in rng.choices(list(SHARES), list(SHARES.values()), k=options.queries):

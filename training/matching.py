@@ -1,4 +1,4 @@
-"""Layers 7 and 8 of the construction and its head: each query token's like, and their average."""
+"""Layers 7 and 8 of the construction and its head: match each query token, average the matches."""
 
 import math
 from collections.abc import Sequence
@@ -22,32 +22,32 @@ from training.sample import (
 )
 
 MATCHED, ANSWER = 127, 223
-"""Silenced coordinates that the new layers write: a query token's match; [CLS]'s summary."""
+"""Silenced coordinates that the new layers write: a query token's match, and [CLS]'s average."""
 
 BALLAST, BALLAST_SIZE = (223, 319), 100.0
-"""Silenced coordinates that outweigh all others in layer 7's norms, so that these only scale."""
+"""Silenced coordinates that outweigh all others in layer 7's norms. The norms then only scale."""
 
 MATCHING, POOLING = 8, 4
-"""Heads of layer 7 that match tokens, and that compare with the document's mean."""
+"""Numbers of layer 7's heads that match tokens, and that compare with the document's mean."""
 
 SHARPNESS, THRESHOLD = 8.0, 7.5
-"""Of a match: logit of two equal states, and of [CLS]. See RESULTS.md."""
+"""Attention logits in matching heads: of two equal states, and of [CLS]. See RESULTS.md."""
 
 POOLED = 1.0
-"""Weight of the similarity with the document's mean, against that of matches."""
+"""Weight of the similarity with the document's mean, relative to that of matches."""
 
 MASS = 0.4
-"""What a match is worth for being one, beside its similarity."""
+"""Score that a match gets in addition to its similarity."""
 
 WEIGHT = 0.5
-"""Of what was found in the document, against the query token's own state."""
+"""Weight of the states found in the document, relative to the query token's own state."""
 
 SMALL = 0.4
-"""Scale at which the activation still squares."""
+"""Input scale that is small enough for gelu(x) + gelu(-x) to act as a square."""
 
 
 def blank(layer: Any) -> None:
-    """Nothing but the residual."""
+    """Clear a layer so that only its residual path remains."""
     for parameter in layer.parameters():
         parameter.zero_()
     layer.attention.output.LayerNorm.weight.fill_(1)
@@ -55,12 +55,13 @@ def blank(layer: Any) -> None:
 
 
 def match_layer(layer: Any, sample: Sample) -> None:
-    """Layer 7; ``sample`` moves on through it.
+    """Set layer 7, and move ``sample`` through it.
 
-    Attention writes what of the document is like a query token, ``found`` = probability x mean of
-    the document's states, into that token's own coordinates; the feed-forward layer squares the
-    sum: |token + WEIGHT * found|^2 = |token|^2 + 2 WEIGHT token . found + a little. With the
-    ballast, the norm between them scales all tokens alike. The pooling heads find the plain mean.
+    For each query token, attention adds ``found`` to the token's own coordinates: the mean of the
+    document's states weighted by attention, times the attention that the document received. The
+    feed-forward layer squares the sum: |token + WEIGHT * found|^2 = |token|^2 +
+    2 WEIGHT token . found + a small term. Because of the ballast, the norm between the two scales
+    all tokens alike. In the pooling heads, ``found`` is the plain mean.
     """
     query_flag, _, first_flag = sample.flags
     attention, output = layer.attention.self, layer.attention.output
@@ -80,7 +81,7 @@ def match_layer(layer: Any, sample: Sample) -> None:
         attention.key.weight[alone, query_flag] = -apart / FLAG
         attention.query.bias[sink] = 1.0
         attention.key.weight[sink, first_flag] = -threshold if pooling else threshold
-        # [CLS] as a key and a value: nothing but what its flags say.
+        # As a key and a value, [CLS] contributes nothing but its flag.
         attention.value.weight[rows] = hand
         attention.value.weight[rows, first_flag] = -hand @ first
         if pooling:
@@ -102,7 +103,7 @@ def match_layer(layer: Any, sample: Sample) -> None:
 
 
 def principal_axes(sample: Sample) -> torch.Tensor:
-    """(HIDDEN, HIDDEN): rows are directions of the states, the most used first."""
+    """Return (HIDDEN, HIDDEN): rows are the states' principal axes, largest variance first."""
     states = sample.hidden[sample.real & (sample.batch.segments != FIRST)].clone()
     states[:, [*sample.flags, *SILENCED]] = 0
     axes: torch.Tensor = torch.linalg.eigh(states.T @ states).eigenvectors.flip(1).T
@@ -110,15 +111,17 @@ def principal_axes(sample: Sample) -> torch.Tensor:
 
 
 def dealt(axes: torch.Tensor, hands: int) -> torch.Tensor:
-    """(hands, CONTENT, HIDDEN): the first axes, dealt out to and fro."""
+    """Return (hands, CONTENT, HIDDEN): the first axes, dealt out back and forth."""
     order = torch.arange(hands * CONTENT).view(CONTENT, hands)
     order[1::2] = order[1::2].flip(1)
     return axes[order.T.reshape(-1)].view(hands, CONTENT, HIDDEN)
 
 
 def weigh_down(output: Any, into: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    """Add the ballast to what ``output``'s dense layer gives, and take it out after the norm, which
-    then passes all else as it comes. Returns: what the norm gives."""
+    """Add the ballast to the output of ``output``'s dense layer, and remove it after the norm.
+
+    Returns: The output of the norm, which leaves all other coordinates unchanged.
+    """
     places = list(BALLAST)
     output.dense.bias[places] = torch.tensor([1.0, -1.0]) * BALLAST_SIZE
     summed = output.dense(into) + residual
@@ -129,8 +132,10 @@ def weigh_down(output: Any, into: torch.Tensor, residual: torch.Tensor) -> torch
 
 
 def square(layer: Any, sample: Sample, factor: Any) -> None:
-    """MATCHED gains ``factor`` x the squared length of the state: gelu(x) + gelu(-x) is near
-    sqrt(2 / pi) x^2 for small x."""
+    """Add ``factor`` times the squared length of the state to MATCHED.
+
+    For small x, gelu(x) + gelu(-x) is close to sqrt(2 / pi) x^2.
+    """
     content = [place for place in range(HIDDEN) if place not in (*sample.flags, *SILENCED)]
     count = len(content)
     middle = layer.intermediate.dense
@@ -140,13 +145,14 @@ def square(layer: Any, sample: Sample, factor: Any) -> None:
 
 
 def read_layer(layer: Any, sample: Sample) -> None:
-    """Layer 8; ``sample`` moves on through it."""
+    """Set layer 8, and move ``sample`` through it."""
     attention, output = layer.attention.self, layer.attention.output
     strength = math.sqrt(4 * ISOLATION * math.sqrt(HEAD_SIZE))
     for head in range(HEADS):
         alone = head * HEAD_SIZE + CONTENT
         attention.query.bias[alone] = strength
-        # Flags waver a little, zeros do not: what must not be read is pushed away.
+        # Flags vary a little between tokens, zeros do not. So document tokens, which have a flag,
+        # get a penalty, and query tokens, which have none, get nothing.
         attention.key.weight[alone, sample.flags[1]] = -strength / FLAG
         attention.value.weight[head * HEAD_SIZE, MATCHED] = 1.0
         output.dense.weight[ANSWER, head * HEAD_SIZE] = 1.0 / HEADS
@@ -154,7 +160,7 @@ def read_layer(layer: Any, sample: Sample) -> None:
 
 
 def advance(layer: Any, sample: Sample, written: Sequence[int]) -> None:
-    """Set a new layer's norms so that all but ``written`` passes, and move ``sample`` through."""
+    """Set a new layer's norms to keep all coordinates but ``written``; move ``sample`` through."""
     wanted = sample.hidden[sample.real]
     context, _ = attend(layer.attention.self, sample.hidden, sample.mask)
     into = layer.attention.output.dense(context)[sample.real] + wanted
@@ -165,10 +171,10 @@ def advance(layer: Any, sample: Sample, written: Sequence[int]) -> None:
 
 
 def keep(norm: Any, into: torch.Tensor, wanted: torch.Tensor, written: Sequence[int]) -> None:
-    """Set ``norm`` so that it gives back ``wanted``, coordinate by coordinate, least squares.
+    """Fit ``norm`` to return ``wanted``, by least squares for each coordinate.
 
     Args:
-        written: Coordinates that hold what is new instead, and pass as they come.
+        written: Coordinates with new content, which pass the norm unchanged.
     """
     standard = layer_norm(into, (HIDDEN,))
     for place in range(HIDDEN):
@@ -181,7 +187,8 @@ def keep(norm: Any, into: torch.Tensor, wanted: torch.Tensor, written: Sequence[
 
 
 def read_head(model: Any, sample: Sample) -> None:
-    """The pooler hands [CLS]'s summary on, in tanh's straight part; logits of a spread of 2."""
+    """Set pooler and classifier. The pooler passes on [CLS]'s average in the nearly linear range of
+    tanh; the logits get a standard deviation of 2."""
     summary = sample.hidden[:, 0, ANSWER]
     model.bert.pooler.dense.weight.zero_()
     model.bert.pooler.dense.bias.zero_()

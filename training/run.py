@@ -1,8 +1,8 @@
-"""A training run: its options, its steps, and what it leaves on the disk.
+"""A training run: its options, its steps, and its files.
 
-A run that stopped goes on from its last checkpoint, at most five minutes back; ``log.jsonl`` and
-``curves.png`` in its folder show losses and development scores as they come. What is learned, and
-from what, is the caller's.
+A stopped run continues from its last checkpoint, which is at most five minutes old. During the run,
+``log.jsonl`` and ``curves.png`` in its folder show losses and development scores. The caller
+supplies model, loss and scores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CHECKPOINT_S = 300.0
 
 @dataclass(frozen=True)
 class Options:
-    """What distinguishes runs; each field is an option of the command. See RESULTS.md."""
+    """Options of a run; each field is an option of the command. See RESULTS.md."""
 
     steps: int = 1_500
     queries: int = 4
@@ -43,7 +43,7 @@ class Options:
 
     teacher_weight: float = 0.9
     mined: float = 0.6
-    """Share of negatives that is mined, as far as there are any; the set's own come first."""
+    """Largest share of mined negatives. The set's own negatives come first."""
 
     seed: int = 0
     evaluations: int = 15
@@ -51,23 +51,25 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A student, what it learns from, and how well it does."""
+    """A student model, its loss and its development scores."""
 
     student: Any
     loss_of: Callable[[int], torch.Tensor]
-    """Of a step."""
+    """Return the loss of a step."""
 
     scores: Callable[[], dict[str, float]]
-    """On what is kept for development."""
+    """Return the scores on the development data."""
 
 
 def arguments(
     description: str, kind: type[Options], out: Path, teachers: Collection[str]
 ) -> argparse.Namespace:
-    """The command line: three folders, and ``options``, which a begun run must share.
+    """Parse the command line: three folders, and the fields of ``kind`` as ``options``.
+
+    Exits with an error if ``out`` holds a run with other options.
 
     Args:
-        teachers: Names that ``--teacher`` may join by +.
+        teachers: Names that ``--teacher`` accepts, joined by +.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--start", type=Path, default=Path("var/training/start"))
@@ -97,7 +99,7 @@ def trained(model: Any) -> dict[str, Any]:
 
 
 def fit(run: Run, out: Path, options: Options) -> None:
-    """From the last checkpoint in ``out``, or the start, to the end."""
+    """Train to the end, from the last checkpoint in ``out`` if there is one."""
     weights = trained(run.student)
     optimizer = torch.optim.AdamW(weights.values(), lr=options.learning_rate, weight_decay=0.0)
     checkpoint, log = out / "checkpoint.pt", out / "log.jsonl"
@@ -130,7 +132,10 @@ def fit(run: Run, out: Path, options: Options) -> None:
 
 
 def rate(step: int, steps: int) -> float:
-    """Warm up over a twentieth, then a cosine down to a twentieth."""
+    """Return the factor on the learning rate.
+
+    It warms up over a twentieth of the steps, then falls to 0.05 along a cosine.
+    """
     warm = steps / 20
     if step < warm:
         return (step + 1) / warm
@@ -140,10 +145,10 @@ def rate(step: int, steps: int) -> float:
 def keep(
     path: Path, step: int, weights: dict[str, Any], optimizer: Any, losses: list[float]
 ) -> None:
-    """A checkpoint.
+    """Write a checkpoint.
 
     Args:
-        losses: Of the steps that the log does not hold yet.
+        losses: The losses of the steps that are not in the log yet.
     """
     data = {name: each.data for name, each in weights.items()}
     state = optimizer.state_dict()
@@ -151,7 +156,7 @@ def keep(
 
 
 def resume(path: Path, weights: dict[str, Any], optimizer: Any) -> tuple[int, list[float]]:
-    """The step to go on with, and the losses that the log does not hold."""
+    """Load the checkpoint; return the next step, and the losses that are not in the log yet."""
     if not path.exists():
         return 0, []
     held = torch.load(path, weights_only=True)
@@ -162,7 +167,7 @@ def resume(path: Path, weights: dict[str, Any], optimizer: Any) -> tuple[int, li
 
 
 def forget(log: Path, step: int) -> None:
-    """Drop what was logged at ``step`` or later: it will be again."""
+    """Drop log entries of ``step`` and later, because the run will write them again."""
     if not log.exists():
         return
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -171,7 +176,7 @@ def forget(log: Path, step: int) -> None:
 
 
 def plot(log: Path, picture: Path) -> None:
-    """Losses above, development scores below."""
+    """Plot losses in the upper diagram, development scores in the lower."""
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = [entry["step"] for entry in entries]
     figure, (above, below) = plt.subplots(2, sharex=True)

@@ -1,4 +1,4 @@
-"""Training pairs as they flow through the layers that are constructed, and how these attend."""
+"""A sample of training pairs on its way through the constructed layers, and attention on it."""
 
 import math
 import random
@@ -16,31 +16,31 @@ CONTENT = HEAD_SIZE - 2
 """Dimensions of a head that compare meaning; the other two read flags."""
 
 SILENCED = (127, 223, 319)
-"""Where this encoder's last layer norm has a gain of zero."""
+"""Coordinates in which this encoder's last layer norm has a gain of zero."""
 
 FLAG = 4.0
-"""A flag's value in every layer's input; states have about 0.6 a coordinate."""
+"""A flag's value in every layer's input. Other coordinates have a magnitude of about 0.6."""
 
 ISOLATION = 16.0
-"""What an attention logit between the segments loses."""
+"""Penalty on an attention logit between the segments."""
 
 
 @dataclass
 class Sample:
-    """Training pairs as they flow through the layers that are done."""
+    """Training pairs and their states after the layers constructed so far."""
 
     batch: Batch
     mask: torch.Tensor
-    """(B, 1, 1, L): padding is not attended to."""
+    """(B, 1, 1, L): mask that excludes padding from attention."""
 
     apart: torch.Tensor
-    """(B, 1, L, L): the isolation that the construction imitates."""
+    """(B, 1, L, L): mask with the isolation that the construction imitates."""
 
     hidden: torch.Tensor
     """(B, L, HIDDEN): input of the next layer."""
 
     flags: list[int]
-    """Coordinates of the query's and the document's flag, and of [CLS]'s after layer 6."""
+    """Coordinates of the flags of query, document and, after layer 6, [CLS]."""
 
     @property
     def real(self) -> torch.Tensor:
@@ -48,21 +48,21 @@ class Sample:
 
     @property
     def ordinary(self) -> torch.Tensor:
-        """(B, L) bool: tokens of the texts."""
+        """(B, L) bool: tokens of the texts, without special tokens and padding."""
         return self.real & (self.batch.input_ids != SEP) & (self.batch.segments != FIRST)
 
     @property
     def queries(self) -> torch.Tensor:
-        """(T,) bool over the real tokens: the queries', without special ones."""
+        """(T,) bool over the real tokens: whether it is a query's, without special tokens."""
         return (self.ordinary & (self.batch.segments == QUERY))[self.real]
 
     def where(self, segment: int) -> torch.Tensor:
-        """(T,) bool over the real tokens."""
+        """Return (T,) bool over the real tokens: whether it is in ``segment``."""
         return self.batch.segments[self.real] == segment
 
 
 def sample_pairs(root: Path, count: int = 192) -> Batch:
-    """Questions with their paragraph or another one, of different lengths."""
+    """Sample questions with their own or another paragraph, truncated to different lengths."""
     rng = random.Random(0)
     passages, pairs = read_set(root, "squad-v1.1-train")
     chosen = rng.sample(pairs, count)
@@ -81,7 +81,7 @@ def sample_pairs(root: Path, count: int = 192) -> Batch:
 
 
 def isolation(batch: Batch) -> torch.Tensor:
-    """(B, 1, L, L): 0 where a token may look, else a large negative number."""
+    """Return (B, 1, L, L): 0 where a token may attend, else a large negative number."""
     segments = batch.segments
     allowed = segments[:, :, None] == segments[:, None, :]
     allowed[:, :, 0] = True
@@ -96,12 +96,12 @@ def scatter(rows: torch.Tensor, sample: Sample) -> torch.Tensor:
 
 
 def heads(states: torch.Tensor) -> torch.Tensor:
-    """(B, L, HIDDEN) to (B, HEADS, L, HEAD_SIZE)."""
+    """Reshape (B, L, HIDDEN) to (B, HEADS, L, HEAD_SIZE)."""
     return states.unflatten(2, (HEADS, HEAD_SIZE)).transpose(1, 2)
 
 
 def attend(attention: Any, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[Any, Any]:
-    """Context (B, L, HIDDEN) and probabilities (B, HEADS, L, L)."""
+    """Return context (B, L, HIDDEN) and probabilities (B, HEADS, L, L)."""
     query, key, value = (
         heads(linear(hidden)) for linear in (attention.query, attention.key, attention.value)
     )

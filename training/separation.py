@@ -1,4 +1,4 @@
-"""Layers 1 to 6 of the construction: the encoder's own, reading query and document apart."""
+"""Layers 1 to 6 of the construction: the encoder's, changed to read query and document apart."""
 
 import math
 from dataclasses import replace
@@ -23,17 +23,17 @@ from training.sample import (
 FLAG_IN_EMBEDDINGS = 0.1
 
 SILENCE = 0.1
-"""What is left of the silenced coordinates before the last layer norm: its scale is then even."""
+"""Factor on the silenced coordinates before the last layer norm, so that it scales tokens alike."""
 
 FIRST_BEFORE = 15.0
-"""[CLS]'s flag before layer 6's last norm; after it, it is 1."""
+"""[CLS]'s flag before layer 6's last norm. The norm reduces it to 1."""
 
 GATE = 40.0
-"""Slope of a feed-forward unit that is active at [CLS] only."""
+"""Slope of the feed-forward unit that is active only at [CLS]."""
 
 
 def least_used(encoder: Any, batch: Batch, apart: torch.Tensor) -> list[int]:
-    """The three coordinates that carry the least variance into the layers' products."""
+    """Return the three coordinates that contribute least variance to the layers' products."""
     states = encoder(batch.input_ids, apart, output_hidden_states=True).hidden_states
     use = states[-1][batch.real].var(0)
     use /= use.sum()
@@ -54,7 +54,7 @@ def least_used(encoder: Any, batch: Batch, apart: torch.Tensor) -> list[int]:
 
 
 def flag_embeddings(embeddings: Any, flags: list[int]) -> None:
-    """Type 1 becomes like type 0, which the encoder was trained with, but for the flags."""
+    """Add the segment flags. Otherwise type 1 equals type 0, which the encoder was trained with."""
     query, document, _ = flags
     words = embeddings.word_embeddings.weight
     types = embeddings.token_type_embeddings.weight
@@ -66,12 +66,12 @@ def flag_embeddings(embeddings: Any, flags: list[int]) -> None:
 
 
 def restore_flags(norm: Any, into: torch.Tensor, sample: Sample) -> torch.Tensor:
-    """Set ``norm`` so that flags leave it as `FLAG` and 0, and all else as without flags.
+    """Set ``norm`` so that it returns flags as `FLAG` or 0, and all else as without flags.
 
     Args:
-        into: (T, HIDDEN) what the norm is given for the real tokens.
+        into: (T, HIDDEN) input of the norm for the real tokens.
 
-    Returns: (B, L, HIDDEN) what it then gives, padding zero.
+    Returns: (B, L, HIDDEN) its output; padding is zero.
     """
     others = [place for place in range(HIDDEN) if place not in sample.flags[:2]]
     standard = layer_norm(into, (HIDDEN,))
@@ -88,10 +88,11 @@ def restore_flags(norm: Any, into: torch.Tensor, sample: Sample) -> torch.Tensor
 
 
 def isolate_layer(layer: Any, sample: Sample, means: tuple[Any, Any], *, last: bool) -> None:
-    """One of the encoder's layers; ``sample`` moves on through it.
+    """Change one of the encoder's layers, and move ``sample`` through it.
 
     Args:
-        means: Mean states of the untouched encoder at this layer's input and between its halves.
+        means: Mean states of the original encoder at this layer's input and between its halves.
+        last: Whether this is layer 6, which also silences coordinates and marks [CLS].
     """
     attention, middle, output = layer.attention, layer.intermediate.dense, layer.output
     flags = sample.flags[:2]
@@ -121,7 +122,7 @@ def isolate_layer(layer: Any, sample: Sample, means: tuple[Any, Any], *, last: b
 
 
 def isolate(attention: Any, sample: Sample) -> None:
-    """Query and document stop seeing each other; [CLS] sees only itself."""
+    """Stop attention between query and document, and from [CLS] to all but itself."""
     query_flag, document_flag, _ = sample.flags
     strength = math.sqrt(ISOLATION * math.sqrt(HEAD_SIZE))
     indicator, rest, _ = indicator_of(sample)
@@ -141,9 +142,9 @@ def isolate(attention: Any, sample: Sample) -> None:
 
 
 def least_attended(attention: Any, sample: Sample) -> list[torch.Tensor]:
-    """For each head, (HEAD_SIZE, 2): directions in which queries and keys matter least.
+    """Return (HEAD_SIZE, 2) for each head: directions in which queries and keys matter least.
 
-    Tokens weigh what the attention to and from them weighs, and both segments alike.
+    Tokens are weighted by the attention to and from them; both segments have the same total weight.
     """
     _, probabilities = attend(attention, sample.hidden, sample.apart)
     segments = sample.batch.segments
@@ -164,9 +165,9 @@ def least_attended(attention: Any, sample: Sample) -> list[torch.Tensor]:
 
 
 def indicator_of(sample: Sample) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A direction along which [CLS] is 1 further than other tokens, which differ by some 0.04.
+    """Find a direction that separates [CLS] from other tokens: linear discriminant with a ridge.
 
-    Linear discriminant analysis with a little ridge.
+    Along it, [CLS] is 1 away from the mean of the other tokens, which differ by about 0.04.
 
     Returns: direction, mean state of the other tokens, state of [CLS]; each (HIDDEN,).
     """
@@ -178,14 +179,16 @@ def indicator_of(sample: Sample) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 
 
 def without(linear: Any, flags: list[int], mean: torch.Tensor) -> None:
-    """``linear`` no longer reads the flags' coordinates; their former mean becomes bias."""
+    """Stop ``linear`` from reading the flags' coordinates; move their former mean to the bias."""
     linear.bias += linear.weight[:, flags] @ mean[flags]
     linear.weight[:, flags] = 0
 
 
 def silence(layer: Any) -> None:
-    """The three coordinates stay what they were for the feed-forward layer, and hardly weigh in
-    the norm after it."""
+    """Silence the three coordinates in the norm after the feed-forward layer.
+
+    The feed-forward layer itself still reads their original values.
+    """
     places = list(SILENCED)
     norm = layer.attention.output.LayerNorm
     norm.weight[places] *= SILENCE
@@ -198,7 +201,7 @@ def silence(layer: Any) -> None:
 
 
 def spare_unit(layer: Any, between: torch.Tensor, sample: Sample) -> int:
-    """Turn the feed-forward unit that does least into one that is active at [CLS] only.
+    """Make the feed-forward unit with the least effect active only at [CLS]; return its index.
 
     Args:
         between: (B, L, HIDDEN) states between the layer's halves.
@@ -215,7 +218,7 @@ def spare_unit(layer: Any, between: torch.Tensor, sample: Sample) -> int:
 
 
 def mark_first(layer: Any, unit: int, between: torch.Tensor, sample: Sample) -> None:
-    """From here on [CLS] has a flag of its own, which is 0 elsewhere, and exact segment flags."""
+    """Give [CLS] its own flag, which is 0 for other tokens, and exact segment flags."""
     out, norm = layer.output.dense, layer.output.LayerNorm
     first = between[sample.where(FIRST)].mean(0, keepdim=True)
     flag = sample.flags[2]

@@ -1,13 +1,13 @@
-"""What the constructed model's first six layers make of the training texts, computed once.
+"""Compute the training texts' states after the constructed model's first six layers, once.
 
     python -m training.states --model var/training/start --data FOLDER --out var/training/states
 
-Query and document do not see each other below layer 7, and [CLS] sees itself only: so a text's
-states are the same in every pair, but for a document's positions, which depend on its query's
-length. Each document is computed behind one query length, drawn at random. Training of the upper
-layers then costs no pass through the lower ones.
+Below layer 7, query and document do not see each other, and [CLS] sees only itself. So a text has
+the same states in every pair, except that a document's positions depend on its query's length. Each
+document is computed after one random query length. Training of the upper layers then needs no pass
+through the lower ones.
 
-A set's file is skipped where it exists: a stopped run goes on with the next set.
+Existing files are skipped, so a stopped run continues with the next set.
 """
 
 import argparse
@@ -29,18 +29,18 @@ DEVELOPMENT = "development.pt"
 LOWER = 6
 QUERY_TOKENS_MAX, DOCUMENT_TOKENS_MAX = 48, 128
 DOCUMENTS_MAX = 4_000
-"""Of one set; SQuAD and MedQuAD have more."""
+"""Most documents of one set; SQuAD and MedQuAD have more."""
 
 QUERIES_PER_DOCUMENT_MAX = 2
-"""SQuAD asks five questions of each paragraph."""
+"""Most queries with the same answer; SQuAD has five questions per paragraph."""
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """States of many texts, end to end."""
+    """States of many texts, concatenated."""
 
     states: torch.Tensor
-    """(T, HIDDEN) float16: [CLS] and the query with its [SEP], or the document with its own."""
+    """(T, HIDDEN) float16: [CLS], query and [SEP] of a query; document and [SEP] of a document."""
 
     starts: torch.Tensor
     """(N + 1,) int64: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``."""
@@ -55,14 +55,14 @@ class Texts:
         return len(self.starts) - 1
 
     def tokens(self, index: int) -> Ids:
-        """Token ids of text ``index``, special ones among them."""
+        """Return the token ids of text ``index``, including special tokens."""
         ids: Ids = self.ids[self.starts[index] : self.starts[index + 1]].tolist()
         return ids
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """One set: query ``i`` has the answer ``positives[i]`` and the set's own ``negatives[i]``."""
+    """One set: query ``i`` has the answer ``positives[i]`` and the set's ``negatives[i]``."""
 
     queries: Texts
     documents: Texts
@@ -72,19 +72,23 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True)
 class Development:
-    """A judged collection: query ``i`` with the next of ``documents``, as many as it has docids."""
+    """A judged collection. ``documents`` holds the candidates of query 0, then of query 1, ..."""
 
     queries: Texts
     documents: Texts
     judged: list[JudgedQuery]
-    """Without texts."""
+    """The queries with docids and grades, but without texts."""
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def lower_states(
     lower: Any, pairs: Sequence[tuple[Ids, Ids]], segment: int, name: str, batch_size: int = 32
 ) -> Texts:
-    """States of one side of each pair: 0 the query's with [CLS], 1 the document's."""
+    """Return states of one side of each pair.
+
+    Args:
+        segment: 0 for the query with [CLS], 1 for the document.
+    """
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     found: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
     ids = list(found)
@@ -100,14 +104,14 @@ def lower_states(
 
 
 def lower_layers(folder: Path) -> Any:
-    """The model in ``folder`` without what comes after layer six."""
+    """Return the model in ``folder`` without the layers after the sixth."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     model.bert.encoder.layer = model.bert.encoder.layer[:LOWER]
     return model.bert
 
 
 def training_set(lower: Any, root: Path, name: str) -> TrainingSet:
-    """The set ``name`` with its states; of a large set, a seeded part."""
+    """Compute the set ``name``; of a large set, a seeded sample."""
     rng = random.Random(0)
     passages, pairs = read_set(root, name)
     wanted = sorted({pair["positive"] for pair in pairs})
@@ -140,7 +144,7 @@ def training_set(lower: Any, root: Path, name: str) -> TrainingSet:
 
 
 def development(lower: Any, folder: Path) -> Development:
-    """The judged collection in ``folder``, each document behind its own query."""
+    """Compute the judged collection in ``folder``, each document after its own query."""
     judged = list(read_folder(folder, depth=100).judged)
     queries = token_ids([each.query for each in judged], QUERY_TOKENS_MAX)
     pairs = [
@@ -156,7 +160,7 @@ def development(lower: Any, folder: Path) -> Development:
 
 
 def load_sets(folder: Path) -> dict[str, TrainingSet]:
-    """Every set that `main` wrote to ``folder``."""
+    """Load every set that `main` wrote to ``folder``."""
     loaded = {}
     for name in SETS:
         found = torch.load(folder / f"{name}.pt", weights_only=True)
@@ -170,19 +174,19 @@ def load_sets(folder: Path) -> dict[str, TrainingSet]:
 
 
 def load_development(folder: Path) -> Development:
-    """The judged collection that `main` wrote to ``folder``."""
+    """Load the judged collection that `main` wrote to ``folder``."""
     found = torch.load(folder / DEVELOPMENT, weights_only=True)
     judged = [JudgedQuery(*each) for each in found["judged"]]
     return Development(Texts(*found["queries"]), Texts(*found["documents"]), judged)
 
 
 def held(texts: Texts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a file keeps of ``texts``."""
+    """Return the tensors of ``texts`` that a file stores."""
     return texts.states, texts.starts, texts.ids
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write the file atomically: a crash leaves no partial file at ``path``."""
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
     partial.rename(path)

@@ -1,4 +1,4 @@
-"""Rankings to learn from, each computed from texts that were encoded apart."""
+"""Rankings to learn from, each computed from separately encoded texts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,11 @@ from training.run import Options
 from training.upper import logits
 
 TOKEN_SHARPNESS = 20.0
-"""Of late interaction: what cosines are times in the log-sum-exp."""
+"""Factor on the cosines in late interaction's log-sum-exp."""
 
 
 def teach(teacher: Any, options: Options, lists: Lists) -> torch.Tensor:
-    """(Q, 1 + negatives): the teachers' scores, each list with a spread of 2."""
+    """Return the teachers' summed scores, (Q, 1 + negatives), with deviation 2 in each list."""
     scores = torch.zeros(len(lists), options.negatives + 1)
     for name in options.teacher.split("+"):
         scores += standard(TEACHERS[name](teacher, lists))
@@ -23,7 +23,7 @@ def teach(teacher: Any, options: Options, lists: Lists) -> torch.Tensor:
 
 
 def score(model: Any, lists: Lists) -> torch.Tensor:
-    """(Q, 1 + negatives) logits."""
+    """Return the model's logits, (Q, 1 + negatives)."""
     queries, documents = [], []
     for material, index, places in lists:
         queries += [material.texts.queries[index]] * len(places)
@@ -33,7 +33,7 @@ def score(model: Any, lists: Lists) -> torch.Tensor:
 
 
 def cosines(lists: Lists) -> torch.Tensor:
-    """(Q, 1 + negatives): of mean states."""
+    """Return the cosines of mean states, (Q, 1 + negatives)."""
     return torch.stack(
         [
             material.means[1][documents] @ material.means[0][index]
@@ -43,10 +43,13 @@ def cosines(lists: Lists) -> torch.Tensor:
 
 
 def late_interaction(lists: Lists) -> torch.Tensor:
-    """(Q, 1 + negatives): of each query token with its like in the document, a soft maximum."""
+    """Return late interaction scores, (Q, 1 + negatives).
+
+    A score is the mean, over query tokens, of the soft maximum of cosines with document tokens.
+    """
     scores = []
     for material, index, documents in lists:
-        # Without [CLS] and the two [SEP], which find themselves in every document.
+        # Without [CLS] and the two [SEP], which match in every document.
         query = normalize(material.texts.queries[index][1:-1].float(), dim=1)
         for place in documents:
             document = normalize(material.texts.documents[place][:-1].float(), dim=1)
@@ -56,7 +59,7 @@ def late_interaction(lists: Lists) -> torch.Tensor:
 
 
 def lexical(lists: Lists) -> torch.Tensor:
-    """(Q, 1 + negatives): BM25 of token ids, within each set's documents."""
+    """Return BM25 scores of token ids, (Q, 1 + negatives), with each set's own statistics."""
     scores = []
     for material, index, documents in lists:
         tokens = [*map(str, material.texts.queries.tokens(index)[1:-1])]
@@ -66,7 +69,7 @@ def lexical(lists: Lists) -> torch.Tensor:
 
 
 def standard(scores: torch.Tensor) -> torch.Tensor:
-    """Each row with mean 0 and deviation 1."""
+    """Standardise each row to mean 0 and deviation 1."""
     return (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True).clamp(min=1e-6)
 
 
@@ -76,4 +79,4 @@ TEACHERS: dict[str, Callable[[Any, Lists], torch.Tensor]] = {
     "late": lambda _, lists: late_interaction(lists),
     "bm25": lambda _, lists: lexical(lists),
 }
-"""Each from the states of texts encoded apart."""
+"""Teachers by name. Each takes a model and lists, and scores separately encoded texts."""

@@ -2,11 +2,11 @@
 
     python -m training.train --out var/training/run
 
-Each step takes some questions, each with its answer and texts that are no answer: the set's own,
-the encoder's best by cosine, and random ones. Loss: listwise cross-entropy (or pairwise logistic)
-of the labels, and divergence from what teachers make of the same list, above all late interaction
-of the encoder's states, which ranks better than this model before training. Weights change by
-low-rank adapters (PEFT) on the linear layers, biases and norms freely.
+Each step takes some questions, each with its answer and negatives: the set's own, the encoder's
+best by cosine, and random ones. The loss is a listwise cross-entropy (or pairwise logistic) loss of
+the labels plus the divergence from the teachers' scores of the same list. The main teacher is late
+interaction of the encoder's states, which ranks better than this model before training. Linear
+layers train low-rank adapters (PEFT); biases and norms train in full.
 """
 
 import copy
@@ -30,7 +30,7 @@ from training.teachers import TEACHERS, score, teach
 from training.upper import logits
 
 Scorer = Callable[[TrainingSet | Development, int, Sequence[int]], torch.Tensor]
-"""Scores of a question's documents."""
+"""Returns scores of a question's documents."""
 
 
 def score_one(
@@ -43,7 +43,11 @@ def score_one(
 
 
 def loss_of(scores: torch.Tensor, taught: torch.Tensor, options: Options) -> torch.Tensor:
-    """Of lists whose first document is the answer."""
+    """Return the loss of lists that start with the answer.
+
+    Args:
+        taught: The teachers' scores of the same lists.
+    """
     if options.loss == "listwise":
         labels = cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64))
     else:
@@ -55,7 +59,7 @@ def loss_of(scores: torch.Tensor, taught: torch.Tensor, options: Options) -> tor
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def judge(scorer: Scorer, development: Development, every: int = 1) -> float:
-    """NDCG@10 on each so manieth query of the judged collection."""
+    """Return the mean NDCG@10 over one in ``every`` queries of the judged collection."""
     values, start = [], 0
     for index, judged in enumerate(development.judged):
         places = range(start, start + len(judged.docids))
@@ -72,7 +76,7 @@ def judge(scorer: Scorer, development: Development, every: int = 1) -> float:
 def held_out_rank(
     scorer: Scorer, sets: dict[str, Material], options: Options, questions: int = 40
 ) -> float:
-    """MRR of the answer in lists of questions that training never sees, so many of a set."""
+    """Return the answers' MRR over held-out questions, at most ``questions`` per set."""
     rng, values = random.Random(1), []
     for material in sets.values():
         for index in range(0, len(material.texts.queries), HELD_OUT)[:questions]:
@@ -83,7 +87,10 @@ def held_out_rank(
 
 
 def adapted(model: Any, options: Options) -> Any:
-    """``model`` with adapters; the chosen layers' biases and norms, pooler and classifier free."""
+    """Add adapters to the chosen layers of ``model``.
+
+    Their biases and norms, the classifier and the pooler's bias are trained in full.
+    """
     wrapped = get_peft_model(
         model,
         LoraConfig(
@@ -103,7 +110,7 @@ def adapted(model: Any, options: Options) -> Any:
 
 
 def train(start: Path, states: Path, out: Path, options: Options) -> None:
-    """A run of the upper layers."""
+    """Run the training of the upper layers."""
     torch.manual_seed(options.seed)
     sets = {name: mine(each) for name, each in load_sets(states).items()}
     development = load_development(states)

@@ -2,10 +2,11 @@
 
     python -m training.tune --start var/training/run/model --out var/training/tuned
 
-`train` has the states of texts that were encoded apart. In the whole model a query's states waver a
-little with the document beside it. So here the lower layers learn too, at a low rate: the loss is
-that of `train`, with a teacher that reads the texts apart, and the distance of layer six's states
-from those of the texts apart. Lists, checkpoints, ``log.jsonl`` and ``curves.png`` are as there.
+`train` uses states of separately encoded texts. In the whole model, a query's states vary slightly
+with the document in the pair. So here the lower layers train too, at a low rate. The loss is that
+of `train`, with a teacher that reads the texts separately, plus the distance of layer six's states
+from those of the separate texts. Lists, checkpoints, ``log.jsonl`` and ``curves.png`` are the same
+as in `train`.
 """
 
 import copy
@@ -27,15 +28,15 @@ from training.teachers import TEACHERS, teach
 from training.train import adapted, held_out_rank, judge, loss_of
 
 BATCH = 8
-"""Pairs that are padded to one length."""
+"""Pairs per forward pass, padded to one length."""
 
 HELD_OUT_QUESTIONS, JUDGED_EVERY = 16, 3
-"""What development scores are taken of during a run: so many a set, and each so manieth query."""
+"""Development data of a run: held-out questions per set, and one in this many judged queries."""
 
 
 @dataclass(frozen=True)
 class TuneOptions(Options):
-    """As `train` has them, for all layers."""
+    """Options of a run over all layers, with other defaults than `train`."""
 
     steps: int = 800
     negatives: int = 7
@@ -44,22 +45,22 @@ class TuneOptions(Options):
     learning_rate: float = 1e-4
     evaluations: int = 5
     states_weight: float = 10.0
-    """Of the distance of layer six's states, beside the rest of the loss."""
+    """Weight of the distance of layer six's states, relative to the rest of the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What the model makes of pairs, in their order."""
+    """The model's output for pairs, in their order."""
 
     logits: torch.Tensor
     """(P,)"""
 
     states: list[torch.Tensor]
-    """Each (L, HIDDEN): after layer six, of the pair's tokens."""
+    """(L, HIDDEN) for each pair: its tokens' states after layer six."""
 
 
 def whole(model: Any, pairs: Sequence[tuple[Ids, Ids]]) -> Whole:
-    """Through all layers; pairs of like length go together."""
+    """Run pairs through all layers, in batches of similar length."""
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     logits = [torch.empty(0)] * len(pairs)
     states = list(logits)
@@ -77,7 +78,7 @@ def whole(model: Any, pairs: Sequence[tuple[Ids, Ids]]) -> Whole:
 def pairs_of(
     texts: TrainingSet | Development, index: int, places: Sequence[int]
 ) -> list[tuple[Ids, Ids]]:
-    """A question with each of its documents, without special tokens."""
+    """Return the token ids of a question with each document, without special tokens."""
     query = texts.queries.tokens(index)[1:-1]
     return [(query, texts.documents.tokens(place)[:-1]) for place in places]
 
@@ -90,8 +91,10 @@ def score_whole(
 
 
 def strayed(states: Sequence[torch.Tensor], lists: Lists) -> torch.Tensor:
-    """Mean squared distance of ``states`` from those of the texts apart; queries weigh as much as
-    documents, which are longer."""
+    """Return the mean squared distance of ``states`` from those of the separately encoded texts.
+
+    Queries have the same weight as documents, although documents are longer.
+    """
     apart = [
         (material.texts.queries[index], material.texts.documents[place])
         for material, index, places in lists
@@ -106,7 +109,7 @@ def strayed(states: Sequence[torch.Tensor], lists: Lists) -> torch.Tensor:
 
 
 def tune(start: Path, states: Path, out: Path, options: TuneOptions) -> None:
-    """A run of all layers."""
+    """Run the training of all layers."""
     torch.manual_seed(options.seed)
     sets = {name: mine(each) for name, each in load_sets(states).items()}
     development = load_development(states)

@@ -1,7 +1,7 @@
-"""Layers 7 and 8 and the head, on states that `states` computed: the same logits for less work.
+"""Layers 7 and 8 and the head, on states from `states`: nearly the same logits for less work.
 
-Only query rows go through layer 7, and only [CLS] through layer 8; document tokens are keys and
-values. What layer 8's [CLS] would read of document tokens, a weight below 0.005, is left out.
+Layer 7 computes only query rows, layer 8 only [CLS]; document tokens are keys and values of layer 7
+only. Layer 8's [CLS] ignores document tokens, which would have a weight below 0.005.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,11 @@ from training.sample import heads
 
 
 def logits(model: Any, queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]) -> Any:
-    """(P,) float32: of each query, states as `Texts` has them, with the document beside it."""
+    """Return (P,) float32: the logit of each query with the document of the same index.
+
+    Args:
+        queries: States as in `Texts`, and likewise ``documents``.
+    """
     query, query_mask = padded(queries)
     document, document_mask = padded(documents)
     match, read = model.bert.encoder.layer[-2:]
@@ -26,10 +30,10 @@ def logits(model: Any, queries: Sequence[torch.Tensor], documents: Sequence[torc
 
 
 def layer(module: Any, rows: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """A BERT layer's states for ``rows`` (B, R, HIDDEN), which attend to ``seen`` (B, L, HIDDEN).
+    """Compute a BERT layer for ``rows`` (B, R, HIDDEN), which attend to ``seen`` (B, L, HIDDEN).
 
     Args:
-        mask: (B, L) bool: what of ``seen`` is no padding.
+        mask: (B, L) bool: whether a row of ``seen`` is a token rather than padding.
     """
     attention = module.attention.self
     context = scaled_dot_product_attention(
@@ -44,7 +48,7 @@ def layer(module: Any, rows: torch.Tensor, seen: torch.Tensor, mask: torch.Tenso
 
 
 def padded(texts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, L, HIDDEN) float32 and (B, L) bool."""
+    """Pad the texts; return states (B, L, HIDDEN) float32, and their mask (B, L) bool."""
     states = nn.utils.rnn.pad_sequence(list(texts), batch_first=True).float()
     lengths = torch.tensor([len(text) for text in texts])
     return states, torch.arange(states.shape[1]) < lengths[:, None]

@@ -1,4 +1,4 @@
-"""What the tests of training share: its data, the constructed model and its states, made once."""
+"""Shared fixtures of the training tests: data, the constructed model and its states."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def quiet_transformers() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums come out alike, and no thread waits for another where other programs are at work."""
+    """Use one thread: sums are reproducible, and no thread waits for another on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -36,7 +36,7 @@ def in_one_thread() -> Iterator[None]:
 
 
 def run_module(main: Callable[[], None], *arguments: str | Path) -> None:
-    """What ``python -m`` does."""
+    """Call ``main`` with command-line arguments, as ``python -m`` does."""
     with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.setattr(sys, "argv", ["program", *map(str, arguments)])
         main()
@@ -49,7 +49,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All five training sets, of 25 questions each."""
+    """The folder of all five training sets, with 25 questions each."""
     root = tmp_path_factory.mktemp("sets")
     for name in states.SETS:
         write_generated(root, name, 25)
@@ -58,7 +58,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The constructed model's folder; takes a minute or two."""
+    """The folder of the constructed model; building it takes a minute or two."""
     root = tmp_path_factory.mktemp("training")
     write_generated(root, "squad-v1.1-train", SAMPLED)
     run_module(construct.main, "--data", root, "--out", root / "start")
@@ -67,7 +67,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def computed(start: Path, sets: Path) -> Path:
-    """The folder of all states of ``sets`` and of our judged collection."""
+    """The folder with the states of ``sets`` and of the judged collection `JUDGED`."""
     folder = start.with_name("states")
     arguments = ("--model", start, "--data", sets, "--judged", JUDGED, "--out", folder)
     run_module(states.main, *arguments)

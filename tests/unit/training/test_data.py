@@ -1,4 +1,4 @@
-"""The sequences that training reads are those that BERT's own tokenizer makes."""
+"""Training reads the same sequences that BERT's own tokenizer produces."""
 
 import random
 from pathlib import Path

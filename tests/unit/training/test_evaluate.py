@@ -52,7 +52,7 @@ def test_cosine_ranks_the_paraphrase_first(encoder: Any, query: str, place: int)
     assert by_cosine(encoder, judged, known) == 1
     assert known.keys() == {"d0", "d1", "d2"}
     assert by_cosine(encoder, behind, known) < 1, (
-        "a query that is another text ranks that one first"
+        "a query that equals another text ranks that text first"
     )
 
 

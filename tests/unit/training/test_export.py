@@ -1,4 +1,4 @@
-"""The shipped adapter: each change in the cheapest form that holds it, and nothing lost."""
+"""The shipped adapter stores each change in the smallest form, without loss."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from training.export import EXACT, factors, matrix
 Run = Callable[..., None]
 
 STORED = 2e-3
-"""Relative error of what is stored: factors' own, and two roundings to float16."""
+"""Largest relative error of stored weights: of the factors, plus two roundings to float16."""
 
 FILE_BYTES_MAX = 4_000_000
 LOGITS_TOLERANCE = 0.05
@@ -37,7 +37,8 @@ def thin(rank: int, size: float = 0.1) -> torch.Tensor:
 
 
 def in_bytes() -> torch.Tensor:
-    """What eight-bit rows hold exactly: full rank, each row's largest value 127 of its steps."""
+    """Return a matrix of full rank that 8-bit rows represent exactly: each row's largest value is
+    127 steps."""
     steps = torch.randint(-126, 127, (60, 80)).float()
     steps[:, 0] = 127
     return steps * (torch.rand(60, 1) + 0.5) / 128
@@ -93,7 +94,7 @@ def test_the_parts_of_both_changes_are_merged_to_their_sum(
 
 
 def test_thin_factors_keep_a_small_change_beside_a_large_one() -> None:
-    """Factored together, what was learned would drown in the rounding of what was constructed."""
+    """Factored together, the learned change would be lost in the constructed change's rounding."""
     constructed, learned = thin(3, size=4.0), thin(4, size=1e-3)
 
     alone = adapter.merge({"w": NOTHING}, matrix("w", NOTHING, learned))["w"]

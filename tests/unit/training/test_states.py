@@ -1,4 +1,4 @@
-"""Which states are kept, and of which text: with lower layers that tell their tokens."""
+"""Each text keeps its own states; fake lower layers encode each token in its state."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from training.states import TrainingSet, development, lower_states, training_set
 Run = Callable[..., None]
 
 PASSAGES = [(30 + place, f"passage {word}") for place, word in enumerate("abcdefghijkl")]
-PASSAGES.reverse()  # Neither in the order of their ids, nor numbered from 0.
+PASSAGES.reverse()  # Their ids are neither sorted nor numbered from 0.
 PAIRS: list[Pair] = [
     {"query": f"{word} one", "positive": 30 + place, "negatives": [30 + (place + 5) % 12]}
     for place, word in enumerate("abcdef")
@@ -25,7 +25,7 @@ PAIRS: list[Pair] = [
 
 
 class Lower:
-    """States are the token's id, in two digits that float16 holds, and its position."""
+    """Return each token's id, as two digits that float16 represents exactly, and its position."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
@@ -75,7 +75,7 @@ def test_each_side_is_cut_out_in_the_order_that_was_asked(lower: Lower) -> None:
 
 
 def asked(made: TrainingSet) -> dict[tuple[int, ...], int]:
-    """Each query's tokens, and its place."""
+    """Return each query's index by its tokens."""
     return {tuple(ids_of(made.queries[place])): place for place in range(len(made.queries))}
 
 

@@ -1,4 +1,4 @@
-"""What a step draws, what its loss rewards, and that a run that was stopped ends like any other."""
+"""The lists of a step, its loss, and the equality of resumed and uninterrupted runs."""
 
 import json
 import math
@@ -22,15 +22,15 @@ from training.train import loss_of
 
 Run = Callable[..., None]
 
-# PEFT 0.21 asks transformers 5.23 by an old name.
+# PEFT 0.21 uses a name that transformers 5.23 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 OWN = [21, 22, 23, 24, 25, 26]
-"""The negatives that come with every question of `material`; mined are 30 to 49."""
+"""The set's own negatives for every question of `material`; documents 30 to 49 are mined."""
 
 
 def material(questions: int) -> Material:
-    """Of 60 documents, number ``n % 20`` answers question ``n``."""
+    """Return a set with 60 documents, in which document ``n % 20`` answers question ``n``."""
     nothing = texts_of(torch.zeros(questions, 1), torch.arange(questions + 1))
     documents = texts_of(torch.zeros(60, 1), torch.arange(61))
     positives = [place % 20 for place in range(questions)]
@@ -127,7 +127,7 @@ def test_near_texts_are_mined_but_neither_the_answer_nor_its_likes() -> None:
 
     found = mine(texts)
 
-    assert found.mined == [[2, 3, 4]], "1 is too near to the answer; the nearest come first"
+    assert found.mined == [[2, 3, 4]], "1 is too similar to the answer; the most similar come first"
     assert found.means[0].norm(dim=1).tolist() == pytest.approx([1])
 
 
@@ -139,15 +139,15 @@ def test_more_documents_than_a_set_has_are_refused() -> None:
 
 
 def turned(*degrees: float) -> torch.Tensor:
-    """States of tokens in these directions, of different lengths."""
+    """Return token states in these directions, with different lengths."""
     angles = torch.tensor(degrees).deg2rad()
     lengths = torch.arange(1, len(degrees) + 1)[:, None]
     return torch.stack([angles.cos(), angles.sin()], 1) * lengths
 
 
 def two_documents() -> list[tuple[Material, int, list[int]]]:
-    """[CLS], tokens at 0 and 90 degrees and [SEP]; against one text alike in each of its tokens,
-    and another that lies between them."""
+    """Return a query with tokens at 0 and 90 degrees between [CLS] and [SEP], and two documents:
+    one with the same tokens, one with tokens between them."""
     texts = TrainingSet(
         texts_of(turned(200, 0, 90, 45), torch.tensor([0, 4])),
         texts_of(turned(0, 90, 180, 45, 45, 50, 200), torch.tensor([0, 3, 7])),
@@ -165,7 +165,7 @@ def test_late_interaction_finds_each_token_s_like_and_cosine_compares_means() ->
 
 
 def test_bm25_finds_rare_tokens_in_short_documents() -> None:
-    # Special tokens are 101 and 102; every document has 7, one has 8, and one has it in a crowd.
+    # 101 and 102 are special tokens. All documents contain 7; two contain 8, one of them is longer.
     texts = TrainingSet(
         texts_of(torch.zeros(4, 1), torch.tensor([0, 4]), 101, 7, 8, 102),
         texts_of(
@@ -190,7 +190,7 @@ def test_teachers_are_standardised_and_summed() -> None:
         found: list[float] = teach(None, options, two_documents())[0].tolist()
         return found
 
-    high = math.sqrt(2)  # Of two numbers with mean 0 and deviation 2.
+    high = math.sqrt(2)  # The higher of two numbers with mean 0 and deviation 2.
     assert taught("late") == pytest.approx([high, -high])
     assert taught("cosine") == pytest.approx([-high, high])
     assert taught("late+cosine") == pytest.approx([0, 0], abs=0.1), "they disagree"
@@ -289,12 +289,12 @@ OPTIONS = Options(steps=4, queries=3, negatives=4, rank=2, learning_rate=0.01)
 
 
 class StoppedError(Exception):
-    """Where a power cut would be."""
+    """Raised in place of a power failure."""
 
 
 @pytest.fixture(scope="module")
 def through(start: Path, computed: Path) -> Path:
-    """The folder of a run that nothing stopped."""
+    """The folder of an uninterrupted run."""
     folder = start.with_name("through")
     folder.mkdir()
     train.train(start, computed, folder, OPTIONS)
@@ -350,7 +350,7 @@ def test_a_run_that_was_stopped_gives_the_weights_of_one_that_was_not(
 
     train.train(start, computed, folder, OPTIONS)
 
-    assert drawn == [0, 1, 2, 2, 3], "steps 0 and 1 are not done again"
+    assert drawn == [0, 1, 2, 2, 3], "steps 0 and 1 are not repeated"
     expected = load_file(through / "model/model.safetensors")
     for name, value in load_file(folder / "model/model.safetensors").items():
         assert value.equal(expected[name]), name

@@ -1,4 +1,4 @@
-"""Whole pairs through all layers: their order, how far states stray, and a run of a few steps."""
+"""Whole pairs through all layers: their order, the distance of states, and a short run."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.lists import Material, draw
 from training.states import LOWER, Texts, TrainingSet
 from training.tune import BATCH, TuneOptions, pairs_of, score_whole, strayed, whole
 
-# PEFT 0.21 asks transformers 5.23 by an old name.
+# PEFT 0.21 uses a name that transformers 5.23 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 PAIRS: list[tuple[Ids, Ids]] = [
@@ -25,7 +25,8 @@ PAIRS: list[tuple[Ids, Ids]] = [
 
 
 class Told:
-    """Its logit is the pair's sum of ids, and after layer six a token's state is its id."""
+    """A fake model: the logit is the pair's sum of ids; after layer six, a token's state is its
+    id."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
@@ -54,7 +55,7 @@ def test_pairs_of_like_length_go_together_and_come_back_in_order() -> None:
 
 
 def material() -> Material:
-    """Two questions and three documents; a token's state is its id, one of them off by a half."""
+    """Return a set with two questions and three documents; a token's state is its id."""
     queries, documents = ((CLS, 5, SEP), (CLS, 6, 7, SEP)), ((8, 9, SEP), (SEP,), (10, SEP))
     texts = TrainingSet(of(queries), of(documents), [0, 1], [[], []])
     return Material(texts, [[], []], (torch.empty(0), torch.empty(0)), [1], None)
@@ -79,7 +80,7 @@ def test_states_stray_by_their_squared_distance_and_queries_weigh_as_documents()
     same = whole(Told(), pairs).states
 
     in_query = [state.clone() for state in same]
-    in_query[0][:3] += 3  # The whole query of the first pair: 9 of its half, of a third of pairs.
+    in_query[0][:3] += 3  # The first pair's query: squared distance 9, half a pair, one of three.
     in_document = [state.clone() for state in same]
     in_document[0][3:] += 3
 

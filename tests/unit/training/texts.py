@@ -1,4 +1,4 @@
-"""Small training sets in the form that `training.data` reads; all texts were written for tests."""
+"""Small training sets in the format of `training.data`; all texts were written for tests."""
 
 import gzip
 import json
@@ -10,10 +10,10 @@ from typing import Any
 from benchmarks.judged import read_folder
 
 JUDGED = Path(__file__).parents[2] / "quality/data"
-"""The judged collection of our own: 12 queries, 8 passages each."""
+"""The repository's own judged collection: 12 queries with 8 passages each."""
 
 SAMPLED = 192
-"""Questions that construction reads."""
+"""Number of questions that construction samples."""
 
 Pair = dict[str, Any]
 
@@ -28,7 +28,10 @@ def write_set(
 
 
 def write_generated(root: Path, name: str, count: int) -> None:
-    """``count`` questions, each some words of its passage, a few sentences of the collection's."""
+    """Write ``count`` questions and passages.
+
+    A passage consists of a few sentences of the collection, its question of some of its words.
+    """
     rng = random.Random(name)
     sentences = sorted(
         {text for each in read_folder(JUDGED, depth=100).judged for text in each.texts}
