@@ -1,1 +1,1 @@
-"""One file per question; each is run as ``python -m benchmarks.<question>``."""
+"""Benchmarks, one file per question; run one with ``python -m benchmarks.<file>``."""

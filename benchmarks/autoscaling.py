@@ -1,15 +1,15 @@
-"""How long do requests wait while a service grows, and what do its replicas cost? Simulated.
+"""How long do requests wait while a service scales, and what do its replicas cost? Simulated.
 
     python -m benchmarks.autoscaling --json benchmarks/results/autoscaling.json \\
         --plot benchmarks/results/autoscaling.png
 
-One model's requests arrive by a seeded trace: quiet, a step to four replicas' work for five
-minutes, quiet, and bursts of ten seconds, twice over. Replicas are as quick as each other, take a
-while to start, and serve the oldest request first. The same trace goes to our policy
-(`serve_app.dispatch.scaling`), also with a shorter memory, to Ray Serve's default with its default
-settings, and to Ray's with settings as eager as ours; the last two by Ray's own functions. The
-clock is virtual: a run takes seconds and repeats to the digit. What a real controller adds (metrics
-that arrive late, a control loop) is in it as delays; that a policy works there is not shown here.
+One model's requests arrive by a seeded trace: low load, a step to the work of four replicas for
+five minutes, low load, and bursts of ten seconds; all of it twice. All replicas have the same
+speed, take a while to start, and serve the oldest request first. Four policies run on the trace:
+ours (`serve_app.dispatch.scaling`), ours with a shorter memory, Ray Serve's default, and Ray's with
+settings as eager as ours. The last two use Ray's own functions. The clock is virtual, so a run
+takes seconds and is exactly reproducible. Delays stand in for the late metrics and the control loop
+of a real controller; `benchmarks.autoscaling_live` uses a real one.
 """
 
 import argparse
@@ -41,20 +41,20 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 TICK_S = 0.1
-"""As often as Ray's controller asks a policy."""
+"""Interval at which Ray's controller calls a policy."""
 
 TELL_S = 1.0
-"""What a policy is told is up to this old; production.yaml's `metrics_interval_s`."""
+"""Age of the metrics that a policy gets, as `metrics_interval_s` in production.yaml."""
 
 START_S = 10.0
-"""From the wish for a replica to its first batch."""
+"""Time from the decision to start a replica to its first batch."""
 
 TOKENS_PER_S = 10_000.0
 REQUEST_TOKENS = 3_350  # 50 documents of 67 tokens
 DELAY_S = Seconds(1)
 BOUNDS = Bounds(1, 8)
 QUIET, STEP, BURST = 0.4, 4.0, 6.0
-"""Work that arrives, in replicas."""
+"""Arriving work, in replicas that it keeps busy."""
 
 PHASES = (
     (300, QUIET),
@@ -69,18 +69,18 @@ PHASES = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a policy may look at."""
+    """The input of a policy."""
 
     at: float
     waiting: int
-    """Requests, those in work among them."""
+    """Queued and running requests."""
 
     running: int
-    """Replicas that serve."""
+    """Replicas that serve requests."""
 
     target: int
     busy: float
-    """Replicas that worked, on average over the last `TELL_S`."""
+    """Mean number of busy replicas over the last `TELL_S`."""
 
 
 Policy = Callable[[Seen], int]
@@ -88,30 +88,30 @@ Policy = Callable[[Seen], int]
 
 @dataclass(slots=True)
 class Run:
-    """One policy on the trace."""
+    """The result of one policy on the trace."""
 
     policy: str
     requests: int
     share_late: float
-    """Of the requests: answered later than the target delay after they came."""
+    """Share of requests that were answered later than the target delay."""
 
     delay_p50_s: float
     delay_p99_s: float
     seconds_late: float
-    """Of the whole time, in which the oldest request had waited for longer than the target."""
+    """Time during which the oldest request had waited longer than the target delay."""
 
     replica_seconds: float
     reversals: int
-    """Changes of direction of the target."""
+    """Number of times that the target changed direction."""
 
     targets: list[int] = field(repr=False)
-    """Each second."""
+    """The target in each second."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Autoscaling policies on one simulated trace.")
-    parser.add_argument("--json", type=Path, help="write the result there")
-    parser.add_argument("--plot", type=Path, help="draw replicas against time there")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--plot", type=Path, help="plot replicas over time to this file")
     chosen = parser.parse_args()
     arrivals = trace(seed=7)
     runs = [simulate(name, make(), arrivals) for name, make in POLICIES.items()]
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def trace(seed: int) -> list[float]:
-    """Times at which requests come, a Poisson process by `PHASES`, twice."""
+    """Return arrival times: a Poisson process with the rates of `PHASES`, twice."""
     random = Random(seed)
     times: list[float] = []
     start = 0.0
@@ -137,7 +137,7 @@ def trace(seed: int) -> list[float]:
 
 
 class Backlog:
-    """Ours, as `serve_app.deployments.autoscaling` calls it."""
+    """Our policy, called as in `serve_app.deployments.autoscaling`."""
 
     def __init__(self, down_after_s: Seconds = DOWN_AFTER_S) -> None:
         self._goals = Goals(delay_s=DELAY_S, down_after_s=down_after_s)
@@ -154,7 +154,7 @@ class Backlog:
 
 
 class RayDefault:
-    """Ray's own, on the mean of ongoing requests over its look-back period."""
+    """Ray's policy, on the mean number of ongoing requests over its look-back period."""
 
     def __init__(self, **settings: float) -> None:
         self._config = AutoscalingConfig(
@@ -207,12 +207,12 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 
 class Replicas:
-    """Those that serve, and those that start."""
+    """Running and starting replicas."""
 
     def __init__(self) -> None:
         self.running = BOUNDS.least
         self._starting: list[float] = []
-        """When each will serve."""
+        """The time at which each becomes ready."""
 
     @property
     def count(self) -> int:
@@ -232,10 +232,10 @@ class Replicas:
 
 
 def simulate(name: str, policy: Policy, arrivals: list[float]) -> Run:
-    """The whole trace, tick by tick."""
+    """Run the whole trace, tick by tick."""
     replicas, coming = Replicas(), deque(arrivals)
     queue: deque[float] = deque()
-    left = float(REQUEST_TOKENS)  # Of the oldest request.
+    left = float(REQUEST_TOKENS)  # The oldest request's remaining tokens.
     delays: list[float] = []
     busy: deque[float] = deque([0.0], maxlen=round(TELL_S / TICK_S))
     told: deque[tuple[int, float]] = deque(maxlen=round(TELL_S / TICK_S))
@@ -255,7 +255,7 @@ def simulate(name: str, policy: Policy, arrivals: list[float]) -> Run:
                 left = float(REQUEST_TOKENS)
         busy.append((capacity - budget) / (TOKENS_PER_S * TICK_S))
         told.append((len(queue), sum(busy) / len(busy)))
-        waiting, worked = told[0]  # The policy is told late.
+        waiting, worked = told[0]  # The policy gets old metrics.
         target = policy(Seen(now, waiting, replicas.running, target, worked))
         replicas.become(target, now)
         replica_ticks += replicas.count
@@ -277,7 +277,7 @@ def simulate(name: str, policy: Policy, arrivals: list[float]) -> Run:
 
 
 def reversals(targets: list[int]) -> int:
-    """How often the target turned back."""
+    """Return how often the target changed direction."""
     steps = [new - old for old, new in pairwise(targets) if new != old]
     return sum(one * other < 0 for one, other in pairwise(steps))
 
@@ -298,7 +298,7 @@ def show(runs: list[Run]) -> None:
 
 
 def plot(runs: list[Run], picture: Path) -> None:
-    """Work that arrives, in replicas, and each policy's target."""
+    """Plot the arriving work, in replicas, and each policy's target."""
     figure, axes = plt.subplots(len(runs), sharex=True, sharey=True, figsize=(9, 8))
     work = [replicas for length, replicas in PHASES * 2 for _ in range(length)]
     for axis, run in zip(axes, runs, strict=True):

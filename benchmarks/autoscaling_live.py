@@ -1,14 +1,14 @@
-"""Does the autoscaler do on a real Ray what it does in the simulation of `benchmarks.autoscaling`?
+"""Does the autoscaler behave on a real Ray as in the simulation `benchmarks.autoscaling`?
 
     python -m benchmarks.autoscaling_live --json benchmarks/results/autoscaling_live.json \\
         --plot benchmarks/results/autoscaling_live.png
 
-It starts a service of its own with one to four scorers of a quarter of a CPU each, the model
-`embedded`, and shorter memories than the defaults, and plays these loads: little; a step to more
-than one replica can do; a square wave; little; nothing, until there is no replica; one request; and
-the step again, once the controller was killed. How many replicas there should be is read from the
-controller's log, how many there are from the machine's processes. All scorers share the machine's
-cores, so more of them answer no more requests here: what is shown is when they come and go.
+It starts its own service with the model `embedded`, one to four scorers of a quarter of a CPU each,
+and shorter delays than the defaults. The loads are: low; a step to more than one replica can
+handle; a square wave; low; none, until no replica is left; one request; and, after the controller
+was killed, the step again. The wanted number of replicas is read from the controller's log, the
+actual number from the machine's processes. All scorers share the machine's cores, so more of them
+do not answer more requests. The benchmark only shows when replicas start and stop.
 """
 
 import argparse
@@ -43,17 +43,17 @@ REPLICAS_MAX = 4
 POLICY = {"delay_s": 1, "up_after_s": 1.5, "down_after_s": 60, "zero_after_s": 90}
 LOOK_EVERY_S = 0.2
 BUSY_CPU_SHARE = 0.1
-"""A replica that uses so much of a core has work."""
+"""Share of a core above which a replica counts as busy."""
 
 LITTLE = (1, 5, 1.0)
-"""Clients, documents of each request, and seconds between an answer and the next request."""
+"""Clients, documents per request, and seconds between an answer and the next request."""
 
 MUCH = (16, 20, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The controller's decision."""
+    """A scaling decision of the controller."""
 
     at_s: float
     replicas: int
@@ -61,7 +61,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Replica:
-    """One scorer's process; times are of the run, ``None``: not seen."""
+    """One scorer's process. Times are in seconds since the start of the run; ``None``: not seen."""
 
     pid: int
     started_s: float
@@ -69,12 +69,12 @@ class Replica:
     busy_s: float | None = None
     ended_s: float | None = None
     spent_s: dict[str, float] = field(default_factory=dict)
-    """Of its start, as it says itself."""
+    """Durations of the steps of its start, from its own log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From one load to another."""
+    """The start of a load."""
 
     at_s: float
     name: str
@@ -82,7 +82,7 @@ class Step:
 
 @dataclass(slots=True)
 class Result:
-    """The answer, for people and for files; seconds are those of the run."""
+    """The result; times are in seconds since the start of the run."""
 
     question: str
     date: str
@@ -92,19 +92,19 @@ class Result:
     wanted: list[Wanted] = field(default_factory=list)
     replicas: list[Replica] = field(default_factory=list)
     statuses: dict[str, dict[int, int]] = field(default_factory=dict)
-    """Of the answers in each step."""
+    """Number of answers in each step, by status."""
 
     up_after_s: float | None = None
-    """From the step in load to the decision for all four."""
+    """Time from the step in load to the decision for all four replicas."""
 
     warm_after_s: list[float] = field(default_factory=list)
-    """From that decision to each new replica's readiness."""
+    """Time from that decision to the readiness of each new replica."""
 
     serving_after_s: list[float] = field(default_factory=list)
-    """From each new replica's readiness to its first work."""
+    """Time from the readiness of each new replica to its first work."""
 
     reversals_in_wave: int = 0
-    """Decisions that go the other way than the one before."""
+    """Number of decisions that reverse the direction of the previous one."""
 
     first_answer_from_zero_s: float | None = None
     controller_restart_answers: dict[int, int] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Result:
 
 
 class Load:
-    """Clients that can be exchanged for others."""
+    """A replaceable set of clients."""
 
     def __init__(self, service: Service, result: Result, now: Callable[[], float]) -> None:
         self._service = service
@@ -122,7 +122,7 @@ class Load:
         self._threads: list[threading.Thread] = []
 
     def set(self, name: str, clients: int, documents: int, think_s: float) -> None:
-        """These from now on."""
+        """Replace the clients by these."""
         self.end()
         self._stop = threading.Event()
         self._result.steps.append(Step(round(self._now(), 2), name))
@@ -137,7 +137,7 @@ class Load:
             thread.start()
 
     def end(self) -> None:
-        """Nobody any more, once those who wait have been answered."""
+        """Stop all clients, after their current requests."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -160,7 +160,7 @@ class Load:
 
 
 def ask(http: httpx.Client, traffic: Traffic, documents: int) -> tuple[int, float]:
-    """The answer's status, 0 for a broken connection, and how long it asks to wait."""
+    """Return the answer's status, 0 for a broken connection, and its Retry-After in seconds."""
     request = traffic.request(documents)
     body = {"model": MODEL, "query": request.query, "documents": request.documents}
     try:
@@ -171,7 +171,7 @@ def ask(http: httpx.Client, traffic: Traffic, documents: int) -> tuple[int, floa
 
 
 class Watch:
-    """Notes which scorers there are, and when they work, while the block runs."""
+    """Records scorers and when they work, while the block runs."""
 
     def __init__(self, service: Service, result: Result, now: Callable[[], float]) -> None:
         self._service = service
@@ -223,7 +223,7 @@ class Watch:
 
 
 def log_lines(service: Service, name: str) -> Iterator[dict[str, Any]]:
-    """The lines of JSON in the service's own log files of this name."""
+    """Yield the JSON lines of the service's log files with this name."""
     for path in (service.var_dir / "ray").rglob(name):
         for line in path.read_text(errors="replace").splitlines():
             if line.startswith("{"):
@@ -234,7 +234,7 @@ def log_lines(service: Service, name: str) -> Iterator[dict[str, Any]]:
 
 
 def ready_lines(service: Service) -> Iterator[tuple[int, dict[str, float]]]:
-    """Each scorer's word that it is warm: its process and what its start was spent on."""
+    """Yield the process id of each warm scorer, and the durations of the steps of its start."""
     for line in log_lines(service, f"*{DEPLOYMENT}*.log"):
         if line.get("message") == "scorer_warm":
             names = ("process_s", "load_s", "warm_up_s")
@@ -245,7 +245,7 @@ SCALED = re.compile(rf"scaling Deployment\(name='{DEPLOYMENT}'.*? to (\d+) repli
 
 
 def decisions(service: Service, started: float) -> list[Wanted]:
-    """Of the controller, and of the one that took its place."""
+    """Return the decisions of the controller, and of its successor after the restart."""
     found = []
     for line in log_lines(service, "controller_*.log"):
         match = SCALED.search(str(line.get("message", "")))
@@ -256,7 +256,7 @@ def decisions(service: Service, started: float) -> list[Wanted]:
 
 
 def reversals(wanted: list[int]) -> int:
-    """How often the number turned round."""
+    """Return how often the number changed direction."""
     ways = [after > before for before, after in pairwise(wanted) if after != before]
     return sum(first != second for first, second in pairwise(ways))
 
@@ -264,8 +264,8 @@ def reversals(wanted: list[int]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The autoscaler on a real Ray.")
     parser.add_argument("--wave-s", type=float, default=600)
-    parser.add_argument("--json", type=Path, help="write the result there")
-    parser.add_argument("--plot", type=Path, help="draw it there")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--plot", type=Path, help="plot the result to this file")
     chosen = parser.parse_args()
     result = Result(
         "Does the autoscaler follow its load on a real Ray?",
@@ -287,7 +287,7 @@ def main() -> None:
 
 
 def config() -> dict[str, Any]:
-    """``cluster/local.yaml`` with the policy, and small scorers."""
+    """Return ``cluster/local.yaml`` with the policy and small scorers."""
     made: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     (application,) = made["applications"]
     application["args"]["scorer_threads"] = 1
@@ -311,7 +311,7 @@ def config() -> dict[str, Any]:
 
 
 def play(service: Service, result: Result, wave_s: float) -> None:
-    """Every load, one after the other."""
+    """Run all loads, one after the other."""
     clock = SystemClock()
     started = clock.moment() / 1_000
 
@@ -340,7 +340,7 @@ def play(service: Service, result: Result, wave_s: float) -> None:
 
 
 def wave(load: Load, seconds: float) -> None:
-    """Half a minute of each load."""
+    """Alternate between low and high load every 30 s."""
     for number in range(round(seconds / 60)):
         load.set(f"wave {number}, low", *LITTLE)
         time.sleep(30)
@@ -349,7 +349,7 @@ def wave(load: Load, seconds: float) -> None:
 
 
 def from_zero(service: Service, result: Result, now: Callable[[], float]) -> None:
-    """One client that asks until it is answered."""
+    """Send a request again until it is answered, starting without any scorer."""
     assert not service.replicas(DEPLOYMENT), "there are still scorers"
     result.steps.append(Step(round(now(), 2), "a request"))
     began = time.perf_counter()
@@ -362,7 +362,7 @@ def from_zero(service: Service, result: Result, now: Callable[[], float]) -> Non
 
 
 def restart(service: Service, load: Load, result: Result, now: Callable[[], float]) -> None:
-    """Kill the controller under little load, then ask for much."""
+    """Kill the controller under low load, then apply the high load."""
     load.set("little, controller killed", *LITTLE)
     time.sleep(5)
     (controller,) = (
@@ -378,7 +378,7 @@ def restart(service: Service, load: Load, result: Result, now: Callable[[], floa
 
 
 def judge(result: Result) -> None:
-    """What the figures are about."""
+    """Compute the figures from the recorded events."""
     at = {step.name: step.at_s for step in result.steps}
     full = [
         each.at_s
@@ -405,7 +405,7 @@ def judge(result: Result) -> None:
 
 
 def show(result: Result) -> None:
-    """For people."""
+    """Print the result."""
     print("wanted:", " ".join(f"{each.replicas}@{each.at_s:.0f}s" for each in result.wanted))
     print("steps:", ", ".join(f"{each.name} {each.at_s:.0f}s" for each in result.steps))
     print(f"1 to {REPLICAS_MAX} decided {result.up_after_s} s after the step")
@@ -418,7 +418,7 @@ def show(result: Result) -> None:
 
 
 def draw(result: Result, path: Path) -> None:
-    """Wanted and warm replicas over time; the loads are shaded."""
+    """Plot wanted and warm replicas over time; high load is shaded."""
     end = result.steps[-1].at_s
     figure, axes = plt.subplots(figsize=(10, 3.2), layout="constrained")
     for step, following in pairwise(result.steps):
@@ -437,7 +437,7 @@ def draw(result: Result, path: Path) -> None:
         warm.append((at, count))
     warm.append((end, count))
     axes.step(*zip(*warm, strict=True), where="post", label="warm", color="tab:orange")
-    axes.set_xlabel("seconds; grey: more load than one replica can do")
+    axes.set_xlabel("seconds; grey: more load than one replica can handle")
     axes.set_ylabel("scorers")
     axes.legend(loc="upper right")
     figure.savefig(path, dpi=110)

@@ -1,10 +1,11 @@
-"""At most how many documents a second can a card score? Arithmetic, no measurement.
+"""How many documents per second can a GPU score at most? Computed, not measured.
 
     python -m benchmarks.bound
 
-The peak of a card's matrix units in float16 (makers' data sheets, dense), over the operations that
-a pair of so many tokens needs in 12 layers of 384 (`minilm.needed_flop`). No engine reaches it: the
-CPU engine reaches 0.6 to 0.9 of its own peak, a card with so narrow a model perhaps 0.4.
+The bound is the float16 peak of a GPU's matrix units (dense, from the vendors' data sheets) divided
+by the operations that a pair needs in 12 layers of size 384 (`minilm.needed_flop`). No engine
+reaches it: the CPU engine reaches 0.6 to 0.9 of its peak, a GPU with such a narrow model perhaps
+0.4.
 """
 
 from rich.console import Console
@@ -26,7 +27,7 @@ LENGTHS = (16, 67, 128, 256, 512)
 
 def main() -> None:
     config = BertConfig(hidden_size=384, num_hidden_layers=12, intermediate_size=1_536)
-    table = Table("card", *(f"{length} tokens" for length in LENGTHS))
+    table = Table("GPU", *(f"{length} tokens" for length in LENGTHS))
     for card, peak in PEAK_TFLOP_PER_S.items():
         bounds = (peak * 1e12 / needed_flop(config, [length]) for length in LENGTHS)
         table.add_row(card, *(f"{bound:,.0f}" for bound in bounds))

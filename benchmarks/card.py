@@ -1,11 +1,11 @@
-"""What do a gateway and a scorer take for a document, where a card computes? No card is needed.
+"""How much CPU do a gateway and a scorer use per document when a GPU computes? Needs no GPU.
 
     python -m benchmarks.card --json benchmarks/results/card.json
 
-The whole service, with SQLite, through HTTP; but its card is pretended (`pretended_card.py`), so
-that what is left is what CPUs do: read, tokenize, meter, hand over, pad, answer. The clients run on
-the same cores. Each card is asked with one batch at once and with two, of which the second is
-prepared while the first is computed.
+The whole service runs with SQLite and is called over HTTP, but its GPU is simulated
+(`pretended_card.py`). Only the work of the CPUs remains: read, tokenize, meter, dispatch, pad,
+answer. The clients run on the same cores. Each simulated GPU runs with one batch at a time, and
+with two, of which the second is prepared while the first is computed.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import ROOT, Service
 
 CARDS = (960, 10_000)
-"""Documents/s of 67 tokens. 960: a V100, as the model's card says. 10,000: more than two cores can
-keep busy."""
+"""Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000
+is more than two cores can keep busy."""
 
 PAIR_TOKENS = 67
 LOADS = ((1, 5), (32, 5), (16, 50), (4, 500))
-"""Clients, and documents of each request."""
+"""Clients, and documents per request."""
 
 SETTLE_S, IDLE_S = 5.0, 15.0
 
@@ -48,7 +48,7 @@ PORTION_TOKENS, BATCH_TOKENS = 8_192, 32_768
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """One load on one card."""
+    """The result of one load on one simulated GPU."""
 
     card_documents_per_s: int
     batches_at_once: int
@@ -56,35 +56,35 @@ class Took:
     documents_per_request: int
     documents_per_s: float
     card_share: float
-    """Of the card's own documents/s; to a few per cent, as pairs have 67 tokens on average only."""
+    """Share of the GPU's documents/s, accurate to a few per cent: 67 tokens are only an average."""
 
     p50_ms: float | None
-    """Of a request."""
+    """Median latency of a request."""
 
     gateway_ms: float
-    """CPU for a document, as are the next ones."""
+    """CPU time per document, as the next two fields."""
 
     scorer_ms: float
     other_ms: float
-    """HAProxy and Ray's own processes; these take some without a request, too."""
+    """HAProxy and Ray's own processes, which also use CPU without requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     question: str
     date: str
     machine: Machine
     idle_cores: float
-    """CPU of all processes without a request."""
+    """CPU use of all processes without requests, in cores."""
 
     took: list[Took]
 
 
 @contextmanager
 def service_with(card: int, batches_at_once: int) -> Iterator[Service]:
-    """One gateway, one scorer, one card."""
+    """Start a service with one gateway, one scorer and one simulated GPU."""
     config = serve_config(
         [{"id": "embedded", "source": "embedded"}],
         [
@@ -109,7 +109,7 @@ def service_with(card: int, batches_at_once: int) -> Iterator[Service]:
 
 
 def parts(service: Service) -> list[float]:
-    """CPU seconds so far: gateway, scorer, the rest."""
+    """Return CPU seconds used so far by gateway, scorer and all other processes."""
     return cpu_parts(service, "gateway", "scorer")
 
 
@@ -119,7 +119,7 @@ def took(service: Service, card: int, batches_at_once: int, seconds: float) -> I
         marks: list[list[float]] = []
 
         def mark() -> float:
-            marks.append(parts(service))  # noqa: B023 - called before the next turn
+            marks.append(parts(service))  # noqa: B023 - called before the next iteration
             return 0.0
 
         group = Group(ALL, target, clients, documents)
@@ -141,7 +141,7 @@ def took(service: Service, card: int, batches_at_once: int, seconds: float) -> I
 
 
 def idle_cores(service: Service) -> float:
-    """CPU seconds in a second without a request."""
+    """Return CPU seconds per second without requests."""
     time.sleep(SETTLE_S)
     before, began = sum(parts(service)), time.perf_counter()
     time.sleep(IDLE_S)
@@ -149,10 +149,10 @@ def idle_cores(service: Service) -> float:
 
 
 def measure(cards: Sequence[int], seconds: float) -> tuple[float, list[Took]]:
-    """Without a request, and each card with one batch at once and with two."""
+    """Measure the idle CPU use, and each simulated GPU with one batch at a time and with two."""
     idle: list[float] = []
     all_took: list[Took] = []
-    for card in track(cards, "cards"):
+    for card in track(cards, "GPUs"):
         for batches_at_once in (1, 2):
             with service_with(card, batches_at_once) as service:
                 idle.append(idle_cores(service))
@@ -162,7 +162,7 @@ def measure(cards: Sequence[int], seconds: float) -> tuple[float, list[Took]]:
 
 def print_table(all_took: Sequence[Took]) -> None:
     table = Table(
-        *("card", "batches", "clients", "documents", "documents/s", "share", "p50, ms"),
+        *("GPU", "batches", "clients", "documents", "documents/s", "share", "p50, ms"),
         *("gateway", "scorer", "rest"),
     )
     for each in all_took:
@@ -171,14 +171,14 @@ def print_table(all_took: Sequence[Took]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The service in front of a pretended card.")
-    parser.add_argument("--seconds", type=float, default=10, help="of each load")
-    parser.add_argument("--cards", type=int, nargs="+", default=CARDS, help="documents/s")
+    parser = argparse.ArgumentParser(description="The service with a simulated GPU.")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each load")
+    parser.add_argument("--cards", type=int, nargs="+", default=CARDS, help="GPUs, by documents/s")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
     idle, all_took = measure(chosen.cards, chosen.seconds)
     result = Result(
-        question="What do a gateway and a scorer take for a document, where a card computes?",
+        question="How much CPU do a gateway and a scorer use per document when a GPU computes?",
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         idle_cores=idle,
@@ -187,7 +187,7 @@ def main() -> None:
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
     print_table(all_took)
-    print(f"Without a request: {idle} cores.")
+    print(f"Without requests: {idle} cores.")
 
 
 if __name__ == "__main__":

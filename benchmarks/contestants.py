@@ -1,8 +1,8 @@
 """Ways to score the same texts with the same model on a CPU: this engine and its peers.
 
-Each takes requests (a query and documents) and answers all logits in order, tokenizing included.
-OpenVINO and torch.compile bring no batching of their own: they get pairs sorted by length over all
-requests, cut as this engine cuts its batches.
+Each tokenizes and scores requests (a query and documents), and returns all logits in order.
+OpenVINO and torch.compile have no batching of their own. They get the pairs of all requests sorted
+by length, in batches cut as this engine cuts its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
-from serve_app.engine import openvino_encoder  # Before openvino, which reports itself otherwise.
+from serve_app.engine import openvino_encoder  # Imported before openvino, to turn off telemetry.
 from serve_app.engine.device import Passes
 from serve_app.engine.packing import plan, unplan
 from serve_app.ports import Engine, Tokenizer
@@ -33,8 +33,10 @@ Prepared = list[tuple[int, CutPortion]]
 def this_engine(
     tokenizer: Tokenizer, engine: Engine, portion_tokens: int, batch_tokens: int
 ) -> Score:
-    """The engine, with texts cut into portions and portions joined to batches as the service does
-    on a fast device; on a slow one its portions are smaller."""
+    """Return this engine, with portions and batches as in the service on a fast device.
+
+    On a slow device, the service uses smaller portions.
+    """
 
     def score(requests: Sequence[Request]) -> list[float]:
         portions = prepared(tokenizer, requests, portion_tokens)
@@ -50,7 +52,7 @@ def this_engine(
 
 
 def prepared(tokenizer: Tokenizer, requests: Sequence[Request], portion_tokens: int) -> Prepared:
-    """The requests' portions, of at most ``portion_tokens``."""
+    """Return the requests' portions, of at most ``portion_tokens`` each."""
     return [
         (number, each)
         for number, request in enumerate(requests)
@@ -63,7 +65,7 @@ def prepared(tokenizer: Tokenizer, requests: Sequence[Request], portion_tokens: 
 def scored(
     engine: Engine, portions: Prepared, portion_tokens: int, batch_tokens: int
 ) -> list[list[float]]:
-    """Each portion's logits, in batches of as many as fit."""
+    """Return each portion's logits, scored in batches of as many portions as fit."""
     per_batch = max(1, batch_tokens // portion_tokens)
     return [
         answer
@@ -75,7 +77,7 @@ def scored(
 
 
 def job(request: Request) -> Job:
-    """What the pipeline would make of the request."""
+    """Return the request as a job, as in the pipeline."""
     return Job(
         RequestId("benchmark"),
         ModelId("measured"),
@@ -103,7 +105,7 @@ def sentence_transformers(folder: Path, precision: torch.dtype) -> Score:
 
 
 def plain_openvino(folder: Path, precision: torch.dtype, passes: Passes) -> Score:
-    """transformers' model as OpenVINO converts it, all rows of all layers."""
+    """The transformers model as OpenVINO converts it, which computes all rows of all layers."""
     model = _Logits(_transformers(folder, torch.float32))
     names = "input_ids", "attention_mask", "token_type_ids"
     request = openvino_encoder.compile_for_cpu(model, names, precision).create_infer_request()
@@ -130,7 +132,7 @@ def compiled(folder: Path, precision: torch.dtype, passes: Passes) -> Score:
 
 
 class _Logits(torch.nn.Module):
-    """Logits instead of an output object, with the arguments in the order that they are named."""
+    """A model with positional inputs that returns logits instead of an output object."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

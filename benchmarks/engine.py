@@ -1,16 +1,15 @@
-"""How fast is the engine by itself, beside what people would take instead? No service around it.
+"""How fast is the engine alone, without the service, compared with its alternatives?
 
     python -m benchmarks.engine --quick --json FILE
     python -m benchmarks.engine --json FILE --plot PICTURE
 
-A model of MiniLM's shape (12 layers, hidden 384, random weights) scores texts whose lengths are
-those of MS MARCO passages (`loadtests.traffic`), tokenizing included. All contestants take the same
-texts in turns, new ones each turn, and a ratio is the median of the turns' ratios: other programs
-slow down both. Their logits are compared, too.
+A model of MiniLM's shape (12 layers, hidden size 384, random weights) tokenizes and scores texts
+with the lengths of MS MARCO passages (`loadtests.traffic`). In each turn, all contestants score the
+same new texts. A ratio is the median of the turns' ratios, because other programs on the machine
+slow all contestants down. The logits are compared too.
 
-Without ``--quick`` also: pairs of one length after the other, this engine by batch and pass sizes
-and by threads, and a plot. ``--model`` times this engine alone on any other model, on a GPU too,
-and tokenizing apart from it.
+Without ``--quick``, it also measures fixed lengths, and this engine by batch size, pass size and
+threads. With ``--model``, it times only this engine with any model, and tokenizing separately.
 """
 
 import argparse
@@ -52,13 +51,13 @@ QUERY_WORDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What one contestant did, in turns."""
+    """The speed of one contestant in each turn."""
 
     name: str
     documents_per_s: list[float]
     tokens_per_s: list[float]
     difference_max: float
-    """From this engine's logits."""
+    """Largest difference from this engine's logits."""
 
     @property
     def median(self) -> float:
@@ -67,13 +66,13 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All contestants on texts of one kind."""
+    """The speeds of all contestants on one kind of texts."""
 
     tokens_mean: float
     speeds: list[Speed]
 
     def ratio(self, name: str) -> float:
-        """How many times as fast as ``name`` this engine was: median of the turns."""
+        """Return this engine's speed divided by that of ``name``: the median of the turns."""
         speeds = {speed.name: speed.documents_per_s for speed in self.speeds}
         pairs = zip(speeds[OURS], speeds[name], strict=True)
         return round(statistics.median(ours / theirs for ours, theirs in pairs), 3)
@@ -81,7 +80,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """This engine with one way of cutting and one number of threads."""
+    """The speed of this engine with one portion size, pass size and number of threads."""
 
     portion_tokens: int
     forward_tokens: int
@@ -92,14 +91,16 @@ class Setting:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Documents per second of the engine alone.")
     parser.add_argument("--quick", action="store_true", help="the comparison only")
-    parser.add_argument("--model", help="hub id, folder or `embedded`: times this engine alone")
+    parser.add_argument("--model", help="hub id, folder or `embedded`: time this engine alone")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--requests", type=int, default=3, help=f"of {DOCUMENTS} documents a turn")
+    parser.add_argument(
+        "--requests", type=int, default=3, help=f"requests of {DOCUMENTS} documents per turn"
+    )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--portion-tokens", type=int, default=SETTINGS.portion_tokens_max)
     parser.add_argument("--batch-tokens", type=int, default=SETTINGS.batch_tokens_max)
     parser.add_argument("--json", type=Path, help="write everything to this file")
-    parser.add_argument("--plot", type=Path, help="draw speed against length into this file")
+    parser.add_argument("--plot", type=Path, help="plot speed by length to this file")
     chosen = parser.parse_args()
     result = _one_model(chosen) if chosen.model else _compare(chosen)
     text = json.dumps(result, indent=2)
@@ -148,7 +149,7 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
         field = _contestants(folder, tokenizer, engine, chosen)
         turns = [_requests(Traffic(turn), chosen.requests) for turn in range(chosen.turns + 1)]
         typical = compare(field, tokenizer, turns)
-        _show("lengths as of MS MARCO", typical)
+        _show("lengths as in MS MARCO", typical)
         ours = next(speed for speed in typical.speeds if speed.name == OURS)
         peak = matmul_peak(PRECISIONS[engine.precision])
         needed = minilm.needed_flop(config, _lengths(tokenizer, [r for t in turns[1:] for r in t]))
@@ -168,7 +169,7 @@ def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
         }
         if not chosen.quick:
             result["ratio_vs_torch_compile"] = typical.ratio("torch.compile")
-            # What this CPU has no instructions for would take most of the time.
+            # Skip formats that this CPU has no instructions for; they would take most of the time.
             able = {name: score for name, score in field.items() if typical.ratio(name) < 5}
             result |= _sweeps(folder, tokenizer, able, chosen)
     return result
@@ -195,7 +196,7 @@ def _contestants(
 def compare(
     field: dict[str, contestants.Score], tokenizer: Tokenizer, turns: Sequence[Sequence[Request]]
 ) -> Comparison:
-    """All of ``field`` on each turn's requests; the first turn is not counted."""
+    """Run all of ``field`` on each turn's requests. The first turn is not counted."""
     logits: dict[str, list[float]] = {name: [] for name in field}
     seconds: dict[str, list[float]] = {name: [] for name in field}
     for requests in track(turns, "turns"):
@@ -266,7 +267,7 @@ def _requests(traffic: Traffic, count: int) -> list[Request]:
 
 
 def _of_length(tokens: int, documents: int) -> Request:
-    """Each pair of exactly so many tokens: these words are one each."""
+    """Return pairs of exactly ``tokens`` tokens: each of these words is one token."""
     words = WORDS[: len(WORDS) // 2]
     document_words = tokens - 3 - QUERY_WORDS
     texts = [
@@ -285,10 +286,9 @@ def _lengths(tokenizer: Tokenizer, requests: Sequence[Request]) -> list[int]:
 
 
 def matmul_peak(precision: torch.dtype, seconds: float = 10.0) -> float:
-    """FLOP/s of the fastest product of the feed-forward's shape.
+    """Return the FLOP/s of the fastest matrix product of the feed-forward layer's shape.
 
-    The best of ``seconds``, by number of rows in turns: a machine that others use is fast for
-    moments only.
+    It is the best of ``seconds``: a shared machine reaches its full speed only for moments.
     """
     hidden, inner = 384, 1_536
     right = torch.rand(hidden, inner).to(precision)

@@ -1,13 +1,14 @@
-"""Judged collections: queries, their candidates, and what people said of them.
+"""Judged collections: queries, their candidates, and human relevance grades.
 
-From a folder (`read_folder`), in files plain or .gz:
+`read_folder` reads these files, plain or .gz, from a folder:
 
-    candidates.jsonl  a line a query: {"qid", "query", "candidates": [{"docid", "text", "bm25"}]}
-    qrels.txt         TREC form: qid 0 docid grade
-    corpus.jsonl      {"docid", "text"}, only where candidates have no text
+    candidates.jsonl  one line per query:
+                      {"qid", "query", "candidates": [{"docid", "text", "bm25"}]}
+    qrels.txt         TREC format: qid 0 docid grade
+    corpus.jsonl      {"docid", "text"}, only needed where candidates have no text
 
-or by an id of `ir_datasets` (`read_dataset`), which downloads what it needs at first use. Queries
-without a judgement are left out; judged queries without a candidate stay, and count as missed.
+`read_dataset` reads a dataset of `ir_datasets`, which downloads it at first use. Queries without a
+judgement are left out. Judged queries without candidates stay, and count as missed.
 """
 
 import gzip
@@ -22,56 +23,57 @@ from typing import Any, TextIO
 from requests import RequestException
 
 Grades = dict[str, dict[str, int]]
-"""By query id, then by document id."""
+"""Grades by query id, then by document id."""
 
 DATASET_PARTS = ("docs", "queries", "qrels", "scoreddocs")
 
 CONNECT_TIMEOUT_S = "5"
-"""Of each of ir_datasets' three tries at a source; with its own 15 s, a dead line takes 90 s."""
+"""Timeout of each of ir_datasets' three attempts per source. With its default of 15 s, a machine
+without a network would wait 90 s."""
 
 RETRY_CHATTER = ("download error", "Download failed")
 
 
 class CollectionError(Exception):
-    """A collection cannot be read; the message says in one line why and what to do."""
+    """A collection cannot be read. The message gives the reason and a remedy in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """One query, its candidates as the first stage ordered them, and what people said of them."""
+    """One query, its candidates in the order of the first stage, and relevance grades."""
 
     qid: str
     query: str
     docids: tuple[str, ...]
     texts: tuple[str, ...]
     grades: dict[str, int]
-    """Of every judged document, candidates or not."""
+    """Grades of all judged documents, including documents that are not candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What one measurement reads."""
+    """The input of one measurement."""
 
     name: str
     queries: int
     judged: Iterable[JudgedQuery]
-    """To be read once: a dataset's texts are fetched as its queries are reached."""
+    """Can be iterated only once: a dataset's texts are fetched query by query."""
 
     depth: int | None
-    """Candidates a query at most; ``None`` is all there are."""
+    """Most candidates per query; ``None``: no limit."""
 
     relevant_grade: int
     """The lowest grade that MRR counts as relevant."""
 
     ordered: bool = True
-    """Whether the candidates come in an order. MS MARCO's official ones do not."""
+    """Whether the candidates are ordered. MS MARCO's official ones are not."""
 
     complete_dataset: str | None = None
-    """The ir_datasets id of which these are all queries and all candidates, if so."""
+    """The ir_datasets id, if this collection has all queries and candidates of that dataset."""
 
 
 def read_folder(folder: Path, depth: int, queries_max: int | None = None) -> Collection:
-    """The collection in ``folder``. Raises: CollectionError."""
+    """Read the collection in ``folder``. Raises: CollectionError."""
     corpus: dict[str, str] = {}
     if _find(folder, "corpus.jsonl") is not None:
         corpus = {line["docid"]: line["text"] for line in json_lines(folder, "corpus.jsonl")}
@@ -93,32 +95,32 @@ def read_folder(folder: Path, depth: int, queries_max: int | None = None) -> Col
 
 
 def read_dataset(dataset_id: str, depth: int | None, queries_max: int | None = None) -> Collection:
-    """The dataset that ir_datasets knows by this id, downloaded by it unless it is at hand.
+    """Read the dataset with this ir_datasets id; ir_datasets downloads it if needed.
 
-    The smallest files come first, so that a machine without a network learns it soon.
+    The smallest files are read first, so that a machine without a network fails quickly.
 
     Raises: CollectionError.
     """
-    os.environ.setdefault("IR_DATASETS_DL_TIMEOUT", CONNECT_TIMEOUT_S)  # noqa: TID251 - its only way
+    os.environ.setdefault("IR_DATASETS_DL_TIMEOUT", CONNECT_TIMEOUT_S)  # noqa: TID251 - its only setting
     logging.getLogger("ir_datasets").addFilter(_is_no_chatter)
     try:
         return _read_dataset(dataset_id, depth, queries_max)
     except RequestException as error:
         raise _unfetched(dataset_id, error) from error
     except RuntimeError as error:
-        # Where a file has mirrors, the arguments are a sentence and [(mirror, its error), ...].
+        # For a file with mirrors, the arguments are a message and [(mirror, its error), ...].
         if len(error.args) != 2:
             raise
         raise _unfetched(dataset_id, error.args[1][0][1]) from error
     except (OSError, ValueError) as error:
-        # Too little disk, a damaged file, or one that has to be brought by hand.
+        # The disk is full, a file is damaged, or a file must be downloaded by hand.
         raise CollectionError(f"dataset {dataset_id}: {' '.join(str(error).split())}") from error
 
 
 def relevant_grade(grades: Grades) -> int:
-    """2 where grades go up to 3, else 1.
+    """Return the lowest grade that MRR counts as relevant: 2 if grades go up to 3, else 1.
 
-    TREC DL grades 0 to 3, and its 1 is "related, but does not answer": its MRR counts from 2.
+    TREC DL has grades 0 to 3; its 1 means "related, but does not answer", so its MRR counts from 2.
     """
     return 2 if max(grade for query in grades.values() for grade in query.values()) >= 3 else 1
 
@@ -135,7 +137,7 @@ def _read_dataset(dataset_id: str, depth: int | None, queries_max: int | None) -
         depth is None or all(len(docids) <= depth for docids in candidates.values())
     )
     store = dataset.docs_store()
-    # The first look-up downloads and indexes the documents: now, not under the progress bar.
+    # The first look-up downloads and indexes the documents. Do it before the progress bar starts.
     _texts(store, next(filter(None, candidates.values()), ())[:1])
 
     def judged() -> Iterator[JudgedQuery]:
@@ -155,7 +157,7 @@ def _read_dataset(dataset_id: str, depth: int | None, queries_max: int | None) -
 
 
 def _load(dataset_id: str) -> Any:
-    import ir_datasets  # noqa: PLC0415 - its import makes folders under the home directory
+    import ir_datasets  # noqa: PLC0415 - its import creates folders in the home directory
 
     try:
         dataset = ir_datasets.load(dataset_id)
@@ -164,16 +166,16 @@ def _load(dataset_id: str) -> Any:
     missing = [part for part in DATASET_PARTS if not dataset.has(part)]
     if missing:
         raise CollectionError(
-            f"dataset {dataset_id}: it offers no {' and no '.join(missing)}; name one that has "
+            f"dataset {dataset_id}: it offers no {' and no '.join(missing)}; use one that has "
             "candidates to rerank (scoreddocs) and judgements (qrels)"
         )
     return dataset
 
 
 def _candidates(dataset: Any, qids: list[str]) -> tuple[dict[str, tuple[str, ...]], bool]:
-    """Document ids by query, best score first, and whether the scores say anything at all.
+    """Return document ids by query, best score first, and whether any scores of a query differ.
 
-    Equal scores keep the file's order.
+    Documents with equal scores stay in the order of the file.
     """
     scored: dict[str, list[tuple[str, float]]] = {qid: [] for qid in qids}
     for line in dataset.scoreddocs_iter():
@@ -196,7 +198,10 @@ def _texts(store: Any, docids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_no_chatter(record: logging.LogRecord) -> bool:
-    """A failed download is said once, by us; terms of use and progress stay."""
+    """Return whether to keep a log record of ir_datasets.
+
+    Failed downloads are dropped, because `CollectionError` reports them once.
+    """
     return not record.getMessage().startswith(RETRY_CHATTER)
 
 
@@ -238,7 +243,7 @@ def _open(folder: Path, name: str) -> TextIO:
 
 
 def json_lines(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The objects of the file ``name``, plain or .gz. Raises: CollectionError."""
+    """Yield the objects of the file ``name``, plain or .gz. Raises: CollectionError."""
     with _open(folder, name) as lines:
         for line in lines:
             yield json.loads(line)

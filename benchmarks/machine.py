@@ -1,4 +1,4 @@
-"""On what a benchmark ran."""
+"""The machine on which a benchmark ran."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What figures depend on most."""
+    """The properties of a machine with most influence on the figures."""
 
     processor: str
     cpus: int
@@ -16,12 +16,12 @@ class Machine:
 
 
 def machine() -> Machine:
-    """This one."""
+    """Describe this machine."""
     return Machine(_processor(), os.cpu_count() or 0, platform.python_version())
 
 
 def _processor() -> str:
-    """As the kernel names it; else the architecture."""
+    """Return the processor's name from the kernel, or else the architecture."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text(encoding="utf-8").splitlines():

@@ -1,6 +1,6 @@
-"""A folder with a cross-encoder of MiniLM's shape, and what it has to compute.
+"""A cross-encoder of MiniLM's shape with random weights, and the operations that it needs.
 
-Its weights are random: speed does not depend on them.
+The speed does not depend on the weights.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,15 @@ from serve_app.engine.sources import resolve
 
 
 def write(folder: Path) -> BertConfig:
-    """Write what `cross-encoder/ms-marco-MiniLM-L12-v2` would have: the shape of its config,
-    weights, and BERT's uncased tokenizer, which is also the embedded model's."""
+    """Write a model with the shape of `cross-encoder/ms-marco-MiniLM-L12-v2` to ``folder``.
+
+    The tokenizer is BERT's uncased one, which the embedded model also uses.
+    """
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # a local folder
         resolve(EMBEDDED, None), model_max_length=512
     )
-    # The encoder's own cuts and pads at 128 tokens, in both of its files.
+    # Both tokenizer files of the encoder truncate and pad to 128 tokens.
     for key in ("max_length", "truncation_strategy", "truncation_side", "stride"):
         tokenizer.init_kwargs.pop(key, None)
     tokenizer.backend_tokenizer.no_truncation()
@@ -34,7 +36,7 @@ def write(folder: Path) -> BertConfig:
         num_attention_heads=12,
         intermediate_size=1_536,
         num_labels=1,
-        initializer_range=0.1,  # Or all pairs would get nearly one logit, and no difference show.
+        initializer_range=0.1,  # With the default, all logits would be nearly equal.
     )
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -42,9 +44,9 @@ def write(folder: Path) -> BertConfig:
 
 
 def needed_flop(config: BertConfig, lengths: Sequence[int]) -> float:
-    """Floating point operations of matrix products a document takes on average, without padding.
+    """Return the mean number of matrix product operations per document, without padding.
 
-    The last layer is needed for one token only, but for its keys and values.
+    The last layer computes keys and values for all tokens, but everything else only for one.
     """
     hidden, inner, layers = (
         int(size)
