@@ -1,13 +1,13 @@
-"""How many requests a second can the ledger account for, and how long does one wait for it?
+"""How many requests per second can the ledger account for, and how long does a request wait for it?
 
     python -m benchmarks.ledger --json benchmarks/results/ledger.json
 
-Each request is one reservation and one charge, both durable, by `concurrency` callers at once of
-eight tenants. *Group commit* is what the service does: one writer per gateway, many writes per
-transaction. *Naive* is a transaction for each write, by the same functions and as many connections
-as callers (SQLite: one writer at a time, by nature). A *bare commit* is one small INSERT, durable:
-the least that any ledger on this database can take. Everything is measured on both databases, in
-one run, with fsync on.
+A request is one reservation and one charge, both durable. `concurrency` callers of eight tenants
+send requests concurrently. *Group commit* is the service's method: one writer per gateway, many
+writes per transaction. *Naive* uses one transaction per write, with the same functions and one
+connection per caller (SQLite still allows only one writer at a time). A *bare commit* is one small
+durable INSERT, the least that any ledger on this database can take. One run measures everything on
+both databases, with fsync on.
 """
 
 import argparse
@@ -57,7 +57,7 @@ MODEL = ModelId("embedded")
 CLOCK = SystemClock()
 TIMEOUT_S = Seconds(30)
 MARGIN_S = Seconds(30)
-PATIENCE_S = Seconds(300)  # SQLite lets some of 64 writers wait for very long.
+PATIENCE_S = Seconds(300)  # Among 64 writers, SQLite makes some wait very long.
 BARE_COMMITS = 200
 REQUESTS = 600
 _numbers = count()
@@ -65,7 +65,7 @@ _numbers = count()
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Of one way to write, at one concurrency."""
+    """The speed of one way to write, at one concurrency."""
 
     database: str
     way: str
@@ -77,7 +77,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     question: str
     date: str
@@ -85,7 +85,7 @@ class Result:
     speeds: list[Speed]
     bare_commit_ms: dict[str, float]
     one_client_in_bare_commits: dict[str, float]
-    """Time of a reservation and a charge at one caller, in bare commits of that database."""
+    """Time of a reservation and a charge with one caller, in bare commits of that database."""
 
     added_to_a_request: dict[str, list[Added]]
 
@@ -94,15 +94,15 @@ class Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the ledger on both databases.")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument(
         "--flush-ms",
         type=int,
         default=0,
-        help="PostgreSQL waits so long before each flush, as if its disk were slower",
+        help="delay of PostgreSQL before each flush, to simulate a slower disk",
     )
-    parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     chosen = parser.parse_args()
     speeds: list[Speed] = []
     bare: dict[str, float] = {}
@@ -121,7 +121,7 @@ def main() -> None:
             with transaction(url, TIMEOUT_S) as connection:
                 assert not audit(connection), "the books do not balance"
     result = Result(
-        question="ledger: requests/s, and what one of them waits",
+        question="ledger: requests/s, and how long one of them waits",
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         machine=machine(),
         speeds=speeds,
@@ -141,7 +141,7 @@ def main() -> None:
 
 @contextmanager
 def databases(flush_ms: int = 0) -> Iterator[dict[str, str]]:
-    """URLs of both, empty, on the disk that holds temporary files."""
+    """Yield the URLs of two empty databases, on the disk with temporary files."""
     with tempfile.TemporaryDirectory() as folder, running(durable=True) as server:
         for name, value in (("commit_delay", 1_000 * flush_ms), ("commit_siblings", 0)):
             server.execute(f"ALTER SYSTEM SET {name} = {value}")
@@ -150,7 +150,7 @@ def databases(flush_ms: int = 0) -> Iterator[dict[str, str]]:
 
 
 def prepare(url: str) -> list[Caller]:
-    """Tenants with more credit than any run uses."""
+    """Create tenants with more credit than any run uses; return a caller of each."""
     migrate(url)
     act = Act("benchmark", CLOCK.moment())
     callers = []
@@ -166,7 +166,7 @@ def prepare(url: str) -> list[Caller]:
 
 
 def bare_commit_ms(url: str) -> float:
-    """Median of one small durable INSERT on an open connection."""
+    """Return the median time of one small durable INSERT on an open connection."""
     times_ms: list[float] = []
     with bare_commits(url) as commit:
         for _ in range(BARE_COMMITS):
@@ -178,7 +178,7 @@ def bare_commit_ms(url: str) -> float:
 def group_commit(
     url: str, callers: Sequence[Caller], concurrency: int, seconds: float
 ) -> tuple[list[float], float]:
-    """Times of all requests in milliseconds, and how long they took together in seconds."""
+    """Return the times of all requests in milliseconds, and the total time in seconds."""
     ledger = SqlLedger(url, CLOCK, MARGIN_S)
     ledger.start()
     times_ms: list[float] = []
@@ -207,7 +207,7 @@ def group_commit(
 def naive(
     url: str, callers: Sequence[Caller], concurrency: int, seconds: float
 ) -> tuple[list[float], float]:
-    """As `group_commit`, with a transaction for each write."""
+    """Measure as `group_commit`, but with one transaction per write."""
     times_ms: list[float] = []
 
     def one_caller(engine: Engine, number: int) -> None:
@@ -253,14 +253,14 @@ def new_id() -> RequestId:
 def speed(
     database: str, way: str, concurrency: int, times_ms: Sequence[float], took_s: float
 ) -> Speed:
-    """What the times say."""
+    """Summarize the times."""
     cuts = statistics.quantiles(times_ms, n=100)
     rate = round(len(times_ms) / took_s, 1)
     return Speed(database, way, concurrency, rate, round(cuts[49], 2), round(cuts[98], 2))
 
 
 def against_naive(speeds: Sequence[Speed]) -> dict[str, dict[int, float]]:
-    """Group commit's requests/s in the naive way's, by database and concurrency."""
+    """Return the ratio of group commit's requests/s to naive's, by database and concurrency."""
     ratios: dict[str, dict[int, float]] = {}
     for each in speeds:
         if each.way == "naive":
@@ -276,7 +276,7 @@ def against_naive(speeds: Sequence[Speed]) -> dict[str, dict[int, float]]:
 
 
 def show(result: Result) -> None:
-    """A table for people."""
+    """Print the result as a table."""
     print(f"{'database':12}{'way':14}{'callers':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
     for each in result.speeds:
         print(
@@ -284,12 +284,12 @@ def show(result: Result) -> None:
             f"{each.p50_ms:9.1f}{each.p99_ms:9.1f}"
         )
     print(f"bare durable commit, ms: {result.bare_commit_ms}")
-    print(f"one request at one caller, in bare commits: {result.one_client_in_bare_commits}")
+    print(f"one request with one caller, in bare commits: {result.one_client_in_bare_commits}")
     for database, requests in result.added_to_a_request.items():
         for one in requests:
             print(
-                f"{database}: a request of {one.documents} documents at one client takes"
-                f" {one.added_ms:.1f} ms longer, bare commits:"
+                f"{database}: metering adds to a request of {one.documents} documents of one client"
+                f" {one.added_ms:.1f} ms; in bare commits:"
                 f" {one.added_in_bare_commits}"
             )
     print(f"group commit against naive: {result.group_commit_against_naive}")

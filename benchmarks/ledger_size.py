@@ -1,12 +1,12 @@
-"""Does the ledger stay quick when it is large? Its reports at 10 million charges: times and plans.
+"""Does the ledger stay fast when it is large? Times and query plans of reports at 10 million rows.
 
     python -m benchmarks.ledger_size --json benchmarks/results/ledger-size.json
 
-Fills SQLite and PostgreSQL with charges of 400 days and 1,000 tenants, of whom few pay for most;
-measures reports as the service makes them (the largest tenant and the one in the middle), rolls up
-what is older than 90 days as a gateway would, and measures again. The rows are written in bulk and
-the indexes built after, which leaves tidier tables than years of single writes. Each report runs
-three times: the first, after the load of another, and the best. Takes under 10 GB of disk.
+It fills SQLite and PostgreSQL with charges of 400 days and 1,000 tenants, most of them of a few
+tenants. It measures the service's reports for the largest and the median tenant, rolls up charges
+older than 90 days as a gateway does, and measures again. Rows are written in bulk, and indexes are
+built afterwards, so the tables are less fragmented than after years of single writes. Each report
+runs three times; the first time (after another report) and the best are kept. Needs 10 GB of disk.
 """
 
 import argparse
@@ -59,7 +59,7 @@ SECONDARY = {index.name: index for index in charges.indexes}
 
 @dataclass(slots=True)
 class Report:
-    """One question, asked three times."""
+    """The times and the query plan of one report."""
 
     name: str
     first_ms: float
@@ -69,7 +69,7 @@ class Report:
 
 @dataclass(slots=True)
 class State:
-    """The ledger at one point, and how quick it is."""
+    """The size of the ledger at one point, and its reports."""
 
     charges: int
     days: int
@@ -79,7 +79,7 @@ class State:
 
 @dataclass(slots=True)
 class RollUp:
-    """Of what is older than 90 days: some in steps as a gateway takes them, then in large ones."""
+    """A roll-up of charges older than 90 days, in steps of one size."""
 
     rows_per_step: int
     steps: int
@@ -91,7 +91,7 @@ class RollUp:
 
 @dataclass(slots=True)
 class Database:
-    """All that was measured on one."""
+    """The measurements on one database."""
 
     kind: str
     version: str
@@ -103,7 +103,7 @@ class Database:
 
 @dataclass(slots=True)
 class Result:
-    """What a run wrote down."""
+    """The result of the benchmark."""
 
     question: str
     date: str
@@ -113,13 +113,13 @@ class Result:
 
 
 class Rows:
-    """Charges in the order of time; the same for the same number of them."""
+    """Generated charges, ordered by time; the same number always gives the same charges."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         chance = np.random.default_rng(20_260_101)
         self.ids = chance.integers(0, 2**63, number, dtype=np.int64)
-        # Squared: the largest tenant has three in a hundred requests, half of all have few.
+        # Squared: the largest tenant has 3 % of the requests, and half of all tenants have few.
         self.tenants = (TENANTS * chance.random(number) ** 2).astype(np.int32)
         self.keys = chance.integers(0, KEYS_PER_TENANT, number, dtype=np.int8)
         self.models = chance.integers(0, len(MODELS), number, dtype=np.int8)
@@ -128,12 +128,12 @@ class Rows:
         self.times = BEGIN + np.arange(number, dtype=np.int64) * span // number
 
     def charged(self) -> list[int]:
-        """What each tenant was charged in all."""
+        """Return the total charge of each tenant."""
         sums = np.bincount(self.tenants, self.documents.astype(np.float64) * PRICE, TENANTS)
         return [int(each) for each in sums]
 
     def chunks(self, order: np.ndarray[Any, Any] | None = None) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows of `charges`, in the order of time or in another."""
+        """Yield rows of `charges`, ordered by time or by ``order``."""
         for begin in track(range(0, self.number, CHUNK), description="rows"):
             which: Any = (
                 slice(begin, begin + CHUNK) if order is None else order[begin : begin + CHUNK]
@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), action="append")
-    parser.add_argument("--json", type=Path, help="where to write the result")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     arguments = parser.parse_args()
     result = measure(arguments.rows, arguments.database or ["sqlite", "postgresql"])
     if arguments.json:
@@ -178,9 +178,9 @@ def main() -> None:
 
 
 def measure(rows: int, kinds: list[str]) -> Result:
-    """The whole benchmark, on each kind of database."""
+    """Run the whole benchmark on each kind of database."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    result = Result("Does the ledger stay quick when it is large?", now, machine(), rows)
+    result = Result("Does the ledger stay fast when it is large?", now, machine(), rows)
     for kind in kinds:
         with _empty(kind) as (url, server):
             migrate(url)
@@ -248,8 +248,8 @@ def _fill_sqlite(path: str, rows: Rows) -> None:
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")
         marks = ", ".join("?" * len(COLUMNS))
-        into = f"INSERT INTO charges ({', '.join(COLUMNS)}) VALUES ({marks})"  # noqa: S608 - our names
-        # The table is a tree by id: filled in that order it is as tight as a copy.
+        into = f"INSERT INTO charges ({', '.join(COLUMNS)}) VALUES ({marks})"  # noqa: S608 - constant names
+        # The table is a B-tree by id. Filled in that order, it is as compact as a copy.
         for chunk in rows.chunks(np.argsort(rows.ids)):
             connection.execute("BEGIN")
             connection.executemany(into, chunk)
@@ -269,7 +269,7 @@ def _fill_postgresql(server: Postgres, rows: Rows) -> str:
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}".encode())
         connection.execute("ALTER TABLE charges DROP CONSTRAINT charges_pkey")
-        connection.execute("SET session_replication_role = replica")  # No look at other tables.
+        connection.execute("SET session_replication_role = replica")  # No foreign key checks.
         connection.execute("SET maintenance_work_mem = '512MB'")
         with connection.cursor() as cursor:
             for chunk in rows.chunks():
@@ -285,7 +285,7 @@ def _fill_postgresql(server: Postgres, rows: Rows) -> str:
 
 
 def _settle(url: str) -> None:
-    """What PostgreSQL's autovacuum does by itself, sooner or later; SQLite is left as it is."""
+    """Do the work of PostgreSQL's autovacuum now. SQLite needs nothing."""
     with opened(open_writer(url, TIMEOUT_S)) as engine:
         if engine.dialect.name == "postgresql":
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -308,7 +308,7 @@ def _state(url: str) -> State:
 
 
 def _reports() -> list[tuple[str, Callable[[Connection], object]]]:
-    # The last whole month, and the one before what is kept.
+    # The last whole month, and the last whole day.
     recent = month_of(Moment(BEGIN + (DAYS - 35) * MILLISECONDS_PER_DAY))
     since, until = bounds_of(recent)
     last_day = Moment(day_of(NOW) - MILLISECONDS_PER_DAY)
@@ -354,7 +354,7 @@ def _report(url: str, name: str, make: Callable[[Connection], object]) -> Report
 
 
 def _plan(url: str, make: Callable[[Connection], object]) -> list[str]:
-    """How the database goes about each statement of a report."""
+    """Return the database's query plan for each statement of a report."""
     asked: list[tuple[str, Any]] = []
 
     def remember(*call: Any) -> None:

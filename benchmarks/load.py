@@ -1,9 +1,8 @@
-"""Clients that send rerank requests, and what they saw; the same for every server.
+"""Clients that send rerank requests, and their measurements; the same for every server.
 
-A load's figures are those of a window. It opens once every client has been answered, and the load
-stays as it is until every request begun in the window has been answered: so nothing is measured
-while the clients are fewer than they should be. A request that is only partly inside counts by the
-part of its time that is.
+A load is measured in a window. The window opens once every client has had an answer. The load
+continues until every request that began in the window is answered, so all clients are active
+throughout the window. A request that is partly inside the window counts in proportion.
 """
 
 import json
@@ -24,10 +23,10 @@ from loadtests.traffic import Traffic
 
 TIMEOUT_S = 300.0
 BODIES = 16
-"""Prepared requests of each client, sent again and again: no server here remembers scores."""
+"""Prepared requests of each client, sent in rotation. No measured server caches scores."""
 
 ALL = "all"
-"""The name of a load's only group, or of all its groups together."""
+"""The name of a load's only group, or of the sum of all its groups."""
 
 POLL_S = 0.02
 OPEN_LOOP_THREADS = 64
@@ -35,7 +34,7 @@ OPEN_LOOP_THREADS = 64
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's route, and what it wants to hear."""
+    """A server's route, model name and API key."""
 
     url: str
     model: str
@@ -48,18 +47,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running one: its first process and all that came from it."""
+    """A running server: its first process and all descendants."""
 
     name: str
     target: Target
     pid: int
 
     def cpu_s(self) -> float:
-        """Used so far."""
+        """Return the CPU time used so far."""
         return cpu_s(self._processes())
 
     def memory_mib(self) -> int:
-        """The sum of their proportional shares."""
+        """Return the sum of the processes' proportional set sizes."""
         return round(sum(_of_each(self._processes(), _memory_mib)))
 
     def _processes(self) -> list[psutil.Process]:
@@ -68,7 +67,7 @@ class Server:
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """That they used so far, together."""
+    """Return the total CPU time that the processes used so far."""
     return sum(_of_each(processes, _cpu_s))
 
 
@@ -93,8 +92,8 @@ def _memory_mib(process: psutil.Process) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Clients that are alike. Each sends when it was answered, after ``think_s``, or every
-    ``every_s`` where answers come sooner than that: then the load is the same for every server."""
+    """Clients of one kind. Each sends ``think_s`` after its last answer, but at most once per
+    ``every_s``. Where answers take less than ``every_s``, the load is the same for every server."""
 
     name: str
     target: Target
@@ -106,11 +105,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answered request; times are of one clock."""
+    """One answered request; all times are from the same clock."""
 
     group: str
     documents: int
-    """That got a score: none where the server ran out of time."""
+    """Number of scored documents; 0 if the server's deadline passed."""
 
     began: float
     ended: float
@@ -118,29 +117,29 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All answers to a load, and its window."""
+    """All answers to a load, and its measurement window."""
 
     answers: list[Answer]
     opened: float
     closed: float
     cpu_s: float
-    """That the server used in the window."""
+    """CPU time that the server used in the window."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFigures:
-    """Of one group in one load."""
+    """The figures of one group in one load."""
 
     name: str
     clients: int
     documents: int | None
-    """Of each request; ``None`` of several groups together."""
+    """Documents per request; ``None`` for several groups together."""
 
     requests: int
-    """Begun in the window; the latencies are theirs."""
+    """Number of requests begun in the window. The latencies are those of these requests."""
 
     late: int
-    """Of these, how many got no scores, since the server ran out of time."""
+    """Number of these requests without scores, because the server's deadline passed."""
 
     documents_per_s: float
     p50_ms: float | None
@@ -149,7 +148,7 @@ class GroupFigures:
 
 
 class _Client:
-    """One of a group, with a thread and a connection of its own."""
+    """One client of a group, with its own thread and connection."""
 
     def __init__(self, group: Group, seed: int, stop: Event) -> None:
         self.answers: list[Answer] = []
@@ -174,7 +173,7 @@ class _Client:
 
 
 def bodies(group: Group, seed: int) -> list[bytes]:
-    """Requests as they go over the wire; the same seed gives the same."""
+    """Return serialized requests; the same seed gives the same requests."""
     traffic = Traffic(seed)
     return [
         json.dumps(
@@ -185,8 +184,7 @@ def bodies(group: Group, seed: int) -> list[bytes]:
 
 
 def send(http: httpx.Client, group: Group, body: bytes) -> list[dict[str, Any]]:
-    """The results, which must be all, or none where the server runs out of time. Whoever is told to
-    come again does, as SDKs do."""
+    """Send a request, again after each 429; return all results, or none if its deadline passed."""
     content_type = {"Content-Type": "application/json"}
     while True:
         response = http.post(group.target.url, content=body, headers=content_type)
@@ -203,7 +201,7 @@ def send(http: httpx.Client, group: Group, body: bytes) -> list[dict[str, Any]]:
 
 
 def closed_loop(groups: Sequence[Group], seconds: float, cpu_s: Callable[[], float]) -> Observed:
-    """A window of ``seconds`` of all ``groups`` at once."""
+    """Run all ``groups`` concurrently; measure a window of ``seconds``."""
     stop = Event()
     each_of = [group for group in groups for _ in range(group.clients)]
     clients = [_Client(group, seed, stop) for seed, group in enumerate(each_of)]
@@ -230,7 +228,7 @@ def closed_loop(groups: Sequence[Group], seconds: float, cpu_s: Callable[[], flo
 
 
 def _raise_theirs(running: Iterable[Future[None]]) -> None:
-    """What stopped a client says more than that it stopped."""
+    """Raise the error that stopped a client, which says more than that it stopped."""
     for thread in running:
         thread.result()
 
@@ -238,7 +236,7 @@ def _raise_theirs(running: Iterable[Future[None]]) -> None:
 def open_loop(
     group: Group, requests_per_s: float, seconds: float, cpu_s: Callable[[], float]
 ) -> Observed:
-    """Requests come when they come, answered or not; one that waits for us has begun already."""
+    """Send requests at fixed times, answered or not. Latency includes the wait for a free thread."""
     prepared = cycle(bodies(group, seed=0))
     times = arrivals(requests_per_s, seconds, seed=7)
     limits = httpx.Limits(max_connections=OPEN_LOOP_THREADS)
@@ -263,7 +261,7 @@ def open_loop(
 
 
 def arrivals(requests_per_s: float, seconds: float, seed: int) -> list[float]:
-    """When requests come, in seconds from the start: a Poisson process."""
+    """Return arrival times of a Poisson process, in seconds from the start."""
     source = random.Random(seed)
     times: list[float] = []
     at = 0.0
@@ -273,7 +271,7 @@ def arrivals(requests_per_s: float, seconds: float, seed: int) -> list[float]:
 
 
 def figures(groups: Sequence[Group], observed: Observed) -> list[GroupFigures]:
-    """What the clients of each group saw; of several groups, also what they got together."""
+    """Return the figures of each group; for several groups, also their total."""
     each = [_figures(group, observed) for group in groups]
     if len(each) == 1:
         return each
@@ -299,7 +297,7 @@ def _figures(group: Group, observed: Observed) -> GroupFigures:
 
 
 def documents_per_s(answers: Iterable[Answer], opened: float, closed: float) -> float:
-    """Of the window; a request's documents are spread evenly over its time."""
+    """Return the window's documents/s, with each request's documents spread over its duration."""
     documents = 0.0
     for answer in answers:
         inside = min(answer.ended, closed) - max(answer.began, opened)
@@ -308,7 +306,7 @@ def documents_per_s(answers: Iterable[Answer], opened: float, closed: float) -> 
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest that at least ``share`` of the values do not exceed; of none there is none."""
+    """Return the smallest value that at least ``share`` of the values do not exceed, if any."""
     if not values:
         return None
     return round(float(np.quantile(values, share, method="inverted_cdf")), 1)

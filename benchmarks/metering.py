@@ -1,18 +1,18 @@
-"""What does metering cost a client? The whole service with its ledger, beside one without.
+"""What does metering cost a client? Compares the whole service with and without its ledger.
 
     python -m benchmarks.metering --json benchmarks/results/metering.json
 
-Two services on this machine, alike but for the setting `metering`, are asked in turns: by 8 clients
-with 50 documents each for some seconds, and by one client with one document, request by request. On
-SQLite and on PostgreSQL, both with fsync; the model is `embedded`, or with ``--tiny`` one so small
-that the rest of the service is all there is. A bare commit is one small durable INSERT into the
-same database, in the same run. With ``--scorer-threads 1`` the model leaves a core to everything
-else, as it does on a card.
+Two services on this machine differ only in the setting `metering`. Two loads alternate between
+them: 8 clients with 50 documents per request for some seconds, and one client with one document per
+request. The databases are SQLite and PostgreSQL, both with fsync. The model is `embedded`; with
+``--tiny``, it is so small that only the rest of the service matters. A bare commit is one small
+durable INSERT into the same database, in the same run. With ``--scorer-threads 1``, the model
+leaves a core to everything else, as it does on a GPU.
 
-Documents/s of turns differ by more than a ledger costs, since so does the machine. So the share
-that is kept is also told by CPU time, which is what runs out where the cores are busy: what the
-gateway, the way to it and the database take for a document, beside what the model takes. The
-model's own work is the same in both.
+The machine's speed varies between turns by more than a ledger costs. So the kept share is also
+computed from CPU time, the limit when the cores are busy. It compares the CPU time per document of
+gateway, HTTP proxy and database with and without metering, plus that of the model, which is the
+same in both.
 """
 
 import argparse
@@ -41,28 +41,28 @@ from tests.integration.service import Service
 
 REQUESTS = 300
 FIRST_REQUESTS = 120
-"""Not counted: until SQLite's log has been full once, each commit makes it longer, which takes
-twice as long."""
+"""Requests that are not counted. Until SQLite's log has reached its full size once, each commit
+extends it and takes twice as long."""
 
 MODEL = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one database's ledger."""
+    """The cost of the ledger on one database."""
 
     database: str
     metered_documents_per_s: list[float]
     unmetered_documents_per_s: list[float]
     share_kept: float
-    """Medians: metered in unmetered."""
+    """Ratio of the medians of documents/s, metered to unmetered."""
 
     scorer_cpu_ms: float
-    """For a document, by the scorer: medians of all turns, as are the next two of theirs."""
+    """The scorer's CPU time per document: median of all turns."""
 
     metered_other_cpu_ms: float
     unmetered_other_cpu_ms: float
-    """For a document, by everything else of the service, the database included."""
+    """CPU time per document of the rest of the service and the database: medians of its turns."""
 
     share_kept_by_cpu: float
 
@@ -70,12 +70,12 @@ class Cost:
     unmetered_p50_ms: float
     bare_commit_ms: float
     added_in_bare_commits: float
-    """What one client with one document waits longer, by `one_client.longer_ms`."""
+    """Additional wait of one client with one document, by `one_client.longer_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     question: str
     date: str
@@ -84,24 +84,28 @@ class Result:
     clients: int
     documents_per_request: int
     scorer_threads: int
-    """0: all cores, which the gateway and the database then share with the scorer."""
+    """Threads of the scorer; 0 is all cores, which it shares with the gateway and the database."""
 
     costs: list[Cost]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one service did, and what it took."""
+    """The speed and CPU use of one service in one turn."""
 
     documents_per_s: float
     scorer_cpu_ms: float
-    """For a document, as is the next."""
+    """CPU time per document, as the next field."""
 
     other_cpu_ms: float
 
 
 def turn_of(service: Service, database: Sequence[psutil.Process], seconds: float, n: int) -> Turn:
-    """The ``n``-th, with `CLIENTS` clients. ``database``: its processes, where it has any."""
+    """Run the ``n``-th turn, with `CLIENTS` clients.
+
+    Args:
+        database: The database's processes, if it has any.
+    """
     before = _cpu_s(service, database)
     documents, took_s = served(service, seconds, n)
     scorer, other = (
@@ -112,7 +116,7 @@ def turn_of(service: Service, database: Sequence[psutil.Process], seconds: float
 
 
 def _cpu_s(service: Service, database: Sequence[psutil.Process]) -> tuple[float, float]:
-    """That the scorer and everything else took so far."""
+    """Return the CPU time used so far by the scorer, and by everything else."""
     scorer, other = cpu_parts(service, "scorer")
     return scorer, other + cpu_s(database)
 
@@ -125,7 +129,7 @@ def cost(
     turns: int,
     seconds: float,
 ) -> Cost:
-    """Both services in turns, now one first and now the other."""
+    """Measure both services in turns, with alternating order."""
     took: tuple[list[Turn], list[Turn]] = ([], [])
     for number in track(range(turns), database):
         both = list(zip(services, took, strict=True))
@@ -158,8 +162,11 @@ def cost(
 def one_client(
     services: tuple[Service, Service], commit: Callable[[], None], requests: int
 ) -> tuple[list[float], list[float], list[float]]:
-    """Milliseconds of each request to each service, now one first and now the other, and of each
-    bare commit between them: at one client's pace, which is slower than back to back."""
+    """Return the milliseconds of each request to each service, and of each bare commit.
+
+    The services alternate in order. Bare commits run between requests, at the pace of one client,
+    at which they are slower than back to back.
+    """
     traffic = Traffic(seed=1)
     took_ms: tuple[list[float], list[float], list[float]] = ([], [], [])
 
@@ -179,7 +186,7 @@ def one_client(
 def service_with(
     folder: Path, source: str, url: str, threads: int, *, metering: bool
 ) -> Iterator[Service]:
-    """One gateway and one scorer with so many threads."""
+    """Start a service with one gateway and one scorer with ``threads`` threads."""
     folder.mkdir(parents=True)
     config: dict[str, Any] = serve_config(
         [{"id": MODEL, "source": source}],
@@ -195,7 +202,7 @@ def service_with(
 
 
 def measure(folder: Path, source: str, threads: int, turns: int, seconds: float) -> list[Cost]:
-    """Both databases, one after the other."""
+    """Measure both databases, one after the other."""
     costs = []
     with running(durable=True) as server:
         server.execute("CREATE DATABASE unmetered")
@@ -219,13 +226,13 @@ def measure(folder: Path, source: str, threads: int, turns: int, seconds: float)
 def main() -> None:
     parser = argparse.ArgumentParser(description="The service with and without its ledger.")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10, help="of each turn")
-    parser.add_argument("--tiny", action="store_true", help="a model that takes no time")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each turn")
+    parser.add_argument("--tiny", action="store_true", help="use a model that takes almost no time")
     parser.add_argument(
         "--scorer-threads",
         type=int,
         default=0,
-        help="1 leaves a core to everything else, as a card does; 0 takes all",
+        help="1 leaves a core to everything else, as a GPU does; 0 takes all cores",
     )
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()

@@ -1,8 +1,8 @@
-"""How much longer does one client wait because its request is metered?
+"""How much longer does one client wait because its request is metered? Part of `benchmarks.ledger`.
 
-The pipeline of the gateway with a ledger, and the same one without, asked in turns with one bare
-durable commit. In place of the model there is a wait of `SCORING_S`, so that what the ledger takes
-is not lost in a model's noise. Part of `benchmarks.ledger`.
+Requests to the gateway's pipeline with a ledger, requests to the same pipeline without one, and
+bare durable commits take turns. A wait of `SCORING_S` replaces the model, so that its noise does
+not hide the ledger's time.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ MODEL = ModelId("embedded")
 TIMEOUT_S = Seconds(30)
 WAYS = ("metered", "unmetered")
 SCORING_S = 0.02
-"""About what a GPU takes with the way there and back; a CPU takes longer."""
+"""Approximate time of a GPU, including the round trip; a CPU takes longer."""
 
 
 class _NoSink:
     def record(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
-        """Nobody reads these."""
+        """Discard the value."""
 
 
 class _EvenModel:
-    """Takes `SCORING_S` for whatever it is given, and scores all alike."""
+    """A model that takes `SCORING_S` for any input, and gives all documents the same score."""
 
     async def score(
         self,
@@ -56,14 +56,14 @@ class _EvenModel:
         job: Job,
         tokenized: TokenizedJob,  # noqa: ARG002 - the port's
     ) -> JobScores:
-        # In a thread: the event loop's own clock counts in milliseconds.
+        # Sleep in a thread: the event loop's timers have a resolution of milliseconds.
         await asyncio.to_thread(time.sleep, SCORING_S)
         return JobScores((0.0,) * len(job.pairs), Seconds(0), Seconds(0))
 
 
 @contextmanager
 def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
-    """Metered and not, on one tokenizer and one ledger."""
+    """Yield a metered and an unmetered pipeline with the same tokenizer."""
     ledger = SqlLedger(url, CLOCK, TIMEOUT_S)
     ledger.start()
     settings = Settings()
@@ -92,7 +92,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """To a request of so many documents at one client, in milliseconds: medians of one run."""
+    """The time that metering adds to one client's request, in milliseconds: medians of one run."""
 
     documents: int
     unmetered_ms: float
@@ -103,13 +103,13 @@ class Added:
 
 
 def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
-    """Requests of so many documents, metered and not, and bare commits, in turns."""
+    """Measure metered and unmetered requests, and bare commits, in turns."""
     took_ms: dict[str, list[float]] = {way: [] for way in (*WAYS, "bare")}
 
     async def run(both: Mapping[str, Pipeline], commit: Callable[[], None]) -> None:
         for number in range(requests):
             job = _job(number, documents)
-            # Whichever is second finds the texts' words in the tokenizer's cache.
+            # Alternate the order: the second pipeline finds the words in the tokenizer's cache.
             for which in WAYS if number % 2 else reversed(WAYS):
                 with timed(took_ms[which]):
                     await both[which].rerank(caller, replace(job, deadline=_soon()))
@@ -132,23 +132,23 @@ def added(url: str, caller: Caller, documents: int, requests: int) -> Added:
 
 @contextmanager
 def timed(times_ms: list[float]) -> Iterator[None]:
-    """Add what the block takes."""
+    """Append the duration of the block."""
     started = time.perf_counter()
     yield
     times_ms.append(1_000 * (time.perf_counter() - started))
 
 
 def longer_ms(metered_ms: Sequence[float], unmetered_ms: Sequence[float]) -> float:
-    """How much longer the first take, of pairs that were asked in turns, now one first and now the
-    other."""
+    """Return how much longer metered requests take, from pairs of requests in alternating order."""
     differences = [metered - other for metered, other in zip(metered_ms, unmetered_ms, strict=True)]
-    # Of each order by itself: together they have two peaks, and the middle lies between them.
+    # Take the median of each order separately: all differences together have two peaks, and their
+    # median would lie in between.
     return statistics.mean(statistics.median(differences[first::2]) for first in (0, 1))
 
 
 @contextmanager
 def bare_commits(url: str) -> Iterator[Callable[[], None]]:
-    """One small durable INSERT on an open connection, as often as called."""
+    """Yield a function that commits one small durable INSERT on an open connection."""
     with opened(open_writer(url, TIMEOUT_S)) as engine:
         with engine.begin() as connection:
             connection.execute(text("DROP TABLE IF EXISTS bare"))
