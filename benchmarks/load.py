@@ -236,7 +236,7 @@ def _raise_theirs(running: Iterable[Future[None]]) -> None:
 def open_loop(
     group: Group, requests_per_s: float, seconds: float, cpu_s: Callable[[], float]
 ) -> Observed:
-    """Send requests at fixed times, answered or not. Latency includes the wait for a free thread."""
+    """Send requests at fixed times, answered or not; latency includes waiting for a thread."""
     prepared = cycle(bodies(group, seed=0))
     times = arrivals(requests_per_s, seconds, seed=7)
     limits = httpx.Limits(max_connections=OPEN_LOOP_THREADS)

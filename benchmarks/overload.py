@@ -1,14 +1,13 @@
-"""What happens when clients ask for twice what the service can do?
+"""What happens when clients send twice as much as the service can handle?
 
     python -m benchmarks.overload --json benchmarks/results/overload.json
 
-It starts a service of its own (``cluster/local.yaml``, one scorer, the model `embedded`), measures
-its capacity with as many clients as keep it busy, then sends requests at twice that rate whether
-they are answered or not, and goes on as soon as that ends with one client who wants to be served
-again. Once with the service's own time limit, and once with one that is so short that deadlines
-matter. *Wasted* is what the scorer computed for requests that were not answered with scores.
-The clients take their share of the same machine, and the capacity of a shared machine wavers:
-it is measured before and after.
+It starts its own service (``cluster/local.yaml``, one scorer, the model `embedded`) and measures
+its capacity with enough clients to keep it busy. Then it sends requests at twice that rate, whether
+they are answered or not. Right after the overload, one client repeats a request until it is served.
+One phase uses the service's own timeout, another a timeout that is so short that deadlines matter.
+*Wasted* is the scorer's work for requests that did not get scores. The clients run on the same
+machine. Its capacity varies over time, so it is measured before and after each phase.
 """
 
 import argparse
@@ -40,7 +39,7 @@ TIMES = 2.0
 MODEL = "embedded"
 MEMORY_EVERY_S = 5.0
 METRICS_EVERY_S = 12.0
-"""Ray's own: a value reaches its page within this."""
+"""Time within which a value reaches Ray's metrics page."""
 
 AGAIN_S = 0.05
 RECOVERED_MAX_S = 60.0
@@ -48,7 +47,7 @@ RECOVERED_MAX_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request, as its client saw it; times are of one clock."""
+    """One request, as observed by its client; all times are from the same clock."""
 
     began: float
     ended: float
@@ -58,19 +57,19 @@ class Seen:
 
 @dataclass(slots=True)
 class Phase:
-    """One overload."""
+    """One overload and its results."""
 
     timeout_s: float | None
-    """Of each request; ``None``: the service's own."""
+    """Timeout of each request; ``None``: the service's default."""
 
     seconds: float
     requests_per_s: float
     statuses: dict[int, int] = field(default_factory=dict)
     goodput_documents_per_s: float = 0.0
-    """Of answers with scores that came in this time."""
+    """Documents of successful answers that arrived during the overload."""
 
     capacity_documents_per_s: tuple[float, float] = (0.0, 0.0)
-    """Before and after."""
+    """Capacity before and after the overload."""
 
     share_of_capacity: float = 0.0
     answer_p50_ms: float | None = None
@@ -78,19 +77,19 @@ class Phase:
     refusal_p50_ms: float | None = None
     refusal_p99_ms: float | None = None
     retry_after_s: list[int] = field(default_factory=list)
-    """Least, median, most; all were integers, or this has failed."""
+    """Minimum, median and maximum. The benchmark fails if a value is not an integer."""
 
     wasted_share: float = 0.0
     memory_mib: list[int] = field(default_factory=list)
-    """Of all the service's processes, every five seconds."""
+    """Memory of all the service's processes, every five seconds."""
 
     recovered_s: float = 0.0
-    """From the last request of the load to the first answer to a client that came after it."""
+    """Time from the last request of the overload to the first success of a later client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     question: str
     date: str
@@ -101,13 +100,13 @@ class Result:
 
 
 def capacity(server: Server, seconds: float) -> float:
-    """Documents/s of clients that each send as soon as they were answered."""
+    """Return the documents/s of clients that send again immediately after each answer."""
     groups = [Group(ALL, server.target, CLIENTS, DOCUMENTS)]
     return load_figures(groups, closed_loop(groups, seconds, server.cpu_s))[0].documents_per_s
 
 
 def computed_and_answered(service: Service) -> tuple[float, float]:
-    """Tokens so far, as the service's own metrics tell."""
+    """Return the numbers of computed and of answered tokens so far, from the service's metrics."""
     found: defaultdict[str, float] = defaultdict(float)
     page = httpx.get(service.metrics_address, timeout=10).text
     for family in text_string_to_metric_families(page):
@@ -117,7 +116,7 @@ def computed_and_answered(service: Service) -> tuple[float, float]:
 
 
 def settled(service: Service) -> tuple[float, float]:
-    """The same, once nothing changes any more."""
+    """Return the same numbers, once they no longer change."""
     last, found = None, computed_and_answered(service)
     while found != last:
         time.sleep(METRICS_EVERY_S)
@@ -126,7 +125,7 @@ def settled(service: Service) -> tuple[float, float]:
 
 
 async def overload(server: Server, phase: Phase) -> None:
-    """Send at the phase's rate, wait for every answer, and fill in what the clients saw."""
+    """Send at the phase's rate, wait for every answer, and fill in the clients' figures."""
     headers = {**server.target.headers, "Content-Type": "application/json"}
     if phase.timeout_s is not None:
         headers["x-request-timeout-s"] = f"{phase.timeout_s:g}"
@@ -161,7 +160,9 @@ async def overload(server: Server, phase: Phase) -> None:
                 group.create_task(ask(next(prepared)))
             closed = time.perf_counter()
             while await ask(next(prepared)) != 200:
-                assert time.perf_counter() - closed < RECOVERED_MAX_S, "it does not recover"
+                assert time.perf_counter() - closed < RECOVERED_MAX_S, (
+                    "the service does not recover"
+                )
                 await asyncio.sleep(AGAIN_S)
             phase.recovered_s = round(time.perf_counter() - closed, 2)
             watch.cancel()
@@ -169,7 +170,7 @@ async def overload(server: Server, phase: Phase) -> None:
 
 
 def tell(phase: Phase, seen: Sequence[Seen], closed: float) -> None:
-    """What the clients of the load saw. The wait for the first answers is not counted."""
+    """Fill in the figures of the overload's clients. Goodput counts from the first answer."""
     load = [each for each in seen if each.began < closed]
     phase.statuses = dict(Counter(each.status for each in load))
     answers = [each for each in load if each.status == 200]
@@ -185,7 +186,7 @@ def tell(phase: Phase, seen: Sequence[Seen], closed: float) -> None:
 
 
 def times(seen: Sequence[Seen]) -> tuple[float | None, float | None]:
-    """Median and 99th percentile in milliseconds."""
+    """Return median and 99th percentile in milliseconds."""
     values = [1_000 * (each.ended - each.began) for each in seen]
     return percentile(values, 0.5), percentile(values, 0.99)
 
@@ -193,11 +194,11 @@ def times(seen: Sequence[Seen]) -> tuple[float | None, float | None]:
 def measure(
     service: Service, plan: Sequence[tuple[float | None, float]], busy_s: float
 ) -> list[Phase]:
-    """Each phase between two measurements of what the service can do."""
+    """Run each phase between two measurements of the service's capacity."""
     server = Server(
         "ours", Target(f"{service.address}/v1/rerank", MODEL, service.key), service.process.pid
     )
-    capacity(server, busy_s)  # Warm.
+    capacity(server, busy_s)  # Warm up.
     before = capacity(server, busy_s)
     phases = []
     for timeout_s, seconds in plan:
@@ -218,30 +219,30 @@ def measure(
 
 
 def show(phase: Phase) -> None:
-    """A few lines for people."""
+    """Print the result of a phase."""
     before, after = phase.capacity_documents_per_s
     memory = phase.memory_mib
     quarter = max(1, len(memory) // 4)
     print(
-        f"{phase.requests_per_s * DOCUMENTS:.0f} documents/s asked for, {phase.seconds:g} s,"
-        f" time limit {phase.timeout_s or 'of the service'}:"
+        f"{phase.requests_per_s * DOCUMENTS:.0f} documents/s sent, {phase.seconds:g} s,"
+        f" timeout {phase.timeout_s or 'of the service'}:"
         f"\n  goodput {phase.goodput_documents_per_s} documents/s of {before} to {after}:"
         f" {phase.share_of_capacity:.0%}; statuses {phase.statuses}"
         f"\n  answers p50 {phase.answer_p50_ms} p99 {phase.answer_p99_ms} ms;"
-        f" refusals p50 {phase.refusal_p50_ms} p99 {phase.refusal_p99_ms} ms,"
+        f" rejections p50 {phase.refusal_p50_ms} p99 {phase.refusal_p99_ms} ms,"
         f" Retry-After {phase.retry_after_s}"
         f"\n  wasted {phase.wasted_share:.1%}; recovered after {phase.recovered_s} s;"
-        f" memory {statistics.mean(memory[:quarter]):.0f} MiB at first,"
-        f" {statistics.mean(memory[-quarter:]):.0f} at last"
+        f" memory {statistics.mean(memory[:quarter]):.0f} MiB in the first quarter,"
+        f" {statistics.mean(memory[-quarter:]):.0f} in the last"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The service at twice its capacity.")
-    parser.add_argument("--seconds", type=float, default=300, help="of the first overload")
-    parser.add_argument("--short-seconds", type=float, default=60, help="of the second")
-    parser.add_argument("--short-timeout-s", type=float, default=3, help="its requests' time")
-    parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument("--seconds", type=float, default=300, help="duration of the first overload")
+    parser.add_argument("--short-seconds", type=float, default=60, help="duration of the second")
+    parser.add_argument("--short-timeout-s", type=float, default=3, help="its requests' timeout")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     chosen = parser.parse_args()
     config = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     plan = [(None, chosen.seconds), (chosen.short_timeout_s, chosen.short_seconds)]
@@ -252,7 +253,7 @@ def main() -> None:
         finally:
             service.stop()
     result = Result(
-        question="overload: what is answered, refused, wasted, and when it is over",
+        question="overload: answers, rejections, wasted work and recovery",
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         model=MODEL,

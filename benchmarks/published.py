@@ -1,7 +1,7 @@
-"""The published figures of the MS MARCO cross-encoders, to read a measured one against.
+"""The published figures of the MS MARCO cross-encoders, for comparison with measurements.
 
 NDCG@10 and MRR@10 are for reranking all official candidates (the top 1000) of a query, so only
-such a measurement is compared. Documents/s were measured on a V100 and are compared with nothing.
+such measurements are compared. Documents/s were measured on a V100 and are not compared.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ SOURCE = "the models' cards; sbert.net, pretrained cross-encoders"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model's line; fractions, not percent."""
+    """The published figures of one model, as fractions rather than percent."""
 
     model: str
     ndcg_dl19: float
@@ -37,23 +37,23 @@ FIGURES = {
     "msmarco-passage/trec-dl-2019/judged": NDCG_DL19,
     "msmarco-passage/dev/small": MRR_DEV,
 }
-"""What the table says, by the ir_datasets id on which it was measured."""
+"""Names of the table's figures, by the ir_datasets id on which they were measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The measured model's own published figure, for what was measured."""
+    """A measured figure and the same model's published one."""
 
     figure: str
     measured: float
     published: float
     difference: float
-    """Measured less published."""
+    """Measured minus published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a report shows beside its figures."""
+    """The published figures that a report shows next to its own."""
 
     source: str
     rows: tuple[Row, ...]
@@ -63,11 +63,11 @@ class Reference:
 def reference(
     model: str, complete_dataset: str | None, *, ndcg: float, mrr: float
 ) -> Reference | None:
-    """The table, where model or dataset is in it; with the difference, where both are.
+    """Return the table if it has the model or the dataset; with a comparison if it has both.
 
     Args:
-        model: A hub id or a local folder; the last part of either counts.
-        complete_dataset: The dataset of which everything was reranked, if so.
+        model: A hub id or a local folder; only its last part counts.
+        complete_dataset: The dataset, if all its queries and candidates were reranked.
     """
     row = next((row for row in TABLE if _name(row.model) == _name(model)), None)
     figure = FIGURES.get(complete_dataset) if complete_dataset is not None else None
@@ -82,7 +82,7 @@ def reference(
 
 
 def lines(shown: Reference) -> Iterator[str]:
-    """For a person."""
+    """Format the table and the comparison."""
     yield f"published ({shown.source})"
     yield f"  {'':38}  NDCG@10 DL 2019  MRR@10 dev  documents/s V100"
     for row in shown.rows:
@@ -99,5 +99,5 @@ def lines(shown: Reference) -> Iterator[str]:
 
 
 def _name(model: str) -> str:
-    """The hub knows these models by two spellings: MiniLM-L-12-v2 and MiniLM-L12-v2."""
+    """Normalise a name: the hub has these models as both MiniLM-L-12-v2 and MiniLM-L12-v2."""
     return PurePosixPath(model).name.replace("-L-", "-L")

@@ -3,12 +3,12 @@
     python -m benchmarks.quality --model MODEL --data FOLDER
     python -m benchmarks.quality --model MODEL --dataset ID
 
-The model is whatever the service serves: a hub id, a local folder, or ``embedded``; it runs in the
-service's own tokenizer and engine. `benchmarks.judged` says what a folder holds and where a dataset
-comes from, `benchmarks.published` which figures others have published.
+The model is any model that the service can serve: a hub id, a local folder, or ``embedded``. It
+runs in the service's tokenizer and engine. `benchmarks.judged` describes the files of a folder and
+the source of a dataset, `benchmarks.published` has published figures.
 
-The intervals are over queries: they say what another draw of such queries might have given, not
-how exact the figures are on these.
+The intervals are over queries: they show the variation between samples of such queries, not the
+accuracy of the figures on these queries.
 """
 
 import argparse
@@ -53,26 +53,26 @@ LIMITS = EngineLimits(batch_tokens_max=8_192)
 RESAMPLES = 10_000
 
 FOLDER_DEPTH = 100
-"""Candidates a query from a folder, unless told otherwise; a dataset's are all taken, since the
-published figures take them all."""
+"""Default number of candidates per query from a folder. The default for a dataset is all, as in the
+published figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """One query, reranked and as the first stage had it. Without the query's text, which some
-    collections do not allow to be passed on."""
+    """The figures of one query. It omits the query's text, which some collections do not allow to
+    be redistributed."""
 
     qid: str
     documents: int
     ndcg: float
     mrr: float
     first_stage_ndcg: float | None
-    """``None`` where the candidates come in no order."""
+    """NDCG@10 of the first stage; ``None``: the candidates have no order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     model: str
     description: str
@@ -80,7 +80,7 @@ class Quality:
     precision: str
     collection: str
     depth: int | None
-    """Candidates a query at most; ``None`` is all there are."""
+    """Most candidates per query; ``None``: no limit."""
 
     queries: int
     documents: int
@@ -93,7 +93,7 @@ class Quality:
 
     first_stage_ndcg: float | None
     documents_per_s: float
-    """Tokenizing included, loading and warming up not."""
+    """Includes tokenizing, but not loading and warm-up."""
 
     published: published.Reference | None
     per_query: tuple[QueryResult, ...]
@@ -136,7 +136,7 @@ def evaluate(model: str, collection: Collection, precision: str) -> Quality:
 def measure(
     engine: Engine, tokenizer: PairTokenizer, collection: Collection
 ) -> tuple[list[QueryResult], float]:
-    """Results in the collection's order, and how many seconds scoring took."""
+    """Return results in the collection's order, and the seconds that scoring took."""
     results = []
     elapsed_s = 0.0
     console = Console(stderr=True)
@@ -160,7 +160,7 @@ def measure(
 
 
 def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> list[int]:
-    """Positions of the query's candidates, best first, as the service would answer."""
+    """Return the positions of the query's candidates, best first, as the service ranks them."""
     if not judged.texts:
         return []
     job = Job(
@@ -183,24 +183,24 @@ def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> lis
 
 
 def ndcg(judged: JudgedQuery, docids: tuple[str, ...]) -> float:
-    """NDCG@10 of one order."""
+    """Return NDCG@10 of one order."""
     return _calculate(NDCG_AT_10, judged, docids)
 
 
 def reciprocal_rank(judged: JudgedQuery, docids: tuple[str, ...], relevant_grade: int = 1) -> float:
-    """One by the place of the first relevant document; 0 if it is not among the first 10."""
+    """Return the reciprocal rank of the first relevant document; 0 if it is not in the top 10."""
     return _calculate(ir_measures.RR(rel=relevant_grade) @ 10, judged, docids)
 
 
 def _calculate(measure: Any, judged: JudgedQuery, docids: tuple[str, ...]) -> float:
-    """The order is given as falling scores, so that no tie is broken elsewhere."""
+    """Compute a measure. Strictly falling scores represent the order, so there are no ties."""
     run = {judged.qid: {docid: float(-place) for place, docid in enumerate(docids)}}
     value: float = ir_measures.calc_aggregate([measure], {judged.qid: judged.grades}, run)[measure]
     return value
 
 
 def interval_95(values: list[float]) -> tuple[float, float]:
-    """Percentile bootstrap of the mean; the same values give the same interval."""
+    """Return a percentile bootstrap interval of the mean; it is the same for the same values."""
     rng = np.random.default_rng(0)
     means = rng.choice(np.array(values), size=(RESAMPLES, len(values))).mean(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
@@ -208,7 +208,7 @@ def interval_95(values: list[float]) -> tuple[float, float]:
 
 
 def report(quality: Quality, *, per_query: bool) -> Iterator[str]:
-    """Lines for a person; the first is the figure."""
+    """Format the result; the first line has the main figure."""
     yield f"NDCG@10 {quality.ndcg:.4f}  {_interval(quality.interval_95)}"
     yield (
         f"MRR@10 {quality.mrr:.4f}  {_interval(quality.mrr_interval_95)}, "
@@ -233,11 +233,11 @@ def _interval(interval: tuple[float, float]) -> str:
 
 
 def _or_none(first_stage: float | None) -> str:
-    return "none, no order given" if first_stage is None else f"{first_stage:.4f}"
+    return "none, candidates have no order" if first_stage is None else f"{first_stage:.4f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exits with 1 and one line where collection or model cannot be had."""
+    """Run the benchmark; exit with status 1 and one line if collection or model is unavailable."""
     chosen = _parse(arguments)
     try:
         quality = evaluate(chosen.model, _collection(chosen), chosen.precision)
@@ -266,9 +266,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--depth",
         type=int,
-        help=f"candidates a query; default: {FOLDER_DEPTH} of a folder, all of a dataset",
+        help=f"candidates per query; default: {FOLDER_DEPTH} of a folder, all of a dataset",
     )
-    parser.add_argument("--limit", type=int, help="only the first so many queries")
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT queries")
     parser.add_argument("--per-query", action="store_true", help="print every query's figures")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     return parser.parse_args(arguments)

@@ -1,11 +1,10 @@
-"""What does the service cost on top of its engine? The whole of it, through HTTP, on this machine.
+"""How much does the service cost on top of its engine? Measures the whole service over HTTP.
 
     python -m benchmarks.service --json benchmarks/results/service.json
 
-It starts a service of its own (``cluster/local.yaml`` on a free port, in a temporary folder), and
-in the same run measures the engine alone on the same texts, in turns, since machines are seldom
-quiet.
-The clients run on the same machine and take their share of it.
+It starts its own service (``cluster/local.yaml`` on a free port, in a temporary folder). The engine
+alone is measured on texts of the same kind, in turns with the service, because the machine's speed
+may vary. The clients run on the same machine.
 """
 
 import argparse
@@ -51,7 +50,7 @@ LIMITS = Settings()
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of one request after the other, in milliseconds."""
+    """Latency of sequential requests, in milliseconds."""
 
     documents: int
     requests: int
@@ -61,7 +60,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     question: str
     date: str
@@ -83,7 +82,7 @@ class Result:
 
 
 def latency(client: httpx.Client, documents: int, requests: int) -> Latency:
-    """Send one request after the other."""
+    """Send one request after the other; return their latency."""
     traffic = Traffic(seed=documents)
     times_ms = []
     for _ in track(range(requests), f"{documents} documents, one client"):
@@ -101,13 +100,13 @@ def request_body(traffic: Traffic, documents: int) -> dict[str, object]:
 
 
 def service_speed(service: Service, seconds: float, seed: int) -> float:
-    """Documents/s; see `served`."""
+    """Return the documents/s of `served`."""
     documents, took_s = served(service, seconds, seed)
     return documents / took_s
 
 
 def cpu_parts(service: Service, *deployments: str) -> list[float]:
-    """CPU seconds so far: of the replicas of each deployment, and of everything else of it."""
+    """Return CPU seconds so far: of each deployment's replicas, and of the rest of the service."""
     replicas = [service.replicas(name) for name in deployments]
     known = {process.pid for each in replicas for process in each}
     others = [process for process in service.family() if process.pid not in known]
@@ -115,8 +114,10 @@ def cpu_parts(service: Service, *deployments: str) -> list[float]:
 
 
 def served(service: Service, seconds: float, seed: int) -> tuple[int, float]:
-    """Documents, and the seconds that they took: of `CLIENTS` clients that each send as soon as
-    they were answered."""
+    """Run `CLIENTS` clients that send again immediately after each answer.
+
+    Returns: Number of documents, and seconds.
+    """
 
     def run_client(number: int) -> int:
         traffic = Traffic(seed=1_000 * seed + number)
@@ -136,7 +137,7 @@ def served(service: Service, seconds: float, seed: int) -> tuple[int, float]:
 
 
 def engine_batches(requests: int) -> list[list[Portion]]:
-    """The same traffic as the clients', as full batches of portions."""
+    """Return traffic as the clients', as full batches of portions."""
     tokenizer = load_tokenizer("embedded")
     traffic = Traffic(seed=1)
     portions = []
@@ -151,7 +152,7 @@ def engine_batches(requests: int) -> list[list[Portion]]:
 
 
 def engine_speed(engine: Engine, batches: Sequence[Sequence[Portion]], seconds: float) -> float:
-    """Documents/s of the engine alone, batch after batch."""
+    """Return the documents/s of the engine alone, batch after batch."""
     documents = turn = 0
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
@@ -163,7 +164,7 @@ def engine_speed(engine: Engine, batches: Sequence[Sequence[Portion]], seconds: 
 
 
 def memory_mib(service: Service) -> dict[str, float]:
-    """Proportional share of memory of each kind of process, and of all of them."""
+    """Return the proportional set size of each kind of process, and of all of them."""
     kinds = {
         "gateway": "ServeReplica:rerank:gateway",
         "scorer": "ServeReplica:rerank:scorer",
@@ -179,7 +180,7 @@ def memory_mib(service: Service) -> dict[str, float]:
 
 
 def in_turns(engine: Callable[[], float], service: Callable[[int], float]) -> list[list[float]]:
-    """Speeds of both, measured alternately: engine's first."""
+    """Measure both alternately, the engine first; return both lists of speeds."""
     speeds: list[list[float]] = [[], []]
     for turn in track(range(TURNS), "engine and service, in turns"):
         speeds[0].append(round(engine(), 1))
@@ -188,7 +189,7 @@ def in_turns(engine: Callable[[], float], service: Callable[[int], float]) -> li
 
 
 def measure(folder: Path, seconds: float) -> Result:
-    """Start the service, ask it, and ask the engine beside it."""
+    """Start the service, and measure it and the engine."""
     config = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     started = time.perf_counter()
     service = Service.start(folder, config, port=free_port())
@@ -210,7 +211,7 @@ def measure(folder: Path, seconds: float) -> Result:
         service.stop()
     share = statistics.median(service_speeds) / statistics.median(engine_speeds)
     return Result(
-        question="What does the service cost on top of its engine?",
+        question="How much does the service cost on top of its engine?",
         date=datetime.now(UTC).date().isoformat(),
         python=platform.python_version(),
         torch=version("torch"),
@@ -231,8 +232,8 @@ def measure(folder: Path, seconds: float) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The service beside its engine.")
-    parser.add_argument("--seconds", type=float, default=15, help="of each turn")
+    parser = argparse.ArgumentParser(description="The service compared with its engine.")
+    parser.add_argument("--seconds", type=float, default=15, help="duration of each turn")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

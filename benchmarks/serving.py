@@ -1,11 +1,10 @@
-"""Our service and a peer's server under one load: which is faster, and keeps small requests quick?
+"""Our service and a peer's under the same load: which is faster, and which favours small requests?
 
     python -m benchmarks.serving --json benchmarks/results/serving.json
 
 The peer is Infinity, which the first run installs (`benchmarks.peer_server`). Both serve the same
-folder, a model of random weights, since speed does not depend on them, in the same number format.
-One is stopped while the other is measured; the clients (`benchmarks.load`) run on this machine too
-and take their share of it.
+model in the same number format. Its weights are random, because the speed does not depend on them.
+Only one server runs at a time. The clients (`benchmarks.load`) run on the same machine.
 """
 
 import argparse
@@ -64,11 +63,11 @@ SMALL, LARGE = "5 documents", "500 documents"
 WEIGHT = {1: "weight 1", 3: "weight 3"}
 
 STEADY_S = 120.0
-"""Some large requests must be answered in it."""
+"""Long enough for some large requests to be answered."""
 
 OPEN_DOCUMENTS = 20
 OPEN_SHARE = 0.6
-"""Of what the slower server can do, in the open loop."""
+"""Rate of the open loop, as a share of the slower server's speed."""
 
 MODEL = "measured"
 DEPLOYMENT = "scorer-embedded"  # As in cluster/local.yaml.
@@ -78,7 +77,7 @@ CREDIT_DOLLARS = "100"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One server under one load."""
+    """The figures of one server under one load."""
 
     turn: int
     server: str
@@ -86,58 +85,58 @@ class Measured:
     seconds: float
     groups: list[GroupFigures]
     cpu_s: float
-    """Of all the server's processes, in these seconds."""
+    """CPU time of all the server's processes, in these seconds."""
 
     memory_mib: int
-    """Of all its processes, after the load."""
+    """Memory of all its processes, after the load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """Ours in the peer's where nothing else is said, of medians; ``None``: one is missing."""
+    """Ratios of medians, ours to the peer's unless stated otherwise; ``None``: one is missing."""
 
     documents_per_s_ratio: float | None
     mixed_documents_per_s_ratio: float | None
     small_p99_ratio: float | None
-    """Of the mixed load's small requests."""
+    """p99 of the mixed load's small requests."""
 
     one_client_5_documents_p50_ms: float | None
-    """Ours."""
+    """Latency of our service, not a ratio."""
 
     peer_one_client_5_documents_p50_ms: float | None
     large_against_fifo: float | None
-    """Documents/s of large requests beside small ones that come at the same rate everywhere: ours,
-    in ours with plain FIFO."""
+    """Documents/s of large requests while small ones come at a fixed rate: ours to ours with plain
+    FIFO."""
 
     all_against_fifo: float | None
-    """The same of all requests of the mixed load, where small clients that wait less send more."""
+    """The same for all requests of the mixed load, where small clients that wait less send more."""
 
     heavy_share: float | None
-    """Of the documents, got by the tenant with weight 3 beside one with weight 1."""
+    """Share of documents that a tenant with weight 3 gets in competition with one of weight 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer, for people and for files."""
+    """The result of the benchmark."""
 
     question: str
     date: str
     machine: Machine
     versions: dict[str, str]
     peer: str
-    """Which one, or why there is none."""
+    """The peer and its version, or the reason why there is none."""
 
     precision: str
     model: str
     scores_differ_by: float | None
-    """At most, of `OPEN_DOCUMENTS` documents: whether both serve the same model."""
+    """Largest difference of `OPEN_DOCUMENTS` scores; shows whether both serve the same model."""
 
     ratios: Ratios
     loads: list[Measured]
 
 
 def closed_groups(target: Target) -> dict[str, list[Group]]:
-    """The closed loops that both servers get."""
+    """Return the closed-loop loads for both servers."""
     return {
         ONE: [Group(ALL, target, 1, 1)],
         FIVE: [Group(ALL, target, 1, 5)],
@@ -148,10 +147,10 @@ def closed_groups(target: Target) -> dict[str, list[Group]]:
 
 @dataclass(slots=True)
 class Benchmark:
-    """What is measured, and what has been found so far."""
+    """The measurement's parameters, and its results so far."""
 
     folder: Path
-    """Of the run; the model is in it."""
+    """Folder of the run, which contains the model."""
 
     precision: str
     device: str
@@ -162,14 +161,14 @@ class Benchmark:
     turn: int = 1
     loads: list[Measured] = field(default_factory=list)
     scores: dict[str, list[float]] = field(default_factory=dict)
-    """Of one request, by server."""
+    """Scores of one request, by server."""
 
     @property
     def model(self) -> Path:
         return self.folder / "model"
 
     def run(self, turns: int) -> None:
-        """Every load on every server."""
+        """Run every load on every server."""
         with Progress() as progress:
             steps = self._steps()
             task = progress.add_task("", total=turns * len(steps))
@@ -180,7 +179,7 @@ class Benchmark:
                     progress.advance(task)
 
     def _steps(self) -> dict[str, Callable[[], None]]:
-        """The open loop comes last: its rate depends on both servers."""
+        """Return the steps of a turn. The open loop needs both servers' speeds, so it is last."""
         steps: dict[str, Callable[[], None]] = {
             PEER: lambda: self._peers(self._closed),
             OURS: self._ours,
@@ -224,10 +223,10 @@ class Benchmark:
                 self._steady(server)
 
     def _steady(self, server: Server) -> None:
-        """Large clients as many as in the mixed load, and a small request each second."""
+        """Run as many large clients as in the mixed load, and one small request per second."""
         groups = [
             Group(LARGE, server.target, 3, 500),
-            # So many that none waits longer for its answer than for its turn to ask.
+            # Enough clients that each gets its answer before its next turn to send.
             Group(SMALL, server.target, 90, 5, every_s=90.0),
         ]
         observed = closed_loop(groups, max(self.seconds, STEADY_S), server.cpu_s)
@@ -244,7 +243,7 @@ class Benchmark:
                 service.stop()
 
     def _warm_up(self, server: Server) -> None:
-        """The same requests for each; the last one's scores are kept."""
+        """Send the same requests to each server, and keep the scores of the last one."""
         with httpx.Client(headers=server.target.headers, timeout=CLIENT_TIMEOUT_S) as http:
             for documents in (1, 5, 50, OPEN_DOCUMENTS):
                 group = Group(ALL, server.target, 1, documents)
@@ -282,7 +281,7 @@ class Benchmark:
 
 
 def service_config(model: Path, precision: str, dispatch: str) -> dict[str, Any]:
-    """cluster/local.yaml with our model, and limits that refuse nothing."""
+    """Return cluster/local.yaml with our model, and limits that reject nothing."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     config["applications"][0]["args"] = {
         "models": [
@@ -302,7 +301,7 @@ def service_config(model: Path, precision: str, dispatch: str) -> dict[str, Any]
 
 
 def weight_groups(service: Service, target: Target) -> list[Group]:
-    """Clients of a new tenant for each weight."""
+    """Create a tenant for each weight; return groups of its clients."""
 
     def command(*arguments: str) -> str:
         return subprocess.run(
@@ -327,7 +326,7 @@ Key = tuple[str, str, str]
 
 
 def medians(loads: Sequence[Measured], figure: str) -> dict[Key, float]:
-    """Of the turns, where there is such a figure."""
+    """Return the median of ``figure`` over the turns, where groups have it."""
     found: dict[Key, list[float]] = {}
     for load in loads:
         for group in load.groups:
@@ -338,13 +337,13 @@ def medians(loads: Sequence[Measured], figure: str) -> dict[Key, float]:
 
 
 def quotient(values: Mapping[Key, float], of: Key, server: str) -> float | None:
-    """A value in the same one of ``server``, if both are there."""
+    """Return a value divided by the same value of ``server``, if both exist."""
     ours, other = values.get(of), values.get((server, *of[1:]))
     return round(ours / other, 3) if ours is not None and other else None
 
 
 def ratios(loads: Sequence[Measured]) -> Ratios:
-    """The figures that the question is about."""
+    """Compute the main figures."""
     speed, p50, p99 = (medians(loads, each) for each in ("documents_per_s", "p50_ms", "p99_ms"))
     heavy, both = (speed.get((OURS, WEIGHTS, name)) for name in (WEIGHT[3], ALL))
     return Ratios(
@@ -360,7 +359,7 @@ def ratios(loads: Sequence[Measured]) -> Ratios:
 
 
 def differ_by(scores: Mapping[str, Sequence[float]]) -> float | None:
-    """The most by which our scores and the peer's differ."""
+    """Return the largest difference between our scores and the peer's."""
     if PEER not in scores:
         return None
     pairs = zip(scores[OURS], scores[PEER], strict=True)
@@ -368,8 +367,8 @@ def differ_by(scores: Mapping[str, Sequence[float]]) -> float | None:
 
 
 def show(result: Result) -> None:
-    """All servers side by side; medians of the turns."""
-    table = Table("load", "requests of", "figure", *SERVERS, "ours in peer's")
+    """Print all servers side by side, with the medians of the turns."""
+    table = Table("load", "requests of", "figure", *SERVERS, "ours / peer's")
     for row in rows(result.loads):
         table.add_row(*row)
     console = Console(highlight=False, width=max(100, Console().width))
@@ -380,7 +379,7 @@ def show(result: Result) -> None:
 
 
 def rows(loads: Sequence[Measured]) -> Iterator[list[str]]:
-    """The table's: one for each figure of each group, then what each load took."""
+    """Yield the table's rows: each figure of each group, then each load's CPU and memory."""
     for load in dict.fromkeys(each.load for each in loads):
         taken = [each for each in loads if each.load == load]
         for figure, name in FIGURES.items():
@@ -402,7 +401,7 @@ def _text(value: float | None) -> str:
 
 
 def measure(chosen: argparse.Namespace) -> Result:
-    """Make the model, find the peer, measure."""
+    """Create the model, find the peer, and measure."""
     device = pick_device()
     precision = str(pick_precision(chosen.precision, device)).removeprefix("torch.")
     versions = {name: version(name) for name in ("torch", "ray", "openvino")}
@@ -421,7 +420,7 @@ def measure(chosen: argparse.Namespace) -> Result:
         )
         benchmark.run(chosen.turns)
     return Result(
-        question="Our service and a peer's: which is faster, and keeps small requests quick?",
+        question="Our service and a peer's: which is faster, and which favours small requests?",
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         versions=versions,
@@ -435,12 +434,12 @@ def measure(chosen: argparse.Namespace) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our service beside a peer's.")
-    parser.add_argument("--turns", type=int, default=1, help="of everything")
-    parser.add_argument("--seconds", type=float, help="of each load; 20, with --quick 6")
-    parser.add_argument("--quick", action="store_true", help="no open loop and no weights")
+    parser = argparse.ArgumentParser(description="Our service compared with a peer's.")
+    parser.add_argument("--turns", type=int, default=1, help="repetitions of everything")
+    parser.add_argument("--seconds", type=float, help="per load; default 20, with --quick 6")
+    parser.add_argument("--quick", action="store_true", help="skip the open loop and the weights")
     parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--peer-python", type=Path, help="an interpreter with Infinity beside it")
+    parser.add_argument("--peer-python", type=Path, help="interpreter of a venv with Infinity")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
     chosen.seconds = chosen.seconds or (6.0 if chosen.quick else 20.0)

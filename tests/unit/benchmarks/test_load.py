@@ -1,4 +1,4 @@
-"""What is computed from the clients' answers, and when requests come."""
+"""The figures computed from the clients' answers, and the arrival times of requests."""
 
 from itertools import pairwise
 
@@ -54,11 +54,11 @@ def test_a_steady_load_has_its_speed_wherever_the_window_lies() -> None:
 def test_latencies_are_of_requests_begun_in_the_window() -> None:
     group = Group("a", TARGET, clients=2, documents=1)
     answers = [
-        Answer("a", 1, 9.0, 19.0),  # Begun before it.
+        Answer("a", 1, 9.0, 19.0),  # Began before the window.
         Answer("a", 1, 10.0, 10.5),
-        Answer("a", 1, 19.5, 21.5),  # Answered after it.
-        Answer("a", 1, 20.0, 29.0),  # Begun after it.
-        Answer("b", 1, 11.0, 19.0),  # Another group's.
+        Answer("a", 1, 19.5, 21.5),  # Answered after the window.
+        Answer("a", 1, 20.0, 29.0),  # Began after the window.
+        Answer("b", 1, 11.0, 19.0),  # Belongs to another group.
     ]
 
     (found,) = figures([group], Observed(answers, 10.0, 20.0, cpu_s=1.0))
@@ -96,7 +96,7 @@ def test_arrivals_have_their_rate_and_repeat() -> None:
     assert abs(len(times) - 10_000) < 400  # Four standard deviations.
     gaps = [after - before for before, after in pairwise(times)]
     longer_than_the_mean = sum(gap > 0.05 for gap in gaps) / len(gaps)
-    assert abs(longer_than_the_mean - 0.368) < 0.02  # 1/e, where even gaps have 0 or 1.
+    assert abs(longer_than_the_mean - 0.368) < 0.02  # 1/e; regular gaps would give 0 or 1.
     assert times == arrivals(20, 500, seed=1)
     assert times != arrivals(20, 500, seed=2)
 

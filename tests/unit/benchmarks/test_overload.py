@@ -1,4 +1,4 @@
-"""What is made of what the clients saw."""
+"""The figures computed from the clients' observations."""
 
 import pytest
 

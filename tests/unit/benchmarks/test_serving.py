@@ -1,4 +1,4 @@
-"""The comparison's arithmetic."""
+"""The arithmetic of the comparison with a peer."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ from benchmarks.serving import (
 def measured(
     server: str, load: str, speeds: Mapping[str, tuple[float, float]], turn: int = 1
 ) -> Measured:
-    """A load whose groups have these documents/s and p99."""
+    """Return a load with groups that have these documents/s and p99."""
     groups = [
         GroupFigures(name, 1, 1, 9, 0, speed, p99 / 2, p99, p99)
         for name, (speed, p99) in speeds.items()
@@ -110,4 +110,4 @@ def test_scores_differ_by_the_worst_of_them() -> None:
 
 def test_the_last_line_is_what_a_framed_error_says() -> None:
     assert last_line("a\n╭─ Error ─╮\n│ No such option: --x │\n╰────╯\n") == "No such option: --x"
-    assert last_line("\n") == "it says nothing"
+    assert last_line("\n") == "no output"

@@ -1,4 +1,4 @@
-"""The load tests' texts have the lengths they claim, counted by the embedded model's tokenizer."""
+"""The load tests' texts have the stated lengths, counted with the embedded model's tokenizer."""
 
 from statistics import mean, quantiles
 
