@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: break the service often, and print what that did to the books."""
+"""``python -m tests.chaos``: inject faults into the service, and print the effect on the ledger."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from tests.chaos.harness import Report, run
 def main(database: str, kills: int, seed: int, json_file: Path | None) -> None:
     """Kill processes of a real service under traffic, then check every charge.
 
-    Ends with status 1 if a promise was broken; the service's folder is kept then.
+    Exits with status 1 and keeps the service's folder if a guarantee was violated.
     """
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="rerank-chaos-"))
@@ -37,8 +37,8 @@ def main(database: str, kills: int, seed: int, json_file: Path | None) -> None:
 
 
 def show(console: Console, report: Report) -> None:
-    """The counts as a table."""
-    table = Table("what", "count", title=f"{report.kills} kills, {report.database}")
+    """Print the counts as a table."""
+    table = Table("event", "count", title=f"{report.kills} kills, {report.database}")
     for name, count in report.faults.items():
         table.add_row(f"fault: {name}", f"{count:,}")
     for name, count in report.requests.items():
@@ -48,8 +48,8 @@ def show(console: Console, report: Report) -> None:
     for name, count in report.reservations.items():
         table.add_row(f"reservations: {name}", f"{count:,}")
     table.add_row("charges", f"{report.charges:,}")
-    table.add_row("tenants whose books balance", f"{report.tenants_balanced:,}")
-    table.add_row("promises broken", f"{len(report.violations):,}")
+    table.add_row("tenants with balanced books", f"{report.tenants_balanced:,}")
+    table.add_row("violated guarantees", f"{len(report.violations):,}")
     console.print(table)
     for violation in report.violations:
         console.print(violation, soft_wrap=True, markup=False)

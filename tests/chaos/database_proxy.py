@@ -1,10 +1,10 @@
-"""A TCP relay between the gateways and PostgreSQL, which breaks when it is told to.
+"""A TCP relay between the gateways and PostgreSQL, which fails on request.
 
     gateway ──> DatabaseProxy ──> PostgreSQL
 
-`cut` resets every connection. `cut_commits` lets the next COMMITs through and resets the connection
-in place of their answers: they are durable, and whoever sent them never learns it. `refuse` resets
-everything, new connections too, and `freeze` passes nothing on, until `heal`.
+`cut` resets every connection. `cut_commits` relays the next COMMITs, but resets their connections
+instead of relaying the answers: the COMMITs are durable, but the gateways do not know it. Until
+`heal`, `refuse` resets all connections, including new ones, and `freeze` relays nothing.
 """
 
 import socket
@@ -13,39 +13,39 @@ import threading
 from collections.abc import Callable
 
 COMMIT = b"COMMIT\0"
-"""How PostgreSQL's messages name that statement."""
+"""The statement COMMIT in a message of PostgreSQL's protocol."""
 
 BYTES_MAX = 65_536
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST, not FIN.
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on with 0 s: closing sends RST, not FIN.
 CONNECT_TIMEOUT_S = 5.0
 
 
 class _Link:
-    """One client's connection and the one to the server that belongs to it."""
+    """One client's connection, and its connection to the server."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
         self.answer_is_lost = False
         self.tail = b""
-        """The last bytes that went to the server: a COMMIT may come in two pieces."""
+        """The last bytes sent to the server, because a COMMIT may arrive in two pieces."""
 
         self.is_asked = False
-        """Who waits for an answer is the client."""
+        """Whether the client waits for an answer."""
 
     def reset(self) -> None:
         for end in (self.client, self.server):
             try:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                end.shutdown(socket.SHUT_RDWR)  # Wakes the thread that reads from it.
+                end.shutdown(socket.SHUT_RDWR)  # Wakes the thread that reads from the socket.
             except OSError:
-                pass  # It is closed already.
+                pass  # The socket is closed already.
             finally:
                 end.close()
 
 
 class DatabaseProxy:
-    """Listens on a port of 127.0.0.1 for one server. `close` it after use."""
+    """A relay for one server, on a free port of 127.0.0.1. Call `close` after use."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -57,29 +57,29 @@ class DatabaseProxy:
         self._flowing.set()
         self._refusing = False
         self.questions = 0
-        """How often a client waited for the server, however much it sent before."""
+        """Number of times that a client waited for the server."""
 
         self._commits_to_cut = 0
         self._on_commit: Callable[[], None] = _nothing
         _start(self._accept)
 
     def cut(self) -> None:
-        """Reset every connection; new ones are welcome."""
+        """Reset every connection, but accept new ones."""
         with self._lock:
             links, self._links = self._links, set()
         for link in links:
             link.reset()
 
     def cut_commits(self, count: int, on_commit: Callable[[], None] = lambda: None) -> None:
-        """Swallow the answers of the next ``count`` COMMITs and reset their connections.
+        """Drop the answers to the next ``count`` COMMITs and reset their connections.
 
-        ``on_commit`` is called once the server has answered, before the connection is reset.
+        ``on_commit`` is called after the server's answer, before the connection is reset.
         """
         with self._lock:
             self._commits_to_cut, self._on_commit = count, on_commit
 
     def commits_left_to_cut(self) -> int:
-        """How many of them have not come yet."""
+        """Return how many of these COMMITs are still to come."""
         with self._lock:
             return self._commits_to_cut
 
@@ -89,11 +89,11 @@ class DatabaseProxy:
         self.cut()
 
     def freeze(self) -> None:
-        """Pass nothing on, as if the network lost every packet."""
+        """Relay nothing, as if the network lost every packet."""
         self._flowing.clear()
 
     def heal(self) -> None:
-        """Work as a relay should."""
+        """Relay normally again."""
         self._refusing = False
         self._flowing.set()
         self.cut_commits(0)
@@ -165,14 +165,14 @@ class DatabaseProxy:
                     break
                 target.sendall(data)
         except OSError:
-            pass  # Either end is gone, or was reset by `cut`.
+            pass  # One end closed the connection, or `cut` reset it.
         with self._lock:
             self._links.discard(link)
         link.reset()
 
 
 def _nothing() -> None:
-    """What happens at a COMMIT that nobody waits for."""
+    """The default of ``on_commit``: do nothing."""
 
 
 def _start(target: Callable[..., None], *arguments: object) -> None:

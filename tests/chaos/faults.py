@@ -1,4 +1,4 @@
-"""What is to go wrong, when, in which order. Pure: a seed gives the same plan every time."""
+"""Plans of faults: kinds, order and times. A seed always gives the same plan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ COMMITS_MAX = 4
 
 
 class Kind(StrEnum):
-    """One way to fail. Every kill is a SIGKILL."""
+    """The kinds of faults. Every kill is a SIGKILL."""
 
     GATEWAY = "gateway killed"
     GATEWAYS = "every gateway killed"
@@ -64,42 +64,42 @@ DECKS = {
         Kind.FROZEN,
     ),
 }
-"""Shuffled and dealt again and again, so that a short run sees every kind."""
+"""Faults to shuffle and repeat, so that even a short run has every kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One fault to come."""
+    """One planned fault."""
 
     kind: Kind
     pause_s: float
-    """Traffic before it, once the service is ready."""
+    """Time with traffic before the fault, once the service is ready."""
 
     hold_s: float
-    """How long the database stays away, where it does."""
+    """Duration of an outage of the database."""
 
     choice: int
-    """Which replica: this many-th, counted round."""
+    """Index of the replica to kill, modulo the number of replicas."""
 
     commits: int
-    """How many COMMITs in a row lose their answers, where they do."""
+    """Number of consecutive COMMITs that lose their answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One fault that was, in wall time."""
+    """One fault that happened, in wall time."""
 
     kind: Kind
     began_at: Moment
     ended_at: Moment
-    """The database answers again, or the processes are dead."""
+    """The time when the database answered again, or the processes were dead."""
 
     kills: int
-    """Processes killed, and mass cuts of connections."""
+    """Number of killed processes, plus resets of all connections."""
 
 
 def plan(database: str, seed: int) -> Iterator[Planned]:
-    """Faults without end for ``sqlite`` or ``postgresql``."""
+    """Yield faults without end for ``sqlite`` or ``postgresql``."""
     random = Random(f"{database} {seed}")
     while True:
         deck = list(DECKS[database])

@@ -1,4 +1,4 @@
-"""A process of its own that asks one ledger for more than its keys may have, and prints each `Try`.
+"""A process that reserves more from a ledger than its keys' limits allow, and prints each `Try`.
 
 python -m tests.chaos.hammer DATABASE_URL TENANT UNTIL_S KEY_ID:WHAT:LIMIT ...
 """
@@ -24,7 +24,7 @@ PAUSE_S = (0.0, 0.2)
 
 
 async def ask(ledger: SqlLedger, caller: Caller, documents: int) -> int:
-    """Reserve, and give back at once; what is left of the limit, which a void does not refill.
+    """Reserve and void a request; return the rest of the limit, which a void does not refill.
 
     Raises: RateLimited, LedgerUnavailable.
     """
@@ -36,7 +36,7 @@ async def ask(ledger: SqlLedger, caller: Caller, documents: int) -> int:
 
 
 async def hammer(ledger: SqlLedger, caller: Caller, what: str, seconds: float) -> None:
-    """Ask for that long; a request counts as one, or as its documents."""
+    """Send requests for ``seconds``; ``what`` selects whether requests or documents count."""
     random = Random(uuid.uuid4().int)
     until_s = time.monotonic() + seconds
     while (before_s := time.monotonic()) < until_s:
@@ -54,7 +54,7 @@ async def hammer(ledger: SqlLedger, caller: Caller, what: str, seconds: float) -
 
 
 def limited(tenant: str, key_id: str, what: str, limit: int) -> Caller:
-    """A caller whose key has one limit."""
+    """Return a caller with one limit on its key."""
     limits = (
         RateLimits(requests_per_minute_max=limit)
         if what == "requests"
@@ -64,7 +64,7 @@ def limited(tenant: str, key_id: str, what: str, limit: int) -> Caller:
 
 
 async def main() -> None:
-    """What the arguments ask for."""
+    """Run the requests given by the command line."""
     url, tenant, seconds, *keys = sys.argv[1:]
     ledger = SqlLedger(url, SystemClock(), MARGIN_S)
     ledger.start()

@@ -1,10 +1,10 @@
-"""Runs the real service under traffic, breaks it, and lets the verifier judge.
+"""Run the real service under traffic, inject faults, and verify the charges.
 
     clients ──HTTP──> rerank-serve up (HAProxy, 2 gateways, 2 scorers) ──> database
                             ^ SIGKILL                             ^ SIGKILL, cuts, locks
 
-The seed fixes the faults, their order, their lengths and the clients' requests; which request a
-fault meets is left to the machine.
+The seed determines the faults, their order and durations, and the clients' requests. It does not
+determine which requests a fault affects.
 """
 
 import json
@@ -48,26 +48,26 @@ LIMITS = RateLimits(requests_per_minute_max=100, documents_per_minute_max=2_000)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run in numbers."""
+    """The figures of one run."""
 
     database: str
     seed: int
     seconds: float
     kills: int
-    """Processes killed, and mass cuts of connections."""
+    """Number of killed processes, plus resets of all connections."""
 
     faults: dict[str, int]
     requests: dict[str, int]
-    """By what the client was told."""
+    """Number of requests by their outcome for the client."""
 
     charges: int
     documents: int
     tokens: int
     amount: int
-    """Micro-dollars."""
+    """Total charge in micro-dollars."""
 
     charges_without_200: dict[str, int]
-    """By the window of docs/operations.md that explains them."""
+    """Number of charges by the known gap of docs/operations.md that explains them."""
 
     reservations: dict[str, int]
     tenants_balanced: int
@@ -78,7 +78,7 @@ class Report:
 
 
 class World:
-    """One service, its database, and the hands that break them."""
+    """One service and its database, with methods that inject faults."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class World:
         self._proxy = proxy
 
     def inflict(self, planned: Planned) -> Happened:
-        """Do it; returns when a request would be answered again."""
+        """Inject a fault, and wait until the service is ready again."""
         began_at = CLOCK.moment()
         kills = self._act(planned)
         happened = Happened(planned.kind, began_at, CLOCK.moment(), kills)
@@ -191,7 +191,7 @@ class World:
         return 1
 
     def _kill(self, deployment_name: str, choice: int | None) -> int:
-        """SIGKILL one replica, or all of them; how many died."""
+        """Send SIGKILL to one replica, or to all; return the number of killed ones."""
         replicas = sorted(self.service.replicas(deployment_name), key=lambda each: each.pid)
         if choice is not None and replicas:
             replicas = [replicas[choice % len(replicas)]]
@@ -218,7 +218,7 @@ class World:
 
 @contextmanager
 def world(database: str, folder: Path, gateways: int = 2) -> Iterator[World]:
-    """A running service on a database of its own."""
+    """Run a service on its own database."""
     from tests.tiny_models import build  # noqa: PLC0415 - imports torch
 
     config = serve_config(
@@ -250,7 +250,7 @@ def world(database: str, folder: Path, gateways: int = 2) -> Iterator[World]:
 
 @contextmanager
 def _started(folder: Path, config: dict[str, Any], **env: str) -> Iterator[Service]:
-    # Ray would give its workers way to everything else on the machine.
+    # By default, Ray gives its workers a lower priority than other processes.
     service = Service.start(folder, config, free_port(), RAY_worker_niceness="0", **env)
     try:
         yield service
@@ -259,13 +259,13 @@ def _started(folder: Path, config: dict[str, Any], **env: str) -> Iterator[Servi
 
 
 class Office:
-    """The operator: makes tenants and keys, grants credit, revokes."""
+    """The operator: creates tenants and keys, grants credit, revokes keys."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
 
     def tenant(self, name: str, credit: Credits) -> str:
-        """A new tenant's id."""
+        """Create a tenant and return its id."""
         act = Act("chaos", CLOCK.moment())
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
             tenant = accounts.create_tenant(connection, name, act).id
@@ -273,7 +273,7 @@ class Office:
         return tenant
 
     def key(self, tenant: str, limits: RateLimits = UNLIMITED) -> Key:
-        """A new key of it."""
+        """Create a key of the tenant."""
         made = api_keys.generate()
         new = tenant_keys.NewKey(
             made.key_id, made.secret_sha256, "chaos", {api_keys.SCOPE_RERANK}, None, None, limits
@@ -294,7 +294,7 @@ class Office:
 
 
 def read_log(var_dir: Path) -> dict[str, Logged]:
-    """What the gateways logged of each request, by the name that its client gave it."""
+    """Return the gateways' log entry of each request, by the client's name for the request."""
     logged = {}
     for path in (var_dir / "ray").glob("session_2*/logs/serve/replica_*gateway*.log"):
         for line in path.read_text(errors="replace").splitlines():
@@ -306,7 +306,7 @@ def read_log(var_dir: Path) -> dict[str, Logged]:
 
 
 class Run:
-    """One run: traffic, faults, recovery, verdict."""
+    """One run: traffic, faults, recovery, verification."""
 
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
@@ -326,7 +326,7 @@ class Run:
         ]
 
     def break_it(self, faults: Iterator[Planned], kills: int, say: Callable[[str], None]) -> None:
-        """Traffic, and ``kills`` kills in it."""
+        """Start the traffic, and inject faults until ``kills`` kills."""
         for client in self._clients:
             client.start()
         number = 0
@@ -340,13 +340,13 @@ class Run:
             say(f"{done + happened.kills:>4} kills: {planned.kind}")
 
     def recover(self) -> None:
-        """Everybody is served again; then the traffic ends, and what was left open runs out."""
+        """Wait until all clients are served again, stop them, and wait for open reservations."""
         self._office.top_up(self._poor, POOR_CREDIT)
         moment = CLOCK.moment()
-        # All but the one with limits, which may have to wait for its minute.
+        # All clients but the rate-limited one, which may have to wait for a minute.
         served = [each for each in self._clients if each is not self._clients[4]]
         wait_for(
-            lambda: all(each.answered_since(moment) for each in served), 60, "service for everybody"
+            lambda: all(each.answered_since(moment) for each in served), 60, "service for clients"
         )
         for client in self._clients:
             client.stop()
@@ -358,7 +358,7 @@ class Run:
             time.sleep(1)
 
     def judge(self) -> tuple[Verdict, Books, list[Exchange]]:
-        """Compare what was told with what was booked."""
+        """Compare the answers with the ledger."""
         books = self._books()
         exchanges = [exchange for client in self._clients for exchange in client.exchanges]
         log = read_log(self._world.service.var_dir)
@@ -370,14 +370,14 @@ class Run:
         return self._faults
 
     def _administer(self, number: int) -> None:
-        """What an operator does meanwhile; the database is there."""
+        """Do an operator's work between faults, while the database is available."""
         if number % TOP_UP_EVERY == 0:
             self._office.top_up(self._poor, POOR_CREDIT)
         if number % REVOKE_EVERY == 1 and len(self._to_revoke) > 1:
             self._office.revoke(self._to_revoke.pop(0))
 
     def _pending_in_time(self) -> bool:
-        """Whether some reservation is open that may still be."""
+        """Return whether a reservation is pending and not past its expiry."""
         now = CLOCK.moment()
         return any(
             row["state"] == "pending" and row["expires_at"] + EXPIRY_GRACE_MS >= now
@@ -390,7 +390,7 @@ class Run:
 
 
 def run(database: str, kills: int, seed: int, folder: Path, say: Callable[[str], None]) -> Report:
-    """Start everything in ``folder``, break it ``kills`` times, stop it, and report."""
+    """Start everything in ``folder``, inject ``kills`` kills, stop it, and report."""
     started = time.monotonic()
     with world(database, folder) as broken:
         chaos = Run(broken, seed)

@@ -1,4 +1,4 @@
-"""Exactly once, whatever dies: twenty kills under traffic on each database."""
+"""Charges stay exactly-once through twenty kills under traffic, on each database."""
 
 from pathlib import Path
 

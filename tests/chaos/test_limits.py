@@ -1,4 +1,4 @@
-"""Three gateways' ledgers, as processes of their own, keep one limit between them."""
+"""The ledgers of three gateway processes keep one shared limit."""
 
 import asyncio
 import json
@@ -32,12 +32,12 @@ LIMITS = {"requests": 120, "documents": 600}
 SECONDS = WINDOW_S + 20  # A busy machine may take long over the first requests.
 
 Hammering = tuple[subprocess.Popen[bytes], Path]
-"""A process, and the file it prints to: a pipe that nobody reads yet would fill and stop it."""
+"""A process, and the file with its output. A pipe that is read only later would fill and block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hammered:
-    """What was tried on one database within a bit over a minute."""
+    """The requests on one database within slightly more than a minute."""
 
     database_url: str
     keys: Mapping[str, Key]
@@ -46,7 +46,7 @@ class Hammered:
 
 @pytest.fixture(scope="module")
 def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Hammered]]:
-    """Both databases at once, since it is mostly waiting."""
+    """Run both databases concurrently, because the processes mostly wait."""
     folder = tmp_path_factory.mktemp("hammered")
     with running(durable=False) as postgres:
         urls = {SQLITE: f"sqlite:///{folder / 'rerank.db'}", POSTGRESQL: postgres.url()}
@@ -58,7 +58,7 @@ def hammered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ham
 
 
 def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[Hammering]]:
-    """One key for each kind of limit, and the processes that share them."""
+    """Create a key for each kind of limit, and start the processes that share the keys."""
     migrate(url)
     office = Office(url)
     tenant = office.tenant("limited", Credits(1_000_000))
@@ -75,7 +75,7 @@ def begin(url: str, folder: Path) -> tuple[dict[str, Key], list[Hammering]]:
 
 
 def gather(processes: list[Hammering]) -> dict[str, list[Try]]:
-    """What they tried, by the kind of limit."""
+    """Return the processes' requests, by kind of limit."""
     tries: dict[str, list[Try]] = {what: [] for what in LIMITS}
     for process, printed in processes:
         assert process.wait(timeout=200) == 0
@@ -86,7 +86,7 @@ def gather(processes: list[Hammering]) -> dict[str, list[Try]]:
 
 
 async def refused_for_s(ledger: SqlLedger, caller: Caller) -> int | None:
-    """When to come back; ``None``: a request was let in."""
+    """Send a request; return its Retry-After, or ``None`` if it was admitted."""
     try:
         await ask(ledger, caller, 1)
     except RateLimited as refusal:

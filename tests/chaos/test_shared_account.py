@@ -1,4 +1,4 @@
-"""One account, three gateways of a real service: credit and limits hold across all of them."""
+"""The credit and limits of one account hold across three gateways of a real service."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def shared(
 
 @dataclass(slots=True)
 class Asked:
-    """What one client got."""
+    """The answers that one client got."""
 
     documents_served: int = 0
     answers: list[httpx.Response] = field(default_factory=list)
@@ -56,7 +56,7 @@ def everybody(clients: list[threading.Thread]) -> None:
 
 
 def gateways_that_served(world: World, key: Key) -> int:
-    """How many replicas have a log line of this key."""
+    """Return how many replicas have a log line of this key."""
     logs = (world.service.var_dir / "ray").glob("session_2*/logs/serve/replica_*gateway*.log")
     return sum(f'"key_id": "{key.key_id}"' in path.read_text(errors="replace") for path in logs)
 
@@ -77,7 +77,7 @@ def test_credit_for_n_documents_buys_exactly_n(shared: World) -> None:
                 if answer.status_code == 200:
                     asked.documents_served += documents
                 else:
-                    most = documents - 1  # Until even one document is too much.
+                    most = documents - 1  # Ends when even one document is too much.
 
     everybody(
         [threading.Thread(target=spend, args=(asked, seed)) for seed, asked in enumerate(clients)]
@@ -90,7 +90,7 @@ def test_credit_for_n_documents_buys_exactly_n(shared: World) -> None:
 
 
 def hammer(address: str, key: Key, documents_max: int, until_s: float, tries: list[Try]) -> None:
-    """Ask for more than is allowed until ``until_s``; one document at most: requests count."""
+    """Exceed the limit until ``until_s``; with ``documents_max`` 1, requests are limited."""
     what = "requests" if documents_max == 1 else "documents"
     random = Random(len(tries))
     with httpx.Client(base_url=address, timeout=60) as http:

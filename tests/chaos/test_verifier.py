@@ -1,4 +1,4 @@
-"""The verifier finds every planted fault, and takes no excuse that the run does not give it."""
+"""The verifier finds every planted fault, and accepts only explanations that the run supports."""
 
 import asyncio
 import shutil
@@ -69,7 +69,7 @@ class Story:
 
 @pytest.fixture
 def story(tmp_path: Path, told: Story) -> Story:
-    """A copy, for one test to spoil."""
+    """A copy of the database, for one test to modify."""
     original = told.database_url.removeprefix("sqlite:///")
     copy = shutil.copy(original, tmp_path / "rerank.db")
     return replace(told, database_url=f"sqlite:///{copy}")
@@ -134,7 +134,7 @@ def test_a_good_run_is_found_good(story: Story) -> None:
         (
             "INSERT INTO charges SELECT 'r4', tenant_id, key_id, model, 77, tokens, amount, "
             "charged_at FROM charges WHERE request_id = 'r1'",
-            "nobody asked for",
+            "matches no request",
         ),
         ("UPDATE charges SET tokens = tokens + 1 WHERE request_id = 'r2'", "the charge is"),
         ("UPDATE charges SET documents = documents - 1 WHERE request_id = 'r2'", "the charge is"),
@@ -142,16 +142,16 @@ def test_a_good_run_is_found_good(story: Story) -> None:
         ("UPDATE charges SET request_id = 'r4' WHERE request_id = 'r2'", "there is no charge r2"),
         (
             "UPDATE reservations SET state = 'pending', expires_at = 1 WHERE id = 'r3'",
-            "outlived its time",
+            "pending past its expiry",
         ),
         (
             "UPDATE reservations SET state = 'expired', settled_at = expires_at - 1 "
             "WHERE id = 'r3'",
-            "expired before its time",
+            "expired too early",
         ),
         ("UPDATE reservations SET state = 'committed' WHERE id = 'r3'", "without a charge"),
         ("UPDATE reservations SET state = 'voided' WHERE id = 'r2'", "no committed reservation"),
-        ("UPDATE reservations SET tokens = 1 WHERE id = 'r2'", "does not fit its charge"),
+        ("UPDATE reservations SET tokens = 1 WHERE id = 'r2'", "does not match its charge"),
         ("UPDATE tenants SET available = available - 1", "do not balance"),
         ("UPDATE grants SET amount = amount + 1", "do not balance"),
         ("UPDATE api_keys SET revoked_at = created_at - 10000", "revoked"),
@@ -195,7 +195,7 @@ def happened(kind: Kind, began_at: int, ended_at: int) -> Happened:
     return Happened(kind, Moment(began_at), Moment(ended_at), 1)
 
 
-# Of a request that was sent at 0, was charged at 40, and whose client knew more at 100.
+# Times of faults for a request that was sent at 0, charged at 40, and ended for its client at 100.
 GATEWAY = happened(Kind.GATEWAY, 50, 60)
 GATEWAY_BEFORE = happened(Kind.GATEWAY, -300, -290)
 GATEWAY_LATER = happened(Kind.GATEWAY, 5_000, 5_010)

@@ -1,8 +1,8 @@
-"""Clients that each send one request after the other, and remember what they were told.
+"""Clients that each send one request after the other, and record the answers.
 
-No two requests of a key have the same number of documents and of tokens, and the tokens are known
-beforehand: so a charge names the request that it is for, even if its client got no answer and never
-learned its id.
+All requests of a key differ in their numbers of documents or tokens, and the number of tokens is
+known in advance. So a charge identifies its request, even if the client got no answer and does not
+know the request's id.
 """
 
 import threading
@@ -22,16 +22,17 @@ PRICE = 7
 DOCUMENTS_MAX = 60
 QUERY_WORDS_MAX = 8
 EXTRA_WORDS_MAX = 400
-"""Of one document; the model reads 512 tokens."""
+"""Most extra words of one document; the model reads 512 tokens."""
 
 PATIENCE_S = 15.0
-"""Longer than any request may take inside a gateway; without one, Ray's proxy lets it wait."""
+"""Client timeout. It is longer than any request may take in a gateway; without a gateway, Ray's
+proxy makes requests wait."""
 
 SPECIAL_TOKENS = 3
-"""Of one pair: [CLS] query [SEP] document [SEP]."""
+"""Special tokens of one pair: [CLS] query [SEP] document [SEP]."""
 
 REFUSALS = 3
-"""In a row, before a client gives its key up."""
+"""Consecutive rejections after which a client switches to its next key."""
 
 ROUTES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/v2/rerank")
 HUNG_UP, GAVE_UP = "hung up", f"gave up after {PATIENCE_S:g} s"
@@ -42,7 +43,7 @@ CLOCK = SystemClock()
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an answer with status 200 said."""
+    """The contents of an answer with status 200."""
 
     request_id: str
     documents: int
@@ -52,7 +53,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request as its client knows it."""
+    """One request, as its client observed it."""
 
     name: str
     key_id: str
@@ -67,13 +68,13 @@ class Exchange:
 
     @property
     def amount(self) -> int:
-        """What it must cost."""
+        """The expected charge."""
         return self.documents * PRICE
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One API key and who pays for it."""
+    """One API key and the tenant that pays for it."""
 
     tenant: str
     key_id: str
@@ -81,10 +82,10 @@ class Key:
 
 
 class Client(threading.Thread):
-    """Sends until it is told to stop."""
+    """A client that sends requests until `stop`."""
 
     def __init__(self, address: str, keys: list[Key], seed: str) -> None:
-        """``keys``: the first is used until it is refused a few times, then the next."""
+        """Create a client that uses each of ``keys`` until it is rejected a few times."""
         super().__init__(name=f"client-{keys[0].key_id}", daemon=True)
         self.exchanges: list[Exchange] = []
         self._address = address
@@ -105,11 +106,11 @@ class Client(threading.Thread):
                 self._stopping.wait(self._random.uniform(0, 0.25 if quickly else 0.5))
 
     def stop(self) -> None:
-        """Let it finish its request."""
+        """Stop the client after its current request."""
         self._stopping.set()
 
     def answered_since(self, moment: Moment) -> bool:
-        """Whether a request that was sent after ``moment`` was served."""
+        """Return whether a request that was sent after ``moment`` was served."""
         return any(each.said and each.sent_at > moment for each in self.exchanges[-200:])
 
     def _note_refusal(self, exchange: Exchange) -> None:
@@ -142,15 +143,15 @@ class Client(threading.Thread):
         return Exchange(name, key.key_id, count, tokens, sent_at, CLOCK.moment(), outcome, said)
 
     def _count(self) -> int:
-        """How many documents; not so often the same number that they become too long."""
+        """Choose a number of documents, but none so often that documents become too long."""
         while True:
             count = self._random.randint(1, DOCUMENTS_MAX)
             if self._sizes[count] < EXTRA_WORDS_MAX * count:
                 return count
 
     def _documents(self, count: int, query_words: int) -> list[list[str]]:
-        """``count`` documents whose words make the sum of tokens a new one."""
-        # Whatever the query, all pairs together have 12 tokens a document, and one for each time.
+        """Return ``count`` documents, with a new total number of tokens."""
+        # The pairs have 12 tokens each for any query, plus one for each use of ``count`` so far.
         self._sizes[count] += 1
         words = count * (QUERY_WORDS_MAX + 1 - query_words) + self._sizes[count]
         shares = [words // count + (index < words % count) for index in range(count)]
@@ -195,13 +196,13 @@ def _send(
         meta["tokens"]["input_tokens"],
         meta["billed_units"]["total_tokens"],
     }
-    assert len(tokens) == 1, "one answer says several numbers of tokens"
+    assert len(tokens) == 1, "one answer has different numbers of tokens"
     said = Said(answer["id"], usage["documents"], tokens.pop(), meta["charge_micro_dollars"])
     return "200", said
 
 
 def _code(response: httpx.Response) -> str:
-    """The error's code, or who else answered than the service."""
+    """Return the error's code, or `NOT_OURS` if the answer is not from the service."""
     try:
         return str(response.json()["error"]["code"])
     except (ValueError, KeyError, TypeError):

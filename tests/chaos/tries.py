@@ -1,14 +1,17 @@
-"""Requests under a limit per minute, and whether the limit held. No clock is trusted too far: a
-request was let in somewhere between its two times."""
+"""Requests under a limit per minute, and a check that the limit held.
+
+The exact time of admission is unknown: it is between the times before and after the request.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 WINDOW_S = 61
-"""How long a limit remembers: any 60 s, in whole seconds."""
+"""Time for which a limit counts a request: 60 s, in whole seconds."""
 
 EXCESS_MAX = SHORTFALL_MAX = 0.02
-"""Of the limit: passed in some 60 s, or left when a request is refused."""
+"""Tolerance, as a share of the limit: for admissions within 60 s, and for the unused rest at a
+rejection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +21,19 @@ class Try:
     before_s: float
     after_s: float
     amount: int
-    """Of what is limited: 1 request, or its documents."""
+    """The limited amount: 1 for a request, or its number of documents."""
 
     remaining: int | None
-    """What its answer said is left; ``None``: it was refused."""
+    """The rest of the limit according to the answer; ``None``: the request was rejected."""
 
 
 def check_limit(tries: Sequence[Try], limit: int) -> None:
-    """No 60 s hold more than ``limit``, nobody was refused without need, and what the answers
-    said was left is what was left."""
+    """Assert that no 60 s exceed ``limit``, no request was rejected needlessly, and all answers
+    state the correct rest."""
     served = [each for each in tries if each.remaining is not None]
     refused = [each for each in tries if each.remaining is None]
-    assert refused, "nobody asked for too much"
-    assert sum(each.amount for each in served) > limit, "nothing came back after a minute"
+    assert refused, "no request was rejected"
+    assert sum(each.amount for each in served) > limit, "the limit did not refill after a minute"
     _check_every_minute(served, limit)
     _check_refusals(served, refused, limit)
     _check_remaining(served, limit)
@@ -39,7 +42,7 @@ def check_limit(tries: Sequence[Try], limit: int) -> None:
 def _check_every_minute(served: Sequence[Try], limit: int) -> None:
     for first in served:
         end_s = first.before_s + 60
-        # Only what was certainly let in within these 60 s.
+        # Only requests that were certainly admitted within these 60 s.
         inside = (
             each for each in served if first.before_s <= each.before_s and each.after_s < end_s
         )
@@ -59,7 +62,7 @@ def _check_refusals(served: Sequence[Try], refused: Sequence[Try], limit: int) -
 
 
 def _check_remaining(served: Sequence[Try], limit: int) -> None:
-    """In the first minute no two requests were let in on the same count, which ran down evenly."""
+    """Assert that in the first minute, each admission lowers the rest by exactly its amount."""
     start_s = min(each.before_s for each in served)
     left = limit
     first_minute = [each for each in served if each.after_s < start_s + 60]

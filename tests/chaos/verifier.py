@@ -1,8 +1,8 @@
-"""What the clients saw against what the ledger holds. Decides alone whether a run was good.
+"""Compare the clients' observations with the ledger, and decide whether a run was correct.
 
-For every request: its client saw 200 if and only if exactly one charge stands, of exactly the
-documents, tokens and amount that the answer said. A charge without a 200 is allowed only in the
-windows that docs/operations.md names, and only if a fault of the run explains it.
+A client must see 200 if and only if the ledger has exactly one charge for the request, with the
+documents, tokens and amount of the answer. A charge without a 200 is allowed only in the known gaps
+of docs/operations.md, and only if a fault of the run explains it.
 """
 
 from collections import Counter, deque
@@ -19,60 +19,60 @@ from tests.chaos.faults import Happened
 from tests.chaos.traffic import GAVE_UP, HUNG_UP, NO_ANSWER, NOT_OURS, PRICE, Exchange
 
 EXPIRY_GRACE_MS = 8_000
-"""The gateways expire what is due every 5 s; the rest is for a busy machine."""
+"""Gateways expire due reservations every 5 s; the rest is for a busy machine."""
 
 KEY_CACHE_MS = 5_000
 REVOCATION_GRACE_MS = 1_000
-"""From the check of a key to its reservation, on a busy machine."""
+"""Time from the check of a key to the reservation, on a busy machine."""
 
 REQUEST_MS = 8_000
-"""The time that a request gets once a gateway has it."""
+"""Timeout of a request in a gateway."""
 
 KILL_MS = 100
-"""From the decision to kill to the death."""
+"""Time from the decision to kill a process to its end."""
 
 REVERSAL_MS = 8_000
-"""From the database's return to a reversal: they are tried every 5 s."""
+"""Time from the database's return to a reversal; gateways retry reversals every 5 s."""
 
 EXCESS_MAX = 0.02
-"""Of a limit per minute, in any 60 s."""
+"""Tolerance of a limit per minute, in any 60 s, as a share of the limit."""
 
-AFTER_HANG_UP = "the client hung up, and no gateway knew before COMMIT"
-AFTER_COMMIT = "a gateway was killed between COMMIT and the answer's last byte"
-REVERSAL_LOST = "the database vanished in COMMIT and the gateway was killed before its reversal"
+AFTER_HANG_UP = "the client disconnected, and no gateway noticed before COMMIT"
+AFTER_COMMIT = "a gateway was killed between COMMIT and the last byte of the answer"
+REVERSAL_LOST = "the database failed during COMMIT, and the gateway was killed before the reversal"
 NOT_ANSWERED = {HUNG_UP, GAVE_UP, NO_ANSWER, f"500 {NOT_OURS}", f"503 {NOT_OURS}"}
 FAULTS_OF_OURS = {"500 internal", "500 engine_failure"}
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """What a gateway's log line says of a request; without a line, it did not live to end it."""
+    """A gateway's log entry of a request. There is none if the gateway died during the request."""
 
     status: int
     charged: bool
-    """Whether it knew that the charge was committed."""
+    """Whether the gateway knew that the charge was committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """All that the ledger holds, read in one snapshot."""
+    """The contents of the ledger, read in one snapshot."""
 
     charges: Sequence[RowMapping]
     reservations: Sequence[RowMapping]
     revoked_at: dict[str, Moment]
-    """Keys that were revoked, and when."""
+    """Time of revocation by key."""
 
     documents_per_minute_max: dict[str, int]
-    """Of keys with that limit."""
+    """The limit by key, for keys that have one."""
 
     unbalanced: Sequence[str]
-    """Tenants whose grants are not what is available, pending and charged together."""
+    """Tenants with grants that differ from the sum of available, pending and charged amounts."""
 
     tenants: int
 
     @classmethod
     def read(cls, connection: Connection) -> "Books":
-        """Everything there is."""
+        """Read the whole ledger."""
         of_tenants = balances(connection)
         keys = connection.execute(select(api_keys)).all()
         return cls(
@@ -91,13 +91,13 @@ class Books:
 
 @dataclass(slots=True)
 class Verdict:
-    """What was found."""
+    """The result of the verification."""
 
     violations: list[str] = field(default_factory=list)
-    """Promises that were broken; none, or the run failed."""
+    """Violated guarantees; a run succeeds only without any."""
 
     charged_without_200: Counter[str] = field(default_factory=Counter)
-    """By what explains it; only what explains something is allowed."""
+    """Number of allowed charges without a 200, by explanation."""
 
 
 def verify(
@@ -107,11 +107,11 @@ def verify(
     log: Mapping[str, Logged],
     now: Moment,
 ) -> Verdict:
-    """Compare both sides.
+    """Compare the exchanges with the ledger.
 
     Args:
-        log: By the exchange's name.
-        now: When the books were read.
+        log: Log entries by the exchange's name.
+        now: The time when the ledger was read.
     """
     verdict = Verdict()
     by_id = {row["request_id"]: row for row in books.charges}
@@ -136,7 +136,7 @@ def verify(
 
 
 def _answers(exchanges: Sequence[Exchange], by_id: dict[str, RowMapping]) -> Iterator[str]:
-    """Every 200 has its charge, and both say what was asked for."""
+    """Check that every 200 has its charge, and that both match the request."""
     seen: set[str] = set()
     for exchange in exchanges:
         said = exchange.said
@@ -159,7 +159,7 @@ def _answers(exchanges: Sequence[Exchange], by_id: dict[str, RowMapping]) -> Ite
 def _charges_without_200(
     exchanges: Sequence[Exchange], books: Books, verdict: Verdict
 ) -> Iterator[tuple[RowMapping, Exchange]]:
-    """Charges that no answer told of, each with the request that it is rightly for."""
+    """Yield charges without an answer, each with its request; report those without a request."""
     answered = {each.said.request_id for each in exchanges if each.said}
     by_size = {(each.key_id, each.documents, each.tokens): each for each in exchanges}
     assert len(by_size) == len(exchanges), "two requests of a key look the same"
@@ -169,7 +169,7 @@ def _charges_without_200(
             continue
         exchange = by_size.get((row["key_id"], row["documents"], row["tokens"]))
         if exchange is None:
-            verdict.violations.append(f"nobody asked for what is charged: {dict(row)}")
+            verdict.violations.append(f"a charge matches no request: {dict(row)}")
             continue
         if exchange.name in charged:
             verdict.violations.append(f"{exchange} is charged twice, also by {dict(row)}")
@@ -183,7 +183,7 @@ def _charges_without_200(
 def _explanation(
     exchange: Exchange, charged_at: Moment, logged: Logged | None, faults: Sequence[Happened]
 ) -> str | None:
-    """The window of docs/operations.md that this charge fell into, if a fault opened it."""
+    """Return the known gap of docs/operations.md that explains the charge, if a fault caused it."""
     kills = [each for each in faults if each.kind.kills_gateway]
     if logged is not None and not logged.charged:
         lost = logged.status == 503 and _reversal_was_lost(exchange, charged_at, faults, kills)
@@ -203,7 +203,7 @@ def _reversal_was_lost(
     faults: Sequence[Happened],
     kills: Sequence[Happened],
 ) -> bool:
-    """Whether the database failed the COMMIT, and a gateway died before it could take it back."""
+    """Return whether the database failed the COMMIT, and a gateway died before the reversal."""
     return any(
         fault.began_at <= exchange.ended_at
         and exchange.sent_at <= fault.ended_at
@@ -218,7 +218,7 @@ def _reversal_was_lost(
 
 
 def _reservations(books: Books, by_id: dict[str, RowMapping], now: Moment) -> Iterator[str]:
-    """None outlives its time, and the committed ones are the charges."""
+    """Check that no reservation is pending past its expiry, and that committed ones are charged."""
     committed = {row["id"]: row for row in books.reservations if row["state"] == "committed"}
     for request_id in by_id.keys() - committed.keys():
         yield f"the charge {request_id} has no committed reservation"
@@ -228,16 +228,16 @@ def _reservations(books: Books, by_id: dict[str, RowMapping], now: Moment) -> It
         if charge is None:
             yield f"a reservation is committed without a charge: {dict(row)}"
         elif measures != _measures(charge):
-            yield f"the reservation {dict(row)} does not fit its charge {dict(charge)}"
+            yield f"the reservation {dict(row)} does not match its charge {dict(charge)}"
     for row in books.reservations:
         if row["state"] == "pending" and row["expires_at"] + EXPIRY_GRACE_MS < now:
-            yield f"a reservation outlived its time: {dict(row)}"
+            yield f"a reservation is pending past its expiry: {dict(row)}"
         if row["state"] == "expired" and row["settled_at"] < row["expires_at"]:
-            yield f"a reservation expired before its time: {dict(row)}"
+            yield f"a reservation expired too early: {dict(row)}"
 
 
 def _revocations(books: Books) -> Iterator[str]:
-    """A revoked key bought nothing after the time that gateways may trust it."""
+    """Check that a revoked key reserved nothing once the gateways' key caches had expired."""
     for row in books.reservations:
         revoked_at = books.revoked_at.get(row["key_id"])
         if revoked_at is None:
@@ -247,7 +247,7 @@ def _revocations(books: Books) -> Iterator[str]:
 
 
 def _rates(books: Books) -> Iterator[str]:
-    """No key reserved more in any 60 s than it may."""
+    """Check that no key reserved more than its limit in any 60 s."""
     for key_id, limit in books.documents_per_minute_max.items():
         rows = sorted(
             (row["created_at"], row["amount"] // PRICE)
