@@ -1,4 +1,4 @@
-"""The two ways to a logit that the tests compare: ours, and what transformers does by itself."""
+"""The two ways to compute logits that the tests compare: ours, and transformers alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ def portion(pairs: Sequence[Pair]) -> Portion:
 
 
 def reference_logits(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """What transformers' own tokenizer and padded forward give, 32 pairs at a time as they come."""
+    """Return logits of transformers' tokenizer and padded forward, in batches of 32 in order."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     logits: list[float] = []
@@ -55,7 +55,7 @@ def tokenize_pairs(
     pairs: Sequence[tuple[str, str]],
     truncation: Truncation = Truncation.LONGEST_FIRST,
 ) -> list[Pair]:
-    """One job for each pair: all have queries of their own."""
+    """Tokenize each pair as its own job, because all queries differ."""
     return [
         tokenizer.tokenize(job(query, [document], truncation)).pairs[0] for query, document in pairs
     ]

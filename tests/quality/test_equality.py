@@ -1,8 +1,9 @@
-"""Models of real size: their scores are the reference implementation's, whatever the batch.
+"""Models of real size score like the reference implementation, in any batch.
 
-The first is all-MiniLM-L6-v2's encoder as a `BertForSequenceClassification` with a seeded head: six
-layers, 512 positions, real weights. Its logits rank nothing, but they err like a real model's. The
-second is the embedded model, the third its encoder with an adapter of another depth.
+The first model is all-MiniLM-L6-v2's encoder as a `BertForSequenceClassification` with a random,
+seeded head: six layers, 512 positions, real weights. Its logits do not rank, but have the rounding
+errors of a real model. The second is the embedded model, the third its encoder with an adapter of
+another depth.
 """
 
 from pathlib import Path
@@ -26,14 +27,14 @@ LIMITS = EngineLimits(batch_tokens_max=8_192)
 
 FLOAT32_TOLERANCE = 1e-4
 BFLOAT16_TOLERANCE = 0.06
-"""Logits of this model spread over about 4; 8 bits of mantissa in six layers cost up to 0.04."""
+"""Logits of this model have a range of about 4; 8 bits of mantissa in six layers cost 0.04."""
 
 FLOAT16_TOLERANCE = 0.01
-"""Three more bits of mantissa than bfloat16: an eighth of its error."""
+"""float16 has three more bits of mantissa than bfloat16, hence an eighth of its error."""
 
 PAIRS = varied_pairs(500, words_max=30, long_texts=3)
 LONGEST = slice(60, 63)
-"""Where `varied_pairs` puts the texts that are cut."""
+"""Position of the truncated texts in `varied_pairs`."""
 
 SOME = PAIRS[:150]
 
@@ -78,7 +79,7 @@ def test_float32_equals_transformers(exact: list[float], expected: list[float]) 
 def test_short_formats_are_near_and_order_the_first_ten_alike(
     folder: Path, pairs: list[Pair], exact: list[float], precision: str, tolerance: float
 ) -> None:
-    """Pairs whose float32 logits are closer than twice the tolerance count as tied."""
+    """Pairs count as tied if their float32 logits differ by less than twice the tolerance."""
     engine = load_engine(str(folder), None, precision, LIMITS)
 
     short = engine.score([portion(pairs)])[0]
@@ -136,7 +137,7 @@ def embedded_logits() -> list[float]:
 
 
 def score(source: str, texts: list[tuple[str, str]]) -> list[float]:
-    """What the service answers: the gateway's tokenizer and the scorer's engine."""
+    """Score as the service does, with the gateway's tokenizer and the scorer's engine."""
     pairs = tokenize_pairs(load_tokenizer(source), texts)
     return load_engine(source, None, "float32", LIMITS).score([portion(pairs)])[0]
 

@@ -1,8 +1,8 @@
-"""The quality benchmark's own arithmetic and errors, with a small dataset and a small model.
+"""The quality benchmark's arithmetic and errors, with a small dataset and a small model.
 
-The dataset is one of ir_datasets' own kind, of files written here, and stands in the registry where
-the published figures' dataset stands: so the command that reproduces a row runs as it is written,
-all but the download. The model is a tiny BERT in a folder named as the row's model.
+The dataset consists of local files in ir_datasets' formats. It replaces the dataset of the
+published figures in the registry, so the command that reproduces a row runs unchanged, without a
+download. The model is a tiny BERT in a folder with the name of the row's model.
 """
 
 import json
@@ -48,7 +48,7 @@ CANDIDATES = {
     "unjudged": ["d3", "d4"],
     "q4": ["d20", "d21", "d22", "d23"],
 }
-"""None for q3, which the first stage has missed."""
+"""q3 has no candidates: the first stage has missed it."""
 
 GRADES = {
     "q1": {"d0": 3, "d1": 1, "d8": 2, "d12": 1, "d19": 3},
@@ -60,10 +60,10 @@ GRADES = {
 
 @pytest.fixture(scope="module")
 def ir_datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The library, with its folders elsewhere than in the home directory."""
+    """The library, with its folders outside the home directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IR_DATASETS_HOME", str(tmp_path_factory.mktemp("ir_datasets")))
-        import ir_datasets  # noqa: PLC0415 - its import makes these folders
+        import ir_datasets  # noqa: PLC0415 - its import creates these folders
 
         yield ir_datasets
 
@@ -78,7 +78,7 @@ Register = Callable[..., None]
 
 @pytest.fixture
 def register(ir_datasets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Put the local dataset at an id; ``candidates`` are the lines of its scoreddocs file."""
+    """Register the local dataset under an id; ``candidates`` are the lines of its scoreddocs."""
     formats, local = ir_datasets.formats, ir_datasets.util.LocalDownload
 
     def write(dataset_id: str, name: str, lines: list[str]) -> Any:
@@ -105,7 +105,7 @@ def register(ir_datasets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def unscored() -> list[str]:
-    """As MS MARCO's official candidates are: ids only, queries in turn."""
+    """Return candidates as MS MARCO's official ones: only ids, with queries in turn."""
     places = range(max(map(len, CANDIDATES.values())))
     return [f"{q}\t{of[n]}" for n in places for q, of in CANDIDATES.items() if n < len(of)]
 
@@ -122,7 +122,7 @@ def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 
 def expected_orders(model: Path) -> dict[str, list[str]]:
-    """By transformers itself, without any of our code."""
+    """Rank with transformers alone, without this project's code."""
     orders = {}
     for qid in GRADES:
         docids = CANDIDATES.get(qid, [])
@@ -132,7 +132,7 @@ def expected_orders(model: Path) -> dict[str, list[str]]:
 
 
 def expected_ndcg(qid: str, order: list[str]) -> float:
-    """By its definition."""
+    """Compute NDCG@10 by its definition."""
     gains = [GRADES[qid].get(docid, 0) for docid in order][:10]
     ideal = sorted(GRADES[qid].values(), reverse=True)[:10]
     return sum(gain / log2(place + 2) for place, gain in enumerate(gains)) / sum(
@@ -311,7 +311,7 @@ def test_a_folder_without_its_files_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def offline(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment whose every connection is refused: a port held, where nobody listens."""
+    """An environment in which every connection is refused: the proxy port has no listener."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         proxy = f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -373,7 +373,7 @@ def test_a_model_of_the_table_has_its_row_by_either_spelling_or_as_a_folder() ->
 
 
 def test_every_published_row_is_its_own_models_and_stands_in_the_report() -> None:
-    """The figures as the cards print them, in percent."""
+    """The figures in percent, as in the model cards."""
     cards = {
         "TinyBERT-L2": (69.84, 32.56, 9_000),
         "MiniLM-L2": (71.01, 34.85, 4_100),

@@ -1,7 +1,7 @@
-"""The embedded model orders documents well: on a collection of our own, and on TREC DL 2020.
+"""The embedded model orders documents well on the repository's collection and on TREC DL 2020.
 
-MS MARCO's texts may not be passed on, so DL 2020 lies beside the repository or where
-``RERANK_QUALITY_DATA`` says; the collection of our own is always measured.
+MS MARCO's texts may not be redistributed, so DL 2020 is in a folder next to the repository or in
+``RERANK_QUALITY_DATA``. The repository's own collection is always measured.
 """
 
 import os
@@ -16,19 +16,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 OWN = Path(__file__).parent / "data"
 OWN_NDCG = 0.569
-"""What the shipped weights have in float32. BM25 has 0.37 here, random orders 0.55: few of the
-answers share a word with their query, and matching tokens is what the model is best at."""
+"""NDCG@10 of the shipped weights in float32. BM25 has 0.37 here, random orders 0.55: few answers
+share a word with their query, while the model is best at matching tokens."""
 
 TOLERANCE = {"float32": 0.02, "bfloat16": 0.04}
-"""Of 96 documents; on TREC DL 2020 bfloat16 costs less."""
+"""Tolerance for 96 documents; on TREC DL 2020, bfloat16 costs less."""
 
 ROOT = Path(__file__).parents[2]
 DL20_NDCG_MIN = 0.63  # 0.6442 in float32; BM25's order has 0.4796, the encoder's cosine 0.6081.
 
 
 def dl20() -> Path | None:
-    """The folder of TREC DL 2020, if this machine has it."""
-    named = os.environ.get("RERANK_QUALITY_DATA")  # noqa: TID251 - a switch of this test alone
+    """Return the folder of TREC DL 2020, if this machine has it."""
+    named = os.environ.get("RERANK_QUALITY_DATA")  # noqa: TID251 - only this test uses it
     if named is not None:
         return Path(named)
     beside = ROOT.parent / "shared/data/test/trec-dl20-passage"
@@ -53,7 +53,7 @@ def test_the_shipped_weights_rank_as_they_did_when_they_were_made(precision: str
 def test_trec_dl20_where_it_is_at_hand() -> None:
     folder = dl20()
     if folder is None:
-        pytest.skip("TREC DL 2020 is not on this machine; RERANK_QUALITY_DATA may name its folder")
+        pytest.skip("TREC DL 2020 is not on this machine; set RERANK_QUALITY_DATA to its folder")
 
     quality = evaluate("embedded", read_folder(folder, depth=100), "auto")
 

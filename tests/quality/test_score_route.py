@@ -1,4 +1,4 @@
-"""``/v1/score`` with the embedded model: its scores are those of ``/v1/rerank``."""
+"""``/v1/score`` and ``/v1/rerank`` give the same scores with the embedded model."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.quality.varied_pairs import varied_pairs
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TOLERANCE = 1e-4
-"""Of float32 logits that were computed in batches of another shape."""
+"""Tolerance of float32 logits from batches of different shapes."""
 
 QUERIES = ["how tall is the eiffel tower", "what do penguins eat", "東京の天気 🙂"]
 PASSAGES = [
@@ -32,7 +32,7 @@ PAIRS = [[query, passage] for passage in PASSAGES for query in QUERIES]
 
 
 class EngineScorer:
-    """One replica in this process."""
+    """A replica in this process."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -48,7 +48,7 @@ class EngineScorer:
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     engine = load_engine(EMBEDDED, None, "float32", EngineLimits(batch_tokens_max=8_192))
-    # Portions of few pairs, so that a job comes back in several parts.
+    # Small portions, so that a job is scored in several parts.
     scorer = Dispatcher(MINI, EngineScorer(engine), Tokens(600), some_metrics(), FakeClock())
     limits = replace(LIMITS, body_bytes_max=10_000_000, query_characters_max=32_768)
     built = House(scorer=scorer, tokenizer=load_tokenizer(EMBEDDED), limits=limits)

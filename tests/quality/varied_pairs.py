@@ -1,6 +1,6 @@
-"""Query and document pairs of every kind that has ever broken a tokenizer or a model.
+"""Query and document pairs with all kinds of text that have broken a tokenizer or a model.
 
-Seeded: the same count gives the same pairs. All text here is made up.
+The pairs are seeded: the same count gives the same pairs. All texts are made up.
 """
 
 import random
@@ -35,7 +35,7 @@ STRANGE = (
 
 
 def varied_pairs(count: int, words_max: int = 90, long_texts: int = 12) -> list[tuple[str, str]]:
-    """``count`` pairs; ``long_texts`` of the documents have more tokens than 512, one 200 KB."""
+    """Return ``count`` pairs; ``long_texts`` documents exceed 512 tokens, one has 200 KB."""
     rng = random.Random(7)
     words = WORDS.split()
     pairs = []
