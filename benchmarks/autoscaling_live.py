@@ -408,9 +408,9 @@ def show(result: Result) -> None:
     """Print the result."""
     print("wanted:", " ".join(f"{each.replicas}@{each.at_s:.0f}s" for each in result.wanted))
     print("steps:", ", ".join(f"{each.name} {each.at_s:.0f}s" for each in result.steps))
-    print(f"1 to {REPLICAS_MAX} decided {result.up_after_s} s after the step")
-    print(f"warm after {result.warm_after_s} s, at work after another {result.serving_after_s} s")
-    print("their starts:", [each.spent_s for each in result.replicas])
+    print(f"decision for {REPLICAS_MAX} replicas: {result.up_after_s} s after the step")
+    print(f"warm after {result.warm_after_s} s, busy after another {result.serving_after_s} s")
+    print("durations of their starts:", [each.spent_s for each in result.replicas])
     print(f"reversals in the wave: {result.reversals_in_wave}; most replicas {result.replicas_max}")
     print(f"first answer from zero: {result.first_answer_from_zero_s} s")
     print(f"answers around the controller's death: {result.controller_restart_answers}")

@@ -43,7 +43,7 @@ LOADS = ((1, 5), (32, 5), (16, 50), (4, 500))
 SETTLE_S, IDLE_S = 5.0, 15.0
 
 PORTION_TOKENS, BATCH_TOKENS = 8_192, 32_768
-"""As in `cluster/production.yaml`."""
+"""Same as in `cluster/production.yaml`."""
 
 
 @dataclass(frozen=True, slots=True)

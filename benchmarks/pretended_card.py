@@ -96,7 +96,7 @@ def load_engine(
     return engine
 
 
-class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # what a deployment wraps is Any
+class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
     """`Scorer` with a simulated GPU."""
 
     def __init__(self, *args: Any) -> None:

@@ -100,7 +100,7 @@ class Quality:
 
 
 def evaluate(model: str, collection: Collection, precision: str) -> Quality:
-    """Load, warm up, rerank everything, and sum up. Raises: CollectionError, ModelLoadError."""
+    """Load, warm up, rerank everything, summarize. Raises: CollectionError, ModelLoadError."""
     engine = load_engine(model, None, precision, LIMITS)
     tokenizer = load_tokenizer(model)
     engine.warm_up()

@@ -290,7 +290,7 @@ def service_config(model: Path, precision: str, dispatch: str) -> dict[str, Any]
                 "source": str(model),
                 "precision": precision,
                 "deployment": DEPLOYMENT,
-                "price_micro_dollars_per_document": 1,  # So that the first credit lasts.
+                "price_micro_dollars_per_document": 1,  # So that the initial credit lasts.
             }
         ],
         "dispatch": dispatch,

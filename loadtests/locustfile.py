@@ -32,14 +32,14 @@ def api_keys() -> list[str]:
         return keys.split(",")
     if DEV_KEY_FILE.exists():
         return [DEV_KEY_FILE.read_text().strip()]
-    raise SystemExit(f"No API key: set RERANK_API_KEY, or run where {DEV_KEY_FILE} is.")
+    raise SystemExit(f"No API key: set RERANK_API_KEY, or run in the folder with {DEV_KEY_FILE}.")
 
 
 API_KEYS = cycle(api_keys())
 
 
 class RerankUser(FastHttpUser):
-    """One client with one request in flight; the classes below say how large and how often."""
+    """One client with one request in flight; subclasses define the size and rate of requests."""
 
     abstract = True
     documents: int
@@ -109,5 +109,5 @@ def tell_documents(environment: Environment, **_: Any) -> None:
         line = stats.get(user.line(), "POST")
         answered += user.documents * (line.num_requests - line.num_failures)
     if seconds > 0:
-        told = f"Answered: {answered:,} documents, {answered / seconds:,.1f} a second."
+        told = f"Answered: {answered:,} documents, {answered / seconds:,.1f} per second."
         print(told)  # noqa: T201 - follows the report that Locust prints

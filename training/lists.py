@@ -38,7 +38,7 @@ class Material:
     texts: TrainingSet
     mined: list[list[int]]
     means: tuple[torch.Tensor, torch.Tensor]
-    """Normalised mean states of queries and documents."""
+    """Normalised mean states of the queries and of the documents."""
 
     trained: list[int]
     """Questions that are not held out."""

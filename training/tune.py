@@ -53,7 +53,7 @@ class Whole:
     """The model's output for pairs, in their order."""
 
     logits: torch.Tensor
-    """(P,)"""
+    """(P,): one logit per pair."""
 
     states: list[torch.Tensor]
     """(L, HIDDEN) for each pair: its tokens' states after layer six."""

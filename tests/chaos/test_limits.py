@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PROCESSES = 3
 LIMITS = {"requests": 120, "documents": 600}
-SECONDS = WINDOW_S + 20  # A busy machine may take long over the first requests.
+SECONDS = WINDOW_S + 20  # The first requests may be slow on a busy machine.
 
 Hammering = tuple[subprocess.Popen[bytes], Path]
 """A process, and the file with its output. A pipe that is read only later would fill and block."""
