@@ -232,7 +232,6 @@ class Replicas:
 
 
 def simulate(name: str, policy: Policy, arrivals: list[float]) -> Run:
-    """Run the whole trace, tick by tick."""
     replicas, coming = Replicas(), deque(arrivals)
     queue: deque[float] = deque()
     left = float(REQUEST_TOKENS)  # The oldest request's remaining tokens.

@@ -311,7 +311,6 @@ def config() -> dict[str, Any]:
 
 
 def play(service: Service, result: Result, wave_s: float) -> None:
-    """Run all loads, one after the other."""
     clock = SystemClock()
     started = clock.moment() / 1_000
 
@@ -378,7 +377,6 @@ def restart(service: Service, load: Load, result: Result, now: Callable[[], floa
 
 
 def judge(result: Result) -> None:
-    """Compute the figures from the recorded events."""
     at = {step.name: step.at_s for step in result.steps}
     full = [
         each.at_s
@@ -405,7 +403,6 @@ def judge(result: Result) -> None:
 
 
 def show(result: Result) -> None:
-    """Print the result."""
     print("wanted:", " ".join(f"{each.replicas}@{each.at_s:.0f}s" for each in result.wanted))
     print("steps:", ", ".join(f"{each.name} {each.at_s:.0f}s" for each in result.steps))
     print(f"decision for {REPLICAS_MAX} replicas: {result.up_after_s} s after the step")

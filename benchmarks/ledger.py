@@ -253,7 +253,6 @@ def new_id() -> RequestId:
 def speed(
     database: str, way: str, concurrency: int, times_ms: Sequence[float], took_s: float
 ) -> Speed:
-    """Summarize the times."""
     cuts = statistics.quantiles(times_ms, n=100)
     rate = round(len(times_ms) / took_s, 1)
     return Speed(database, way, concurrency, rate, round(cuts[49], 2), round(cuts[98], 2))
@@ -276,7 +275,6 @@ def against_naive(speeds: Sequence[Speed]) -> dict[str, dict[int, float]]:
 
 
 def show(result: Result) -> None:
-    """Print the result as a table."""
     print(f"{'database':12}{'way':14}{'callers':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
     for each in result.speeds:
         print(

@@ -128,7 +128,6 @@ class Rows:
         self.times = BEGIN + np.arange(number, dtype=np.int64) * span // number
 
     def charged(self) -> list[int]:
-        """Return the total charge of each tenant."""
         sums = np.bincount(self.tenants, self.documents.astype(np.float64) * PRICE, TENANTS)
         return [int(each) for each in sums]
 
@@ -178,7 +177,6 @@ def main() -> None:
 
 
 def measure(rows: int, kinds: list[str]) -> Result:
-    """Run the whole benchmark on each kind of database."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     result = Result("Does the ledger stay fast when it is large?", now, machine(), rows)
     for kind in kinds:

@@ -54,7 +54,6 @@ class Server:
     pid: int
 
     def cpu_s(self) -> float:
-        """Return the CPU time used so far."""
         return cpu_s(self._processes())
 
     def memory_mib(self) -> int:
@@ -67,7 +66,6 @@ class Server:
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """Return the total CPU time that the processes used so far."""
     return sum(_of_each(processes, _cpu_s))
 
 

@@ -16,7 +16,6 @@ class Machine:
 
 
 def machine() -> Machine:
-    """Describe this machine."""
     return Machine(_processor(), os.cpu_count() or 0, platform.python_version())
 
 

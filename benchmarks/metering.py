@@ -202,7 +202,6 @@ def service_with(
 
 
 def measure(folder: Path, source: str, threads: int, turns: int, seconds: float) -> list[Cost]:
-    """Measure both databases, one after the other."""
     costs = []
     with running(durable=True) as server:
         server.execute("CREATE DATABASE unmetered")

@@ -219,7 +219,6 @@ def measure(
 
 
 def show(phase: Phase) -> None:
-    """Print the result of a phase."""
     before, after = phase.capacity_documents_per_s
     memory = phase.memory_mib
     quarter = max(1, len(memory) // 4)

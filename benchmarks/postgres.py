@@ -46,7 +46,6 @@ class Postgres:
         self._run("initdb", "-D", "data", "-U", "rerank", "-A", "trust", "-E", "UTF8", "--no-sync")
 
     def url(self, database: str = "postgres") -> str:
-        """Return SQLAlchemy's URL of a database on this server."""
         return f"postgresql+psycopg://rerank@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
@@ -80,13 +79,11 @@ class Postgres:
             connection.execute(statement.encode())
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes of the server."""
         assert self._process is not None
         first = psutil.Process(self._process.pid)
         return [first, *first.children()]
 
     def kill(self) -> None:
-        """Send SIGKILL to every process of the server."""
         self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -94,7 +91,6 @@ class Postgres:
         self._signal(signal.SIGINT)
 
     def remove(self) -> None:
-        """Kill the server and delete its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -166,7 +162,6 @@ def _open_to_others(folder: Path) -> bool:
 
 
 def _session(leader: int) -> list[int]:
-    """Return the child processes of ``leader``."""
     children = Path(f"/proc/{leader}/task/{leader}/children")
     return [int(each) for each in children.read_text().split()] if children.exists() else []
 

@@ -82,7 +82,6 @@ def reference(
 
 
 def lines(shown: Reference) -> Iterator[str]:
-    """Format the table and the comparison."""
     yield f"published ({shown.source})"
     yield f"  {'':38}  NDCG@10 DL 2019  MRR@10 dev  documents/s V100"
     for row in shown.rows:

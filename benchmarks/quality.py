@@ -183,7 +183,6 @@ def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> lis
 
 
 def ndcg(judged: JudgedQuery, docids: tuple[str, ...]) -> float:
-    """Return NDCG@10 of one order."""
     return _calculate(NDCG_AT_10, judged, docids)
 
 

@@ -100,7 +100,6 @@ def request_body(traffic: Traffic, documents: int) -> dict[str, object]:
 
 
 def service_speed(service: Service, seconds: float, seed: int) -> float:
-    """Return the documents/s of `served`."""
     documents, took_s = served(service, seconds, seed)
     return documents / took_s
 
@@ -189,7 +188,6 @@ def in_turns(engine: Callable[[], float], service: Callable[[int], float]) -> li
 
 
 def measure(folder: Path, seconds: float) -> Result:
-    """Start the service, and measure it and the engine."""
     config = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     started = time.perf_counter()
     service = Service.start(folder, config, port=free_port())

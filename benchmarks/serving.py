@@ -168,7 +168,6 @@ class Benchmark:
         return self.folder / "model"
 
     def run(self, turns: int) -> None:
-        """Run every load on every server."""
         with Progress() as progress:
             steps = self._steps()
             task = progress.add_task("", total=turns * len(steps))
@@ -343,7 +342,6 @@ def quotient(values: Mapping[Key, float], of: Key, server: str) -> float | None:
 
 
 def ratios(loads: Sequence[Measured]) -> Ratios:
-    """Compute the main figures."""
     speed, p50, p99 = (medians(loads, each) for each in ("documents_per_s", "p50_ms", "p99_ms"))
     heavy, both = (speed.get((OURS, WEIGHTS, name)) for name in (WEIGHT[3], ALL))
     return Ratios(
@@ -401,7 +399,6 @@ def _text(value: float | None) -> str:
 
 
 def measure(chosen: argparse.Namespace) -> Result:
-    """Create the model, find the peer, and measure."""
     device = pick_device()
     precision = str(pick_precision(chosen.precision, device)).removeprefix("torch.")
     versions = {name: version(name) for name in ("torch", "ray", "openvino")}

@@ -55,7 +55,6 @@ class RerankUser(FastHttpUser):
 
     @task
     def rerank(self) -> None:
-        """Send one request and check the answer."""
         request = self.traffic.request(self.documents)
         with self.client.post(
             "/v1/rerank",

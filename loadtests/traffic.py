@@ -62,7 +62,6 @@ class Traffic:
         self._random = random.Random(seed)
 
     def request(self, documents: int) -> Request:
-        """Return a query with ``documents`` documents."""
         query = self._words(self._random.randint(*QUERY_WORDS))
         return Request(query, [self._document() for _ in range(documents)])
 

@@ -36,7 +36,6 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """The arguments of a BERT model of transformers."""
         return {
             "input_ids": self.input_ids,
             "token_type_ids": self.token_types,

@@ -97,7 +97,6 @@ def by_cosine(encoder: Any, judged: JudgedQuery, known: dict[str, torch.Tensor])
 def compare(
     model: str, data: Path, precision: str, depth: int, queries_max: int | None = None
 ) -> Comparison:
-    """Evaluate model and cosine on the collection in ``data``."""
     collection = read_folder(data, depth, queries_max)
     quality = evaluate(model, collection, precision)
     encoder = AutoModel.from_pretrained(ENCODER).eval()

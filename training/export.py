@@ -78,7 +78,6 @@ def matrix(name: str, constructed: torch.Tensor, learned: torch.Tensor) -> dict[
 
 
 def adapter_of(model: Any, start: Any) -> dict[str, torch.Tensor]:
-    """Return all tensors of the adapter file."""
     final, constructed = model.state_dict(), start.state_dict()
     base = adapter.start(final, load_file(WEIGHTS))
     held: dict[str, torch.Tensor] = {}
@@ -106,7 +105,6 @@ def config_of(model: Any) -> dict[str, Any]:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def probe(model: Any) -> torch.Tensor:
-    """Return the model's logits of a few pairs."""
     queries, documents = zip(*PROBES, strict=True)
     batch = collate(list(zip(token_ids(queries, 64), token_ids(documents, 64), strict=True)))
     logits: torch.Tensor = model(**batch.inputs).logits

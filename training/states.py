@@ -160,7 +160,6 @@ def development(lower: Any, folder: Path) -> Development:
 
 
 def load_sets(folder: Path) -> dict[str, TrainingSet]:
-    """Load every set that `main` wrote to ``folder``."""
     loaded = {}
     for name in SETS:
         found = torch.load(folder / f"{name}.pt", weights_only=True)
@@ -174,7 +173,6 @@ def load_sets(folder: Path) -> dict[str, TrainingSet]:
 
 
 def load_development(folder: Path) -> Development:
-    """Load the judged collection that `main` wrote to ``folder``."""
     found = torch.load(folder / DEVELOPMENT, weights_only=True)
     judged = [JudgedQuery(*each) for each in found["judged"]]
     return Development(Texts(*found["queries"]), Texts(*found["documents"]), judged)

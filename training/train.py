@@ -110,7 +110,6 @@ def adapted(model: Any, options: Options) -> Any:
 
 
 def train(start: Path, states: Path, out: Path, options: Options) -> None:
-    """Run the training of the upper layers."""
     torch.manual_seed(options.seed)
     sets = {name: mine(each) for name, each in load_sets(states).items()}
     development = load_development(states)

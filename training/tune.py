@@ -109,7 +109,6 @@ def strayed(states: Sequence[torch.Tensor], lists: Lists) -> torch.Tensor:
 
 
 def tune(start: Path, states: Path, out: Path, options: TuneOptions) -> None:
-    """Run the training of all layers."""
     torch.manual_seed(options.seed)
     sets = {name: mine(each) for name, each in load_sets(states).items()}
     development = load_development(states)

@@ -37,7 +37,6 @@ def main(database: str, kills: int, seed: int, json_file: Path | None) -> None:
 
 
 def show(console: Console, report: Report) -> None:
-    """Print the counts as a table."""
     table = Table("event", "count", title=f"{report.kills} kills, {report.database}")
     for name, count in report.faults.items():
         table.add_row(f"fault: {name}", f"{count:,}")

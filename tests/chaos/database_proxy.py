@@ -99,7 +99,6 @@ class DatabaseProxy:
         self.cut_commits(0)
 
     def close(self) -> None:
-        """Stop listening and reset every connection."""
         self._listener.close()
         self.refuse()
         self._flowing.set()

@@ -64,7 +64,6 @@ def limited(tenant: str, key_id: str, what: str, limit: int) -> Caller:
 
 
 async def main() -> None:
-    """Run the requests given by the command line."""
     url, tenant, seconds, *keys = sys.argv[1:]
     ledger = SqlLedger(url, SystemClock(), MARGIN_S)
     ledger.start()

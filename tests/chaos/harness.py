@@ -265,7 +265,6 @@ class Office:
         self._database_url = database_url
 
     def tenant(self, name: str, credit: Credits) -> str:
-        """Create a tenant and return its id."""
         act = Act("chaos", CLOCK.moment())
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
             tenant = accounts.create_tenant(connection, name, act).id
@@ -273,7 +272,6 @@ class Office:
         return tenant
 
     def key(self, tenant: str, limits: RateLimits = UNLIMITED) -> Key:
-        """Create a key of the tenant."""
         made = api_keys.generate()
         new = tenant_keys.NewKey(
             made.key_id, made.secret_sha256, "chaos", {api_keys.SCOPE_RERANK}, None, None, limits
@@ -358,7 +356,6 @@ class Run:
             time.sleep(1)
 
     def judge(self) -> tuple[Verdict, Books, list[Exchange]]:
-        """Compare the answers with the ledger."""
         books = self._books()
         exchanges = [exchange for client in self._clients for exchange in client.exchanges]
         log = read_log(self._world.service.var_dir)

@@ -68,7 +68,6 @@ class Exchange:
 
     @property
     def amount(self) -> int:
-        """The expected charge."""
         return self.documents * PRICE
 
 
@@ -96,7 +95,6 @@ class Client(threading.Thread):
         self._refusals = 0
 
     def run(self) -> None:
-        """Send one request after the other."""
         with httpx.Client(base_url=self._address, timeout=PATIENCE_S) as http:
             while not self._stopping.is_set():
                 exchange = self._exchange(http)

@@ -72,7 +72,6 @@ class Books:
 
     @classmethod
     def read(cls, connection: Connection) -> "Books":
-        """Read the whole ledger."""
         of_tenants = balances(connection)
         keys = connection.execute(select(api_keys)).all()
         return cls(
