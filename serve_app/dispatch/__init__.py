@@ -1,1 +1,1 @@
-"""From a tokenized job to scores: which pairs travel together, to whom, and what if one dies."""
+"""Distribute a tokenized job to replicas: portions, fair queueing, retries, scaling."""

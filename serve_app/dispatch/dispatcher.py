@@ -1,9 +1,10 @@
-"""Sends a job's portions to one model's replicas, each in its turn, and joins what comes back.
+"""Send a job's portions to one model's replicas in fair-queue order and join the scores.
 
-A portion whose replica dies is sent again: scoring is pure, so that is safe, and Ray itself never
-retries a call that a replica had accepted. Three attempts, since a node can take two replicas
-along. The first other failure of any portion cancels the rest, since a job is answered whole or not
-at all. So does its caller by going away, a deadline included: portions that wait are not sent.
+If a portion's replica dies, the portion is sent again. This is safe because scoring is pure; Ray
+itself never retries a call that a replica has accepted. Three attempts are made, because one
+failing node can take down two replicas. Any other failure of a portion cancels the rest, because a
+job is answered completely or not at all. If the caller is cancelled, for example at its deadline,
+queued portions are not sent.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Dispatcher:
         *,
         fair: bool = True,
     ) -> None:
-        """Not ``fair``: every portion is sent at once, and Ray queues first come, first served."""
+        """``fair=False`` sends every portion immediately; Ray then serves them in arrival order."""
         self.forecast = Forecast(clock, refuses=fair)
         self._scorer = scorer
         self._metrics = metrics
@@ -52,14 +53,14 @@ class Dispatcher:
 
     @property
     def backlog_tokens(self) -> Tokens:
-        """Tokens that wait for their turn."""
+        """Queued tokens that have not been sent to a replica."""
         return self._turnstile.backlog_tokens
 
     async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         """Score every pair of ``job``.
 
         Raises:
-            EngineFailure, NoReplica, Overloaded, DeadlineExceeded: Of the first portion to fail.
+            EngineFailure, NoReplica, Overloaded, DeadlineExceeded: The first failure of a portion.
         """
         portions = cut(job.request_id, tokenized.pairs, self._turnstile.portion_tokens)
         claim = Claim.of(caller, job)
@@ -72,7 +73,7 @@ class Dispatcher:
                     for turn, each in zip(turns, portions, strict=True)
                 ]
         except BaseExceptionGroup as group_failure:
-            # Not `except*`: before Python 3.11.4 what is raised inside it stays in a group.
+            # Not `except*`: before Python 3.11.4 an exception raised inside it stays in a group.
             failures, bugs = group_failure.split(RerankError)
             if failures is None or bugs is not None:
                 raise
@@ -82,7 +83,7 @@ class Dispatcher:
     async def _score_portion(
         self, turn: Turn, portion: Portion, deadline: Instant
     ) -> PortionScores:
-        """The portion's scores; its wait is that for its turn and that at the replica."""
+        """Return the portion's scores; `queue_wait_s` is the wait here plus that at the replica."""
         entered = self._clock.instant()
         try:
             await turn.came
@@ -107,7 +108,7 @@ class Dispatcher:
                 raise
             if len(scores.logits) != len(portion.lengths):
                 raise EngineFailure(
-                    f"{len(portion.lengths)} pairs went out, {len(scores.logits)} logits came back"
+                    f"sent {len(portion.lengths)} pairs, received {len(scores.logits)} logits"
                 )
             self.forecast.scored(portion.request_id, portion.tokens, scores.run_s)
             self._turnstile.answered(turn, scores, Seconds(self._clock.instant() - sent))
@@ -123,7 +124,7 @@ def _first(failures: BaseExceptionGroup[RerankError]) -> RerankError:
 def _join(
     portions: Sequence[CutPortion], answers: Sequence[PortionScores], documents: int
 ) -> JobScores:
-    logits = [float("nan")] * documents  # A hole would be refused by `ranking.rank`.
+    logits = [float("nan")] * documents  # `ranking.rank` would reject a missing logit.
     for each, answer in zip(portions, answers, strict=True):
         for index, logit in zip(each.indices, answer.logits, strict=True):
             logits[index] = logit

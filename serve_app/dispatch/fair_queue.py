@@ -1,18 +1,19 @@
-"""Which portion goes next, of many jobs, tenants and service tiers. Pure: no clock, no asyncio.
+"""Select the next portion among many jobs, tenants and service tiers. Pure: no clock, no asyncio.
 
-    tier     priority before default before flex; the one that is passed over is owed a share
-    tenant   the one that was served least, in tokens over its weight
-    size     of the tenant's jobs those whose size was served least
-    job      of that size the first that came
+    tier     priority before default before flex; a lower tier that was passed over is owed a share
+    tenant   the one that received the least service, in tokens divided by its weight
+    size     among the tenant's jobs, the size class that received the least service
+    job      within the size class, first come, first served
 
-Among tenants always the least served, and not a round robin, so that a newcomer's first portion is
-next whatever the others have waiting, and so that a tenant whose requests come one by one, with
-nothing waiting in between, gets its weight and not more. A portion once taken is served: whoever
-takes one sends it. This is start-time fair queueing (Goyal, Vin, Cheng 1996).
+Tenants are ordered by service received and not in a round robin. So a newcomer's first portion is
+next however much the others have queued, and a tenant that sends one request at a time, with
+nothing queued in between, gets its weight and no more. The caller must send every portion that it
+takes. The algorithm is start-time fair queueing (Goyal, Vin, Cheng 1996).
 
-A tenant's jobs are of one size if they are within a factor of four. Those are done one after the
-other, since side by side all of them would be late. Sizes have equal shares, so that short jobs
-pass long ones, long ones get on however many short ones come, and nobody waits for ever.
+A size class holds the jobs of a tenant that are within a factor of four of each other. They run one
+after the other, because interleaving would make all of them late. Size classes have equal shares,
+so that short jobs overtake long ones, long jobs progress however many short ones arrive, and no job
+starves.
 """
 
 from collections import OrderedDict, deque
@@ -26,21 +27,21 @@ from serve_app.domain.model import Caller, ServiceTier
 from serve_app.domain.units import RequestId, TenantId, Tokens
 
 DEFAULT_PATIENCE = 4
-"""The default tier keeps one token in five, however many of the priority tier wait."""
+"""The default tier gets one token in five, however much of the priority tier is queued."""
 
 FLEX_PATIENCE = 19
-"""The flex tier keeps one token in twenty."""
+"""The flex tier gets one token in twenty."""
 
 PATIENCE = {
     ServiceTier.PRIORITY: 0,
     ServiceTier.DEFAULT: DEFAULT_PATIENCE,
     ServiceTier.FLEX: FLEX_PATIENCE,
 }
-"""How many tokens of higher tiers each lets pass for one of its own; highest tier first."""
+"""Tokens of other tiers that go before one token of a waiting tier; highest tier first."""
 
 
 class Costly(Protocol):
-    """What waits: it has a cost, which stays the same."""
+    """A queued item. Its cost must not change."""
 
     @property
     def tokens(self) -> Tokens: ...
@@ -51,22 +52,21 @@ T = TypeVar("T", bound=Costly)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """On whose account a job waits."""
+    """The tenant, weight and tier under which a job is queued."""
 
     tenant: TenantId
     weight: int
-    """What the tenant gets beside the others of its tier, while all of them wait; at least 1."""
+    """The tenant's share relative to others of its tier while all have work queued; at least 1."""
 
     tier: ServiceTier
 
     @classmethod
     def of(cls, caller: Caller, job: Job) -> Self:
-        """That of a caller's job."""
         return cls(caller.tenant, caller.tenant_weight, job.service_tier)
 
 
 class FairQueue(Generic[T]):
-    """Portions that wait. Within a job they leave in the order in which they came."""
+    """Queued portions. The portions of a job leave in the order in which they were added."""
 
     def __init__(self) -> None:
         self._tiers = {tier: _Tier[T](patience) for tier, patience in PATIENCE.items()}
@@ -75,16 +75,15 @@ class FairQueue(Generic[T]):
         self._tokens = 0
 
     def __len__(self) -> int:
-        """Portions that wait."""
         return self._portions
 
     @property
     def tokens(self) -> Tokens:
-        """The backlog: tokens that wait."""
+        """The backlog in tokens."""
         return Tokens(self._tokens)
 
     def add(self, job: RequestId, claim: Claim, portions: Sequence[T]) -> None:
-        """Let a job's portions wait; ``job`` must have none waiting."""
+        """Queue a job's portions; ``job`` must have none in the queue."""
         assert portions
         assert claim.weight >= 1
         assert job not in self._claims
@@ -93,12 +92,12 @@ class FairQueue(Generic[T]):
         self._count(portions, 1)
 
     def peek(self) -> T | None:
-        """What `take` would return, or ``None`` when nothing waits."""
+        """Return the portion that `take` would return, or ``None`` if the queue is empty."""
         tier = self._next_tier()
         return None if tier is None else tier.head
 
     def take(self) -> T | None:
-        """Remove and return the next portion; ``None`` when nothing waits, and only then."""
+        """Remove and return the next portion, or ``None`` if and only if the queue is empty."""
         tier = self._next_tier()
         if tier is None:
             return None
@@ -114,7 +113,7 @@ class FairQueue(Generic[T]):
         return portion
 
     def drop(self, job: RequestId) -> list[T]:
-        """Remove and return what of ``job`` still waits; nothing if it is unknown."""
+        """Remove and return the queued portions of ``job``; an unknown job has none."""
         claim = self._claims.pop(job, None)
         if claim is None:
             return []
@@ -123,7 +122,7 @@ class FairQueue(Generic[T]):
         return dropped
 
     def _next_tier(self) -> "_Tier[T] | None":
-        """The highest, unless a lower one has been passed over for long enough."""
+        """Return the highest waiting tier, unless a lower one has been passed over long enough."""
         waiting = [tier for tier in self._tiers.values() if tier.waits]
         for tier in reversed(waiting[1:]):
             if tier.patience.is_over(tier.head.tokens):
@@ -136,7 +135,7 @@ class FairQueue(Generic[T]):
 
 
 def size_class(tokens: float) -> int:
-    """Jobs of one class are alike: up to 255 tokens, 1,023, 4,095, and so on."""
+    """Return the size class of a job. Classes end at 255, 1,023, 4,095 tokens and so on."""
     return (int(tokens).bit_length() + 1) // 2
 
 
@@ -165,7 +164,7 @@ class _Tier(Generic[T]):
         tenant.add(job, portions)
 
     def take(self) -> tuple[RequestId, T, bool]:
-        """The job, its next portion, and whether that was its last."""
+        """Return a job, its next portion, and whether that was the job's last portion."""
         name = self._turns.first()
         tenant = self._tenants[name]
         job, portion, last = tenant.take()

@@ -1,21 +1,21 @@
-"""Whether a job can be done in its time, before anything of it is begun. No asyncio.
+"""Deadline admission: decide before any work whether a job can finish in time. No asyncio.
 
-    hold ──(can it be done in its time? does it join a queue that stands?)──> inside ──> leave
+    hold ──(enough time? does it join a standing queue?)──> inside ──> leave
 
-A model that is asked for more than it can do must refuse what is too much, or work is done for
-requests that run out of time all the same. Two rules, at the speed of late:
+Under overload, excess requests must be rejected up front; otherwise replicas spend time on requests
+that will miss their deadline. Two rules, based on recent throughput:
 
-* What goes before a job, and itself, must fit into three fifths of its time. Before it goes what
-  the fair queue lets go before it: its tenant's jobs of the same size, of each other size and of
-  each other tenant no more than its own gets, of higher tiers what they are let pass, of lower ones
-  nothing.
-* A tenant that was refused at the end of a long queue has a queue that stands, and all that waits
-  in it makes answers late. So it is kept a second and a half long, or two jobs of the same size,
-  which is enough to lose no speed: for half a minute, and each time that it was too much again for
-  twice as long, since nobody knows how much will be asked for without asking.
+* A job and the work ahead of it must fit into three fifths of the job's time. By fair-queue order
+  the work ahead is: all of its tenant's jobs in the same size class; from every other size class
+  and every other tenant at most an equal share; from higher tiers up to their quota; nothing from
+  lower tiers.
+* A rejection at the end of a long queue means that the tenant has a standing queue, which only adds
+  latency. It is then capped at 1.5 s of work, or at two jobs of the same size, which is enough to
+  keep the throughput. The cap lasts half a minute, and twice as long each time the queue soon grows
+  too long again: only lifting the cap shows the demand.
 
-Everything is counted in estimated tokens, as jobs are let in before they are tokenized; the speed
-is brought into the same unit. Decides nothing about memory: that is the gate's.
+All amounts are in estimated tokens, because jobs are admitted before they are tokenized. The gate,
+and not this module, limits memory.
 """
 
 from collections import deque
@@ -30,62 +30,62 @@ from serve_app.domain.model import ServiceTier
 from serve_app.domain.units import Instant, RequestId, Seconds, TenantId, Tokens
 
 TIME_SHARE_MAX = 0.6
-"""Of a job's time, for what goes before it and itself. Those that come later and go before it take
-the rest."""
+"""Share of a job's time that the job and the work ahead of it may take. The rest is for later jobs
+that overtake it."""
 
 LITTLE = 0.25
-"""Where less than this share of the limit is ahead, a job is let in however long itself takes."""
+"""A job of any length is admitted if the work ahead is below this share of the limit."""
 
 LONG_S = 10.0
 STANDING_S_MAX = 1.5
 STANDING_JOBS_MAX = 2
 SHORT_FOR_S = 30.0
 SHORT_FOR_S_MAX = 480.0
-"""For so long at first, and at most, a queue that stood is kept short."""
+"""Initial and maximum time for which a standing queue stays capped."""
 
 BUSY_TOKENS = 16_384
 BUSY_S = 0.75
-"""With less than this inside, a model's speed says how little it was asked for: so many tokens, or
-so long a time's work where that is less. A replica is sent about half of it ahead."""
+"""With less admitted work than this (in tokens, or in seconds of work if that is less), throughput
+reflects the demand and not the replicas' speed. About half of it is in flight to a replica."""
 
 SPEED_WINDOW_S = 10.0
 SPEED_KNOWN_S = 2.0
-"""Of being busy: less tells no speed."""
+"""Busy time needed before a throughput estimate is valid."""
 
 SILENCE_S = 3.0
 SILENCE_RUNS = 3
-"""A busy model that answers nothing for so long, or for so many runs of its batches if that is
-longer, has no replica, and its speed is not known."""
+"""A busy model that returns no scores for this time, or for this many batch run times if that is
+longer, has no replica. Its throughput is then not measured."""
 
 IDLE_S_MAX = 60.0
-"""After so long with little inside, its replicas may be others, and more or fewer."""
+"""After this time with little admitted work the estimate expires: the replicas may have changed."""
 
 ESTIMATES_KEPT = 0.99
-"""What a job leaves of the weight of those before it in what an estimate is worth."""
+"""Factor by which each job reduces the weight of earlier jobs in the estimate's correction."""
 
 WEIGHT_MAX, STRANGE = 2_048, 4
-"""A job of more estimated tokens weighs no more, and its estimate is wrong by no larger factor."""
+"""Limits on a job's influence on the correction: its weight in estimated tokens, and the factor by
+which its estimate counts as wrong."""
 
 _TIERS = tuple(PATIENCE)
 
 
 class Pace:
-    """Tokens/s of one model while it has plenty to do. Time without plenty does not count, nor does
-    time without a replica."""
+    """Throughput of one model in tokens/s while it has plenty of work. Time with little work or
+    without a replica does not count."""
 
     def __init__(self) -> None:
-        self._busy_s = 0.0  # Until `_since`.
+        self._busy_s = 0.0  # Before `_since`.
         self._since: Instant | None = None
-        # When, in busy time, and how much. The first is not counted: the time counts after it.
+        # Busy time and tokens of each answer. The first one starts the time and is not counted.
         self._scored = deque([(0.0, 0)])
         self._tokens = 0
-        self._answered_s = 0.0  # Busy time of the last answer.
+        self._answered_s = 0.0  # Busy time at the last answer.
         self._silence_s = SILENCE_S
         self._idle_since: Instant | None = None
         self._known: float | None = None
 
     def inside(self, tokens: float, now: Instant) -> None:
-        """So much is inside from now on."""
         was_busy = self._since is not None
         self._busy_s = self._busy_until(now)
         known = self._known
@@ -95,7 +95,6 @@ class Pace:
             self._idle_since = now
 
     def scored(self, tokens: int, run_s: Seconds, now: Instant) -> None:
-        """So much was done, in a batch that ran for ``run_s``."""
         self._silence_s = max(SILENCE_S, SILENCE_RUNS * run_s)
         busy_s = self._busy_until(now)
         if busy_s - self._answered_s > self._silence_s:
@@ -108,14 +107,14 @@ class Pace:
             self._tokens += tokens
 
     def tokens_per_s(self, now: Instant) -> float | None:
-        """Of the last ten busy seconds, or as it was last known; ``None`` if it is not."""
+        """Return the throughput of the last ten busy seconds, else the last one known, if any."""
         idle_since = None if self._since is not None else self._idle_since
         if idle_since is not None and now - idle_since > IDLE_S_MAX:
             self._forget()
             self._idle_since = self._known = None
         if self._busy_until(now) - self._answered_s > self._silence_s:
             return self._known
-        # From answer to answer: a few large ones in a window of ten seconds would tell anything.
+        # Measure between answers: the number of large answers in a fixed window is arbitrary.
         until_s = self._scored[-1][0]
         while len(self._scored) > 1 and self._scored[1][0] <= until_s - SPEED_WINDOW_S:
             self._scored.popleft()
@@ -126,7 +125,7 @@ class Pace:
         return self._known
 
     def _forget(self) -> None:
-        """All but the speed as it was last known."""
+        """Discard the measurements; keep the last known throughput."""
         self._scored = deque([(0.0, 0)])
         self._tokens = 0
         self._busy_s = self._answered_s = 0.0
@@ -136,10 +135,10 @@ class Pace:
 
 
 class Forecast:
-    """What is inside of one model's work, by who waits for whom."""
+    """Admitted work of one model, by tier, tenant and size class."""
 
     def __init__(self, clock: Clock, *, refuses: bool = True) -> None:
-        """Not ``refuses``: for a dispatch whose order it does not know."""
+        """``refuses=False`` admits every job; for a dispatcher without the fair queue."""
         self._clock = clock
         self._refuses = refuses
         self._pace = Pace()
@@ -150,14 +149,14 @@ class Forecast:
         self._standing = _Standing()
 
     def tokenized(self, estimate: Tokens, tokens: Tokens) -> None:
-        """How many tokens a job really has. One of strange texts tells little of others."""
+        """Learn from a job's true token count. A far-off estimate has limited influence."""
         weight = min(estimate, WEIGHT_MAX)
         of_one = min(max(tokens / estimate, 1 / STRANGE), STRANGE)
         self._estimated = ESTIMATES_KEPT * self._estimated + weight
         self._true = ESTIMATES_KEPT * self._true + weight * of_one
 
     def scored(self, job: RequestId, tokens: Tokens, run_s: Seconds) -> None:
-        """A portion of so many real tokens was answered by a replica, whose batch ran so long."""
+        """Count a scored portion of ``tokens`` real tokens, from a batch that ran for ``run_s``."""
         self._pace.scored(tokens, run_s, self._clock.instant())
         place = self._places.get(job)
         if place is not None:
@@ -165,12 +164,13 @@ class Forecast:
 
     @contextmanager
     def hold(self, job: RequestId, claim: Claim, tokens: Tokens, time_s: Seconds) -> Iterator[None]:
-        """Count a job of about ``tokens`` as inside while the block runs.
+        """Count a job of about ``tokens`` as admitted while the block runs.
 
-        ``time_s``: that it has left.
+        Args:
+            time_s: Time left until the job's deadline.
 
         Raises:
-            Overloaded: It would most likely not be done in time. Nothing is held.
+            Overloaded: The job would most likely miss its deadline. Nothing is held.
         """
         self._check(claim, tokens, time_s)
         jobs = self._tenants[claim.tier].setdefault(claim.tenant, _Jobs())
@@ -203,7 +203,7 @@ class Forecast:
             raise Overloaded.until_gone(excess, speed)
 
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
-        """Tokens of others that most likely go before a new job of about ``tokens``."""
+        """Return the tokens that most likely run before a new job of about ``tokens``."""
         own = self._own(claim, tokens)
         others = sum(
             min(jobs.tokens, own + tokens)
@@ -219,7 +219,7 @@ class Forecast:
         return 0.0 if jobs is None else jobs.before_another(tokens, self._size(tokens))
 
     def _size(self, tokens: Tokens) -> int:
-        """The class in which the fair queue will have it, most likely."""
+        """Return the size class that the job will most likely have in the fair queue."""
         return size_class(tokens / self._estimate_of_a_token)
 
     @property
@@ -234,7 +234,7 @@ class Forecast:
 
 
 class _Jobs:
-    """Of one tenant in one tier, by size: so that ten thousand are looked at as quickly as ten."""
+    """Jobs of one tenant in one tier, summed by size class: ten thousand cost no more than ten."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -242,12 +242,12 @@ class _Jobs:
         self._of_size: dict[int, float] = {}
 
     def add(self, size: int, tokens: float) -> None:
-        """So much more is left of those of this size class; or less."""
+        """Change the remaining tokens of a size class; ``tokens`` may be negative."""
         self._of_size[size] = self._of_size.get(size, 0.0) + tokens
         self.tokens += tokens
 
     def before_another(self, tokens: int, size: int) -> float:
-        """What goes before a new job of so many."""
+        """Return the tokens that run before a new job of ``tokens`` in class ``size``."""
         alike = self._of_size.get(size, 0.0)
         return alike + sum(
             min(left, alike + tokens) for each, left in self._of_size.items() if each != size
@@ -256,7 +256,7 @@ class _Jobs:
 
 @dataclass(slots=True)
 class _Place:
-    """One job inside."""
+    """One admitted job."""
 
     jobs: _Jobs
     size: int
@@ -268,20 +268,20 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Short:
-    """A tenant's queue, in one tier, is kept short until then."""
+    """The cap on a tenant's queue in one tier: its end and its duration."""
 
     until: Instant
     for_s: float
 
 
 class _Standing:
-    """Whose queues stood lately."""
+    """Tenants that recently had a standing queue."""
 
     def __init__(self) -> None:
         self._short: dict[tuple[TenantId, ServiceTier], _Short] = {}
 
     def note(self, claim: Claim, now: Instant) -> None:
-        """This one stands, unless that is known."""
+        """Start to cap this queue, unless it is capped already."""
         if self.lately(claim, now):
             return
         self._short = {key: short for key, short in self._short.items() if _matters(short, now)}
@@ -295,5 +295,5 @@ class _Standing:
 
 
 def _matters(short: _Short, now: Instant) -> bool:
-    """Whether it would be too much again, and not for the first time."""
+    """Whether another standing queue would count as a repetition and double the duration."""
     return now < short.until + short.for_s

@@ -1,29 +1,31 @@
-"""How large a portion of one model's work should be. Pure: no clock, no asyncio.
+"""Size of the portions of one model's jobs. Pure: no clock, no asyncio.
 
-A portion that runs cannot be overtaken: whoever comes next waits for it. So a portion is what a
-replica scores in `RUN_S`, as its batches tell: thousands of tokens on a card, hundreds on a CPU.
+A running portion cannot be preempted, and new jobs wait for it. So a portion is limited to the
+tokens that a replica scores in `RUN_S`, measured from its batches: thousands on a GPU, hundreds on
+a CPU.
 """
 
 from serve_app.domain.model import PortionScores
 from serve_app.domain.units import Tokens
 
 RUN_S = 0.15
-"""Shorter ones would not be noticed by people, and the calls to replicas would begin to count."""
+"""Target run time of a portion. Shorter portions would bring no gain that people notice, and the
+overhead of calls to replicas would start to matter."""
 
 TOKENS_MIN = 512
-"""Also at first: what is known of a replica is told by its answers."""
+"""Smallest limit, and the initial one: a replica's speed is known only from its answers."""
 
 MEMORY = 0.8
-"""Share of what was known that stays when a batch tells something else."""
+"""Weight of the previous estimate when a new batch is measured."""
 
 
 def tokens_in_time(tokens_per_s: float) -> int:
-    """What a replica of this speed scores in `RUN_S`, or `TOKENS_MIN` if that is more."""
+    """Return the tokens that a replica of this speed scores in `RUN_S`, at least `TOKENS_MIN`."""
     return max(TOKENS_MIN, round(tokens_per_s * RUN_S))
 
 
 class PortionSize:
-    """Follows the speed of one model's replicas, which are taken to be alike."""
+    """Tracks the speed of one model's replicas, which are assumed to be equal."""
 
     def __init__(self, tokens_max: Tokens) -> None:
         self._tokens_max = tokens_max
@@ -31,16 +33,16 @@ class PortionSize:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Of one replica; ``None`` before the first answer that tells."""
+        """Speed of one replica; ``None`` before the first batch that is large enough."""
         return self._tokens_per_s
 
     @property
     def tokens(self) -> Tokens:
-        """Most tokens of a portion, but for a single pair that is longer."""
+        """Most tokens of a portion, except for a single pair that is longer."""
         return Tokens(min(tokens_in_time(self._tokens_per_s or 0.0), self._tokens_max))
 
     def answered(self, scores: PortionScores) -> None:
-        """Learn from a portion's batch, unless it was too small to show a card's speed."""
+        """Learn from a portion's batch, unless it was too small to show the device's speed."""
         if scores.batch_tokens < self.tokens / 2 or scores.run_s <= 0:
             return
         tokens_per_s = scores.batch_tokens / scores.run_s

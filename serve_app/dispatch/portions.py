@@ -1,8 +1,7 @@
-"""How a job is cut into portions. Pure: no clock, no asyncio.
+"""Cut a job into portions. Pure: no clock, no asyncio.
 
-Pairs are sorted by length, so that a portion's pairs pad to nearly the same length, and cut where
-the tokens are: with portions of near-equal cost, Ray's counts of requests per replica mean
-something.
+Pairs are sorted by length, so that a portion's pairs need little padding. Portions have nearly
+equal cost, so that Ray's request counts per replica are comparable.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,7 +15,7 @@ from serve_app.domain.units import RequestId, Tokens
 
 @dataclass(frozen=True, slots=True)
 class CutPortion:
-    """A portion, and where its logits belong."""
+    """A portion and the positions of its logits in the job."""
 
     portion: Portion
     indices: tuple[int, ...]
@@ -26,15 +25,15 @@ class CutPortion:
 def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:
     """Cut ``pairs`` into as few portions of at most ``tokens_max`` tokens as their order allows.
 
-    All are of nearly the same cost; only the last may cost less. A single pair longer than
-    ``tokens_max`` makes a portion of its own. Every pair is in exactly one portion; portions run
-    from short pairs to long ones.
+    All portions have nearly the same cost; only the last may cost less. A single pair longer than
+    ``tokens_max`` is a portion of its own. Every pair is in exactly one portion. Portions are
+    ordered from short pairs to long ones.
     """
     assert pairs
     ordered = sorted(pairs, key=lambda pair: (pair.tokens, pair.index))
     line = [0, *accumulate(pair.tokens for pair in ordered)]
     fewest = len(_filled(line, tokens_max))
-    # The lowest limit that makes no more of them.
+    # Find the lowest limit that yields no more portions.
     limits = range(min(tokens_max, line[-1] // fewest), tokens_max)
     limit = limits.start + bisect_left(
         limits, -fewest, key=lambda limit: -len(_filled(line, limit))
@@ -43,8 +42,10 @@ def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> lis
 
 
 def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
-    """Where portions begin and end when each is filled in turn. ``line``: the tokens before each
-    pair, and all of them."""
+    """Fill portions in turn and return their starts and ends.
+
+    ``line``: tokens before each pair, then all tokens.
+    """
     portions: list[tuple[int, int]] = []
     start, pairs = 0, len(line) - 1
     while start < pairs:

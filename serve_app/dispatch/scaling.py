@@ -1,10 +1,10 @@
-"""How many replicas a deployment should have. Pure: no clock, no asyncio, no Ray.
+"""Number of replicas that a deployment should have. Pure: no clock, no asyncio, no Ray.
 
-    needed   (waiting + inflight tokens) / (tokens per second of a replica x target delay)
-    target   stays between the least that was needed lately and the most that was needed for long
+    needed   (queued + inflight tokens) / (tokens per second of a replica x target delay)
+    target   is kept between the least needed recently and the most needed over a long time
 
-So a burst that is over at once starts nothing, and load that comes and goes stops nothing. Loads
-are told once a second and stand until the next: one of them by itself starts nothing.
+So a short burst starts no replica, and load that comes and goes stops none. Loads are reported once
+a second and stay valid until the next report; a single high report starts no replica.
 """
 
 import math
@@ -19,25 +19,25 @@ DOWN_AFTER_S = Seconds(300)
 ZERO_AFTER_S = Seconds(600)
 
 TOLERANCE_REPLICAS = 0.1
-"""One replica more is not worth starting for a smaller part of it."""
+"""No further replica is started for a smaller fraction of a replica than this."""
 
 GAP_S = 5.0
-"""After a silence as long as this nothing is known of the time before."""
+"""A longer gap between samples discards the history."""
 
 WORK_KEPT = 0.9
-"""What a batch leaves of the weight of those before it in a replica's measured speed."""
+"""Factor by which each batch reduces the weight of earlier batches in a replica's speed."""
 
 LARGEST_KEPT = 0.95
-"""What a batch leaves of the size of the largest. One of less than half of it, and short, says how
-long a pass takes at least and not how fast a card is."""
+"""Factor by which each batch reduces the largest batch size seen. A short batch of less than half
+that size is ignored: it shows the minimum time of a pass and not the device's speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """What the number of replicas is chosen for."""
+    """Targets for the number of replicas."""
 
     delay_s: Seconds = DELAY_S
-    """All that is there should be scored within this."""
+    """All current work should be scored within this time."""
 
     up_after_s: Seconds = UP_AFTER_S
     """More replicas are started once they have been needed for this long."""
@@ -46,11 +46,10 @@ class Goals:
     """Replicas are stopped once they have not been needed for this long."""
 
     zero_after_s: Seconds = ZERO_AFTER_S
-    """The last one is stopped once there was nothing to do for this long; only where the
-    deployment's least number is 0."""
+    """The last replica is stopped after this time without work, if the minimum is 0."""
 
     busy_max: float = 0.8
-    """Replicas are not stopped where the rest would be busy for more of their time than this."""
+    """Replicas are not stopped if the rest would be busy for a larger part of their time."""
 
     def __post_init__(self) -> None:
         times_s = (self.delay_s, self.up_after_s, self.down_after_s, self.zero_after_s)
@@ -62,42 +61,42 @@ class Goals:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is known of one model's work now."""
+    """Current load of one model."""
 
     waiting_tokens: Tokens | None
-    """In the gateways' queues; ``None`` when no gateway has told lately."""
+    """Tokens in the gateways' queues; ``None`` if no gateway has reported recently."""
 
     inflight_tokens: Tokens
-    """On the replicas, waiting or running."""
+    """Tokens on the replicas, waiting or running."""
 
     tokens_per_s: float | None
-    """Of one replica while it is busy; ``None`` when none has told lately."""
+    """Speed of one replica while it is busy; ``None`` if none has reported recently."""
 
     busy_replicas: float
-    """The sum, over the replicas, of the part of their time that they were busy lately."""
+    """Sum of the replicas' recent busy ratios."""
 
     portions: float
-    """Under way to replicas or on them lately: also those that wait for the first one to start."""
+    """Portions recently on replicas or under way, including those waiting for the first replica."""
 
 
 def needed(load: Load, target: int, goals: Goals) -> int | None:
-    """Replicas that ``load`` needs; ``None`` when that is not known."""
+    """Return the number of replicas that ``load`` needs, or ``None`` if it is unknown."""
     if load.waiting_tokens is None:
         return None
     tokens = load.waiting_tokens + load.inflight_tokens
     if tokens == 0 and load.busy_replicas == 0 and load.portions == 0:
         return 0
     if not load.tokens_per_s:
-        return max(1, target)  # They do not work yet, or not any more; fewer would not help.
+        return max(1, target)  # No replica works yet, or any more; fewer would not help.
     wanted = tokens / (load.tokens_per_s * goals.delay_s)
-    # A replica that keeps up has little waiting: what is there does not say that it is needed.
+    # Replicas that keep up have short queues, so queued tokens alone would stop them.
     kept_busy = min(target, math.ceil(load.busy_replicas / goals.busy_max))
     return max(1, kept_busy, math.ceil(wanted - TOLERANCE_REPLICAS))
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Replicas that a deployment may have."""
+    """Minimum and maximum number of replicas of a deployment."""
 
     least: int
     most: int
@@ -105,7 +104,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was needed at one time."""
+    """Replicas needed at one time."""
 
     at: Instant
     needed: int
@@ -113,23 +112,23 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was needed lately, without a gap; no more than `decide` asks about."""
+    """Replicas needed recently, without a gap; no more samples than `decide` uses."""
 
     since: Instant
     last: Instant
     worked: Instant
-    """When anything was needed last; ``since`` if nothing ever was."""
+    """Last time that any replica was needed; ``since`` if there was none."""
 
     lows: tuple[Sample, ...] = ()
-    """Each needed less than those after it; the first is the least of ``up_after_s``."""
+    """Each sample is lower than all later ones; the first is the minimum of ``up_after_s``."""
 
     highs: tuple[Sample, ...] = ()
-    """Each needed more than those after it; the first is the most of ``down_after_s``."""
+    """Each sample is higher than all later ones; the first is the maximum of ``down_after_s``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many replicas there should be, and what to remember for the next time."""
+    """The target number of replicas, and the history for the next decision."""
 
     target: int
     history: History | None
@@ -138,23 +137,23 @@ class Decision:
 def decide(
     sample: Sample | None, target: int, bounds: Bounds, history: History | None, goals: Goals
 ) -> Decision:
-    """The number of replicas to have from now on.
+    """Return the new target number of replicas.
 
     Args:
-        sample: What is needed now; ``None`` when that is not known: everything stays as it is.
-        target: The number that there should have been until now.
-        bounds: Of the answer.
-        history: Of the decision before; ``None`` for the first one, or after a restart.
-        goals: The times.
+        sample: Current need; ``None`` if unknown: the target then stays as it is.
+        target: Current target.
+        bounds: Limits of the new target.
+        history: From the previous decision; ``None`` for the first one, or after a restart.
+        goals: Times that govern the decision.
     """
     kept = min(bounds.most, max(bounds.least, target))
     if sample is None:
         return Decision(kept, None)
-    needed = min(bounds.most, max(1, sample.needed))  # Whether none is enough: `zero_after_s`.
+    needed = min(bounds.most, max(1, sample.needed))  # `zero_after_s` decides on 0, below.
     history = _remember(history, sample, needed, goals)
     known_s = sample.at - history.since
     if kept == 0:
-        kept = min(1, sample.needed)  # The first one at once: somebody waits for it.
+        kept = min(1, sample.needed)  # Start the first one immediately: a request waits for it.
     elif known_s >= goals.up_after_s:
         kept = max(kept, history.lows[0].needed)
     if known_s >= goals.down_after_s:
@@ -187,7 +186,7 @@ def _remember(history: History | None, sample: Sample, needed: int, goals: Goals
 
 
 class Speedometer:
-    """A replica's own account of how fast it is and how busy it was."""
+    """Measures a replica's speed and how busy it is."""
 
     def __init__(self, now: Instant) -> None:
         self._tokens = self._run_s = self._busy_s = 0.0
@@ -195,9 +194,9 @@ class Speedometer:
         self._asked_at = now
 
     def ran(self, tokens: Tokens, run_s: Seconds) -> None:
-        """Count a batch; ``tokens``: that were scored in it."""
+        """Count a batch in which ``tokens`` were scored."""
         self._busy_s += run_s
-        if tokens > 2 * self._largest:  # All before were small.
+        if tokens > 2 * self._largest:  # All earlier batches were small.
             self._tokens = self._run_s = 0.0
         self._largest = max(float(tokens), LARGEST_KEPT * self._largest)
         if tokens and (tokens >= self._largest / 2 or run_s >= RUN_S):
@@ -206,11 +205,11 @@ class Speedometer:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Over the last large batches; ``None`` before the first of any size."""
+        """Speed over recent large batches; ``None`` before the first batch of any size."""
         return self._tokens / self._run_s if self._run_s > 0 else None
 
     def busy_ratio(self, now: Instant) -> float:
-        """Time in batches that ended since the last call, over the time since then."""
+        """Return the run time of batches that ended since the last call, over the elapsed time."""
         elapsed_s = now - self._asked_at
         ratio = self._busy_s / elapsed_s if elapsed_s > 0 else 0.0
         self._busy_s, self._asked_at = 0.0, now

@@ -1,4 +1,4 @@
-"""The ways to take turns of which `fair_queue` is made. Pure."""
+"""Scheduling primitives of `fair_queue`. Pure."""
 
 import heapq
 import itertools
@@ -11,7 +11,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Patience:
-    """Lets pass ``times`` as many tokens as its own, and then it is its turn."""
+    """Aging: due once ``times`` as many tokens as its own were served before it."""
 
     def __init__(self, times: int) -> None:
         self._times = times
@@ -31,7 +31,7 @@ class Patience:
 
 
 class LeastFirst(Generic[K]):
-    """Keys in the order of an amount of each; among equals the one that was placed first."""
+    """Priority queue of keys with amounts, least first; equal amounts in order of placement."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, K]] = []
@@ -39,17 +39,17 @@ class LeastFirst(Generic[K]):
         self._order = itertools.count()
 
     def place(self, key: K, amount: float) -> None:
-        """Add ``key``, or move it."""
+        """Add ``key``, or change its amount."""
         place = (amount, next(self._order), key)
         self._places[key] = place
-        if len(self._heap) > 2 * len(self._places) + 16:  # Mostly of moved and removed keys.
+        if len(self._heap) > 2 * len(self._places) + 16:  # Most belong to moved or removed keys.
             self._heap = list(self._places.values())
             heapq.heapify(self._heap)
         else:
             heapq.heappush(self._heap, place)
 
     def remove(self, key: K) -> float:
-        """Its amount."""
+        """Remove ``key`` and return its amount."""
         return self._places.pop(key)[0]
 
     def amount(self, key: K) -> float:
@@ -62,17 +62,17 @@ class LeastFirst(Generic[K]):
         return len(self._places)
 
     def first(self) -> K:
-        """The key with the least; there must be one."""
+        """Return the key with the least amount; there must be one."""
         while self._places.get(self._heap[0][2]) is not self._heap[0]:
             heapq.heappop(self._heap)  # Moved or removed since.
         return self._heap[0][2]
 
 
 class FairShares(Generic[K]):
-    """Of those that wait, who was served least is next: start-time fair queueing.
+    """Start-time fair queueing: the waiting key that received the least service is next.
 
-    A newcomer begins where the one that was served last began, so that nobody saves up turns by not
-    asking; one that comes back begins no lower than it left.
+    A newcomer starts at the level where the last served key started, so that idle time earns no
+    credit. A key that returns starts no lower than the level at which it left.
     """
 
     def __init__(self) -> None:
@@ -81,26 +81,26 @@ class FairShares(Generic[K]):
         self._left: LeastFirst[K] = LeastFirst()
 
     def join(self, key: K) -> None:
-        """``key``, which did not wait, does from now on."""
+        """Add ``key``, which must not be waiting."""
         left_at = self._left.remove(key) if key in self._left else 0.0
         self._waiting.place(key, max(self._level, left_at))
 
     def first(self) -> K:
-        """Who is next; somebody must wait."""
+        """Return the next key. At least one must wait."""
         return self._waiting.first()
 
     def serve(self, key: K, amount: float) -> None:
-        """It was given so much, of which its share is to be equal."""
+        """Count ``amount`` of service to ``key``; keys that wait get equal amounts over time."""
         self._level = self._waiting.amount(key)
         self._waiting.place(key, self._level + amount)
-        # Who left below the present level would begin there anyway.
+        # A key that left below the present level would start at the present level anyway.
         while self._left and self._left.amount(self._left.first()) <= self._level:
             self._left.remove(self._left.first())
 
     def leave(self, key: K) -> None:
-        """It does not wait any more."""
+        """Remove ``key``, which no longer waits."""
         level = self._waiting.remove(key)
-        if not self._waiting:  # Nobody waited for anybody.
+        if not self._waiting:  # Nothing waits, so no key is ahead of another.
             self._left = LeastFirst()
         elif level > self._level:
             self._left.place(key, level)

@@ -1,8 +1,8 @@
-"""Portions wait here for their turn and for room on the replicas: the fair queue's asyncio shell.
+"""Queue portions until the fair queue selects them and the replicas have room. Uses asyncio.
 
-    enter ──> waits ──(its turn, and there is room)──> on the replicas ──> leave
+    enter ──> queued ──(its turn, and there is room)──> on the replicas ──> leave
 
-One event loop; decides nothing itself: `fair_queue` says who is next, `window` how much fits.
+It runs on one event loop. `fair_queue` selects the next portion, `window` limits the tokens sent.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from serve_app.domain.units import RequestId, Seconds, Tokens
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """One portion's place. Ends with one call of `Turnstile.leave`, whatever became of it."""
+    """One portion's place in the queue. It ends with one call of `Turnstile.leave` in any case."""
 
     job: RequestId
     tokens: Tokens
     came: asyncio.Future[None]
-    """Done when the portion may go; cancelled when nobody waits for it any more."""
+    """Done when the portion may be sent; cancelled when its caller no longer waits for it."""
 
 
 class Turnstile:
-    """The queue before one model's replicas."""
+    """The queue in front of one model's replicas."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Turnstile:
         *,
         fair: bool,
     ) -> None:
-        """Not ``fair``: everything may go at once."""
+        """With ``fair=False`` every portion may be sent immediately."""
         self._portion_tokens_max = portion_tokens_max
         self._window = Window(portion_tokens_max) if fair else None
         self._clock = clock
@@ -47,16 +47,15 @@ class Turnstile:
 
     @property
     def portion_tokens(self) -> Tokens:
-        """Most tokens of a portion, as things are."""
+        """Current limit of a portion's tokens."""
         return self._window.portion_tokens if self._window else self._portion_tokens_max
 
     @property
     def backlog_tokens(self) -> Tokens:
-        """Tokens that wait."""
         return self._queue.tokens
 
     def enter(self, job: RequestId, claim: Claim, portions: Sequence[Tokens]) -> list[Turn]:
-        """A turn for each of the portions of a job, which come in this order."""
+        """Queue a job's portions in this order and return a turn for each."""
         loop = asyncio.get_running_loop()
         turns = [Turn(job, tokens, loop.create_future()) for tokens in portions]
         self._queue.add(job, claim, turns)
@@ -64,7 +63,7 @@ class Turnstile:
         return turns
 
     def leave(self, turn: Turn) -> None:
-        """Give its room to others. A turn that has not come yet takes its whole job along."""
+        """Free the turn's room. If the turn has not come yet, remove its whole job."""
         if turn.came.done() and not turn.came.cancelled():
             self._inflight_tokens -= turn.tokens
         else:
@@ -72,13 +71,11 @@ class Turnstile:
         self._advance()
 
     def answered(self, turn: Turn, scores: PortionScores, elapsed_s: Seconds) -> None:
-        """Learn from a portion that was scored."""
         if self._window is not None:
             answer = Answered(scores, turn.tokens, elapsed_s, others_wait=len(self._queue) > 0)
             self._window.answered(answer, self._clock.instant())
 
     def lost_all(self) -> None:
-        """There is no replica any more."""
         if self._window is not None:
             self._window.lost_all()
 
@@ -91,7 +88,7 @@ class Turnstile:
         self._tell_backlog(self._queue.tokens)
 
     def _has_room(self, tokens: Tokens) -> bool:
-        """One portion may always go, however small the window."""
+        """Whether a portion fits. One portion always does, however small the window."""
         if self._window is None or self._inflight_tokens == 0:
             return True
         return self._inflight_tokens + tokens <= self._window.tokens(self._clock.instant())

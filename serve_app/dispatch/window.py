@@ -1,16 +1,16 @@
-"""How much of one model's work may be on its replicas at once. Pure: no clock, no asyncio.
+"""Limit one model's tokens that are on its replicas concurrently. Pure: no clock, no asyncio.
 
-What is on the replicas cannot be overtaken any more, so it should be little; but a replica must
-have its next batch before it has finished this one. About two portions for each replica do both. A
-gateway knows neither how many replicas there are nor what other gateways send, and reads both from
+Work on a replica cannot be overtaken, so there should be little of it. But a replica must have its
+next batch before it finishes the current one. About two portions per replica satisfy both. A
+gateway knows neither the number of replicas nor the load from other gateways. It infers both from
 the answers: which replicas they come from, and how long the portions waited there.
 
-    hardly at all, and the way there and back takes long: more
-    longer than a batch runs:                             less
-    longer than people notice, and than they run alone:   less
+    hardly any wait, and a long round trip:                                   larger window
+    waits longer than a batch runs:                                           smaller window
+    waits that people notice, and longer than the portion's own run:          smaller window
 
-However long the way is, a replica is sent no more than two portions, or what it scores in `AHEAD_S`
-if that is more.
+However long the round trip is, a replica gets at most two portions, or the tokens that it scores in
+`AHEAD_S` if that is more.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,7 @@ from serve_app.domain.model import PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 DEPTH = 2.5
-"""Portions for each replica, to begin with: one that runs, one that is next, and room for small
-ones beside them."""
+"""Initial portions per replica: one that runs, one that is next, and room for small ones."""
 
 DEPTH_MIN = 0.5
 DEPTH_MAX = 8.0
@@ -29,41 +28,41 @@ STEP = 1.25
 
 AHEAD_S = DEPTH * RUN_S
 AHEAD_PORTIONS = 2
-"""One that runs and one that is next: of a slow replica that is enough, and more would be waited
-for by whoever comes."""
+"""One portion runs and one is next. That is enough for a slow replica; more would only delay new
+jobs."""
 
 REPLICA_MEMORY_S = 30.0
-"""A replica that has not answered for so long is no longer counted."""
+"""A replica that has not answered for this time is no longer counted."""
 
 BATCHING_S = 0.005
-"""A wait of this length is none: a replica itself waits for company for a moment."""
+"""Waits up to this length do not count: a replica itself waits briefly to fill a batch."""
 
 SHORT_WAIT_RUNS = 0.25
 LONG_WAIT_RUNS = 1.25
 LONG_WAIT_S = RUN_S
 LONG_WAIT_OWN_RUNS = 1.5
-"""Of the part of its batch's run that is a portion's own. Batches hold what waits, so that beside
-other gateways nobody would ever wait for much longer than a batch."""
+"""Threshold relative to the portion's own share of the batch's run time. Needed because a batch
+absorbs everything that is queued, so with several gateways waits hardly exceed one batch run."""
 
 IDLE_RUNS = 0.03
-"""A replica that idles for less than this part of its time is busy enough."""
+"""A replica is busy enough if it idles for less than this fraction of its run time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A portion that came back."""
+    """A scored portion."""
 
     scores: PortionScores
     tokens: Tokens
     elapsed_s: Seconds
-    """From the call to its answer."""
+    """Time from the call to its answer."""
 
     others_wait: bool
-    """Whether there are portions that wait for room on the replicas."""
+    """Whether portions wait for room on the replicas."""
 
 
 class Window:
-    """The tokens that may be on one model's replicas at once, for this gateway."""
+    """Tokens of this gateway that may be on one model's replicas concurrently."""
 
     def __init__(self, portion_tokens_max: Tokens) -> None:
         self._portion_size = PortionSize(portion_tokens_max)
@@ -73,11 +72,11 @@ class Window:
 
     @property
     def portion_tokens(self) -> Tokens:
-        """Most tokens that should go to a replica as one."""
+        """Most tokens of a portion."""
         return self._portion_size.tokens
 
     def tokens(self, now: Instant) -> Tokens:
-        """At least enough for one replica, for a model that has none yet."""
+        """Return the limit: at least enough for one replica, even if none is known."""
         self._forget_old(now)
         portion, speed = self._portion_size.tokens, self._portion_size.tokens_per_s
         each = self._depth * portion
@@ -86,7 +85,6 @@ class Window:
         return Tokens(round(max(1, len(self._replicas)) * each))
 
     def answered(self, answer: Answered, now: Instant) -> None:
-        """Learn from a portion that was scored."""
         self._replicas[answer.scores.replica_id] = now
         self._portion_size.answered(answer.scores)
         self._round.add(answer)
@@ -95,7 +93,6 @@ class Window:
             self._round = _Round()
 
     def lost_all(self) -> None:
-        """There is no replica any more."""
         self._replicas.clear()
         self._depth = DEPTH
         self._round = _Round()
@@ -109,8 +106,8 @@ class Window:
 
 
 class _Round:
-    """About one window's worth of answers. Times are sums over tokens, so that the many small
-    portions that ride along do not hide what the large ones say."""
+    """About one window's worth of answers. Times are weighted by tokens, so that many small
+    portions do not hide the waits of large ones."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -130,7 +127,7 @@ class _Round:
         self._elapsed += answer.elapsed_s * answer.tokens
 
     def verdict(self) -> float:
-        """By how much to change the depth."""
+        """Return the factor by which to change the depth."""
         wait = self._wait - BATCHING_S * self.tokens
         noticed = max(LONG_WAIT_S * self.tokens, LONG_WAIT_OWN_RUNS * self._own_run)
         if wait > min(LONG_WAIT_RUNS * self._run, noticed):

@@ -1,4 +1,4 @@
-"""Scorers on a virtual clock that serve a queue of portions: no time passes, no two runs differ."""
+"""Simulated scorers that serve a queue of portions on a virtual clock; runs are reproducible."""
 
 import functools
 import heapq
@@ -15,12 +15,12 @@ from serve_app.domain.units import RequestId, TenantId, Tokens
 
 PORTION_TOKENS_MAX = 4_096
 TOKENS_PER_S = 4_096
-"""The speed of one scorer: a whole portion takes it a second."""
+"""Speed of one scorer, which takes one second for a full portion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A portion that waits."""
+    """A queued portion."""
 
     job: RequestId
     index: int
@@ -29,7 +29,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that arrives, and perhaps hangs up."""
+    """A job that arrives and may disconnect later."""
 
     id: RequestId
     claim: Claim
@@ -62,7 +62,7 @@ class Queue(Protocol):
 
 
 class Fifo:
-    """First come, first served: what the fair queue is compared with."""
+    """First come, first served: the baseline for the fair queue."""
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
@@ -94,14 +94,14 @@ _numbers = itertools.count()
 def make_job(
     claim: Claim, tokens: Sequence[int], arrives_s: float = 0.0, hangs_up_s: float | None = None
 ) -> Job:
-    """A job of one portion for each of ``tokens``."""
+    """Return a job with one portion for each of ``tokens``."""
     name = RequestId(f"{claim.tenant}-{next(_numbers)}")
     items = tuple(Item(name, index, Tokens(cost)) for index, cost in enumerate(tokens))
     return Job(name, claim, items, arrives_s, hangs_up_s)
 
 
 def some_sizes(chance: random.Random) -> list[int]:
-    """Portions as `cut` makes them: one of any size, or several that are nearly equal."""
+    """Return sizes like those from `cut`: one of any size, or several that are nearly equal."""
     if chance.random() < 0.5:
         return [chance.randint(20, PORTION_TOKENS_MAX)]
     size = chance.randint(PORTION_TOKENS_MAX // 2, PORTION_TOKENS_MAX)
@@ -110,9 +110,9 @@ def some_sizes(chance: random.Random) -> list[int]:
 
 @dataclass
 class Simulation:
-    """``scorers`` of equal speed; each takes a portion when it has finished the one before.
+    """``scorers`` of equal speed; each takes a portion when it has finished its previous one.
 
-    ``answered`` is called with each job whose last portion has ended, and may return another job.
+    ``answered`` is called with each finished job, and may return another job.
     """
 
     queue: Queue
@@ -130,7 +130,7 @@ class Simulation:
         self._now_s = 0.0
 
     def run(self, jobs: Sequence[Job], until_s: float = float("inf")) -> list[Run]:
-        """Serve until nothing is left, or start nothing any more after ``until_s``."""
+        """Serve until nothing is left; after ``until_s`` no portion starts."""
         for job in jobs:
             self._expect(job)
         while self._events:

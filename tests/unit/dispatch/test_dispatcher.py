@@ -1,4 +1,4 @@
-"""The dispatcher joins logits in request order, survives dead replicas, lets jobs take turns."""
+"""The dispatcher joins logits in request order, survives dead replicas and schedules fairly."""
 
 import asyncio
 import itertools
@@ -34,7 +34,7 @@ TOKENIZED = TokenizedJob(tuple(a_pair(index, 3 + 7 * index % 5) for index in ran
 
 
 def by_first_token(portion: Portion) -> list[float]:
-    """The fake pairs carry their document's index plus one as every token id."""
+    """Return logits by index: every token id of a fake pair is its document's index plus one."""
     logits, offset = [], 0
     for length in portion.lengths:
         token = int.from_bytes(portion.input_ids[4 * offset : 4 * offset + 4], "little")
@@ -50,7 +50,7 @@ def a_dispatcher(
     *,
     fair: bool = True,
 ) -> Dispatcher:
-    """Portions of at most 20 tokens."""
+    """Return a dispatcher with portions of at most 20 tokens."""
     clock = clock or FakeClock()
     return Dispatcher(EMBEDDED, scorer, Tokens(20), some_metrics(sink), clock, fair=fair)
 
@@ -117,7 +117,7 @@ def test_too_few_logits_are_an_engine_failure() -> None:
 
 
 class HeldScorer(FakePortionScorer):
-    """Answers a portion when told to; replicas take turns."""
+    """Holds each portion until the test releases it; portions go to the replicas in rotation."""
 
     def __init__(self, replicas: int = 1) -> None:
         super().__init__(by_first_token)
@@ -143,18 +143,18 @@ class HeldScorer(FakePortionScorer):
         await settle()
 
     def at(self, job: str) -> int:
-        """How many of the job's portions run."""
+        """Return the number of the job's running portions."""
         return sum(portion.request_id == job for portion, _ in self.running)
 
 
 async def settle() -> None:
-    """Let everything happen that can."""
+    """Let the event loop run until no task can continue."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 class Dispatching:
-    """Jobs under way, by name."""
+    """Running jobs by name."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -168,12 +168,12 @@ class Dispatching:
         tenant: str = "acme",
         tier: ServiceTier = ServiceTier.DEFAULT,
     ) -> None:
-        """Begin one, and let happen what can."""
+        """Start a job and let the event loop settle."""
         self.begin(name, documents, tenant, tier)
         await settle()
 
     def begin(self, name: str, documents: int, tenant: str, tier: ServiceTier) -> None:
-        """Documents of 20 tokens, so each is a portion."""
+        """Start a job with documents of 20 tokens, so that each one is a portion."""
         caller = Caller(TenantId(tenant), KeyId("k"), frozenset({"rerank"}), None)
         job = replace(a_job(), request_id=RequestId(name), service_tier=tier)
         tokenized = TokenizedJob(tuple(a_pair(index, 20) for index in range(documents)))
@@ -295,7 +295,7 @@ def test_the_wait_for_the_turn_is_part_of_the_wait() -> None:
 
 
 def test_a_model_without_replicas_begins_anew() -> None:
-    """What was learned of the replicas that are gone says nothing of those to come."""
+    """Measurements of replicas that are gone do not apply to new ones."""
 
     async def scenario() -> None:
         scorer = HeldScorer(replicas=3)
@@ -316,7 +316,7 @@ def test_a_model_without_replicas_begins_anew() -> None:
 
 
 def mishaps(chance: random.Random) -> Callable[[Portion], Sequence[float]]:
-    """Answers that fail now and then."""
+    """Return scores that fail at random."""
 
     def answer(portion: Portion) -> Sequence[float]:
         failures = [ReplicaLost("killed")] * 5 + [EngineFailure("poison"), NoReplica("gone")]
@@ -358,7 +358,7 @@ def test_a_job_cancelled_before_its_first_step_gives_its_room_back() -> None:
     async def scenario() -> None:
         dispatcher = a_dispatcher(HeldScorer())
         score = asyncio.create_task(dispatcher.score(CALLER, a_job(), TOKENIZED))
-        await asyncio.sleep(0)  # It has entered; the tasks of its portions have not begun.
+        await asyncio.sleep(0)  # The job is queued; the tasks of its portions have not started.
         score.cancel()
         with pytest.raises(asyncio.CancelledError):
             await score

@@ -1,4 +1,4 @@
-"""What the fair queue promises, for thousands of random loads on a virtual clock."""
+"""The fair queue's guarantees, for thousands of random loads on a virtual clock."""
 
 import random
 from itertools import pairwise
@@ -29,7 +29,7 @@ TIERS = list(ServiceTier)
 
 
 def a_load(chance: random.Random, *, hang_ups: bool = True) -> list[Job]:
-    """Jobs of a few tenants and of every tier, at anything from little to far too much load."""
+    """Return jobs of a few tenants and every tier, from light load to heavy overload."""
     jobs = []
     window_s = chance.choice([0.1, 10, 200])
     for _ in range(chance.randint(1, 30)):
@@ -49,7 +49,7 @@ def loads(seed: int, *, hang_ups: bool = True) -> list[list[Job]]:
 
 
 def shares(runs: list[Run], until_s: float) -> dict[str, float]:
-    """What part of all tokens that were started before ``until_s`` each tenant got."""
+    """Return each tenant's share of the tokens that were started before ``until_s``."""
     tokens: dict[str, int] = {}
     for run in runs:
         if run.starts_s < until_s:
@@ -115,7 +115,7 @@ def test_a_scorer_is_busy_exactly_when_it_would_be_first_come_first_served(seed:
 
 
 def idle_gaps(runs: list[Run]) -> list[float]:
-    """When the one scorer became idle, and when busy again."""
+    """Return the instants at which the only scorer became idle and busy again."""
     gaps = [
         instant
         for before, after in pairwise(runs)
@@ -126,7 +126,7 @@ def idle_gaps(runs: list[Run]) -> list[float]:
 
 
 def test_one_clients_jobs_that_are_alike_are_done_one_after_the_other() -> None:
-    """And not side by side, which would make all of them late."""
+    """Interleaving would make all of them late."""
     jobs = [make_job(a_claim(), [500, 500, 500], number * 1e-6) for number in range(100)]
 
     runs = Simulation(FairQueue(), scorers=1).run(jobs)
@@ -156,7 +156,7 @@ def test_weights_are_kept_while_all_tenants_wait(seed: int, tier: ServiceTier) -
 def test_weights_are_kept_also_when_every_answer_is_followed_by_the_next_request(
     seed: int, one_at_once: int, three_at_once: int
 ) -> None:
-    """With few requests at once a tenant often has none waiting, only some on the scorers."""
+    """With few concurrent requests a tenant often has none queued, only some on the scorers."""
     chance = random.Random(seed)
     claims = {"one": a_claim("one", weight=1), "three": a_claim("three", weight=3)}
 
@@ -221,7 +221,7 @@ def test_a_thousand_jobs_of_one_tenant_keep_anothers_waiting_for_a_portion_at_mo
     starts_s = next(run.starts_s for run in runs if run.item.job == single.id)
     assert starts_s - single.arrives_s <= PORTION_S
     between = [run for run in runs if single.arrives_s < run.starts_s < starts_s]
-    assert not between, "only what was running already is waited for"
+    assert not between, "it waits only for the running portion"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -233,12 +233,12 @@ def test_a_small_job_passes_the_large_ones_of_its_own_tenant(seed: int) -> None:
     runs = Simulation(FairQueue()).run([*large, small], until_s=60)
 
     starts_s = next(run.starts_s for run in runs if run.item.job == small.id)
-    assert starts_s - small.arrives_s <= PORTION_S, "only what was running already is waited for"
+    assert starts_s - small.arrives_s <= PORTION_S, "it waits only for the running portion"
 
 
 def test_a_large_job_gets_its_part_however_many_small_ones_its_tenant_sends() -> None:
     large = make_job(a_claim(), [PORTION_TOKENS_MAX] * 50)
-    small = [make_job(a_claim(), [1_024], number / 8) for number in range(4_000)]  # Twice too many.
+    small = [make_job(a_claim(), [1_024], number / 8) for number in range(4_000)]  # Twice capacity.
 
     runs = Simulation(FairQueue()).run([large, *small])
 
@@ -248,7 +248,7 @@ def test_a_large_job_gets_its_part_however_many_small_ones_its_tenant_sends() ->
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_longest_of_short_jobs_is_not_kept_waiting_by_the_others(seed: int) -> None:
-    """Four clients that ask again as soon as they are answered, beside long jobs."""
+    """Four clients send a new job as soon as they are answered, in addition to long jobs."""
     chance = random.Random(seed)
     came: dict[RequestId, float] = {}
 
@@ -267,7 +267,7 @@ def test_the_longest_of_short_jobs_is_not_kept_waiting_by_the_others(seed: int) 
 
     waits_s = [run.starts_s - came[run.item.job] for run in runs if run.item.job in came]
     assert len(waits_s) > 200
-    # Three others, the long ones' part as large, and what runs.
+    # Three other jobs, an equal share of long jobs, and the running portion.
     assert max(waits_s) <= 2 * 3 * 2_200 / TOKENS_PER_S + 2 * PORTION_S
 
 
@@ -336,7 +336,7 @@ def test_places_that_moved_are_forgotten_where_they_were() -> None:
 
 
 def test_what_left_is_forgotten() -> None:
-    """Tenants that come and go leave nothing behind."""
+    """Tenants that come and go leave no state behind."""
     queue: FairQueue[Item] = FairQueue()
     steady = make_job(a_claim("steady"), [100] * 10_000)
     queue.add(steady.id, steady.claim, steady.portions)

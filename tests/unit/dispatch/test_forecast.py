@@ -1,4 +1,4 @@
-"""What is too much is refused early, and so all that is let in is done in time."""
+"""Excess jobs are rejected early, so that all admitted jobs finish in time."""
 
 import heapq
 import itertools
@@ -32,7 +32,7 @@ def an_id() -> RequestId:
 def busy(
     inside: Sequence[tuple[Claim, int]], held: ExitStack, *, refuses: bool = True
 ) -> tuple[Forecast, FakeClock]:
-    """A model known to do `SPEED`, with these jobs inside."""
+    """Return a model with the known throughput `SPEED` and these admitted jobs."""
     clock = FakeClock()
     forecast = Forecast(clock, refuses=refuses)
     with forecast.hold(an_id(), a_claim("past"), Tokens(BUSY_TOKENS), TIMEOUT_S):
@@ -43,14 +43,14 @@ def busy(
 
 
 def work_for(seconds: int, forecast: Forecast, clock: FakeClock) -> None:
-    """At full speed."""
+    """Score at full speed."""
     for _ in range(8 * seconds):
         clock.advance(1 / 8)
         forecast.scored(NOBODY, Tokens(round(SPEED / 8)), RUN_S)
 
 
 def refusal(forecast: Forecast, claim: Claim, tokens: int, timeout_s: float = 30) -> int | None:
-    """Seconds after which to come again; ``None`` where it is let in."""
+    """Return the seconds after which to retry; ``None`` if the job is admitted."""
     try:
         with forecast.hold(an_id(), claim, Tokens(tokens), Seconds(timeout_s)):
             return None
@@ -66,7 +66,7 @@ def test_an_unknown_speed_refuses_nothing() -> None:
 
 
 def test_a_few_jobs_of_strange_texts_do_not_bend_what_an_estimate_is_worth() -> None:
-    """A thousand documents of blanks each: no tokens, by an estimate of half a million."""
+    """A job of a thousand blank documents has few tokens, but an estimate of half a million."""
     with ExitStack() as held:
         forecast, _ = busy([(a_claim(), 66_000)], held)
         for _ in range(100):
@@ -243,7 +243,7 @@ def test_what_waits_for_a_replica_to_start_tells_no_speed() -> None:
         for _ in range(40):
             held.enter_context(forecast.hold(an_id(), a_claim(), Tokens(1_000), TIMEOUT_S))
         assert refusal(forecast, a_claim(), 10**6) is not None
-        assert refusal(forecast, a_claim(), 60_000) is None, "the speed is that of late"
+        assert refusal(forecast, a_claim(), 60_000) is None, "only recent throughput counts"
 
 
 def test_a_model_that_stopped_answering_is_as_fast_as_it_was() -> None:
@@ -283,7 +283,7 @@ def test_time_without_work_tells_no_speed() -> None:
 
 
 def test_after_a_minute_with_little_inside_the_speed_may_be_another() -> None:
-    """Replicas that had nothing to do were sent away, or others came."""
+    """Idle replicas may have been stopped or replaced."""
     with ExitStack() as held:
         forecast, clock = busy([], held)
         clock.advance(IDLE_S_MAX / 2)
@@ -309,12 +309,12 @@ def test_the_speed_of_a_model_whose_batches_take_long_is_known() -> None:
             forecast.scored(NOBODY, Tokens(tokens), run_s)
 
         clock.advance(run_s - 1)
-        # 40,000 tokens with what goes before it, and in three fifths of its time 36,000 are done.
+        # With the work ahead it has 40,000 tokens; in three fifths of its time 36,000 are scored.
         assert refusal(forecast, a_claim(), 20_000, timeout_s=300) == 4_000 / (tokens / run_s)
 
 
 def test_a_slow_model_is_busy_with_little() -> None:
-    """Where little time is allowed there is never much inside: its speed stays known."""
+    """Short deadlines keep the admitted work small; the throughput stays known all the same."""
     clock = FakeClock()
     forecast = Forecast(clock)
     with ExitStack() as held:
@@ -347,7 +347,7 @@ def test_a_speed_that_fell_is_known_within_seconds() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares of what the replica can do, and how many jobs went how."""
+    """Shares of the replica's capacity, and the number of rejected and late jobs."""
 
     done: float
     lost: float
@@ -356,7 +356,7 @@ class Outcome:
 
 
 class Overload:
-    """Jobs come at ``load`` times the capacity of one replica, which does a portion at a time."""
+    """Jobs arrive at ``load`` times the capacity of one replica, which runs a portion at a time."""
 
     def __init__(self, sizes: Sequence[int], load: float, until_s: float) -> None:
         self.clock = FakeClock()
@@ -372,7 +372,7 @@ class Overload:
         self._deadlines: list[tuple[float, RequestId]] = []
 
     def run(self) -> Outcome:
-        """Until all that was let in has left."""
+        """Run until all admitted jobs have left."""
         while self._comes_at < self._until or len(self._queue):
             while self._comes_at < self._until and (
                 self._comes_at <= self.clock.now_s or not len(self._queue)
@@ -429,7 +429,7 @@ class Overload:
         pytest.param([21_000], 0.95, id="long"),
         pytest.param([40_000], 0.95, id="longer"),
         pytest.param([1_000, 2_000, 10_000], 0.98, id="different"),
-        # Each of the long ones takes more than a quarter of its own time.
+        # Each of the long jobs takes more than a quarter of its own time.
         pytest.param([1_000] * 18 + [80_000], 0.9, id="a few very long ones"),
     ],
 )

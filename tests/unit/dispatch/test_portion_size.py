@@ -1,4 +1,4 @@
-"""A portion is what a replica scores in a moment, however fast it is."""
+"""A portion is sized by a replica's run time, whatever its speed."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_it_begins_small() -> None:
     [
         pytest.param(2_600, TOKENS_MIN, id="two cores"),
         pytest.param(10_000, 1_500, id="two cores with a matrix unit"),
-        pytest.param(1_000_000, MAX, id="a card"),
+        pytest.param(1_000_000, MAX, id="a GPU"),
     ],
 )
 def test_it_becomes_what_a_replica_scores_in_a_moment(tokens_per_s: float, tokens: int) -> None:
@@ -42,7 +42,7 @@ def test_it_becomes_what_a_replica_scores_in_a_moment(tokens_per_s: float, token
 
 
 def test_a_card_that_is_slow_at_little_work_is_found_to_be_fast() -> None:
-    """5 ms a pass, whatever is in it."""
+    """Each pass takes 5 ms, even an empty one."""
     assert after_full_portions(30, 1_000_000, overhead_s=0.005).tokens == MAX
 
 

@@ -1,4 +1,4 @@
-"""How many replicas there are for which load: a table, and traces on a virtual clock."""
+"""Number of replicas by load: a table, and traces on a virtual clock."""
 
 import math
 import random
@@ -57,8 +57,8 @@ def a_load(
         pytest.param(a_load(0, 0, busy=0.1), 4, 1, id="it has just become idle"),
         pytest.param(a_load(0, 0, busy=1.4), 4, 2, id="busy as the count of over one batch"),
         pytest.param(a_load(portions=1), 0, 1, id="some wait for the first one to start"),
-        pytest.param(a_load(None), 3, None, id="no gateway tells"),
-        pytest.param(a_load(None, 9_000, busy=3), 3, None, id="only replicas tell"),
+        pytest.param(a_load(None), 3, None, id="no gateway reports"),
+        pytest.param(a_load(None, 9_000, busy=3), 3, None, id="only replicas report"),
         pytest.param(a_load(9_000, speed=None), 3, 3, id="speed unknown: as many as there are"),
         pytest.param(a_load(9_000, speed=None), 0, 1, id="speed unknown and none there: one"),
         pytest.param(a_load(9_000, speed=0.0), 2, 2, id="no speed at all"),
@@ -86,7 +86,7 @@ def test_a_longer_delay_needs_fewer_replicas() -> None:
 )
 def test_goals_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        Goals(**wrong)  # type: ignore[arg-type]  # what a config file may hold
+        Goals(**wrong)  # type: ignore[arg-type]  # a config file may hold it
 
 
 def follow(
@@ -97,7 +97,7 @@ def follow(
     bounds: Bounds = TO_EIGHT,
     goals: Goals = GOALS,
 ) -> list[int]:
-    """The target at every tick."""
+    """Return the target at every tick."""
     targets: list[int] = []
     history = None
     for tick in range(round(until_s / TICK_S)):
@@ -115,7 +115,7 @@ def at(targets: list[int], at_s: float) -> int:
 
 
 def changes(targets: list[int]) -> list[int]:
-    """The target without repetitions."""
+    """Return the targets without repetitions."""
     return [each for index, each in enumerate(targets) if index == 0 or targets[index - 1] != each]
 
 
@@ -134,7 +134,7 @@ def test_a_burst_that_is_over_at_once_starts_nothing() -> None:
 
 @pytest.mark.parametrize("burst_s", [0.1, 0.5, 0.9])
 def test_one_report_starts_nothing(burst_s: float) -> None:
-    """Whenever it falls into the burst: what it says stands until the next one."""
+    """A report that falls into a burst stays valid until the next one."""
     for phase in range(10):
         told_s = [phase / 10 + 1.02 * number for number in range(60)]
 
@@ -180,7 +180,7 @@ def test_it_goes_to_zero_and_back() -> None:
     )
 
     assert changes(targets) == [0, 1, 0, 1, 0]
-    assert at(targets, 50) == 1, "somebody waits for the first one"
+    assert at(targets, 50) == 1, "a request waits for the first one"
     assert at(targets, 650) == 1
     assert at(targets, 651.2) == 0
     assert at(targets, 700) == 1

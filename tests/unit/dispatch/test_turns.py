@@ -1,4 +1,4 @@
-"""What the ways to take turns remember is bounded by who waits, and by who was ahead."""
+"""Scheduling state is bounded by the keys that wait, and by those that left ahead of the rest."""
 
 from serve_app.dispatch.turns import FairShares
 

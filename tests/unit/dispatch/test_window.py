@@ -1,4 +1,4 @@
-"""The window follows what the answers tell of the replicas."""
+"""The window follows the replicas' answers."""
 
 from dataclasses import replace
 
@@ -28,18 +28,18 @@ def answer(
     tokens: Tokens = PORTION,
     others_wait: bool = True,
 ) -> Answered:
-    """Of a fast replica, unless it says otherwise."""
+    """Return an answer, by default of a fast replica."""
     scores = PortionScores((), replica, Seconds(wait_s), Seconds(run_s), tokens)
     return Answered(scores, tokens, Seconds(wait_s + run_s + way_s), others_wait=others_wait)
 
 
 def in_a_batch_of_three(one: Answered) -> Answered:
-    """With the portions of others."""
+    """Return the answer as part of a batch with the portions of other gateways."""
     return replace(one, scores=replace(one.scores, batch_tokens=Tokens(3 * one.tokens)))
 
 
 def after(answers: int, each: Answered, window: Window | None = None) -> float:
-    """The window after a number of answers of one kind."""
+    """Return the window after a number of equal answers."""
     window = window or Window(PORTION)
     for _ in range(answers):
         window.answered(each, NOW)
@@ -81,7 +81,7 @@ def test_it_does_not_grow_while_the_way_is_short_beside_a_run() -> None:
 
 
 def test_it_shrinks_while_portions_wait_longer_than_a_run() -> None:
-    """Other gateways send as well."""
+    """Other gateways also send portions."""
     assert after(40, answer(wait_s=0.08)) < AT_FIRST
     assert after(10_000, answer(wait_s=0.08)) == DEPTH_MIN * PORTION
 
@@ -91,7 +91,7 @@ def test_it_stays_while_portions_wait_for_the_one_before() -> None:
 
 
 def test_small_portions_behind_large_ones_do_not_make_it_shrink() -> None:
-    """They wait for ten times their own run, and that is right."""
+    """Waiting for ten times their own run time is correct for them."""
     window = Window(PORTION)
     for _ in range(1_000):
         after(1, answer(wait_s=0.019, way_s=0.001), window)
@@ -105,7 +105,7 @@ def test_a_tiny_model_whose_portions_wait_for_company_only_does_not_make_it_shri
 
 
 def test_a_slow_replica_is_sent_two_portions_however_long_the_way_is() -> None:
-    """What waits there is waited for by whoever comes."""
+    """New jobs have to wait for everything that is queued at the replica."""
     assert after(1_000, answer(run_s=0.2, way_s=0.1)) == 2 * PORTION
 
 
@@ -116,14 +116,15 @@ def test_a_fast_replica_is_sent_what_it_scores_before_anybody_notices() -> None:
 
 
 def test_it_shrinks_while_portions_wait_that_share_long_batches_with_those_of_others() -> None:
-    """Three gateways: what waits for a batch of three is as much, and waits no longer than it."""
+    """With three gateways the tokens queued behind a batch of three are as many as in it, so their
+    wait is no longer than its run."""
     crowded = in_a_batch_of_three(answer(wait_s=0.6, run_s=0.6, way_s=0.01))
 
     assert after(10_000, crowded) == DEPTH_MIN * PORTION
 
 
 def test_it_stays_while_portions_share_short_batches() -> None:
-    """Nobody notices, and a card is best at large ones."""
+    """People do not notice such waits, and a GPU is fastest with large batches."""
     shared = in_a_batch_of_three(answer(wait_s=0.02, run_s=0.02, way_s=0.001))
 
     assert after(1_000, shared) == AT_FIRST
