@@ -1,1 +1,1 @@
-"""From text to token ids, and from token ids to logits; everything that knows torch."""
+"""Tokenization and scoring: text to token ids, token ids to logits. All code that uses torch."""

@@ -1,6 +1,6 @@
-"""Puts an engine together from a model's folder: weights, device, number format, limits.
+"""Build an engine from a model's folder: weights, device, number format, limits.
 
-Separate from `serve_app.engine.loading` because importing it imports torch.
+It is separate from `serve_app.engine.loading` because importing it imports torch.
 """
 
 from collections.abc import Callable
@@ -35,11 +35,11 @@ from serve_app.ports import Engine
 
 
 def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) -> Engine:
-    """The engine of the model ``source``, whose files are in ``folder``.
+    """Return the engine of the model ``source`` from its files in ``folder``.
 
     Raises: ModelLoadError.
     """
-    logging.disable_progress_bar()  # A replica's log is no terminal.
+    logging.disable_progress_bar()  # A replica's log is not a terminal.
     device = pick_device()
     number_format = pick_precision(precision, device)
     if device.type == "cpu":
@@ -106,12 +106,12 @@ def _name(precision: torch.dtype) -> str:
 
 
 def _one_logit_model(source: str, folder: Path) -> Any:
-    """Any architecture; attention through torch's fused kernels where transformers has them."""
+    """Load a model of any architecture, with torch's fused attention where transformers has it."""
     try:
         labels = AutoConfig.from_pretrained(folder).num_labels  # nosec B615 # a local folder
         if labels != 1:
             raise ModelLoadError(
-                f"model {source}: num_labels is {labels}; choose a cross-encoder with exactly one"
+                f"model {source}: num_labels is {labels}; choose a cross-encoder with one label"
             )
         model, info = AutoModelForSequenceClassification.from_pretrained(  # nosec B615 # a local folder
             folder, dtype=torch.float32, output_loading_info=True
@@ -122,7 +122,7 @@ def _one_logit_model(source: str, folder: Path) -> Any:
             "config.json of a sequence classification model, and safetensors weights"
         ) from error
     if info["missing_keys"]:
-        # transformers would fill them with random numbers and only log it.
+        # transformers would fill them with random numbers and only log that.
         raise ModelLoadError(
             f"model {source}: its weights lack {', '.join(sorted(info['missing_keys']))}; choose "
             "a model that was trained as a cross-encoder"

@@ -1,11 +1,12 @@
-"""The encoder of a BERT or a RoBERTa, computed for its first token only, as a classifier reads it.
+"""Encoder for BERT and RoBERTa that computes only the first token in its last layer.
 
-Every layer but the last computes all tokens, since each attends to all. Of the last one only the
-first token's state is ever read: the other rows' query, attention and feed-forward are left out.
-Scores are the same. Queries, keys and values are one matrix product.
+A classifier reads only the first token's state. All layers but the last compute every token,
+because each token attends to all others. The last layer leaves out the query, attention and
+feed-forward of all other tokens. Scores are the same. Queries, keys and values are one matrix
+product.
 
-Attention is torch's fused kernel with a mask of booleans, on CUDA the memory-efficient one: flash
-attention takes no mask.
+Attention uses torch's fused kernel with a boolean mask. On CUDA that is the memory-efficient
+kernel, because flash attention takes no mask.
 """
 
 from collections.abc import Callable
@@ -21,18 +22,18 @@ ARCHITECTURES = frozenset(
         "XLMRobertaForSequenceClassification",
     }
 )
-"""Whose layers are BERT's; their names say so in `config.json`."""
+"""Architectures with BERT's layers, named as in `config.json`."""
 
 
 def is_supported(model: Any) -> bool:
-    """Whether `ClsOnlyEncoder` computes what the model does."""
+    """Whether `ClsOnlyEncoder` can replace the model's encoder."""
     return type(model).__name__ in ARCHITECTURES and not model.config.is_decoder
 
 
 def head_logits(
     model: Any, encoder: Callable[..., torch.Tensor], inputs: dict[str, torch.Tensor]
 ) -> torch.Tensor:
-    """(B, 1) float32: the model's own pooler, if it has one, and classifier behind ``encoder``."""
+    """Return (B, 1) float32 logits from ``encoder``, the model's pooler, if any, and classifier."""
     states = encoder(**inputs)
     pooler = model.base_model.pooler
     logits: torch.Tensor = model.classifier(states if pooler is None else pooler(states))
@@ -40,10 +41,10 @@ def head_logits(
 
 
 class ClsOnlyEncoder(torch.nn.Module):
-    """Takes over the encoder of a loaded model, in the number format it has."""
+    """Takes over the encoder of a loaded model in the model's number format."""
 
     def __init__(self, base: Any) -> None:
-        """``base``: the model's `base_model`, whose query, key and value weights it frees."""
+        """``base``: the model's `base_model`; its query, key and value weights are freed."""
         super().__init__()
         self.embeddings = base.embeddings
         self.layers = torch.nn.ModuleList(_Layer(layer) for layer in base.encoder.layer)
@@ -54,7 +55,7 @@ class ClsOnlyEncoder(torch.nn.Module):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, 1, H) last hidden state of the first token, from inputs of shape (B, L)."""
+        """Return the first token's last hidden state, (B, 1, H), for inputs of shape (B, L)."""
         states = self.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
         attended = attention_mask[:, None, None, :].bool()
         for layer in self.layers[:-1]:
@@ -63,7 +64,7 @@ class ClsOnlyEncoder(torch.nn.Module):
 
 
 class _Layer(torch.nn.Module):
-    """One layer, for any of the rows of its input."""
+    """One layer, which can compute a subset of its input rows."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class _Layer(torch.nn.Module):
     def forward(
         self, rows: torch.Tensor, states: torch.Tensor, attended: torch.Tensor
     ) -> torch.Tensor:
-        """(B, R, H) for ``rows`` (B, R, H), which are all or some of ``states`` (B, L, H)."""
+        """Return (B, R, H) for ``rows`` (B, R, H): all or some of ``states`` (B, L, H)."""
         if rows is states:
             query, key, value = linear(states, self.weight, self.bias).chunk(3, dim=-1)
         else:
@@ -92,7 +93,7 @@ class _Layer(torch.nn.Module):
         return self.output(self.intermediate(rows), rows)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, heads, R, head size) of (B, R, H)."""
+        """Reshape (B, R, H) to (B, heads, R, head size)."""
         return states.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
 

@@ -1,7 +1,7 @@
-"""A model that reads query and document together and answers one logit; behind the `Engine` port.
+"""Cross-encoder behind the `Engine` port: it reads query and document together, returns a logit.
 
-Any `*ForSequenceClassification` of transformers with exactly one label. What is around the model is
-here: unpack, score, split again, warm up, check.
+It runs any `*ForSequenceClassification` of transformers with exactly one label. This module holds
+the steps around the model: unpacking, scoring, splitting by portion, warm-up and checks.
 """
 
 import math
@@ -22,7 +22,7 @@ from serve_app.engine.unpacking import InputLimits, unpack
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an engine says of itself; see `serve_app.domain.model.ReplicaInfo`."""
+    """Description that an engine gives of itself; see `serve_app.domain.model.ReplicaInfo`."""
 
     device: str
     precision: str
@@ -32,8 +32,8 @@ class Identity:
 class CrossEncoder:
     """Each pair is one sequence; `PaddedForward` computes its logit.
 
-    A card computes what it was given in that order, and its process mostly waits: meanwhile the
-    next batch can be prepared. On a CPU the two would take each other's cores.
+    A GPU computes batches in order while its process mostly waits, so the process can prepare the
+    next batch meanwhile. On a CPU the two batches would compete for cores.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class CrossEncoder:
         self._limits = limits
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        """Logits of every portion's pairs, in their order; see `serve_app.ports.Engine`.
+        """Return the logits of every portion's pairs in order; see `serve_app.ports.Engine`.
 
-        A logit may change in its last digits with the pairs it is computed beside, because
-        kernels pick other reductions; `tests/quality` states the tolerance.
+        A logit may change in its last digits with the other pairs in its pass, because kernels
+        then choose other reductions; `tests/quality` states the tolerance.
         """
         pairs = [pair for portion in portions for pair in unpack(portion, self._limits)]
         logits = self._forward(pairs).squeeze(1).tolist() if pairs else []
         return split(logits, [len(portion.lengths) for portion in portions])
 
     def warm_up(self) -> None:
-        """Score a full pass of the longest pairs, and two of the shortest there are.
+        """Score a full pass of the longest pairs and two of the shortest pairs.
 
-        What does not fit in memory then fails at start-up, and the first request is not slow. A
-        batch of several passes needs no more: they come one after the other.
+        Then a lack of memory shows at start-up, and the first request is not slow. A batch of
+        several passes needs no more memory, because its passes run one after the other.
 
         Raises: EngineFailure, also when a logit is not a finite number.
         """
@@ -76,7 +76,10 @@ class CrossEncoder:
         self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
 
     def check(self) -> None:
-        """Raises: EngineFailure when the device does not answer with a finite number."""
+        """Score one short pair.
+
+        Raises: EngineFailure when the device fails or the logit is not a finite number.
+        """
         self._score_finite([self._shortest()])
 
     def _shortest(self, pairs: int = 1) -> Portion:
@@ -86,16 +89,16 @@ class CrossEncoder:
         for logits in self.score(portions):
             for logit in logits:
                 if not math.isfinite(logit):
-                    raise EngineFailure(f"a pair of special tokens got a logit of {logit}")
+                    raise EngineFailure(f"the logit of a pair of special tokens is {logit}")
 
 
 def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
-    """(B, 1) float32."""
+    """Return the model's logits as (B, 1) float32."""
     logits: torch.Tensor = model(**inputs).logits
     return logits.float()
 
 
 def describe(model: Any) -> str:
-    """The architecture and its size, for a person."""
+    """Return the architecture and its size as readable text."""
     weights = sum(parameter.numel() for parameter in model.parameters())
     return f"cross-encoder {type(model).__name__}, {weights / 1e6:.1f} M weights"

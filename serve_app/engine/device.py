@@ -1,7 +1,7 @@
-"""Which device and number format a model runs in, and whether the torch build can drive it.
+"""Device and number format for a model, and whether the torch build supports the device.
 
-The device comes from torch, never from Ray's resource counts: a test cluster may promise GPUs
-that are not there.
+The device comes from torch, never from Ray's resource counts: a test cluster may declare GPUs that
+do not exist.
 """
 
 import os
@@ -21,33 +21,33 @@ PRECISIONS = {
 }
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where a container finds its own limits (cgroup v2)."""
+"""Folder of a container's own limits (cgroup v2)."""
 
 AMPERE = (8, 0)
 """The first compute capability with bfloat16."""
 
 DRIVER = Path("/dev/nvidiactl")
-"""There while NVIDIA's driver is, in a container that was given cards too."""
+"""Exists when the NVIDIA driver is loaded, also inside GPU containers."""
 
 NO_CARDS = ("", "-1", "NoDevFiles")
-"""What the variable says where a process is to see none."""
+"""Values of ``CUDA_VISIBLE_DEVICES`` that hide all GPUs from a process."""
 
 
 def pick_device() -> torch.device:
-    """CUDA if torch sees one, else the CPU.
+    """Return CUDA if torch finds a GPU, else the CPU.
 
-    Raises: ModelLoadError for a card that this torch build has no kernels for, and for one that was
-        given to this process and is not there: a replica that went on without the card that failed
-        it would serve on, a hundred times slower than its like.
+    Raises: ModelLoadError for a GPU that this torch build has no kernels for, and for a missing GPU
+        that was assigned to this process: on the CPU the replica would continue to serve, a hundred
+        times slower than the others.
     """
     if not torch.cuda.is_available():
-        # Ray names the cards that it gave to a replica, and leaves it alone otherwise. A test
-        # cluster's cards are promised only, on machines without a driver.
+        # Ray sets the variable for a replica with GPUs and leaves it alone otherwise. A test
+        # cluster only declares its GPUs, on machines without a driver.
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # noqa: TID251 - CUDA's own switch
         if torch.version.cuda and given not in NO_CARDS and DRIVER.exists():
             raise ModelLoadError(
-                f"CUDA_VISIBLE_DEVICES={given} names a card, but CUDA finds none: look at "
-                "`nvidia-smi` on this node"
+                f"CUDA_VISIBLE_DEVICES={given} assigns a GPU to this process, but CUDA finds none; "
+                "run `nvidia-smi` on this node"
             )
         return torch.device("cpu")
     problem = missing_kernels(torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
@@ -57,14 +57,15 @@ def pick_device() -> torch.device:
 
 
 def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> str | None:
-    """Why a card cannot run this torch build, or ``None`` if it can. Pure.
+    """Return why a GPU cannot run this torch build, or ``None`` if it can. Pure.
 
-    Machine code (``sm_75``) runs on its own major version from its minor version up; ``sm_90a`` on
-    that very version; intermediate code (``compute_90``) on anything as new or newer.
+    Machine code (``sm_75``) runs on its own major version from its minor version up; ``sm_90a``
+    runs only on exactly that version; intermediate code (``compute_90``) runs on the same version
+    and all newer ones.
     Source: CUDA C++ programming guide, "Application Compatibility".
 
     Args:
-        built_for: As from `torch.cuda.get_arch_list`.
+        built_for: Architectures as listed by `torch.cuda.get_arch_list`.
     """
     for name in built_for:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)
@@ -88,9 +89,9 @@ def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> st
 
 
 def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """The number format for ``wanted``, which is a name in `PRECISIONS` or ``auto``.
+    """Return the number format for ``wanted``, a name in `PRECISIONS` or ``auto``.
 
-    Raises: ModelLoadError for bfloat16 on a card without it, or an unknown name.
+    Raises: ModelLoadError for bfloat16 on a GPU without it, or an unknown name.
     """
     if wanted == "auto":
         if device.type == "cuda":
@@ -108,34 +109,35 @@ def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether bfloat16 is the faster format here, which takes a matrix unit (AMX).
+    """Whether bfloat16 is faster than float32 on this CPU, which requires a matrix unit (AMX).
 
-    AVX512-BF16 alone is not enough: a Sapphire Rapids without AMX takes 7.3 ms for a product of
-    (1024, 384) and (384, 1536) in bfloat16, 3.9 ms in float32 (torch 2.13, two cores). oneDNN's
-    own answer says less still: yes on every AVX-512 CPU.
+    AVX512-BF16 alone is not enough: on a Sapphire Rapids without AMX a product of (1024, 384) and
+    (384, 1536) takes 7.3 ms in bfloat16 and 3.9 ms in float32 (torch 2.13, two cores). oneDNN
+    claims support on every AVX-512 CPU.
     """
-    # torch 2.10, which the GPU images pin, may not have the question yet; float32 is right then.
+    # torch 2.10, which the GPU images pin, may lack this function; float32 is right in that case.
     ask = getattr(torch.cpu, "get_capabilities", None)
     return ask is not None and bool(ask().get("amx_bf16", False))
 
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """What forward passes should be like on a device."""
+    """Sizes of forward passes that suit a device."""
 
     tokens_max: int
-    """Padding included."""
+    """Most tokens of a pass, padding included."""
 
     cost_tokens: int
-    """See `serve_app.engine.packing.plan`."""
+    """Fixed cost of a pass in tokens; see `serve_app.engine.packing.plan`."""
 
 
 def suitable_passes(device: torch.device, batch_tokens_max: int) -> Passes:
-    """A CPU is fastest while a pass stays in its caches; a card only with much to do at once.
+    """Return pass sizes. A CPU is fastest while a pass fits its caches, a GPU with large passes.
 
-    On a CPU with AVX2, 512 tokens give 42.8 documents/s, 1,024 give 40.2, 4,096 give 34.3 (12
-    layers, float32, `benchmarks.engine`); with a matrix unit 2,048 were best. A card computes about
-    a thousand tokens while the kernels of a pass are launched: estimated, not measured.
+    On a CPU with AVX2, passes of 512 tokens give 42.8 documents/s, 1,024 give 40.2, 4,096 give 34.3
+    (12 layers, float32, `benchmarks.engine`); with a matrix unit 2,048 were best. In the time that
+    a GPU needs to launch the kernels of a pass it computes about a thousand tokens: estimated, not
+    measured.
     """
     if device.type != "cpu":
         return Passes(tokens_max=batch_tokens_max, cost_tokens=1_024)
@@ -145,7 +147,7 @@ def suitable_passes(device: torch.device, batch_tokens_max: int) -> Passes:
 
 
 def use_cpu_threads(threads: int) -> None:
-    """Set torch's threads for this process; 0 means all cores it may run on.
+    """Set torch's thread count for this process; 0 means all cores available to it.
 
     Ray sets ``OMP_NUM_THREADS`` from a replica's ``num_cpus``, so torch's default is often 1.
     """
@@ -153,7 +155,7 @@ def use_cpu_threads(threads: int) -> None:
 
 
 def cpu_cores(cgroup: Path = CGROUP) -> int:
-    """Those that this process may run on, and no more than its container may use of them."""
+    """Return the number of cores that this process may use, within its container's CPU quota."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

@@ -1,4 +1,4 @@
-"""The embedded model as a folder that transformers and sentence-transformers load as it is.
+"""Export the embedded model as a folder for transformers and sentence-transformers.
 
 Importing this imports torch.
 """
@@ -15,7 +15,8 @@ from serve_app.engine.embedded import model as embedded
 from serve_app.engine.sources import BASE_REQUIREMENT, resolve
 
 ACTIVATION = {"activation_fn": "torch.nn.modules.linear.Identity"}
-"""For sentence-transformers' `CrossEncoder.predict`; its default for one label is a sigmoid."""
+"""For sentence-transformers' `CrossEncoder.predict`, which applies a sigmoid to one label by
+default."""
 
 CARD = """\
 ---
@@ -28,16 +29,16 @@ base_model: sentence-transformers/all-MiniLM-L6-v2
 
 # The model `embedded` of rerank-serve {version}
 
-A cross-encoder: it reads a query and a document together, at most {tokens} tokens, and answers one
-logit; the higher, the more relevant. `BertForSequenceClassification`, {layers} layers, hidden size
-{hidden}, float32.
+A cross-encoder: it reads a query and a document together, at most {tokens} tokens, and returns one
+logit; a higher logit means more relevant. `BertForSequenceClassification`, {layers} layers, hidden
+size {hidden}, float32.
 
     from sentence_transformers import CrossEncoder
 
     model = CrossEncoder("DIR")  # this folder
     model.predict([("how tall is the eiffel tower", "The Eiffel Tower is 330 metres tall.")])
 
-`predict` gives the logit as it is (`activation_fn` in `config.json` is the identity); its sigmoid
+`predict` returns the raw logit (`activation_fn` in `config.json` is the identity); its sigmoid
 is the `relevance_score` of rerank-serve. With transformers: `AutoModelForSequenceClassification`
 and `AutoTokenizer`.
 
@@ -47,9 +48,9 @@ adapter of rerank-serve (Apache-2.0; SHA-256 {adapter}) merged in.
 
 
 def export_embedded(folder: Path) -> None:
-    """Write config, weights, tokenizer and model card into ``folder``, made if need be.
+    """Write config, weights, tokenizer and model card into ``folder``, which is created if missing.
 
-    Raises: ModelLoadError, or OSError when it cannot be written.
+    Raises: ModelLoadError, or OSError when the folder cannot be written.
     """
     logging.disable_progress_bar()
     base = resolve(EMBEDDED, None)
@@ -59,7 +60,7 @@ def export_embedded(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # a local folder
         base, model_max_length=config.max_position_embeddings
     )
-    # The base cuts and pads at 128 tokens, in both of its files.
+    # Both tokenizer files of the base truncate and pad at 128 tokens.
     for key in ("max_length", "truncation_strategy", "truncation_side", "stride"):
         tokenizer.init_kwargs.pop(key, None)
     tokenizer.backend_tokenizer.no_truncation()
@@ -68,7 +69,7 @@ def export_embedded(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # The weights are written for their owner alone; a service often runs as somebody else.
+    # Only their owner can read the weights as written; a service often runs as another user.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     card = CARD.format(
         version=version("rerank-serve"),

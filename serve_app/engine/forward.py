@@ -1,6 +1,6 @@
-"""Runs a model over sequences in padded passes.
+"""Run a model over sequences in padded passes.
 
-Shapes, for a pass of B sequences padded to L tokens:
+Shapes for a pass of B sequences padded to L tokens:
     input_ids       (B, L) int64   padded at the end with the model's padding id
     attention_mask  (B, L) int64   1 for tokens, 0 for padding
     token_type_ids  (B, L) int64   only for models that have types: 0 query, 1 document
@@ -22,42 +22,42 @@ Inputs = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class PaddedForward:
-    """How one model wants its passes."""
+    """Runs the passes of one model."""
 
     compute: Callable[[Inputs], torch.Tensor]
-    """From inputs to (B, D) float32, row by row: no row may depend on another."""
+    """Maps inputs to (B, D) float32, row by row: no row may depend on another."""
 
     device: torch.device
     pad_id: int
     document_type: int
-    """Token type of the document's segment; 0 means that the model is given no types."""
+    """Token type of the document's segment; 0 means that the model takes no types."""
 
     forward_tokens_max: int
-    """Most tokens of a pass, padding included; a longer sequence goes alone."""
+    """Most tokens of a pass, padding included; a longer sequence runs alone."""
 
     pass_cost_tokens: int
-    """What a pass costs for being one, as the tokens that could be computed meanwhile."""
+    """Fixed cost of a pass, as the number of tokens that could be computed in its place."""
 
     launching: Lock = field(default_factory=Lock)
-    """Held by one caller until all its passes are launched: so callers are computed one after the
-    other, and what one has freed by then is the next one's memory."""
+    """Held by a caller until all its passes are launched. So callers are computed one after the
+    other, and memory that one has freed by then is available to the next."""
 
     def __call__(self, sequences: Sequence[Encoded]) -> torch.Tensor:
-        """(N, D) float32 on the CPU, for N >= 1 sequences, in their order.
+        """Return (N, D) float32 on the CPU for N >= 1 sequences, in their order.
 
         Raises: EngineFailure when the model fails, out of memory included.
         """
         passes = plan(lengths(sequences), self.forward_tokens_max, self.pass_cost_tokens)
         try:
             with self.launching, torch.inference_mode():
-                # One copy to the CPU at the end: each would wait for the device.
+                # Copy to the CPU once, at the end, because each copy would wait for the device.
                 launched = [
                     self.compute(self._inputs([sequences[member] for member in each.members]))
                     for each in passes
                 ]
                 computed = from_device(torch.cat(launched))
             rows = computed()
-        except Exception as error:  # whatever a model's code raises is its failure
+        except Exception as error:  # a model's code may raise anything
             raise EngineFailure(f"{type(error).__name__}: {error}") from error
         return rows[unplan(passes)]
 
@@ -80,20 +80,25 @@ class PaddedForward:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """``tensor`` there. From pinned memory, so that nobody waits for the copy, which has its turn
-    among the passes: the next one is prepared while the card does the one before."""
+    """Return ``tensor`` on ``device``.
+
+    On CUDA the copy comes from pinned memory and is queued between the passes. So no caller waits
+    for it, and the next pass is prepared while the GPU computes the current one.
+    """
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def from_device(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """How to get ``tensor``, which is still computed, on the CPU: waits for what was launched until
-    now, and for nothing that others launch behind it, as `torch.Tensor.cpu` would."""
+    """Return a function that waits until ``tensor`` is computed and returns it on the CPU.
+
+    It does not wait for work that others launch after this call, as `torch.Tensor.cpu` would.
+    """
     if tensor.device.type != "cuda":
         there: Callable[[], torch.Tensor] = tensor.cpu
         return there
-    copy = tensor.to("cpu", non_blocking=True)  # To pinned memory, which torch sees to.
+    copy = tensor.to("cpu", non_blocking=True)  # torch copies to pinned memory.
     copied = torch.cuda.Event(blocking=True)
     copied.record()
 

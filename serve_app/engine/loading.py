@@ -1,7 +1,7 @@
-"""How a model becomes an `Engine` or a `Tokenizer`: the two functions that deployments call.
+"""Load a model as an `Engine` or a `Tokenizer`: the two functions that deployments call.
 
-Gateways call `load_tokenizer`, which leaves torch alone; scorers call `load_engine`, which imports
-it only then. Both raise `serve_app.engine.sources.ModelLoadError`.
+Gateways call `load_tokenizer`, which does not import torch. Scorers call `load_engine`, which
+imports torch when it is called. Both raise `serve_app.engine.sources.ModelLoadError`.
 """
 
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from serve_app.ports import Engine
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What an engine may use; the names are the settings'."""
+    """Limits of an engine, named like the settings."""
 
     batch_tokens_max: int
     forward_tokens_max: int | None = None
-    """``None`` takes what suits the device."""
+    """``None`` selects a value that suits the device."""
 
     pair_tokens_max: int | None = None
-    """``None`` takes what the model itself allows."""
+    """``None`` selects the model's own limit."""
 
     threads: int = 0
-    """CPU threads; 0 takes all cores the process may run on. Ignored on CUDA."""
+    """CPU threads; 0 selects all cores available to the process. Ignored on CUDA."""
 
 
 def load_tokenizer(
     source: str, revision: str | None = None, pair_tokens_max: int | None = None
 ) -> PairTokenizer:
-    """The tokenizer of a model; takes some seconds, in a child process unless torch is loaded.
+    """Return a model's tokenizer in some seconds, through a child process unless torch is loaded.
 
     Raises: ModelLoadError.
     """
@@ -37,14 +37,14 @@ def load_tokenizer(
 
 
 def load_engine(source: str, revision: str | None, precision: str, limits: EngineLimits) -> Engine:
-    """The model itself, on the best device there is, not yet warmed up.
+    """Load the model on the best available device, without warm-up.
 
     Args:
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
     Raises: ModelLoadError.
     """
-    # torch takes seconds and 200 MB, which a gateway that imports this module does not need.
+    # Importing torch takes seconds and 200 MB. A gateway imports this module and needs no torch.
     from serve_app.engine.assembly import assemble  # noqa: PLC0415 - imports torch
 
     return assemble(source, resolve(source, revision), precision, limits)

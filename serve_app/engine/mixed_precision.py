@@ -1,7 +1,7 @@
-"""The encoder in a short number format, the classification head in float32.
+"""Run the encoder in a short number format and the classification head in float32.
 
-bfloat16 has 8 bits of mantissa: a head that computes in it puts the logits of a hundred documents
-on a few dozen values, and ties cost quality. The head is a thousandth of the work.
+bfloat16 has 8 bits of mantissa: a head in bfloat16 maps the logits of a hundred documents to a few
+dozen values, and the ties reduce ranking quality. The head is a thousandth of the work.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def shorten(model: Any, precision: torch.dtype) -> None:
-    """Put ``model.base_model`` into ``precision``, all else and the base's pooler into float32.
+    """Convert ``model.base_model`` to ``precision``; its pooler and all else stay in float32.
 
-    A model whose head is not apart from its base stays in float32 as a whole.
+    A model without a separate head stays in float32 as a whole.
     """
     model.float()
     base = model.base_model

@@ -1,6 +1,6 @@
-"""An encoder compiled by OpenVINO, which is faster than torch on CPUs; see `docs/decisions/0007`.
+"""Encoder compiled by OpenVINO, which is faster than torch on CPUs; see `docs/decisions/0007`.
 
-Torch stays in front of it (arrays) and behind it (the head, in float32).
+torch prepares the inputs and computes the head, in float32.
 """
 
 import sys
@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-# OpenVINO reports its imports and conversions to a server of its makers, unless a file in the home
-# directory forbids it. Where the package that does so is missing, it says nothing.
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # Python's way to say missing
+# OpenVINO reports imports and conversions to a server of its vendor, unless a file in the home
+# directory forbids it. Without its telemetry package it reports nothing.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # marks it as missing
 
-import openvino  # noqa: E402 - only after the lines above
+import openvino  # noqa: E402 - must follow the lines above
 
 FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-"""OpenVINO's names, as it takes them."""
+"""Names of number formats in OpenVINO's settings."""
 
 CAPABILITIES = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
-"""OpenVINO's names, as it lists what a CPU has instructions for."""
+"""Names of number formats in OpenVINO's list of a CPU's capabilities."""
 
 
 def computes(precision: torch.dtype) -> bool:
     """Whether this CPU has instructions for ``precision`` that OpenVINO uses.
 
-    Where it has none, OpenVINO would silently compute in float32.
+    Without them OpenVINO would silently compute in float32.
     """
     available = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return CAPABILITIES[precision] in available
@@ -35,17 +35,17 @@ def computes(precision: torch.dtype) -> bool:
 def compile_for_cpu(
     module: torch.nn.Module, names: tuple[str, ...], precision: torch.dtype
 ) -> openvino.CompiledModel:
-    """``module`` for any batch and length, in some seconds.
+    """Compile ``module`` for any batch size and length; this takes some seconds.
 
     Args:
-        names: Its inputs, each (B, L) int64, in the order that it takes them.
-        precision: What matrix products are computed in; float32 where `computes` is false.
+        names: The module's inputs in order, each (B, L) int64.
+        precision: Format of matrix products; float32 where `computes` is false.
     """
     example = tuple(torch.ones((2, 3), dtype=torch.int64) for _ in names)
     with torch.no_grad(), warnings.catch_warnings():
-        # By torch.export, which is to replace tracing, twelve layers take 15 s instead of 4.
+        # torch.export, the successor of tracing, takes 15 s for twelve layers instead of 4 s.
         warnings.filterwarnings("ignore", r"`torch\.jit\.trace", DeprecationWarning)
-        # Embeddings compare their padding id with their size, which is the same for all inputs.
+        # Embeddings compare their padding id with their size: the same result for all inputs.
         warnings.filterwarnings("ignore", "Converting a tensor", torch.jit.TracerWarning)
         graph = openvino.convert_model(module, example_input=example)
     for name, graph_input in zip(names, graph.inputs, strict=True):
@@ -61,18 +61,18 @@ def compile_for_cpu(
 
 
 class OpenVinoEncoder:
-    """One encoder, one inference at a time, for any batch and length."""
+    """One compiled encoder for any batch size and length. It runs one inference at a time."""
 
     def __init__(self, encoder: Any, names: tuple[str, ...], precision: torch.dtype) -> None:
-        """Compile ``encoder``, whose weights are float32; see `compile_for_cpu`."""
+        """Compile ``encoder``, which must have float32 weights; see `compile_for_cpu`."""
         self._request = compile_for_cpu(encoder, names, precision).create_infer_request()
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H) float32 of the inputs that were named.
+        """Return (B, 1, H) float32 for the named inputs.
 
         Raises: RuntimeError.
         """
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
         (states,) = self._request.infer(arrays).values()
-        # The request writes its next answer where this one lies.
+        # Copy the states: the next inference overwrites this buffer.
         return torch.from_numpy(np.array(states, dtype=np.float32))

@@ -1,7 +1,8 @@
-"""Which sequences share a forward pass, and where their results belong. Pure: lengths in.
+"""Assign sequences to forward passes and map results back. Pure: it works on lengths.
 
-A padded pass costs its longest sequence times their number, so sequences of like length belong
-together; and each pass has a cost of its own, so there should not be too many.
+A padded pass costs the length of its longest sequence times the number of its sequences, so
+sequences of similar length belong together. Each pass also has a fixed cost, so there should not be
+too many passes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +19,10 @@ class ForwardPass:
     """Sequences that are padded to one length and computed together."""
 
     members: tuple[int, ...]
-    """Positions in the list that was planned, shortest sequence first."""
+    """Positions in the planned list, shortest sequence first."""
 
     longest: int
-    """Tokens each member is padded to."""
+    """Tokens to which each member is padded."""
 
     @property
     def padded_tokens(self) -> int:
@@ -31,12 +32,11 @@ class ForwardPass:
 def plan(
     lengths: Sequence[int], forward_tokens_max: int, pass_cost_tokens: int
 ) -> list[ForwardPass]:
-    """Cut sequences, sorted by length, into the groups that cost least; each becomes one pass, or
-    as many as the limit asks for.
+    """Cut sequences, sorted by length, into the groups that cost least.
 
-    A pass costs its tokens, padding included, and ``pass_cost_tokens`` for being one. A sequence
-    that is longer than ``forward_tokens_max`` travels alone. Every sequence is in exactly one pass,
-    shortest first.
+    Each group becomes one pass, or as many as the limit requires. A pass costs its tokens, padding
+    included, plus ``pass_cost_tokens``. A sequence longer than ``forward_tokens_max`` runs alone.
+    Every sequence is in exactly one pass, shortest first.
 
     The work grows with the square of the number of *different* lengths: about a millisecond for a
     batch of 32,768 tokens.
@@ -49,8 +49,8 @@ def plan(
     assert min(lengths) >= 1
     distinct, counts = np.unique(lengths, return_counts=True)
     ends = np.concatenate(([0], np.cumsum(counts)))
-    # costs[n]: least cost of the sequences of the n smallest lengths, of which the last group's
-    # begin with length number starts[n].
+    # costs[n]: least cost of the sequences with the n smallest lengths. Their last group begins at
+    # length number starts[n].
     costs, starts = np.zeros(len(distinct) + 1), [0] * (len(distinct) + 1)
     for group_end, longest in enumerate(distinct, start=1):
         members = ends[group_end] - ends[:group_end]
@@ -72,15 +72,15 @@ def plan(
 
 
 def _evenly(group: list[int], members_max: int) -> Iterator[list[int]]:
-    """As few slices as possible, of nearly the same size."""
+    """Yield as few slices as possible, of nearly equal size."""
     slices = -(-len(group) // members_max)
     for number in range(slices):
         yield group[number * len(group) // slices : (number + 1) * len(group) // slices]
 
 
 def unplan(passes: Sequence[ForwardPass]) -> list[int]:
-    """For each sequence, in the planned order, where its result stands once all passes' results
-    are laid end to end."""
+    """Return for each sequence, in its original order, the row of its result after the results of
+    all passes are concatenated."""
     places = [0] * sum(len(forward_pass.members) for forward_pass in passes)
     for row, position in enumerate(
         position for forward_pass in passes for position in forward_pass.members
@@ -90,7 +90,7 @@ def unplan(passes: Sequence[ForwardPass]) -> list[int]:
 
 
 def split(values: Iterable[T], counts: Sequence[int]) -> list[list[T]]:
-    """Cut ``values`` into consecutive lists of ``counts`` each; the counts use them all up."""
+    """Cut ``values`` into consecutive lists of ``counts`` items, which must use up all values."""
     rest = iter(values)
     lists = [[next(rest) for _ in range(count)] for count in counts]
     assert next(rest, None) is None

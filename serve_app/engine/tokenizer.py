@@ -1,12 +1,12 @@
-"""From a job's text to pairs of token ids, identical to what transformers makes of each pair.
+"""Convert a job's texts to pairs of token ids, identical to transformers' ids for each pair.
 
     query ─ once ──> ids ─┐
                           ├─ cut to fit ─> prefix + query + middle + document + suffix
-    documents ─ batch ──> ids ─┘    only as much of each as can matter: `windows`
+    documents ─ batch ──> ids ─┘    reads no more text than needed: `windows`
 
 The special tokens around the texts (`Template`) are learnt from the tokenizer itself, so every
-family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this: torch is not
-imported, and no lock is held while the Rust tokenizer works.
+family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this module: it
+does not import torch, and it holds no lock while the Rust tokenizer works.
 """
 
 import json
@@ -28,52 +28,52 @@ from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.windows import Beginnings, FirstWindow
 
 PAIR_TOKENS_DEFAULT = 512
-"""For a model that states no limit at all."""
+"""Limit of a model that states none."""
 
 EXPORT_TIMEOUT_S = 120
 
 
 def limit_threads(threads: int) -> None:
-    """Let the Rust tokenizers of this process use ``threads`` threads together, not every core.
+    """Limit the Rust tokenizers of this process to ``threads`` shared threads, not one per core.
 
-    Must run before the process first tokenizes a batch, that is, a job: the pool of threads is made
-    then, and keeps its size. Callers wait for the pool's threads and do not work themselves, so a
-    gateway's executor does not add to them. Child processes inherit the limit.
+    Must run before the process first tokenizes a batch, that is, a job: the thread pool is created
+    then and keeps its size. Callers wait for the pool and do not work themselves, so the threads of
+    a gateway's executor do not add to it. Child processes inherit the limit.
     """
     assert threads >= 1
-    # The pool's makers offer no other way (rayon, `ThreadPoolBuilder`).
+    # rayon, the library of the pool, offers no other way here; see its `ThreadPoolBuilder`.
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # noqa: TID251 - written for Rust, not read
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFiles:
-    """What a model's folder says about tokenizing; see `serve_app.engine.tokenizer_export`."""
+    """Tokenizer data from a model's folder; see `serve_app.engine.tokenizer_export`."""
 
     model: str
-    """Its source, for messages."""
+    """The model's source, for messages."""
 
     backend: str
-    """The Rust tokenizer, as its own JSON."""
+    """The Rust tokenizer as JSON."""
 
     tokenizer_tokens_max: int
-    """The tokenizer's own limit; astronomically large when it states none."""
+    """The tokenizer's own limit; astronomically large if it states none."""
 
     positions: int | None
-    """What the model can number; ``None`` if nothing says so."""
+    """Number of tokens with a position; ``None`` if the config does not state it."""
 
     token_types: bool
-    """Whether the model tells the query's segment from the document's by token types."""
+    """Whether token types separate the query's segment from the document's."""
 
     @classmethod
     def read(cls, folder: Path, model: str) -> "TokenizerFiles":
-        """Ask transformers: in a child process, unless torch is here already.
+        """Read the data through transformers: in a child process, unless torch is already loaded.
 
         Raises: ModelLoadError.
         """
         try:
             export = _export_here if "torch" in sys.modules else _export
             return cls(model=model, **export(folder))
-        # transformers and the Rust tokenizer raise nearly anything at a damaged file.
+        # transformers and the Rust tokenizer may raise any error for a damaged file.
         except Exception as error:
             raise ModelLoadError(
                 f"model {model}: its tokenizer cannot be read ({_last_line(error)}); "
@@ -81,17 +81,17 @@ class TokenizerFiles:
             ) from error
 
     def pair_tokens_max(self, override: int | None) -> Tokens:
-        """Longest pair, special tokens included.
+        """Return the length of the longest pair, special tokens included.
 
-        Raises: ModelLoadError when ``override`` is above what the model has positions for.
+        Raises: ModelLoadError when ``override`` exceeds the model's positions.
         """
         if override is None:
             positions = self.positions or PAIR_TOKENS_DEFAULT
             return Tokens(min(self.tokenizer_tokens_max, positions))
         if self.positions is not None and override > self.positions:
             raise ModelLoadError(
-                f"model {self.model}: pair_tokens_max is {override}, but it has positions for "
-                f"{self.positions} tokens; set at most that"
+                f"model {self.model}: pair_tokens_max is {override}, but the model has positions "
+                f"for {self.positions} tokens only; set at most that"
             )
         return Tokens(override)
 
@@ -104,7 +104,7 @@ def _export_here(folder: Path) -> dict[str, Any]:
 
 def _export(folder: Path) -> dict[str, Any]:
     script = Path(__file__).with_name("tokenizer_export.py")
-    # -P: the script's own folder holds modules that would hide others of the same name.
+    # -P keeps the script's folder off the import path; its modules would hide others.
     command = [sys.executable, "-P", str(script), str(folder)]
     done = subprocess.run(  # noqa: S603 - our own script
         command, capture_output=True, text=True, check=False, timeout=EXPORT_TIMEOUT_S
@@ -128,7 +128,7 @@ class Template:
     middle: tuple[int, ...]
     suffix: tuple[int, ...]
     document_type: int
-    """Token type of the document and of the suffix; everything before is 0."""
+    """Token type of the document and the suffix; the tokens before have type 0."""
 
     @property
     def tokens(self) -> int:
@@ -136,10 +136,10 @@ class Template:
 
     @classmethod
     def learn(cls, backend: Any, model: str) -> "Template":
-        """Read the template off a pair of probes.
+        """Learn the template from a pair of probe texts.
 
         Raises: ModelLoadError when special tokens do not simply surround the texts, or there are
-            none: then the model is not a cross-encoder over pairs.
+            none: the model is then no cross-encoder for pairs.
         """
         query, document = "a b", "c d e"
         query_ids, document_ids = (
@@ -170,14 +170,14 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """A query's token ids, as many as a pair can hold, and how many the whole query has."""
+    """A query's token ids, truncated to a pair's length, and the token count of the whole query."""
 
     ids: list[int]
     tokens: int
 
 
 class PairTokenizer:
-    """One model's tokenizer. Thread-safe: nothing changes after construction."""
+    """Tokenizer of one model. Thread-safe: nothing changes after construction."""
 
     pair_tokens_max: Tokens
     """Longest pair, special tokens included."""
@@ -190,7 +190,7 @@ class PairTokenizer:
     ) -> None:
         """Raises: ModelLoadError."""
         backend = Backend.from_str(files.backend)
-        # A tokenizer.json may bring both, and would cut the texts at its own length.
+        # A tokenizer.json may enable both, and would then truncate at its own length.
         backend.no_truncation()
         backend.no_padding()
         self.template = Template.learn(backend, files.model)
@@ -200,44 +200,44 @@ class PairTokenizer:
         if self._text_tokens_max < 2:
             raise ModelLoadError(
                 f"model {files.model}: pair_tokens_max is {self.pair_tokens_max}, which leaves no "
-                f"room beside {self.template.tokens} special tokens; set at least 16"
+                f"room for text with {self.template.tokens} special tokens; set at least 16"
             )
 
     def check_queries(self, job: Job) -> None:
         """Check every distinct query of ``job``.
 
-        Raises: InvalidRequest, naming the query's field, when the tokenizer leaves nothing of a
-            query, or a query no room for even one token of a document and the job does not allow
-            it to be cut.
+        Raises: InvalidRequest, naming the query's field, when a query has no tokens, or leaves no
+            room for one token of a document and the job does not allow it to be truncated.
         """
         room = self._text_tokens_max - 1
         for query, index in job.queries.items():
             tokens = self._beginnings.count(query)
             if tokens == 0:
                 raise InvalidRequest(
-                    job.query_path(index), "must have at least one character that the model knows"
+                    job.query_path(index),
+                    "must have at least one character that the model's tokenizer keeps",
                 )
             if tokens > room and job.truncation is Truncation.ONLY_DOCUMENT:
                 raise InvalidRequest(
                     job.query_path(index),
-                    f"is {tokens:,} tokens long; at most {room:,} tokens of query fit this model "
-                    "with a document; shorten it, or send truncation_strategy 'longest_first' to "
-                    "have it cut",
+                    f"is {tokens:,} tokens long; a query may have at most {room:,} tokens for this "
+                    "model; shorten it, or send truncation_strategy 'longest_first' to have it "
+                    "truncated",
                 )
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """One tokenized pair for each text pair, in request order, none longer than
-        `pair_tokens_max`. Every distinct query is tokenized once.
+        """Return one tokenized pair for each text pair, in request order.
 
-        The queries of ``job`` pass `check_queries`.
+        No pair is longer than `pair_tokens_max`. Every distinct query is tokenized once. The
+        queries of ``job`` must have passed `check_queries`.
         """
         texts = list(job.queries)
         queries = {
             query: EncodedQuery(ids[: self._text_tokens_max], len(ids))
             for query, ids in zip(texts, self._beginnings.encode_whole(texts), strict=True)
         }
-        # So long a document is cut under either truncation, and what is kept of its query does not
-        # depend on how much longer it is. All queries that fit the model require the same length.
+        # A document of this length is truncated under either strategy, and a longer one does not
+        # change the part of the query that is kept. Queries that fit the model share one length.
         indices: dict[int, list[int]] = {}
         for index, pair in enumerate(job.pairs):
             enough = max(self._text_tokens_max, queries[pair.query].tokens) + 1
@@ -261,7 +261,7 @@ class PairTokenizer:
         *,
         whole: bool,
     ) -> Pair:
-        """``whole``: ``document`` is of all of its text, unless it has more tokens than fit."""
+        """``whole``: ``document`` has the tokens of all its text, or more tokens than fit."""
         query_kept, document_kept = fit(
             query.tokens, len(document), self._text_tokens_max, truncation
         )
@@ -279,9 +279,9 @@ class PairTokenizer:
 
 
 def fit(query: int, document: int, room: int, truncation: Truncation) -> tuple[int, int]:
-    """How many leading tokens of the query and of the document are kept; pure.
+    """Return how many leading tokens of the query and of the document are kept. Pure.
 
-    Longest first is what the Rust tokenizer does, to the token: the shorter text stays whole if it
+    Longest first does exactly what the Rust tokenizer does: the shorter text stays whole if it
     leaves the other at least as much; otherwise each gets half, the longer one the odd token.
     Source: `truncate_encodings` in tokenizers 0.23, src/utils/truncation.rs.
     """

@@ -1,11 +1,11 @@
-"""What transformers makes of a model's tokenizer files, as one line of JSON.
+"""Print transformers' view of a model's tokenizer files as one line of JSON.
 
-Runs as a program of its own, because transformers imports torch: a gateway that did this in its
-own process would start 3 s later and stay 220 MB larger, for good (Linux, torch 2.13 CPU). For the
-same reason nothing of ours is imported here, and the file is started by its path.
+It runs as a separate program, because transformers imports torch: a gateway that did this in its
+own process would start 3 s later and stay 220 MB larger for its lifetime (Linux, torch 2.13 CPU).
+For the same reason it imports nothing from serve_app and is started by its path.
 
-Reading `tokenizer.json` directly would be simpler, and wrong for some models: since version 5,
-transformers rebuilds several families' normalizers from other files.
+Reading `tokenizer.json` directly would be simpler, but wrong for some models: since version 5,
+transformers rebuilds the normalizers of several families from other files.
 """
 
 import json
@@ -20,11 +20,11 @@ POSITIONS_AFTER_PADDING = frozenset(
         "data2vec-text", "ibert", "longformer", "mpnet", "xmod",
     }
 )  # fmt: skip
-"""Families whose first position is the padding id + 1: RoBERTa has 514 positions for 512 tokens."""
+"""Families that start at position padding id + 1: RoBERTa has 514 positions for 512 tokens."""
 
 
 def export(folder: str) -> dict[str, Any]:
-    """The fields of `serve_app.engine.tokenizer.TokenizerFiles`. Raises whatever goes wrong."""
+    """Return the fields of `serve_app.engine.tokenizer.TokenizerFiles`. May raise any error."""
     tokenizer = AutoTokenizer.from_pretrained(folder)  # nosec B615 # a local folder
     if not tokenizer.is_fast:
         raise ValueError("its tokenizer has no fast version")
@@ -39,7 +39,7 @@ def export(folder: str) -> dict[str, Any]:
 
 
 def _positions(config: Any) -> int | None:
-    """How many tokens the model can number; ``None`` if nothing says so."""
+    """Return the number of tokens with a position; ``None`` if the config does not state it."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions < 1:
         return None

@@ -1,7 +1,7 @@
-"""Portions as they travel (`serve_app.domain.model.Portion`), made arrays and checked.
+"""Convert portions (`serve_app.domain.model.Portion`) to arrays and check them.
 
-What is wrong here would otherwise reach the device, where one token id outside the vocabulary ends
-CUDA for the whole process, not for one batch.
+An invalid portion must not reach the device, where a single token id outside the vocabulary breaks
+CUDA for the whole process and not only for one batch.
 """
 
 from collections.abc import Sequence
@@ -14,39 +14,39 @@ from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import INPUT_ID_BYTES, Portion
 
 Ids = NDArray[np.int32]
-"""(T,) token ids of one sequence."""
+"""Token ids of one sequence, shape (T,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One sequence as the model reads it, special tokens in place."""
+    """One sequence as the model reads it, with special tokens."""
 
     ids: Ids
     query_tokens: int
-    """How many leading tokens belong to the query's segment."""
+    """Number of leading tokens in the query's segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputLimits:
-    """What the loaded model can be given."""
+    """Limits of the loaded model's input."""
 
     vocabulary: int
-    """Token ids are 0 up to this, exclusive."""
+    """Token ids range from 0 up to this, exclusive."""
 
     pair_tokens_max: int
     batch_tokens_max: int
-    """What a batch holds at most; more is not refused here, since nothing breaks by it."""
+    """Most tokens of a batch. Larger batches are not rejected here, because they break nothing."""
 
 
 def unpack(portion: Portion, limits: InputLimits) -> list[Encoded]:
-    """The portion's pairs, in its order; the arrays are views of its bytes.
+    """Return the portion's pairs in order; the arrays are views of its bytes.
 
-    Raises: EngineFailure when the portion contradicts itself or the model cannot take it.
+    Raises: EngineFailure when the portion is inconsistent or the model does not support it.
     """
     if sum(portion.lengths) * INPUT_ID_BYTES != len(portion.input_ids):
         raise EngineFailure("a portion's lengths do not add up to its token ids")
     if len(portion.query_tokens) != len(portion.lengths):
-        raise EngineFailure("a portion has not one query length for each pair")
+        raise EngineFailure("a portion does not have one query length for each pair")
     for length, query_tokens in zip(portion.lengths, portion.query_tokens, strict=True):
         if not 1 <= length <= limits.pair_tokens_max:
             raise EngineFailure(
@@ -65,5 +65,5 @@ def unpack(portion: Portion, limits: InputLimits) -> list[Encoded]:
 
 
 def lengths(sequences: Sequence[Encoded]) -> list[int]:
-    """Lengths in tokens, in order."""
+    """Return the lengths in tokens, in order."""
     return [len(sequence.ids) for sequence in sequences]

@@ -1,1 +1,1 @@
-"""The model behind `source: embedded`: it comes with the package, so no hub is needed."""
+"""The model behind `source: embedded`. It ships with the package, so it needs no hub."""

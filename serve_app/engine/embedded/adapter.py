@@ -1,21 +1,21 @@
-"""The file that makes a cross-encoder of the embedded model's encoder: its format, read and merged.
+"""File format of the adapter that turns the embedded model's encoder into a cross-encoder.
 
 It is a safetensors file. For a parameter NAME of `BertForSequenceClassification` it may hold
 
     NAME.lora_A (R, in) and NAME.lora_B (out, R)   float16              adds lora_B @ lora_A
-    NAME.delta, shaped like the parameter          float16 or float32   adds itself
+    NAME.delta, shaped like the parameter          float16 or float32   is added itself
     NAME.rows (out, in) and NAME.scale (out,)      int8 and float32     adds rows * scale[:, None]
 
-and the parameter starts as the encoder's, or as zeros where the encoder has none. The metadata, all
-strings:
+and the parameter starts as the encoder's, or as zeros if the encoder has none. The metadata values
+are strings:
 
     format        `FORMAT`
-    base          the package that brings the encoder
+    base          the package that holds the encoder
     base_sha256   of the encoder's weight file
-    config        a JSON object: the fields of BertConfig in which the model differs from its base
+    config        a JSON object: the fields of BertConfig that differ from the base
     checksums     a JSON object: `checksum` of every tensor, by name
 
-What else is there is not read. Damage is told by file and tensor, so each has its own checksum.
+Other metadata is ignored. Each tensor has its own checksum, so that errors name the damaged tensor.
 """
 
 import hashlib
@@ -50,12 +50,12 @@ State = Mapping[str, torch.Tensor]
 
 
 class AdapterError(Exception):
-    """An adapter that cannot be used; the message names the tensor, its reader adds the file."""
+    """An adapter cannot be used; the message names the tensor, and the caller adds the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What the file says."""
+    """Content of an adapter file."""
 
     base: str
     base_sha256: str
@@ -64,7 +64,7 @@ class Adapter:
 
 
 def read(path: Path) -> Adapter:
-    """The adapter in ``path``, each tensor as it was written.
+    """Return the adapter in ``path``, each tensor as it was written.
 
     Raises: AdapterError.
     """
@@ -75,7 +75,7 @@ def read(path: Path) -> Adapter:
     except FileNotFoundError as error:
         raise AdapterError("the file is missing") from error
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"it is no whole safetensors file ({error})") from error
+        raise AdapterError(f"it is not a complete safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
         raise AdapterError(f"its format is {found}; this version reads {FORMAT}")
@@ -89,7 +89,7 @@ def read(path: Path) -> Adapter:
 
 
 def write_adapter(path: Path, tensors: State, metadata: Mapping[str, str]) -> None:
-    """Write what `read` reads; format and checksums are added to ``metadata``."""
+    """Write a file for `read`; format and checksums are added to ``metadata``."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     checksums = {name: checksum(tensor) for name, tensor in sorted(tensors.items())}
     added = {"format": FORMAT, "checksums": json.dumps(checksums)}
@@ -97,17 +97,17 @@ def write_adapter(path: Path, tensors: State, metadata: Mapping[str, str]) -> No
 
 
 def checksum(tensor: torch.Tensor) -> str:
-    """The first 16 hex digits of the SHA-256 of the tensor's bytes."""
+    """Return the first 16 hex digits of the SHA-256 of the tensor's bytes."""
     data = tensor.contiguous().flatten().view(torch.uint8).numpy()
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def start(like: State, encoder: State) -> dict[str, torch.Tensor]:
-    """The model's parameters before the merge, float32.
+    """Return the model's parameters before the merge, in float32.
 
     Args:
-        like: A state of the model, for its names and shapes.
-        encoder: The base's state; its names lack the prefix ``bert.``.
+        like: A state dict of the model, for its names and shapes.
+        encoder: The base's state dict; its names lack the prefix ``bert.``.
     """
     state = {}
     for name, parameter in like.items():
@@ -119,7 +119,7 @@ def start(like: State, encoder: State) -> dict[str, torch.Tensor]:
 
 
 def merge(base_state: State, tensors: State) -> dict[str, torch.Tensor]:
-    """``base_state``, which `start` made, with all of ``tensors`` added in float32.
+    """Return ``base_state``, as made by `start`, with all ``tensors`` added in float32.
 
     Raises: AdapterError when a tensor fits no parameter.
     """
@@ -179,11 +179,11 @@ def _check_tensor(key: str, base_state: State, tensors: State) -> None:
     if tuple(tensor.shape) != wanted:
         raise AdapterError(f"tensor {key} has shape {tuple(tensor.shape)}; expected {wanted}")
     if tensor.is_floating_point() and not tensor.isfinite().all():
-        raise AdapterError(f"tensor {key} holds values that are no finite numbers")
+        raise AdapterError(f"tensor {key} holds values that are not finite numbers")
 
 
 def _shape(suffix: str, shape: tuple[int, ...], name: str, tensors: State) -> tuple[int, ...]:
-    """What the tensor must have; ``lora_A`` says the rank."""
+    """Return the shape that the tensor must have; ``lora_A`` determines the rank."""
     if suffix == LORA_A:
         return (*tensors[name + LORA_A].shape[:1], *shape[1:])
     if suffix == LORA_B:

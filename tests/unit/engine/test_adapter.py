@@ -1,4 +1,4 @@
-"""The adapter's format: what is added to what, and what is said of a file that cannot be used."""
+"""The adapter's file format: merging, and the error messages for unusable files."""
 
 import json
 import struct
@@ -41,7 +41,7 @@ def header_and_data(file: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def rewrite(file: Path, **metadata: str | None) -> None:
-    """Change the metadata and nothing else; ``None`` takes an entry out."""
+    """Change only the metadata; ``None`` removes an entry."""
     header, data = header_and_data(file)
     changed = {**header["__metadata__"], **metadata}
     header["__metadata__"] = {key: value for key, value in changed.items() if value is not None}
@@ -110,8 +110,8 @@ NAN = torch.tensor([float("nan"), 0.0])
         ({"nowhere.weight.delta": NAN}, "nowhere.weight.delta belongs to no parameter"),
         ({"dense.bias.gamma": NAN}, "dense.bias.gamma belongs to no parameter"),
         ({"dense.bias": NAN}, "dense.bias belongs to no parameter"),
-        ({"dense.bias.delta": NAN}, "dense.bias.delta holds values that are no finite numbers"),
-        ({"dense.weight.scale": NAN}, "dense.weight.scale holds values that are no finite"),
+        ({"dense.bias.delta": NAN}, "dense.bias.delta holds values that are not finite numbers"),
+        ({"dense.weight.scale": NAN}, "dense.weight.scale holds values that are not finite"),
         (
             {"dense.bias.delta": torch.zeros(3)},
             r"dense.bias.delta has shape \(3,\); expected \(2,\)",
@@ -181,14 +181,14 @@ def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
 def test_a_truncated_file_is_said_so(file: Path, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
 
-    with pytest.raises(AdapterError, match="no whole safetensors file"):
+    with pytest.raises(AdapterError, match="not a complete safetensors file"):
         read(file)
 
 
 def test_another_kind_of_file_is_said_so(file: Path) -> None:
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n" * 3)
 
-    with pytest.raises(AdapterError, match="no whole safetensors file"):
+    with pytest.raises(AdapterError, match="not a complete safetensors file"):
         read(file)
 
 

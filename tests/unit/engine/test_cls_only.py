@@ -1,4 +1,4 @@
-"""Computing the first token only, by torch and by OpenVINO, gives transformers' own logits."""
+"""Computing only the first token, with torch or OpenVINO, gives transformers' own logits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def by_openvino_with_plain_products(encoder: Any) -> Any:
 
 
 def inputs(pairs: int, tokens: int, pad_id: int) -> dict[str, torch.Tensor]:
-    """Sequences of which each is a token shorter than the one before."""
+    """Return sequences, each one token shorter than the previous one."""
     torch.manual_seed(tokens)
     ids = torch.randint(5, 60, (pairs, tokens))
     mask = torch.ones_like(ids)

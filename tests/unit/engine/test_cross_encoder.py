@@ -1,4 +1,4 @@
-"""Logits equal transformers' own, in any company; and what happens when a model fails."""
+"""Logits equal transformers' own in any batch, and model failures are reported."""
 
 import math
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_the_engine_warms_up_and_passes_its_check(folders: dict[str, Path], fami
 def test_bfloat16_stays_near_float32_and_its_logits_do_not_coarsen(
     folders: dict[str, Path], family: str
 ) -> None:
-    """A head in bfloat16 would give only values that bfloat16 has."""
+    """A head in bfloat16 would return only bfloat16 values."""
     documents = [document for _, document in varied_pairs(200, words_max=20, long_texts=0)]
     pairs = load_tokenizer(str(folders[family])).tokenize(job("river bridge", documents)).pairs
 
@@ -132,7 +132,7 @@ def test_warm_up_fails_when_special_tokens_give_no_number(
     engine = load(folders["bert"])
     monkeypatch.setattr(engine, "score", lambda portions: [[math.nan] for _ in portions])
 
-    with pytest.raises(EngineFailure, match="a logit of nan"):
+    with pytest.raises(EngineFailure, match="special tokens is nan"):
         engine.warm_up()
 
 

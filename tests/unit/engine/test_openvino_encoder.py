@@ -1,4 +1,4 @@
-"""What OpenVINO does besides computing, which `test_cls_only.py` compares with transformers."""
+"""OpenVINO's behaviour apart from its results, which `test_cls_only.py` tests."""
 
 import subprocess
 import sys
@@ -30,9 +30,9 @@ def test_openvino_computes_float32_everywhere() -> None:
 
 
 def test_it_reports_to_nobody(folders: dict[str, Path], tmp_path: Path) -> None:
-    """Its telemetry, before it sends anything, leaves a client's id in the home directory.
+    """OpenVINO's telemetry leaves a client id in the home directory before it sends anything.
 
-    The environment is empty, since in a CI job it would be silent anyway.
+    The environment is empty, because in a CI job the telemetry would be silent anyway.
     """
     command = [sys.executable, "-c", SCORE, str(folders["bert"])]
 

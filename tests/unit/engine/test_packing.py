@@ -1,4 +1,4 @@
-"""Every sequence is computed once, within the limit, and its result finds its way back."""
+"""Every sequence is computed once, within the limit, and gets its own result."""
 
 import random
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def test_no_other_way_to_cut_costs_less(lengths: list[int], cost: int) -> None:
 
 
 def test_a_batch_of_a_card_is_hardly_padded() -> None:
-    """490 pairs as long as MS MARCO's: cut by the limit only, they would be padded by half."""
+    """490 pairs with MS MARCO's lengths. Cut only by the limit, padding would add half again."""
     chance = random.Random(7)
     lengths = [round(min(400, max(16, chance.lognormvariate(4.14, 0.35)))) for _ in range(490)]
 

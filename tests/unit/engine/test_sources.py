@@ -1,4 +1,4 @@
-"""Where models come from, and what is said when they do not."""
+"""Model sources, and the error messages for sources that cannot be resolved."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ ANSWER = httpx.Response(404, request=httpx.Request("GET", "https://hub.invalid")
 
 
 class Hub:
-    """Answers a download with a folder or an error, and remembers what was asked."""
+    """A fake hub: returns a folder or raises an error, and records the request."""
 
     def __init__(self, answer: Path | Exception) -> None:
         self.answer = answer
@@ -85,7 +85,7 @@ def test_a_hub_that_fails_is_one_sentence_with_a_way_out(error: Exception, says:
 
 
 def test_a_hub_that_does_not_answer_is_given_up_for_the_local_cache(tmp_path: Path) -> None:
-    """In a process of its own: the hub's client reads its variables when it is imported."""
+    """Runs in a separate process, because the hub's client reads its variables when imported."""
     cached = tmp_path / "hub/models--acme--reranker"
     snapshot = cached / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)

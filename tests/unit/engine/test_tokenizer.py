@@ -1,4 +1,4 @@
-"""Token identity with transformers, and what is cut when a pair is too long."""
+"""Token identity with transformers, and the truncation of pairs that are too long."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def ids(pair: Pair) -> list[int]:
 
 @pytest.fixture(scope="module", params=[*FAMILIES, EMBEDDED])
 def both(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Both:
-    """Ours and transformers' tokenizer of the same model."""
+    """Return our tokenizer and transformers' for the same model."""
     source = str(folders.get(request.param, EMBEDDED))
     return load_tokenizer(source), AutoTokenizer.from_pretrained(resolve(source, None))
 
@@ -50,7 +50,7 @@ def test_a_pair_that_fits_has_the_ids_and_types_of_transformers(
 ) -> None:
     ours, reference = both
 
-    # Lists, as sentence-transformers calls it: a lone empty document is taken for no document.
+    # Pass lists like sentence-transformers: a single empty document would count as no document.
     encoded = reference([query], [document])
     expected = {name: lists[0] for name, lists in encoded.items()}
     if len(expected["input_ids"]) > ours.pair_tokens_max:
@@ -89,7 +89,7 @@ def test_longest_first_cuts_what_the_rust_tokenizer_cuts(
 def test_pairs_of_several_queries_are_those_of_one_query_each(
     folders: dict[str, Path], truncation: Truncation, texts: list[tuple[str, str]]
 ) -> None:
-    """Whatever the other pairs are: some queries here are longer than the model reads."""
+    """Other pairs do not matter: some queries here are longer than the model's limit."""
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=40)
     texts = [*texts, *texts[:2]]
     if truncation is Truncation.ONLY_DOCUMENT:
@@ -143,7 +143,7 @@ def test_the_end_of_a_long_document_is_cut_and_said_so(folders: dict[str, Path])
 def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
 
-    with pytest.raises(InvalidRequest, match="13 tokens long; at most 12 tokens") as refused:
+    with pytest.raises(InvalidRequest, match="13 tokens long; a query may have at most") as refused:
         tokenizer.check_queries(job("cat " * 13, ["dog"]))
 
     assert refused.value.where == "query"
@@ -157,7 +157,7 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
 
 
 def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path]) -> None:
-    """On a gateway's event loop, for which everybody else waits."""
+    """The check runs on a gateway's event loop, so it must not block other requests."""
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
     counted = tokenizer._beginnings
     short, long = "cat " * 12, "cat " * 1_000
@@ -176,7 +176,7 @@ def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path])
 def test_a_query_of_which_nothing_is_left_is_refused(
     folders: dict[str, Path], strategy: Truncation
 ) -> None:
-    """BERT's tokenizer drops what cannot be seen."""
+    """BERT's tokenizer drops invisible characters."""
     tokenizer = load_tokenizer(str(folders["bert"]))
 
     with pytest.raises(InvalidRequest, match="at least one character") as refused:
@@ -211,7 +211,7 @@ def test_half_a_surrogate_pair_is_read_as_the_replacement_character(
 
 
 def test_a_limit_that_tokenizer_json_brings_is_switched_off() -> None:
-    """The embedded model's file cuts and pads at 128 tokens."""
+    """The embedded model's file truncates and pads at 128 tokens."""
     tokenizer = load_tokenizer(EMBEDDED)
 
     short, long = tokenizer.tokenize(job("q", ["word", "word " * 300])).pairs
@@ -224,7 +224,7 @@ def test_a_limit_that_tokenizer_json_brings_is_switched_off() -> None:
 def test_the_longest_pair_leaves_out_the_padding_position(
     folders: dict[str, Path], family: str
 ) -> None:
-    """RoBERTa's table has 514 rows for 512 tokens."""
+    """RoBERTa has 514 positions for 512 tokens."""
     tokenizer = load_tokenizer(str(folders[family]))
 
     assert tokenizer.pair_tokens_max == 512
@@ -235,7 +235,7 @@ def test_the_longest_pair_leaves_out_the_padding_position(
     [
         pytest.param(512, 128, None, 128, id="the tokenizer's own limit"),
         pytest.param(512, 10**30, None, 512, id="the model's positions"),
-        pytest.param(None, 10**30, None, 512, id="nobody says"),
+        pytest.param(None, 10**30, None, 512, id="no limit stated"),
         pytest.param(512, 128, 300, 300, id="an override above the tokenizer's habit"),
         pytest.param(None, 128, 4096, 4096, id="an override where positions are unbounded"),
     ],
@@ -262,7 +262,7 @@ def test_a_damaged_tokenizer_is_a_load_error(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_without_special_tokens_is_refused(folders: dict[str, Path]) -> None:
-    """Query and document would run into each other: no cross-encoder reads such pairs."""
+    """Query and document would merge: no cross-encoder reads such pairs."""
     backend = json.loads(TokenizerFiles.read(folders["bert"], "m").backend)
     backend["post_processor"] = None
     files = TokenizerFiles("m", json.dumps(backend), 512, 512, token_types=True)
@@ -273,7 +273,7 @@ def test_a_tokenizer_without_special_tokens_is_refused(folders: dict[str, Path])
 
 @pytest.mark.slow
 def test_a_gateway_tokenizes_without_torch_in_memory(folders: dict[str, Path]) -> None:
-    """Its files are read in a child process; the result is the one this process gets itself."""
+    """The child process that reads the files gives the same result as reading them here."""
     program = (
         "import sys\n"
         "from serve_app.engine.loading import load_tokenizer\n"

@@ -1,4 +1,4 @@
-"""A portion that would break the device is refused before it gets there."""
+"""A portion that would break the device is rejected before it gets there."""
 
 import numpy as np
 import pytest

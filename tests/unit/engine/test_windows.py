@@ -1,4 +1,4 @@
-"""Reading only the beginning of a text gives what reading all of it gives."""
+"""Reading only the beginning of a text gives the same tokens as reading all of it."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ WORD = st.one_of(
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """Runs of the same and of changing words, with or without blanks between them."""
+    """Return runs of equal and changing words, with or without blanks between them."""
     parts = []
     for _ in range(draw(st.integers(1, 5))):
         words = draw(st.lists(WORD | BLANK, min_size=1, max_size=8))
@@ -125,7 +125,7 @@ def reader(files: TokenizerFiles, first: FirstWindow) -> Beginnings:
 
 
 def unigram_of_a() -> Any:
-    """Whether the odd letter comes first depends on the length of the whole text."""
+    """A model that puts the odd letter first or last depending on the length of the whole text."""
     pieces = [("<unk>", 0.0), ("a", -3.0), ("aa", -2.5), ("aaa", -1.0), ("b", -3.0), ("ab", -2.0)]
     return models.Unigram(pieces, unk_id=0, byte_fallback=False)
 
@@ -147,7 +147,7 @@ def bpe_of_a() -> Any:
     ),
     tokens=st.integers(1, 30),
 )
-@example(parts=[("a", 1), (" ", 50), ("a", 200)], tokens=1)  # Blanks vanish: one token of a's.
+@example(parts=[("a", 1), (" ", 50), ("a", 200)], tokens=1)  # Without blanks it is one token.
 def test_where_words_end_nowhere_the_tokens_are_those_of_the_whole_text(
     model: Any, blanks_split: bool, parts: list[tuple[str, int]], tokens: int
 ) -> None:
@@ -164,7 +164,7 @@ def test_where_words_end_nowhere_the_tokens_are_those_of_the_whole_text(
 
 
 class Counting:
-    """A backend that counts the characters it is given."""
+    """A backend that counts the characters it receives."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -215,7 +215,7 @@ def test_a_word_is_not_shortened_where_an_added_token_may_be_inside_it(
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
 @pytest.mark.parametrize("threads", [1, 5])
 def test_the_limit_on_threads_reaches_the_rust_pool(folders: dict[str, Path], threads: int) -> None:
-    """Also once tokenizers are built, as long as none has tokenized a batch."""
+    """The limit also works after tokenizers are built, until one has tokenized a batch."""
     files = dataclasses.asdict(TokenizerFiles.read(folders["bert"], "tiny"))
     program = (
         "import json, os, sys\n"
