@@ -1,1 +1,1 @@
-"""Everything that knows Ray: one module per Serve deployment, and the clients between them."""
+"""All code that uses Ray: one module per Serve deployment, and the clients between them."""

@@ -1,16 +1,17 @@
-"""Serve's application-level autoscaling policy: `serve_app.dispatch.scaling` on Ray's metrics.
+"""Serve's application-level autoscaling policy: `serve_app.dispatch.scaling` with Ray's metrics.
 
     autoscaling_policy:
       policy_function: serve_app.deployments.autoscaling:BacklogPolicy
       policy_kwargs: {delay_s: 1}        # fields of `serve_app.dispatch.scaling.Goals`
 
-On the level of the application, since the gateways hold back work that only they can count. Every
-deployment that is to be scaled needs an ``autoscaling_config``, and so does the gateway's, even if
-it has as many replicas at most as at least, because Ray collects metrics of no other. Its delays
-should be 0: the policy has its own.
+The policy is application-level, because only the gateways can count the work that they hold back.
+Every deployment to be scaled needs an ``autoscaling_config``. The gateway's deployment needs one
+too, even with equal minimum and maximum, because Ray collects metrics of no other deployment. The
+delays in it should be 0: the policy has its own.
 
-Ray calls it ten times a second on the controller's event loop, where an error would stop every
-deployment of every application. So it does no I/O, and what fails leaves its deployment as it is.
+Ray calls the policy ten times a second on the controller's event loop, where an error would stop
+every deployment of every application. So the policy does no I/O, and after an error a deployment
+keeps its replicas.
 """
 
 import math
@@ -37,33 +38,33 @@ TOKENS_PER_S_STAT = "tokens_per_s"
 BUSY_RATIO_STAT = "busy_ratio"
 
 STALE_S = 10.0
-"""What a replica said longer ago is not taken for true any more."""
+"""Older reports are ignored."""
 
 logger = get_logger("ray.serve")
 
 
 def backlog_stat(deployment: str) -> str:
-    """The name under which gateways tell the tokens that wait for a scorer deployment."""
+    """Return the name under which gateways report the queued tokens of a scorer deployment."""
     return f"backlog_tokens/{deployment}"
 
 
 class BacklogPolicy:
-    """Replicas by work: scorers by tokens, gateways by requests under way."""
+    """Scales scorers by tokens, and gateways by concurrent requests."""
 
     def __init__(self, **goals: float) -> None:
         self._told: set[str] = set()
         try:
-            self._goals = Goals(**goals)  # type: ignore[arg-type]  # checked there, as floats
+            self._goals = Goals(**goals)  # type: ignore[arg-type]  # `Goals` checks the values
         except (TypeError, ValueError) as error:
             self._goals = Goals()
-            self._tell(f"policy_kwargs: {error}; the defaults hold instead")
+            self._tell(f"policy_kwargs: {error}; the defaults are used instead")
 
     def __call__(
         self, contexts: Mapping[Any, AutoscalingContext]
     ) -> tuple[dict[Any, int], dict[Any, dict[str, Any]]]:
-        """The replicas wanted, by deployment, and what to hand back next time.
+        """Return the target replicas by deployment, and the state for the next call.
 
-        A deployment that is left out keeps its number.
+        A deployment that is left out keeps its number of replicas.
         """
         by_name = {deployment.name: context for deployment, context in contexts.items()}
         targets: dict[Any, int] = {}
@@ -90,8 +91,8 @@ class BacklogPolicy:
             count = needed(load, target, self._goals)
             if load.waiting_tokens is None and _any_told(name, others):
                 self._tell(
-                    f"{name} keeps its replicas: all that gateways told is older than {STALE_S:g} s"
-                    "; if they run, set the clocks of their nodes"
+                    f"{name} keeps its replicas: all gateway reports are older than {STALE_S:g} s; "
+                    "if the gateways run, synchronize the clocks of their nodes"
                 )
         now = Instant(context.current_time)
         decision = decide(
@@ -104,20 +105,20 @@ class BacklogPolicy:
         return decision.target, {"history": decision.history, "tokens_per_s": tokens_per_s}
 
     def _tell(self, problem: str) -> None:
-        """Once, since the same will go wrong ten times a second."""
+        """Log a problem once, because the same one would occur ten times a second."""
         if problem not in self._told and len(self._told) < 100:
             self._told.add(problem)
             logger.error("Autoscaling: %s", problem)
 
 
 def _gateways_needed(context: AutoscalingContext) -> int:
-    """As Ray's own policy has it."""
+    """Return the number of gateways by the rule of Ray's own policy."""
     wanted: float = context.total_num_requests / context.config.get_target_ongoing_requests()
     return max(1, math.ceil(wanted - TOLERANCE_REPLICAS))
 
 
 def _tokens_per_s(context: AutoscalingContext) -> float | None:
-    """Of one replica; as it was when there last were any."""
+    """Return the mean speed of a replica; the last known one if no replica reports."""
     told = [series[-1] for series in _told(context, TOKENS_PER_S_STAT)]
     if told:
         return sum(told) / len(told)
@@ -146,13 +147,13 @@ def _load(
 
 
 def _any_told(name: str, others: Mapping[str, AutoscalingContext]) -> bool:
-    """Whether gateways told a backlog, however long ago by our clock."""
+    """Whether gateways reported a backlog, however old by this node's clock."""
     gateway = others.get(GATEWAY_DEPLOYMENT)
     return gateway is not None and bool((gateway.raw_metrics or {}).get(backlog_stat(name)))
 
 
 def _told(context: AutoscalingContext, stat: str) -> list[list[float]]:
-    """The values of every replica that has told any lately, oldest first."""
+    """Return the values of each replica that reported recently, oldest first."""
     by_replica = (context.raw_metrics or {}).get(stat, {})
     return [
         [point.value for point in series]

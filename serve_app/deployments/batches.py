@@ -1,8 +1,8 @@
-"""What waits, what runs, and how large a batch may be, as Ray's batch queue is told. Pure.
+"""Items, batches and batch sizes for Ray's batch queue. Pure.
 
-A batch holds at most the replica's limit, or as many tokens as the device scores in the time of a
-portion: a slow device gains nothing by more, and would have nothing to go on with while the answers
-of all are on their way.
+A batch holds at most the replica's limit, and at most the tokens that the device scores in the
+target time of a portion. A slow device gains nothing from larger batches, and would be idle while
+the answers to all callers are on their way.
 """
 
 import math
@@ -15,24 +15,24 @@ from serve_app.domain.model import Portion
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 WHOLE = 1_000_000
-"""The size of a full batch, as Ray is told."""
+"""Size of a full batch in the unit of Ray's batch queue."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
-    """A portion in the batch queue; another one with the same pairs is not the same."""
+    """A portion in the batch queue, compared by identity."""
 
     portion: Portion
     since: Instant
 
 
 class Wake:
-    """An item that scores nothing: it fills the batch that it joins, so that it starts at once."""
+    """A flush marker: it scores nothing but fills its batch, which then starts immediately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that has run; before that it may have waited for the one before it."""
+    """A finished batch. It may have waited for the previous one before it ``started``."""
 
     started: Instant
     run_s: Seconds
@@ -41,28 +41,28 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Running:
-    """A batch that the engine has."""
+    """A batch that was passed to the engine."""
 
     since: Instant
     tokens: Tokens
 
 
 def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
-    """The sum of the portions' tokens."""
+    """Return the sum of the portions' tokens."""
     return Tokens(sum(item.portion.tokens for item in items if isinstance(item, Waiting)))
 
 
 def batch_limit(wanted: object, least: int, most: int) -> Tokens:
-    """The limit nearest to what is wanted; ``most`` where that is no whole number."""
+    """Return the limit nearest to ``wanted``; ``most`` if that is not a whole number."""
     try:
-        number = int(str(wanted).removesuffix(".0"))  # YAML has 600, 600.0 and "600".
+        number = int(str(wanted).removesuffix(".0"))  # YAML may contain 600, 600.0 or "600".
     except ValueError:
         return Tokens(most)
     return Tokens(min(max(number, least), most))
 
 
 class BatchSize:
-    """What a batch may hold at the moment, and how much of that items fill."""
+    """Current capacity of a batch, and the part of it that items fill."""
 
     def __init__(self, tokens_max: Tokens, speedometer: Speedometer) -> None:
         self.tokens_max = tokens_max
@@ -73,16 +73,16 @@ class BatchSize:
 
     @property
     def tokens(self) -> int:
-        """What a batch may hold now, but for a single portion that is larger."""
+        """Most tokens of a batch now, except for a single portion that is larger."""
         tokens_per_s = self._speedometer.tokens_per_s
         if tokens_per_s is None:
             return self.tokens_max
         return min(self.tokens_max, tokens_in_time(tokens_per_s))
 
     def of(self, items: Sequence[Waiting | Wake]) -> int:
-        """The size function of the batch queue, in parts of a `WHOLE`. Never raises.
+        """Size function of the batch queue, in parts of `WHOLE`. Never raises.
 
-        A `Wake` fills the batch to its brim; nothing fits behind it.
+        A `Wake` fills the batch; no item fits behind it.
         """
         limit = self.tokens
         self._judged_by = max(self._judged_by, limit)
@@ -94,8 +94,8 @@ class BatchSize:
         return max(size, WHOLE) if isinstance(items[-1], Wake) else size
 
     def may_be_short(self, waiting: Iterable[Waiting]) -> bool:
-        """Whether ``waiting`` may hold no full batch, by any limit it was judged by since this was
-        last true. If it must hold one, that one starts by itself."""
+        """Whether ``waiting`` may be less than a full batch, by any limit used since the last
+        true result. A full batch starts without a `Wake`."""
         short = batch_tokens(waiting) < max(self._judged_by, self.tokens)
         if short:
             self._judged_by = 0

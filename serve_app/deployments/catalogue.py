@@ -1,9 +1,9 @@
-"""What a gateway knows of the models behind it.
+"""A gateway's knowledge of the models behind it.
 
-An answer to any client is the best proof that a model answers, and the only one that costs nothing:
-a busy model is ready. Only without a recent answer is a replica asked, at most once a second
-however often readiness is asked. A model other than the default one is asked only until it has
-described itself: asking for ever would keep a rarely used model from scaling to zero.
+An answer to any client proves best that a model answers, and costs nothing: a busy model is ready.
+A replica is only probed without a recent answer, and at most once a second however often readiness
+is requested. A model other than the default one is only probed until it has described itself:
+endless probes would keep a rarely used model from scaling to zero.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ FRESH_S = 10.0
 
 
 class ProbedScorer(PortionScorer, Protocol):
-    """A scorer that remembers when a replica last answered anybody."""
+    """A scorer that records when a replica last answered any caller."""
 
     @property
     def answered_at(self) -> Instant:
-        """Minus infinity if none has, or none is there any more."""
+        """Time of the last answer; minus infinity if there was none, or no replica is left."""
 
 
 class Catalogue:
-    """The served models, default first, and whether each answers."""
+    """The served models, default first, with their readiness."""
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class Catalogue:
         self._probe: asyncio.Task[Readiness] | None = None
 
     async def cards(self) -> tuple[ModelCard, ...]:
-        """Every model, as its replicas describe themselves now."""
+        """Return every model as its replicas describe themselves now."""
         await self.readiness()
         return tuple(self._cards.values())
 
     async def readiness(self) -> Readiness:
-        """Ready when the ledger answers and the default model does."""
+        """Return the readiness: the ledger and the default model must answer."""
         due = self._clock.instant() - self._probed_at >= PROBE_EVERY_S
         if self._probe is None or (self._probe.done() and due):
             self._probed_at = self._clock.instant()
             self._probe = asyncio.create_task(self._probe_all())
-        # Shielded: the probe is shared with whoever else is asking.
+        # Shielded, because concurrent callers share the probe.
         return await asyncio.shield(self._probe)
 
     async def _probe_all(self) -> Readiness:

@@ -1,8 +1,8 @@
-"""A scorer's Serve handle as `serve_app.ports.PortionScorer`; Ray's errors become ours here.
+"""Adapt a scorer's Serve handle to `serve_app.ports.PortionScorer`, and translate Ray's errors.
 
-By reference Ray re-raises an error of ours as a subclass made at run time, whose ``str`` is the
-remote traceback; over gRPC it arrives as it was. What leaves this module is our own class with its
-own arguments, and nothing of Ray's.
+In by-reference mode Ray re-raises a `RerankError` as a subclass made at run time, with the remote
+traceback as its ``str``; over gRPC the error arrives unchanged. This module raises only the
+original class with its own arguments, and no error of Ray.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _OURS = {
 
 
 class HandleScorer:
-    """One model's replicas, reached through their deployment's handle."""
+    """Calls one model's replicas through the handle of their deployment."""
 
     def __init__(self, handle: DeploymentHandle, clock: Clock) -> None:
         self._handle = handle
@@ -40,7 +40,7 @@ class HandleScorer:
 
     @property
     def answered_at(self) -> Instant:
-        """When any replica last answered; minus infinity if none has, or none is there any more."""
+        """Time of the last answer; minus infinity if there was none, or no replica is left."""
         return self._answered_at
 
     async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
@@ -64,9 +64,9 @@ class HandleScorer:
 
 
 async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
-    """Await a handle's response, and cancel the remote call when we stop waiting for it.
+    """Await a handle's response, and cancel the remote call when its caller stops waiting.
 
-    A partition takes Ray half a minute to notice, so every call has a timeout of its own.
+    Every call has a timeout of its own, because Ray takes half a minute to notice a partition.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -79,15 +79,15 @@ async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
         response.cancel()
         task = asyncio.current_task()
         if task is not None and task.cancelling() == 0:
-            # Nobody cancelled us: the call was cut off at its other end.
+            # This task was not cancelled, so the call was cancelled at the replica.
             raise errors.ReplicaLost("the call was cancelled by its replica") from None
         raise
-    except Exception as error:  # Over gRPC a replica's error arrives as it was.
+    except Exception as error:  # Over gRPC a replica's error arrives unchanged.
         raise translate(error) from error
 
 
 def as_ours(error: errors.RerankError) -> errors.RerankError:
-    """The same error in our own class, without what Ray mixed in."""
+    """Return a copy of the error in its original class, without Ray's additions."""
     for cls in type(error).__mro__:
         if _OURS.get(cls.__name__) is cls:
             copy: errors.RerankError = cls(*error.args)
@@ -96,8 +96,8 @@ def as_ours(error: errors.RerankError) -> errors.RerankError:
 
 
 def translate(error: BaseException) -> errors.RerankError:
-    """What an error that came over a handle means to the pipeline."""
-    # Ray's own mixture of its error and ours has lost our arguments; the cause inside has them.
+    """Translate an error from a handle into an error for the pipeline."""
+    # The class that Ray makes from both errors has lost the arguments; its cause has them.
     cause = error.cause if isinstance(error, ray_errors.RayTaskError) else error
     if isinstance(cause, errors.RerankError):
         return as_ours(cause)
@@ -116,7 +116,7 @@ def translate(error: BaseException) -> errors.RerankError:
 def _replica_is_lost(error: BaseException) -> bool:
     if isinstance(error, grpc.RpcError):
         return _code(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    # We did not cancel the request (that raises CancelledError here): its replica went away.
+    # A cancellation by this process raises CancelledError, so here the replica has gone.
     return isinstance(error, ray_errors.RayActorError | serve_errors.RequestCancelledError)
 
 

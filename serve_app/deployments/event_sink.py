@@ -1,11 +1,11 @@
-"""Takes events from the outbox to an HTTP sink, as batches of CloudEvents, in a thread of its own.
+"""Deliver events from the outbox to an HTTP sink as batches of CloudEvents, on a separate thread.
 
     outbox ── oldest first ──> POST ─┬─ 2xx ─────────────> deleted from the outbox
-                                     ├─ 400, 413, 422 ───> each of the batch alone; then set aside
-                                     └─ anything else ───> all wait, longer each time
+                                     ├─ 400, 413, 422 ───> each sent alone; failures set aside
+                                     └─ anything else ───> retried, after growing pauses
 
-An event leaves the outbox only after the sink has taken it, and may be sent twice: with the same
-``source`` and ``id``, by which OpenMeter, and any sink of CloudEvents, knows a repetition.
+An event leaves the outbox only after the sink has accepted it, and may be sent twice. Repetitions
+have the same ``source`` and ``id``, by which OpenMeter and other CloudEvents sinks detect them.
 
 Format: CloudEvents 1.0, JSON batch; OpenMeter, POST /api/v1/events.
 """
@@ -32,12 +32,12 @@ from serve_app.telemetry.metrics import EVENT_AGE_SECONDS, Metrics
 logger = get_logger(__name__)
 
 SOURCE = "rerank-serve"
-"""The same for every gateway: sinks tell events apart by source and id."""
+"""The same for every gateway: sinks identify events by source and id."""
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 BATCH_EVENTS_MAX = 200
 CALL_TIMEOUT_S = Seconds(5.0)
-"""For each step of a call: to connect, to send, to wait for the next bytes of the answer."""
+"""Timeout of each step of a call: connecting, sending, waiting for the next bytes of the answer."""
 
 ANSWER_BYTES_MAX = 65_536
 POLL_S = Seconds(1.0)
@@ -47,38 +47,38 @@ ASIDE_S_MIN, ASIDE_S_MAX = Seconds(30.0), Seconds(900.0)
 ASIDE_EVENTS_MAX = 1_000
 
 REFUSED = frozenset({400, 413, 422})
-"""Statuses that speak of the events, not of the sink, the token or the address."""
+"""Statuses that concern the events and not the sink, the token or the address."""
 
 
 class SinkRefused(Exception):
-    """The sink will not take these events as they are; the message is the status."""
+    """The sink rejects these events; the message is the status."""
 
 
 class SinkFailed(Exception):
-    """The sink cannot be reached, or cannot take anything now."""
+    """The sink is unreachable or accepts no events now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """An event of a refused batch: to be sent alone, and not before ``retry_at``."""
+    """An event of a rejected batch, to be sent alone and not before ``retry_at``."""
 
     refusals: int
-    """Of itself alone."""
+    """Number of rejections when sent alone."""
 
     retry_at: Instant
 
 
 def wait_s(attempts: int, least_s: Seconds, most_s: Seconds, chance: float) -> Seconds:
-    """How long to wait after the ``attempts``-th failure in a row: it doubles, up to a limit.
+    """Return the pause after the ``attempts``-th failure in a row: it doubles, up to a limit.
 
-    ``chance``, of 0 to 1, takes up to half of it away, so that gateways do not come together.
+    ``chance``, from 0 to 1, shortens it by up to half, so that gateways do not retry in step.
     """
-    doublings = min(attempts - 1, 16)  # A sink that is away for a week makes no huge number.
+    doublings = min(attempts - 1, 16)  # Bounds the number if a sink is away for a week.
     return Seconds(min(most_s, least_s * 2**doublings) * (1 - chance / 2))
 
 
 def cloud_events(events: Sequence[Event]) -> list[dict[str, object]]:
-    """As the sink reads them."""
+    """Return the events in the format of CloudEvents."""
     return [
         {
             "specversion": "1.0",
@@ -95,10 +95,10 @@ def cloud_events(events: Sequence[Event]) -> list[dict[str, object]]:
 
 
 class HttpSink:
-    """One address that takes events. Blocking."""
+    """An address that accepts events. Calls block."""
 
     def __init__(self, url: str, token: str) -> None:
-        """``token`` goes into the header ``Authorization: Bearer``; empty: there is no header."""
+        """``token`` is sent as ``Authorization: Bearer``; without a token there is no header."""
         headers = {"content-type": CONTENT_TYPE}
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -106,11 +106,11 @@ class HttpSink:
         self._url = url
 
     def close(self) -> None:
-        """Let go of its connections."""
+        """Close the connections."""
         self._client.close()
 
     def send(self, events: Sequence[Event]) -> None:
-        """Returns once the sink has taken all of them.
+        """Send ``events`` and return once the sink has accepted all of them.
 
         Raises: SinkRefused, SinkFailed.
         """
@@ -128,30 +128,30 @@ class HttpSink:
 
 
 class Delivery:
-    """The thread between the outbox and the sink. `start` it, `close` it.
+    """The thread between the outbox and the sink, with `start` and `close`.
 
-    It holds at most one batch, and what it has set aside: `ASIDE_EVENTS_MAX` ids and one batch.
+    It holds at most one batch, and the ids of `ASIDE_EVENTS_MAX` events and one batch set aside.
     """
 
     def __init__(self, queue: EventQueue, sink: HttpSink, metrics: Metrics, clock: Clock) -> None:
-        """Closes ``queue`` and ``sink`` when it ends."""
+        """The thread closes ``queue`` and ``sink`` when it ends."""
         self._queue = queue
         self._sink = sink
         self._metrics = metrics
         self._clock = clock
         self._aside: dict[str, Aside] = {}
-        self._failures = 0  # In a row.
+        self._failures = 0  # Consecutive failures.
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-delivery", daemon=True)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start to deliver."""
         self._thread.start()
 
     def close(self) -> None:
-        """End, after the call that is under way; what the outbox holds is for the next one.
+        """End after the current call; events in the outbox are left for the next delivery.
 
-        Waits no longer than an honest call may take.
+        Waits no longer than a regular call may take.
         """
         self._stopping.set()
         self._thread.join(3 * CALL_TIMEOUT_S)
@@ -163,7 +163,7 @@ class Delivery:
         self._queue.close()
 
     def _step(self) -> Seconds:
-        """Tell the sink once, if there is something to tell; answers how long to wait then."""
+        """Send events once if there are any, and return the pause before the next step."""
         try:
             told = self._tell_some()
         except Exception as error:  # noqa: BLE001 - the outermost handler of this thread
@@ -178,7 +178,7 @@ class Delivery:
         return Seconds(0.0) if told else POLL_S
 
     def _tell_some(self) -> bool:
-        """Whether there may be more to tell.
+        """Send events if there are any, and return whether there may be more.
 
         Raises: SinkFailed, LedgerUnavailable.
         """
@@ -195,12 +195,12 @@ class Delivery:
         return bool(events)
 
     def _next(self) -> list[Event]:
-        """What to send together: one event that was set aside, or others."""
+        """Return the events to send together: one that was set aside, or others."""
         now = self._clock.instant()
         held = [key for key, aside in self._aside.items() if aside.retry_at > now]
         events = self._queue.waiting(BATCH_EVENTS_MAX, without=held)
         if len(events) < BATCH_EVENTS_MAX:
-            # All that waits is known: what is not in it was taken back, or sent by another gateway.
+            # All queued events are known: others were withdrawn, or sent by another gateway.
             there = {event.id for event in events}.union(held)
             self._aside = {key: aside for key, aside in self._aside.items() if key in there}
         alone = [event for event in events if event.id in self._aside]
@@ -235,7 +235,7 @@ class Delivery:
 
 
 def _skip(response: httpx.Response) -> None:
-    """Read the answer, so that the connection can be used again; but not one without an end."""
+    """Read the answer so that the connection can be reused, up to a limit of size and time."""
     size, end = 0, time.monotonic() + CALL_TIMEOUT_S
     for chunk in response.iter_raw():
         size += len(chunk)

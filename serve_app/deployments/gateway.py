@@ -1,8 +1,8 @@
 """The Gateway deployment: hosts the HTTP app and owns one pipeline.
 
-It builds the rooms and ties them together; it decides nothing itself. Everything that can block has
-a thread of its own (tokenizers, ledger, events), because under the throughput switches user code
-shares the event loop with Ray's router and health checks.
+It creates and connects the components; it decides nothing itself. Blocking work (tokenizers,
+ledger, events) runs on threads of its own, because with Ray's throughput settings user code shares
+the event loop with Ray's router and health checks.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ from serve_app.telemetry.logs import emit
 @serve.deployment
 @serve.ingress()
 class Gateway:
-    """One replica: HTTP in, portions out, charges into the ledger."""
+    """One replica: receives HTTP requests, sends portions, writes charges to the ledger."""
 
     def __init__(self, settings: Settings, scorers: Mapping[str, DeploymentHandle]) -> None:
         join_serve_log()
@@ -87,7 +87,7 @@ class Gateway:
             self._delivery.start()
 
     def __serve_build_asgi_app__(self) -> object:
-        """Called by Serve on the replica, on its event loop, once the constructor is done."""
+        """Build the app. Serve calls this on the replica's event loop after the constructor."""
         settings = self._settings
         self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
         pipeline = Pipeline(
@@ -133,7 +133,7 @@ class Gateway:
                 report_places=Places(REPORTS),
                 refusal_budget=RefusalBudget(self._clock),
                 log=emit,
-                server_names_answers=True,  # Ray does, with the client's name or one of its own.
+                server_names_answers=True,  # Ray sets the client's request id or one of its own.
             )
         )
 
@@ -170,7 +170,7 @@ class Gateway:
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve's autoscaler may scale the scorers on."""
+        """Return the metrics for Serve's autoscaler."""
         return {
             backlog_stat(model.deployment_name): float(
                 self._dispatchers[ModelId(model.id)].backlog_tokens
@@ -179,11 +179,11 @@ class Gateway:
         }
 
     def check_health(self) -> None:
-        """Raises: LedgerUnavailable when the thread that writes the ledger has ended."""
+        """Raises: LedgerUnavailable when the ledger's writer thread has ended."""
         self._ledger.check()
 
     def __del__(self) -> None:
-        """Serve calls this when the replica stops: what waits to be written is written."""
+        """Complete pending writes and stop all threads. Serve calls this when the replica stops."""
         self._ledger.close()
         if self._delivery is not None:
             self._delivery.close()
@@ -193,5 +193,5 @@ class Gateway:
 
 
 def portion_limit(settings: Settings, pair_tokens_max: int) -> Tokens:
-    """Most tokens of a portion: as set, but never less than the model's longest pair."""
+    """Return the most tokens of a portion: the setting, but at least the model's longest pair."""
     return Tokens(max(settings.portion_tokens_max, pair_tokens_max))

@@ -1,4 +1,4 @@
-"""Scores portions together, so that no portion's failure is another's."""
+"""Score portions together, so that a failing portion does not affect the others."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from serve_app.ports import Engine
 
 
 def score_each(engine: Engine, portions: Sequence[Portion]) -> list[list[float] | EngineFailure]:
-    """The logits of each portion, or why it has none. Blocks its thread.
+    """Return the logits of each portion, or its failure. Blocks the calling thread.
 
-    When all fail together each is tried alone. A logit that is not a finite number fails its
-    portion only.
+    If all fail together, each is scored alone. A logit that is not a finite number fails only its
+    own portion.
     """
     try:
         return [_finite(logits) for logits in engine.score(portions)]
     except EngineFailure as failure:
         if len(portions) == 1:
-            # A copy: its traceback holds all that the model had on the device.
+            # Copy it, because its traceback keeps the model's data on the device alive.
             return [EngineFailure(*failure.args)]
     return [score_each(engine, [portion])[0] for portion in portions]
 

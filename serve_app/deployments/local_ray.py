@@ -1,7 +1,8 @@
-"""A Ray of our own on this machine: started, given the application, and stopped without a trace.
+"""A private Ray on this machine: started, given the application, and stopped without leftovers.
 
 It shares the machine with other Rays: every port is a free one, every file lies in ``var_dir``, and
-stopping it stops only what it started. When this process dies, even by SIGKILL, so do the others.
+only the processes that it started are stopped. When this process dies, even by SIGKILL, they end
+too.
 """
 
 import io
@@ -37,25 +38,25 @@ HAPROXY_COMMAND = "rerank-serve-haproxy"
 """See `serve_app.deployments.haproxy`."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Portions travel by gRPC, not through the object store; Ray wants at least 75 MiB."""
+"""Portions travel by gRPC, not through the object store; Ray requires at least 75 MiB."""
 
 FREE_PORTS = range(20_000, 30_000)
-"""Ray's workers listen below these, Serve's replicas above, and Linux gives outgoing connections
-32,768 and above."""
+"""Ray's workers use ports below these and Serve's replicas ports above. Linux gives ports from
+32,768 to outgoing connections."""
 
 _ports = cycle(SystemRandom().sample(FREE_PORTS, len(FREE_PORTS)))
 
 SESSIONS_KEPT = 3
-"""Sessions of Ray, with their logs, that stay in ``var_dir`` after they ended."""
+"""Ended Ray sessions that stay in ``var_dir`` with their logs."""
 
 
 STOP_TIMEOUT_S = 3.0
-"""What is left of Ray after this is killed."""
+"""Ray processes that still run after this are killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentProgress:
-    """How far one deployment has come."""
+    """Start-up progress of one deployment."""
 
     name: str
     status: str
@@ -64,23 +65,23 @@ class DeploymentProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the application has come."""
+    """Start-up progress of the application."""
 
     running: bool
     failed: str | None
-    """Why it will never run, or ``None``."""
+    """Reason why the application will never run, or ``None``."""
 
     deployments: tuple[DeploymentProgress, ...]
 
 
 def free_port() -> int:
-    """A port that is free now and that no process will be given by chance; each call another one.
+    """Return a port that is free now and outside the system's own range; each call another one.
 
-    A port that the system itself chose would come from those that it gives to every outgoing
-    connection: one of them is sometimes taken again before HAProxy binds it, and Serve then fails.
+    A port chosen by the system comes from the range for outgoing connections. One of them is
+    sometimes taken again before HAProxy binds it, and Serve then fails.
 
     Raises:
-        OSError: none of `FREE_PORTS` is free.
+        OSError: None of `FREE_PORTS` is free.
     """
     for port in islice(_ports, len(FREE_PORTS)):
         if not port_is_taken(port):
@@ -99,10 +100,10 @@ def port_is_taken(port: int) -> bool:
 
 
 def local_environment(run_dir: Path) -> dict[str, str]:
-    """What Ray must find in the environment to keep to ``run_dir`` and to free ports."""
+    """Return the environment that keeps Ray to ``run_dir`` and to free ports."""
     return {
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
-        # A replica that asks for no GPU still sees one if there is one; torch picks the device.
+        # A replica that requests no GPU still sees an existing one; torch picks the device.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name(HAPROXY_COMMAND)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
@@ -120,10 +121,10 @@ def local_environment(run_dir: Path) -> dict[str, str]:
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[Path]:
-    """Another name for the private ``folder``, at most 20 characters, valid while the block runs.
+    """Yield another path of the private ``folder``, at most 20 characters, valid in the block.
 
-    Ray and HAProxy put Unix sockets under their folders, and the path of a socket may not exceed
-    107 characters, which a checkout a few folders deep already does.
+    Ray and HAProxy put Unix sockets in their folders. The path of a socket may have at most 107
+    characters, and a checkout a few folders deep exceeds that.
     """
     private_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -137,7 +138,7 @@ def short_path(folder: Path) -> Iterator[Path]:
 def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
     """Run Ray and Serve's controller while the block runs.
 
-    The switches of ``cluster/ray.env`` must be in the environment before ray is first imported.
+    The variables of ``cluster/ray.env`` must be set before ray is first imported.
     """
     _forget_old_sessions(var_dir / "ray")
     for name in ("ray", "ray.serve"):
@@ -156,20 +157,20 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
             yield
         finally:
             family = psutil.Process().children(recursive=True)
-            # Ray prints its own account of stopping itself, which reads like a failure.
+            # Ray's messages while it stops read like a failure.
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 if ray.is_initialized():
                     serve.shutdown()
                 ray.shutdown()
-            # An HAProxy that was told to finish its connections first would stay for two minutes.
+            # An HAProxy that drains its connections first would stay for two minutes.
             _, left = psutil.wait_procs([*family, *_orphans()], timeout=STOP_TIMEOUT_S)
             for process in left:
                 process.kill()
 
 
 def _orphans() -> list[psutil.Process]:
-    """Processes of ours that lost their parent: `short_path` puts our own number on their command
-    lines. An HAProxy outlives a manager that was replaced."""
+    """Return processes of this Ray that lost their parent, such as the HAProxy of a manager that
+    was replaced. `short_path` puts this process's id on their command lines."""
     mark = f"/proc/{os.getpid()}/fd/"
     return [
         process
@@ -179,14 +180,14 @@ def _orphans() -> list[psutil.Process]:
 
 
 def is_alive() -> bool:
-    """Whether the processes that Ray cannot do without are still running."""
+    """Whether Ray's essential processes are still running."""
     vital = {PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET}
     node = ray._private.worker._global_node
     return node is not None and not any(kind in vital for kind, _ in node.dead_processes())
 
 
 def deploy(config: Mapping[str, Any]) -> None:
-    """Hand a Serve config to the running Ray, as `serve deploy` would; returns at once."""
+    """Deploy a Serve config to the running Ray like `serve deploy`, without waiting for it."""
     schema = ServeDeploySchema.model_validate(dict(config))
     client = serve_start(
         http_options=schema.http_options.model_dump(),
@@ -197,7 +198,7 @@ def deploy(config: Mapping[str, Any]) -> None:
 
 
 def progress(application: str) -> Progress:
-    """How far ``application`` has come."""
+    """Return the start-up progress of ``application``."""
     status = serve.status().applications.get(application)
     if status is None:
         return Progress(running=False, failed=None, deployments=())
@@ -212,8 +213,8 @@ def progress(application: str) -> Progress:
 
 
 def _why(status: ApplicationStatusOverview) -> str:
-    """The application's own message, and the last line of what each failed deployment said: the
-    error itself, below Ray's account of it and its traceback."""
+    """Return the application's message and the last line of each failed deployment's message: the
+    error itself, after Ray's summary and the traceback."""
     failed = [
         f"{name}: {each.message.strip().splitlines()[-1]}"
         for name, each in status.deployments.items()
@@ -224,7 +225,7 @@ def _why(status: ApplicationStatusOverview) -> str:
 
 @contextmanager
 def run_dir(var_dir: Path) -> Iterator[Path]:
-    """A folder for this run's sockets and HAProxy's files, gone afterwards; its path is short."""
+    """Yield a temporary folder with a short path for this run's sockets and HAProxy's files."""
     private_folder(var_dir / "run")
     folder = Path(tempfile.mkdtemp(dir=var_dir / "run"))
     try:
@@ -235,9 +236,9 @@ def run_dir(var_dir: Path) -> Iterator[Path]:
 
 
 def _forget_old_sessions(ray_dir: Path) -> None:
-    """Remove all but the newest sessions; one whose process still lives is left alone."""
+    """Remove all sessions but the newest and those of living processes."""
     sessions = sorted(ray_dir.glob("session_2*"), key=lambda path: path.stat().st_mtime)
-    # Ray leaves a link alone that points nowhere, and ours do once their process has ended.
+    # Ray does not replace a broken link, and this one breaks when its process ends.
     (ray_dir / "session_latest").unlink(missing_ok=True)
     for session in sessions[:-SESSIONS_KEPT]:
         pid = session.name.rpartition("_")[2]

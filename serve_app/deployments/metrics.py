@@ -7,7 +7,7 @@ from serve_app.telemetry.metrics import METRICS, Kind, Metric, Metrics
 
 
 class RaySink:
-    """Every metric, made once per replica; Ray adds the application, deployment and replica."""
+    """All metrics, created once per replica; Ray adds the application, deployment and replica."""
 
     def __init__(self) -> None:
         self._counters = {
@@ -31,7 +31,7 @@ class RaySink:
     def record(self, metric: Metric, value: float, labels: dict[str, str]) -> None:
         match metric.kind:
             case Kind.COUNTER:
-                if value > 0:  # Ray refuses to add 0.
+                if value > 0:  # Ray does not accept 0.
                     self._counters[metric.name].inc(value, labels)
             case Kind.GAUGE:
                 self._gauges[metric.name].set(value, labels)
@@ -40,5 +40,5 @@ class RaySink:
 
 
 def ray_metrics_sink() -> Metrics:
-    """The metrics of this replica."""
+    """Return the metrics of this replica."""
     return Metrics(RaySink(), SystemClock())

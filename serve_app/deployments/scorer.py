@@ -1,6 +1,6 @@
 """The Scorer deployment: one replica is one model on one device.
 
-It loads and warms up the model before it counts as RUNNING, and leaves the rest to
+It loads and warms up the model before Serve counts it as RUNNING. Batching is in
 `serve_app.deployments.token_batcher`.
 """
 
@@ -27,7 +27,7 @@ logger = get_logger(__name__)
 
 
 class UserConfig(TypedDict, total=False):
-    """What `serve deploy` can change on a running replica, under ``user_config``."""
+    """Settings that `serve deploy` can change on a running replica, under ``user_config``."""
 
     batch_tokens_max: int
 
@@ -40,7 +40,7 @@ class Scorer:
         join_serve_log()
         clock = SystemClock()
         entered = clock.instant()
-        # A process that Ray had ready, or one that was started and imported everything for this.
+        # Age of the process: Ray may have kept it ready, or started it for this replica.
         process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._engine = load_engine(model.source, model.revision, model.precision, limits)
@@ -65,10 +65,10 @@ class Scorer:
         )
 
     def reconfigure(self, user_config: UserConfig) -> None:
-        """Take another batch limit without a restart.
+        """Apply another batch limit without a restart.
 
-        What is no number of tokens between a portion's and what this replica warmed up for is
-        brought there, and logged: Serve stops a replica that raises here, and starts no other.
+        An invalid limit is clamped to the range from a portion's limit to the one that this replica
+        warmed up for, and logged: Serve stops a replica that raises here, and starts no other.
         """
         wanted = user_config.get("batch_tokens_max", self._warm_tokens_max)
         limit = batch_limit(wanted, self._portion_tokens_max, self._warm_tokens_max)
@@ -83,7 +83,7 @@ class Scorer:
         return await self._batcher.score(portion)
 
     async def describe(self) -> ReplicaInfo:
-        """Who this replica is, once its device has answered or is busy. Raises: EngineFailure."""
+        """Describe this replica once its device has answered or is busy. Raises: EngineFailure."""
         await self._batcher.check()
         return ReplicaInfo(
             self._replica_id,
@@ -93,7 +93,7 @@ class Scorer:
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve's autoscaler may scale on."""
+        """Return the metrics for Serve's autoscaler."""
         return self._batcher.autoscaling_stats()
 
     async def check_health(self) -> None:
@@ -102,9 +102,9 @@ class Scorer:
 
 
 def _end_process(failure: EngineFailure) -> None:
-    """What waits here is sent to other replicas at once, and Serve starts another."""
+    """End the process. Queued portions then go to other replicas, and Serve starts a new one."""
     try:
         logger.critical("device_failed", extra={"reason": str(failure)})
         logging.shutdown()
     finally:
-        os._exit(1)  # A context that failed cannot be left in a better way.
+        os._exit(1)  # A failed CUDA context allows no orderly exit.

@@ -1,7 +1,6 @@
-"""Reads a Serve config file strictly: Ray ignores keys it does not know, so a typo passes silently.
+"""Read a Serve config file strictly: Ray ignores unknown keys, so a typo would go unnoticed.
 
-Knows the shape of Ray's own schema by asking it; the application's ``args`` are checked by
-`serve_app.settings` instead.
+Ray's own schema defines the known keys. `serve_app.settings` checks the application's ``args``.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import yaml
 from ray.serve.schema import RayActorOptionsSchema, ServeDeploySchema
 
 OPAQUE = frozenset({"args", "user_config", "ray_actor_options", "policy_kwargs"})
-"""Fields whose content is not of Serve's schema."""
+"""Fields with content outside Serve's schema."""
 
 
 class ConfigError(Exception):
@@ -20,10 +19,10 @@ class ConfigError(Exception):
 
 
 def read_serve_config(path: Path) -> dict[str, Any]:
-    """The file's content, with every key known to Serve.
+    """Return the file's content after checking that Serve knows every key.
 
     Raises:
-        ConfigError: It is missing, not YAML, has a key that Serve would ignore, or a bad value.
+        ConfigError: The file is missing or not YAML, or has an unknown key or an invalid value.
     """
     try:
         config = yaml.safe_load(path.read_text())
@@ -33,7 +32,7 @@ def read_serve_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not a mapping")
     unknown = list(unknown_keys(config, ServeDeploySchema))
     if unknown:
-        raise ConfigError(f"{path}: Serve knows no {', '.join(unknown)}")
+        raise ConfigError(f"{path}: unknown to Serve: {', '.join(unknown)}")
     try:
         ServeDeploySchema.model_validate(config)
     except ValueError as error:
@@ -42,7 +41,7 @@ def read_serve_config(path: Path) -> dict[str, Any]:
 
 
 def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of the keys in ``config`` that ``schema`` (a pydantic model) does not have."""
+    """Yield dotted paths of the keys in ``config`` that ``schema`` (a pydantic model) lacks."""
     if isinstance(config, list):
         for index, each in enumerate(config):
             yield from unknown_keys(each, schema, f"{path}[{index}]")
@@ -60,7 +59,7 @@ def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
 
 
 def _nested_model(annotation: Any) -> Any:
-    """The pydantic model inside ``annotation``, such as ``list[Model] | None``, if there is one."""
+    """Return the pydantic model inside ``annotation``, such as ``list[Model] | None``, if any."""
     if hasattr(annotation, "model_fields"):
         return annotation
     return next((model for each in get_args(annotation) if (model := _nested_model(each))), None)

@@ -1,24 +1,25 @@
-"""Portions in, batches of tokens out to the engine: `@serve.batch` with its traps fenced off.
+"""Collect portions into batches of tokens for the engine. Works around faults of `@serve.batch`.
 
-Portions wait in Ray's batch queue and share a batch of at most `BatchSize.tokens`. Batches run in
-threads of their own, so the event loop goes on answering health checks and queue-length probes.
+Portions wait in Ray's batch queue and share a batch of at most `BatchSize.tokens`. Batches run on
+threads of their own, so the event loop continues to answer health checks and queue-length probes.
 Four faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
-* While a batch runs, it freezes whatever arrives into small batches every ``batch_wait_timeout_s``.
-  So the wait is long while the device is busy, and a `Wake` in the queue ends it with the batch.
+* While a batch runs, Ray splits new items into small batches every ``batch_wait_timeout_s``. So the
+  wait is long while the device is busy, and a `Wake` in the queue ends it with the batch.
 * An item over the maximum, a size function that raises, or a ``BaseException`` out of the batch
-  function ends its loop for good, while the replica still counts as healthy. So oversize is refused
-  before the queue, the size function cannot raise, and `check` asks whether the loop lives.
+  function ends the batch loop for good, while the replica still counts as healthy. So oversized
+  portions are rejected before the queue, the size function cannot raise, and `check` verifies that
+  the loop is alive.
 * An exception fails every item of the batch. So each item gets its own scores or its own error.
-* A batch that is being collected keeps to the maximum that was set when it began. So the maximum
-  stays, and sizes are parts of what a batch may hold at the moment.
+* A batch that is being collected keeps the maximum that was set when it began. So the maximum is
+  constant, and sizes are parts of a batch's current capacity.
 
-An engine that takes two batches at once computes one after the other, and prepares the second while
-the first is computed. It gets a second batch when that is full, or when the first is about to end:
-what comes until then shares it.
+An engine that accepts two batches computes one after the other, and prepares the second while it
+computes the first. It gets the second batch when that is full, or shortly before the first one
+ends, so that portions that arrive until then share it.
 
-A device that fails everything answers faster than any other, so that Ray would send it most of the
-work. When all of a batch fails it is checked, and if it fails that too its replica ends.
+A device that fails every batch answers faster than any other, so Ray would send it most of the
+work. When all portions of a batch fail, the device is checked; if that fails too, the replica ends.
 """
 
 import asyncio
@@ -58,24 +59,24 @@ from serve_app.telemetry.metrics import (
 )
 
 IDLE_WAIT_S = 0.003
-"""How long the first portion of a batch waits for company while the device is idle."""
+"""How long the first portion of a batch waits for others while the device is idle."""
 
 BUSY_WAIT_S = 5.0
-"""How long it waits while the device is busy, unless it is woken: about for ever."""
+"""How long it waits while the device is busy, unless a `Wake` ends the wait; in effect, forever."""
 
 LAST_WORDS_S = 0.1
-"""For the answers to what a device failed of to be on their way."""
+"""Grace period for error responses to leave the process before it exits."""
 
 AHEAD_S = 0.005
-"""So long before a batch ends the next one is prepared: 32,768 tokens take 3 ms. Behind one that is
-hardly longer itself there would be little in the next."""
+"""How long before the end of a batch the next one is prepared: 32,768 tokens take 3 ms. No batch is
+prepared during one that is hardly longer than this, because it would hold little."""
 
 STUCK_S = 60.0
-"""A batch that takes longer than this is no batch, but a device that hangs."""
+"""If a batch takes longer than this, the device hangs."""
 
 
 class TokenBatcher:
-    """One engine and its batches. Made on the event loop it is used on."""
+    """One engine and its batches. Create it on the event loop that uses it."""
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class TokenBatcher:
         self._free_at = clock.instant()
         self._failed: EngineFailure | None = None
         self._wakes: set[asyncio.Future[object]] = set()
-        # Decorated here and not as a method, because Ray keeps one queue per decorated function.
+        # Not a decorated method, because Ray keeps one queue per decorated function.
         self._queue = serve.batch(
             max_batch_size=WHOLE,
             batch_wait_timeout_s=IDLE_WAIT_S,
@@ -112,7 +113,8 @@ class TokenBatcher:
         )(self._score_batch)
 
     def autoscaling_stats(self) -> dict[str, float]:
-        """By the names that `serve_app.deployments.autoscaling` looks for; one caller."""
+        """Return the metrics that `serve_app.deployments.autoscaling` reads. For one caller only:
+        a call resets the busy ratio."""
         stats = {
             INFLIGHT_TOKENS_STAT: float(self._inflight_tokens),
             BUSY_RATIO_STAT: self._speedometer.busy_ratio(self._clock.instant()),
@@ -122,11 +124,11 @@ class TokenBatcher:
         return stats
 
     def limit_batches(self, batch_tokens_max: Tokens) -> None:
-        """Take another limit, from the next portion on."""
+        """Apply another limit, from the next portion on."""
         self._batch_size.tokens_max = batch_tokens_max
 
     async def score(self, portion: Portion) -> PortionScores:
-        """Logits of every pair in ``portion``, in its order.
+        """Return the logits of every pair in ``portion``, in its order.
 
         Raises:
             EngineFailure: The portion is over the batch limit, the model failed on it, or one of
@@ -134,7 +136,7 @@ class TokenBatcher:
         """
         if portion.tokens > self._batch_size.tokens_max:
             raise EngineFailure(
-                f"a portion of {portion.tokens} tokens is over the batch limit of "
+                f"a portion of {portion.tokens} tokens exceeds the batch limit of "
                 f"{self._batch_size.tokens_max}"
             )
         waiting = Waiting(portion, self._clock.instant())
@@ -144,7 +146,7 @@ class TokenBatcher:
             outcome: PortionScores | RerankError = await self._queue(waiting)
         finally:
             self._count_inflight(-portion.tokens)
-            if waiting in self._waiting:  # Given up: what would have woken others may be gone, too.
+            if waiting in self._waiting:  # Cancelled: others may lack it to fill their batch.
                 self._waiting.discard(waiting)
                 if not self._running:
                     self._wake_collector()
@@ -153,11 +155,11 @@ class TokenBatcher:
         return outcome
 
     async def check(self) -> None:
-        """Prove that the batch loop lives and that the device computes. Does not wait for a batch.
+        """Verify that the batch loop is alive and the device computes. Does not wait for a batch.
 
         Raises:
             EngineFailure: The batch loop has ended, so that every later call would hang; or the
-                device hangs, or does not answer as it should.
+                device hangs, fails, or returns an invalid result.
         """
         if not await self._queue._is_batching_task_alive():
             raise EngineFailure("the batch loop has ended")
@@ -178,7 +180,7 @@ class TokenBatcher:
 
     async def _score_waiting(self, waiting: list[Waiting]) -> list[PortionScores | RerankError]:
         if self._failed:
-            await asyncio.Event().wait()  # Until the process ends, and its callers ask elsewhere.
+            await asyncio.Event().wait()  # The process ends soon; callers then retry elsewhere.
         portions = [each.portion for each in waiting]
         running = Running(self._clock.instant(), batch_tokens(waiting))
         self._begin(running, waiting)
@@ -217,7 +219,7 @@ class TokenBatcher:
             self._wake_collector()
 
     def _look_ahead(self) -> None:
-        """A batch begins to be computed: let the next one start shortly before this one ends."""
+        """Schedule the next batch to start shortly before the one being computed ends."""
         tokens_per_s = self._speedometer.tokens_per_s
         if self._engine.batches_at_once == 1 or tokens_per_s is None:
             return
@@ -237,7 +239,7 @@ class TokenBatcher:
         answers: Sequence[list[float] | RerankError],
         batch: Batch,
     ) -> None:
-        """A portion that failed was not scored, however fast."""
+        """Record a batch. Failed portions do not count as scored, however fast they were."""
         pairs = zip(portions, answers, strict=True)
         scored = sum(each.tokens for each, answer in pairs if not isinstance(answer, RerankError))
         self._speedometer.ran(Tokens(scored), batch.run_s)
@@ -246,10 +248,10 @@ class TokenBatcher:
         self._metrics.record(SCORED_TOKENS, scored)
 
     def _wake_collector(self) -> None:
-        """Start what has been collected meanwhile, unless a full batch waits already.
+        """Start the batch that is being collected, unless a full batch is queued already.
 
-        Also when nothing seems to wait: a portion whose caller has gone may still sit there, and
-        what joins it would wait as long as it may.
+        This also applies when nothing seems to be queued: a cancelled portion may still be in the
+        queue, and a portion that joins it would wait for the maximum time.
         """
         if self._batch_size.may_be_short(self._waiting):
             wake = asyncio.ensure_future(self._queue(Wake()))
@@ -259,16 +261,16 @@ class TokenBatcher:
     def _forget_wake(self, wake: asyncio.Future[object]) -> None:
         self._wakes.discard(wake)
         if not wake.cancelled():
-            wake.exception()  # It came as a limit changed; the batch it was to wake has started.
+            wake.exception()  # A limit changed meanwhile; the batch has started in any case.
 
     def _run(
         self, running: Running, portions: Sequence[Portion]
     ) -> tuple[Sequence[list[float] | RerankError], Instant]:
-        """On a thread of its own: the outcomes, and when. If nothing could be scored, the device is
-        checked.
+        """Return the outcomes and the end time. Runs on a device thread.
 
-        What it held is then lost to it and may be tried elsewhere, but for a portion that was there
-        alone: that one may be what the device failed of, and would take the next one along.
+        If no portion could be scored, the device is checked. If the check fails, the portions are
+        reported as `ReplicaLost` and retried elsewhere, unless this is the first failing batch and
+        holds a single portion: that portion may have crashed the device and would crash the next.
         """
         answers: Sequence[list[float] | RerankError] = score_each(self._engine, portions)
         if all(isinstance(answer, EngineFailure) for answer in answers):
@@ -278,7 +280,7 @@ class TokenBatcher:
                 first = self._failed is None and self._running[0] is running
                 self._failed = failure
                 if not first or len(portions) > 1:
-                    answers = [ReplicaLost(f"its device fails: {failure}") for _ in portions]
+                    answers = [ReplicaLost(f"the device failed: {failure}") for _ in portions]
         return answers, self._clock.instant()
 
     def _outcome(

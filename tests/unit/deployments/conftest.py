@@ -1,4 +1,4 @@
-"""Delivery reads a real outbox: the ledger's own databases."""
+"""Delivery tests use a real outbox, in the ledger's databases."""
 
 from tests.unit.ledger.conftest import acme, database_url, engine, kind, postgres
 

@@ -1,4 +1,4 @@
-"""The alerts ask for metrics, labels and codes that there are."""
+"""The alerts use existing metrics, labels and codes."""
 
 import re
 from typing import Any

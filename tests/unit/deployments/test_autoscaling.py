@@ -1,4 +1,4 @@
-"""The policy on Ray's own context objects; what fails stays as it is."""
+"""The policy with Ray's own context objects; a deployment that fails keeps its replicas."""
 
 import logging
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def a_context(
     target: int = 1,
     **more: Any,
 ) -> AutoscalingContext:
-    """A deployment whose replicas told ``stats`` last."""
+    """Return the context of a deployment with ``stats`` as its replicas' last reports."""
     deployment = DeploymentID(name, APPLICATION)
     replicas = [ReplicaID(f"{name}-{number}", deployment) for number in range(len(stats))]
     metrics: dict[str, dict[ReplicaID, list[TimeStampedValue]]] = {}
@@ -61,7 +61,7 @@ def a_context(
 
 
 class Controller:
-    """Calls the policy as Ray's does."""
+    """Calls the policy as Ray's controller does."""
 
     def __init__(self, policy: BacklogPolicy | None = None) -> None:
         self.policy = policy or BacklogPolicy()
@@ -70,7 +70,7 @@ class Controller:
         self.now = NOW
 
     def tick(self, for_s: float = 0.1, **more: Any) -> Target:
-        """Let ``for_s`` pass with these metrics, and answer the targets."""
+        """Let ``for_s`` pass with these metrics, and return the targets."""
         for _ in range(round(for_s / 0.1)):
             self.now += 0.1
             contexts = self.contexts(**more)
@@ -130,7 +130,7 @@ def test_gateways_are_scaled_by_their_requests() -> None:
 
 
 def test_the_first_replica_of_a_request_that_waits_for_it_stays() -> None:
-    """Too small to wait at the gateway, it waits on Ray's way to a replica."""
+    """The request is too small to wait at the gateway; Ray holds it on the way to a replica."""
     controller = Controller()
     controller.tick(700, waiting=0)
     assert controller.targets[SCORER] == 0
@@ -155,7 +155,7 @@ def test_from_zero_the_speed_of_before_is_remembered() -> None:
         {"waiting": 9_000, "age_s": STALE_S + 1},
         {"waiting": 9_000, "scorers": []},
     ],
-    ids=["no gateway tells", "what it told is old", "no scorer has ever told"],
+    ids=["no gateway reports", "its report is old", "no scorer has ever reported"],
 )
 def test_without_metrics_the_scorers_stay_as_many_as_they_are(missing: dict[str, Any]) -> None:
     controller = Controller()
@@ -171,7 +171,7 @@ def test_clocks_that_differ_are_told_once(caplog: pytest.LogCaptureFixture) -> N
 
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
-    assert "set the clocks" in told[0]
+    assert "synchronize the clocks" in told[0]
 
 
 def test_a_gateway_without_autoscaling_tells_nothing() -> None:
@@ -184,7 +184,7 @@ def test_a_gateway_without_autoscaling_tells_nothing() -> None:
 
 
 class Listening(logging.Handler):
-    """Keeps what was logged."""
+    """Keeps the logged messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Listening(logging.Handler):
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """What Serve's log is told."""
+    """Yield the messages in Serve's log."""
     listening = Listening()
     logging.getLogger("ray.serve").addHandler(listening)
     yield listening.messages
@@ -219,7 +219,7 @@ def test_what_fails_keeps_its_replicas_and_is_told_once(logged: list[str]) -> No
 def test_a_policy_whose_arguments_are_wrong_uses_its_defaults(
     wrong: dict[str, Any], logged: list[str]
 ) -> None:
-    """An error in the constructor would stop Ray's controller as well."""
+    """An error in the constructor would also stop Ray's controller."""
     controller = Controller(BacklogPolicy(**wrong))
 
     assert controller.tick(2, waiting=4_000)[SCORER] == 4
@@ -232,7 +232,7 @@ def test_the_policy_of_our_own_config_has_good_arguments() -> None:
     policy = application["autoscaling_policy"]
 
     assert policy["policy_function"] == f"{BacklogPolicy.__module__}:{BacklogPolicy.__name__}"
-    Goals(**policy["policy_kwargs"])  # Or it raises.
+    Goals(**policy["policy_kwargs"])  # Must not raise.
     for deployment in application["deployments"]:
         scaling = deployment["autoscaling_config"]
         assert (scaling["upscale_delay_s"], scaling["downscale_delay_s"]) == (0, 0)

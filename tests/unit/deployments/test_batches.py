@@ -1,4 +1,4 @@
-"""What an operator may set of a batch's size, whatever is typed."""
+"""Any batch limit from an operator leads to a valid one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Readiness is what clients see, asked for at little cost."""
+"""Readiness matches the clients' experience and costs little."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ FIRST, SECOND = ModelId("first"), ModelId("second")
 
 
 class ProbedScorer(FakePortionScorer):
-    """Counts who asks it."""
+    """Counts its probes."""
 
     def __init__(self) -> None:
         super().__init__(lambda _: ())
@@ -32,7 +32,7 @@ def card(model: ModelId) -> ModelCard:
 
 
 class Scene:
-    """A catalogue of two models, and everything it looks at."""
+    """A catalogue of two models with its dependencies."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()

@@ -1,4 +1,4 @@
-"""Whatever comes over a handle leaves as an error of ours, with its own arguments."""
+"""Every error from a handle is translated to an error of serve_app, with its own arguments."""
 
 import asyncio
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ class RpcError(grpc.RpcError):  # type: ignore[misc]  # grpc is untyped
 
 
 def as_ray_raises_it(error: Exception) -> Exception:
-    """By reference: a class of Ray's making that is both its error and ours."""
+    """Return the error as Ray raises it by reference: in a class derived from Ray's and ours."""
     task_error: Any = ray_errors.RayTaskError("score", "Traceback on 10.0.0.7", error)
     raised: Exception = task_error.as_instanceof_cause()
     return raised
@@ -74,7 +74,7 @@ def test_an_error_of_rays_gets_the_meaning_it_has_for_a_request(
 
 
 class FakeResponse:
-    """What a handle's call returns; ``answer`` may be an exception, or ``None`` to hang."""
+    """The response of a handle's call; ``answer`` may be an exception, or ``None`` to hang."""
 
     def __init__(self, answer: object) -> None:
         self._answer = answer

@@ -1,4 +1,4 @@
-"""Each event reaches a real HTTP sink at least once, whatever fails; and none that is not true."""
+"""Each true event, and no other, reaches a real HTTP sink at least once despite any failure."""
 
 import asyncio
 import logging
@@ -67,7 +67,7 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads wait for hundredths instead of seconds."""
+    """Let threads wait for hundredths of a second instead of seconds."""
     for name in ("POLL_S", "WAIT_S_MIN", "WAIT_S_MAX"):
         monkeypatch.setattr(event_sink, name, 0.02)
 
@@ -98,7 +98,7 @@ def a_delivery(
 
 @contextmanager
 def by_hand(database_url: str, url: str, clock: FakeClock) -> Iterator[Delivery]:
-    """Its thread never runs: the test takes the steps."""
+    """Yield a delivery without a running thread: the test takes the steps."""
     delivery = a_delivery(database_url, url, clock=clock)
     yield delivery
     delivery._stopping.set()
@@ -106,7 +106,7 @@ def by_hand(database_url: str, url: str, clock: FakeClock) -> Iterator[Delivery]
 
 
 def goes_on(delivery: Delivery) -> bool:
-    """One step; whether the next one follows at once, since there was something to tell."""
+    """Take one step; return whether the next one follows immediately, because events were sent."""
     return not delivery._step()
 
 
@@ -281,7 +281,7 @@ def test_the_money_path_does_not_wait_for_a_sink(
     database_url: str, engine: Engine, acme: Caller, sink: Sink
 ) -> None:
     charge(engine, acme, 1)
-    sink.open.clear()  # It has the event, and does not answer.
+    sink.open.clear()  # The sink has the event and does not answer.
     with by_hand(database_url, sink.url, FakeClock()) as delivery:
         call = threading.Thread(target=delivery._step)
         call.start()
@@ -296,7 +296,7 @@ def test_the_money_path_does_not_wait_for_a_sink(
         assert waiting(engine) == 1
         assert goes_on(delivery)
 
-    # The first one was true when it was told: the exception that the operations guide names.
+    # The first event was true when it was sent: the exception in the operations guide.
     assert sink.ids == ["r1", "r2"]
 
 
@@ -322,7 +322,7 @@ def test_an_event_that_the_sink_refuses_is_kept_and_holds_up_no_other(
         assert delays[0] < 40
         assert ASIDE_S_MAX / 2 < max(delays) <= ASIDE_S_MAX + 5
 
-        sink.status = lambda _: 202  # It learned.
+        sink.status = lambda _: 202  # The sink accepts the event now.
         clock.advance(ASIDE_S_MAX)
         assert goes_on(delivery)
         assert waiting(engine) == 0

@@ -1,4 +1,4 @@
-"""HAProxy's configuration, as Ray Serve generates it, with our edits."""
+"""HAProxy's configuration from Ray Serve, with this project's edits."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
 
 @pytest.fixture
 def generated(tmp_path: Path) -> Path:
-    """A configuration file as Ray writes it, for one gateway."""
+    """Return a configuration file as Ray writes it, for one gateway."""
     folder = tmp_path / "haproxy"
     api = HAProxyApi(
         HAProxyConfig(
@@ -116,7 +116,7 @@ def test_connections_are_as_many_as_open_files_allow(
 
 
 def test_haproxy_starts_with_the_connections_that_open_files_allow(generated: Path) -> None:
-    """HAProxy refuses to start with more than its limit of open files allows."""
+    """HAProxy refuses to start if connections exceed its limit of open files."""
     limited = f"ulimit -n 4096; exec {COMMAND} -db -f {generated}"
 
     with subprocess.Popen(["bash", "-c", limited], stderr=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""Ports for a Ray of our own: free, and not among those that the system gives to connections."""
+"""Ports for a private Ray are free and outside the system's range for outgoing connections."""
 
 import socket
 from itertools import cycle
@@ -9,7 +9,7 @@ from serve_app.deployments import local_ray
 from serve_app.deployments.local_ray import FREE_PORTS, free_port
 
 CONNECTIONS = range(32_768, 61_000)
-"""Where Linux takes an outgoing connection's port from, unless told otherwise (ip(7))."""
+"""Linux's default range of ports for outgoing connections (ip(7))."""
 
 
 def test_no_port_is_given_twice() -> None:

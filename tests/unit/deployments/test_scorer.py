@@ -1,4 +1,4 @@
-"""What ends a replica ends its process, whatever state that is in."""
+"""A failed device ends the replica's process in any state."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Our Serve config files hold no key that Ray would silently ignore."""
+"""The project's Serve config files have no key that Ray would silently ignore."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The batcher coalesces while the device is busy, and no portion can harm another or the loop."""
+"""The batcher collects portions while the device is busy; no portion harms another or the loop."""
 
 import asyncio
 import gc
@@ -65,7 +65,7 @@ class FakeEngine:
 
 @pytest.fixture(autouse=True)
 def _replica_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`serve.batch` asks its replica for one number; there is no replica here."""
+    """`serve.batch` reads one number from its replica; there is no replica here."""
     context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1_000))
     monkeypatch.setattr(serve, "get_replica_context", lambda: context)
 
@@ -94,8 +94,8 @@ def batcher(
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    """`asyncio.run`, and Ray's queues laid to rest: one that is collected later would look for an
-    event loop to cancel its task on, and make one that nobody closes."""
+    """Like `asyncio.run`, but also stops Ray's queues. A queue that is collected later would look
+    for an event loop to cancel its task on, and create one that is never closed."""
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(test)
@@ -105,7 +105,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(left, timeout=0.05))
         for each in gc.get_objects():
-            if type(each) is _BatchQueue:  # `isinstance` would ask each, and some warn
+            if type(each) is _BatchQueue:  # `isinstance` calls each object, and some then warn.
                 each._handle_batch_task = None
     finally:
         loop.close()
@@ -152,7 +152,7 @@ def test_it_tells_what_the_autoscaler_looks_for() -> None:
 
 
 def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None:
-    """`@serve.batch` alone would freeze each of the ten into a batch of its own."""
+    """`@serve.batch` alone would put each of the ten into a batch of its own."""
 
     async def test() -> None:
         engine = FakeEngine()
@@ -173,7 +173,7 @@ def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None
 
 
 def test_what_waits_starts_as_soon_as_the_device_is_free() -> None:
-    """A wait that followed the length of earlier batches would hold it back after a long one."""
+    """A wait based on the length of earlier batches would be too long after a long batch."""
 
     async def test() -> None:
         engine = FakeEngine()
@@ -211,7 +211,7 @@ def test_a_full_batch_in_waiting_is_not_followed_by_a_small_one_too_early() -> N
 
 
 class SlowEngine(FakeEngine):
-    """Two thousand tokens a second."""
+    """Scores two thousand tokens a second."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class SlowEngine(FakeEngine):
 
 
 def test_a_slow_device_is_given_no_more_than_it_scores_in_the_time_of_a_portion() -> None:
-    """Or the others would wait for it, and it for what comes when all of them are answered."""
+    """Otherwise its callers would wait for one long batch, and then the device for new portions."""
 
     async def test() -> None:
         clock = FakeClock()
@@ -242,7 +242,7 @@ def test_a_slow_device_is_given_no_more_than_it_scores_in_the_time_of_a_portion(
 
 
 class TwoAtOnce(FakeEngine):
-    """Each batch ends when it is told to."""
+    """Holds each batch until the test ends it."""
 
     batches_at_once = 2
 
@@ -266,7 +266,7 @@ def two_at_once(
 
 
 async def score_fifty(two: TokenBatcher, engine: TwoAtOnce, clock: FakeClock, run_s: float) -> None:
-    """Tokens, and as the first of all: then the speed is known."""
+    """Score 50 tokens as the first batch, so that the speed is known."""
     scores = asyncio.create_task(two.score(a_portion(50)))
     await until(lambda: engine.begun == [50])
     clock.advance(run_s)
@@ -328,7 +328,7 @@ def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> N
 
 
 def test_behind_a_batch_of_an_instant_nothing_is_prepared() -> None:
-    """There would be little in it."""
+    """The next batch would hold little."""
 
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
@@ -413,7 +413,7 @@ def test_what_is_collected_starts_even_if_the_limit_fell_meanwhile() -> None:
         lowered = batcher(engine)
         engine.gate.clear()
         portions = []
-        for _ in range(3):  # One runs, one is full by the third's coming, which is collected.
+        for _ in range(3):  # The first runs, the third makes the second full and is collected.
             portions.append(asyncio.create_task(lowered.score(a_portion(80))))
             await asyncio.sleep(0.05)
         lowered.limit_batches(Tokens(80))
@@ -457,7 +457,7 @@ def test_a_poisonous_portion_and_a_nan_fail_alone() -> None:
 
 
 def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
-    """It answers faster than any other, and would be sent everybody's work."""
+    """It answers faster than any other device, so it would get all the work."""
 
     async def test() -> None:
         engine, told, sink = FakeEngine(), list[EngineFailure](), RecordingSink()
@@ -487,7 +487,7 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
 def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere(
     lengths: tuple[int, ...], problem: str
 ) -> None:
-    """Whether the device says so or answers what is no number."""
+    """The device either raises an error or returns NaN."""
 
     async def test() -> None:
         engine, told = FakeEngine(), list[EngineFailure]()
@@ -564,7 +564,7 @@ def test_health_tells_a_dead_batch_loop_and_a_dead_device() -> None:
             await sick.check()
 
         engine.broken = False
-        # A BaseException out of the size function ends Ray's loop, as its own bugs can.
+        # A BaseException in the size function ends Ray's loop, as bugs in Ray can.
         await sick.score(a_portion(1))
         loops = [
             task
