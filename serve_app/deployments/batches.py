@@ -48,7 +48,6 @@ class Running:
 
 
 def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
-    """Return the sum of the portions' tokens."""
     return Tokens(sum(item.portion.tokens for item in items if isinstance(item, Waiting)))
 
 

@@ -96,7 +96,6 @@ def as_ours(error: errors.RerankError) -> errors.RerankError:
 
 
 def translate(error: BaseException) -> errors.RerankError:
-    """Translate an error from a handle into an error for the pipeline."""
     # The class that Ray makes from both errors has lost the arguments; its cause has them.
     cause = error.cause if isinstance(error, ray_errors.RayTaskError) else error
     if isinstance(cause, errors.RerankError):

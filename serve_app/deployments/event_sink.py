@@ -78,7 +78,6 @@ def wait_s(attempts: int, least_s: Seconds, most_s: Seconds, chance: float) -> S
 
 
 def cloud_events(events: Sequence[Event]) -> list[dict[str, object]]:
-    """Return the events in the format of CloudEvents."""
     return [
         {
             "specversion": "1.0",
@@ -106,7 +105,6 @@ class HttpSink:
         self._url = url
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def send(self, events: Sequence[Event]) -> None:
@@ -145,7 +143,6 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="event-delivery", daemon=True)
 
     def start(self) -> None:
-        """Start to deliver."""
         self._thread.start()
 
     def close(self) -> None:

@@ -170,7 +170,6 @@ class Gateway:
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return the metrics for Serve's autoscaler."""
         return {
             backlog_stat(model.deployment_name): float(
                 self._dispatchers[ModelId(model.id)].backlog_tokens

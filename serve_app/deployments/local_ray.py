@@ -180,7 +180,6 @@ def _orphans() -> list[psutil.Process]:
 
 
 def is_alive() -> bool:
-    """Whether Ray's essential processes are still running."""
     vital = {PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET}
     node = ray._private.worker._global_node
     return node is not None and not any(kind in vital for kind, _ in node.dead_processes())
@@ -198,7 +197,6 @@ def deploy(config: Mapping[str, Any]) -> None:
 
 
 def progress(application: str) -> Progress:
-    """Return the start-up progress of ``application``."""
     status = serve.status().applications.get(application)
     if status is None:
         return Progress(running=False, failed=None, deployments=())

@@ -40,5 +40,4 @@ class RaySink:
 
 
 def ray_metrics_sink() -> Metrics:
-    """Return the metrics of this replica."""
     return Metrics(RaySink(), SystemClock())

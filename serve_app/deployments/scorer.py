@@ -93,7 +93,6 @@ class Scorer:
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return the metrics for Serve's autoscaler."""
         return self._batcher.autoscaling_stats()
 
     async def check_health(self) -> None:

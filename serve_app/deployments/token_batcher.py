@@ -124,7 +124,6 @@ class TokenBatcher:
         return stats
 
     def limit_batches(self, batch_tokens_max: Tokens) -> None:
-        """Apply another limit, from the next portion on."""
         self._batch_size.tokens_max = batch_tokens_max
 
     async def score(self, portion: Portion) -> PortionScores:

@@ -79,7 +79,6 @@ class FairQueue(Generic[T]):
 
     @property
     def tokens(self) -> Tokens:
-        """The backlog in tokens."""
         return Tokens(self._tokens)
 
     def add(self, job: RequestId, claim: Claim, portions: Sequence[T]) -> None:

@@ -281,7 +281,6 @@ class _Standing:
         self._short: dict[tuple[TenantId, ServiceTier], _Short] = {}
 
     def note(self, claim: Claim, now: Instant) -> None:
-        """Start to cap this queue, unless it is capped already."""
         if self.lately(claim, now):
             return
         self._short = {key: short for key, short in self._short.items() if _matters(short, now)}

@@ -194,7 +194,6 @@ class Speedometer:
         self._asked_at = now
 
     def ran(self, tokens: Tokens, run_s: Seconds) -> None:
-        """Count a batch in which ``tokens`` were scored."""
         self._busy_s += run_s
         if tokens > 2 * self._largest:  # All earlier batches were small.
             self._tokens = self._run_s = 0.0

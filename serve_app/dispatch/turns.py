@@ -49,7 +49,6 @@ class LeastFirst(Generic[K]):
             heapq.heappush(self._heap, place)
 
     def remove(self, key: K) -> float:
-        """Remove ``key`` and return its amount."""
         return self._places.pop(key)[0]
 
     def amount(self, key: K) -> float:

@@ -47,7 +47,6 @@ class Turnstile:
 
     @property
     def portion_tokens(self) -> Tokens:
-        """Current limit of a portion's tokens."""
         return self._window.portion_tokens if self._window else self._portion_tokens_max
 
     @property

@@ -55,10 +55,7 @@ class Answered:
     scores: PortionScores
     tokens: Tokens
     elapsed_s: Seconds
-    """Time from the call to its answer."""
-
     others_wait: bool
-    """Whether portions wait for room on the replicas."""
 
 
 class Window:
@@ -72,7 +69,6 @@ class Window:
 
     @property
     def portion_tokens(self) -> Tokens:
-        """Most tokens of a portion."""
         return self._portion_size.tokens
 
     def tokens(self, now: Instant) -> Tokens:

@@ -93,7 +93,6 @@ class CrossEncoder:
 
 
 def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
-    """Return the model's logits as (B, 1) float32."""
     logits: torch.Tensor = model(**inputs).logits
     return logits.float()
 

@@ -65,5 +65,4 @@ def unpack(portion: Portion, limits: InputLimits) -> list[Encoded]:
 
 
 def lengths(sequences: Sequence[Encoded]) -> list[int]:
-    """Return the lengths in tokens, in order."""
     return [len(sequence.ids) for sequence in sequences]

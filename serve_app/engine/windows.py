@@ -114,14 +114,12 @@ class Beginnings:
         return len(text) <= self._first.most(tokens)
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of ``text``."""
         if len(text) <= SHORT_CHARACTERS:
             # A batch would wait for the shared threads behind all other batches.
             return len(self._backend.encode(_well_formed(text), add_special_tokens=False).ids)
         return len(next(self.encode_whole([text])))
 
     def encode_whole(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Yield all ids of each text, in order."""
         for some in _slices(texts):
             # encode_batch_fast returns the same ids and only leaves out the character offsets.
             for encoding in self._backend.encode_batch_fast(

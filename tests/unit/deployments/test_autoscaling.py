@@ -184,8 +184,6 @@ def test_a_gateway_without_autoscaling_tells_nothing() -> None:
 
 
 class Listening(logging.Handler):
-    """Keeps the logged messages."""
-
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[str] = []

@@ -12,8 +12,6 @@ FIRST, SECOND = ModelId("first"), ModelId("second")
 
 
 class ProbedScorer(FakePortionScorer):
-    """Counts its probes."""
-
     def __init__(self) -> None:
         super().__init__(lambda _: ())
         self.answered_at = Instant(float("-inf"))

@@ -20,8 +20,6 @@ TOKENS_PER_S = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A queued portion."""
-
     job: RequestId
     index: int
     tokens: Tokens

@@ -143,7 +143,6 @@ class HeldScorer(FakePortionScorer):
         await settle()
 
     def at(self, job: str) -> int:
-        """Return the number of the job's running portions."""
         return sum(portion.request_id == job for portion, _ in self.running)
 
 
@@ -154,8 +153,6 @@ async def settle() -> None:
 
 
 class Dispatching:
-    """Running jobs by name."""
-
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.tasks: dict[str, asyncio.Task[JobScores]] = {}
@@ -168,7 +165,6 @@ class Dispatching:
         tenant: str = "acme",
         tier: ServiceTier = ServiceTier.DEFAULT,
     ) -> None:
-        """Start a job and let the event loop settle."""
         self.begin(name, documents, tenant, tier)
         await settle()
 
@@ -316,8 +312,6 @@ def test_a_model_without_replicas_begins_anew() -> None:
 
 
 def mishaps(chance: random.Random) -> Callable[[Portion], Sequence[float]]:
-    """Return scores that fail at random."""
-
     def answer(portion: Portion) -> Sequence[float]:
         failures = [ReplicaLost("killed")] * 5 + [EngineFailure("poison"), NoReplica("gone")]
         if chance.random() < 0.08:

@@ -43,7 +43,6 @@ def busy(
 
 
 def work_for(seconds: int, forecast: Forecast, clock: FakeClock) -> None:
-    """Score at full speed."""
     for _ in range(8 * seconds):
         clock.advance(1 / 8)
         forecast.scored(NOBODY, Tokens(round(SPEED / 8)), RUN_S)
@@ -372,7 +371,6 @@ class Overload:
         self._deadlines: list[tuple[float, RequestId]] = []
 
     def run(self) -> Outcome:
-        """Run until all admitted jobs have left."""
         while self._comes_at < self._until or len(self._queue):
             while self._comes_at < self._until and (
                 self._comes_at <= self.clock.now_s or not len(self._queue)

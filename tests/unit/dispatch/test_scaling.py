@@ -97,7 +97,6 @@ def follow(
     bounds: Bounds = TO_EIGHT,
     goals: Goals = GOALS,
 ) -> list[int]:
-    """Return the target at every tick."""
     targets: list[int] = []
     history = None
     for tick in range(round(until_s / TICK_S)):
@@ -115,7 +114,6 @@ def at(targets: list[int], at_s: float) -> int:
 
 
 def changes(targets: list[int]) -> list[int]:
-    """Return the targets without repetitions."""
     return [each for index, each in enumerate(targets) if index == 0 or targets[index - 1] != each]
 
 

@@ -39,7 +39,6 @@ def in_a_batch_of_three(one: Answered) -> Answered:
 
 
 def after(answers: int, each: Answered, window: Window | None = None) -> float:
-    """Return the window after a number of equal answers."""
     window = window or Window(PORTION)
     for _ in range(answers):
         window.answered(each, NOW)
@@ -81,7 +80,6 @@ def test_it_does_not_grow_while_the_way_is_short_beside_a_run() -> None:
 
 
 def test_it_shrinks_while_portions_wait_longer_than_a_run() -> None:
-    """Other gateways also send portions."""
     assert after(40, answer(wait_s=0.08)) < AT_FIRST
     assert after(10_000, answer(wait_s=0.08)) == DEPTH_MIN * PORTION
 
