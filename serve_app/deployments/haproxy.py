@@ -12,7 +12,8 @@ edits are those for which Ray 2.60 has no variable:
 * Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
 * Requests to become another protocol are not passed on.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
-* HAProxy's own answers are in JSON; while no gateway answers, it is a 503 with ``Retry-After``.
+* HAProxy's own answers are in JSON, with ``Retry-After`` while no gateway answers. Only malformed
+  requests are answered in HTML, by its parser.
 
 It imports little, because Ray waits for it at each reload.
 """
@@ -128,7 +129,8 @@ def edited(config: str, error_folder: Path, open_files_max: int) -> str:
         "    http-request return status 405 content-type application/json "
         f"string {_quoted(_METHOD_BODY)} hdr allow {_quoted(', '.join(METHODS))} "
         "if !method_is_known\n"
-        "    http-request deny status 400 unless { path_beg / }\n"
+        "    http-request return status 400 content-type application/json "
+        f"string {_quoted(_PATH_BODY)} unless {{ path_beg / }}\n"
         "    http-request del-header upgrade\n"
     )
     edits: list[tuple[str, str]] = [
@@ -140,7 +142,7 @@ def edited(config: str, error_folder: Path, open_files_max: int) -> str:
         (r"^frontend http_frontend\n    bind .*\n", r"\g<0>" + frontend.replace("\\", r"\\")),
         (
             r"^(backend default_backend\n)    http-request return status 404 .*$",
-            r"\1    http-request deny status 503",
+            r"\1    http-request return status 503 default-errorfiles",
         ),
     ]
     for pattern, replacement in edits:
@@ -187,19 +189,14 @@ def _quoted(text: str) -> str:
 _METHOD_BODY = _error_body(
     "invalid_request_error", "method_not_allowed", f"The method is unknown. {UNCHARGED}"
 )
+_PATH_BODY = _error_body(
+    "invalid_request_error", "invalid_http", f"The path does not begin with '/'. {UNCHARGED}"
+)
 _LOST = _error_body(
     "server_error", "gateway_lost", f"The gateway ended before it answered. {UNKNOWN_CHARGE}"
 )
 
 ERROR_RESPONSES = {
-    400: _response(
-        "400 Bad Request",
-        _error_body(
-            "invalid_request_error",
-            "invalid_http",
-            f"The request is not valid HTTP, or its headers are over 16 KB. {UNCHARGED}",
-        ),
-    ),
     408: _response(
         "408 Request Timeout",
         _error_body(
@@ -208,10 +205,6 @@ ERROR_RESPONSES = {
             f"The request did not arrive in time. {UNCHARGED}",
         ),
         "connection: close\r\n",
-    ),
-    413: _response(
-        "413 Content Too Large",
-        _error_body("invalid_request_error", "too_large", f"The request is too large. {UNCHARGED}"),
     ),
     500: _response("500 Internal Server Error", _LOST),
     502: _response("500 Internal Server Error", _LOST),

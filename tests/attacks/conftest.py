@@ -3,7 +3,6 @@
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
@@ -13,23 +12,13 @@ from tests.integration.conftest import deployment, serve_config
 from tests.integration.service import COMMAND, Service, environment
 from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 
-IDLE_S = 8.0
-"""After this HAProxy closes an idle connection (``cluster/ray.env``)."""
+IDLE_S = 15.0
+"""After this HAProxy closes a connection whose client does nothing (``cluster/ray.env``)."""
 
 BODY_TIMEOUT_S = 8.0
 """Longer than it takes a gateway to learn of a revoked key."""
 
 NO_KEY = "rk_0123456789ab_" + "f" * 64
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Keys of two tenants besides the first one."""
-
-    broke: str
-    """Of a tenant without credit that may send one request a minute."""
-
-    admin: str
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +41,22 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def keys(service: Service) -> Keys:
-    command(service, "tenants", "add", "broke", "--credit", "0")
-    command(service, "tenants", "limit", "broke", "--requests-per-minute", "1")
+def admin_key(service: Service) -> str:
+    """A key of the operators' own tenant."""
     command(service, "tenants", "add", "operators", "--credit", "0")
-    return Keys(
-        broke=new_key(service, "broke"), admin=new_key(service, "operators", "--scope", "admin")
-    )
+    return new_key(service, "operators", "--scope", "admin")
+
+
+@pytest.fixture
+def broke_key(service: Service) -> str:
+    """A key of a new tenant without credit that may send one request a minute.
+
+    Each test has its own: attacks use up a tenant's budget of refused requests.
+    """
+    tenant = f"broke-{uuid.uuid4().hex}"
+    command(service, "tenants", "add", tenant, "--credit", "0")
+    command(service, "tenants", "limit", tenant, "--requests-per-minute", "1")
+    return new_key(service, tenant)
 
 
 def command(service: Service, *arguments: str) -> str:
