@@ -1,1 +1,1 @@
-"""The nouns, units, failures and order of reranking; imports nothing of ours."""
+"""Domain types, units, errors and ranking. Imports no other package of the project."""

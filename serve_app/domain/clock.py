@@ -1,4 +1,4 @@
-"""Time, as something handed in. Nobody else in the package reads a clock."""
+"""The clock, which is passed to all code that needs the time. No other module reads a clock."""
 
 import time
 from typing import Protocol
@@ -7,17 +7,17 @@ from serve_app.domain.units import Instant, Moment
 
 
 class Clock(Protocol):
-    """Both kinds of time the service needs."""
+    """A source of monotonic time and of wall time."""
 
     def instant(self) -> Instant:
-        """Seconds of a monotonic clock, for measuring and for deadlines."""
+        """Return monotonic seconds, for durations and deadlines."""
 
     def moment(self) -> Moment:
-        """Milliseconds since 1970 UTC, for rows other processes read; may step backwards."""
+        """Return milliseconds since 1970 UTC, for stored data. They may step backwards."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the operating system."""
 
     def instant(self) -> Instant:
         return Instant(time.monotonic())

@@ -1,4 +1,4 @@
-"""CSV that a spreadsheet shows as it is: no text cell is run as a formula.
+"""Write CSV files in which no text cell is a formula for a spreadsheet.
 
 Source: OWASP, CSV Injection.
 """
@@ -9,18 +9,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 RUN_AS_FORMULA = re.compile(r"\s*[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001 - full-width forms
-"""How such a text begins: with an operator or a control character, after any white space."""
+"""Beginning of a text that a spreadsheet runs as a formula: white space, then one of these."""
 
 
 def render_csv(
     columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, line_end: str
 ) -> str:
-    """A line with the names of ``columns``, then one line for each row.
+    """Return a header line with ``columns``, and one line for each row.
 
-    A cell that a row lacks, or that is ``None``, is empty. Text cells are made `inert`.
+    A missing or ``None`` cell is empty. Text cells are made `inert`.
 
     Raises:
-        ValueError: A row has a cell that belongs to no column.
+        ValueError: A row has a cell for an unknown column.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator=line_end)
@@ -30,8 +30,8 @@ def render_csv(
 
 
 def inert(cell: object) -> object:
-    """``cell``, with a single quote before a text that a spreadsheet would run as a formula.
+    """Return ``cell``, with a single quote before a text that looks like a formula.
 
-    Numbers stay numbers, negative ones too.
+    Numbers stay numbers, even negative ones.
     """
     return f"'{cell}" if isinstance(cell, str) and RUN_AS_FORMULA.match(cell) else cell

@@ -1,38 +1,38 @@
-"""Every failure this service reports on purpose.
+"""All expected failures of the service.
 
     RerankError
-    ├─ InvalidRequest      the body is not a request we accept
-    ├─ Unauthenticated     no API key, or one we do not know, or one that was revoked
-    ├─ OutOfCredit         the tenant cannot cover the charge
-    ├─ SpendCapReached     the month's cap of the tenant or the key would be passed
-    ├─ RateLimited         the tenant or the key asked for more than it may in a minute, or at once
-    ├─ ConcurrencyLimited  a gateway works on as many of the key's or tenant's requests as it may
-    ├─ TooManyRefusals     too many of the tenant's requests were refused lately
-    ├─ Forbidden           the key is good, but not for this model or route
-    ├─ NotFound            no such model, route or account
-    ├─ Conflict            somebody else was faster, or it was asked for otherwise before
-    ├─ MethodNotAllowed    the route exists, the method does not
-    ├─ TooLarge            the body, or the number of documents, is over its limit
-    ├─ BodyTimeout         the body did not arrive in its time
-    ├─ Overloaded          admission refused the work; nothing was computed
-    ├─ ClientGone          the client hung up (for logs: nobody is left to read it)
-    ├─ EngineFailure       the model failed, or produced a logit that is not a number
-    ├─ ReservationClosed   a commit came after a void, an expiry or another amount
+    ├─ InvalidRequest      the request is malformed
+    ├─ Unauthenticated     the API key is missing, unknown, expired or revoked
+    ├─ OutOfCredit         the tenant's credit does not cover the charge
+    ├─ SpendCapReached     the request would exceed the monthly cap of the tenant or the key
+    ├─ RateLimited         the tenant or the key exceeds its rate or concurrency limit
+    ├─ ConcurrencyLimited  the tenant or the key has too many requests in this gateway
+    ├─ TooManyRefusals     too many requests of the tenant were refused recently
+    ├─ Forbidden           the key is valid, but not for this model or route
+    ├─ NotFound            the model, route or account does not exist
+    ├─ Conflict            the change conflicts with existing data
+    ├─ MethodNotAllowed    the route does not accept this method
+    ├─ TooLarge            the body, or the number of documents, exceeds its limit
+    ├─ BodyTimeout         the body did not arrive in time
+    ├─ Overloaded          the service is at capacity; nothing was computed
+    ├─ ClientGone          the client disconnected (only for logs)
+    ├─ EngineFailure       the model failed, or a logit is not a finite number
+    ├─ ReservationClosed   the reservation had expired or was settled otherwise
     ├─ LedgerUnavailable   the ledger database did not answer
-    ├─ NoReplica           no scorer is there, and none came in time
-    │  └─ ReplicaLost      the scorer that had the work died; the work may be tried again
-    └─ DeadlineExceeded    the request's time is up
+    ├─ NoReplica           no scorer replica is available, and none started in time
+    │  └─ ReplicaLost      the replica died with the work, which may be retried
+    └─ DeadlineExceeded    the request's deadline passed
 
-None of them leaves a charge behind, and every message to a client says so. They cross Ray handles,
-which sets three rules (`tests/unit/domain/test_errors.py`):
+No failure leads to a charge, and every message to a client says so. Errors cross Ray handles, which
+requires three rules (`tests/unit/domain/test_errors.py`):
 
-* every constructor argument is positional and reaches ``super().__init__``, because an exception
-  is pickled as ``cls(*self.args)``;
-* no ``__init_subclass__`` hook, because Ray derives a class from ours when it re-raises;
-* clients see ``public_message``, never ``str(error)``: on the far side of a handle ``str`` is the
-  remote traceback, with a host address in it.
+* Every constructor argument is positional and reaches ``super().__init__``, because exceptions are
+  pickled as ``cls(*self.args)``.
+* There is no ``__init_subclass__`` hook, because Ray derives a class from ours when it re-raises.
+* Clients see ``public_message``, never ``str(error)``. On the caller's side of a handle, ``str`` is
+  the remote traceback, which contains a host address.
 
-HTTP statuses live in `serve_app.http.problems`, not here.
+`serve_app.http.problems` maps errors to HTTP statuses.
 """
 
 from math import ceil
@@ -44,30 +44,30 @@ from serve_app.domain.units import Credits
 NOTHING_CHARGED = "Nothing was charged."
 
 RETRY_AFTER_S_MAX = 60
-"""Some clients ignore a longer ``Retry-After`` and retry at once."""
+"""Some clients ignore a longer ``Retry-After`` and retry immediately."""
 
 
 def retry_after(wait_s: float) -> int:
-    """``wait_s`` as a ``Retry-After``: whole seconds, rounded up, from 1 to `RETRY_AFTER_S_MAX`."""
+    """Round ``wait_s`` up to whole seconds, from 1 to `RETRY_AFTER_S_MAX`, for ``Retry-After``."""
     return max(1, min(RETRY_AFTER_S_MAX, ceil(wait_s)))
 
 
 class RerankError(Exception):
-    """Base of all deliberate failures; ``code`` is part of the public API."""
+    """Base of all expected failures. ``code`` is part of the public API."""
 
     code: ClassVar[str] = "internal"
 
     where: str | None = None
-    """The request field at fault, if one is."""
+    """The request field at fault, if any."""
 
     @property
     def public_message(self) -> str:
-        """What the client may read: no internals, no secrets, no other tenant."""
+        """The message for the client, without internals, secrets or other tenants' data."""
         return f"The request failed. {NOTHING_CHARGED}"
 
 
 class InvalidRequest(RerankError):
-    """The body is not a request we accept; ``where`` names the field, ``problem`` the fault."""
+    """The request is malformed. ``where`` names the field, ``problem`` the fault."""
 
     code = "invalid_request"
 
@@ -82,20 +82,20 @@ class InvalidRequest(RerankError):
 
 
 class Unauthenticated(RerankError):
-    """No API key, or not one of ours, or no longer; deliberately without details."""
+    """The API key is missing, unknown, expired or revoked. The message does not reveal which."""
 
     code = "unauthenticated"
 
     @property
     def public_message(self) -> str:
         return (
-            "The API key is missing or not valid. "
+            "The API key is missing or invalid. "
             f"Send it as 'Authorization: Bearer <key>'. {NOTHING_CHARGED}"
         )
 
 
 class OutOfCredit(RerankError):
-    """The tenant's available credit is below what the request costs."""
+    """The request costs more than the tenant's available credit."""
 
     code = "out_of_credit"
 
@@ -113,7 +113,7 @@ class OutOfCredit(RerankError):
 
 
 class SpendCapReached(RerankError):
-    """The request would pass what ``whose``, the key or the tenant, may spend this month."""
+    """The request would exceed the monthly cap of ``whose``: ``key`` or ``tenant``."""
 
     code = "spend_cap_reached"
 
@@ -125,13 +125,13 @@ class SpendCapReached(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"This {self.whose} may spend {self.cap} micro-dollars a month (UTC), "
-            f"and the request would pass that. {NOTHING_CHARGED}"
+            f"This {self.whose} may spend {self.cap} micro-dollars per calendar month (UTC), "
+            f"and the request would exceed that. {NOTHING_CHARGED}"
         )
 
 
 class RateLimited(RerankError):
-    """A limit of this caller is reached; ``states`` are the headers that say so."""
+    """``whose`` (``key`` or ``tenant``) reached its limit of ``what``."""
 
     code = "rate_limit_exceeded"
 
@@ -147,13 +147,13 @@ class RateLimited(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"This {self.whose} may not ask for more {self.what} now. "
+            f"Rate limit exceeded for this {self.whose}: too many {self.what}. "
             f"Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 
 class ConcurrencyLimited(RerankError):
-    """The gateway reads and works on ``limit`` requests of ``whose``, key or tenant, already."""
+    """The gateway already processes ``limit`` requests of ``whose``: ``key`` or ``tenant``."""
 
     code = "rate_limit_exceeded"
     retry_after_s = 1
@@ -166,13 +166,13 @@ class ConcurrencyLimited(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"At most {self.limit:,} requests of one {self.whose} are worked on at a time. "
+            f"At most {self.limit:,} concurrent requests of one {self.whose} are accepted. "
             f"Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 
 class TooManyRefusals(RerankError):
-    """More than ``limit`` requests of the tenant were refused lately; this one was not read."""
+    """More than ``limit`` requests of the tenant were refused recently. This one was not read."""
 
     code = "rate_limit_exceeded"
 
@@ -184,13 +184,13 @@ class TooManyRefusals(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"More than {self.limit:,} requests of this tenant were refused lately, so this one "
+            f"More than {self.limit:,} requests of this tenant were refused recently, so this one "
             f"was not read. Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 
 class Forbidden(RerankError):
-    """The key is known, but may not use this model or route; ``what`` names it."""
+    """The key is valid, but may not use this model or route, which ``what`` names."""
 
     code = "forbidden"
 
@@ -205,7 +205,7 @@ class Forbidden(RerankError):
 
 
 class NotFound(RerankError):
-    """There is no such model or route; ``what`` names it in the client's own words."""
+    """The model, route or account does not exist. ``what`` names it as the client did."""
 
     code = "not_found"
 
@@ -220,7 +220,7 @@ class NotFound(RerankError):
 
 
 class Conflict(RerankError):
-    """What is asked for cannot be beside what there is; ``problem`` says why."""
+    """The change conflicts with existing data. ``problem`` gives the reason."""
 
     code = "conflict"
 
@@ -234,7 +234,7 @@ class Conflict(RerankError):
 
 
 class MethodNotAllowed(RerankError):
-    """The route exists but answers other methods only."""
+    """The route exists, but does not accept this method."""
 
     code = "method_not_allowed"
 
@@ -249,7 +249,7 @@ class MethodNotAllowed(RerankError):
 
 
 class TooLarge(RerankError):
-    """Something countable is over its limit; ``where`` names it."""
+    """A size or number exceeds its limit. ``where`` names it."""
 
     code = "too_large"
 
@@ -265,7 +265,7 @@ class TooLarge(RerankError):
 
 
 class BodyTimeout(RerankError):
-    """The request's body did not arrive within its time."""
+    """The request's body did not arrive in time."""
 
     code = "body_timeout"
 
@@ -279,7 +279,7 @@ class BodyTimeout(RerankError):
 
 
 class Overloaded(RerankError):
-    """Admission refused the work before any of it was queued."""
+    """The service is at capacity and refused the work before computing any of it."""
 
     code = "overloaded"
 
@@ -289,7 +289,7 @@ class Overloaded(RerankError):
 
     @classmethod
     def until_gone(cls, excess: float, per_s: float) -> Self:
-        """To be retried once ``excess`` has left at ``per_s``."""
+        """Return an error with the time in which ``excess`` is processed at ``per_s``."""
         return cls(excess / per_s)
 
     @property
@@ -298,19 +298,19 @@ class Overloaded(RerankError):
 
 
 class ClientGone(RerankError):
-    """The client closed the connection before its answer was ready."""
+    """The client disconnected before its answer was ready."""
 
     code = "client_gone"
 
 
 class EngineFailure(RerankError):
-    """The model failed; the request may be retried and was not charged."""
+    """The model failed. The request was not charged and may be retried."""
 
     code = "engine_failure"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason  # For logs; never shown to the client.
+        self.reason = reason  # Only for logs, never for the client.
 
     @property
     def public_message(self) -> str:
@@ -318,7 +318,7 @@ class EngineFailure(RerankError):
 
 
 class ReservationClosed(RerankError):
-    """A commit arrived for a reservation that was already settled otherwise."""
+    """The commit failed because the reservation had expired or was settled otherwise."""
 
     code = "reservation_closed"
 
@@ -338,21 +338,21 @@ class LedgerUnavailable(RerankError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason  # For logs; never shown to the client.
+        self.reason = reason  # Only for logs, never for the client.
 
     @property
     def public_message(self) -> str:
-        return f"The request could not be accounted for. Retry shortly. {NOTHING_CHARGED}"
+        return f"The ledger is temporarily unavailable. Retry shortly. {NOTHING_CHARGED}"
 
 
 class NoReplica(RerankError):
-    """No scorer for this model took the work."""
+    """No replica of the model accepted the work."""
 
     code = "no_replica"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason  # For logs; never shown to the client.
+        self.reason = reason  # Only for logs, never for the client.
 
     @property
     def public_message(self) -> str:
@@ -360,11 +360,11 @@ class NoReplica(RerankError):
 
 
 class ReplicaLost(NoReplica):
-    """The scorer that had accepted the work died before it answered; scoring again is safe."""
+    """The replica died before it answered. Retrying the work elsewhere is safe."""
 
 
 class DeadlineExceeded(RerankError):
-    """The request's time was up before its answer was ready."""
+    """The request's deadline passed before its answer was ready."""
 
     code = "deadline_exceeded"
 
@@ -375,6 +375,6 @@ class DeadlineExceeded(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"The answer was not ready within {self.timeout_s:g} s. Send fewer documents at once, "
-            f"or ask for more time (x-request-timeout-s). {NOTHING_CHARGED}"
+            f"The answer was not ready within {self.timeout_s:g} s. Send fewer documents in a "
+            f"request, or allow more time (x-request-timeout-s). {NOTHING_CHARGED}"
         )

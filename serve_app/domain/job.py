@@ -1,4 +1,4 @@
-"""One parsed request, whichever wire format it came in."""
+"""A parsed request, independent of its wire format."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 
 @dataclass(frozen=True, slots=True)
 class TextPair:
-    """A query and a document, as text; the model scores how well the document answers."""
+    """A query and a document as text."""
 
     query: str
     document: str
 
 
 def pairs_of(query: str, documents: Iterable[str]) -> tuple[TextPair, ...]:
-    """``query`` with each of ``documents``, in their order."""
+    """Return a pair of ``query`` and each document, in order."""
     return tuple(TextPair(query, document) for document in documents)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One parsed request: the pairs to score. In a rerank request all have the same query."""
+    """A parsed request. In a rerank request, all pairs have the same query."""
 
     request_id: RequestId
     model: ModelId
@@ -30,7 +30,7 @@ class Job:
     """At least one, in request order."""
 
     top_n: int | None
-    """How many results to answer; ``None`` means all."""
+    """Number of results to return. ``None`` returns all."""
 
     truncation: Truncation
     timeout_s: Seconds
@@ -39,16 +39,16 @@ class Job:
 
     service_tier: ServiceTier = ServiceTier.DEFAULT
     query_field: str = "query"
-    """The request field that holds a query, for errors; ``{index}`` stands for its pair's index."""
+    """Request field of a query, for error messages. ``{index}`` is replaced by the pair's index."""
 
     @property
     def queries(self) -> dict[str, int]:
-        """Every distinct query, in request order, with the index of its first pair."""
+        """The distinct queries in request order, each with the index of its first pair."""
         first: dict[str, int] = {}
         for index, pair in enumerate(self.pairs):
             first.setdefault(pair.query, index)
         return first
 
     def query_path(self, index: int) -> str:
-        """The request field that holds the query of the pair at ``index``."""
+        """Return the request field of the query of the pair at ``index``."""
         return self.query_field.format(index=index)

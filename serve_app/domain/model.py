@@ -1,9 +1,8 @@
-"""The nouns of reranking. Frozen, plain, and free of any framework.
+"""Data types of reranking: frozen dataclasses without dependencies on a framework.
 
-They follow a request through the service: a `serve_app.domain.job.Job` (text pairs) becomes a
-`TokenizedJob` (pairs of token ids), is cut into `Portion`s, comes back as `PortionScores`, and
-leaves as an `Outcome`. Portions and their scores cross Ray handles, so they hold bytes and tuples
-only.
+A `serve_app.domain.job.Job` (text pairs) becomes a `TokenizedJob` (pairs of token ids), which is
+split into `Portion`s. Their `PortionScores` are combined into an `Outcome`. Portions and their
+scores cross Ray handles, so they contain only bytes and tuples.
 """
 
 from dataclasses import dataclass
@@ -21,37 +20,37 @@ from serve_app.domain.units import (
 )
 
 EMBEDDED = "embedded"
-"""The model id that always names the default model, and the source that needs no hub."""
+"""Model id that always refers to the default model, and the model source that needs no hub."""
 
 INPUT_ID_BYTES = 4
-"""Token ids travel as little-endian int32."""
+"""Token ids are little-endian int32."""
 
 
 class Truncation(StrEnum):
-    """What gives way when a pair is longer than the model reads."""
+    """Text to cut if a pair exceeds the model's maximum length."""
 
     ONLY_DOCUMENT = "only_document"
-    """Cut the document's end; a query that leaves no room for one is refused."""
+    """Cut the end of the document. A query that leaves no room for a document is refused."""
 
     LONGEST_FIRST = "longest_first"
-    """Cut whichever of the two is longer, as the model's own tokenizer does."""
+    """Cut the longer of the two texts, as the model's own tokenizer does."""
 
 
 class ServiceTier(StrEnum):
-    """How urgent a job is. None of them starves."""
+    """Urgency of a job. No tier starves."""
 
     PRIORITY = "priority"
-    """Before the others."""
+    """Scheduled before the other tiers."""
 
     DEFAULT = "default"
 
     FLEX = "flex"
-    """Cheaper, on capacity that the others leave."""
+    """Cheaper, and uses capacity that the other tiers leave free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a document costs in each tier, in micro-dollars."""
+    """Price per document in each tier, in micro-dollars."""
 
     default: int
     flex: int
@@ -64,23 +63,23 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How much a key, or a tenant's keys together, may ask for; ``None`` means as much as it likes.
+    """Limits of a key, or of all keys of a tenant together. ``None`` means unlimited.
 
-    A minute is any 60 seconds, a month the calendar's in UTC.
+    A minute is any 60 seconds; a month is a calendar month in UTC.
     """
 
     requests_per_minute_max: int | None = None
     documents_per_minute_max: int | None = None
     requests_at_once_max: int | None = None
     month_amount_max: Credits | None = None
-    """What may be spent in a month, in micro-dollars."""
+    """Spending cap per month, in micro-dollars."""
 
 
 UNLIMITED = RateLimits()
 
 
 class LimitChanges(TypedDict, total=False):
-    """What some fields of `RateLimits` become; ``None`` lifts a limit."""
+    """New values for some fields of `RateLimits`. ``None`` removes a limit."""
 
     requests_per_minute_max: int | None
     documents_per_minute_max: int | None
@@ -90,52 +89,52 @@ class LimitChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RateLimitState:
-    """Where a caller stands with one of its limits, this request included."""
+    """State of one rate limit of a caller, including the current request."""
 
     what: str
-    """``requests`` or ``documents`` of any minute."""
+    """The limited unit, per minute: ``requests`` or ``documents``."""
 
     limit: int
     remaining: int
     reset_s: Seconds
-    """Until all of ``limit`` is there again, if nothing more is asked for."""
+    """Time until the whole ``limit`` is available again, without further requests."""
 
 
 WEIGHT_MAX = 1_000
-"""Of one tenant; one of weight 1 beside it still gets a thousandth."""
+"""Largest weight of a tenant. A competing tenant of weight 1 still gets about a thousandth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking: the tenant that is billed, through which key, and what the key may do."""
+    """The tenant and the API key of a request, with their permissions and limits."""
 
     tenant: TenantId
     key_id: KeyId
     scopes: frozenset[str]
     models: frozenset[ModelId] | None
-    """Models the key may use; ``None`` means every model."""
+    """Models that the key may use. ``None`` means all."""
 
     tenant_limits: RateLimits = UNLIMITED
     key_limits: RateLimits = UNLIMITED
     tenant_weight: int = 1
-    """What the tenant gets of the scorers beside others while all of them wait; at least 1."""
+    """The tenant's share of busy scorers relative to other tenants, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One query and one document, tokenized, with the model's special tokens in place."""
+    """A tokenized query and document, with the model's special tokens."""
 
     index: int
-    """The pair's position in the request."""
+    """Position of the pair in the request."""
 
     input_ids: bytes
-    """Little-endian int32, the whole pair."""
+    """Token ids of the whole pair, as little-endian int32."""
 
     query_tokens: Tokens
-    """How many leading tokens belong to the query's segment, its special tokens included."""
+    """Number of leading tokens in the query's segment, including special tokens."""
 
     truncated: bool
-    """Whether any text of this pair was cut to fit the model."""
+    """Whether a text of the pair was cut to fit the model."""
 
     @property
     def tokens(self) -> Tokens:
@@ -144,7 +143,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedJob:
-    """Every pair of a job, in request order, and what they cost."""
+    """The tokenized pairs of a job, in request order."""
 
     pairs: tuple[Pair, ...]
 
@@ -155,10 +154,10 @@ class TokenizedJob:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Pairs of one job that travel together to one replica, laid end to end.
+    """Pairs of one job that are sent to a replica together.
 
-    Shapes, for P pairs of T tokens in all:
-        input_ids     T int32, little-endian, pair after pair
+    Shapes, for P pairs with T tokens in total:
+        input_ids     T little-endian int32, pair after pair
         lengths       (P,)  tokens of each pair
         query_tokens  (P,)  tokens of each pair's query segment
     """
@@ -175,15 +174,15 @@ class Portion:
 
 @dataclass(frozen=True, slots=True)
 class PortionScores:
-    """What a scorer answers: one logit per pair, in the portion's order, and where time went."""
+    """A scorer's result for a portion: one logit per pair, in order, and timings."""
 
     logits: tuple[float, ...]
     replica_id: str
     queue_wait_s: Seconds
-    """From arrival at the replica until the batch it travelled in had the device."""
+    """Time from arrival at the replica until the portion's batch started on the device."""
 
     run_s: Seconds
-    """The batch's own time on the device."""
+    """Time of the whole batch on the device."""
 
     batch_tokens: Tokens
 
@@ -197,12 +196,12 @@ class JobScores:
     """The longest wait of any portion."""
 
     run_s: Seconds
-    """The sum over the portions."""
+    """Sum over the portions."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
-    """A document's place in the answer; ``index`` is the position of its pair in the request."""
+    """A document in the ranking. ``index`` is the position of its pair in the request."""
 
     index: int
     logit: float
@@ -211,7 +210,7 @@ class RankedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer, what it cost, and where its time went."""
+    """The result of a request, with its charge and timings."""
 
     request_id: RequestId
     model: ModelId
@@ -219,57 +218,57 @@ class Outcome:
     """Best first."""
 
     documents: int
-    """How many pairs were scored and charged, whether or not they are among the results."""
+    """Number of pairs that were scored and charged, including those outside ``top_n``."""
 
     tokens: Tokens
     charge: Credits
     queue_wait_s: Seconds
     run_s: Seconds
     rate_limits: tuple[RateLimitState, ...] = ()
-    """One per limit that was set for the caller, the tightest of its kind."""
+    """For each kind of limit, the caller's state with the least remaining."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """What a live scorer replica says of itself."""
+    """A scorer replica's description of itself."""
 
     replica_id: str
     device: str
     precision: str
     description: str
-    """What kind of model it runs, in words for a person."""
+    """Human-readable description of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One served model, as `GET /v1/models` tells it."""
+    """A served model, as listed by `GET /v1/models`."""
 
     id: ModelId
     source: str
     revision: str | None
     description: str
-    """What kind of model it is, in words for a person."""
+    """Human-readable description of the model."""
 
     precision: str
-    """What its replicas compute in; the configured value while none has answered yet."""
+    """Precision reported by the replicas, or the configured one until a replica has answered."""
 
     device: str | None
-    """``None`` while no replica has answered yet."""
+    """``None`` until a replica has answered."""
 
     prices: Prices
     pair_tokens_max: int
     ready: bool
-    """Whether a replica answered when last asked."""
+    """Whether a replica answered the most recent probe or request."""
 
     aliases: tuple[str, ...] = ()
-    """Other names that clients may write instead of ``id``."""
+    """Other names that clients may use instead of ``id``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a request would be answered now, and if not, why."""
+    """Whether the service can answer requests, with the state of each dependency."""
 
     ready: bool
     ledger: bool
     models: tuple[tuple[ModelId, bool], ...]
-    """The first is the default model: the one readiness depends on."""
+    """The first is the default model, on which readiness depends."""

@@ -1,4 +1,4 @@
-"""From logits to an order, and from a logit to the score a client sees. Pure."""
+"""Rank documents by logit, and convert logits to relevance scores. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,14 @@ from serve_app.domain.errors import EngineFailure
 
 
 def rank(logits: Sequence[float], top_n: int | None) -> list[int]:
-    """Indices of the ``top_n`` best documents, best first; equal logits keep request order.
+    """Return the indices of the ``top_n`` best documents, best first; ties keep request order.
 
     Args:
-        logits: One per document, in request order. Any real range.
-        top_n: 1 or more; ``None``, or more than there are documents, means all of them.
+        logits: One per document, in request order, of any range.
+        top_n: At least 1. ``None``, or more than the number of documents, returns all of them.
 
     Raises:
-        EngineFailure: A logit is NaN or infinite. Sorting one would return an arbitrary order
-            with no sign that anything is wrong.
+        EngineFailure: A logit is NaN or infinite, which would silently lead to an arbitrary order.
     """
     assert top_n is None or top_n >= 1
     for index, logit in enumerate(logits):
@@ -27,9 +26,9 @@ def rank(logits: Sequence[float], top_n: int | None) -> list[int]:
 
 
 def relevance_score(logit: float) -> float:
-    """The logistic function in float64: between 0 and 1, never overflowing.
+    """Return the logistic function of ``logit``, computed in float64 without overflow.
 
-    Two logits that differ in float32 may share a score near 0 or 1; the order is the logits'.
+    Different logits may have the same score near 0 or 1, so documents are ranked by logit.
     """
     if logit >= 0:
         return 1 / (1 + math.exp(-logit))

@@ -1,8 +1,8 @@
-"""Units that travel through the service: one name per unit, no bare ``int`` in a signature.
+"""Units of the service, as distinct types for signatures.
 
-A credit is an integer number of micro-dollars (millionths of a US dollar), so sums are exact.
-An instant is a reading of a monotonic clock: it means nothing outside its process. A moment is
-wall time in whole milliseconds since 1970 UTC: it is for rows that other processes read.
+Credits are an integer number of micro-dollars (millionths of a US dollar), so sums are exact.
+An instant is a reading of a monotonic clock and is valid only in its process. A moment is wall time
+in whole milliseconds since 1970 UTC, for data that other processes read.
 """
 
 from typing import NewType

@@ -1,4 +1,4 @@
-"""Thousands of connections that never become requests keep nobody from an answer."""
+"""Thousands of connections without complete requests do not affect other clients."""
 
 import select
 import socket
@@ -27,20 +27,20 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
 CONNECTIONS = 5_000
 USED_CONNECTIONS = 8_000
-"""More than HAProxy accepts from one address, or in all where the limit of open files is low."""
+"""More than HAProxy accepts from one address, or in total if its limit of open files is low."""
 
 OTHER_ADDRESS = "127.0.0.2"
 DRIP_EVERY_S = 1.0
 MARGIN_S = IDLE_S + 10.0
-"""HAProxy waits for the rest of a body that was answered early, and closing thousands of
-connections takes time."""
+"""Extra time, because HAProxy waits for the rest of a body that was answered early, and closing
+thousands of connections takes time."""
 
 REQUEST = b"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 BODY_HEADERS = b"content-length: 100000\r\nauthorization: Bearer "
 
 
 class Flood:
-    """Connections that send a beginning and then, if wanted, a byte each second."""
+    """Connections that send ``beginning`` and then, optionally, one byte per second."""
 
     def __init__(
         self, address: str, count: int, beginning: bytes, drip: bytes = b"", source: str = ""
@@ -53,10 +53,10 @@ class Flood:
         self._stopped = threading.Event()
         self.sockets: list[socket.socket] = []
         for _ in range(count):
-            with suppress(ConnectionError):  # HAProxy may refuse connections of one address.
+            with suppress(ConnectionError):  # HAProxy may refuse connections from one address.
                 self.sockets.append(self._connect())
         self.statuses: Counter[bytes] = Counter()
-        """Of the answers, as far as `open_count` has seen them."""
+        """Status codes of the answers that `open_count` has read."""
 
     def _connect(self) -> socket.socket:
         connection = socket.create_connection(self._where, 10, self._source)
@@ -71,7 +71,7 @@ class Flood:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Send drips while the block runs; close everything at its end."""
+        """Send bytes while the block runs, and close all connections at its end."""
         thread = threading.Thread(target=self._send_drips)
         thread.start()
         try:
@@ -91,7 +91,7 @@ class Flood:
                     continue
 
     def open_count(self) -> int:
-        """How many connections the server has not closed."""
+        """Return the number of connections that the server has not closed."""
         poller = select.poll()
         for connection in self.sockets:
             poller.register(connection, select.POLLIN | select.POLLHUP)
@@ -102,7 +102,7 @@ class Flood:
         )
 
     def _is_closed(self, connection: socket.socket) -> bool:
-        """Whether the server has closed its side, after what it sent before that."""
+        """Read available data and return whether the server has closed its side."""
         try:
             while data := connection.recv(65_536):
                 if data.startswith(b"HTTP/1.1 "):
@@ -115,7 +115,7 @@ class Flood:
 
 
 def revokes(service: Service, admin_key: str) -> None:
-    """An operator can make and revoke a key."""
+    """An operator can create and revoke a key."""
     with httpx.Client(
         base_url=service.address, headers={"x-api-key": admin_key}, timeout=2 * IDLE_S
     ) as admin:
@@ -160,11 +160,11 @@ def test_five_thousand_connections_keep_nobody_from_an_answer(
     everything_answers(service)
     if "with a key" in kind:
         assert set(flood.statuses) <= {b"408", b"429"}
-        assert flood.statuses[b"408"] > 100, "bodies that held places until their time was over"
+        assert flood.statuses[b"408"] > 100, "bodies that held places until their timeout"
 
 
 def test_used_connections_of_one_address_leave_room_for_others(service: Service) -> None:
-    """A connection stays open for a minute and a half after a request."""
+    """A connection stays open for 90 seconds after a request."""
     used = b"GET /-/routes HTTP/1.1\r\nhost: x\r\n\r\n"
     flood = Flood(service.address, USED_CONNECTIONS, used, source=OTHER_ADDRESS)
 
@@ -189,7 +189,7 @@ def test_slow_bodies_of_one_key_leave_others_their_places(service: Service, brok
         )
 
     assert refused.status_code == 429
-    assert "At most 512 requests of one key" in refused.json()["error"]["message"]
+    assert "At most 512 concurrent requests of one key" in refused.json()["error"]["message"]
 
 
 def test_a_revoked_key_ends_its_requests_that_still_send(

@@ -1,4 +1,4 @@
-"""The error tree survives a trip through a Ray handle and says nothing it should not."""
+"""All errors can cross a Ray handle, and their messages reveal nothing internal."""
 
 import inspect
 import json

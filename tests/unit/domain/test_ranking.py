@@ -1,4 +1,4 @@
-"""Order and score, for any logits at all."""
+"""Ranking and scores of arbitrary logits."""
 
 import itertools
 import math

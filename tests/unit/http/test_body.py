@@ -157,7 +157,7 @@ def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> N
     *_, last = asyncio.run(eleven())
 
     assert (last.status, last.answer["error"]["code"]) == (429, "rate_limit_exceeded")
-    assert "refused lately" in last.answer["error"]["message"]
+    assert "refused recently" in last.answer["error"]["message"]
     house.close()
 
 
@@ -213,7 +213,7 @@ def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> N
     refused = next(each for each in slow if each.status == 429)
     assert refused.read == 0
     assert refused.answer["error"]["code"] == "rate_limit_exceeded"
-    assert "At most 2 requests of one key" in refused.answer["error"]["message"]
+    assert "At most 2 concurrent requests of one key" in refused.answer["error"]["message"]
     house.close()
 
 
@@ -230,7 +230,7 @@ def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(hous
 
     assert [each.status for each in refused] == [400] * REFUSALS_MAX + [429] * 5
     assert [each.read for each in refused[-5:]] == [0] * 5
-    assert "refused lately" in refused[-1].answer["error"]["message"]
+    assert "refused recently" in refused[-1].answer["error"]["message"]
     assert int(refused[-1].answer_headers["retry-after"]) == 1
     assert other.status == 200
 
