@@ -1,4 +1,4 @@
-"""The command ``rerank-serve``: what an operator types. One module per group of commands."""
+"""The command line ``rerank-serve``. One module per group of commands."""
 
 import click
 

@@ -1,8 +1,7 @@
-"""``rerank-serve tenants | usage | acts``: who may spend what, and who did.
+"""``rerank-serve tenants | usage | acts``: tenants, usage reports and the audit log.
 
-Every command does its work in one transaction, and ends with one clear line and exit code 1 when
-it cannot. A command that only reads holds up no request. Money is typed and shown in dollars, times
-in UTC.
+Every command uses one transaction. An error is one line on stderr and exit code 1. Commands that
+only read do not delay requests. Amounts are in dollars and times in UTC.
 """
 
 import json
@@ -45,11 +44,10 @@ ACTS_PER_READ = 1_000
 
 
 def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
-    """Bring the schema up to date, and give an empty database a tenant that can send requests.
+    """Update the schema, and add the tenant ``dev`` with an API key to an empty database.
 
     Returns:
-        The whole API key of the new tenant ``dev``, which is not shown again; ``None`` if there
-        was a tenant already.
+        The complete API key, which cannot be shown again, or ``None`` if a tenant already exists.
 
     Raises:
         LedgerUnavailable: The database did not answer.
@@ -71,7 +69,7 @@ def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
 
 @click.group()
 def tenants() -> None:
-    """Who is billed."""
+    """Manage tenants, the customers that are billed."""
 
 
 @tenants.command("add")
@@ -80,22 +78,22 @@ def tenants() -> None:
     "--credit",
     "amount",
     type=Dollars(zero=True),
-    help="First credit, in dollars.  [default: RERANK_FREE_CREDIT_MICRO_DOLLARS]",
+    help="Initial credit in dollars.  [default: RERANK_FREE_CREDIT_MICRO_DOLLARS]",
 )
 @database_option
 def add_tenant(name: str, amount: Credits | None, database_url: str | None) -> None:
-    """Add a tenant called NAME."""
+    """Add a tenant named NAME."""
     free = Credits(0 if amount is not None else settings().free_credit_micro_dollars)
     with open_books(database_url) as connection:
         first = credit_grants.first_credit(amount, free)
         tenant = credit_grants.open_account(connection, name, first, act())
-    click.echo(f"Tenant '{tenant.name}' ({tenant.id}) may spend {dollars(tenant.available)}.")
+    click.echo(f"Tenant '{tenant.name}' ({tenant.id}) has {dollars(tenant.available)} available.")
 
 
 @tenants.command("list")
 @database_option
 def list_tenants(database_url: str | None) -> None:
-    """List the tenants and what each may still spend."""
+    """List tenants and their available credit."""
     with open_books(database_url, reading) as connection:
         found = accounts.list_tenants(connection)
     print_table(
@@ -108,7 +106,7 @@ def list_tenants(database_url: str | None) -> None:
 @click.argument("tenant")
 @database_option
 def show_tenant(tenant: str, database_url: str | None) -> None:
-    """Show what TENANT may do."""
+    """Show the credit, weight, limits and alerts of TENANT."""
     with open_books(database_url, reading) as connection:
         found = accounts.find_tenant(connection, tenant)
     print_facts(
@@ -132,7 +130,7 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
     "alerts",
     multiple=True,
     type=OrNone(Dollars()),
-    help=f"Tell when less than this is left; may be repeated, and replaces all. '{NONE}': never.",
+    help=f"Alert below this credit; repeatable. Replaces all alerts; '{NONE}' removes them.",
 )
 @database_option
 def limit_tenant(
@@ -141,13 +139,13 @@ def limit_tenant(
     alerts: Sequence[Credits | str],
     database_url: str | None,
 ) -> None:
-    """Set or lift limits of TENANT, which its keys share; others stay."""
+    """Set or remove limits that all keys of TENANT share. Other limits are unchanged."""
     if not limits and not alerts:
-        raise click.ClickException("name at least one limit; --help lists them")
+        raise click.ClickException("specify at least one limit; --help lists them")
     below = [each for each in alerts if not isinstance(each, str)] if alerts else None
     with open_books(database_url) as connection:
         changed = accounts.change_tenant(connection, tenant, limits, below, act())
-    click.echo(f"Tenant '{changed.name}' is limited as asked; gateways know within seconds.")
+    click.echo(f"Updated limits of tenant '{changed.name}'. Gateways apply them within 5 seconds.")
 
 
 @tenants.command("weigh")
@@ -155,16 +153,18 @@ def limit_tenant(
 @click.argument("weight", type=click.IntRange(1, WEIGHT_MAX))
 @database_option
 def weigh_tenant(tenant: str, weight: int, database_url: str | None) -> None:
-    """Give TENANT that many shares of busy scorers; a new tenant has 1."""
+    """Set the share of TENANT in busy scorers, relative to other tenants. The default is 1."""
     with open_books(database_url) as connection:
         changed = accounts.change_tenant(connection, tenant, {}, None, act(), weight=weight)
-    click.echo(f"Tenant '{changed.name}' has the weight {weight:,}; gateways know within seconds.")
+    click.echo(
+        f"Tenant '{changed.name}' has weight {weight:,}. Gateways apply it within 5 seconds."
+    )
 
 
 @click.command("usage")
-@click.option("--tenant", help="Only this tenant.")
-@click.option("--since", type=click.DateTime(), help="From this time on (UTC).")
-@click.option("--until", type=click.DateTime(), help="Before this time (UTC).")
+@click.option("--tenant", help="Only this tenant, by id or name.")
+@click.option("--since", type=click.DateTime(), help="Start time, inclusive (UTC).")
+@click.option("--until", type=click.DateTime(), help="End time, exclusive (UTC).")
 @click.option(
     "--by",
     type=click.Choice([each.value for each in usage.Grouping]),
@@ -182,7 +182,7 @@ def show_usage(
     form: str | None,
     database_url: str | None,
 ) -> None:
-    """Show what was computed and charged."""
+    """Report computed and charged usage."""
     grouping = usage.Grouping(by)
     with open_books(database_url, reading) as connection:
         which = usage.UsageFilter(tenant_id(connection, tenant), moment(since), moment(until))
@@ -195,10 +195,10 @@ def show_usage(
 
 
 @click.command("acts")
-@click.option("--tenant", help="Only what was done to this tenant.")
+@click.option("--tenant", help="Only changes to this tenant, by id or name.")
 @database_option
 def show_acts(tenant: str | None, database_url: str | None) -> None:
-    """Show who changed what, in the order in which it was done."""
+    """List changes made by administrators, oldest first."""
     found: list[admin_acts.Remembered] = []
     with open_books(database_url, reading) as connection:
         of = tenant_id(connection, tenant)
@@ -225,4 +225,4 @@ def show_acts(tenant: str | None, database_url: str | None) -> None:
 
 
 COMMANDS: list[click.Command] = [tenants, keys, credit, show_usage, show_acts]
-"""What `serve_app.cli` attaches to the main command."""
+"""Commands that `serve_app.cli` attaches to the main command."""

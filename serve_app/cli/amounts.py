@@ -1,4 +1,4 @@
-"""How amounts and limits are typed. What cannot be meant is refused in one line."""
+"""Parameter types for amounts and limits. An invalid value is an error of one line."""
 
 import functools
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX
 
 NONE: Final = "none"
-"""What is typed to lift a limit."""
+"""Option value that removes a limit."""
 
 
 class Dollars(click.ParamType[Credits]):
-    """An amount of dollars, to the micro-dollar, of a million at most."""
+    """An amount of up to a million dollars, with a precision of one micro-dollar."""
 
     name = "dollars"
 
@@ -30,9 +30,9 @@ class Dollars(click.ParamType[Credits]):
         amount = self._amount(str(value))
         most = GRANT_MAX // MICRO_DOLLARS_PER_DOLLAR
         if amount.copy_abs() > most:
-            raise click.ClickException(f"'{value}' is over ${most:,}.")
+            raise click.ClickException(f"'{value}' exceeds ${most:,}.")
         if amount != amount.quantize(Decimal("0.000001")):
-            raise click.ClickException(f"'{value}' has more than 6 decimals.")
+            raise click.ClickException(f"'{value}' has more than 6 decimal places.")
         return Credits(int(amount * MICRO_DOLLARS_PER_DOLLAR))
 
     def _amount(self, typed: str) -> Decimal:
@@ -43,14 +43,14 @@ class Dollars(click.ParamType[Credits]):
         if not amount.is_finite():
             raise click.ClickException(f"'{typed}' is not an amount of dollars.")
         if amount < 0 and not self._negative:
-            raise click.ClickException(f"'{typed}' is below zero.")
+            raise click.ClickException(f"'{typed}' is negative.")
         if amount == 0 and not self._zero:
             raise click.ClickException(f"'{typed}' must not be zero.")
         return amount
 
 
 class Count(click.ParamType[int]):
-    """A whole number from zero on."""
+    """A non-negative integer."""
 
     name = "number"
 
@@ -59,14 +59,14 @@ class Count(click.ParamType[int]):
     ) -> int:
         typed = str(value)
         if not (typed.isascii() and typed.isdigit()) or len(typed) > 18:
-            raise click.ClickException(f"'{typed}' is not a whole number from 0 on.")
+            raise click.ClickException(f"'{typed}' is not a non-negative integer.")
         if int(typed) > LIMIT_VALUE_MAX:
-            raise click.ClickException(f"'{typed}' is over {LIMIT_VALUE_MAX:,}.")
+            raise click.ClickException(f"'{typed}' exceeds {LIMIT_VALUE_MAX:,}.")
         return int(typed)
 
 
 class OrNone(click.ParamType[Any]):
-    """Another type's values, or the word ``none``, which stays as it is."""
+    """A value of another type, or the unchanged word ``none``."""
 
     def __init__(self, of: click.ParamType[Any]) -> None:
         self._of = of
@@ -85,7 +85,7 @@ _LIMITS: tuple[tuple[str, str, click.ParamType[Any]], ...] = (
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options for every limit; the command gets those that were typed as ``limits``."""
+    """Add an option for every limit, and pass the specified ones to the command as ``limits``."""
 
     @functools.wraps(command)
     def with_limits(**typed: Any) -> None:
@@ -99,7 +99,7 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
 
     options = with_limits
     for field, option, kind in reversed(_LIMITS):
-        options = click.option(option, field, type=OrNone(kind), help=f"'{NONE}' lifts it.")(
+        options = click.option(option, field, type=OrNone(kind), help=f"'{NONE}' removes it.")(
             options
         )
     return options

@@ -1,6 +1,6 @@
-"""``rerank-serve ledger``: make the books, keep them small, prove, bill from and copy them.
+"""``rerank-serve ledger``: migration, retention, statements, reconciliation and backup.
 
-Every command works beside a running service. Those that only read hold up no request.
+Every command works while the service runs. Commands that only read do not delay requests.
 """
 
 import time
@@ -32,39 +32,39 @@ from serve_app.ledger.schema import migrate
 from serve_app.private_files import private_folder
 
 REPORT_TIMEOUT_S = Seconds(600.0)
-"""Of one statement of a report: it may read millions of rows."""
+"""Timeout of one SQL statement of a report, which may read millions of rows."""
 
 DAYS_MAX = 36_500
 
 
 @click.group()
 def ledger() -> None:
-    """Keep the books small, prove them, bill from them, copy them."""
+    """Maintain, check and back up the ledger, and print billing statements."""
 
 
 @ledger.command("migrate")
 @database_option
 def bring_up_to_date(database_url: str | None) -> None:
-    """Make the ledger's tables, or bring them up to date.
+    """Create or update the ledger's tables.
 
-    A service does that by itself as it starts. Gateways of an older version cannot start on newer
-    tables.
+    A service does so automatically when it starts. Gateways of an older version cannot start with
+    newer tables.
     """
     found = settings()
     with in_one_line():
         if database_url is None and found.ledger_is_in_var_dir:
             private_folder(found.var_dir)
         migrate(database_url or found.resolved_database_url)
-    click.echo("The tables are those of this version.")
+    click.echo("The ledger's tables are up to date.")
 
 
 @ledger.command("roll-up")
 @click.option("--older-than-days", "days", required=True, type=click.IntRange(1, DAYS_MAX))
 @database_option
 def roll_up(days: int, database_url: str | None) -> None:
-    """Turn charges of more than so many days ago into sums of a day.
+    """Replace charges older than this number of days by daily sums.
 
-    The service does that by itself after `charges_kept_days`.
+    The service does so automatically after `charges_kept_days`.
     """
     count_max = LedgerLimits().retired_per_transaction_max
     retired, last = 0, count_max
@@ -73,8 +73,8 @@ def roll_up(days: int, database_url: str | None) -> None:
         with open_books(database_url) as connection:
             last = retention.step(connection, CLOCK.moment(), days, count_max)
         retired += last
-        time.sleep(CLOCK.instant() - started)  # Gateways write too.
-    click.echo(f"{retired:,} rows were summed up or deleted.")
+        time.sleep(CLOCK.instant() - started)  # Let gateways write.
+    click.echo(f"{retired:,} rows were replaced by sums or deleted.")
 
 
 @ledger.command("statement")
@@ -82,7 +82,7 @@ def roll_up(days: int, database_url: str | None) -> None:
 @click.argument("month", metavar="YYYY-MM")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--so-far", is_flag=True, help="Also of a month that is not complete.")
+@click.option("--so-far", is_flag=True, help="Allow a month that is not complete.")
 @database_option
 def print_statement(
     tenant: str,
@@ -92,9 +92,9 @@ def print_statement(
     so_far: bool,  # noqa: FBT001 - click's way
     database_url: str | None,
 ) -> None:
-    """Bill TENANT's month: balances, grants, and usage of each day and model.
+    """Print the billing statement of TENANT: balances, grants, and usage per day and model.
 
-    The same month gives the same bytes, however often and whenever.
+    Repeated statements of a complete month are identical to the byte.
     """
     wanted = _month(month)
     with open_books(database_url, _reading_long) as connection:
@@ -112,29 +112,29 @@ def print_statement(
 @click.option(
     "--day",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="Of UTC.  [default: yesterday]",
+    help="Day in UTC.  [default: yesterday]",
 )
 @click.option(
     "--logs",
     "patterns",
     multiple=True,
     metavar="GLOB",
-    help="Also compare with these log files, of all gateways; may be repeated.",
+    help="Also check these log files of all gateways; repeatable.",
 )
 @database_option
 def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str | None) -> None:
-    """Prove that a day's answers are what was charged.
+    """Check the ledger's balances and the charges of one day.
 
-    Exits with 1 if anything differs, after one line for each difference.
+    Prints one line per difference, and exits with 1 if there is any.
     """
     now = CLOCK.moment()
     wanted = day or datetime.fromtimestamp(now // 1_000, UTC) - timedelta(days=1)
     since = day_of(Moment(int(wanted.replace(tzinfo=UTC).timestamp()) * 1_000))
     named = [path for pattern in patterns for path in glob(pattern, recursive=True)]
-    # Ray links its newest session under another name, too.
+    # Ray also links its newest session under a second name.
     paths = sorted({str(Path(path).resolve()) for path in named})
     if patterns and not paths:
-        raise click.ClickException("there is no such log file")
+        raise click.ClickException("no log file matches")
     unreadable: list[str] = []
     with open_books(database_url, _reading_long) as connection:
         found = [check_books(connection, since, now)]
@@ -147,9 +147,9 @@ def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str |
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @database_option
 def back_up(file: Path, database_url: str | None) -> None:
-    """Copy a SQLite ledger to the new FILE, while the service goes on.
+    """Copy a SQLite ledger to the new FILE while the service runs.
 
-    For PostgreSQL use pg_dump.
+    For PostgreSQL, use pg_dump.
     """
     with in_one_line():
         backup.back_up(database_url or settings().resolved_database_url, file, DATABASE_TIMEOUT_S)
@@ -163,13 +163,13 @@ def _month(typed: str) -> int:
     try:
         time = datetime.strptime(typed, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
-        raise click.BadParameter(f"'{typed}' is no month like 2026-11.") from None
+        raise click.BadParameter(f"'{typed}' is not a month like 2026-11.") from None
     return time.year * 100 + time.month
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_bytes(text.encode())  # Bytes: the same on every system.
+        path.write_bytes(text.encode())  # As bytes, to be identical on every system.
     except OSError as error:
         raise click.ClickException(str(error)) from None
 
@@ -194,7 +194,7 @@ def _print_statement(told: statements.Statement) -> None:
 
 
 def _lines(paths: Iterable[str], unreadable: list[str]) -> Iterator[LogLine]:
-    """Every request in the files; where a line is broken, its place goes to ``unreadable``."""
+    """Yield all requests in the files. Add the places of malformed lines to ``unreadable``."""
     for path in paths:
         with Path(path).open(encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):
@@ -211,9 +211,9 @@ def _print_findings(found: Sequence[Findings], unreadable: Sequence[str]) -> Non
     for findings in found:
         for what, number in findings.counts.items():
             click.echo(f"{number:>12,} {what}")
-    click.echo(f"{len(unreadable):>12,} log lines that cannot be read")
+    click.echo(f"{len(unreadable):>12,} unreadable log lines")
     for place in unreadable:
-        click.echo(f"cannot be read: {place}")
+        click.echo(f"unreadable: {place}")
     differences = [each for findings in found for each in findings.differences]
     for difference in differences:
         click.echo(difference)

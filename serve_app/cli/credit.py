@@ -1,4 +1,4 @@
-"""``rerank-serve credit``: granted, corrected, refunded."""
+"""``rerank-serve credit``: grants, corrections and refunds."""
 
 import click
 
@@ -12,18 +12,18 @@ from serve_app.ledger.database import reading
 
 @click.group()
 def credit() -> None:
-    """What a tenant may spend."""
+    """Manage the credit of tenants."""
 
 
 # A negative amount must reach the check of amounts, not the search for an option '-5'.
 @credit.command("add", context_settings={"ignore_unknown_options": True})
 @click.argument("tenant")
 @click.argument("amount", metavar="DOLLARS", type=Dollars(negative=True))
-@click.option("--reason", required=True, help="Kept with the grant.")
+@click.option("--reason", required=True, help="Stored with the grant.")
 @click.option(
-    "--idempotency-key", help="A second grant with it is not made: for payments told twice."
+    "--idempotency-key", help="Grant only once per key, in case a payment is reported twice."
 )
-@click.option("--correction", is_flag=True, help="Take DOLLARS below zero back.")
+@click.option("--correction", is_flag=True, help="Allow negative DOLLARS, which reduce the credit.")
 @database_option
 def add_credit(
     tenant: str,
@@ -33,10 +33,10 @@ def add_credit(
     correction: bool,  # noqa: FBT001 - click's way
     database_url: str | None,
 ) -> None:
-    """Let TENANT spend another DOLLARS; below zero, with --correction, so much less."""
+    """Add DOLLARS to the credit of TENANT. With --correction, DOLLARS is negative."""
     if (amount < 0) != correction:
         raise click.ClickException(
-            "an amount below zero needs --correction, and only that goes with it"
+            "a negative amount needs --correction, which accepts no other amount"
         )
     with open_books(database_url) as connection:
         found = accounts.find_tenant(connection, tenant)
@@ -44,15 +44,15 @@ def add_credit(
             connection, found.id, amount, reason, act(), idempotency_key=idempotency_key
         )
         left = accounts.find_tenant(connection, found.id).available
-    click.echo(f"Tenant '{found.name}' may spend {dollars(left)}.")
+    click.echo(f"Tenant '{found.name}' has {dollars(left)} available.")
 
 
 @credit.command("refund", context_settings={"ignore_unknown_options": True})
 @click.argument("request_id")
 @click.argument("amount", metavar="[DOLLARS]", type=Dollars(), required=False)
-@click.option("--reason", required=True, help="Kept with the refund.")
+@click.option("--reason", required=True, help="Stored with the refund.")
 @click.option(
-    "--idempotency-key", help="A second refund with it is not made: for a command that is repeated."
+    "--idempotency-key", help="Refund only once per key, in case the command is repeated."
 )
 @database_option
 def refund(
@@ -62,7 +62,7 @@ def refund(
     idempotency_key: str | None,
     database_url: str | None,
 ) -> None:
-    """Give DOLLARS of the charge for REQUEST_ID back, or all that is left of it."""
+    """Refund DOLLARS of the charge for REQUEST_ID, by default the part not yet refunded."""
     with open_books(database_url) as connection:
         given = credit_grants.refund(
             connection,
@@ -74,8 +74,8 @@ def refund(
         )
         tenant = accounts.find_tenant(connection, given.tenant)
     click.echo(
-        f"{dollars(given.amount)} are refunded; "
-        f"tenant '{tenant.name}' may spend {dollars(tenant.available)}."
+        f"Refunded {dollars(given.amount)}. "
+        f"Tenant '{tenant.name}' has {dollars(tenant.available)} available."
     )
 
 
@@ -83,7 +83,7 @@ def refund(
 @click.argument("tenant")
 @database_option
 def list_credit(tenant: str, database_url: str | None) -> None:
-    """List what changed TENANT's credit, other than charges."""
+    """List the grants, corrections and refunds of TENANT."""
     with open_books(database_url, reading) as connection:
         owner = accounts.find_tenant(connection, tenant)
         found = credit_grants.list_grants(connection, owner.id)
@@ -103,4 +103,4 @@ def list_credit(tenant: str, database_url: str | None) -> None:
         ),
         frozenset({"Amount"}),
     )
-    click.echo(f"Tenant '{owner.name}' may spend {dollars(owner.available)}.")
+    click.echo(f"Tenant '{owner.name}' has {dollars(owner.available)} available.")

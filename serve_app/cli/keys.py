@@ -1,4 +1,4 @@
-"""``rerank-serve keys``: made, shown, limited, rotated, revoked."""
+"""``rerank-serve keys``: create, show, limit, rotate and revoke API keys."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from serve_app.ledger.database import reading
 from serve_app.ledger.months import MILLISECONDS_PER_DAY
 from serve_app.protocols.admin import EXPIRES_IN_DAYS_MAX
 
-SHOWN_ONCE = "Keep it: only a digest is stored, so it cannot be shown again."
+SHOWN_ONCE = "Save this key: only its digest is stored, so it cannot be shown again."
 SECONDS_PER_HOUR = 3_600
 OVERLAP_HOURS = 24.0
 COLUMNS = (
@@ -26,12 +26,12 @@ COLUMNS = (
 
 @click.group()
 def keys() -> None:
-    """API keys of a tenant."""
+    """Manage API keys."""
 
 
 @keys.command("create")
 @click.argument("tenant")
-@click.option("--label", default="key", show_default=True, help="What to know it by.")
+@click.option("--label", default="key", show_default=True, help="Name of the key in lists.")
 @click.option(
     "--scope",
     "scopes",
@@ -39,13 +39,13 @@ def keys() -> None:
     default=(api_keys.SCOPE_RERANK,),
     show_default=True,
     type=click.Choice(api_keys.SCOPES),
-    help="What it opens; may be repeated.",
+    help="Scope of the key; repeatable.",
 )
-@click.option("--model", "models", multiple=True, help="Allow only this model; may be repeated.")
+@click.option("--model", "models", multiple=True, help="Allow only this model; repeatable.")
 @click.option("--expires-in-days", type=click.IntRange(1, EXPIRES_IN_DAYS_MAX))
 @limit_options
 @database_option
-def create_key(  # noqa: PLR0913 - as many as there are options
+def create_key(  # noqa: PLR0913 - one for each option
     *,
     tenant: str,
     label: str,
@@ -55,7 +55,7 @@ def create_key(  # noqa: PLR0913 - as many as there are options
     limits: LimitChanges,
     database_url: str | None,
 ) -> None:
-    """Create an API key of TENANT and print it, once."""
+    """Create an API key of TENANT and print it. It cannot be shown again."""
     key = api_keys.generate()
     now = act()
     new = tenant_keys.NewKey(
@@ -78,7 +78,7 @@ def create_key(  # noqa: PLR0913 - as many as there are options
 @click.argument("key_id")
 @database_option
 def show_key(key_id: str, database_url: str | None) -> None:
-    """Show what the key with the public id KEY_ID may do."""
+    """Show the permissions and limits of the key with the public id KEY_ID."""
     with open_books(database_url, reading) as connection:
         found = tenant_keys.get_key(connection, KeyId(key_id))
     facts = dict(zip(COLUMNS, _cells(found), strict=True))
@@ -86,17 +86,17 @@ def show_key(key_id: str, database_url: str | None) -> None:
 
 
 @keys.command("list")
-@click.option("--tenant", help="Only the keys of this tenant.")
+@click.option("--tenant", help="Only keys of this tenant, by id or name.")
 @database_option
 def list_keys(tenant: str | None, database_url: str | None) -> None:
-    """List keys by their public ids."""
+    """List keys with their public ids."""
     with open_books(database_url, reading) as connection:
         found = tenant_keys.list_keys(connection, tenant_id(connection, tenant))
     print_table(COLUMNS, map(_cells, found))
 
 
 def _cells(key: tenant_keys.Key) -> tuple[str, ...]:
-    """In the order of `COLUMNS`."""
+    """Return the cells of a key in the order of `COLUMNS`."""
     stored = key.stored
     return (
         stored.caller.key_id,
@@ -116,12 +116,12 @@ def _cells(key: tenant_keys.Key) -> tuple[str, ...]:
 @limit_options
 @database_option
 def limit_key(key_id: str, limits: LimitChanges, database_url: str | None) -> None:
-    """Set or lift limits of the key with the public id KEY_ID; others stay."""
+    """Set or remove limits of the key with the public id KEY_ID. Other limits are unchanged."""
     if not limits:
-        raise click.ClickException("name at least one limit; --help lists them")
+        raise click.ClickException("specify at least one limit; --help lists them")
     with open_books(database_url) as connection:
         tenant_keys.change_key_limits(connection, KeyId(key_id), limits, act())
-    click.echo(f"Key {key_id} is limited as asked; gateways know within seconds.")
+    click.echo(f"Updated limits of key {key_id}. Gateways apply them within 5 seconds.")
 
 
 @keys.command("rotate")
@@ -131,11 +131,14 @@ def limit_key(key_id: str, limits: LimitChanges, database_url: str | None) -> No
     type=float,
     default=OVERLAP_HOURS,
     show_default=True,
-    help="How long the old key goes on working.",
+    help="How long the old key remains valid.",
 )
 @database_option
 def rotate_key(key_id: str, overlap_hours: float, database_url: str | None) -> None:
-    """Create a key in the place of KEY_ID, with all it may do, and print it, once."""
+    """Replace KEY_ID by a new key with the same permissions and limits, and print it.
+
+    The new key cannot be shown again.
+    """
     key = api_keys.generate()
     overlap_s = Seconds(overlap_hours * SECONDS_PER_HOUR)
     with open_books(database_url) as connection:
@@ -144,14 +147,14 @@ def rotate_key(key_id: str, overlap_hours: float, database_url: str | None) -> N
         end = tenant_keys.get_key(connection, KeyId(key_id)).stored.expires_at
     click.echo(key.reveal())
     click.echo(SHOWN_ONCE, err=True)
-    click.echo(f"Key {key_id} works until {utc(end)}.", err=True)
+    click.echo(f"Key {key_id} remains valid until {utc(end)} UTC.", err=True)
 
 
 @keys.command("revoke")
 @click.argument("key_id")
 @database_option
 def revoke_key(key_id: str, database_url: str | None) -> None:
-    """Make the key with the public id KEY_ID useless."""
+    """Revoke the key with the public id KEY_ID."""
     with open_books(database_url) as connection:
         tenant_keys.revoke_key(connection, KeyId(key_id), act())
-    click.echo(f"Key {key_id} is revoked; gateways forget it within seconds.")
+    click.echo(f"Revoked key {key_id}. Gateways reject it within 5 seconds.")

@@ -1,4 +1,4 @@
-"""How commands reach the ledger: its database, who acts, and what went wrong in one line."""
+"""Ledger access of the commands: the database, the acting user, and errors of one line."""
 
 import getpass
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def database_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--database-url",
         envvar="RERANK_DATABASE_URL",
-        help="SQLAlchemy URL of the ledger.  [default: what the settings say]",
+        help="SQLAlchemy URL of the ledger.  [default: from the settings]",
     )(command)
 
 
@@ -32,10 +32,12 @@ def open_books(
     database_url: str | None,
     begin: Callable[[str, Seconds], AbstractContextManager[Connection]] = transaction,
 ) -> Iterator[Connection]:
-    """A transaction on a ledger that is there and up to date; what goes wrong becomes one line.
+    """Open a transaction on an existing, up-to-date ledger.
 
-    A command that made what is missing would work on an empty ledger where its environment names
-    the wrong one, and one that updated it would leave older gateways unable to start again.
+    The ledger is neither created nor updated: if the environment selected the wrong database,
+    creating one would hide that, and older gateways cannot restart on an updated ledger.
+
+    Raises: ClickException, with a message of one line.
     """
     url = database_url or settings().resolved_database_url
     with in_one_line():
@@ -51,17 +53,17 @@ def open_books(
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """What keeps a ledger from being used at all, as click reports it."""
+    """Convert errors that make a ledger unusable to a `ClickException` of one line."""
     try:
         yield
     except LedgerUnavailable as error:
-        raise click.ClickException(f"the ledger cannot be used: {error.reason}") from None
+        raise click.ClickException(f"the ledger is unusable: {error.reason}") from None
     except (ValueError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from None
 
 
 def settings() -> Settings:
-    """As the environment says; commands know no Serve config file."""
+    """Return the settings from the environment. Commands read no Serve config file."""
     try:
         return Settings()
     except ValueError as error:
@@ -69,12 +71,12 @@ def settings() -> Settings:
 
 
 def tenant_id(connection: Connection, name: str | None) -> TenantId | None:
-    """Of the tenant with this name or id. Raises: AccountProblem."""
+    """Return the id of the tenant with this name or id. Raises: AccountProblem."""
     return None if name is None else accounts.find_tenant(connection, name).id
 
 
 def act() -> Act:
-    """What is about to be done: now, by whoever is logged in."""
+    """Return the time and the logged-in user, for the audit log."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):

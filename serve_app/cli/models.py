@@ -1,4 +1,4 @@
-"""``rerank-serve models``: what can be done with a model without serving it."""
+"""``rerank-serve models``: commands for models that are not being served."""
 
 from pathlib import Path
 
@@ -9,29 +9,31 @@ from serve_app.domain.model import EMBEDDED
 
 @click.group()
 def models() -> None:
-    """Models, apart from serving them."""
+    """Work with models without serving them."""
 
 
 @models.command("export")
 @click.argument("model")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def export(model: str, folder: Path) -> None:
-    """Write MODEL, which must be 'embedded', into DIR, which must be new or empty.
+    """Write MODEL, which must be 'embedded', to DIR, which must be new or empty.
 
-    transformers and sentence-transformers load DIR as it is, and `source: DIR` serves it.
+    transformers and sentence-transformers can load DIR, and `source: DIR` serves it.
     """
     if model != EMBEDDED:
         raise click.ClickException(
-            f"Only the model '{EMBEDDED}' is exported, not '{model}': "
-            "the files of any other are where its source says."
+            f"Only the model '{EMBEDDED}' can be exported, not '{model}': "
+            "the files of other models are in their source."
         )
     try:
         if folder.exists() and any(folder.iterdir()):
-            raise click.ClickException(f"'{folder}' is not empty; name a new folder.")
+            raise click.ClickException(f"'{folder}' is not empty; specify a new folder.")
         _export(folder)
     except OSError as error:
         raise click.ClickException(f"'{folder}' cannot be written: {error}.") from None
-    click.echo(f"The model '{EMBEDDED}' is in '{folder}'; its README.md says how to load it.")
+    click.echo(
+        f"Exported the model '{EMBEDDED}' to '{folder}'. Its README.md explains how to load it."
+    )
 
 
 def _export(folder: Path) -> None:

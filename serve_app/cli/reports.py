@@ -1,4 +1,4 @@
-"""How money, times and tables are typed and shown. Knows nothing of where they come from."""
+"""Formatting of amounts, times and tables."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Moment
 from serve_app.ledger.usage import Grouping, UsageRow
 
 PIPE_COLUMNS = 200
-"""Where there is no terminal to fit, rows stay on one line."""
+"""Table width without a terminal, wide enough that rows stay on one line."""
 
 USAGE_FIELDS = (
     "requests",
@@ -30,21 +30,21 @@ USAGE_FIELDS = (
 
 
 def dollars(amount: int) -> str:
-    """Exact, with at least two decimals: 1_234_500_008 is ``$1,234.500008``."""
+    """Format micro-dollars exactly, with at least two decimals, such as ``$1,234.500008``."""
     whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
     sign = "-" if amount < 0 else ""
     return f"{sign}${whole:,}.{f'{micro_dollars:06d}'.rstrip('0'):0<2}"
 
 
 def utc(moment: Moment | None) -> str:
-    """To the second; '-' for never."""
+    """Format a moment in UTC to the second. ``None`` is '-'."""
     if moment is None:
         return "-"
     return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def moment(time: datetime | None) -> Moment | None:
-    """A time typed without a zone is UTC."""
+    """Convert a time, which is in UTC unless it has a time zone."""
     if time is None:
         return None
     return Moment(int(time.replace(tzinfo=time.tzinfo or UTC).timestamp()) * 1_000)
@@ -53,29 +53,31 @@ def moment(time: datetime | None) -> Moment | None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()
 ) -> None:
-    """One line per row where there is room; the columns named in ``right`` hold numbers."""
+    """Print a table. The columns named in ``right`` are right-aligned numbers."""
     table = Table()
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a name is not markup.
+        table.add_row(
+            *(Text(cell) for cell in row)
+        )  # As `Text`, because names may look like markup.
     Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False).print(table)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """One line for each."""
+    """Print one line per fact."""
     width = max(len(name) for name in facts) + 1
     for name, value in facts.items():
         click.echo(f"{name + ':':<{width}} {value}")
 
 
 def limit_facts(limits: RateLimits) -> dict[str, str]:
-    """Limits of a tenant or a key, for `print_facts`."""
+    """Return the limits of a tenant or a key, for `print_facts`."""
     month = limits.month_amount_max
     return {
         "Requests per minute": _limit(limits.requests_per_minute_max),
         "Documents per minute": _limit(limits.documents_per_minute_max),
-        "Requests at once": _limit(limits.requests_at_once_max),
+        "Concurrent requests": _limit(limits.requests_at_once_max),
         "Dollars per month": NONE if month is None else dollars(month),
     }
 
@@ -85,7 +87,7 @@ def _limit(value: int | None) -> str:
 
 
 def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> None:
-    """As a table, or as ``json`` or ``csv`` with exact micro-dollars for other programs."""
+    """Print a table, or ``json`` or ``csv`` with exact micro-dollars for other programs."""
     if form is None:
         _print_usage_table(rows, by)
         return
@@ -129,7 +131,7 @@ def _print_usage_table(rows: Sequence[UsageRow], by: Grouping) -> None:
         for row in rows
     ]
     print_table((by.value.capitalize(), *numbers), cells, frozenset(numbers))
-    click.echo(f"Charged in all: {dollars(sum(row.charged for row in rows))}")
+    click.echo(f"Total charged: {dollars(sum(row.charged for row in rows))}")
 
 
 def _group(row: UsageRow, by: Grouping) -> str:

@@ -1,7 +1,7 @@
 """``rerank-serve up``: the whole service on this machine, in the foreground, until Ctrl-C.
 
-It prepares ``var_dir`` (database, first tenant, first key), starts a Ray of its own, deploys the
-config file, waits until a request would be answered, and says how to send one.
+It prepares ``var_dir`` (database, first tenant, first key), starts a private Ray cluster, deploys
+the config file, waits until the service is ready, and prints an example request.
 """
 
 import os
@@ -47,18 +47,18 @@ curl -s {address}/v1/rerank \\
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=Path("cluster/local.yaml"),
     show_default=True,
-    help="Serve config file; the Ray switches in 'ray.env' beside it are applied.",
+    help="Serve config file. Environment variables for Ray are read from 'ray.env' next to it.",
 )
 @click.option("--port", type=click.IntRange(1, 65_535), envvar="RERANK_PORT", help="HTTP port.")
 @click.option(
     "--model",
     envvar="RERANK_MODEL",
-    help="Serve this model, a hub id or a local folder, instead of those of the config file.",
+    help="Hub id or local folder of a model to serve instead of the models in the config file.",
 )
 def up(config: Path, port: int | None, model: str | None) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     _obey_signals()
-    os.umask(0o077)  # Ray, its workers and HAProxy inherit it: their files are private, too.
+    os.umask(0o077)  # Ray, its workers and HAProxy inherit it, so their files are private.
     console = Console(highlight=False)
     try:
         _apply_switches(config.parent / "ray.env")
@@ -68,7 +68,7 @@ def up(config: Path, port: int | None, model: str | None) -> None:
 
 
 def _up(console: Console, config_path: Path, port: int | None, model: str | None) -> None:
-    # Ray reads its switches when it is first imported, so it is imported after they are set.
+    # Ray reads its environment variables when it is first imported, so they are set before.
     from serve_app.deployments import local_ray  # noqa: PLC0415 - imports ray
 
     config = read_config(config_path, model)
@@ -77,17 +77,17 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
     http["port"] = port or http.get("port", 8000)
     if local_ray.port_is_taken(http["port"]):
         raise click.ClickException(
-            f"Port {http['port']} is taken by another program. "
-            f"Choose another one: RERANK_PORT={http['port'] + 1} make serve"
+            f"Port {http['port']} is already in use. "
+            f"Choose another port: RERANK_PORT={http['port'] + 1} make serve"
         )
 
     var_dir = settings.var_dir.absolute()
     try:
         key = _first_key(settings, var_dir)
     except LedgerUnavailable as error:
-        raise click.ClickException(f"The ledger cannot be used. {error.reason}") from None
+        raise click.ClickException(f"The ledger is unusable. {error.reason}") from None
     except (ValueError, OSError) as error:
-        raise click.ClickException(f"The ledger cannot be used. {error}") from None
+        raise click.ClickException(f"The ledger is unusable. {error}") from None
     os.environ.setdefault("HF_HOME", str(var_dir / "huggingface"))
     check_models(settings)
     metrics_port = local_ray.free_port()
@@ -96,7 +96,7 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
         os.environ["RERANK_VAR_DIR"] = str(var_dir)
         console.print("Starting Ray ...")
         with local_ray.local_ray(var_dir, metrics_port):
-            _obey_signals()  # Ray has put its own handlers in.
+            _obey_signals()  # Ray has installed its own handlers.
             try:
                 local_ray.deploy(config)
                 address = f"http://127.0.0.1:{http['port']}"
@@ -105,16 +105,16 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
                 _greet(console, address, key, metrics_port, var_dir, settings.models[0].id)
                 while local_ray.is_alive():
                     time.sleep(ALIVE_POLL_S)
-                raise click.ClickException("Ray has stopped; its logs are in var/ray.")
+                raise click.ClickException("Ray stopped. Its logs are in var/ray.")
             finally:
-                # One Ctrl-C is enough; a second one must not cut the clean-up short.
+                # A second Ctrl-C must not interrupt the clean-up.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 console.print("Stopping ...")
 
 
 def _obey_signals() -> None:
-    """Let SIGTERM end the program as Ctrl-C does. Shells start background jobs with SIGINT off."""
+    """Handle SIGTERM like Ctrl-C. Also enable SIGINT, which shells disable for background jobs."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -124,20 +124,22 @@ def _obey_signals() -> None:
 
 
 def _apply_switches(env_file: Path) -> None:
-    """Set what ``env_file`` says, except where the environment already says otherwise."""
+    """Set the variables of ``env_file`` that the environment does not contain yet."""
     if "ray" in sys.modules:
-        raise AssertionError("ray was imported before its switches were set")
-    os.environ.pop("RAY_ADDRESS", None)  # Ours is a Ray of its own, whatever else runs here.
+        raise AssertionError("ray was imported before its environment variables were set")
+    os.environ.pop("RAY_ADDRESS", None)  # The service uses a private cluster.
     try:
         switches = read_switches(env_file)
     except OSError as error:
-        raise click.ClickException(f"Ray's switches are missing: {error}") from None
+        raise click.ClickException(
+            f"Cannot read the environment variables for Ray: {error}"
+        ) from None
     for name, value in switches.items():
         os.environ.setdefault(name, value)
 
 
 def read_switches(env_file: Path) -> dict[str, str]:
-    """The assignments in a file that a shell could source, except those that need the shell."""
+    """Return the assignments in a shell file, except those with a command substitution."""
     lines = (line.partition("=") for line in env_file.read_text().splitlines())
     return {
         name: value
@@ -147,8 +149,8 @@ def read_switches(env_file: Path) -> dict[str, str]:
 
 
 def _first_key(settings: Settings, var_dir: Path) -> str | None:
-    """The development key: made with a new database, read back from ``dev.key`` later."""
-    # It holds the ledger, the key, and Ray's sessions, which Ray itself opens to all users.
+    """Return the development key, which is created with the database and kept in ``dev.key``."""
+    # It contains the ledger, the key, and Ray's sessions, which Ray makes readable by all users.
     private_folder(var_dir)
     close_to_others(var_dir / "huggingface")
     key_file = var_dir / "dev.key"
@@ -164,7 +166,7 @@ def _first_key(settings: Settings, var_dir: Path) -> str | None:
 
 
 def _wait_until_ready(console: Console, application: str, address: str) -> None:
-    """Poll until a request would be answered, printing every step once."""
+    """Wait until the service is ready, and print each step once."""
     from serve_app.deployments.local_ray import progress  # noqa: PLC0415 - imports ray
 
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -197,7 +199,7 @@ def _is_ready(client: httpx.Client, address: str) -> bool:
 
 
 def _still_good(address: str, key: str | None) -> str | None:
-    """The key, unless it was revoked or belongs to another database."""
+    """Return the key, or ``None`` if it was revoked or belongs to another database."""
     headers = {"Authorization": f"Bearer {key}"}
     answer = httpx.get(f"{address}/v1/models", headers=headers, timeout=10)
     return key if answer.status_code == httpx.codes.OK else None
@@ -208,7 +210,7 @@ def _greet(
 ) -> None:
     facts: Mapping[str, Any] = {
         "address": address,
-        "key": key or "none here: make one with 'rerank-serve keys create'",
+        "key": key or "unknown; create one with 'rerank-serve keys create'",
         "API reference": f"{address}/docs",
         "metrics": f"http://127.0.0.1:{metrics_port}/metrics",
         "logs": (var_dir / "ray" / "session_latest").resolve() / "logs" / "serve",
@@ -222,4 +224,4 @@ def _greet(
         soft_wrap=True,
         markup=False,
     )
-    console.print("\nCtrl-C stops it.")
+    console.print("\nPress Ctrl-C to stop.")

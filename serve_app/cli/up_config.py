@@ -1,4 +1,4 @@
-"""What ``rerank-serve up`` runs: a Serve config file, with its models or with another one."""
+"""The Serve config file of ``rerank-serve up``, with its own models or another one."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from serve_app.domain.model import EMBEDDED
 from serve_app.settings import ModelSettings, Settings
 
 NOT_IN_IDS = re.compile(r"[^A-Za-z0-9._-]")
-"""Characters of a folder's name or a hub id that are replaced in the id of its model."""
+"""Characters of a folder name or hub id that are replaced in the model id."""
 
 
 def read_config(path: Path, model: str | None) -> dict[str, Any]:
-    """The Serve config file; with ``model``, if one is given, as its only model.
+    """Read a Serve config file. If ``model`` is given, it replaces the models in the file.
 
     Raises: ClickException.
     """
@@ -35,8 +35,8 @@ def read_config(path: Path, model: str | None) -> dict[str, Any]:
             config["applications"] = [serve_only(model, application, settings.models)]
         except ValueError:
             raise click.ClickException(
-                f"The model '{model}' cannot be served under its name: it may have 256 characters, "
-                "its last part 128, of which one must be an ASCII letter or digit."
+                f"The model '{model}' has an invalid name. It may have at most 256 characters, its "
+                "last part at most 128, including an ASCII letter or digit."
             ) from None
     return config
 
@@ -44,18 +44,19 @@ def read_config(path: Path, model: str | None) -> dict[str, Any]:
 def serve_only(
     name: str, application: Mapping[str, Any], models: Sequence[ModelSettings]
 ) -> dict[str, Any]:
-    """``application`` with one model in place of ``models``, those that it has.
+    """Return ``application`` with one model instead of its ``models``.
 
-    The options of the default model's deployment carry over; the deployments of others go.
+    The model gets the options of the default model's deployment. Deployments of other models are
+    removed.
 
     Args:
-        name: A hub id, a local folder or ``embedded``. The last part of it becomes the model's id,
-            with ``-`` for characters that an id cannot have, and ``name`` itself an alias.
+        name: A hub id, a local folder or ``embedded``. Its last part becomes the model id, with
+            ``-`` for invalid characters, and ``name`` becomes an alias.
 
     Raises:
-        ValueError: ``name`` cannot be an alias, or nothing of it can be an id.
+        ValueError: ``name`` is not a valid alias, or its last part yields no model id.
     """
-    # Absolute, since scorers run in other folders, but without following links, whose names count.
+    # Absolute, because scorers run in other folders. Links stay, because their names are used.
     folder = os.path.abspath(os.path.expanduser(name))
     source = folder if name != EMBEDDED and os.path.isdir(folder) else name
     model_id = NOT_IN_IDS.sub("-", Path(source).name).lstrip("._-")
@@ -77,11 +78,11 @@ def serve_only(
 
 
 def check_models(settings: Settings) -> None:
-    """Find every model's files, or download them, so that a missing one is known before Ray runs.
+    """Find or download the files of every model, so that a missing one is known before Ray starts.
 
     ``HF_HOME`` must be set.
 
-    Raises: ClickException, which says in one line what is missing and what to do.
+    Raises: ClickException with one line that names the problem and the remedy.
     """
     from serve_app.engine.sources import (  # noqa: PLC0415 - reads HF_HOME when imported
         ModelLoadError,
@@ -96,14 +97,14 @@ def check_models(settings: Settings) -> None:
 
 
 def application_of(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Settings]:
-    """The only application of a Serve config file, and its settings.
+    """Return the only application of a Serve config file, and its settings.
 
     Raises: ClickException.
     """
     applications = config.get("applications") or []
     if len(applications) != 1:
-        raise click.ClickException("The config file must have exactly one application.")
+        raise click.ClickException("The config file must contain exactly one application.")
     try:
         return applications[0], Settings(**(applications[0].get("args") or {}))
     except ValueError as error:
-        raise click.ClickException(f"The settings cannot be used. {error}") from None
+        raise click.ClickException(f"The settings are invalid. {error}") from None

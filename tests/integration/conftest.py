@@ -1,4 +1,4 @@
-"""One running service for most of the integration tests: two models, two gateways."""
+"""A running service for most of the integration tests."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ def serve_config(
     models: list[dict[str, Any]], deployments: list[dict[str, Any]], **settings: Any
 ) -> dict[str, Any]:
     return {
-        "http_options": {"host": "0.0.0.0"},  # noqa: S104 - what HAProxy does anyway
+        "http_options": {"host": "0.0.0.0"},  # noqa: S104 - as HAProxy always does
         "logging_config": {"encoding": "JSON", "enable_access_log": False},
         "applications": [
             {
@@ -42,15 +42,17 @@ def serve_config(
 
 @pytest.fixture(scope="session")
 def event_sink() -> Iterator[Sink]:
-    """Where the service sends its events."""
+    """The receiver of the service's events."""
     with listening() as sink:
         yield sink
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, event_sink: Sink) -> Iterator[Service]:
-    """``embedded`` with one scorer; ``tiny`` (two) and ``tiny-crash``, which know a poisonous word:
-    the first answers NaN to it, the other raises."""
+    """Two gateways, and the models ``embedded``, ``tiny`` (with two scorers) and ``tiny-crash``.
+
+    For a poisonous word, ``tiny`` returns NaN and ``tiny-crash`` raises an error.
+    """
     from tests.tiny_models import (  # noqa: PLC0415 - imports torch
         build_poison_crash,
         build_poison_nan,

@@ -1,4 +1,4 @@
-"""The real service for tests: ``rerank-serve up`` as a child process, seen from outside only."""
+"""The real service for tests: ``rerank-serve up`` as a child process."""
 
 import os
 import re
@@ -24,7 +24,7 @@ START_TIMEOUT_S = 180.0
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it") -> Any:
-    """Poll until ``condition()`` is true; its value is returned."""
+    """Poll until ``condition()`` is true, and return its value."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if value := condition():
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = 
 
 
 def environment(var_dir: Path, **more: str) -> dict[str, str]:
-    """Ours, less what another Ray or another service may have left in it."""
+    """Return this process's environment without variables for another Ray or service."""
     kept = {
         name: value
         for name, value in os.environ.items()  # noqa: TID251 - for a child process
@@ -57,7 +57,7 @@ class Service:
 
     @classmethod
     def start(cls, folder: Path, config: Mapping[str, Any], port: int, **env: str) -> "Service":
-        """Start it with ``config`` and wait until it says that it is ready."""
+        """Start the service with ``config`` and wait until it reports that it is ready."""
         config_file = folder / "config.yaml"
         config_file.write_text(yaml.safe_dump(dict(config)))
         (folder / "ray.env").write_text((ROOT / "cluster/ray.env").read_text())
@@ -73,7 +73,7 @@ class Service:
             )
         try:
             wait_for(
-                lambda: process.poll() is not None or "Ctrl-C stops it" in output.read_text(),
+                lambda: process.poll() is not None or "Press Ctrl-C to stop" in output.read_text(),
                 START_TIMEOUT_S,
                 "the start",
             )
@@ -93,17 +93,17 @@ class Service:
         )
 
     def stop(self) -> int:
-        """Ctrl-C; returns the exit status."""
+        """Stop the service like Ctrl-C, and return its exit status."""
         self.database.dispose()
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=60)
 
     def family(self) -> list[psutil.Process]:
-        """Every process that came from it."""
+        """Return all descendant processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def replicas(self, deployment: str) -> list[psutil.Process]:
-        """The replica processes of one deployment."""
+        """Return the replica processes of a deployment."""
         found = []
         for process in self.family():
             try:
@@ -121,7 +121,7 @@ class Service:
         )
 
     def rows(self, sql: str, **values: object) -> list[Any]:
-        """What the ledger's database says."""
+        """Query the ledger's database."""
         with self.database.connect() as connection:
             return list(connection.execute(text(sql), values).all())
 
@@ -132,7 +132,7 @@ class Service:
             return False
 
     def logs(self) -> str:
-        """Every line that any of its processes has logged."""
+        """Return all log lines of all processes."""
         return "".join(
             path.read_text(errors="replace")
             for path in (self.var_dir / "ray").rglob("*")

@@ -1,4 +1,4 @@
-"""``rerank-serve up`` from start to Ctrl-C, beside another Ray, in a folder of any depth."""
+"""``rerank-serve up`` from start to Ctrl-C, together with another Ray, in a deep folder."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Deep enough that the path of a Unix socket below it would be too long."""
+    """Return a folder so deep that the path of a Unix socket in it would be too long."""
     deep = tmp_path / "a-checkout-some-levels-down" / "in-a-folder-with-a-long-name"
     deep.mkdir(parents=True)
     return deep
@@ -31,7 +31,7 @@ def test_it_starts_beside_another_ray_and_leaves_no_trace(
 
     home = tmp_path / "home"
     home.mkdir()
-    shared_memory = set(os.listdir("/dev/shm"))  # noqa: S108 - where Ray keeps its objects
+    shared_memory = set(os.listdir("/dev/shm"))  # noqa: S108 - Ray's object store
     config = serve_config(
         [{"id": "tiny", "source": str(build(folder / "tiny"))}],
         [deployment("gateway", 1), deployment("scorer-tiny", 1)],
@@ -75,7 +75,7 @@ def check_taken_port(folder: Path, port: int) -> None:
 
     assert second.returncode == 1
     (line,) = (second.stdout + second.stderr).splitlines()
-    assert f"Port {port} is taken" in line
+    assert f"Port {port} is already in use" in line
     assert "RERANK_PORT" in line
 
 

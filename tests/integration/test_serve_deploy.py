@@ -1,4 +1,4 @@
-"""`serve deploy` takes our config files on a cluster that `ray start` made."""
+"""`serve deploy` accepts the project's config files on a cluster from `ray start`."""
 
 import json
 import secrets
@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Cluster:
-    """A head node on this machine."""
+    """A Ray head node on this machine."""
 
     dashboard: str
     http_port: int
@@ -46,7 +46,7 @@ class Cluster:
         )
 
     def deploy(self, name: str, **scorer: Any) -> subprocess.CompletedProcess[str]:
-        """Deploy one of our files, on this test's port, with changes to its scorer."""
+        """Deploy a config file on this test's port, with changes to its scorer."""
         config = yaml.safe_load((ROOT / "cluster" / name).read_text())
         config["http_options"]["port"] = self.http_port
         config["applications"][0]["deployments"][1] |= scorer
@@ -55,12 +55,12 @@ class Cluster:
         return self.serve("deploy", str(path))
 
     def replicas(self, deployment: str) -> list[str]:
-        """Ids of the replicas that run."""
+        """Return the ids of running replicas."""
         found = self.application()["deployments"][deployment]
         return [each["replica_id"] for each in found["replicas"] if each["state"] == "RUNNING"]
 
     def application(self) -> dict[str, Any]:
-        """What the cluster says of our application."""
+        """Return the status of the application."""
         response = httpx.get(
             f"{self.dashboard}/api/serve/applications/",
             headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"},
@@ -95,7 +95,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         finally:
             family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
             for process in family:
-                with suppress(psutil.NoSuchProcess):  # Replicas that cannot start come and go.
+                with suppress(
+                    psutil.NoSuchProcess
+                ):  # Replicas that fail to start disappear between calls.
                     process.kill()
             head.wait(timeout=30)
 

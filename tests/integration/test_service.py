@@ -1,4 +1,4 @@
-"""The promises, on the real thing: HAProxy, Ray, two gateways, real models, a real database."""
+"""Guarantees of the service with real HAProxy, Ray, gateways, models and database."""
 
 import json
 import signal
@@ -57,7 +57,7 @@ def command(service: Service, *arguments: str) -> str:
 
 
 def new_key(service: Service, tenant: str, *options: str, credit: str = "1") -> str:
-    """The key of a new tenant."""
+    """Create a tenant and return its API key."""
     command(service, "tenants", "add", tenant, "--credit", credit)
     said = command(service, "keys", "create", tenant, *options)
     return next(word for word in said.split() if word.startswith("rk_"))
@@ -78,7 +78,7 @@ def state(service: Service, request_id: str) -> str:
 
 
 def books_balance(service: Service) -> bool:
-    """granted = available + pending + charged, for every tenant."""
+    """Check for every tenant that granted = available + pending + charged."""
     return not service.rows(
         """
         SELECT t.id FROM tenants t WHERE
@@ -93,7 +93,7 @@ def books_balance(service: Service) -> bool:
 
 @contextmanager
 def request_in_flight(service: Service) -> Iterator[Future[httpx.Response]]:
-    """A large request under way in a thread of its own, with time for a scorer's replacement."""
+    """Send a large request from a thread, with time for the replacement of a scorer."""
 
     def send() -> httpx.Response:
         with service.client(timeout_s=100) as client:
@@ -121,7 +121,7 @@ def test_the_right_document_comes_first_and_its_charge_is_committed(service: Ser
 
 @pytest.mark.parametrize("path", RERANK_PATHS)
 def test_what_an_answer_says_of_usage_is_its_row_in_the_ledger(service: Service, path: str) -> None:
-    """Characters, guesses and nothing are what others count: see every number that is told."""
+    """Every reported number equals the ledger's row, for texts of many kinds."""
     documents = [*DOCUMENTS, DOCUMENTS[0], "é", "塔の高さは三百三十メートル。", LONG]
     with service.client() as client:
         body = {"model": "embedded", "query": QUERY, "documents": documents, "top_n": 2}
@@ -273,7 +273,7 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
     (request_id,) = wait_for(lambda: pending(service), what="the reservation")
     with service.database.connect() as lock:
         lock.execute(text("BEGIN IMMEDIATE"))
-        # The scores are there when the scorer is idle again; the commit cannot be.
+        # Once the scorer is idle again, the scores exist, but the commit is still blocked.
         wait_for(lambda: scorer.cpu_times().user > idle_s + 0.5, 30, "the forward pass")
         wait_for(lambda: is_idle(scorer), 60, "the scores")
         for gateway in gateways:
@@ -291,14 +291,14 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
 
 
 def is_idle(process: psutil.Process) -> bool:
-    """Whether it computes nothing for a second."""
+    """Wait for a second and return whether the process used almost no CPU time."""
     before_s = process.cpu_times().user
     time.sleep(1)
     return process.cpu_times().user - before_s < 0.2
 
 
 def metric_values(service: Service, name: str, deployment: str) -> list[float]:
-    """Values of every replica's sample called ``name``."""
+    """Return the samples named ``name`` of all replicas of ``deployment``."""
     page = httpx.get(service.metrics_address, timeout=10).text
     return [
         sample.value
@@ -315,7 +315,7 @@ def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
     key_id = key.split("_")[1]
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
-        for _ in range(10):  # Both gateways know it now.
+        for _ in range(10):  # Both gateways have cached the key now.
             assert rerank(client, ["a"]).status_code == 200
 
         command(service, "keys", "revoke", key_id)

@@ -1,4 +1,4 @@
-"""Where the commands' tests get a database from."""
+"""A database for the tests of the commands."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def database_url(migrated_file: Path, tmp_path: Path) -> str:
-    """A database with the ledger's tables and nothing in them."""
+    """Return the URL of a database with the ledger's empty tables."""
     path = tmp_path / "rerank.db"
     shutil.copy(migrated_file, path)
     return f"sqlite:///{path}"

@@ -1,4 +1,4 @@
-"""What an operator types, and what it says."""
+"""The commands for tenants, keys, credit, usage and the audit log."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ JAN_2 = Moment(1_767_312_000_000)  # 2026-01-02 00:00 UTC
 
 @pytest.fixture
 def run(database_url: str) -> Run:
-    """The command, on an empty database."""
+    """Return a function that runs a command on an empty database."""
     main = click.Group(commands=COMMANDS)
 
     def run(*words: str) -> Result:
@@ -45,7 +45,7 @@ def succeeds(result: Result) -> str:
 
 
 def fails(result: Result) -> str:
-    """One line on stderr and exit code 1."""
+    """Return stderr, which must be one line, and check for exit code 1."""
     assert result.exit_code == 1, result.output
     assert result.stderr.count("\n") == 1
     return result.stderr
@@ -84,10 +84,10 @@ def test_a_name_is_shown_as_it_is_stored(run: Run) -> None:
         ("-5", "needs --correction"),
         ("nan", "not an amount"),
         ("inf", "not an amount"),
-        ("1000000.000001", "over $1,000,000"),
-        ("1e99999999", "over $1,000,000"),
-        ("0.0000001", "more than 6 decimals"),
-        ("1e-99999999", "more than 6 decimals"),
+        ("1000000.000001", "exceeds $1,000,000"),
+        ("1e99999999", "exceeds $1,000,000"),
+        ("0.0000001", "more than 6 decimal places"),
+        ("1e-99999999", "more than 6 decimal places"),
         ("five", "not an amount"),
         ("1,5", "not an amount"),
     ],
@@ -198,7 +198,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 @pytest.fixture
 def used(run: Run, database_url: str) -> Run:
-    """acme was charged 800 micro-dollars for 100 documents on 2 January, and one void after it."""
+    """On 2 January, acme has a charge of 800 micro-dollars for 100 documents, and then a void."""
     succeeds(run("tenants", "add", "acme", "--credit", "1"))
     key = parse(succeeds(run("keys", "create", "acme")).strip())
     assert key is not None
@@ -222,7 +222,7 @@ def test_usage_is_a_table_in_dollars(used: Run) -> None:
 
     line = next(line for line in shown.splitlines() if "2026-01-02" in line)
     assert re.findall(r"[\d,.$]+", line)[3:] == ["2", "1", "200", "100", "10,000", "$0.0008"]
-    assert "Charged in all: $0.0008" in shown
+    assert "Total charged: $0.0008" in shown
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
     shown = facts(succeeds(run("tenants", "show", "acme")))
 
     assert shown["Requests per minute"] == shown["Documents per minute"] == "none"
-    assert (shown["Requests at once"], shown["Dollars per month"]) == ("0", "$5.00")
+    assert (shown["Concurrent requests"], shown["Dollars per month"]) == ("0", "$5.00")
     assert shown["Alerts below"] == "$3.00, $0.50"
     succeeds(run("tenants", "limit", "acme", "--alert-below", "none"))
     assert facts(succeeds(run("tenants", "show", "acme")))["Alerts below"] == "none"
@@ -339,7 +339,7 @@ def test_a_keys_limits_are_shown(run: Run) -> None:
     shown = facts(succeeds(run("keys", "show", key.key_id)))
 
     assert (shown["Key"], shown["Tenant"], shown["Label"]) == (key.key_id, "acme", "laptop")
-    assert (shown["Requests at once"], shown["Dollars per month"]) == ("3", "none")
+    assert (shown["Concurrent requests"], shown["Dollars per month"]) == ("3", "none")
     assert "no key 'nothing'" in fails(run("keys", "show", "nothing"))
 
 
@@ -358,13 +358,13 @@ def test_a_tenant_is_weighed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("option", "typed", "complaint"),
     [
-        ("--requests-per-minute", "-1", "not a whole number"),
-        ("--documents-per-minute", "1.5", "not a whole number"),
-        ("--requests-at-once", "1e3", "not a whole number"),
-        ("--requests-at-once", "9" * 16, "over 1,000,000,000,000,000"),
-        ("--requests-at-once", "9" * 99, "not a whole number"),
-        ("--dollars-per-month", "-1", "below zero"),
-        ("--dollars-per-month", "2000000", "over $1,000,000"),
+        ("--requests-per-minute", "-1", "not a non-negative integer"),
+        ("--documents-per-minute", "1.5", "not a non-negative integer"),
+        ("--requests-at-once", "1e3", "not a non-negative integer"),
+        ("--requests-at-once", "9" * 16, "exceeds 1,000,000,000,000,000"),
+        ("--requests-at-once", "9" * 99, "not a non-negative integer"),
+        ("--dollars-per-month", "-1", "is negative"),
+        ("--dollars-per-month", "2000000", "exceeds $1,000,000"),
     ],
 )
 def test_a_limit_that_cannot_be_one_is_refused(
@@ -402,7 +402,7 @@ def test_a_rotated_key_names_both_ends(run: Run, database_url: str) -> None:
         made = tenant_keys.get_key(connection, new.key_id)
     assert replaced.expires_at == made.created_at + 1_800_000
     assert (made.replaces, made.label) == (old.key_id, "ci")
-    assert "works until" in result.stderr
+    assert "remains valid until" in result.stderr
     assert "was already replaced by" in fails(run("keys", "rotate", old.key_id))
 
 
@@ -452,13 +452,13 @@ def test_a_correction_is_asked_for_by_name(run: Run) -> None:
 def test_a_charge_is_refunded_in_parts(used: Run) -> None:
     why = ("--reason", "sorry")
 
-    assert "$0.0003 are refunded" in succeeds(used("credit", "refund", "r0", "0.0003", *why))
-    assert "may spend $1.00" in succeeds(used("credit", "refund", "r0", *why))
+    assert "Refunded $0.0003" in succeeds(used("credit", "refund", "r0", "0.0003", *why))
+    assert "has $1.00 available" in succeeds(used("credit", "refund", "r0", *why))
     assert "0 micro-dollars of the charge can be refunded" in fails(
         used("credit", "refund", "r0", *why)
     )
     assert "no charge for request 'r1'" in fails(used("credit", "refund", "r1", *why))
-    assert "below zero" in fails(used("credit", "refund", "r0", "-1", *why))
+    assert "is negative" in fails(used("credit", "refund", "r0", "-1", *why))
 
 
 def test_a_refund_that_is_typed_again_is_given_once(used: Run) -> None:

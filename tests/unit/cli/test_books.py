@@ -1,4 +1,4 @@
-"""The ledger's commands: what they read, and what they say of it."""
+"""The commands of ``rerank-serve ledger``."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ PRICE = Credits(800)
 
 @pytest.fixture
 def charged_url(database_url: str) -> str:
-    """Books in which one request was charged."""
+    """Return the URL of a ledger with one charge."""
     acme = a_tenant(database_url, PRICE)
     wanted = Reservation(RequestId("r1"), acme.tenant, acme.key_id, EMBEDDED, PRICE, NOON, NOON)
     with transaction(database_url, TIMEOUT_S) as connection:
@@ -34,7 +34,7 @@ def charged_url(database_url: str) -> str:
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    """A folder like Ray's, in which the newest session has a second name."""
+    """Return a folder like Ray's, with a link to the newest session."""
     session = tmp_path / "ray" / "session_2026-01-02"
     session.mkdir(parents=True)
     (session.parent / "session_latest").symlink_to(session)
@@ -68,12 +68,12 @@ def test_a_log_with_two_names_is_read_once(charged_url: str, logs: Path) -> None
 
 
 def test_a_log_that_is_not_there_is_told(charged_url: str, logs: Path) -> None:
-    with pytest.raises(AssertionError, match="no such log file"):
+    with pytest.raises(AssertionError, match="no log file matches"):
         reconcile(charged_url, f"{logs}/session_*/none*.log")
 
 
 def ledger_command(url: str, *words: str) -> str:
-    """What it says when it fails, in one line."""
+    """Run a command that must fail, and return its error message, which must be one line."""
     result = CliRunner().invoke(ledger, [*words, "--database-url", url])
     assert result.exit_code == 1, result.output
     assert result.stderr.count("\n") == 1

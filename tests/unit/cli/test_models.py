@@ -1,4 +1,4 @@
-"""``rerank-serve models export``: what it refuses, and what it says."""
+"""``rerank-serve models export``: results and errors."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def export(model: str, folder: Path) -> Result:
 
 
 def fails(result: Result) -> str:
-    """One line on stderr and exit code 1."""
+    """Return stderr, which must be one line, and check for exit code 1."""
     assert result.exit_code == 1, result.output
     assert result.stderr.count("\n") == 1
     return result.stderr
@@ -24,7 +24,7 @@ def fails(result: Result) -> str:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders that were to be written; none is."""
+    """Return the folders passed to the export, which is replaced and writes nothing."""
     folders: list[Path] = []
     monkeypatch.setattr("serve_app.engine.export.export_embedded", folders.append)
     return folders
@@ -61,7 +61,7 @@ def test_a_file_in_the_place_is_left_alone(tmp_path: Path, written: list[Path]) 
 def test_another_model_is_refused(tmp_path: Path, written: list[Path]) -> None:
     message = fails(export("acme/reranker", tmp_path / "new"))
 
-    assert "Only the model 'embedded' is exported, not 'acme/reranker'" in message
+    assert "Only the model 'embedded' can be exported, not 'acme/reranker'" in message
     assert written == []
 
 

@@ -1,4 +1,4 @@
-"""``rerank-serve up`` before Ray is started: which model it serves, and what is missing."""
+"""``rerank-serve up`` before Ray starts: the choice of the model, and errors."""
 
 import socket
 import subprocess
@@ -26,13 +26,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def silent_hub() -> Iterator[str]:
-    """The address of a hub that accepts connections and never answers."""
+    """Yield the address of a hub that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def only_model(name: str) -> tuple[ModelSettings, list[dict[str, Any]]]:
-    """The model that ``cluster/local.yaml`` is given, and its deployments then."""
+    """Return the only model of ``cluster/local.yaml`` with ``--model``, and its deployments."""
     (application,) = read_config(LOCAL, name)["applications"]
     (model,) = Settings(**application["args"]).models
     return model, application["deployments"]
@@ -109,7 +109,7 @@ def test_deployments_of_other_models_and_other_settings_are_dropped_and_kept() -
 
 
 def refused(tmp_path: Path, *arguments: str, **variables: str) -> str:
-    """The one line with which ``up`` ends; it fails without waiting for anything."""
+    """Return the one line with which ``up`` fails, before it starts Ray."""
     config = tmp_path / "config.yaml"
     config.write_text(LOCAL.read_text())
     (tmp_path / "ray.env").write_text((LOCAL.parent / "ray.env").read_text())
@@ -148,7 +148,7 @@ def test_a_folder_that_is_no_model_is_said_in_one_line(tmp_path: Path) -> None:
 
     assert "has no config.json" in refused(tmp_path, "--model", str(tmp_path / "empty"))
     assert "there is no such folder" in refused(tmp_path, "--model", str(tmp_path / "absent"))
-    assert "cannot be served under its name" in refused(tmp_path, "--model", "x" * 257)
+    assert "has an invalid name" in refused(tmp_path, "--model", "x" * 257)
 
 
 def test_the_example_request_names_the_model() -> None:
