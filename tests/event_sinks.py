@@ -1,4 +1,4 @@
-"""A real HTTP server that takes events, as an operator's metering does."""
+"""An HTTP server that receives events, like an operator's metering system."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ PIECE_BYTES = 65_536
 
 
 class Sink:
-    """A real HTTP server; ``status`` decides what it answers, 0 meaning that it hangs up."""
+    """A real HTTP server. ``status`` returns its status code, or 0 to close the connection."""
 
     def __init__(self, port: int) -> None:
         self.batches: list[list[dict[str, Any]]] = []

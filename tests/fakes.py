@@ -1,4 +1,4 @@
-"""One fake per port, and small makers of the domain's nouns."""
+"""A fake of each protocol in `serve_app.ports`, and factories of domain objects."""
 
 import asyncio
 import struct
@@ -37,7 +37,7 @@ CALLER = Caller(TenantId("acme"), KeyId("good"), frozenset({"rerank"}), None)
 
 
 class FakeClock:
-    """Time that moves only when told to."""
+    """A clock that only `advance` moves."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
@@ -53,7 +53,7 @@ class FakeClock:
 
 
 class RecordingSink:
-    """Keeps every value, by metric name."""
+    """Records every value by metric name."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[tuple[float, dict[str, str]]]] = {}
@@ -67,7 +67,7 @@ def some_metrics(sink: RecordingSink | None = None) -> Metrics:
 
 
 class FakeAccess:
-    """Knows one key."""
+    """Accepts one key."""
 
     def __init__(self, caller: Caller = CALLER) -> None:
         self._caller = caller
@@ -79,7 +79,7 @@ class FakeAccess:
 
 
 class FakeLedger:
-    """Balances in memory; ``log`` holds what was asked, in order."""
+    """A ledger in memory. ``log`` contains the calls in order."""
 
     def __init__(self, available: int = 1_000_000) -> None:
         self.available = available
@@ -111,7 +111,7 @@ class FakeLedger:
 
 
 class FakeTokenizer:
-    """Every word is a token; the query's come first."""
+    """Turns each word into a token; the query's tokens come first."""
 
     pair_tokens_max = Tokens(512)
 
@@ -136,7 +136,7 @@ class LengthScorer:
 
 
 class FixedJobScorer:
-    """Answers the given logits, whatever it is asked."""
+    """Returns the given logits for every job."""
 
     def __init__(self, *logits: float) -> None:
         self._logits = logits
@@ -146,7 +146,7 @@ class FixedJobScorer:
 
 
 class HangingJobScorer:
-    """Never answers; ``entered`` tells that somebody waits, ``left`` that nobody does any more."""
+    """Never answers. ``entered`` is set when a call begins, ``left`` when it is cancelled."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
@@ -162,7 +162,7 @@ class HangingJobScorer:
 
 
 class FailingJobScorer:
-    """Raises what it was given."""
+    """Raises the given error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -172,14 +172,14 @@ class FailingJobScorer:
 
 
 class UntouchedJobScorer:
-    """For paths that must not reach the model; failing beats hanging."""
+    """Fails for every job, for tests in which none may reach the model."""
 
     async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         raise AssertionError("scored a request that should have been refused")
 
 
 class FakePortionScorer:
-    """Answers with ``answer(portion)``, which may raise; ``attempts`` keeps what came."""
+    """Returns ``answer(portion)``, which may raise. ``attempts`` records the portions."""
 
     def __init__(self, answer: Callable[[Portion], Sequence[float]]) -> None:
         self._answer = answer
@@ -213,11 +213,11 @@ def a_job(
 
 
 def a_pair(index: int, tokens: int) -> Pair:
-    """A pair whose token ids are all its document's index plus one."""
+    """Return a pair whose token ids all equal ``index`` plus one."""
     return Pair(index, struct.pack("<i", index + 1) * tokens, Tokens(1), truncated=False)
 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - threads make it true, and tell nobody
+        while not condition():  # noqa: ASYNC110 - threads make it true without an event
             await asyncio.sleep(0.01)

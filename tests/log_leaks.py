@@ -1,7 +1,7 @@
-"""Finds secrets and customers' texts in the logs of the services that tests start.
+"""Find secrets and customers' texts in the logs of services that tests start.
 
-Every query that a test sends to a running service contains `QUERY_MARKER`, every document
-`DOCUMENT_MARKER`; a service that sends events uses `EVENTS_TOKEN`. Logs must contain none of them.
+Every query that a test sends to a running service contains `QUERY_MARKER`, every document contains
+`DOCUMENT_MARKER`, and every event sink requires `EVENTS_TOKEN`. Logs must contain none of them.
 """
 
 import re
@@ -15,14 +15,14 @@ DOCUMENT_MARKER = "ddsecretdocument"
 EVENTS_TOKEN = "ttsecrettoken"
 
 OUTPUT_FILE = "output.txt"
-"""Name of the file for the output of ``rerank-serve up``, which shows the first API key."""
+"""File with the output of ``rerank-serve up``, which shows the first API key."""
 
 _LOG_FILE = re.compile(r".+\.(log|out|err|txt)(\.\d+)?")
 _FIRST_KEY = re.compile(r"^  (key: +|-H 'Authorization: Bearer )rk_.*$", re.MULTILINE)
 
 _LEAKS = {
     "API key": re.compile(rf"rk_[0-9a-z]{{{ID_CHARACTERS}}}_[0-9a-f]{{4}}"),
-    # Ray's lease ids have the same length. They begin with a counter of four bytes, low byte first.
+    # Excludes Ray's lease ids of the same length, which begin with a little-endian 4-byte counter.
     "secret of an API key": re.compile(
         rf"(?<![0-9a-f])(?![0-9a-f]{{4}}0000)[0-9a-f]{{{2 * SECRET_BYTES}}}(?![0-9a-f])"
     ),
@@ -36,7 +36,7 @@ _LEAKS = {
 
 
 def leaks_in_text(text: str) -> list[str]:
-    """The leaks in ``text``, each as its line number and kind; the leaked text is not repeated."""
+    """Return the line number and kind of each leak in ``text``, without the leaked text."""
     return [
         f"{number}: {kind}"
         for number, line in enumerate(text.split("\n"), start=1)
@@ -46,9 +46,9 @@ def leaks_in_text(text: str) -> list[str]:
 
 
 def leaks_in_logs(folder: Path) -> list[str]:
-    """The leaks in all log files below ``folder``, each as file, line number and kind.
+    """Return the file, line number and kind of each leak in the log files below ``folder``.
 
-    The first API key may stand where ``rerank-serve up`` shows it to the user.
+    The first API key is allowed in the output of ``rerank-serve up``.
     """
     leaks = []
     for path in _log_files(folder):

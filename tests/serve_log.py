@@ -1,4 +1,4 @@
-"""The log files of a Serve replica, set up by Ray itself, without a running Ray."""
+"""Log files of a Serve replica, configured by Ray's own code, without a running Ray."""
 
 import builtins
 import logging
@@ -17,9 +17,9 @@ from serve_app.deployments.logs import join_serve_log
 
 @contextmanager
 def serve_log(folder: Path) -> Iterator[None]:
-    """Log as a replica does: JSON lines into ``folder``; stdout and stderr go there too.
+    """Log like a replica: JSON lines to ``folder``.
 
-    The latter holds under the throughput switches of ``cluster/ray.env``.
+    Stdout and stderr go there too, as with the throughput options in ``cluster/ray.env``.
     """
     ours, serves = logging.getLogger("serve_app"), logging.getLogger("ray.serve")
     before = [(each, each.handlers[:], each.level, each.propagate) for each in (ours, serves)]

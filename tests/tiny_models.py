@@ -1,14 +1,12 @@
-"""Small random models with real fast tokenizers, for tests that need a model but not its wisdom.
+"""Small random models with real fast tokenizers, for tests in which scores need no meaning.
 
-`build` writes what `save_pretrained` writes: a folder that any `source` may name. The same
-arguments give the same weights. The weights are large enough that different texts get visibly
-different logits.
+`build` writes a folder like `save_pretrained` does. The same arguments give the same weights, which
+are large enough that different texts get clearly different logits.
 
-The poisoned builders know one more word, `POISON`. Everything else about them is healthy, so they
-warm up; what happens to a text with that word:
+The poisoned models have one more word, `POISON`. They warm up normally. For a text with that word:
 
-    build_poison_nan      its logit is NaN, and no other pair's is
-    build_poison_crash    scoring the batch that holds it raises
+    build_poison_nan      its logit is NaN; other pairs are not affected
+    build_poison_crash    scoring its batch raises an error
 """
 
 import itertools
@@ -52,7 +50,7 @@ TOKENS_MAX = 512
 
 
 def build(folder: Path, family: str = "bert", *, seed: int = 0, labels: int = 1) -> Path:
-    """Write a model of ``family`` (a key of `FAMILIES`) with ``labels`` logits into ``folder``."""
+    """Write a model of ``family`` (a key of `FAMILIES`) with ``labels`` logits to ``folder``."""
     return _save(folder, *_make(family, seed, labels))
 
 

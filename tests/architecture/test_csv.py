@@ -1,4 +1,4 @@
-"""Every CSV file is written by the one function that makes its cells inert."""
+"""All CSV files are written by the function that makes cells inert."""
 
 import ast
 from pathlib import Path

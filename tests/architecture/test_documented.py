@@ -1,4 +1,4 @@
-"""Every setting, metric, error code and Ray switch is told to the operator. Source: Datasette."""
+"""All settings, metrics, error codes and Ray variables are documented. Idea: Datasette."""
 
 import inspect
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The lock files pin every dependency to one version and to the hashes of its files."""
+"""The lock files pin the version and file hashes of every dependency."""
 
 import re
 import tomllib
@@ -18,14 +18,14 @@ NOT_LOCKED = re.compile(r"torch|triton|(cuda|nvidia)-.+")
 
 
 def locked(lock_file: Path) -> dict[str, str]:
-    """The version of each package that ``lock_file`` pins with a hash, by normalized name."""
+    """Return the versions in ``lock_file``, all with hashes, by normalized package name."""
     return {
         canonicalize_name(name): version for name, version in ENTRY.findall(lock_file.read_text())
     }
 
 
 def declared() -> tuple[list[str], list[str]]:
-    """The requirements in pyproject.toml: those of an installation, and those of development."""
+    """Return the requirements in pyproject.toml, for installation and for development."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]
     build = pyproject["build-system"]["requires"]
@@ -33,9 +33,9 @@ def declared() -> tuple[list[str], list[str]]:
 
 
 def installed_closure(extra: str) -> dict[str, str]:
-    """The installed version of every package that the project needs with ``extra`` ("" for none).
+    """Return the installed versions of all dependencies with ``extra`` ("" for none).
 
-    Torch's own requirements are included, except those that differ between its builds.
+    They include torch's dependencies, except those that differ between its builds.
     """
     versions: dict[str, str] = {}
     seen = {("rerank-serve", extra)}
@@ -76,7 +76,7 @@ def test_every_declared_development_dependency_is_locked(requirement: str) -> No
 
 
 def assert_locked(text: str, lock_file: Path) -> None:
-    """Fail unless ``lock_file`` has a version that the requirement ``text`` allows."""
+    """Check that ``lock_file`` has a version that the requirement ``text`` allows."""
     requirement = Requirement(text)
     name = canonicalize_name(requirement.name)
     if not NOT_LOCKED.fullmatch(name):

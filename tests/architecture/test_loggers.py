@@ -1,4 +1,4 @@
-"""Every log call goes through a logger that cannot raise."""
+"""All log calls use a logger that never raises."""
 
 import ast
 from pathlib import Path

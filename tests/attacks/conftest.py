@@ -1,4 +1,4 @@
-"""One running service for the attacks, and the well-behaved clients that they must not hurt."""
+"""A running service for the attacks, and well-behaved clients that they must not affect."""
 
 import subprocess
 import uuid
@@ -13,10 +13,10 @@ from tests.integration.service import COMMAND, Service, environment
 from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 
 IDLE_S = 15.0
-"""After this HAProxy closes a connection whose client does nothing (``cluster/ray.env``)."""
+"""Time after which HAProxy closes an idle client's connection (``cluster/ray.env``)."""
 
 BODY_TIMEOUT_S = 8.0
-"""Longer than it takes a gateway to learn of a revoked key."""
+"""Longer than a gateway caches a key that was revoked."""
 
 NO_KEY = "rk_0123456789ab_" + "f" * 64
 
@@ -42,16 +42,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def admin_key(service: Service) -> str:
-    """A key of the operators' own tenant."""
+    """Return an admin key of the operators' tenant."""
     command(service, "tenants", "add", "operators", "--credit", "0")
     return new_key(service, "operators", "--scope", "admin")
 
 
 @pytest.fixture
 def broke_key(service: Service) -> str:
-    """A key of a new tenant without credit that may send one request a minute.
+    """Return a key of a tenant without credit that may send one request per minute.
 
-    Each test has its own: attacks use up a tenant's budget of refused requests.
+    Each test has its own tenant, because attacks use up its budget of refused requests.
     """
     tenant = f"broke-{uuid.uuid4().hex}"
     command(service, "tenants", "add", tenant, "--credit", "0")
@@ -82,7 +82,7 @@ def rerank_body(*documents: str) -> dict[str, object]:
 
 
 def everything_answers(service: Service, timeout_s: float = 2 * IDLE_S) -> None:
-    """A well-behaved client, monitoring and Prometheus are each answered on new connections."""
+    """Check that clients, monitoring and Prometheus get answers on new connections."""
     with service.client(timeout_s) as client:
         mark = uuid.uuid4().hex
         missing = client.get(f"/{mark}")
@@ -100,6 +100,6 @@ def charges(service: Service) -> int:
 
 
 def gateway_memory_bytes(service: Service) -> int:
-    """The resident memory of the only gateway."""
+    """Return the resident memory of the gateway."""
     (gateway,) = service.replicas("gateway")
     return int(gateway.memory_info().rss)

@@ -1,4 +1,4 @@
-"""A raw HTTP/2 client over cleartext that can leave a request's body unfinished."""
+"""An HTTP/2 client over cleartext that can leave a request's body unfinished."""
 
 import socket
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ READ_BYTES = 65_536
 
 
 class Http2Connection:
-    """One connection, used by one thread. Every wait is bounded by ``timeout_s``."""
+    """A connection for one thread. ``timeout_s`` limits every wait."""
 
     def __init__(self, address: str, timeout_s: float = 5.0) -> None:
-        """``address`` is ``http://HOST:PORT``. HTTP/2 is spoken without being negotiated."""
+        """Connect to ``http://HOST:PORT`` and use HTTP/2 without negotiation."""
         where = urlsplit(address)
         self._authority = where.netloc
         self._socket = socket.create_connection((where.hostname, where.port or 80), timeout_s)
@@ -41,7 +41,7 @@ class Http2Connection:
         *,
         complete: bool = True,
     ) -> int:
-        """Send a request and return its stream id; without ``complete`` its body stays open."""
+        """Send a request and return its stream id. Without ``complete``, the body stays open."""
         stream = self._state.get_next_available_stream_id()
         pseudo = [
             (":method", method),
@@ -63,7 +63,7 @@ class Http2Connection:
         self._flush()
 
     def response(self, stream: int) -> tuple[int, bytes]:
-        """The status and body of the response on ``stream``.
+        """Return the status and body of the response on ``stream``.
 
         Raises:
             ConnectionError: The server closed the connection or reset the stream.
@@ -80,7 +80,7 @@ class Http2Connection:
 
     def end_early(self, stream: int) -> None:
         """End a request's body before its announced length, which HTTP/2 forbids."""
-        end_of_data = b"\0\0\0\0\1"  # No bytes of data, and the flag END_STREAM.
+        end_of_data = b"\0\0\0\0\1"  # An empty DATA frame with the flag END_STREAM.
         self._socket.sendall(end_of_data + stream.to_bytes(4, "big"))
 
     def _take(self, event: h2.events.Event) -> None:

@@ -1,8 +1,8 @@
-"""Every client gets its own answer, whatever others leave unfinished on their connections.
+"""Every client gets its own answer, even if other clients send unfinished requests.
 
-A request that is refused before its body was read leaves a connection between HAProxy and the
-gateway on which the gateway still expects the rest of the body. If HAProxy sends another client's
-request on it, that request is swallowed, and answers go to the wrong clients from then on.
+If the gateway refuses a request before it has read the body, it still expects the rest of the body
+on the connection from HAProxy. If HAProxy then sends another client's request on that connection,
+the gateway reads the request as part of the body, and later answers go to the wrong clients.
 """
 
 import http.client
@@ -30,7 +30,7 @@ JSON = {"content-type": "application/json", "content-length": str(ANNOUNCED_BYTE
 GZIP = {"content-encoding": "gzip"}
 TOO_LARGE = {"content-length": "10000001"}
 VICTIMS = 8
-"""Clients after each attack; HAProxy has four threads, each with idle connections of its own."""
+"""Clients after each attack. HAProxy has four threads with separate idle connections."""
 
 EARLY_ANSWERS: dict[str, tuple[str, str, Mapping[str, str] | Literal["own"], int]] = {
     "no key": ("POST", "/v1/rerank", {}, 401),
@@ -64,7 +64,7 @@ def request_of(case: str, service: Service) -> tuple[str, str, dict[str, str], i
 
 
 def is_answered(service: Service) -> bool:
-    """Whether a client on a connection of its own gets the answer to its own request."""
+    """Return whether a client on a new connection gets the answer to its own request."""
     mark = uuid.uuid4().hex
     answer = httpx.get(f"{service.address}/{mark}", timeout=5)
     return answer.status_code == 404 and mark in answer.text
@@ -115,7 +115,7 @@ def test_a_body_that_ends_early_behind_a_good_key_hurts_nobody_else(service: Ser
 
 
 def test_a_slow_upload_that_is_refused_hurts_nobody_else(service: Service, broke_key: str) -> None:
-    """The upload goes on after its answer, as curl's does with a rate limit."""
+    """The upload continues after the answer, like curl with a rate limit."""
     for key in (NO_KEY, broke_key):
         headers = {"content-length": "70000", "authorization": f"Bearer {key}"}
         with Http2Connection(service.address, timeout_s=30) as connection:
@@ -146,7 +146,7 @@ def test_the_same_connection_goes_on_or_is_closed_but_never_answers_wrongly(
 
 
 class Search:
-    """Attackers try to get requests of their own answered to others, and others' answers."""
+    """Attackers try to get other clients' answers, or to send them their own."""
 
     def __init__(self, address: str, seconds: float) -> None:
         self._address = address
@@ -162,7 +162,7 @@ class Search:
             thread.join()
 
     def _attack(self) -> None:
-        """Leave a body unfinished, then send a request whose body is full of whole requests."""
+        """Leave a body unfinished, then send a body that contains complete requests."""
         count = 0
         while time.monotonic() < self._ends_at:
             count += 1
@@ -206,7 +206,7 @@ def test_no_client_gets_an_answer_to_another_request(service: Service) -> None:
 
     search.run()
 
-    # An attacker's hidden requests are text in its body: no answer names their paths.
+    # Requests inside a body are only text, so no answer contains their paths.
     assert set(search.seen) == {"victim: its own path", "attacker: no path"}
     assert search.seen["victim: its own path"] > 100
     everything_answers(service)

@@ -1,4 +1,4 @@
-"""Bodies that cost much to read stop nobody else, and cost a tenant its own budget."""
+"""Expensive bodies do not affect other clients, and use up their tenant's own budget."""
 
 import socket
 import time
@@ -25,7 +25,7 @@ SIZE = 9_900_000
 SENDERS = 6
 ATTACK_S = 4.0
 MEMORY_GROWTH_MAX = 150_000_000
-"""Six bodies that are being read at once, and what is left over from the JSON reader."""
+"""Memory of six bodies that are read concurrently, and leftovers of the JSON reader."""
 
 COSTLY = {
     "numbers": b"1," * (SIZE // 2) + b"1",
@@ -44,7 +44,7 @@ def costly_body(kind: str, field: str) -> bytes:
 
 @contextmanager
 def sending(service: Service, key: str, body: bytes) -> Iterator[Counter[int]]:
-    """Several clients of one key send the body again and again while the block runs."""
+    """Send the body repeatedly from several clients of one key while the block runs."""
     ends_at = time.monotonic() + ATTACK_S
     statuses: Counter[int] = Counter()
 
@@ -54,7 +54,7 @@ def sending(service: Service, key: str, body: bytes) -> Iterator[Counter[int]]:
                 try:
                     answer = client.post(f"{service.address}/v1/rerank", content=body)
                     statuses[answer.status_code] += 1
-                except httpx.TransportError:  # Refused while it was still sending.
+                except httpx.TransportError:  # Refused while the client was still sending.
                     statuses[0] += 1
 
     with ThreadPoolExecutor(SENDERS) as threads:
@@ -88,7 +88,7 @@ def test_costly_bodies_of_a_tenant_without_credit_stop_nobody_else(
 
 
 def test_many_wrong_entries_in_a_field_stop_nobody_else(service: Service, broke_key: str) -> None:
-    """Bodies so small that they are parsed on the event loop, all completed at the same moment."""
+    """The bodies are small enough for parsing on the event loop, and are all completed together."""
     body = b'{"query":"q","documents":["d"],"rank_fields":[' + b"1," * 30_000 + b"1]}"
     head = (
         f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
@@ -108,7 +108,7 @@ def test_many_wrong_entries_in_a_field_stop_nobody_else(service: Service, broke_
 
 
 def test_a_refusal_that_waits_keeps_no_body_in_memory(service: Service) -> None:
-    """Wrong secrets of a known key are refused late; the bodies stay with their clients."""
+    """Wrong secrets of a known key are refused with a delay, and the bodies are not read."""
     wrong = service.key[:-8] + "00000000"
     headers = {"authorization": f"Bearer {wrong}"}
     before = gateway_memory_bytes(service)
@@ -120,12 +120,12 @@ def test_a_refusal_that_waits_keeps_no_body_in_memory(service: Service) -> None:
             answer = httpx.post(
                 f"{service.address}/v1/rerank", content=body, headers=headers, timeout=30
             )
-        except httpx.TransportError:  # Refused while it was still sending.
+        except httpx.TransportError:  # Refused while the client was still sending.
             return 0
         return answer.status_code
 
     with ThreadPoolExecutor(20) as threads:
-        for _ in range(5):  # So many that the next ones wait.
+        for _ in range(5):  # Enough that the next ones are delayed.
             assert guess() in (0, 401)
         waiting = [threads.submit(guess) for _ in range(20)]
         while not all(each.done() for each in waiting):

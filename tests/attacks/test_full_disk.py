@@ -1,4 +1,4 @@
-"""A full disk: the service answers 503 at once, recovers by itself and charges nothing wrongly."""
+"""With a full disk, the service answers 503 immediately, recovers, and charges correctly."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 class Clients:
-    """They rerank until ``stop`` and count the answers."""
+    """Clients that send rerank requests until ``stop``, and count the answers."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Other users of the machine cannot read what the service writes, whichever program makes it."""
+"""Other users of the machine cannot read any file of the service or its programs."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ DATABASE = {"rerank.db", "rerank.db-wal", "rerank.db-shm"}
 
 @pytest.fixture(autouse=True)
 def _open_umask() -> Iterator[None]:
-    """Files that get no mode of their own are open to everybody."""
+    """Files that are created without an explicit mode are readable by all users."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -35,7 +35,7 @@ def _open_umask() -> Iterator[None]:
 
 @pytest.fixture(params=["missing", "open"])
 def var_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder that does not exist yet, or one that is open with everything in it."""
+    """A folder that does not exist yet, or one that is readable with all its content."""
     folder = tmp_path / "var"
     tmp_path.chmod(0o755)
     if request.param == "open":
@@ -54,7 +54,7 @@ def database_url(folder: Path) -> str:
 
 
 def open_to_others(folder: Path) -> set[str]:
-    """The names of the files and folders that other users may read, write or enter."""
+    """Return the names of files and folders that other users may read, write or enter."""
     found = (folder, *folder.rglob("*"))
     return {path.name for path in found if path.exists() and path.stat().st_mode & 0o077}
 
@@ -75,7 +75,7 @@ def test_up_and_its_ray_keep_everything_private(var_dir: Path) -> None:
 
 
 def test_a_gateway_keeps_its_folder_private(var_dir: Path) -> None:
-    """The class that `serve deploy` starts, without the wrapper for HTTP."""
+    """Return the class that `serve deploy` starts, without the HTTP wrapper."""
     deployment: Any = Gateway
     gateway = deployment.func_or_class.__base__(Settings(var_dir=var_dir), {})
     try:

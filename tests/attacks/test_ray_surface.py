@@ -22,7 +22,7 @@ LONG_ID = "longid" * 2_500
 
 
 def raw_request(service: Service, request: bytes) -> bytes:
-    """The beginning of the answer to raw bytes."""
+    """Send raw bytes and return the beginning of the answer."""
     where = urlsplit(service.address)
     with socket.create_connection((where.hostname, where.port or 80), 10) as connection:
         connection.sendall(request)
@@ -121,7 +121,7 @@ def test_odd_requests_are_answered(service: Service, request_line: bytes, status
 
 
 def test_requests_wait_while_the_only_gateway_is_replaced(service: Service) -> None:
-    """Those that were on their way to it are told so in JSON, or lose their connection."""
+    """Requests on their way to it get an error in JSON, or lose their connection."""
     (gateway,) = service.replicas("gateway")
     gateway.kill()
     codes = set()
@@ -148,7 +148,7 @@ def test_an_answer_is_not_sniffed_for_another_type(service: Service) -> None:
 
 
 def test_files_and_sockets_are_private_to_the_user(service: Service) -> None:
-    """A folder that others cannot enter protects what is in it, whatever its modes."""
+    """A folder that others cannot enter protects its content, whatever the modes."""
     open_to_others = []
     for folder, folders, files in os.walk(service.var_dir):
         for name in [*folders, *files]:
@@ -169,7 +169,7 @@ def _others_can_reach(path: Path, top: Path) -> bool:
 
 
 def test_every_program_that_listens_is_in_the_table_of_ports(service: Service) -> None:
-    """Compared by program, since a single machine gives most of them other ports."""
+    """Ports are compared by program, because a single machine uses different numbers."""
     pids = {process.pid for process in [psutil.Process(service.process.pid), *service.family()]}
     sockets = subprocess.run(
         ["ss", "--listening", "--tcp", "--udp", "--numeric", "--processes", "--no-header"],
@@ -187,7 +187,7 @@ def test_every_program_that_listens_is_in_the_table_of_ports(service: Service) -
 
 
 def _program(process: psutil.Process) -> str:
-    """As the table names it: a replica by its deployment, a script by its file."""
+    """Return the name in the table: a replica's deployment, or the file of a script."""
     words = process.cmdline()
     title = words[0]
     if title.startswith("ray::ServeReplica:"):
