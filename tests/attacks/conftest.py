@@ -100,6 +100,5 @@ def charges(service: Service) -> int:
 
 
 def gateway_memory_bytes(service: Service) -> int:
-    """Return the resident memory of the gateway."""
     (gateway,) = service.replicas("gateway")
     return int(gateway.memory_info().rss)

@@ -103,7 +103,6 @@ class Service:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def replicas(self, deployment: str) -> list[psutil.Process]:
-        """Return the replica processes of a deployment."""
         found = []
         for process in self.family():
             try:
@@ -121,7 +120,6 @@ class Service:
         )
 
     def rows(self, sql: str, **values: object) -> list[Any]:
-        """Query the ledger's database."""
         with self.database.connect() as connection:
             return list(connection.execute(text(sql), values).all())
 

@@ -60,7 +60,6 @@ class Cluster:
         return [each["replica_id"] for each in found["replicas"] if each["state"] == "RUNNING"]
 
     def application(self) -> dict[str, Any]:
-        """Return the status of the application."""
         response = httpx.get(
             f"{self.dashboard}/api/serve/applications/",
             headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"},

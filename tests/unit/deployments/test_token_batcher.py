@@ -464,7 +464,7 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
         dying = batcher(engine, sink, told.append)
         with pytest.raises(EngineFailure, match="poison"):
             await dying.score(a_portion(POISON))
-        assert not told, "the device is well"
+        assert not told, "the device works"
 
         engine.broken = True
         outcomes = await asyncio.gather(
@@ -475,7 +475,7 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
         waits = asyncio.create_task(dying.score(a_portion(1)))
         await asyncio.sleep(2 * LAST_WORDS_S)
         assert [str(failure) for failure in told] == ["the device is gone"]
-        assert not waits.done(), "it is lost with the process, and asked for elsewhere"
+        assert not waits.done(), "it is lost with the process and retried elsewhere"
         assert dying.autoscaling_stats().get("tokens_per_s") is None, "nothing was scored"
 
     run(test())
