@@ -172,7 +172,7 @@ class ConcurrencyLimited(RerankError):
 
 
 class TooManyRefusals(RerankError):
-    """More than ``limit`` requests of the tenant were refused recently. This one was not read."""
+    """The tenant used up its budget of ``limit`` refused requests. This one was not read."""
 
     code = "rate_limit_exceeded"
 
@@ -184,8 +184,8 @@ class TooManyRefusals(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"More than {self.limit:,} requests of this tenant were refused recently, so this one "
-            f"was not read. Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
+            f"Too many requests of this tenant were refused recently (at most {self.limit:,}, large "
+            f"ones count as several). Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 
