@@ -1,1 +1,1 @@
-"""Everything that knows HTTP: routes, headers, statuses, the OpenAPI page."""
+"""The HTTP layer: routes, headers, statuses and the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""The usage and admin routes as `serve_app.http.openapi` tells them: data, a row for each."""
+"""Descriptions of the usage and admin routes for `serve_app.http.openapi`, as data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ LIST_QUERY = ("limit", "cursor")
 USAGE_QUERY = ("since", "until", "group_by", *LIST_QUERY, "format")
 
 QUERY_PARAMETERS = {
-    "since": "From this date or time on (ISO 8601, UTC).",
-    "until": "Before this date or time (ISO 8601, UTC).",
-    "group_by": "What a row stands for: some of `day`, `model`, `key` (and `tenant`, on the admin "
-    "route), with commas between. Absent: `day`.",
-    "limit": "Rows of a page, 1 to 1000 and 100 when absent; of CSV, up to 10000 in any case.",
-    "cursor": "The `next_cursor` of the page before (of CSV: its header `x-next-cursor`).",
-    "format": "`json` or `csv`; absent: CSV if the header `Accept` names `text/csv`.",
-    "tenant": "Id or name of a tenant: only what is its.",
+    "since": "Start of the period, inclusive (ISO 8601 date or time, UTC).",
+    "until": "End of the period, exclusive (ISO 8601 date or time, UTC).",
+    "group_by": "Comma-separated list of `day`, `model`, `key` (and `tenant`, on the admin route) "
+    "to group the rows by. Default: `day`.",
+    "limit": "Maximum rows per page, 1 to 1000; default 100. For CSV, 1 to 10000; default 10000.",
+    "cursor": "The `next_cursor` of the previous page (for CSV, its header `x-next-cursor`).",
+    "format": "`json` or `csv`. Default: CSV if the header `Accept` names `text/csv`, else JSON.",
+    "tenant": "Filter by tenant id or name.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of a route."""
+    """One method of one route."""
 
     method: str
     path: str
     name: str
     summary: str
     answer: str
-    """Names a schema, as ``body`` does."""
+    """Name of the response schema; ``body`` names the request schema."""
 
     body: str | None = None
     query: Sequence[str] = ()
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
     headers: Sequence[str] = ()
     csv: bool = False
-    """Whether the answer may be CSV instead."""
+    """Whether the response may be CSV instead of JSON."""
 
 
 _CHANGES = (InvalidRequest, NotFound, TooLarge)
@@ -46,7 +46,7 @@ OPERATIONS = (
         "get",
         "/v1/usage",
         "getUsage",
-        "What your requests came to",
+        "Get the usage of your tenant",
         "UsageList",
         query=USAGE_QUERY,
         csv=True,
@@ -55,7 +55,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/usage",
         "getTenantsUsage",
-        "What all requests came to",
+        "Get the usage of all tenants",
         "TenantUsageList",
         query=(*USAGE_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
@@ -65,7 +65,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/tenants",
         "listTenants",
-        "Tenants, by name",
+        "List tenants by name",
         "TenantList",
         query=LIST_QUERY,
     ),
@@ -73,7 +73,7 @@ OPERATIONS = (
         "post",
         "/admin/v1/tenants",
         "createTenant",
-        "A new tenant",
+        "Create a tenant",
         "TenantObject",
         "TenantCreate",
         errors=(InvalidRequest, Conflict, TooLarge),
@@ -82,7 +82,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/tenants/{id}",
         "getTenant",
-        "One tenant",
+        "Get a tenant",
         "TenantObject",
         errors=(InvalidRequest, NotFound),
     ),
@@ -90,7 +90,7 @@ OPERATIONS = (
         "patch",
         "/admin/v1/tenants/{id}",
         "changeTenant",
-        "Change its limits and alerts",
+        "Change a tenant's limits, alerts and weight",
         "TenantObject",
         "TenantChange",
         errors=_CHANGES,
@@ -99,7 +99,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/keys",
         "listKeys",
-        "API keys, oldest first",
+        "List API keys, oldest first",
         "KeyList",
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
@@ -108,7 +108,7 @@ OPERATIONS = (
         "post",
         "/admin/v1/keys",
         "createKey",
-        "A new key; its secret is shown once",
+        "Create an API key; the secret is shown once",
         "NewKeyObject",
         "KeyCreate",
         errors=_CHANGES,
@@ -117,7 +117,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/keys/{id}",
         "getKey",
-        "One key",
+        "Get an API key",
         "KeyObject",
         errors=(InvalidRequest, NotFound),
     ),
@@ -125,7 +125,7 @@ OPERATIONS = (
         "patch",
         "/admin/v1/keys/{id}",
         "changeKey",
-        "Change its limits",
+        "Change an API key's limits",
         "KeyObject",
         "KeyChange",
         errors=_CHANGES,
@@ -134,7 +134,7 @@ OPERATIONS = (
         "post",
         "/admin/v1/keys/{id}/rotate",
         "rotateKey",
-        "A new key in its place; the secret is shown once",
+        "Replace an API key; the new secret is shown once",
         "NewKeyObject",
         "KeyRotation",
         errors=(*_CHANGES, Conflict),
@@ -143,7 +143,7 @@ OPERATIONS = (
         "post",
         "/admin/v1/keys/{id}/revoke",
         "revokeKey",
-        "Make a key useless",
+        "Revoke an API key",
         "KeyObject",
         errors=(InvalidRequest, NotFound),
     ),
@@ -151,7 +151,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/credit",
         "listGrants",
-        "What changed a tenant's credit, other than charges",
+        "List a tenant's grants, refunds and corrections",
         "GrantList",
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
@@ -160,7 +160,7 @@ OPERATIONS = (
         "post",
         "/admin/v1/credit",
         "addCredit",
-        "A top-up, or below zero a correction",
+        "Add credit; a negative amount is a correction",
         "GrantObject",
         "CreditCreate",
         errors=(*_CHANGES, Conflict),
@@ -170,7 +170,7 @@ OPERATIONS = (
         "post",
         "/admin/v1/credit/refunds",
         "refund",
-        "Give a request's charge back",
+        "Refund the charge of a request",
         "GrantObject",
         "RefundCreate",
         errors=(*_CHANGES, Conflict),
@@ -180,7 +180,7 @@ OPERATIONS = (
         "get",
         "/admin/v1/acts",
         "listActs",
-        "Who did what, and when",
+        "List the audit log",
         "ActList",
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),

@@ -1,4 +1,4 @@
-"""From the ledger's accounts to the wire, and from its problems to errors with a status."""
+"""Convert ledger accounts to wire objects, and account problems to errors with a status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from serve_app.protocols.times import write_moment
 
 @contextmanager
 def problems_told() -> Iterator[None]:
-    """What the accounts refuse in the block becomes an error that the client is told.
+    """Convert account problems that the block raises to errors for the client.
 
     Raises: NotFound, Conflict, InvalidRequest.
     """

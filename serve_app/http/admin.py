@@ -1,7 +1,7 @@
-"""``/admin/v1``: what the command line does to accounts, for operators' programs.
+"""The ``/admin/v1`` routes: the account operations of the command line, for operators' programs.
 
-Every route needs a key with the scope ``admin``. A change is one transaction off the event loop, by
-the same functions as the command's, and is remembered as the act of that key.
+Every route needs a key with the scope ``admin``. A change runs as one transaction off the event
+loop. It uses the same functions as the command line, and the audit log records it under that key.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,13 +48,14 @@ from serve_app.protocols.admin import (
 from serve_app.protocols.json_body import text_fault
 
 BODY_BYTES_MAX = 100_000
-"""So little that no gate counts it: whoever fills one must not keep a key from being revoked."""
+"""Admin bodies are small enough to bypass the body gate. A client that fills the gate must not
+prevent the revocation of a key."""
 
 T = TypeVar("T")
 
 
 def admin_endpoints(service: Service) -> dict[str, dict[str, Endpoint]]:
-    """Endpoints by path and method."""
+    """Return the admin endpoints by path and method."""
     admin = _Admin(service)
     return {
         "/admin/v1/tenants": {

@@ -1,4 +1,4 @@
-"""The lists that an operator reads: tenants, keys, grants, acts. Each in pages, by one endpoint."""
+"""The paginated admin lists: tenants, keys, grants and the audit log. All share one endpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,36 +33,36 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of a list is to be read."""
+    """The part of a list to read."""
 
     tenant: TenantId | None
     after: Any
-    """Place of the last row of the page before, if there was one."""
+    """Place of the last row of the previous page, or ``None`` for the first page."""
 
     count_max: int
 
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[Row]):
-    """One list: how it is read, ordered and shown."""
+    """How to read, order and render one list."""
 
     name: str
     kinds: Sequence[type[str] | type[int]]
-    """Of the values of a row's place."""
+    """Types of the values in a row's place."""
 
     read: Callable[[Connection, Wanted], Sequence[Row]]
     place: Callable[[Row], Place]
     render: Callable[[Sequence[Row], str | None], str]
-    """A page of rows and the next one's cursor, as JSON."""
+    """Render a page of rows, with the cursor of the next page, as JSON."""
 
     of_tenant: bool = True
-    """Whether ``tenant`` may choose whose rows are told."""
+    """Whether the parameter ``tenant`` may filter the rows."""
 
     tenant_needed: bool = False
 
 
 def list_endpoint(service: Service, listing: Listing[Row]) -> Endpoint:
-    """The endpoint that answers pages of ``listing``."""
+    """Return the endpoint that serves pages of ``listing``."""
 
     async def answer(request: Request) -> Response:
         await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)

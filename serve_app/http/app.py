@@ -1,4 +1,4 @@
-"""The HTTP application: which path leads to which endpoint."""
+"""The HTTP application: its routes and middleware."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ RERANK_PATHS = (
     "/v1/rerank",
     "/v2/rerank",
     "/rerank",
-    "/v1/v2/rerank",  # Where Cohere's library ends up when its base URL ends in /v1.
+    "/v1/v2/rerank",  # Cohere's library uses this path if its base URL ends in /v1.
 )
 
 SCORE_PATHS = ("/v1/score", "/score")
@@ -39,7 +39,7 @@ API_VERSION = "1.0"
 
 
 def build_app(service: Service) -> Starlette:
-    """The ASGI application over ``service``; starts and owns nothing."""
+    """Return the ASGI application for ``service``. It starts and owns no resources."""
     rerank = rerank_endpoint(service, RERANK)
     score = rerank_endpoint(service, SCORE)
     list_models, get_model = models_endpoints(service)
@@ -79,7 +79,7 @@ def build_app(service: Service) -> Starlette:
         ],
         exception_handlers={HTTPException: _no_route},
     )
-    # A redirect to the path with or without its last slash would lose some clients' bodies.
+    # Some clients lose the body on a redirect to the path with or without a trailing slash.
     app.router.redirect_slashes = False
     return app
 
@@ -100,7 +100,7 @@ async def _to_docs(_request: Request) -> Response:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """What Starlette's router refuses, in our own error body."""
+    """Convert a routing error of Starlette to the default error body."""
     assert isinstance(error, HTTPException)
     return problem(_routing_error(request, error), request_ids(request).own)
 

@@ -1,4 +1,4 @@
-"""Reads a body within its limits of size and time, whatever its headers claim."""
+"""Read a request body within limits on size and time, whatever its headers claim."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from serve_app.domain.units import Seconds
 from serve_app.http.inbound import want_body
 
 RECHECK_S = 1.0
-"""How often the caller of a body that is still arriving is authenticated again."""
+"""Interval at which the caller is authenticated again while the body arrives."""
 
 _LENGTH_DIGITS_MAX = 18
 
@@ -22,22 +22,22 @@ Progress = Callable[[int], None]
 async def read_body(
     request: Request, bytes_max: int, timeout_s: Seconds, recheck: Recheck, progress: Progress
 ) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Args:
-        request: Its body is not read before this call.
-        bytes_max: Bounds what the headers announce and what arrives.
-        timeout_s: Bounds the time until the body's end has arrived.
-        recheck: Called about once a second while the body arrives; raises when the caller may not
-            go on.
-        progress: Called with the number of bytes so far, each time that some have arrived.
+        request: A request with an unread body.
+        bytes_max: Limit on the announced length and on the bytes that arrive.
+        timeout_s: Limit on the time until the end of the body arrives.
+        recheck: Called about once a second while the body arrives; raises if the caller is no
+            longer allowed.
+        progress: Called with the number of bytes so far, each time more arrive.
 
     Raises:
-        TooLarge: By its ``content-length``, before anything is read; or by what arrived, where the
-            length is absent or false. The rest stays unread.
-        InvalidRequest: It is compressed, or its length is no number.
-        BodyTimeout: Its end did not arrive in time.
-        ClientGone: The client hung up half-way.
+        TooLarge: The ``content-length`` is over the limit, which is checked before reading, or the
+            bytes that arrive are. The rest stays unread.
+        InvalidRequest: The body is compressed, or its length is not a number.
+        BodyTimeout: The body did not end in time.
+        ClientGone: The client disconnected before the end of the body.
     """
     _check_headers(request, bytes_max)
     want_body(request)
@@ -65,7 +65,7 @@ async def read_body(
 
 
 async def _next_message(request: Request, until: float) -> Message | None:
-    """The next part of the body, or ``None`` if none arrives until that time of the event loop."""
+    """Return the next part of the body, or ``None`` if none arrives until then (loop time)."""
     try:
         async with asyncio.timeout_at(until):
             return await request.receive()
@@ -74,14 +74,14 @@ async def _next_message(request: Request, until: float) -> Message | None:
 
 
 def declared_bytes(request: Request, bytes_max: int) -> int:
-    """How much the body may turn out to be: what its headers say, or else the most allowed."""
+    """Return the declared length, but at most ``bytes_max``; without a valid one, ``bytes_max``."""
     length = request.headers.get("content-length", "").strip()
     believable = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX
     return min(int(length), bytes_max) if believable else bytes_max
 
 
 def _check_headers(request: Request, bytes_max: int) -> None:
-    # A small compressed body can unfold into gigabytes.
+    # A small compressed body can expand to gigabytes.
     if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise InvalidRequest("content-encoding", "is not supported; send the body uncompressed")
     length = request.headers.get("content-length", "0").strip()

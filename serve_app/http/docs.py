@@ -1,6 +1,6 @@
-"""``GET /docs``: Swagger UI out of the installed package. Nothing is fetched from outside.
+"""``GET /docs``: Swagger UI from the installed package. Nothing is fetched from outside.
 
-The page says so to the browser as well: its content security policy names this origin only.
+The page's content security policy enforces this: it allows this origin only.
 """
 
 from importlib import resources
@@ -27,7 +27,7 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-# Without `validatorUrl: null` the page sends its own address to a validator on the internet.
+# Without `validatorUrl: null` Swagger UI sends its address to a validator on the internet.
 START = b"""SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -50,12 +50,12 @@ MEDIA_TYPES = {
 
 
 async def docs(_request: Request) -> Response:
-    """The page. Its links are relative, so that it also works below a path prefix."""
+    """Return the page. Its links are relative, so that it also works below a path prefix."""
     return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})
 
 
 class DocsFiles:
-    """The few files that the page asks for, read once."""
+    """The files that the page loads, read once."""
 
     def __init__(self) -> None:
         root = resources.files("swagger_ui_bundle") / "vendor" / "swagger-ui-4.15.5"

@@ -1,4 +1,4 @@
-"""Turns the errors of the small routes into answers. `serve_app.http.rerank` does its own."""
+"""Convert errors to responses for all routes but the scoring routes (`serve_app.http.rerank`)."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +15,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def guarded(service: Service, endpoint: Endpoint) -> Endpoint:
-    """``endpoint``, but no exception leaves it; what nobody foresaw is logged."""
+    """Wrap ``endpoint`` so that no exception leaves it. Unexpected exceptions are logged."""
 
     async def answering(request: Request) -> Response:
         ids = request_ids(request)

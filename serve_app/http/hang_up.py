@@ -1,7 +1,7 @@
-"""Work for as long as somebody waits for it.
+"""Cancel the work of a request when its client disconnects.
 
-Under Ray Serve a hang-up cancels the request's task from outside; under a plain ASGI server it is
-only a message that somebody must read. Both end here as a cancellation of the work.
+Under Ray Serve, a disconnect cancels the request's task from outside. Under a plain ASGI server it
+is only a message, which the application must read. Here both cancel the work.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``, cancelling it when the client hangs up or when we are cancelled ourselves.
+    """Run ``work``. Cancel it when the client disconnects or this call is cancelled.
 
-    Returns only after the work has ended, so everything it held is given back. Work that ended
-    well all the same (its charge was already being written) returns its result.
+    Returns only after the work has ended and has released its resources. If the work succeeds
+    despite the cancellation, because its charge was already being written, returns its result.
 
     Args:
-        receive: The request's ASGI channel, its body read to the end.
-        work: Started here.
+        receive: The request's ASGI channel, with the body read to the end.
+        work: Started by this call.
 
-    Raises: ClientGone, and whatever ``work`` raises.
+    Raises: ClientGone, and any exception of ``work``.
     """
     task = asyncio.create_task(work)
     watcher = asyncio.create_task(_hung_up(receive))
@@ -36,7 +36,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     finally:
         task.cancel()
         watcher.cancel()
-        # A channel that broke is a hang-up too; `return_exceptions` keeps it quiet.
+        # A broken channel counts as a disconnect; `return_exceptions` suppresses its error.
         await asyncio.gather(task, watcher, return_exceptions=True)
     if task.cancelled():
         raise ClientGone if gone else EngineFailure("the work was cancelled from within")

@@ -1,4 +1,4 @@
-"""What a request's headers ask for, and what an answer's say of limits."""
+"""Parse request headers and render the rate-limit headers of responses."""
 
 import math
 import re
@@ -21,11 +21,12 @@ _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def sent_keys(headers: Headers) -> tuple[str, ...]:
-    """What may be an API key, from the places where clients' libraries put it.
+    """Return the possible API keys from the headers in which client libraries send them.
 
-    ``Authorization: Bearer <key>``, ``Authorization: <key>`` and ``X-API-Key: <key>``. Another
-    scheme in ``Authorization`` belongs to something between the client and us, and so may a bearer
-    token beside an ``X-API-Key``: the caller is whoever one of the keys belongs to.
+    These are ``Authorization: Bearer <key>``, ``Authorization: <key>`` and ``X-API-Key: <key>``.
+    Another scheme in ``Authorization`` is meant for a proxy and is ignored. A bearer token sent
+    along with an ``X-API-Key`` may be meant for a proxy too, so any valid key in the result
+    identifies the caller.
     """
     authorization = headers.get("authorization", "").replace("\t", " ").strip()
     scheme, _, credentials = authorization.partition(" ")
@@ -38,9 +39,9 @@ def sent_keys(headers: Headers) -> tuple[str, ...]:
 
 
 def timeout_s(headers: Headers, limits: Limits) -> Seconds:
-    """How long the client wants to wait.
+    """Return the timeout that the client asks for, or the default.
 
-    Raises: InvalidRequest, unless it is a decimal above 0 and within the limit.
+    Raises: InvalidRequest if the value is not a decimal above 0 and within the limit.
     """
     value = headers.get(TIMEOUT_HEADER)
     if value is None:
@@ -55,14 +56,14 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
 
 
 def ignored_headers(headers: Headers) -> tuple[str, ...]:
-    """A sentence about each header that a client may count on elsewhere."""
+    """Return a warning for each ignored header that other services support."""
     if IDEMPOTENCY_HEADER in headers:
         return ("The header 'Idempotency-Key' was ignored: each answer is charged.",)
     return ()
 
 
 def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:
-    """``x-ratelimit-limit-requests`` and so on, in the words of OpenAI's clients; whole seconds."""
+    """Return ``x-ratelimit-limit-requests`` etc., as OpenAI's clients name them; whole seconds."""
     headers = {}
     for state in states:
         headers[f"{RATE_LIMIT_PREFIX}limit-{state.what}"] = str(state.limit)

@@ -1,6 +1,6 @@
-"""``GET /health``: this process lives. ``GET /ready``: a request would be answered.
+"""``GET /health``: the process is alive. ``GET /ready``: the service can answer requests.
 
-Two questions, because restarting a healthy gateway does not bring a model back.
+The two are separate because restarting a healthy gateway does not bring a model back.
 """
 
 from starlette.requests import Request
@@ -13,12 +13,12 @@ from serve_app.protocols.status import render_health, render_readiness
 
 
 async def health(_request: Request) -> Response:
-    """Asks nobody."""
+    """Answer without checking any dependency."""
     return Response(render_health(), media_type="application/json")
 
 
 def ready_endpoint(service: Service) -> Endpoint:
-    """The endpoint that asks the ledger and the models."""
+    """Return the endpoint that checks the ledger and the models."""
 
     async def ready(_request: Request) -> Response:
         readiness = await service.catalogue.readiness()

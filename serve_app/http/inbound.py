@@ -1,16 +1,16 @@
-"""The outermost ASGI middleware of a gateway: it bounds what Ray Serve reads of a request.
+"""The outermost ASGI middleware of a gateway. It limits the input that reaches Ray Serve.
 
-Ray Serve puts it around its own handling of HTTP, which comes before our application (see
+Ray Serve wraps it around its own HTTP handling, which runs before the application (see
 `serve_app.deployments.middlewares`):
 
 * Unknown methods are refused before Ray uses them as a metric label.
-* Headers that control Ray are dropped, and so are headers that Ray cannot decode or would log at
-  any length.
-* A body stays with the server, which reads 128 KB ahead at most, until the application asks for it
-  (`want_body`). Ray would otherwise read it into an unbounded queue while the application still
+* Headers that control Ray are dropped, and so are headers that Ray fails to decode or would log
+  at any length.
+* The server holds the body, of which it reads at most 128 KB ahead, until the application calls
+  `want_body`. Ray would otherwise read it into an unbounded queue while the application still
   authenticates the caller.
-* An answer that leaves part of the body unread closes the connection. HAProxy would otherwise
-  send somebody else's request on it, which the server would take for the rest of the body.
+* A response that leaves part of the body unread closes the connection. HAProxy would otherwise
+  reuse it for another client's request, which the server would take for the rest of the body.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ RAY_HEADERS = re.compile(
     rb"x-request-timeout-seconds|x-request-disconnect-disabled|x[-_]session[-_]id"
     rb"|serve[-_]multiplexed[-_]model[-_]id"
 )
-"""Request headers that change how Ray Serve treats a request. Names are in lower case in ASGI."""
+"""Request headers that change how Ray Serve treats a request. ASGI names are in lower case."""
 
 TRACE_HEADERS = (b"traceparent", b"tracestate")
-"""Ray decodes these where tracing is on."""
+"""Headers that Ray decodes if tracing is on."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
@@ -43,22 +43,22 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 def want_body(request: Request) -> None:
-    """Let the request's body through. Call this before reading it."""
+    """Release the request's body. Call this before reading it."""
     want: Callable[[], None] | None = request.scope.get(_WANT_BODY)
-    if want is not None:  # It is absent where the application runs without the filter.
+    if want is not None:  # It is absent if the application runs without the filter.
         want()
 
 
 class InboundFilter:
-    """Plain ASGI middleware; see the module's docstring."""
+    """ASGI middleware; see the module's docstring."""
 
     def __init__(self, app: ASGIApp, *, holds_bodies: bool) -> None:
-        """``holds_bodies``: the inner application calls `want_body` in this process."""
+        """``holds_bodies``: whether the inner application calls `want_body` in this process."""
         self._app = app
         self._holds_bodies = holds_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the inner application does, within the module's bounds."""
+        """Pass the filtered request to the inner application."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return
@@ -86,13 +86,13 @@ class InboundFilter:
 
 
 class _Body:
-    """One request's body, held back until it is wanted."""
+    """The body of one request, held back until the application calls `want_body`."""
 
     def __init__(self, receive: Receive, *, has_content: bool) -> None:
         self._receive = receive
         self._wanted = asyncio.Event()
         self.is_read = not has_content
-        if self.is_read:  # What follows is a hang-up, which Ray waits for.
+        if self.is_read:  # Only a disconnect can follow, and Ray waits for it.
             self._wanted.set()
 
     def want(self) -> None:

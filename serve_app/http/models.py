@@ -1,4 +1,4 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``: what the caller's key may use."""
+"""``GET /v1/models`` and ``GET /v1/models/{id}``: the models that the caller's key may use."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from serve_app.protocols.models_list import render_model, render_models
 
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
-    """The endpoint of the list, and that of one model."""
+    """Return the endpoint of the list and the endpoint of one model."""
     created_s = service.pipeline.clock.moment() // 1_000
 
     async def list_models(request: Request) -> Response:

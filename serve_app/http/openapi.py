@@ -1,4 +1,4 @@
-"""``GET /openapi.json``: the API as data, generated from the wire types and the status table."""
+"""``GET /openapi.json``: the API description, generated from wire types and the status table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,10 +24,10 @@ from serve_app.protocols.schemas import component_schemas
 
 Json = dict[str, Any]
 
-DESCRIPTION = """Scores documents by how well they answer a query, at a price per document.
+DESCRIPTION = """Scores how well documents answer a query, at a price per document.
 
-A 200 means that its charge is durable; any other status means that nothing was charged.
-Clients made for Cohere and OpenAI work with nothing but another base URL."""
+Status 200 means that the charge is durable. Any other status means that nothing was charged.
+Client libraries for Cohere and OpenAI only need a different base URL."""
 
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
 GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
@@ -36,13 +36,13 @@ GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavaila
 def document(
     rerank_paths: Sequence[str], score_paths: Sequence[str], limits: Limits, version: str
 ) -> Json:
-    """The OpenAPI 3.0 document.
+    """Return the OpenAPI 3.0 document.
 
     Args:
         rerank_paths: Every route that reranks, the preferred one first.
         score_paths: Every route that scores pairs, the preferred one first.
-        limits: Told in the descriptions and as bounds of the request.
-        version: Of the package that serves it.
+        limits: Shown in descriptions and as bounds in the request schemas.
+        version: Version of the API.
     """
     return {
         "openapi": "3.0.3",
@@ -69,16 +69,18 @@ def _paths() -> Json:
     paths: Json = {
         "/v1/models": {
             "get": _get(
-                "listModels", "Models that the API key may use", "ModelList", GUARDED, SECURITY
+                "listModels", "List the models of the API key", "ModelList", GUARDED, SECURITY
             )
         }
     }
-    one_model = _get("getModel", "One model", "ModelObject", [*GUARDED, NotFound], SECURITY)
-    one_model["parameters"] = [_path_parameter("May hold slashes.")]
+    one_model = _get("getModel", "Get a model", "ModelObject", [*GUARDED, NotFound], SECURITY)
+    one_model["parameters"] = [_path_parameter("Id or alias; may contain slashes.")]
     paths["/v1/models/{id}"] = {"get": one_model}
-    paths["/health"] = {"get": _get("health", "The process lives", "HealthBody", [], [])}
-    ready = _get("ready", "A request would be answered", "ReadinessBody", [], [])
-    ready["responses"]["503"] = _content("Not now; see the body.", "ReadinessBody")
+    paths["/health"] = {
+        "get": _get("health", "Check that the process is alive", "HealthBody", [], [])
+    }
+    ready = _get("ready", "Check that requests can be answered", "ReadinessBody", [], [])
+    ready["responses"]["503"] = _content("Not ready; the body names the cause.", "ReadinessBody")
     paths["/ready"] = {"get": ready}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _account(operation)
@@ -86,7 +88,7 @@ def _paths() -> Json:
 
 
 def _account(operation: Operation) -> Json:
-    """A usage or admin route."""
+    """Describe a usage or admin route."""
     told = _get(
         operation.name,
         operation.summary,
@@ -95,7 +97,9 @@ def _account(operation: Operation) -> Json:
         SECURITY,
     )
     told["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
-    parameters = [_path_parameter("Public id.")] if "{id}" in operation.path else []
+    parameters = (
+        [_path_parameter("Public id of the tenant or key.")] if "{id}" in operation.path else []
+    )
     parameters += [
         {"name": name, "in": "query", "schema": {"type": "string"}}
         | {"description": QUERY_PARAMETERS[name]}
@@ -112,7 +116,7 @@ def _account(operation: Operation) -> Json:
         told["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
         told["responses"]["200"]["headers"] = {
             "x-next-cursor": {
-                "description": "Of CSV: where the rest begins, if there is more.",
+                "description": "For CSV: cursor of the next page; absent on the last page.",
                 "schema": {"type": "string"},
             }
         }
@@ -127,13 +131,13 @@ def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits)
     answer = _content(scoring.answer, answer_schema, answer_example)
     answer["headers"] = {
         "server-timing": {
-            "description": "Longest wait for a batch and time on the device, in milliseconds.",
+            "description": "Longest wait for a batch and total run time, in milliseconds.",
             "schema": {"type": "string"},
         }
     }
     request = _content("", request_schema, request_example)["content"]
     return {
-        "summary": scoring.summary if path == preferred else f"As {preferred}",
+        "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
         "operationId": scoring.name
         + "".join(part.capitalize() for part in path.split("/") if part != scoring.name),
         "tags": ["rerank"],
@@ -153,7 +157,7 @@ def _get(
         "operationId": name,
         "tags": ["models" if security else "operations"],
         "security": security,
-        "responses": {"200": _content("As asked.", schema)}
+        "responses": {"200": _content("Success.", schema)}
         | {status: _reference(status) for status in statuses},
     }
 
@@ -172,7 +176,7 @@ def _timeout_parameter(limits: Limits) -> Json:
     return {
         "name": TIMEOUT_HEADER,
         "in": "header",
-        "description": f"Seconds to wait at most, {limits.request_timeout_s_max:g} or fewer.",
+        "description": f"Request timeout in seconds, at most {limits.request_timeout_s_max:g}.",
         "schema": {
             "type": "number",
             "minimum": 0,
@@ -184,7 +188,7 @@ def _timeout_parameter(limits: Limits) -> Json:
 
 
 def _schemas(limits: Limits) -> Json:
-    """The wire types, with this installation's limits on the request."""
+    """Return the schemas of the wire types, with this installation's request limits."""
     schemas = component_schemas()
     request = schemas["RerankRequest"]["properties"]
     request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
@@ -194,7 +198,7 @@ def _schemas(limits: Limits) -> Json:
 
 
 def _statuses() -> dict[str, list[str]]:
-    """The codes that each status may carry; those of a client that left are seen by nobody."""
+    """Return the error codes of each status, without that of a disconnected client."""
     codes: dict[str, list[str]] = {}
     for error, kind in PROBLEMS.items():
         if error is not ClientGone:
@@ -209,7 +213,7 @@ def _error(status: str, codes: list[str]) -> Json:
     if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
         told["headers"] = {
             "Retry-After": {
-                "description": "Seconds.",
+                "description": "Seconds to wait before a retry.",
                 "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_S_MAX},
             }
         }

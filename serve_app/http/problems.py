@@ -1,7 +1,7 @@
-"""From an error to an HTTP answer: the only table of statuses.
+"""Convert errors to HTTP responses. This is the only table of statuses.
 
-Errors reach it as classes that Ray derives from ours at run time, so a row applies to every class
-below its own. An exception that nobody foresaw answers 500 and tells the client nothing.
+Ray derives classes from ours at run time, so a row also applies to subclasses. An unexpected
+exception becomes a 500 without details.
 """
 
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ from serve_app.protocols.problem_body import ErrorDetail, render_problem
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one kind of error is answered."""
+    """The response to one kind of error."""
 
     status: int
     family: str
-    """``error.type`` in the body, in the words of OpenAI's clients."""
+    """``error.type`` in the body, as OpenAI's clients name it."""
 
     retry_after_s: int | None = None
-    """For errors that carry no ``retry_after_s`` of their own."""
+    """Used for errors without a ``retry_after_s`` attribute."""
 
 
 PROBLEMS: dict[type[RerankError], Row] = {
@@ -66,8 +66,8 @@ PROBLEMS: dict[type[RerankError], Row] = {
     ClientGone: Row(499, "client_gone"),  # In logs only.
     EngineFailure: Row(500, "server_error"),
     ReservationClosed: Row(503, "server_error", retry_after_s=1),
-    LedgerUnavailable: Row(503, "server_error", retry_after_s=2),  # A failover of PostgreSQL.
-    NoReplica: Row(503, "server_error", retry_after_s=5),  # A replica's start, at best.
+    LedgerUnavailable: Row(503, "server_error", retry_after_s=2),  # A PostgreSQL failover.
+    NoReplica: Row(503, "server_error", retry_after_s=5),  # The fastest replica start.
     DeadlineExceeded: Row(504, "server_error"),
 }
 INTERNAL = Row(500, "server_error")
@@ -77,12 +77,12 @@ NOT_READY = PROBLEMS[NoReplica]
 
 
 def row(error: BaseException) -> Row:
-    """The row of ``error``'s nearest ancestor in the table."""
+    """Return the row of the nearest ancestor class of ``error`` in the table."""
     return next((PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS), INTERNAL)
 
 
 def problem(error: Exception, request_id: str) -> Response:
-    """The answer that says ``error``; never contains ``str(error)``."""
+    """Return the response to ``error``. It never contains ``str(error)``."""
     told = error if isinstance(error, RerankError) else RerankError()
     kind = row(told)
     detail = ErrorDetail(
@@ -97,7 +97,7 @@ def _headers(error: RerankError, kind: Row) -> dict[str, str]:
     headers = {}
     retry_after_s = getattr(error, "retry_after_s", kind.retry_after_s)
     if retry_after_s is not None:
-        # An integer from 1 to 60: some clients ignore anything else.
+        # Some clients ignore values other than integers from 1 to 60.
         headers["retry-after"] = str(retry_after(retry_after_s))
     if isinstance(error, RateLimited):
         headers |= rate_limit_headers(error.states)

@@ -1,7 +1,7 @@
-"""Names every request, and puts the name on every answer as ``x-request-id``.
+"""Assign an id to every request and return it in the header ``x-request-id``.
 
-Plain ASGI rather than Starlette's `BaseHTTPMiddleware`, which hides a client's hang-up from the
-routes below it.
+This is plain ASGI middleware, because Starlette's `BaseHTTPMiddleware` hides the disconnect of a
+client from the routes.
 """
 
 import re
@@ -18,26 +18,26 @@ HEADER = "x-request-id"
 
 _SCOPE_KEY = "serve_app.request_ids"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""A client's own request id, if it is to be used in answers and logs."""
+"""Form of a client's own request id that responses and logs may contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestIds:
-    """Two names: ours, which the ledger trusts, and the one the client knows."""
+    """The two ids of a request: our own, which the ledger uses, and the one shown to the client."""
 
     own: RequestId
     shown: str
 
 
 def request_ids(request: Request) -> RequestIds:
-    """The names that `NamesRequests` gave."""
+    """Return the ids that `NamesRequests` assigned."""
     ids: RequestIds = request.scope[_SCOPE_KEY]
     return ids
 
 
 class NamesRequests:
-    """ASGI middleware. ``add_header`` is off where the server names answers itself, as Ray does:
-    a header that stands twice reads as "a, a"."""
+    """ASGI middleware that assigns request ids. ``add_header`` must be off if the server adds the
+    header itself, as Ray does: clients read a duplicate header as "a, a"."""
 
     def __init__(
         self, app: ASGIApp, new_request_id: Callable[[], RequestId], *, add_header: bool
@@ -47,7 +47,7 @@ class NamesRequests:
         self._add_header = add_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the inner app does, with one header more."""
+        """Assign the ids, then call the inner application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

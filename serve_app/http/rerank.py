@@ -1,11 +1,10 @@
-"""The endpoint of every wire format of scoring: from a request to an answer, one log line about it
-and its metrics.
+"""The scoring endpoints of all wire formats, with one log line and metrics per request.
 
-    name ─> authenticate ─> place ─> room for the body ─> read, authenticate again ─> parse
-         ─> pipeline ─> render ─> record
+    authenticate ─> take a place ─> admit the body ─> read it ─> authenticate again ─> parse
+                 ─> pipeline ─> render ─> record
 
-Errors become answers here and not in Starlette's exception handlers, some of which Ray Serve
-replaces by its own.
+Errors become responses here and not in Starlette's exception handlers, because Ray Serve replaces
+some of those.
 """
 
 import asyncio
@@ -47,7 +46,7 @@ from serve_app.telemetry.metrics import (
 )
 
 SCOPE = "rerank"
-"""What an API key must be good for."""
+"""The scope that an API key needs for scoring."""
 
 OUR_FAULTS = (
     EngineFailure,
@@ -56,15 +55,15 @@ OUR_FAULTS = (
     Overloaded,
     ReservationClosed,
 )
-"""Errors that do not count towards the tenant's `RefusalBudget`."""
+"""Faults of the service. They do not count towards the tenant's `RefusalBudget`."""
 
 BODY_BYTES_ON_LOOP_MAX = 65_536
-"""Larger bodies are parsed in a thread. A body of this size takes 4 ms at most."""
+"""Larger bodies are parsed in a thread. Parsing a body of this size takes at most 4 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """What came, and until when it is to be answered."""
+    """A received body, and the timeout and deadline of its request."""
 
     content: bytes
     allowed_s: Seconds
@@ -74,7 +73,7 @@ class _Body:
 def rerank_endpoint(
     service: Service, wire_format: WireFormat[Parsed]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of one wire format, for any number of routes."""
+    """Return the endpoint of one wire format, for any number of routes."""
 
     async def rerank(request: Request) -> Response:
         started = service.pipeline.clock.instant()
@@ -112,19 +111,19 @@ async def _answer(
         service.body_gate.admit(caller.tenant, size) as hold_only,
     ):
         body = await _body(service, request, record, started, authenticate_again)
-        hold_only(record.body_bytes)  # A body in chunks does not announce its size.
+        hold_only(record.body_bytes)  # A chunked body does not announce its size.
         record.caller = caller = await authenticate_again()
-        # Others of the tenant's requests may have been refused while this body arrived.
+        # Other requests of the tenant may have been refused while this body arrived.
         service.refusal_budget.check(caller.tenant)
         return await _answer_to(caller, service, wire_format, request, record, body)
 
 
 @contextmanager
 def _refusals_counted(service: Service, caller: Caller, record: RequestRecord) -> Iterator[None]:
-    """Refuse a tenant whose refused requests cost too much; otherwise count how this one ends.
+    """Refuse a tenant that has used up its refusal budget; else count how this request ends.
 
-    A request that ends without an answer counts as refused, a hang-up or a short deadline too,
-    unless it failed by a fault of the service.
+    A request that ends without an answer counts as refused, unless the service is at fault. This
+    includes a disconnect of the client and a short deadline.
 
     Raises: TooManyRefusals.
     """
@@ -160,7 +159,7 @@ async def _answer_to(
     record.job = parsed.job
 
     async def work() -> Outcome:
-        # Noted by the work itself: a charge must be told even if we are cancelled meanwhile.
+        # Set within the work: a charge must be logged even if this request is cancelled.
         record.outcome = outcome = await service.pipeline.rerank(caller, parsed.job)
         return outcome
 
@@ -193,14 +192,14 @@ async def _body(
             request, limits.body_bytes_max, min(left_s, limits.body_timeout_s), recheck, note
         )
     except BodyTimeout:
-        if left_s < limits.body_timeout_s:  # The client asked for so little time itself.
+        if left_s < limits.body_timeout_s:  # The request's own timeout is shorter.
             raise DeadlineExceeded(allowed_s) from None
         raise
     return _Body(content, allowed_s, deadline)
 
 
 def _server_timing(outcome: Outcome) -> str:
-    """The standard header, in milliseconds: the longest wait, and the sum of the portions' runs."""
+    """Return ``Server-Timing`` in milliseconds: longest queue wait and sum of run times."""
     queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
     return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
 
@@ -212,7 +211,7 @@ def _conclude(
     status: int,
     error: BaseException | None,
 ) -> None:
-    """Count and log, once per request."""
+    """Record the metrics and write the log line, once per request."""
     duration_s = Seconds(service.pipeline.clock.instant() - started)
     code = _code(error)
     metrics = service.pipeline.metrics

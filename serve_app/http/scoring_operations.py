@@ -1,4 +1,4 @@
-"""The OpenAPI descriptions of the wire formats of scoring, as data."""
+"""OpenAPI descriptions of the scoring wire formats, as data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -54,33 +54,33 @@ SCORE_RESPONSE_EXAMPLE: Json = {
 
 @dataclass(frozen=True, slots=True)
 class ScoringOperation:
-    """One wire format of scoring, as the document describes it."""
+    """The description of one scoring wire format."""
 
     name: str
-    """The last part of its paths, and the first of its operations' names."""
+    """Last part of its paths, and first part of its operation ids."""
 
     summary: str
     answer: str
-    """A description of the answer."""
+    """Description of the response."""
 
     schemas: tuple[str, str]
-    """Names of the component schemas of the request and of the answer."""
+    """Names of the component schemas of the request and the response."""
 
     examples: tuple[Json, Json]
-    """A request, and an answer to it."""
+    """An example request and its response."""
 
 
 RERANK = ScoringOperation(
     "rerank",
     "Order documents by relevance",
-    "The documents in order, best first.",
+    "The documents by relevance, best first.",
     ("RerankRequest", "RerankResponse"),
     (RERANK_REQUEST_EXAMPLE, RERANK_RESPONSE_EXAMPLE),
 )
 SCORE = ScoringOperation(
     "score",
     "Score pairs of a query and a passage",
-    "The scores in the order of the pairs.",
+    "The scores in the order of the request's pairs.",
     ("ScoreRequest", "ScoreResponse"),
     (SCORE_REQUEST_EXAMPLE, SCORE_RESPONSE_EXAMPLE),
 )

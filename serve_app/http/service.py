@@ -1,4 +1,4 @@
-"""What the HTTP room needs from the house, held together; the composition root fills it in."""
+"""Dependencies of the HTTP layer. The composition root supplies them."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -19,74 +19,74 @@ T = TypeVar("T")
 
 
 class Office(Protocol):
-    """The ledger for reports and for changes of accounts, apart from the requests' own path."""
+    """Ledger access for reports and account changes, separate from the request path."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """What ``query`` finds; each of its statements sees what was committed when it began.
+        """Run ``query`` and return its result. Each statement sees the data committed at its start.
 
-        Raises: LedgerUnavailable, and whatever ``query`` raises.
+        Raises: LedgerUnavailable, and any exception of ``query``.
         """
 
     async def write(self, change: Callable[[Connection], T]) -> T:
-        """What ``change`` answers, once it is durable; nothing is changed if it raises.
+        """Run ``change`` and return its result once it is durable; an exception undoes it.
 
-        Raises: LedgerUnavailable (then look whether it was done before it is tried again), and
-            whatever ``change`` raises.
+        Raises: LedgerUnavailable (the change may be durable; check before a retry), and any
+            exception of ``change``.
         """
 
 
 class Catalogue(Protocol):
-    """What is served, and whether it answers. Both are asked often: keep them cheap."""
+    """The served models and their readiness. Both methods are called often and must be cheap."""
 
     async def cards(self) -> tuple[ModelCard, ...]:
-        """Every model; the first is the default."""
+        """Return every model; the first is the default."""
 
     async def readiness(self) -> Readiness:
-        """Whether a rerank request would be answered now."""
+        """Return whether a rerank request would be answered now."""
 
 
 def random_request_id() -> RequestId:
-    """Unique without any coordination: 122 random bits."""
+    """Return an id of 122 random bits, which is unique without coordination."""
     return RequestId(f"rr_{uuid.uuid4().hex}")
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Built once per gateway replica."""
+    """Objects that the endpoints share; built once per gateway replica."""
 
     pipeline: Pipeline
     catalogue: Catalogue
     office: Office
     limits: Limits
     body_gate: SharedGate
-    """Bounds the bytes of bodies held at once, before anything is known of them."""
+    """Limits the bytes of request bodies held concurrently, before they are parsed."""
 
     places: Places
-    """Bounds the requests that are read and worked on at once."""
+    """Limits the requests that are read and processed concurrently."""
 
     report_places: Places
-    """Bounds the tenants' own reports that wait for the database or read it."""
+    """Limits the tenants' own reports that wait for or read the database."""
 
     refusal_budget: RefusalBudget
-    """Bounds the work for requests that are then refused."""
+    """Limits the work for requests that are then refused."""
 
     default_model: ModelId
     aliases: Mapping[str, ModelId]
-    """The models' other names."""
+    """Model ids by alias."""
 
     free_credit: Credits
-    """What a new tenant is granted unless its operator names an amount."""
+    """Credit of a new tenant unless the operator names an amount."""
 
     log: Emit
     new_request_id: Callable[[], RequestId] = random_request_id
     server_names_answers: bool = False
-    """Whether the server around the application puts ``x-request-id`` on answers itself."""
+    """Whether the server adds ``x-request-id`` to responses itself."""
 
     def resolve_model(self, name: str | None) -> ModelId:
-        """The id of the model that ``name``, an id or an alias, stands for.
+        """Return the model id for ``name``, which is an id, an alias or ``None``.
 
-        ``None`` stands for the default model, and so does ``embedded`` unless it is a model's id.
-        A name that is neither an id nor an alias is returned as it is.
+        ``None`` means the default model, and so does ``embedded`` unless it is a model's id. An
+        unknown name is returned unchanged.
         """
         if name is None or (name == EMBEDDED and EMBEDDED not in self.pipeline.models):
             return self.default_model

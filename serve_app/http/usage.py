@@ -1,4 +1,4 @@
-"""``GET /v1/usage``: the caller's own tenant. ``GET /admin/v1/usage``: any tenant, or all."""
+"""``GET /v1/usage``: usage of the caller's tenant. ``GET /admin/v1/usage``: of one or all."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -38,7 +38,7 @@ CURSOR_HEADER = "x-next-cursor"
 
 
 def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
-    """The endpoint for a tenant's own usage, and that for every tenant's."""
+    """Return the endpoint for a tenant's own usage and the endpoint for all tenants' usage."""
 
     async def own(request: Request) -> Response:
         caller = await service.pipeline.access.authenticate(sent_keys(request.headers))
@@ -62,7 +62,7 @@ def _query(request: Request, groups: Sequence[str]) -> UsageQuery:
     return parse_usage(request.query_params.multi_items(), accept, groups)
 
 
-# These two run in a thread of the office, rendering included: rows may be many.
+# These two run and render in a thread of the office, because there may be many rows.
 def _own(connection: Connection, query: UsageQuery, caller: Caller) -> Response:
     rows, cursor = _page(connection, query, caller.tenant)
     data = [UsageObject.model_validate(_fields(query, row)) for row in rows]
