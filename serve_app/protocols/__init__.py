@@ -1,1 +1,1 @@
-"""The wire formats: bytes in, a job out; an outcome in, bytes out. Knows pydantic, not HTTP."""
+"""Wire formats: bytes to a job, an outcome to bytes. They use pydantic and know nothing of HTTP."""

@@ -1,7 +1,7 @@
-"""The admin routes on the wire: what an operator's program sends, and what it is answered.
+"""Wire types of the admin routes: request bodies and responses.
 
 Bodies are strict: no value is converted, and an unknown field is refused, because a misspelt limit
-would be no limit. Nulls count as absent, but within ``limits``, where null lifts a limit.
+would have no effect. Null means absent, except within ``limits``, where null removes a limit.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from serve_app.protocols.paging import Page, read_parameters
 from serve_app.protocols.validation import Wire, check_texts, validated
 
 GRANT_MAX = 1_000_000_000_000
-"""Micro-dollars: a million dollars. More is a slip of the hand."""
+"""Micro-dollars (one million dollars). A larger amount is probably a typing error."""
 
 LIMIT_VALUE_MAX = 10**15
 EXPIRES_IN_DAYS_MAX = 36_500
@@ -33,7 +33,7 @@ Weight = Annotated[
     Field(
         ge=1,
         le=WEIGHT_MAX,
-        description="Shares of busy scorers, beside tenants of other weights; a new tenant has 1.",
+        description="Share of busy replicas relative to other tenants; 1 for a new tenant.",
     ),
 ]
 IdempotencyKey = Annotated[
@@ -41,11 +41,11 @@ IdempotencyKey = Annotated[
     Field(
         min_length=1,
         max_length=IDEMPOTENCY_KEY_CHARACTERS_MAX,
-        description="A second request with it is answered with the first one's grant.",
+        description="A repeated request with the same key returns the first one's grant.",
     ),
 ]
 TenantName = Annotated[Name, Field(description="A tenant's id or name.")]
-Time = Annotated[str, Field(description="ISO 8601, UTC, to the millisecond.")]
+Time = Annotated[str, Field(description="ISO 8601, UTC, with milliseconds.")]
 
 
 class _Body(BaseModel):
@@ -53,17 +53,17 @@ class _Body(BaseModel):
 
 
 class LimitsChange(_Body):
-    """Limits to set; null lifts one, and one that is absent stays as it is."""
+    """Limits to set. Null removes a limit; an absent limit stays unchanged."""
 
     requests_per_minute_max: Limit | None = None
     documents_per_minute_max: Limit | None = None
     requests_at_once_max: Limit | None = None
     month_micro_dollars_max: Annotated[
-        Limit | None, Field(description="What may be spent in a calendar month (UTC).")
+        Limit | None, Field(description="Spending cap per calendar month (UTC).")
     ] = None
 
     def changes(self) -> LimitChanges:
-        """Only what was sent."""
+        """Return only the limits that were sent."""
         sent = self.model_dump(include=self.model_fields_set)
         if "month_micro_dollars_max" in sent:
             sent["month_amount_max"] = sent.pop("month_micro_dollars_max")
@@ -76,13 +76,13 @@ class TenantCreate(_Body):
     name: Annotated[
         Name,
         Field(
-            description="Stored in Unicode form NFKC with single spaces between words. Names that "
-            "look like another tenant's are refused with 409."
+            description="Stored in Unicode form NFKC with single spaces between words. A name that "
+            "looks like another tenant's is refused with 409."
         ),
     ]
     credit_micro_dollars: Annotated[
         int | None,
-        Field(ge=0, le=GRANT_MAX, description="Its first credit; absent: the free credit."),
+        Field(ge=0, le=GRANT_MAX, description="Initial credit. Default: the free credit."),
     ] = None
     limits: LimitsChange | None = None
     alerts_below_micro_dollars: Annotated[list[Alert] | None, Field(max_length=10)] = None
@@ -90,12 +90,12 @@ class TenantCreate(_Body):
 
 
 class TenantChange(_Body):
-    """What is to be different."""
+    """Changes to a tenant. An absent field stays unchanged."""
 
     limits: LimitsChange | None = None
     alerts_below_micro_dollars: Annotated[
         list[Alert] | None,
-        Field(max_length=10, description="An event tells when less than one of these is left."),
+        Field(max_length=10, description="An event is sent if credit falls below one of these."),
     ] = None
     weight: Weight | None = None
 
@@ -109,29 +109,29 @@ class KeyCreate(_Body):
         "rerank"
     ]
     models: Annotated[
-        list[Name] | None, Field(min_length=1, max_length=100, description="Absent: every model.")
+        list[Name] | None, Field(min_length=1, max_length=100, description="Default: every model.")
     ] = None
     expires_in_days: Annotated[int | None, Field(ge=1, le=EXPIRES_IN_DAYS_MAX)] = None
     limits: LimitsChange | None = None
 
 
 class KeyChange(_Body):
-    """What is to be different."""
+    """Changes to an API key."""
 
     limits: LimitsChange
 
 
 class KeyRotation(_Body):
-    """How a key is replaced."""
+    """Options for the replacement of an API key."""
 
     overlap_s: Annotated[
         int,
-        Field(ge=0, le=OVERLAP_S_MAX, description="How long the old key goes on working."),
+        Field(ge=0, le=OVERLAP_S_MAX, description="Seconds for which the old key stays valid."),
     ] = OVERLAP_S_DEFAULT
 
 
 class CreditCreate(_Body):
-    """A top-up, or below zero a correction."""
+    """A top-up, or a correction if the amount is negative."""
 
     tenant: TenantName
     amount_micro_dollars: Annotated[int, Field(ge=-GRANT_MAX, le=GRANT_MAX)]
@@ -140,11 +140,11 @@ class CreditCreate(_Body):
 
 
 class RefundCreate(_Body):
-    """Credit for a request that was charged."""
+    """A refund for a charged request."""
 
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
     amount_micro_dollars: Annotated[
-        int | None, Field(ge=1, le=GRANT_MAX, description="Absent: all that is left of the charge.")
+        int | None, Field(ge=1, le=GRANT_MAX, description="Default: the rest of the charge.")
     ] = None
     reason: Reason
     idempotency_key: IdempotencyKey | None = None
@@ -154,7 +154,7 @@ Once = TypeVar("Once", CreditCreate, RefundCreate)
 
 
 class LimitsObject(BaseModel):
-    """Limits in force; null: none."""
+    """Limits in force. Null means no limit."""
 
     requests_per_minute_max: int | None
     documents_per_minute_max: int | None
@@ -163,7 +163,7 @@ class LimitsObject(BaseModel):
 
 
 class TenantObject(BaseModel):
-    """Who is billed."""
+    """A tenant, which is the party that is billed."""
 
     object: Literal["tenant"] = "tenant"
     id: str
@@ -176,7 +176,7 @@ class TenantObject(BaseModel):
 
 
 class TenantList(Page):
-    """Tenants, by name."""
+    """Tenants, ordered by name."""
 
     data: list[TenantObject]
 
@@ -190,12 +190,12 @@ class KeyObject(BaseModel):
     tenant_name: str
     label: str
     scopes: list[str]
-    models: Annotated[list[str] | None, Field(description="Null: every model.")]
+    models: Annotated[list[str] | None, Field(description="Null means every model.")]
     created_at: Time
     expires_at: Time | None
     revoked_at: Time | None
-    last_used_at: Annotated[Time | None, Field(description="Up to a few seconds late.")]
-    replaces: Annotated[str | None, Field(description="The key whose place it took.")]
+    last_used_at: Annotated[Time | None, Field(description="May lag by a few seconds.")]
+    replaces: Annotated[str | None, Field(description="The key that this one replaced.")]
     limits: LimitsObject
 
 
@@ -206,13 +206,13 @@ class NewKeyObject(KeyObject):
 
 
 class KeyList(Page):
-    """API keys, oldest first; revoked and expired ones included."""
+    """API keys, oldest first, including revoked and expired ones."""
 
     data: list[KeyObject]
 
 
 class GrantObject(BaseModel):
-    """What changed a tenant's credit, other than a charge."""
+    """A change of a tenant's credit other than a charge."""
 
     object: Literal["grant"] = "grant"
     id: str
@@ -222,7 +222,7 @@ class GrantObject(BaseModel):
     reason: str
     who: str
     created_at: Time
-    request_id: Annotated[str | None, Field(description="Whose charge was refunded.")]
+    request_id: Annotated[str | None, Field(description="The refunded request.")]
 
 
 class GrantList(Page):
@@ -232,28 +232,28 @@ class GrantList(Page):
 
 
 class ActObject(BaseModel):
-    """Who did what, and when."""
+    """An entry of the audit log."""
 
     object: Literal["act"] = "act"
     id: int
     at: Time
-    who: Annotated[str, Field(description="`key <id>`, or a user of the command line.")]
+    who: Annotated[str, Field(description="`key <id>`, or a command-line user.")]
     act: str
     tenant: str | None
-    subject: Annotated[str, Field(description="Id of what was changed.")]
+    subject: Annotated[str, Field(description="Id of the changed object.")]
     details: dict[str, Any]
 
 
 class ActList(Page):
-    """The audit trail, in the order of the acts."""
+    """Entries of the audit log, oldest first."""
 
     data: list[ActObject]
 
 
 def parse_body(kind: type[Wire], body: bytes) -> Wire:
-    """A body of the wire type ``kind``; no body at all is an empty one.
+    """Parse a body as the wire type ``kind``; a missing body counts as ``{}``.
 
-    Raises: InvalidRequest; it names the field.
+    Raises: InvalidRequest, which names the field.
     """
     fields = {
         name: value for name, value in read_object(body or b"{}").items() if value is not None
@@ -263,7 +263,7 @@ def parse_body(kind: type[Wire], body: bytes) -> Wire:
 
 
 def parse_once(kind: type[Once], body: bytes, idempotency_key: str | None) -> Once:
-    """What is to be done once; the header ``Idempotency-Key`` counts as the field.
+    """Parse an idempotent request; the header ``Idempotency-Key`` counts as the field.
 
     Raises: InvalidRequest.
     """
@@ -280,7 +280,7 @@ def parse_once(kind: type[Once], body: bytes, idempotency_key: str | None) -> On
 
 
 def parse_list(parameters: Iterable[tuple[str, str]], *names: str) -> dict[str, str]:
-    """The query of a list, which has ``limit`` and ``cursor`` and perhaps ``names`` besides.
+    """Return the query parameters of a list: ``limit``, ``cursor`` and any ``names``.
 
     Raises: InvalidRequest.
     """

@@ -1,7 +1,7 @@
-"""From the bytes of a body to a JSON object, refusing what two readers could read differently.
+"""Parse a body as a JSON object. Refuse input that two parsers could read differently.
 
-Stricter than `json.loads`: one encoding, no repeated names, no NaN. Says nothing about which fields
-there are; that is for the wire formats.
+Stricter than `json.loads`: UTF-8 only, no repeated names, no NaN. The wire formats check the
+fields.
 """
 
 import json
@@ -16,21 +16,24 @@ SHOWN_CHARACTERS_MAX = 64
 STRINGS_MAX = 25_000
 OUTSIDE_STRINGS_CHARACTERS_MAX = 262_144
 ESCAPES_MAX = 2_000_000
-"""A JSON reader takes long for structure and for escapes: 10 MB of ``[]`` take 0.7 s and 10 MB of
-``\\n`` between letters 30 ms, 10 MB of text a few milliseconds. Within these bounds no step takes
-more than some 20 ms, during which no other thread runs. 1,000 documents with ten fields each are
-within them, and so are 10 MB of text in which every character is escaped as ``\\uXXXX``."""
+"""Limits on structure and escapes, which are slow to parse: 10 MB of ``[]`` take 0.7 s, 10 MB of
+``\\n`` between letters take 30 ms, and 10 MB of plain text take a few milliseconds. Within these
+limits no step takes more than about 20 ms, during which no other thread runs. The limits allow
+1,000 documents with ten fields each, and 10 MB of text with every character escaped as ``\\uXXXX``.
+"""
 
 
 def read_object(body: bytes) -> dict[str, object]:
-    """The JSON object in ``body``.
+    """Return the JSON object in ``body``.
 
     Raises:
-        TooLarge: It has more structure than is read.
-        InvalidRequest: ``body`` is anything else. Both name the field ``body``.
+        TooLarge: ``body`` has too much structure.
+        InvalidRequest: ``body`` is not a valid JSON object.
+
+    Both errors name the field ``body``.
     """
     try:
-        # Some clients on Windows send a byte order mark, which JSON readers may skip.
+        # Some clients on Windows send a byte order mark, which JSON parsers may skip.
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
@@ -42,19 +45,19 @@ def read_object(body: bytes) -> dict[str, object]:
 
 
 def shown(name: str) -> str:
-    """A client's own word, made fit for an answer: short, and valid Unicode."""
+    """Make a client's text fit for a response: short, and valid Unicode."""
     return name[:SHOWN_CHARACTERS_MAX].encode("utf-8", "replace").decode()
 
 
 def text_fault(text: str) -> str | None:
-    """What keeps ``text`` from being stored, if anything does."""
+    """Return why the database rejects ``text``, or ``None``."""
     if "\x00" in text:
         return "must not contain a NUL character"
     return unicode_fault(text)
 
 
 def unicode_fault(text: str) -> str | None:
-    """What keeps ``text`` from being tokenized and sent back, if anything does."""
+    """Return why ``text`` is not valid Unicode, or ``None``."""
     if text.isascii():
         return None
     try:
@@ -65,9 +68,9 @@ def unicode_fault(text: str) -> str | None:
 
 
 def _check_structure(text: str) -> None:
-    """Refuse a text that would take long to read, without reading all of it.
+    """Refuse a text that would take long to parse, without parsing all of it.
 
-    A text that is not JSON may pass; `_parsed` refuses it.
+    A text that is not JSON may be accepted here; `_parsed` refuses it.
     """
     if text.count("\\") > ESCAPES_MAX:
         raise TooLarge("body", ESCAPES_MAX, "backslashes")
@@ -100,7 +103,7 @@ def _parsed(text: str) -> object:
         raise InvalidRequest("body", f"is not valid JSON at {where}") from None
     except RecursionError:
         raise InvalidRequest("body", "is nested too deeply") from None
-    except ValueError:  # Python refuses to read integers of thousands of digits.
+    except ValueError:  # Python refuses to parse integers with thousands of digits.
         raise InvalidRequest("body", "contains a number that is too long") from None
     return value
 

@@ -1,4 +1,4 @@
-"""``GET /v1/models`` in the form that OpenAI's clients read, with what a reranker's user asks."""
+"""``GET /v1/models`` in the format of OpenAI's clients, with additional fields for reranking."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from serve_app.protocols.limits import Limits
 
 
 class ModelPricing(BaseModel):
-    """What a document costs, whatever its length."""
+    """Price of a document of any length."""
 
     micro_dollars_per_document: int
     flex_micro_dollars_per_document: Annotated[int, Field(description="With `service_tier: flex`.")]
@@ -23,10 +23,10 @@ class ModelPricing(BaseModel):
 
 
 class ModelLimits(BaseModel):
-    """What one request to this model may hold."""
+    """Limits on one request to this model."""
 
     pair_tokens_max: Annotated[
-        int, Field(description="Query and document together; what is longer is cut.")
+        int, Field(description="Tokens of query and document; longer pairs are cut.")
     ]
     documents_per_request_max: int
     body_bytes_max: int
@@ -39,7 +39,9 @@ class ModelObject(BaseModel):
     id: str
     aliases: Annotated[list[str], Field(description="Other names for `model` in a request.")]
     object: Literal["model"] = "model"
-    created: Annotated[int, Field(description="When it began to be served here, Unix seconds.")]
+    created: Annotated[
+        int, Field(description="Start of the gateway that answers, in Unix seconds.")
+    ]
     owned_by: Literal["rerank-serve"] = "rerank-serve"
     description: str
     source: str
@@ -52,20 +54,20 @@ class ModelObject(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Every model that the API key may use; the service's default first, if it may use that."""
+    """Every model that the API key may use. The default model is first if the key may use it."""
 
     object: Literal["list"] = "list"
     data: list[ModelObject]
 
 
 def render_models(cards: Iterable[ModelCard], limits: Limits, created_s: int) -> bytes:
-    """The list, in the order given."""
+    """Return the list, in the order of ``cards``."""
     models = [_model(card, limits, created_s) for card in cards]
     return ModelList(data=models).model_dump_json().encode()
 
 
 def render_model(card: ModelCard, limits: Limits, created_s: int) -> bytes:
-    """One model by itself."""
+    """Return a single model."""
     return _model(card, limits, created_s).model_dump_json().encode()
 
 

@@ -1,10 +1,10 @@
-"""Query parameters and pages: what part of a list a client asks for, and where the next begins.
+"""Query parameters and pages of lists.
 
-A cursor is the last row's place in the list's order, made opaque. So a page begins behind that row
-whatever was added or taken away since, and no page is counted out from the beginning.
+A cursor encodes the place of a page's last row in the list's order. So the next page starts after
+that row even if rows were added or removed since, and the database does not count from the start.
 
-Unlike a body's, an unknown query parameter is refused: a misspelt ``until`` would answer sums that
-nobody asked for.
+Unlike an unknown body field, an unknown query parameter is refused: with a misspelt ``until``, the
+sums would cover the wrong period.
 """
 
 import base64
@@ -25,33 +25,33 @@ CURSOR_CHARACTERS_MAX = 2_048
 INTEGER_MAX = 2**63 - 1
 
 Place = tuple[str | int, ...]
-"""A row's place in its list's order."""
+"""Position of a row in the order of its list."""
 
 Row = TypeVar("Row")
 
 
 class Page(BaseModel):
-    """Part of a list, in the list's order."""
+    """One page of a list, in the order of the list."""
 
     object: Literal["list"] = "list"
     has_more: bool
     next_cursor: Annotated[
-        str | None, Field(description="The `cursor` of the next page; null on the last one.")
+        str | None, Field(description="The `cursor` of the next page; null on the last page.")
     ]
 
 
 def read_parameters(
     parameters: Iterable[tuple[str, str]], known: Collection[str]
 ) -> dict[str, str]:
-    """Every query parameter that is not empty, by its name.
+    """Return the query parameters that are not empty, by name.
 
-    Raises: InvalidRequest, for one that is unknown here, given twice or not fit to be stored.
+    Raises: InvalidRequest if one is unknown, is given twice or has a text that cannot be stored.
     """
     values: dict[str, str] = {}
     for name, value in parameters:
         if name not in known:
             names = ", ".join(f"'{each}'" for each in known)
-            raise InvalidRequest(shown(name), f"is not a parameter of this route; it has {names}")
+            raise InvalidRequest(shown(name), f"is not a parameter of this route; allowed: {names}")
         if name in values:
             raise InvalidRequest(name, "is given more than once")
         if fault := text_fault(value):
@@ -61,7 +61,7 @@ def read_parameters(
 
 
 def read_limit(value: str | None, default: int = LIMIT_DEFAULT, most: int = LIMIT_MAX) -> int:
-    """How many rows a page has at most. Raises: InvalidRequest."""
+    """Return the maximum number of rows of a page. Raises: InvalidRequest."""
     if value is None:
         return default
     number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
@@ -71,30 +71,30 @@ def read_limit(value: str | None, default: int = LIMIT_DEFAULT, most: int = LIMI
 
 
 def write_cursor(of: str, place: Place) -> str:
-    """The cursor of the page behind ``place``; ``of`` names the list and its order."""
+    """Return the cursor of the page after ``place``; ``of`` names the list and its order."""
     text = json.dumps([of, *place], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(value: str | None, of: str, kinds: Sequence[type[str] | type[int]]) -> Place | None:
-    """The place that ``value`` was written for; ``None`` where there is none.
+    """Return the place encoded in ``value``, or ``None`` if ``value`` is ``None``.
 
     Args:
         of: As for `write_cursor`.
-        kinds: Of the place's values.
+        kinds: Types of the place's values.
 
-    Raises: InvalidRequest, unless `write_cursor` made it for the same list.
+    Raises: InvalidRequest if `write_cursor` did not write ``value`` for the same list.
     """
     if value is None:
         return None
     found = _decoded(value)
     if found[:1] != [of] or not _fits(found[1:], kinds):
-        raise InvalidRequest(CURSOR, "is not one that this route gave for the same parameters")
+        raise InvalidRequest(CURSOR, "is not one that this route returned for the same parameters")
     return tuple(found[1:])
 
 
 def cut(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], bool]:
-    """A page, and whether there is more, from one row more than the page has."""
+    """Return the first ``limit`` rows, and whether there are more."""
     return rows[:limit], len(rows) > limit
 
 

@@ -1,6 +1,6 @@
-"""The default error body: one message in every place where a client family looks for it.
+"""The default error body. It repeats the message in every field that a client family reads.
 
-OpenAI's clients read ``error``, Cohere's ``message``, the Jina and Voyage families ``detail``.
+OpenAI's clients read ``error``, Cohere's ``message``, and the Jina and Voyage families ``detail``.
 """
 
 from typing import Annotated
@@ -9,24 +9,24 @@ from pydantic import BaseModel, Field
 
 
 class ErrorDetail(BaseModel):
-    """The form of OpenAI."""
+    """The error in OpenAI's format."""
 
     message: str
-    type: Annotated[str, Field(description="The family of the error.")]
+    type: Annotated[str, Field(description="Family of the error.")]
     param: Annotated[str | None, Field(description="The request field at fault, if one is.")]
-    code: Annotated[str, Field(description="Names the error; stable.")]
+    code: Annotated[str, Field(description="Stable code of the error.")]
 
 
 class ErrorBody(BaseModel):
-    """Why there is no answer. Nothing was charged."""
+    """The reason for a failed request. Nothing was charged."""
 
     error: ErrorDetail
     message: str
     detail: str
-    id: Annotated[str, Field(description="Names the request in our logs.")]
+    id: Annotated[str, Field(description="Id of the request in the service's logs.")]
 
 
 def render_problem(detail: ErrorDetail, request_id: str) -> bytes:
-    """The body, as JSON in UTF-8."""
+    """Return the body as JSON in UTF-8."""
     body = ErrorBody(error=detail, message=detail.message, detail=detail.message, id=request_id)
     return body.model_dump_json().encode()

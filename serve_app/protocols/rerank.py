@@ -1,7 +1,7 @@
 """The default wire format of reranking: bytes to a `Job`, an `Outcome` to bytes.
 
-Lenient where real clients differ (nulls, extra fields, two forms of a document), strict where a
-guess could answer another question than the one asked: no value is ever converted to fit its type.
+It is lenient where real clients differ (nulls, extra fields, two forms of a document). It is strict
+where a guess could answer a different question: no value is converted to fit its type.
 """
 
 from collections.abc import Iterator
@@ -34,13 +34,13 @@ from serve_app.protocols.wire_format import (
 
 @dataclass(frozen=True, slots=True)
 class ParsedRerank:
-    """The job, and how its answer is to be written."""
+    """A job and the options for its answer."""
 
     job: Job
     return_documents: bool
     raw_scores: bool
     warnings: tuple[str, ...]
-    """Sentences about what was ignored."""
+    """Sentences about ignored parts of the request."""
 
 
 def parse(
@@ -49,13 +49,13 @@ def parse(
     envelope: Envelope,
     resolve_model: ResolveModel,
 ) -> ParsedRerank:
-    """Read a request.
+    """Parse a request.
 
     Args:
-        body: As received; anything at all.
-        limits: Of these, the number of documents and the length of the query are checked here.
+        body: Any bytes, as received.
+        limits: Only the number of documents and the length of the query are checked here.
         envelope: Becomes part of the job.
-        resolve_model: From the client's ``model``, ``None`` when absent, to an id.
+        resolve_model: Maps the client's ``model``, ``None`` if absent, to an id.
 
     Raises:
         InvalidRequest: Names the field at fault, such as ``documents[3].text``.
@@ -85,7 +85,7 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
-    """Write the answer to ``parsed``, as JSON in UTF-8."""
+    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = RerankResponse(
         id=outcome.request_id,
         model=outcome.model,
@@ -100,7 +100,7 @@ RERANK = WireFormat(parse, render)
 
 
 def _texts(request: RerankRequest) -> Iterator[tuple[str, str]]:
-    """Every text of the request with its path."""
+    """Yield each text of the request after its path."""
     yield "model", request.model or ""
     yield "query", request.query
     for index, document in enumerate(request.documents):

@@ -1,7 +1,7 @@
-"""The default wire format as types: what `serve_app.protocols.rerank` reads and writes.
+"""Types of the default wire format, for `serve_app.protocols.rerank`.
 
-A superset of what the Cohere, Jina, vLLM and OpenAI client families read, so that they work with
-nothing but another base URL. The OpenAPI page is generated from these classes.
+They are a superset of the formats of the Cohere, Jina, vLLM and OpenAI client families, so that
+these clients only need a different base URL. The OpenAPI document is generated from these classes.
 """
 
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ TOP_N_MAX = 2_147_483_647
 
 
 class DocumentText(BaseModel):
-    """A document as an object; any other field is ignored with a warning."""
+    """A document as an object. Other fields are ignored with a warning."""
 
     model_config = ConfigDict(strict=True)
 
@@ -34,7 +34,7 @@ def _document_kind(value: object) -> str:
     return "object" if isinstance(value, dict | DocumentText) else "string"
 
 
-# Told apart by hand: pydantic's own choice reports the faults of both forms at once.
+# An explicit discriminator, because pydantic's default reports the errors of both forms.
 Document = Annotated[
     Annotated[str, Tag("string")] | Annotated[DocumentText, Tag("object")],
     Discriminator(_document_kind),
@@ -51,27 +51,25 @@ class RerankRequest(BaseModel):
     model_config = ConfigDict(strict=True)
 
     model: ModelName = None
-    query: Annotated[str, Field(description="What the documents should answer; not blank.")]
+    query: Annotated[str, Field(description="The text to rank documents by; not blank.")]
     documents: Annotated[
         list[Document],
         Field(
             min_length=1,
             fail_fast=True,
-            description='Strings or objects `{"text": ...}`; a text may be empty.',
+            description='Strings or objects `{"text": ...}`. A text may be empty.',
         ),
     ]
     top_n: Annotated[
         int | None,
-        Field(ge=1, le=TOP_N_MAX, description="How many results to answer; absent: all."),
+        Field(ge=1, le=TOP_N_MAX, description="Number of results to return. Default: all."),
     ] = None
     return_documents: Annotated[
-        bool | None, Field(description="Whether to repeat each document's text in its result.")
+        bool | None, Field(description="Whether each result contains its document's text.")
     ] = False
     rank_fields: Annotated[
         list[Literal["text"]] | None,
-        Field(
-            max_length=100, description="Which fields of documents are read: `text`, and no other."
-        ),
+        Field(max_length=100, description="Document fields to read. Only `text` is supported."),
     ] = None
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
@@ -79,20 +77,20 @@ class RerankRequest(BaseModel):
 
 
 class RerankResult(BaseModel):
-    """One document's place in the answer."""
+    """The result for one document."""
 
     index: Annotated[int, Field(ge=0, description="The document's position in the request.")]
     relevance_score: Annotated[
-        float, Field(description="From 0 to 1, higher is better; the logit with `raw_scores`.")
+        float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
     document: Annotated[
-        DocumentText | None, Field(description="Only with `return_documents`; else omitted.")
+        DocumentText | None, Field(description="Only present with `return_documents`.")
     ] = None
     truncated: Truncated = None
 
 
 class RerankResponse(BaseModel):
-    """The documents in order, best first. Its charge is durable before it is sent."""
+    """The documents by relevance, best first. The charge is durable before the answer is sent."""
 
     id: AnswerId
     object: Literal["list"] = "list"

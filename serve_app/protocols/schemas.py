@@ -1,7 +1,7 @@
-"""The wire types as the component schemas of an OpenAPI 3.0 document.
+"""The wire types as component schemas of an OpenAPI 3.0 document.
 
-3.0, not 3.1: the bundled Swagger UI (4.15) draws no other. It has no ``null`` type and no
-``const``, so those two are said in its own way.
+The bundled Swagger UI (4.15) does not support OpenAPI 3.1. Version 3.0 has no ``null`` type and no
+``const``, so the schemas use ``nullable`` and ``enum`` instead.
 """
 
 from pydantic import BaseModel
@@ -70,7 +70,7 @@ TYPES: list[tuple[type[BaseModel], JsonSchemaMode]] = [
 class _OpenApi30(GenerateJsonSchema):
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         inner = self.generate_inner(schema["schema"])
-        if "$ref" in inner:  # Nothing may stand beside a reference in 3.0.
+        if "$ref" in inner:  # In 3.0, a reference must be alone in its object.
             return {"allOf": [inner], "nullable": True}
         return {**inner, "nullable": True}
 
@@ -82,7 +82,7 @@ class _OpenApi30(GenerateJsonSchema):
 
 
 def component_schemas() -> dict[str, JsonSchemaValue]:
-    """By the names of the types, with references into ``#/components/schemas``."""
+    """Return the schemas by type name, with references into ``#/components/schemas``."""
     _, definitions = models_json_schema(
         TYPES, ref_template="#/components/schemas/{model}", schema_generator=_OpenApi30
     )

@@ -27,43 +27,43 @@ from serve_app.protocols.wire_format import (
 UNSUPPORTED: Mapping[str, object] = {
     # Texts outside of `pairs`.
     **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2")),
-    # What is answered for which pairs.
+    # Number and content of the results.
     "top_n": None,
     "top_k": None,
     "return_documents": False,
     "rank_fields": None,
-    # What is cut.
+    # Truncation.
     "truncation": True,
     "truncate_prompt_tokens": None,
     "max_tokens_per_doc": None,
-    # What a score is.
+    # Meaning of a score.
     "instruction": None,
     "normalize": True,
     "use_activation": True,
 }
-"""Fields of other interfaces that would change the answer, each with the value that would not."""
+"""Fields of other APIs that would change the answer, each with the value that has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedScore:
-    """The job, and how its answer is to be written."""
+    """A job and the options for its answer."""
 
     job: Job
     raw_scores: bool
     warnings: tuple[str, ...]
-    """Sentences about what was ignored."""
+    """Sentences about ignored parts of the request."""
 
 
 def parse(
     body: bytes, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedScore:
-    """Read a request.
+    """Parse a request.
 
     Args:
-        body: As received; anything at all.
-        limits: The number of documents limits the pairs, that of a query's characters each query.
+        body: Any bytes, as received.
+        limits: The limit on documents applies to the pairs, that on query length to each query.
         envelope: Becomes part of the job.
-        resolve_model: From the client's ``model``, ``None`` when absent, to an id.
+        resolve_model: Maps the client's ``model``, ``None`` if absent, to an id.
 
     Raises:
         InvalidRequest: Names the field at fault, such as ``pairs[3]`` or ``pairs[3][0]``.
@@ -94,7 +94,7 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
-    """Write the answer to ``parsed``, as JSON in UTF-8."""
+    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = ScoreResponse(
         id=outcome.request_id,
         model=outcome.model,
@@ -123,7 +123,7 @@ def _check_supported(fields: Mapping[str, object]) -> None:
 
 
 def _texts(request: ScoreRequest) -> Iterator[tuple[str, str]]:
-    """Every text of the request with its path."""
+    """Yield each text of the request after its path."""
     yield "model", request.model or ""
     for index, pair in enumerate(request.pairs):
         for place, text in enumerate(pair):

@@ -1,4 +1,4 @@
-"""The wire format of ``/v1/score`` as types: what `serve_app.protocols.score` reads and writes."""
+"""Types of the wire format of ``/v1/score``, for `serve_app.protocols.score`."""
 
 from typing import Annotated, Literal
 
@@ -20,7 +20,7 @@ from serve_app.protocols.wire_schema import (
 def _two_entries(value: object) -> object:
     if isinstance(value, list) and len(value) == 2:
         return value
-    raise PydanticCustomError("pair", "not a pair")  # Worded in `validation`.
+    raise PydanticCustomError("pair", "not a pair")  # `validation` has the client's message.
 
 
 QueryAndPassage = Annotated[
@@ -29,10 +29,10 @@ QueryAndPassage = Annotated[
 
 
 class ScoreRequest(BaseModel):
-    """Pairs of a query and a passage to score, each by itself.
+    """Pairs of a query and a passage. Each is scored independently.
 
     For every optional field, null means absent. Unknown fields are ignored and named in
-    ``meta.warnings``, except those that would change the scores: they are refused.
+    ``meta.warnings``, except fields that would change the scores: they are refused.
     """
 
     model_config = ConfigDict(strict=True)
@@ -43,8 +43,8 @@ class ScoreRequest(BaseModel):
         Field(
             min_length=1,
             fail_fast=True,
-            description="Each `[query, passage]`; queries may differ and are not blank, a passage "
-            "may be empty.",
+            description="Each is `[query, passage]`. Queries may differ and must not be blank; a "
+            "passage may be empty.",
         ),
     ]
     raw_scores: RawScores = False
@@ -58,13 +58,13 @@ class PairScore(BaseModel):
     object: Literal["score"] = "score"
     index: Annotated[int, Field(ge=0, description="The pair's position in the request.")]
     score: Annotated[
-        float, Field(description="From 0 to 1, higher is better; the logit with `raw_scores`.")
+        float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
     truncated: Truncated = None
 
 
 class ScoreResponse(BaseModel):
-    """The scores in the order of the request's pairs. Its charge is durable before it is sent."""
+    """The scores in request order. The charge is durable before the answer is sent."""
 
     id: AnswerId
     object: Literal["list"] = "list"

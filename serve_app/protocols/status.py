@@ -8,7 +8,7 @@ from serve_app.domain.model import Readiness
 
 
 class HealthBody(BaseModel):
-    """The process lives. Says nothing about what it depends on."""
+    """The process is alive. Its dependencies are not checked."""
 
     status: Literal["ok"] = "ok"
 
@@ -21,22 +21,20 @@ class ModelReadiness(BaseModel):
 
 
 class ReadinessBody(BaseModel):
-    """Whether a request would be answered now, and what is missing if not."""
+    """Whether a request would be answered now, and the state of each dependency."""
 
     ready: bool
     ledger: Annotated[bool, Field(description="Whether the ledger database answers.")]
-    models: Annotated[
-        list[ModelReadiness], Field(description="The first is the one readiness depends on.")
-    ]
+    models: Annotated[list[ModelReadiness], Field(description="Only the first decides ``ready``.")]
 
 
 def render_health() -> bytes:
-    """Always the same."""
+    """Return the constant body."""
     return HealthBody().model_dump_json().encode()
 
 
 def render_readiness(readiness: Readiness) -> bytes:
-    """In the order of ``readiness``."""
+    """Return the body, with the models in the order of ``readiness``."""
     models = [ModelReadiness(id=model, ready=ready) for model, ready in readiness.models]
     body = ReadinessBody(ready=readiness.ready, ledger=readiness.ledger, models=models)
     return body.model_dump_json().encode()

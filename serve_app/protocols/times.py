@@ -1,4 +1,4 @@
-"""Times as clients write and read them: ISO 8601, UTC unless they say otherwise."""
+"""Times on the wire: ISO 8601, in UTC unless an offset is given."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def read_moment(name: str, value: str | None) -> Moment | None:
-    """The moment that the parameter ``name`` says; a date is its first moment.
+    """Return the moment in the parameter ``name``; a date means its first moment.
 
     Raises: InvalidRequest.
     """
@@ -30,11 +30,11 @@ def read_moment(name: str, value: str | None) -> Moment | None:
 
 
 def write_moment(moment: Moment) -> str:
-    """To the millisecond, such as ``2026-01-31T12:00:00.000Z``."""
+    """Return ``moment`` with milliseconds, such as ``2026-01-31T12:00:00.000Z``."""
     time = _EPOCH + moment * _MILLISECOND
     return f"{time.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def write_day(moment: Moment) -> str:
-    """The date that holds ``moment``."""
+    """Return the UTC date of ``moment``."""
     return (_EPOCH + moment * _MILLISECOND).date().isoformat()

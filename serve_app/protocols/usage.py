@@ -32,52 +32,52 @@ CSV_TYPE = "text/csv"
 
 
 class UsageObject(BaseModel):
-    """What one group of requests came to; null where it is not grouped by that."""
+    """Usage of one group of requests. A field is null if rows are not grouped by it."""
 
-    day: Annotated[str | None, Field(description="A date, UTC.")] = None
+    day: Annotated[str | None, Field(description="UTC date.")] = None
     model: str | None = None
-    key: Annotated[str | None, Field(description="A key's public id.")] = None
-    requests: Annotated[int, Field(description="Answered or not, charged or not.")]
-    errors: Annotated[int, Field(description="Ended without an answer, and were not charged.")]
+    key: Annotated[str | None, Field(description="Public id of the key.")] = None
+    requests: Annotated[int, Field(description="All requests, charged or not.")]
+    errors: Annotated[int, Field(description="Requests without an answer, not charged.")]
     documents: int
     documents_not_charged: Annotated[
-        int, Field(description="Of these, computed for requests that were not charged.")
+        int, Field(description="The part of `documents` that was not charged.")
     ]
     tokens: int
     charged_micro_dollars: int
 
 
 class TenantUsageObject(UsageObject):
-    """The same, of any tenant."""
+    """Usage of one group of requests of any tenant."""
 
-    tenant: Annotated[str | None, Field(description="A tenant's id.")] = None
+    tenant: Annotated[str | None, Field(description="Id of the tenant.")] = None
 
 
 class UsageList(Page):
-    """Groups in their own order; a group without requests has no row."""
+    """Groups in ascending order. A group without requests has no row."""
 
     data: list[UsageObject]
 
 
 class TenantUsageList(Page):
-    """Groups of all tenants, or of one."""
+    """Groups of all tenants, or of one tenant."""
 
     data: list[TenantUsageObject]
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """What a report is to tell."""
+    """The query of a usage report."""
 
     since: Moment | None
     until: Moment | None
     tenant: str | None
-    """As the client named it; only where other tenants may be asked for."""
+    """Id or name, as sent; always ``None`` on the route for the own tenant."""
 
     group_by: tuple[str, ...]
     limit: int
     after: tuple[str, ...] | None
-    """The last group of the page before."""
+    """The last group of the previous page."""
 
     as_csv: bool
 
@@ -85,14 +85,14 @@ class UsageQuery:
 def parse_usage(
     parameters: Sequence[tuple[str, str]], accept: str, groups: Sequence[str]
 ) -> UsageQuery:
-    """Read a query.
+    """Parse a query.
 
     Args:
-        parameters: Of the URL, in any order.
-        accept: The header; it may ask for CSV, and ``format`` has the last word.
-        groups: What may be grouped by; with ``tenant`` among them, one may be chosen as well.
+        parameters: Query parameters of the URL, in any order.
+        accept: The header ``Accept``. It may ask for CSV; the parameter ``format`` overrides it.
+        groups: Fields to group by. If they include ``tenant``, the query may also select a tenant.
 
-    Raises: InvalidRequest; it names the parameter.
+    Raises: InvalidRequest, which names the parameter.
     """
     known = ("since", "until", "group_by", LIMIT, CURSOR, "format")
     own = TENANT not in groups
@@ -106,7 +106,7 @@ def parse_usage(
     place = read_cursor(values.get(CURSOR), _order(by), [str] * len(by))
     after = None if place is None else tuple(str(value) for value in place)
     if after is not None and DAY in by and not _is_moment(after[by.index(DAY)]):
-        raise InvalidRequest(CURSOR, "is not one that this route gave")
+        raise InvalidRequest(CURSOR, "is not one that this route returned")
     return UsageQuery(
         since=since,
         until=until,
@@ -119,12 +119,12 @@ def parse_usage(
 
 
 def next_cursor(query: UsageQuery, last: Sequence[str]) -> str:
-    """For the page behind the group ``last``."""
+    """Return the cursor of the page after the group ``last``."""
     return write_cursor(_order(query.group_by), tuple(last))
 
 
 def render_csv(kind: type[UsageObject], rows: Sequence[UsageObject]) -> bytes:
-    """A line of names, then one for each row; a field that is null is empty."""
+    """Return a header line and one line per row. Null becomes an empty field."""
     records = (row.model_dump() for row in rows)
     return csv_export.render_csv(list(kind.model_fields), records, line_end="\r\n").encode()
 
@@ -137,7 +137,7 @@ def _group_by(value: str, groups: Sequence[str]) -> tuple[str, ...]:
     by = tuple(name.strip() for name in value.split(","))
     if not set(by) <= set(groups) or len(set(by)) < len(by):
         raise InvalidRequest(
-            "group_by", f"must be some of {', '.join(groups)}, each once, with commas between"
+            "group_by", f"must be a comma-separated list of {', '.join(groups)}, each at most once"
         )
     return by
 

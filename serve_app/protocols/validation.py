@@ -1,4 +1,4 @@
-"""From a JSON object to a wire type; what does not fit is told by field, in words of ours."""
+"""Validate a JSON object as a wire type. Errors name the field and use our own messages."""
 
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
@@ -15,9 +15,9 @@ _TAGS = {"string", "object"}
 
 
 def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
-    """``fields`` as the wire type ``kind``.
+    """Return ``fields`` as the wire type ``kind``.
 
-    Raises: InvalidRequest; it names the field at fault, such as ``documents[3].text``.
+    Raises: InvalidRequest, which names the field at fault, such as ``documents[3].text``.
     """
     try:
         return kind.model_validate(fields)
@@ -27,7 +27,7 @@ def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
 
 
 def check_texts(fields: Mapping[str, object]) -> None:
-    """Whether every string, however deep, can be stored.
+    """Check that every string, at any depth, can be stored.
 
     Raises: InvalidRequest.
     """
@@ -48,7 +48,7 @@ def _texts(path: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """``("documents", 3, "object", "text")`` is ``documents[3].text`` to a client."""
+    """Convert ``("documents", 3, "object", "text")`` to ``documents[3].text``."""
     path = ""
     for step in location:
         if isinstance(step, int):
@@ -59,7 +59,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _problem(error: ErrorDetails) -> str:
-    """In words of ours: pydantic's may repeat the value, which may be a document."""
+    """Return our own message. Pydantic's may repeat the value, which may be a document."""
     context = error.get("ctx", {})
     if error["type"] == "string_type" and error["loc"][-1] == "string":
         return "must be a string or an object with a 'text'"
@@ -71,7 +71,7 @@ def _problem(error: ErrorDetails) -> str:
         "list_type": "must be a list",
         "model_type": "must be an object",
         "pair": "must be a list of exactly two strings: a query and a passage",
-        "extra_forbidden": "is not known here",
+        "extra_forbidden": "is not a known field",
         "too_short": "must not be empty",
         "too_long": f"must have at most {context.get('max_length')} entries",
         "string_too_short": "must not be empty",

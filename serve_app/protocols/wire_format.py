@@ -1,7 +1,7 @@
-"""What a wire format of scoring is, and the pieces that all of them share.
+"""The interface of scoring wire formats, and the functions that they share.
 
-A wire format turns the bytes of a body into a `Job` and an `Outcome` into the bytes of an answer.
-It knows nothing of HTTP, and the pipeline knows nothing of it.
+A wire format parses the bytes of a body into a `Job` and renders an `Outcome` to the bytes of an
+answer. It knows nothing of HTTP, and the pipeline knows nothing of it.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,27 +18,27 @@ from serve_app.protocols.limits import Limits
 from serve_app.protocols.wire_schema import ApiVersion, BilledUnits, Meta, MetaTokens, Usage
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
-"""Cohere's definition; clients multiply it by their own price lists."""
+"""Cohere's definition. Clients multiply search units by their own prices."""
 
 WARNINGS_MAX = 20
 
 ResolveModel = Callable[[str | None], ModelId]
-"""From a request's ``model``, ``None`` when absent, to a model's id."""
+"""Maps a request's ``model``, ``None`` if absent, to the id of a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What is known of a request besides its body."""
+    """Request metadata taken from headers, not from the body."""
 
     request_id: RequestId
     timeout_s: Seconds
     deadline: Instant
     warnings: tuple[str, ...] = ()
-    """Sentences about what was ignored outside of the body."""
+    """Sentences about ignored headers."""
 
 
 class ParsedRequest(Protocol):
-    """A job, together with what its wire format needs to write the answer."""
+    """A job with the data that its wire format needs to render the answer."""
 
     @property
     def job(self) -> Job: ...
@@ -49,17 +49,17 @@ Parsed = TypeVar("Parsed", bound=ParsedRequest)
 
 @dataclass(frozen=True, slots=True)
 class WireFormat(Generic[Parsed]):
-    """How one kind of request is read and its answer written."""
+    """The functions of one wire format."""
 
     parse: Callable[[bytes, Limits, Envelope, ResolveModel], Parsed]
-    """Raises: InvalidRequest, which names the field at fault; TooLarge."""
+    """Parse a body. Raises: InvalidRequest, which names the field at fault; TooLarge."""
 
     render: Callable[[Outcome, Parsed], bytes]
-    """The answer as JSON in UTF-8."""
+    """Return the answer as JSON in UTF-8."""
 
 
 def check_count(field: str, items: object, limits: Limits) -> None:
-    """Refuse a list that is too long before its entries are looked at, which may take long.
+    """Refuse a list that is too long before its entries are validated, which may take long.
 
     Raises: TooLarge.
     """
@@ -68,7 +68,7 @@ def check_count(field: str, items: object, limits: Limits) -> None:
 
 
 def check_query(path: str, query: str, limits: Limits) -> None:
-    """Raises: InvalidRequest when ``query`` is blank or too long."""
+    """Raises: InvalidRequest if ``query`` is blank or too long."""
     if not query.strip():
         raise InvalidRequest(path, "must not be blank")
     if len(query) > limits.query_characters_max:
@@ -78,7 +78,7 @@ def check_query(path: str, query: str, limits: Limits) -> None:
 def check_unicode(texts: Iterable[tuple[str, str]]) -> None:
     """Check texts, each given with its path.
 
-    Raises: InvalidRequest when one of them is not valid Unicode.
+    Raises: InvalidRequest if one of them is not valid Unicode.
     """
     for path, text in texts:
         if fault := unicode_fault(text):
@@ -86,8 +86,8 @@ def check_unicode(texts: Iterable[tuple[str, str]]) -> None:
 
 
 def unknown_field_warnings(names: Iterable[str]) -> tuple[str, ...]:
-    """One sentence for each distinct name; past `WARNINGS_MAX` of them, one for ``...``."""
-    distinct: dict[str, None] = {}  # Keeps the order of arrival, where a set would not.
+    """Return one warning per distinct name; names after `WARNINGS_MAX` share one for ``...``."""
+    distinct: dict[str, None] = {}  # Unlike a set, keeps the order.
     for name in names:
         if len(distinct) == WARNINGS_MAX and name not in distinct:
             distinct["..."] = None
@@ -97,12 +97,12 @@ def unknown_field_warnings(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def score_of(ranked: RankedDocument, *, raw: bool) -> float:
-    """The score that a client sees: from 0 to 1, or the logit if ``raw``."""
+    """Return the client's score: from 0 to 1, or the logit if ``raw``."""
     return ranked.logit if raw else relevance_score(ranked.logit)
 
 
 def usage(outcome: Outcome) -> Usage:
-    """The ``usage`` of an answer."""
+    """Return the ``usage`` of an answer."""
     return Usage(
         prompt_tokens=outcome.tokens,
         total_tokens=outcome.tokens,
@@ -112,7 +112,7 @@ def usage(outcome: Outcome) -> Usage:
 
 
 def meta(outcome: Outcome, warnings: Iterable[str]) -> Meta:
-    """The ``meta`` of an answer."""
+    """Return the ``meta`` of an answer."""
     return Meta(
         api_version=ApiVersion(),
         billed_units=BilledUnits(

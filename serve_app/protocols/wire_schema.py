@@ -1,4 +1,4 @@
-"""Types that the wire formats of scoring share: options of a request, parts of an answer."""
+"""Types that the scoring wire formats share: request options and parts of an answer."""
 
 from typing import Annotated, Literal
 
@@ -10,34 +10,34 @@ ModelName = Annotated[
     str | None,
     Field(
         max_length=MODEL_CHARACTERS_MAX,
-        description="An id or alias from `GET /v1/models`; absent: the default model.",
+        description="An id or alias from `GET /v1/models`. Absent: the default model.",
     ),
 ]
 RawScores = Annotated[
     bool | None,
-    Field(description="Whether scores are the model's logits: any real numbers."),
+    Field(description="Whether to return logits, which may be any real number, as scores."),
 ]
 TruncationStrategy = Annotated[
     Literal["only_document", "longest_first"] | None,
-    Field(description="What is cut when query and document are longer than the model reads."),
+    Field(description="How to truncate a pair that is longer than the model's maximum."),
 ]
 Tier = Annotated[
     Literal["default", "flex", "priority"] | None,
-    Field(description="`flex` costs less and takes what capacity is left; `priority` goes first."),
+    Field(description="`flex` costs less and gets the remaining capacity; `priority` goes first."),
 ]
 Truncated = Annotated[
-    Literal[True] | None, Field(description="True if a text was cut; else omitted.")
+    Literal[True] | None, Field(description="True if a text was truncated; else omitted.")
 ]
-AnswerId = Annotated[str, Field(description="Names the request in the ledger.")]
+AnswerId = Annotated[str, Field(description="Id of the request in the ledger.")]
 
 
 class Usage(BaseModel):
-    """What was computed."""
+    """Amount of computed work."""
 
-    prompt_tokens: Annotated[int, Field(description="Tokens of every pair, query included.")]
+    prompt_tokens: Annotated[int, Field(description="Tokens of all pairs, including queries.")]
     total_tokens: int
-    documents: Annotated[int, Field(description="Pairs of a query and a document.")]
-    search_units: Annotated[int, Field(description="One for each 100 documents begun.")]
+    documents: Annotated[int, Field(description="Number of pairs of a query and a document.")]
+    search_units: Annotated[int, Field(description="Number of documents / 100, rounded up.")]
 
 
 class ApiVersion(BaseModel):
@@ -47,7 +47,7 @@ class ApiVersion(BaseModel):
 
 
 class BilledUnits(BaseModel):
-    """The same amounts, where Cohere's clients look for them. Integers."""
+    """The same amounts as integers, in the fields that Cohere's clients read."""
 
     search_units: int
     input_tokens: int
@@ -55,19 +55,19 @@ class BilledUnits(BaseModel):
 
 
 class MetaTokens(BaseModel):
-    """Reranking writes no tokens."""
+    """Token counts. Reranking generates no tokens."""
 
     input_tokens: int
     output_tokens: Literal[0] = 0
 
 
 class Meta(BaseModel):
-    """About the answer rather than in it."""
+    """Metadata of an answer."""
 
     api_version: ApiVersion
     billed_units: BilledUnits
     tokens: MetaTokens
     charge_micro_dollars: Annotated[
-        int, Field(description="What this request cost, in millionths of a US dollar.")
+        int, Field(description="Charge for this request, in millionths of a US dollar.")
     ]
     warnings: list[str]
