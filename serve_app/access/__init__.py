@@ -1,1 +1,1 @@
-"""Who is asking: API keys and the caller behind each."""
+"""Authentication: API keys and the caller behind each."""

@@ -1,9 +1,9 @@
-"""From an API key to its caller, asking the database at most every few seconds per key.
+"""Find the caller behind an API key, with at most one database query per key every few seconds.
 
-The cache is keyed by the public id and holds what the database said, not whether a secret matched:
-a wrong secret changes nothing in it. Keys that exist and ids that do not are kept apart, so that
-guessing ids cannot push real keys out. How guessing is slowed: `lookups` for ids, `guesses` for
-secrets.
+The cache is keyed by the public id. It holds the database's result and not whether a secret
+matched, so a wrong secret does not change it. Existing keys and unknown ids have separate caches,
+so that guessed ids cannot evict real keys. `lookups` limits the guessing of ids, and `guesses` that
+of secrets.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ KEYS_CACHED_MAX = 10_000
 MISSES_CACHED_MAX = 1_000
 GUESSED_IDS_MAX = 1_000
 DELAYED_MAX = 32
-"""Refusals that wait at once; each holds a request's place in the gateway."""
+"""Maximum concurrent delayed refusals. Each holds a request's place in the gateway."""
 
 
 class Authenticator:
-    """Implements `serve_app.ports.Access`. One event loop."""
+    """Implements `serve_app.ports.Access` for one event loop."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Authenticator:
         keys_max: int = KEYS_CACHED_MAX,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``cache_s`` is how long a revoked key may go on working; ``keys_max`` bounds memory."""
+        """``cache_s``: how long a revoked key may still work. ``keys_max``: limits memory."""
         self._clock = clock
         self._cache_s = cache_s
         self._keys_max = keys_max
@@ -53,10 +53,10 @@ class Authenticator:
         self._delayed = 0
 
     async def authenticate(self, api_keys: Sequence[str]) -> Caller:
-        """The caller behind the first of ``api_keys`` that is valid.
+        """Return the caller behind the first of ``api_keys`` that is valid.
 
-        The error does not say what is wrong with them. A wrong secret is refused after a delay that
-        grows with every other one for the same id; while many refusals wait already, immediately.
+        The error does not give the reason. A wrong secret is refused after a delay, which grows
+        with each wrong secret for the same id. There is no delay while many refusals are delayed.
 
         Raises: Unauthenticated, Overloaded, LedgerUnavailable.
         """
@@ -65,7 +65,7 @@ class Authenticator:
         for parsed in filter(None, map(parse, api_keys)):
             try:
                 stored = await self._find(parsed.key_id)
-            except Overloaded as error:  # Another key may be one that needs no lookup.
+            except Overloaded as error:  # Another key may need no lookup.
                 overloaded = error
                 continue
             if stored is None:
@@ -102,7 +102,7 @@ class Authenticator:
             _put(self._keys, key_id, known, self._keys_max)
 
     def _count_guess(self, key_id: KeyId) -> Seconds:
-        """How long the refusal of this wrong secret should wait."""
+        """Count a wrong secret; return the delay of its refusal."""
         guesses = one_more(self._guesses.pop(key_id, None), self._clock.instant())
         _put(self._guesses, key_id, guesses, GUESSED_IDS_MAX)
         return delay_of(guesses.count)
@@ -118,7 +118,7 @@ class Authenticator:
 
 
 def _put(cache: OrderedDict[KeyId, T], key_id: KeyId, value: T, count_max: int) -> None:
-    """As the newest; the oldest gives way."""
+    """Insert as the newest entry; evict the oldest if the cache is full."""
     cache[key_id] = value
     if len(cache) > count_max:
         cache.popitem(last=False)

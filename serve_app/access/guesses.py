@@ -1,6 +1,6 @@
-"""How those who guess secrets are slowed: the answer to a wrong one comes later each time. Pure.
+"""Delay the refusal of wrong secrets, longer each time, to slow down guessing. Pure.
 
-A right secret is never counted and never waits, so nobody can lock a key's owner out.
+A correct secret is never counted or delayed, so no attacker can lock out the owner of a key.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from serve_app.domain.units import Instant, Seconds
 
 FREE_GUESSES = 3
-"""A person who pastes the wrong key notices no delay."""
+"""Wrong secrets without a delay, for a user who pastes the wrong key."""
 
 DELAY_S_MIN = Seconds(0.1)
 DELAY_S_MAX = Seconds(5.0)
@@ -17,23 +17,23 @@ FORGOTTEN_AFTER_S = Seconds(60.0)
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """Wrong secrets for one key id, lately."""
+    """Recent wrong secrets for one key id."""
 
     count: int
     last_at: Instant
 
 
 def one_more(known: Guesses | None, now: Instant) -> Guesses:
-    """After another wrong secret; those before a quiet minute are forgotten."""
+    """Count another wrong secret. Counts from before a quiet minute are discarded."""
     if known is None or now - known.last_at >= FORGOTTEN_AFTER_S:
         return Guesses(1, now)
     return Guesses(known.count + 1, now)
 
 
 def delay_of(count: int) -> Seconds:
-    """How long the answer to the ``count``-th wrong secret waits: it doubles, up to a limit."""
+    """Return the delay for the ``count``-th wrong secret. It doubles up to `DELAY_S_MAX`."""
     doublings = count - FREE_GUESSES - 1
     if doublings < 0:
         return Seconds(0.0)
-    # The exponent is bounded too: a count of thousands must not become a huge number.
+    # Limit the exponent too: a count of thousands would give a huge number.
     return Seconds(min(DELAY_S_MAX, DELAY_S_MIN * 2 ** min(doublings, 16)))

@@ -1,8 +1,8 @@
-"""Asking the database for keys: one question at a time, with many ids in it.
+"""Batched key lookups: one database query at a time, with many ids in it.
 
-What is asked for while a question is under way goes into the next one. So guessing ids costs the
-database one query of bounded size at a time, with a pause after each that met an id that does not
-exist; and a key that this process has never seen is found among thousands of guesses all the same.
+Ids that are requested during a query go into the next one. So guessing ids costs the database only
+one query of bounded size at a time, with a pause after each query that contained an unknown id. A
+key that is new to this process is still found among thousands of guesses.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from serve_app.ports import KeyStore, StoredKey
 
 IDS_PER_LOOKUP_MAX = 500
 IDS_WAITING_MAX = 2_000
-"""More than the requests that a gateway holds at once, so only a fault ever reaches it."""
+"""More than the requests that a gateway holds concurrently, so that only a bug reaches it."""
 
 PAUSE_S = Seconds(0.02)
-"""So guessing gets 50 questions a second at most: 25,000 ids, more than a gateway can read."""
+"""Limits guessing to 50 queries and 25,000 ids per second, more than a gateway can read."""
 
 RETRY_AFTER_S = 1
 
@@ -30,14 +30,14 @@ Sleep = Callable[[float], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the database said of an id, and when it was asked."""
+    """The database's result for an id, and the start of its query."""
 
     key: StoredKey | None
     asked_at: Instant
 
 
 class Lookups:
-    """One event loop. Its memory is bounded by the ids that may wait."""
+    """Batches lookups on one event loop. The limit on waiting ids bounds memory."""
 
     def __init__(self, store: KeyStore, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
         self._store = store
@@ -48,12 +48,12 @@ class Lookups:
         self._asking: asyncio.Task[None] | None = None
 
     async def find(self, key_id: KeyId, *, exists: bool) -> Known:
-        """What the database says of this id.
+        """Return the database's result for this id.
 
-        ``exists``: the database has said before that there is such a key. It is asked for first,
-        and whatever number of others waits.
+        ``exists``: the database has returned this key before. It then goes to the front of the
+        queue, even if the queue is full.
 
-        The question is nobody's own: the hang-up of one client must not fail the others' requests.
+        Callers share a query, so the disconnect of one client does not cancel it for the others.
 
         Raises:
             Overloaded: Too many ids wait; the database was not asked.
@@ -64,7 +64,7 @@ class Lookups:
             if not exists and len(self._waiting) >= IDS_WAITING_MAX:
                 raise Overloaded(RETRY_AFTER_S)
             answer = asyncio.get_running_loop().create_future()
-            # Its error is nobody's where all who waited have gone.
+            # Mark the exception as retrieved: every client may have disconnected.
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting[key_id] = answer
             if exists:
@@ -74,7 +74,7 @@ class Lookups:
         return await asyncio.shield(answer)
 
     async def _ask(self) -> None:
-        """Until nothing waits."""
+        """Run queries until no id waits."""
         try:
             while self._waiting:
                 key_ids = list(islice(self._waiting, IDS_PER_LOOKUP_MAX))
@@ -85,12 +85,12 @@ class Lookups:
             self._asking = None
 
     async def _answer(self, asked: dict[KeyId, asyncio.Future[Known]]) -> bool:
-        """Ask one question; whether some of the ids do not exist."""
-        # The age counts from before the read: a revocation may come while it is under way.
+        """Run one query; return whether some of the ids do not exist."""
+        # The age counts from before the query: a key may be revoked while it runs.
         asked_at = self._clock.instant()
         try:
             found = await self._store.find_keys(list(asked))
-        except Exception as error:  # noqa: BLE001 - raised by whoever waits for it
+        except Exception as error:  # noqa: BLE001 - raised to each waiting caller
             for answer in asked.values():
                 answer.set_exception(error)
             return False

@@ -1,1 +1,1 @@
-"""Bounds on the requests, refused work, tokens and bytes inside a gateway."""
+"""Limits on the requests, refused work, tokens and bytes inside a gateway."""

@@ -1,7 +1,7 @@
-"""Admission: refuse early, whole requests only, and count work rather than requests.
+"""Admission: refuse early, refuse whole requests only, and count work rather than requests.
 
-`Gate` says what may come in, `SharedGate` how much of it one tenant's, `HeadStarts` what may be
-scored before it is paid for.
+`Gate` limits the total, `SharedGate` also limits each tenant's part, and `HeadStarts` decides which
+jobs may be scored before their credit is reserved.
 """
 
 from collections import OrderedDict, deque
@@ -14,31 +14,31 @@ from serve_app.domain.job import Job
 from serve_app.domain.units import Instant, KeyId, TenantId, Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
-"""English text under BERT's WordPiece; only an estimate of work not yet tokenized."""
+"""For English text with BERT's WordPiece. Only for estimates before tokenization."""
 
 BYTES_PER_TOKEN = 3
-"""Of UTF-8 with anything else in it: a Chinese character is a token and three bytes."""
+"""UTF-8 bytes, for text that is not ASCII. A Chinese character is one token and three bytes."""
 
 SPEED_WINDOW_S = 10.0
 
 TENANTS_AT_LEAST = 4
-"""Among so many a `SharedGate` can be shared, whatever one of them does."""
+"""A tenant may hold at most 1/N of a `SharedGate`, so at least N tenants fit."""
 
 SMALL_TOKENS_MAX = 8_192
-"""Of a small job, by the estimate: some hundred passages, a few milliseconds of a thread to
+"""Estimated tokens of a small job: about a hundred passages, which take a few milliseconds to
 tokenize."""
 
 SMALL_CHARACTERS_MAX = 200_000
-"""Of a small job's texts, each query once: a fifth of a second of a thread at worst."""
+"""Characters of a small job, each query counted once: at worst 0.2 s to tokenize."""
 
 HEAD_STARTS_MAX = 10_000
-"""Keys that are remembered."""
+"""Keys for which an allowance is stored."""
 
 
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
-    """Roughly what ``job`` will cost, before it is tokenized; never 0.
+    """Return an estimate of the tokens of ``job`` before it is tokenized; never 0.
 
-    Admission comes before tokenization on purpose: otherwise a burst is tokenized first and
+    Admission comes before tokenization on purpose: otherwise a burst would be tokenized first and
     refused afterwards.
     """
     queries = {query: _estimate(query) for query in job.queries}
@@ -51,23 +51,25 @@ def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
 
 
 def _estimate(text: str) -> int:
-    if text.isascii():  # Known without looking.
+    if text.isascii():  # Python stores this with the string.
         return len(text) // ASCII_CHARACTERS_PER_TOKEN + 1
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
 def is_small(job: Job, tokens: Tokens) -> bool:
-    """Whether ``job``, estimated at ``tokens``, is cheap to score and to tokenize. Characters are
-    counted too, since tokenizing a text may read far more of it than the model does."""
+    """Return whether ``job``, estimated at ``tokens``, is cheap to tokenize and to score.
+
+    Characters count too, because the tokenizer may read far more of a text than the model does.
+    """
     characters = sum(map(len, job.queries)) + sum(len(pair.document) for pair in job.pairs)
     return tokens <= SMALL_TOKENS_MAX and characters <= SMALL_CHARACTERS_MAX
 
 
 class Gate:
-    """Bounds what is inside this gateway, in tokens or in bytes. Not shared between threads.
+    """Limits the tokens or bytes inside this gateway. Not thread-safe.
 
-    A request is let in whole or refused whole: letting in half of its documents would compute
-    scores that no answer can use.
+    A request is admitted or refused as a whole, because no answer can use the scores of half of its
+    documents.
     """
 
     def __init__(self, amount_max: int, clock: Clock) -> None:
@@ -80,23 +82,23 @@ class Gate:
 
     @property
     def amount(self) -> int:
-        """What is inside now."""
+        """Amount inside now."""
         return self._amount
 
     @property
     def requests(self) -> int:
-        """How many are inside now, also with nothing."""
+        """Number of requests inside now, including those that hold nothing."""
         return self._requests
 
     @contextmanager
     def admit(self, amount: int) -> Iterator[Callable[[int], None]]:
-        """Hold room for ``amount`` while the block runs, or for less from the moment that the block
-        calls what it is given with it.
+        """Hold ``amount`` while the block runs. The block may call the yielded function to hold
+        less.
 
-        An empty gate lets anything in, so that no request is refused for ever.
+        An empty gate admits any request, so that no request is refused forever.
 
         Raises:
-            Overloaded: There is no room now. Nothing is held.
+            Overloaded: There is not enough room now. Nothing is held.
         """
         excess = self._amount + amount - self._amount_max
         if self._amount > 0 and excess > 0:
@@ -120,11 +122,11 @@ class Gate:
             hold_only(0)
 
     def _overloaded(self, excess: int) -> Overloaded:
-        """Until ``excess`` has left, at the speed of the last ten seconds."""
+        """Return an error to retry once ``excess`` leaves, at the rate of the last ten seconds."""
         self._forget_old()
         speed = sum(amount for _, amount in self._released) / SPEED_WINDOW_S
         if speed == 0:
-            # Nothing left in that time; nothing better is known.
+            # Nothing has left in that time, so there is no better estimate.
             return Overloaded(int(SPEED_WINDOW_S))
         return Overloaded.until_gone(excess, speed)
 
@@ -135,7 +137,7 @@ class Gate:
 
 
 class SharedGate:
-    """A gate of which a tenant holds a quarter at most, so that none can close it for others."""
+    """A gate of which a tenant may hold at most a quarter, so that none can block the others."""
 
     def __init__(self, amount_max: int, clock: Clock) -> None:
         self._amount_max = amount_max
@@ -145,7 +147,7 @@ class SharedGate:
 
     @property
     def amount(self) -> int:
-        """What is inside now, of all tenants."""
+        """Amount inside now, of all tenants."""
         return self._all.amount
 
     @contextmanager
@@ -169,11 +171,10 @@ class SharedGate:
 
 
 class HeadStarts:
-    """Whose small jobs may be scored while their credit is being reserved. Not shared between
-    threads.
+    """Allowances per key for scoring small jobs while their credit is being reserved.
 
-    What a key pays for, it may have scored in advance later: so what is computed for requests that
-    are then refused is never more than what was paid for, nor than `SMALL_TOKENS_MAX` at once.
+    Each charge earns the key an equal allowance, so compute wasted on refused requests never
+    exceeds what the key has paid for, nor `SMALL_TOKENS_MAX` at any time. Not thread-safe.
     """
 
     def __init__(self, keys_max: int = HEAD_STARTS_MAX) -> None:
@@ -181,14 +182,14 @@ class HeadStarts:
         self._earned: OrderedDict[KeyId, int] = OrderedDict()
 
     def earn(self, key_id: KeyId, tokens: Tokens) -> None:
-        """A job of so many tokens, by the estimate, was charged."""
+        """Add the estimated tokens of a charged job."""
         earned = self._earned.pop(key_id, 0) + tokens
         self._earned[key_id] = min(earned, SMALL_TOKENS_MAX)
         if len(self._earned) > self._keys_max:
             self._earned.popitem(last=False)
 
     def take(self, key_id: KeyId, tokens: Tokens) -> bool:
-        """Whether the key has earned so many, which it then has no more."""
+        """Deduct ``tokens`` if the key's allowance covers them; return whether it does."""
         earned = self._earned.get(key_id, 0)
         if earned < tokens:
             return False

@@ -1,4 +1,4 @@
-"""How many requests are inside a gateway at once, before anything of their bodies is read."""
+"""Limits on the concurrent requests of a gateway, applied before their bodies are read."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ from serve_app.domain.units import KeyId, TenantId
 Owner = TypeVar("Owner")
 
 PLACES = 4_096
-"""Requests that one gateway reads and works on at once. A place takes 40 KB of memory, measured,
-besides the body, which `SharedGate` bounds."""
+"""Requests that one gateway reads and processes concurrently. A place takes 40 KB of memory
+(measured) in addition to the body, which `SharedGate` limits."""
 
 KEYS_AT_LEAST = 2
-"""A key holds at most one part of this many of its tenant's places."""
+"""A key may hold at most 1/N of its tenant's places."""
 
 REPORTS = 32
-"""Places for tenants' own reports: half of the database calls that all reports may make at a time,
-so that an operator's are not refused for a tenant's."""
+"""Places for tenants' own reports: half of the concurrent database calls of all reports, so that
+operators' reports are not refused because of tenants' reports."""
 
 RETRY_AFTER_S = 1
-"""A place is free again as soon as any request ends."""
+"""A place becomes free as soon as any request ends."""
 
 
 class Places:
-    """Bounds the requests inside a gateway: all of them, those of a tenant, and those of a key.
+    """Limits the requests inside a gateway: in total, per tenant and per key.
 
-    A place is taken once the caller is known and before the body is read, so that bodies which
-    never arrive use up the places of their own key only. Not shared between threads.
+    A place is taken once the caller is known and before the body is read, so that bodies that never
+    arrive use up only the places of their own key. Not thread-safe.
     """
 
     def __init__(self, places: int = PLACES) -> None:
@@ -47,7 +47,7 @@ class Places:
         """Hold a place while the block runs.
 
         Raises:
-            ConcurrencyLimited: The key or its tenant holds as many as it may.
+            ConcurrencyLimited: The key or its tenant already holds its maximum.
             Overloaded: All places are taken.
         """
         if self._of_keys[caller.key_id] >= self._key_max:

@@ -1,36 +1,36 @@
-"""How much a gateway works for requests that it then refuses."""
+"""Limits on the work that a gateway does for requests that it then refuses."""
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import TooManyRefusals
 from serve_app.domain.units import Instant, TenantId
 
 REFUSALS_MAX = 200
-"""A tenant's budget of refused requests when none was refused lately."""
+"""A tenant's full budget of refused requests."""
 
 REFUSALS_PER_S = 20
-"""What comes back to the budget each second. A small refused request costs a gateway a few
-milliseconds, so this is some 5 % of a core."""
+"""Budget regained per second. A small refused request costs a gateway a few milliseconds, so this
+is about 5 % of a core."""
 
 BODY_BYTES_PER_REFUSAL = 100_000
-"""A refused body of this size costs as much again as a small refused request."""
+"""A refused body of this size costs as much as one more small refused request."""
 
 
 class RefusalBudget:
-    """How much work a gateway does for requests that it then refuses, per tenant.
+    """Limits the work that a gateway does for refused requests, per tenant.
 
-    Nobody pays for a refused request, although its body was received and parsed and the ledger was
-    asked. A tenant whose budget is used up is refused before that. Answered requests earn the
-    budget back, so a tenant that runs into a limit still gets all that the limit allows. Not
-    shared between threads.
+    A refused request is not charged, although its body was received and parsed and the ledger was
+    queried. A tenant that has used up its budget is refused before that work. Answered requests
+    restore the budget, so a tenant that reaches a limit still gets all that the limit allows. Not
+    thread-safe.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._left: dict[TenantId, tuple[float, Instant]] = {}
-        """What was left at an instant; a tenant that is absent has all of its budget."""
+        """Budget left at an instant. An absent tenant has its full budget."""
 
     def check(self, tenant: TenantId) -> None:
-        """Raises: TooManyRefusals when nothing is left of the tenant's budget."""
+        """Raises: TooManyRefusals if the tenant's budget is used up."""
         left = self._now_left(tenant)
         if left <= 0:
             raise TooManyRefusals(REFUSALS_MAX, (1 - left) / REFUSALS_PER_S)
@@ -38,11 +38,11 @@ class RefusalBudget:
             self._left.pop(tenant, None)
 
     def refused(self, tenant: TenantId, body_bytes: int) -> None:
-        """A request of the tenant was refused after ``body_bytes`` of its body had arrived."""
+        """Count a request that was refused after ``body_bytes`` of its body had arrived."""
         self._change(tenant, -_cost(body_bytes))
 
     def answered(self, tenant: TenantId, body_bytes: int) -> None:
-        """A request of the tenant was answered and charged."""
+        """Count a request that was answered and charged."""
         if tenant in self._left:
             self._change(tenant, _cost(body_bytes))
 
@@ -51,7 +51,7 @@ class RefusalBudget:
         return min(REFUSALS_MAX, left + (self._clock.instant() - since) * REFUSALS_PER_S)
 
     def _change(self, tenant: TenantId, amount: float) -> None:
-        # Not below the negative of the budget, so that a tenant is back after a few seconds.
+        # At least minus the budget, so that a tenant is accepted again after about ten seconds.
         left = max(-REFUSALS_MAX, self._now_left(tenant) + amount)
         if left >= REFUSALS_MAX:
             self._left.pop(tenant, None)
