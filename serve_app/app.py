@@ -1,6 +1,6 @@
-"""The composition root: from a Serve config's ``args`` to the application that Serve runs.
+"""The composition root: build the Serve application from the ``args`` of a Serve config.
 
-``import_path: serve_app.app:build`` in a Serve config file names `build`.
+A Serve config file refers to `build` as ``import_path: serve_app.app:build``.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ from serve_app.settings import GATEWAY_DEPLOYMENT, ModelSettings, Settings
 
 
 def build(args: dict[str, Any]) -> Application:
-    """One gateway deployment over one scorer deployment per model.
+    """Return the gateway deployment, bound to one scorer deployment per model.
 
     Args:
         args: Fields of `serve_app.settings.Settings`.
 
     Raises:
-        pydantic.ValidationError: A setting is unknown, wrong, or does not fit the others.
+        pydantic.ValidationError: A setting is unknown, invalid, or conflicts with the others.
     """
     settings = Settings(**args)
-    # Gateways and scorers start in other folders and processes; they get what was decided here.
+    # Resolve these here: gateways and scorers start in other folders and processes.
     settings = settings.model_copy(
         update={
             "var_dir": settings.var_dir.absolute(),

@@ -3,10 +3,12 @@
     authenticate ─> admit ─> check the queries ─> reserve credit ─> tokenize ─> score ─> rank
                  ─> commit ─> answer
 
-Every step is a call on a port (`serve_app.ports`); every early exit is a `RerankError`. No step
-looks back: a step sees what came before only through its arguments. Nobody waits for two things
-that can go on at once: a small job is tokenized while its credit is reserved, and that of a key
-with a head start (`admission`) is scored meanwhile, too. No score leaves before both are done.
+Every step is a call on a port (`serve_app.ports`). Every early exit is a `RerankError`. A step sees
+the results of earlier steps only through its arguments.
+
+Some steps run concurrently. A small job is tokenized while its credit is being reserved. If its key
+has a head start (`serve_app.admission`), it is also scored meanwhile. No score is returned before
+the credit is reserved and the charge is committed.
 """
 
 import asyncio
@@ -37,11 +39,11 @@ from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
 ON_ITS_WAY_S = 0.003
-"""How long a job with a head start has the interpreter for itself, before its reservation: enough
-to send it off. No model answers sooner."""
+"""Delay before reserving credit when scoring early, so that the ledger thread does not compete for
+the GIL while the job is being dispatched. No model answers sooner."""
 
 QUERY_CHARACTERS_SHORT = 500
-"""A query to be tokenized at once: a thread takes longer than the tenth of a millisecond for it."""
+"""Longest query that is checked on the event loop. It takes 0.1 ms, less than using a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,12 @@ class ServedModel:
     tokenizer: Tokenizer
     scorer: JobScorer
     forecast: Forecast
-    """Of the work that ``scorer`` is given."""
+    """Deadline admission for the work of ``scorer``."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerThreads:
-    """Small jobs have threads of their own: none waits for large ones to be tokenized."""
+    """Thread pools for tokenizing. Small jobs have their own and never wait for large ones."""
 
     small: Executor
     large: Executor
@@ -64,7 +66,7 @@ class TokenizerThreads:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The ports, held together; built once per gateway replica."""
+    """The ports that a request uses; built once per gateway replica."""
 
     access: Access
     ledger: Ledger
@@ -77,7 +79,7 @@ class Pipeline:
     head_starts: HeadStarts = field(default_factory=HeadStarts)
 
     async def authenticate(self, api_keys: Sequence[str], scope: str) -> Caller:
-        """Who is asking, provided that the key opens this kind of route.
+        """Return the caller, provided that the key has ``scope``.
 
         Raises:
             Unauthenticated, Forbidden, LedgerUnavailable
@@ -86,17 +88,17 @@ class Pipeline:
             return await self.authenticate_again(api_keys, scope)
 
     async def authenticate_again(self, api_keys: Sequence[str], scope: str) -> Caller:
-        """The same, later in the same request: a key may have been revoked meanwhile."""
+        """Authenticate again later in the same request: the key may have been revoked meanwhile."""
         caller = await self.access.authenticate(api_keys)
         if scope not in caller.scopes:
             raise Forbidden(f"this route: it needs the scope '{scope}'")
         return caller
 
     async def rerank(self, caller: Caller, job: Job) -> Outcome:
-        """Score, order and charge for one job, whichever wire format it came in.
+        """Score, rank and charge one job of any wire format.
 
-        The answer exists only once its charge is committed. On any way out before that, a client
-        that hangs up included, the reserved credit goes back.
+        The answer exists only once its charge is committed. If the request ends before that for any
+        reason, including a disconnect of the client, the reserved credit is released.
         """
         model = self._model(caller, job.model)
         tokens = estimate_tokens(job, model.tokenizer.pair_tokens_max)
@@ -104,7 +106,7 @@ class Pipeline:
             with self._admitted(caller, job, model, tokens):
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
                     return await self._rerank(caller, job, model, tokens, deadline)
-        except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that ended first.
+        except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that timed out first.
             raise DeadlineExceeded(job.timeout_s) from None
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
@@ -132,8 +134,8 @@ class Pipeline:
         ):
             tokenized, scores = await scoring
             order = rank(scores.logits, job.top_n)
-            # From here the deadline is off: a charge that may have been written must be answered.
-            # The ledger's own timeout bounds the wait.
+            # The deadline no longer applies: a charge that may have been written must be answered.
+            # The ledger's own timeout limits the wait.
             deadline.reschedule(None)
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
                 await self.ledger.commit(job.request_id, amount, work.usage)
@@ -158,11 +160,14 @@ class Pipeline:
     async def _scoring(
         self, caller: Caller, job: Job, model: ServedModel, estimate: Tokens, work: "_Work"
     ) -> AsyncIterator[asyncio.Task[tuple[TokenizedJob, JobScores]]]:
-        """Goes on as far as it may before ``work.is_reserved``; nobody wants it after the block."""
+        """Yield the task that tokenizes and scores the job; cancel it after the block.
+
+        A small job is tokenized before ``work.is_reserved``. With a head start, it is also scored.
+        """
         small = is_small(job, estimate)
         early = None
         if small and self.head_starts.take(caller.key_id, estimate):
-            # First, or the two would take the interpreter from each other.
+            # Before the reservation starts, so that the two do not compete for the GIL.
             early = await self._tokenize(job, model, estimate, small=small)
 
         async def score() -> tuple[TokenizedJob, JobScores]:
@@ -182,16 +187,16 @@ class Pipeline:
                 await asyncio.sleep(ON_ITS_WAY_S)
             yield task
         finally:
-            # Nothing is awaited once it is done: who is charged must not be cancelled any more.
+            # Await nothing if the task is done: a charged request must not be cancelled any more.
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
 
     async def _check_queries(self, job: Job, model: ServedModel, estimate: Tokens) -> None:
-        """Refuse a query that cannot be used before the reservation: then no limit counts it.
+        """Refuse an invalid query before the reservation, so that it counts towards no limit.
 
-        Those of a large job with several queries are checked just before it is tokenized, after
-        the reservation, since that may take as long as to tokenize them.
+        The queries of a large job with several queries are checked after the reservation, just
+        before tokenization, because the check may take as long as tokenizing them.
         """
         queries = job.queries
         if len(queries) == 1 and len(job.pairs[0].query) <= QUERY_CHARACTERS_SHORT:
@@ -217,7 +222,7 @@ class Pipeline:
     def _admitted(
         self, caller: Caller, job: Job, model: ServedModel, tokens: Tokens
     ) -> Iterator[None]:
-        """Hold a job's place. Before anything durable or slow, so a refusal costs neither."""
+        """Hold the job's place. This precedes all durable or slow steps, so refusals are cheap."""
         claim = Claim.of(caller, job)
         try:
             left_s = Seconds(max(0.0, job.deadline - self.clock.instant()))
@@ -232,11 +237,11 @@ class Pipeline:
     async def _credit_reserved(
         self, caller: Caller, quote: Quote, work: "_Work"
     ) -> AsyncIterator[None]:
-        """Reserve on the way in; void on the way out unless the block committed.
+        """Reserve credit on entry; void the reservation on any exception.
 
-        The void is unconditional because voiding a committed reservation does nothing. It also
-        covers a reserve that was cut short: its write may yet arrive, ahead of the void. If the
-        void is lost because this process dies, the reservation expires.
+        The void does nothing if the block has committed the reservation. It also covers a reserve
+        that was interrupted: its write may still arrive, but ahead of the void. If the void is lost
+        because this process dies, the reservation expires.
         """
         try:
             with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
@@ -250,17 +255,17 @@ class Pipeline:
 
 @dataclass(slots=True)
 class _Work:
-    """What two sides of a request tell each other."""
+    """State that scoring and reservation share."""
 
     usage: Usage = NOTHING_COMPUTED
-    """What was handed to the model so far: recorded also when it is not charged."""
+    """Work handed to the model so far; recorded even if it is not charged."""
 
     rate_limits: tuple[RateLimitState, ...] = ()
     is_reserved: asyncio.Event = field(default_factory=asyncio.Event)
-    """Its credit, that is."""
+    """Set once the credit is reserved."""
 
 
 def _heard(task: asyncio.Task[Any]) -> None:
-    """What has failed beside a refusal is nobody's error, and no log's."""
+    """Mark the exception as retrieved, so that asyncio does not log it for an abandoned task."""
     if not task.cancelled():
         task.exception()

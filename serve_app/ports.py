@@ -1,4 +1,4 @@
-"""What the rooms need from each other, as protocols. Fakes, SQL and Ray clients implement them."""
+"""Protocols between the packages. Fakes, SQL and Ray clients implement them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from serve_app.domain.units import (
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An API key as the database holds it: never the secret, only its digest."""
+    """An API key as stored in the database, which holds only a digest of the secret."""
 
     caller: Caller
     secret_sha256: bytes
@@ -39,49 +39,49 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What one request is about to buy, known before any work."""
+    """Size and price of one request, known before any work."""
 
     request_id: RequestId
     model: ModelId
     documents: int
     amount: Credits
     timeout_s: Seconds
-    """How long the request may take: its reservation lasts a little longer."""
+    """Timeout of the request. Its reservation lasts a little longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a settled request computed, for its row in the ledger."""
+    """Work computed for a settled request, for its row in the ledger."""
 
     documents: int
     tokens: Tokens
 
 
 class Access(Protocol):
-    """Who is asking."""
+    """Authenticates callers."""
 
     async def authenticate(self, api_keys: Sequence[str]) -> Caller:
-        """The caller behind the first of ``api_keys`` that is valid.
+        """Return the caller behind the first of ``api_keys`` that is valid.
 
         Raises: Unauthenticated, Overloaded, LedgerUnavailable.
         """
 
 
 class KeyStore(Protocol):
-    """Where keys are kept."""
+    """Stores API keys."""
 
     async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
-        """Those that there are, by their public ids; revoked and expired ones included.
+        """Return the existing keys by public id, including revoked and expired ones.
 
         Raises: LedgerUnavailable.
         """
 
 
 class Ledger(Protocol):
-    """What a tenant may spend."""
+    """Reserves and charges the credit of tenants."""
 
     async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
-        """Set the quote's amount aside; answers, once that is durable, where the caller stands.
+        """Reserve the quote's amount; return the caller's rate limits once that is durable.
 
         Raises:
             RateLimited, TooLarge, SpendCapReached, OutOfCredit, ReservationClosed,
@@ -89,95 +89,95 @@ class Ledger(Protocol):
         """
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
-        """Charge ``amount`` (at most what was reserved) and give the rest back.
+        """Charge ``amount`` (at most the reserved amount) and release the rest.
 
-        Returns once that is durable: only then may the answer go out. Cancelling the call before
+        Returns once that is durable; only then may the answer be sent. Cancelling the call before
         its write has begun drops the write.
 
-        Raises: ReservationClosed, LedgerUnavailable; then the answer must not go out.
+        Raises: ReservationClosed, LedgerUnavailable; then the answer must not be sent.
         """
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """Give the whole reservation back; ``usage`` says what was computed all the same.
+        """Release the whole reservation; ``usage`` is the work computed until then.
 
-        Never blocks and never raises: the write is queued behind those already waiting. If it is
-        lost with this process, the reservation expires. Does nothing to a reservation that is
-        already settled, or that was never made.
+        Never blocks and never raises: the write is queued behind earlier ones. If this process dies
+        before the write, the reservation expires. Does nothing if the reservation is already
+        settled or was never made.
         """
 
 
 class Pricing(Protocol):
-    """What work costs. Pure."""
+    """Sets the prices of requests. Pure."""
 
     def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
-        """Known before scoring, so the reservation and the charge are the same amount."""
+        """Return the price. It is known before scoring, so reservation and charge are equal."""
 
 
 class Tokenizer(Protocol):
-    """From text to pairs, for one model. Thread-safe; slow enough to keep off the event loop."""
+    """Tokenizes text pairs for one model. Thread-safe; too slow for the event loop."""
 
     pair_tokens_max: Tokens
-    """Longest pair, special tokens included."""
+    """Longest pair, including special tokens."""
 
     def check_queries(self, job: Job) -> None:
         """Check every distinct query. Queries of up to 1,000 characters do not wait for other jobs.
 
-        Raises: InvalidRequest when a query has no token, or leaves no room for a document.
+        Raises: InvalidRequest if a query has no token, or leaves no room for a document.
         """
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """One tokenized pair for each text pair, in request order.
+        """Return one tokenized pair per text pair, in request order.
 
-        The queries of ``job`` pass `check_queries`.
+        The queries of ``job`` must pass `check_queries`.
         """
 
 
 class JobScorer(Protocol):
-    """Scores a whole job, however many replicas that takes."""
+    """Scores a whole job on any number of replicas."""
 
     async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
-        """The caller's tenant takes turns with others.
+        """Score ``job``. Tenants share the replicas fairly.
 
         Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded.
         """
 
 
 class PortionScorer(Protocol):
-    """One model's replicas, as seen by the dispatcher."""
+    """The replicas of one model, for the dispatcher."""
 
     async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
-        """One attempt on one replica.
+        """Make one attempt on one replica.
 
         Raises:
             ReplicaLost: The replica died with the work; another attempt may succeed.
-            NoReplica, Overloaded, EngineFailure, DeadlineExceeded: Another would not help.
+            NoReplica, Overloaded, EngineFailure, DeadlineExceeded: A retry would not help.
         """
 
     async def describe(self) -> ReplicaInfo:
-        """Ask any one replica who it is. Raises: NoReplica."""
+        """Return the description of any one replica. Raises: NoReplica."""
 
 
 class Engine(Protocol):
-    """A loaded model on a device: token ids in, logits out. Blocking."""
+    """A loaded model on a device, from token ids to logits. Calls block."""
 
     device: str
     precision: str
     description: str
     pair_tokens_max: int
-    """Longest pair, special tokens included."""
+    """Longest pair, including special tokens."""
 
     batches_at_once: int
-    """Most callers of `score` at a time, 1 or 2; they are computed one after the other. Where there
-    are two, `check` may be called beside them."""
+    """Maximum concurrent callers of `score`, 1 or 2; their batches run one after the other. With 2,
+    `check` may run concurrently."""
 
     def warm_up(self) -> None:
-        """Run the largest pass that limits allow. Raises: EngineFailure."""
+        """Run the largest pass that the limits allow. Raises: EngineFailure."""
 
     def check(self) -> None:
-        """Run the smallest pair. Raises: EngineFailure when its logit is not a finite number."""
+        """Score the smallest pair. Raises: EngineFailure if its logit is not a finite number."""
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        """One list of float32 logits per portion, in its order.
+        """Return one list of float32 logits per portion, in the order of its pairs.
 
-        Raises: EngineFailure. A logit may still be NaN: whoever asks checks its own portion.
+        Raises: EngineFailure. A logit may still be NaN: each caller checks its own portion.
         """

@@ -1,7 +1,8 @@
-"""Folders and files that only the user of this process can read.
+"""Folders and files that only the user of this process can access.
 
-What exists already is repaired: permissions of group and others are taken away, those of the owner
-stay. Nothing is changed that belongs to another user or, such as ``/tmp``, has the sticky bit.
+Existing ones are repaired: the permissions of group and others are removed, those of the owner
+stay. Files and folders that belong to another user or have the sticky bit, such as ``/tmp``, are
+not changed.
 """
 
 import os
@@ -10,27 +11,27 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Make the folder ``path`` with mode 0700, or close it to others if it exists.
+    """Create the folder ``path`` with mode 0700, or close it to others if it exists.
 
-    Missing parents are made with the default mode; existing parents are left alone.
+    Missing parents are created with the default mode. Existing parents are not changed.
 
     Raises:
-        OSError: The folder cannot be made, or ``path`` is something else.
+        OSError: The folder cannot be created, or ``path`` is not a folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     close_to_others(path)
 
 
 def private_file(path: Path) -> None:
-    """Make the empty file ``path`` with mode 0600, or close it to others if it exists.
+    """Create the empty file ``path`` with mode 0600, or close it to others if it exists.
 
-    An existing file is never opened: closing it again would drop the locks that this process
-    holds on it, and SQLite relies on those.
+    An existing file is never opened: closing it would drop this process's locks on it, on which
+    SQLite relies.
 
     Raises:
-        OSError: The file cannot be made.
+        OSError: The file cannot be created.
     """
-    target = path.resolve()  # A link may point to a file that is still to be made.
+    target = path.resolve()  # A link may point to a file that does not exist yet.
     try:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
@@ -38,7 +39,7 @@ def private_file(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Take the permissions of group and others away from ``path``, if it exists and is ours.
+    """Remove the permissions of group and others from ``path``, if it exists and is ours.
 
     Raises:
         OSError: The file system does not permit it.

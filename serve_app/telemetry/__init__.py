@@ -1,1 +1,1 @@
-"""What the service tells its operator: metrics as data, log lines as fields."""
+"""Metrics and structured logs for the operator."""

@@ -1,9 +1,9 @@
 """Logging: loggers that never raise, and one structured line per request.
 
-No line contains a query, a document or a secret. There are three steps, so that each can be tested
-by itself: a `RequestRecord` collects facts while the request runs, `request_fields` turns them into
-a flat mapping, and `emit` writes it through standard logging. The message of an unexpected
-exception is left out, because it may quote the text that caused it; its type and frames are kept.
+No line contains a query, a document or a secret. Three separately testable steps write a line: a
+`RequestRecord` collects facts while the request runs, `request_fields` converts them to a flat
+mapping, and `emit` writes it through standard logging. The message of an unexpected exception is
+omitted, because it may quote the text that caused it. Its type and frames are logged.
 """
 
 import logging
@@ -19,25 +19,25 @@ from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import RequestId, Seconds
 
 Emit = Callable[[Mapping[str, object]], None]
-"""Takes one event's fields and writes one line."""
+"""Writes the fields of one event as one line."""
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose calls never raise: a line that cannot be written is lost.
+    """A logger with calls that never raise: if writing a line fails, the line is lost.
 
-    A full disk, a handler or filter that fails, or a field that collides with an attribute of log
+    A full disk, a failing handler or filter, or a field that collides with an attribute of log
     records must not fail a request or end a thread.
     """
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
         """Log as `logging.Logger.log` does; the other methods call this one."""
         with suppress(Exception):
-            # One more frame than usual, so that the line names the caller, not this method.
+            # Skip one more frame, so that the line names the caller and not this method.
             self.logger.log(level, msg, *args, **({"stacklevel": 2} | options))
 
 
 def get_logger(name: str) -> SafeLogger:
-    """The logger for a module of this package. Use it instead of `logging.getLogger`."""
+    """Return the logger for a module of this package. Use it instead of `logging.getLogger`."""
     return SafeLogger(logging.getLogger(name))
 
 
@@ -52,30 +52,30 @@ CAUSES_MAX = 5
 
 @dataclass(slots=True)
 class RequestRecord:
-    """What is known of one rerank request so far; filled in as it proceeds."""
+    """Facts about one rerank request, collected while it runs."""
 
     request_id: RequestId
     client_request_id: str
-    """The ``x-request-id`` that was answered: the client's own, or ours."""
+    """The ``x-request-id`` of the response: the client's own, or ours."""
 
     caller: Caller | None = None
     body_bytes: int = 0
-    """What has arrived of the body."""
+    """Bytes of the body that have arrived."""
 
     job: Job | None = None
     outcome: Outcome | None = None
-    """Set once the charge is committed, even if nobody is left to read the answer."""
+    """Set once the charge is committed, even if the client has disconnected."""
 
     @property
     def truncated_documents(self) -> int:
-        """Answered documents that were cut to fit."""
+        """Number of answered documents that were truncated."""
         return sum(ranked.truncated for ranked in self.outcome.results) if self.outcome else 0
 
 
 def request_fields(
     record: RequestRecord, status: int, code: str, duration_s: Seconds
 ) -> dict[str, object]:
-    """The line's fields in reading order; what is not known is left out."""
+    """Return the fields of the line in reading order, without unknown ones."""
     fields: dict[str, object] = {
         "event": REQUEST,
         "id": record.request_id,
@@ -95,9 +95,10 @@ def request_fields(
 
 
 def failure_fields(error: BaseException) -> dict[str, object]:
-    """Where an error came from, for the operator.
+    """Return the origin of an error, for the operator.
 
-    Of our own errors the ``reason``, which we wrote; of all others types and frames only.
+    For our own errors this is the ``reason``, which contains no client text. For all others it is
+    only types and frames.
     """
     fields: dict[str, object] = {"error": type(error).__name__}
     if not isinstance(error, RerankError):
@@ -108,10 +109,10 @@ def failure_fields(error: BaseException) -> dict[str, object]:
 
 
 def emit(fields: Mapping[str, object]) -> None:
-    """Write one event: its name is the message, every field an attribute of the record.
+    """Write one event. Its name is the message, and each field is an attribute of the record.
 
     Serve's JSON format makes each field a key of the line. Server faults are logged at ERROR, all
-    other events at INFO. It never raises.
+    other events at INFO. Never raises.
     """
     status = fields.get("status")
     fault = isinstance(status, int) and status >= SERVER_FAULT_STATUS_MIN
@@ -119,7 +120,7 @@ def emit(fields: Mapping[str, object]) -> None:
 
 
 def _outcome_fields(outcome: Outcome) -> dict[str, object]:
-    # The model is told from here on only: a name that we do not serve is the client's own text.
+    # Log the model only if it is served: any other name is the client's own text.
     return {
         "model": outcome.model,
         "results": len(outcome.results),
@@ -131,7 +132,7 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
 
 
 def _frames(error: BaseException) -> str:
-    """The traceback without any message, the cause last."""
+    """Return the traceback without messages, the root cause last."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < CAUSES_MAX:

@@ -1,8 +1,8 @@
-"""Every metric of the service, as data, and the small port through which values reach them.
+"""All metrics of the service, as data, and the port that records their values.
 
-Names are ``rerank_<noun>_<unit>``; labels are few and closed, never a tenant, a key or a text.
-`serve_app.deployments.metrics` binds them to Ray's Prometheus endpoint, where a ``ray_`` prefix and
-labels for application, deployment and replica are added.
+Names are ``rerank_<noun>_<unit>``. Labels are few and have a fixed set of values, never a tenant, a
+key or a text. `serve_app.deployments.metrics` binds the metrics to Ray's Prometheus endpoint, which
+adds the prefix ``ray_`` and labels for application, deployment and replica.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from serve_app.domain.clock import Clock
 
 
 class Kind(StrEnum):
-    """What may be done with a metric: add to it, set it, or observe a value."""
+    """The operation on a metric: add to it, set it, or observe a value."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric; ``labels`` are the names that every value must carry."""
+    """One metric. Every value must have exactly the labels named in ``labels``."""
 
     name: str
     kind: Kind
@@ -49,14 +49,14 @@ REQUEST_SECONDS = Metric(
 STAGE_SECONDS = Metric(
     "rerank_stage_seconds",
     Kind.HISTOGRAM,
-    "Time in a stage of a request: authenticate, reserve (tokenize beside it), score, commit.",
+    "Time in a stage of a request: authenticate, reserve, tokenize (may overlap), score, commit.",
     ("stage",),
     SECONDS,
 )
 DOCUMENTS = Metric("rerank_documents", Kind.COUNTER, "Documents in answers that were charged.")
 TOKENS_ANSWERED = Metric("rerank_tokens", Kind.COUNTER, "Tokens in answers that were charged.")
 TRUNCATED_DOCUMENTS = Metric(
-    "rerank_truncated_documents", Kind.COUNTER, "Answered documents that were cut to fit."
+    "rerank_truncated_documents", Kind.COUNTER, "Answered documents that were truncated."
 )
 CREDITS = Metric("rerank_credits", Kind.COUNTER, "Micro-dollars charged.")
 GATE_TOKENS = Metric(
@@ -65,7 +65,7 @@ GATE_TOKENS = Metric(
 BACKLOG_TOKENS = Metric(
     "rerank_backlog_tokens",
     Kind.GAUGE,
-    "Tokens in this gateway that wait for their turn at the model's replicas.",
+    "Tokens queued in this gateway for the replicas of the model.",
     ("model",),
 )
 PORTION_RETRIES = Metric(
@@ -74,18 +74,16 @@ PORTION_RETRIES = Metric(
 QUEUE_WAIT_SECONDS = Metric(
     "rerank_queue_wait_seconds",
     Kind.HISTOGRAM,
-    "A portion's wait at the replica before its batch started.",
+    "Time that a portion waited at the replica before its batch started.",
     (),
     SECONDS,
 )
 BATCH_SECONDS = Metric(
     "rerank_batch_seconds", Kind.HISTOGRAM, "Time of one batch on the device.", (), SECONDS
 )
-BATCH_TOKENS = Metric(
-    "rerank_batch_tokens", Kind.HISTOGRAM, "Tokens that shared a batch.", (), TOKENS
-)
+BATCH_TOKENS = Metric("rerank_batch_tokens", Kind.HISTOGRAM, "Tokens in one batch.", (), TOKENS)
 SCORED_TOKENS = Metric(
-    "rerank_scored_tokens", Kind.COUNTER, "Tokens that this scorer computed, answered or not."
+    "rerank_scored_tokens", Kind.COUNTER, "Tokens computed by this scorer, answered or not."
 )
 INFLIGHT_TOKENS = Metric(
     "rerank_inflight_tokens", Kind.GAUGE, "Tokens accepted by this scorer and not yet answered."
@@ -94,7 +92,7 @@ INFLIGHT_TOKENS = Metric(
 EVENT_AGE_SECONDS = Metric(
     "rerank_event_age_seconds",
     Kind.GAUGE,
-    "Age of the oldest event that the sink has not taken yet; 0 when none waits.",
+    "Age of the oldest event that the sink has not accepted yet; 0 if there is none.",
 )
 
 METRICS = (
@@ -118,13 +116,13 @@ METRICS = (
 
 
 class Sink(Protocol):
-    """Where values go: a counter is added to, a gauge set, a histogram given a value."""
+    """Receives values: adds to a counter, sets a gauge, or observes a value."""
 
     def record(self, metric: Metric, value: float, labels: dict[str, str]) -> None: ...
 
 
 class Metrics:
-    """What the rooms call; knows no metrics library."""
+    """Records values, independently of any metrics library."""
 
     def __init__(self, sink: Sink, clock: Clock) -> None:
         self._sink = sink
@@ -137,7 +135,7 @@ class Metrics:
 
     @contextmanager
     def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
-        """Observe how long the block took, however it ends."""
+        """Observe the duration of the block, however it ends."""
         started = self._clock.instant()
         try:
             yield
