@@ -1,9 +1,9 @@
-"""The golden files: requests in ``rerank/*.json`` and ``score/*.json``, each with the answer that
+"""The golden files: requests in ``rerank/*.json`` and ``score/*.json``, with the answers that
 clients rely on.
 
 A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. After
-a deliberate change of the API, ``python -m tests.contract.goldens`` writes the answers anew; read
-the difference before you keep it.
+a deliberate change of the API, ``python -m tests.contract.goldens`` rewrites the answers. Review
+the difference before you commit it.
 """
 
 import json
@@ -22,7 +22,7 @@ Case = dict[str, Any]
 
 
 def cases() -> dict[str, Case]:
-    """Every case by its folder and its file's name."""
+    """Return all cases by folder and file name."""
     return {
         f"{wire_format}/{path.stem}": json.loads(path.read_text("utf-8"))
         for wire_format in WIRE_FORMATS
@@ -31,7 +31,7 @@ def cases() -> dict[str, Case]:
 
 
 def answer(case: Case) -> Case:
-    """What a fresh house answers to the case's request."""
+    """Return the answer of a new application to the request of ``case``."""
     request = case["request"]
     body = request["raw_body"].encode() if "raw_body" in request else request.get("body")
     house = House(granted=case.get("granted", 1_000_000))
@@ -54,7 +54,7 @@ def _told(response: httpx.Response) -> Case:
 
 
 def rewrite() -> None:
-    """Write every answer anew."""
+    """Rewrite the answers of all cases."""
     for name, case in cases().items():
         case["answer"] = answer(case)
         text = json.dumps(case, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The HTTP application over ports that are faked, deterministic, and watched."""
+"""The HTTP application with fake ports that are deterministic and observable."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,7 @@ BODY_BYTES_HELD_MAX = 10_000_000
 
 READY = Readiness(ready=True, ledger=True, models=((MINI, True), (BIG, False)))
 
-# The credentials of the fakes: they open nothing.
+# Fake credentials, which are valid nowhere else.
 KEYS = {
     "rk-good": Caller(TenantId("acme"), KeyId("k1"), frozenset({"rerank"}), None),
     "rk-big-only": Caller(TenantId("acme"), KeyId("k2"), frozenset({"rerank"}), frozenset({BIG})),
@@ -88,7 +88,7 @@ class EightEach:
 
 
 class WordTokenizer:
-    """A token for each word, and three special ones for each pair."""
+    """Counts one token per word, and three special tokens per pair."""
 
     pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
 
@@ -111,7 +111,7 @@ class WordTokenizer:
 
 
 class WordScorer:
-    """The more of the query's words, the better."""
+    """Scores a document by the number of query words in it."""
 
     async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         shared = (
@@ -157,7 +157,7 @@ class FakeCatalogue:
 
 
 class ClosedOffice:
-    """For what has nothing to do with accounts."""
+    """For tests that do not use accounts."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         raise LedgerUnavailable("the office is closed")
@@ -173,7 +173,7 @@ def _numbered() -> Callable[[], RequestId]:
 
 @dataclass
 class House:
-    """One application with everything it touches; ``close`` ends its threads."""
+    """One application with all its dependencies; ``close`` ends its threads."""
 
     scorer: JobScorer = field(default_factory=WordScorer)
     tokenizer: Tokenizer = field(default_factory=WordTokenizer)
@@ -222,15 +222,15 @@ class House:
 
     @property
     def values(self) -> dict[str, list[tuple[float, dict[str, str]]]]:
-        """Everything recorded, by metric name."""
+        """All recorded values, by metric name."""
         return self._sink.values
 
     def total(self, metric: str) -> float:
-        """The sum of all values of a metric."""
+        """Return the sum of all values of a metric."""
         return sum(value for value, _ in self.values.get(metric, []))
 
     def codes(self) -> list[str]:
-        """The codes of all requests counted."""
+        """Return the codes of all counted requests."""
         return [labels["code"] for _, labels in self.values.get("rerank_requests", [])]
 
     def send(
@@ -242,7 +242,7 @@ class House:
         headers: Mapping[str, str] | None = None,
         body: object = None,
     ) -> httpx.Response:
-        """One request over ASGI; ``body`` is JSON unless it is bytes already."""
+        """Send one request over ASGI. A ``body`` that is not bytes is sent as JSON."""
         sent = dict(headers or {})
         if key is not None:
             sent["authorization"] = f"Bearer {key}"
@@ -258,6 +258,6 @@ class House:
         return asyncio.run(exchange())
 
     def rerank(self, **fields: object) -> httpx.Response:
-        """A good request, with ``fields`` set on top; a field set to ``...`` is left out."""
+        """Send a valid request, changed by ``fields``; a field set to ``...`` is omitted."""
         body = {"query": "blue sky", "documents": ["a blue sky", "grey", "the sky"]} | fields
         return self.send("POST", "/v1/rerank", body={k: v for k, v in body.items() if v is not ...})

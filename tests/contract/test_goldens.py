@@ -1,4 +1,4 @@
-"""The wire format, byte for byte as far as clients can tell. See `tests.contract.goldens`."""
+"""Compare the wire formats with the golden files. See `tests.contract.goldens`."""
 
 import pytest
 

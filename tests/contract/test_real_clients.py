@@ -1,7 +1,7 @@
-"""The real client libraries, over a real socket, with nothing changed but their base URL.
+"""Real client libraries over a real socket, with only their base URL changed.
 
-Each of them reads another part of our answers and of our errors. The server is Starlette's
-application under uvicorn on a loopback port; only the ports behind it are fakes.
+Each of them reads a different part of our answers and errors. The server is the application under
+uvicorn on a loopback port. Only the ports behind it are fakes.
 """
 
 import socket
@@ -39,14 +39,14 @@ START_S_MAX = 10.0
 
 @contextmanager
 def serving(scorer: JobScorer, granted: int = 1_000_000) -> Iterator[str]:
-    """The address of a running house."""
+    """Yield the address of a running application."""
     with running(House(scorer=scorer, granted=granted)) as (_, address):
         yield address
 
 
 @contextmanager
 def running(house: House) -> Iterator[tuple[House, str]]:
-    """``house`` and its address, for as long as the block lasts."""
+    """Run ``house`` during the block; yield it and its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     started = threading.Event()
 
@@ -237,7 +237,7 @@ def test_a_bad_key_is_recognised(
 
 
 def test_a_lack_of_credit_arrives_as_such(poor_address: str) -> None:
-    """Cohere's library has no class for 402: its general one carries the status."""
+    """Cohere's library has no class for 402. Its general error has the status."""
     with cohere_v2(poor_address) as client, pytest.raises(cohere.core.ApiError) as of_cohere:
         client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
     with openai_client(poor_address) as other, pytest.raises(openai.APIStatusError) as of_openai:
@@ -272,7 +272,7 @@ def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
 
 
 def test_a_hang_up_over_a_real_socket_voids_the_reservation() -> None:
-    """As a client that gives up waiting does it."""
+    """The client disconnects after a read timeout."""
     with running(House(scorer=HangingJobScorer())) as (house, address):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
