@@ -16,7 +16,7 @@ def private_folder(path: Path) -> None:
     Missing parents are created with the default mode. Existing parents are not changed.
 
     Raises:
-        OSError: The folder cannot be created, or ``path`` is not a folder.
+        OSError: Creating the folder fails, or ``path`` is not a folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     close_to_others(path)
@@ -29,7 +29,7 @@ def private_file(path: Path) -> None:
     SQLite relies.
 
     Raises:
-        OSError: The file cannot be created.
+        OSError: Creating the file fails.
     """
     target = path.resolve()  # A link may point to a file that does not exist yet.
     try:

@@ -174,7 +174,7 @@ class HeadStarts:
     """Allowances per key for scoring small jobs while their credit is being reserved.
 
     Each charge earns the key an equal allowance, so compute wasted on refused requests never
-    exceeds what the key has paid for, nor `SMALL_TOKENS_MAX` at any time. Not thread-safe.
+    exceeds the work that it has paid for, nor `SMALL_TOKENS_MAX` at any time. Not thread-safe.
     """
 
     def __init__(self, keys_max: int = HEAD_STARTS_MAX) -> None:

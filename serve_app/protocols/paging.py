@@ -45,7 +45,7 @@ def read_parameters(
 ) -> dict[str, str]:
     """Return the query parameters that are not empty, by name.
 
-    Raises: InvalidRequest if one is unknown, is given twice or has a text that cannot be stored.
+    Raises: InvalidRequest if one is unknown, is given twice or has text that the database rejects.
     """
     values: dict[str, str] = {}
     for name, value in parameters:

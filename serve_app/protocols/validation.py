@@ -27,7 +27,7 @@ def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
 
 
 def check_texts(fields: Mapping[str, object]) -> None:
-    """Check that every string, at any depth, can be stored.
+    """Check that the database accepts every string, at any depth.
 
     Raises: InvalidRequest.
     """

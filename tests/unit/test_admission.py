@@ -1,4 +1,4 @@
-"""The gate lets whole requests in, bounds what is inside, and computes when to come back."""
+"""The gate admits whole requests, limits their total, and computes when to retry."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -48,7 +48,7 @@ def test_a_text_of_other_letters_has_more_tokens_than_its_length_says() -> None:
 
 
 class WatchedText(str):
-    """Counts how often it is encoded."""
+    """A string that counts its encodings."""
 
     encoded = 0
 
@@ -83,7 +83,7 @@ def test_many_queries_make_a_job_large() -> None:
 
 
 def test_a_job_is_small_only_if_its_texts_are_too() -> None:
-    """One of white space is tokenized to nothing, in seconds."""
+    """Tokenizing 10 MB of white space takes seconds and yields no token."""
     blank = a_job(documents=(" " * 10_000_000,))
 
     assert is_small(a_job(), Tokens(SMALL_TOKENS_MAX))
@@ -126,7 +126,7 @@ def test_retry_after_is_the_excess_over_the_speed_of_the_last_ten_seconds() -> N
     with busy.admit(100), pytest.raises(Overloaded) as refused, busy.admit(100):
         pass
 
-    # 500 left in ten seconds: room for another 100 is 2 seconds away.
+    # 500 left within ten seconds, so another 100 leave in 2 seconds.
     assert refused.value.retry_after_s == 2
 
 
@@ -221,7 +221,7 @@ def test_who_turns_out_to_need_less_gives_the_rest_back_at_once() -> None:
         with pytest.raises(Overloaded), shared.admit(ACME, 201):
             pass
 
-    with shared.admit(ACME, 1_000):  # Nothing is left behind.
+    with shared.admit(ACME, 1_000):  # The gate is empty again.
         pass
 
 
@@ -243,7 +243,7 @@ def caller(tenant: str, key: str) -> Caller:
 
 
 def taken(places: Places, *callers: Caller) -> int:
-    """How many of the callers get a place while those before them keep theirs."""
+    """Return how many callers get a place while earlier callers keep theirs."""
     count = 0
     with ExitStack() as stack:
         for each in callers:
@@ -333,7 +333,7 @@ def test_a_tenant_is_back_after_seconds_however_much_was_refused_at_once() -> No
 
 
 def test_a_tenant_that_runs_into_its_limit_still_gets_all_of_the_limit() -> None:
-    """Half of the requests are answered for an hour; none is refused for the refusals' sake."""
+    """For an hour, half of the requests are answered, and the refusal budget refuses none."""
     clock = FakeClock()
     budget = RefusalBudget(clock)
 

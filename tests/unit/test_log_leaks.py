@@ -53,7 +53,7 @@ def test_log_files_of_every_kind_and_depth_are_searched(tmp_path: Path, name: st
     path.write_text(f"{CLEAN}{QUERY_MARKER}")
 
     assert leaks_in_logs(tmp_path) == [f"{path}:6: query text"]
-    path.unlink()  # The run's own check would find it, too.
+    path.unlink()  # Otherwise the log check of the test run would find it.
 
 
 def test_only_the_output_of_up_may_show_the_first_key(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_answer_is_ordered_and_its_charge_is_committed() -> None:
 
     assert [result.index for result in outcome.results] == [1, 2]
     assert outcome.documents == 3
-    assert outcome.tokens == 10  # Two words of query with each of 1 + 2 + 1 words.
+    assert outcome.tokens == 10  # The query has two words, the documents have 1 + 2 + 1.
     assert ledger.charged == {RequestId("r1"): outcome.charge} == {"r1": 3 * PRICE}
     assert ledger.log == ["reserve", "commit"]
 
@@ -106,7 +106,7 @@ def test_a_request_it_cannot_pay_for_is_refused_before_any_scoring() -> None:
 
 
 class WatchedTokenizer(FakeTokenizer):
-    """Says that it was asked, and may fail."""
+    """Sets an event when called, and may fail."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked = Event()
@@ -120,7 +120,7 @@ class WatchedTokenizer(FakeTokenizer):
 
 
 class PatientLedger(FakeLedger):
-    """Makes a reservation only once the tokenizer was asked."""
+    """Makes a reservation only once the tokenizer has been called."""
 
     def __init__(self, available: int, tokenizer: WatchedTokenizer) -> None:
         super().__init__(available)
@@ -155,7 +155,7 @@ def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
 
 class ParticularTokenizer(FakeTokenizer):
     def check_queries(self, job: Job) -> None:
-        raise InvalidRequest("query", "is not to its taste")
+        raise InvalidRequest("query", "is not accepted")
 
 
 @pytest.mark.parametrize("query", ["short", "long " * QUERY_CHARACTERS_SHORT])
@@ -163,7 +163,7 @@ def test_a_query_that_cannot_be_used_is_refused_before_anything_is_reserved(quer
     ledger = FakeLedger(100)
     door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
 
-    with pytest.raises(InvalidRequest, match="taste"):
+    with pytest.raises(InvalidRequest, match="not accepted"):
         asyncio.run(door.rerank(CALLER, a_job(query=query)))
 
     assert ledger.log == []
@@ -177,7 +177,7 @@ def test_queries_that_take_long_to_check_are_checked_once_they_can_be_paid_for(
     ledger = FakeLedger(50 * PRICE)
     door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
 
-    with pytest.raises(InvalidRequest, match="taste"):
+    with pytest.raises(InvalidRequest, match="not accepted"):
         asyncio.run(door.rerank(CALLER, replace(JOB, pairs=pairs)))
 
     assert ledger.log == log
@@ -190,7 +190,7 @@ class EvenJobScorer:
 
 
 class TokenizerWithALargeJob(FakeTokenizer):
-    """Is not done with a large one before a small one is."""
+    """Finishes a large job only after a small one."""
 
     def __init__(self) -> None:
         self.large, self.small = Event(), Event()
@@ -206,7 +206,7 @@ class TokenizerWithALargeJob(FakeTokenizer):
 
 
 def test_a_small_job_is_tokenized_beside_a_large_one() -> None:
-    """However many large ones come at once, and whoever's they are."""
+    """This holds for any number of large jobs of any tenant."""
     tokenizer = TokenizerWithALargeJob()
     large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
 
@@ -221,7 +221,7 @@ def test_a_small_job_is_tokenized_beside_a_large_one() -> None:
 
 
 class LedgerBesideScoring(FakeLedger):
-    """From the second reservation on, makes each only once its job is being scored."""
+    """Makes the second and later reservations only once their jobs are being scored."""
 
     def __init__(self, available: int, scorer: HangingJobScorer) -> None:
         super().__init__(available)
@@ -235,7 +235,7 @@ class LedgerBesideScoring(FakeLedger):
 
 
 class ScorerOfFirst(HangingJobScorer):
-    """Answers the first job at once, and no other."""
+    """Answers the first job immediately, and no other."""
 
     async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
         if job.request_id == JOB.request_id:
@@ -251,7 +251,7 @@ def test_a_key_that_paid_has_its_next_small_job_scored_while_its_credit_is_reser
         await door.rerank(CALLER, JOB)
         with pytest.raises(OutOfCredit):
             await door.rerank(CALLER, replace(JOB, request_id=RequestId("r2")))
-        assert scorer.left.is_set(), "what is refused is computed no further"
+        assert scorer.left.is_set(), "a refused job is not scored any further"
         assert ledger.charged == {"r1": 3 * PRICE}
         return door
 
@@ -285,11 +285,11 @@ def test_a_large_job_is_scored_only_when_it_is_paid_for() -> None:
 
     assert not scorer.entered.is_set()
     kept = door.head_starts.take(CALLER.key_id, Tokens(SMALL_TOKENS_MAX))
-    assert kept, "its key keeps what it earned"
+    assert kept, "the key keeps its allowance"
 
 
 def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
-    """Nor does the unwanted error turn up in anybody's log."""
+    """The hidden error is not logged by asyncio either."""
     tokenizer = WatchedTokenizer(EngineFailure("not a text"))
     stray: list[object] = []
 
@@ -358,7 +358,7 @@ def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
     hung_up = asyncio.run(hang_up())
 
     assert ledger.available == 100
-    assert ledger.log == ["reserve", "void 3"], "what was computed is recorded all the same"
+    assert ledger.log == ["reserve", "void 3"], "uncharged work is recorded too"
     assert hung_up.gate.amount == 0
 
 
@@ -397,7 +397,7 @@ def test_the_deadline_does_not_cut_a_commit_that_has_begun() -> None:
 
 
 def test_who_is_charged_is_answered_whatever_comes_after() -> None:
-    """A client that hangs up as its charge returns: nobody would take the charge back."""
+    """If the client disconnects right after the commit, no later step would undo the charge."""
 
     class CommitOfTheLost(FakeLedger):
         async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:

@@ -1,4 +1,4 @@
-"""Folders and files become private, unless they are not ours to close."""
+"""Folders and files become private, unless they belong to another user."""
 
 import os
 import sqlite3
@@ -86,7 +86,7 @@ def test_a_folder_with_the_sticky_bit_stays_open(tmp_path: Path) -> None:
 
 
 def test_what_belongs_to_another_user_stays_as_it_is(tmp_path: Path) -> None:
-    folder = Path("/usr")  # It is root's.
+    folder = Path("/usr")  # Belongs to root.
     if os.geteuid() == 0:
         folder = tmp_path / "folder"
         folder.mkdir(mode=0o755)

@@ -1,4 +1,4 @@
-"""Settings: one precedence, and limits that fit each other."""
+"""Settings: their precedence, and limits that are consistent with each other."""
 
 import pickle
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
 )
 def test_what_does_not_fit_is_refused_by_name(arguments: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        Settings(**arguments)  # type: ignore[arg-type]  # what a config file may hold
+        Settings(**arguments)  # type: ignore[arg-type]  # values from a config file
 
 
 def test_a_deployment_is_named_after_its_model() -> None:
@@ -95,7 +95,7 @@ def test_a_token_that_no_header_can_hold_is_refused(
 )
 def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="error") as refusal:
-        Settings(**wrong)  # type: ignore[arg-type]  # what a config file may hold
+        Settings(**wrong)  # type: ignore[arg-type]  # values from a config file
 
     assert "ttsecret" not in str(refusal.value)
 

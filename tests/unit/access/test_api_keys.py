@@ -1,4 +1,4 @@
-"""A key reads in one way, and nothing but its digest leaves it by accident."""
+"""The format of a key is unambiguous, and its secret is not exposed by accident."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Keys work while they should, stop when they must, and cost the database little."""
+"""Keys are accepted while valid, refused soon after revocation, and rarely looked up."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ def stored(key: ApiKey) -> StoredKey:
 
 
 class FakeStore:
-    """Holds keys, keeps the questions, and answers when ``gate`` is open."""
+    """Holds keys, records queries, and answers them while ``gate`` is set."""
 
     def __init__(self, *keys: ApiKey) -> None:
         self.keys = {key.key_id: stored(key) for key in keys}
@@ -55,7 +55,7 @@ class FakeStore:
 
 
 class Door:
-    """An authenticator, its store and its clock; what sleeps moves the clock."""
+    """An authenticator, its store and its clock. Sleeping advances the clock."""
 
     def __init__(self, *keys: ApiKey, cache_s: Seconds = CACHE_S, keys_max: int = 3) -> None:
         self.clock = FakeClock()
@@ -231,12 +231,12 @@ def batched(keys: Iterable[str], count: int) -> Iterator[list[str]]:
 
 
 def random_keys(count: int) -> Iterator[str]:
-    """Well-formed and unknown; made fast."""
+    """Return keys that are well-formed and unknown, without the cost of random ones."""
     return (f"rk_{number:012d}_{'0' * 64}" for number in range(count))
 
 
 def test_a_flood_of_unknown_ids_reaches_the_database_as_few_bounded_questions() -> None:
-    """100,000 ids, as many at once as a gateway may hold, while two real keys come and go."""
+    """100,000 ids, 500 concurrently, while a known and a new key are authenticated."""
     known, new = generate(), generate()
     at_once = 500
 
@@ -267,7 +267,7 @@ def test_keys_that_nobody_knew_yet_get_in_during_a_flood() -> None:
 
     async def scenario() -> None:
         door = Door(new)
-        door.store.gate.clear()  # The database is slow, and guesses pile up.
+        door.store.gate.clear()  # The database is slow, so guesses are queued.
         guesses = [
             asyncio.create_task(door.lets_in(each)) for each in random_keys(IDS_WAITING_MAX - 1)
         ]
@@ -346,7 +346,7 @@ def test_few_refusals_wait_and_the_others_are_given_at_once() -> None:
 
         guesses[-1].cancel()
         for guess in guesses[:DELAYED_MAX]:
-            guess.cancel()  # They hang up.
+            guess.cancel()  # The clients disconnect.
         await asyncio.gather(*guesses, return_exceptions=True)
         assert door.access._delayed == 0
 
@@ -385,7 +385,7 @@ def test_a_key_works_until_it_is_revoked_or_expires(
 ) -> None:
     async def scenario() -> None:
         door = Door(KEY)
-        door.store.keys[KEY.key_id] = replace(stored(KEY), **change)  # type: ignore[arg-type]  # named in a table
+        door.store.keys[KEY.key_id] = replace(stored(KEY), **change)  # type: ignore[arg-type]  # from the parameters
         assert await door.lets_in(KEY.reveal()) == let_in
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Wrong secrets are answered later and later, up to a limit, and forgotten after a quiet minute."""
+"""The delay of wrong secrets grows up to a limit, and resets after a quiet minute."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -1,4 +1,4 @@
-"""Drives an ASGI application message by message, where an HTTP client would be too polite."""
+"""Drive an ASGI application message by message, in ways that HTTP clients do not support."""
 
 import asyncio
 import json
@@ -13,9 +13,9 @@ KEY = {"authorization": "Bearer rk-good"}
 
 @dataclass
 class Exchange:
-    """One request whose body arrives as the given chunks; the last of them ends it.
+    """One request with a body of the given chunks, of which the last one ends it.
 
-    Once the chunks are read the client waits, until ``hang_up`` is called.
+    Once the chunks are read, the client stays connected until ``hang_up`` is called.
     """
 
     chunks: Iterable[bytes] = ()

@@ -1,4 +1,4 @@
-"""A house for each test."""
+"""Fixtures: a test application for each test."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A house whose keys and accounts are in a real SQLite ledger."""
+"""A test application with keys and accounts in a real SQLite ledger."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,9 +34,10 @@ FREE_CREDIT = Credits(7)
 
 
 class LedgerHouse:
-    """acme has 1,000 micro-dollars and two keys: ``key`` for reranking, ``admin`` for accounts.
+    """An application with the tenant acme, which has 1,000 micro-dollars and two keys: ``key`` for
+    reranking and ``admin`` for accounts.
 
-    The database has its tables, and nothing in them.
+    The database must have empty tables.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -95,7 +96,7 @@ class LedgerHouse:
         model: str = "mini",
         of: tuple[TenantId, KeyId] | None = None,
     ) -> None:
-        """A request of one document and ten tokens, acme's unless told, that ends at ``at``."""
+        """Store a request of one document and ten tokens that ends at ``at``, by default acme's."""
         moment = Moment(at)
         wanted = Reservation(
             RequestId(request_id),
@@ -116,7 +117,7 @@ class LedgerHouse:
     def get(
         self, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """As the administrator, unless ``key`` is another one."""
+        """Send a GET request, with the administrator's key by default."""
         return self._house.send("GET", path, key=key or self.admin, headers=headers)
 
     def post(

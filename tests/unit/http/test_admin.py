@@ -1,4 +1,4 @@
-"""``/admin/v1``: what operators' programs do to accounts, over a real ledger."""
+"""The ``/admin/v1`` routes, with a real ledger."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ NO_LIMITS = {
     "month_micro_dollars_max": None,
 }
 CREDIT = {"tenant": "acme", "amount_micro_dollars": 1, "reason": "x"}
-CREATED_AT = "1970-01-01T00:16:40.000Z"  # When the house's clock stands still.
+CREATED_AT = "1970-01-01T00:16:40.000Z"  # The fake clock's time.
 
 
 def done(answer: Any) -> Any:
@@ -41,7 +41,7 @@ def refused(answer: Any, status: int, param: str | None = None) -> str:
 
 
 def available(house: LedgerHouse, tenant: str = "acme") -> int:
-    """As the books say, which add up."""
+    """Return the available credit, after an integrity check of the ledger."""
     with transaction(house.database_url, TIMEOUT_S) as connection:
         assert not audit(connection)
     amount: int = done(house.get(f"/admin/v1/tenants/{tenant}"))["available_micro_dollars"]
@@ -233,7 +233,7 @@ def test_a_revoked_key_is_useless(ledger_house: LedgerHouse) -> None:
 
 
 class SlowExchange(Exchange):
-    """Something happens before the body arrives."""
+    """An exchange that calls ``happens`` before the body arrives."""
 
     def __init__(self, path: str, key: str, body: dict[str, object], happens: Callable[[], object]):
         chunks = [json.dumps(body).encode()]

@@ -1,4 +1,4 @@
-"""The body's limit holds for the bytes that arrive, and nobody is read before he is known."""
+"""The body limit applies to the bytes that arrive; no body is read before authentication."""
 
 import asyncio
 from dataclasses import replace
@@ -140,7 +140,7 @@ def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
 
 @pytest.mark.parametrize("ending", ["a hang-up", "a short deadline", "a body too large"])
 def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> None:
-    """By what arrived of their bodies: 2 MB in 20 parts cost 20 refusals and one."""
+    """Each costs as much as the bytes that arrived: 2 MB cost 20 refusals, plus one."""
     house = House(limits=replace(LIMITS, body_bytes_max=2_000_000, body_timeout_s=Seconds(5)))
     large = [b" " * 100_000] * (21 if ending == "a body too large" else 20)
     headers = KEY | ({"x-request-timeout-s": "0.01"} if ending == "a short deadline" else {})
@@ -236,7 +236,7 @@ def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(hous
 
 
 def test_requests_that_do_not_tell_their_size_hold_only_what_they_sent(house: House) -> None:
-    """Each might have been of the limit; together they would be too much for one tenant."""
+    """Bodies of the maximum size would together exceed the tenant's part of the gate."""
     count = BODY_BYTES_HELD_MAX // TENANTS_AT_LEAST // LIMIT + 5
 
     async def together() -> list[int]:

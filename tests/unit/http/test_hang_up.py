@@ -1,4 +1,4 @@
-"""A client that leaves takes its work with it, and pays nothing."""
+"""A disconnect of the client cancels the work, which is then not charged."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ async def forever() -> str:
 
 
 def hang_up_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None]) -> House:
-    """Run a request whose client leaves once scoring has begun; cancellation is let through."""
+    """Run a request; call ``leave`` once scoring has begun. Cancellation is passed on."""
 
     async def scene() -> House:
         scorer = HangingJobScorer()
@@ -104,7 +104,7 @@ def test_a_charge_that_was_written_all_the_same_is_told() -> None:
                 await asyncio.Event().wait()
             await commit(request_id, amount, usage)
 
-        house.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # a fake's fake
+        house.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # replaces a fake's method
         task = asyncio.create_task(Exchange([BODY]).run(house.app))
         await committing.wait()
         task.cancel()

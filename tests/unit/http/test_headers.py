@@ -1,4 +1,4 @@
-"""What clients put into headers, and what they find in ours."""
+"""Request headers of clients, and response headers of the service."""
 
 import pytest
 from starlette.datastructures import Headers

@@ -1,4 +1,4 @@
-"""The outermost middleware bounds what Ray Serve reads of a request."""
+"""The outermost middleware limits the input that reaches Ray Serve."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ ANSWER: list[Message] = [
 
 
 class Client:
-    """Sends one request to an application behind the filter, and keeps what was answered."""
+    """Sends one request to an application behind the filter, and stores the response."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Client:
 
 
 class Inner:
-    """An application that reads the body if it is told to, and answers."""
+    """An application that answers, and with ``reads`` reads the body first."""
 
     def __init__(self, *, reads: bool) -> None:
         self.reads = reads

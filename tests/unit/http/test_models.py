@@ -1,4 +1,4 @@
-"""Which model a client's word means, and which models a key gets to see."""
+"""Model names in requests, and the models that a key may list."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The OpenAPI page tells the truth, and the docs page downloads nothing."""
+"""The OpenAPI document matches the API, and the docs page loads nothing from outside."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def page(house: House) -> Any:
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in the document."""
+    """Yield every object in the document."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
@@ -38,7 +38,7 @@ def resolved(page: Any, reference: str) -> Any:
 
 
 def with_nulls(schema: Any) -> Any:
-    """OpenAPI's ``nullable`` in the words of JSON Schema."""
+    """Convert OpenAPI's ``nullable`` to JSON Schema."""
     if isinstance(schema, list):
         return [with_nulls(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -140,7 +140,7 @@ def test_the_examples_are_valid(page: Any) -> None:
 
 
 def schema_of(case: Case) -> str | None:
-    """What the golden answer should be, by its request."""
+    """Return the name of the schema that the golden answer must match, if any."""
     path = case["request"].get("path", "/v1/rerank")
     if case["answer"]["status"] >= 400:
         return "ErrorBody"

@@ -1,4 +1,4 @@
-"""Every error that can happen while scoring, as the client sees it."""
+"""The responses to all errors that can happen during scoring."""
 
 import pytest
 
@@ -24,7 +24,7 @@ ANSWERS = [
 
 
 class DerivedByRay(errors.Overloaded):
-    """What an error looks like behind a handle: another class, another ``str``."""
+    """An error as Ray re-raises it behind a handle: with a derived class and another ``str``."""
 
     def __str__(self) -> str:
         return "Traceback at 10.0.0.7"
@@ -74,7 +74,7 @@ def test_an_unforeseen_exception_tells_the_client_nothing(error: Exception) -> N
 def test_an_unforeseen_exception_of_a_small_route_is_answered_and_logged_too(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    password = "".join(["hunter", "2"])  # Tracebacks show the source, so it must not stand there.
+    password = "".join(["hunter", "2"])  # Not a literal, because tracebacks show source lines.
 
     def fail(_: object) -> None:
         raise RuntimeError(password)

@@ -1,4 +1,4 @@
-"""Two questions with two answers: does the process live, would a request be answered."""
+"""Liveness and readiness are independent."""
 
 import pytest
 

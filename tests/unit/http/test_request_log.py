@@ -1,4 +1,4 @@
-"""What is told about a request: enough to bill and to debug, nothing of what it said."""
+"""The log line of a request suffices for billing and debugging, and contains no text of it."""
 
 import logging
 
@@ -99,7 +99,7 @@ def test_no_line_and_no_metric_repeats_what_was_sent(
 
 
 def test_a_model_that_is_not_served_is_not_logged(house: House) -> None:
-    """Its name is the client's own text; the answer repeats it, the log does not."""
+    """The name is the client's own text. The response repeats it, but the log does not."""
     assert house.rerank(model="walrus").status_code == 404
     assert "walrus" not in str(house.lines)
 

@@ -1,4 +1,4 @@
-"""``GET /v1/usage`` and ``GET /admin/v1/usage``: whose, in which groups, page by page."""
+"""``GET /v1/usage`` and ``GET /admin/v1/usage``: tenants, groups and pages."""
 
 import csv
 import io
@@ -15,7 +15,8 @@ JAN_2, JAN_3 = 1_767_312_000_000, 1_767_398_400_000  # 2026, 00:00 UTC
 
 @pytest.fixture
 def used(ledger_house: LedgerHouse) -> LedgerHouse:
-    """acme: two requests on 2 January, one without an answer; one on the 3rd. bolt: one."""
+    """A ledger with usage. acme: two requests on 2 January, of which one was not answered, and one
+    on the 3rd. bolt: one on the 3rd."""
     house = ledger_house
     house.settle("r1", JAN_2 + 5)
     house.settle("r2", JAN_2 + 6, charged=False)
@@ -27,7 +28,7 @@ def used(ledger_house: LedgerHouse) -> LedgerHouse:
 
 
 def row(**fields: object) -> dict[str, object]:
-    """One answered request for one document, unless said otherwise."""
+    """Return the row of one answered request for one document, changed by ``fields``."""
     return {
         "day": None,
         "model": None,

@@ -1,4 +1,4 @@
-"""What a body may be before any wire format looks at it."""
+"""Checks of a body that precede those of its wire format."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A list in a request is bounded before its entries are validated, which may take long."""
+"""The length of a list is checked before its entries are validated, which may take long."""
 
 import pytest
 from pydantic import BaseModel, TypeAdapter

@@ -1,4 +1,4 @@
-"""Cursors, query parameters and times: what was written is read, and nothing else is."""
+"""Cursors, query parameters and times: written values are read back, others are refused."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def test_a_cursor_is_read_as_it_was_written(place: Place) -> None:
     cursor = write_cursor("keys", place)
 
     assert cursor.isascii()
-    assert not set(cursor) & set("+/=&?#% ")  # Goes into a URL as it is.
+    assert not set(cursor) & set("+/=&?#% ")  # Needs no escaping in a URL.
     assert read_cursor(cursor, "keys", [type(value) for value in place]) == place
 
 

@@ -1,4 +1,4 @@
-"""The default wire format: no body surprises the parser, no answer loses the caller's indices."""
+"""The default wire format: no body breaks the parser, and answers keep the caller's indices."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def outcome(logits: list[float], top_n: int | None = None) -> Outcome:
 
 
 def refused(body: bytes) -> InvalidRequest | TooLarge | None:
-    """How the parser refuses ``body``; any exception but its own two is a failure."""
+    """Return the parser's error for ``body``; any exception but its own two is a failure."""
     try:
         parse(body, LIMITS, ENVELOPE, resolve)
     except (InvalidRequest, TooLarge) as error:
@@ -99,7 +99,7 @@ def test_no_unknown_field_is_refused(name: str, value: object) -> None:
 @unhurried
 @given(document_lists, st.data())
 def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.DataObject) -> None:
-    """Whatever the documents (empty ones, equal ones), in whichever of the two forms."""
+    """The documents may be empty or equal, and in either form."""
     logits = data.draw(
         st.lists(st.floats(-1e6, 1e6), min_size=len(documents), max_size=len(documents)),
         label="logits",

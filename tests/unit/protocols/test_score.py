@@ -1,4 +1,4 @@
-"""The wire format of ``/v1/score``: no body surprises the parser, every pair gets its own score."""
+"""The wire format of ``/v1/score``: no body breaks the parser, every pair gets its own score."""
 
 import json
 from contextlib import suppress
@@ -55,7 +55,7 @@ def outcome(logits: list[float]) -> Outcome:
 
 
 def parse_or_refuse(body: bytes) -> None:
-    """Any exception but the parser's own two is a failure."""
+    """Parse ``body``; any exception but the parser's own two is a failure."""
     with suppress(InvalidRequest, TooLarge):
         parse(body, LIMITS, ENVELOPE, resolve)
 

@@ -1,4 +1,4 @@
-"""A log call never raises, whatever becomes of its line."""
+"""A log call never raises, even if its line is lost."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.small_disk import small_disk
 
 
 class FullDevice(logging.Handler):
-    """Writes to a device without space, and reports that to the caller."""
+    """Writes to a full device and raises the error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with Path("/dev/full").open("wb", buffering=0) as device:
@@ -25,7 +25,7 @@ def refuse_all(record: logging.LogRecord) -> bool:
 
 @pytest.fixture
 def handler() -> Iterator[FullDevice]:
-    """Attached to the loggers of the service."""
+    """Attach the handler to the loggers of the service."""
     service, handler = logging.getLogger("serve_app"), FullDevice()
     service.addHandler(handler)
     yield handler
