@@ -55,7 +55,6 @@ T = TypeVar("T")
 
 
 def admin_endpoints(service: Service) -> dict[str, dict[str, Endpoint]]:
-    """Return the admin endpoints by path and method."""
     admin = _Admin(service)
     return {
         "/admin/v1/tenants": {

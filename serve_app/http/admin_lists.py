@@ -62,8 +62,6 @@ class Listing(Generic[Row]):
 
 
 def list_endpoint(service: Service, listing: Listing[Row]) -> Endpoint:
-    """Return the endpoint that serves pages of ``listing``."""
-
     async def answer(request: Request) -> Response:
         await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         names = ("tenant",) if listing.of_tenant else ()

@@ -18,8 +18,6 @@ async def health(_request: Request) -> Response:
 
 
 def ready_endpoint(service: Service) -> Endpoint:
-    """Return the endpoint that checks the ledger and the models."""
-
     async def ready(_request: Request) -> Response:
         readiness = await service.catalogue.readiness()
         body = render_readiness(readiness)

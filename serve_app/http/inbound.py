@@ -58,7 +58,6 @@ class InboundFilter:
         self._holds_bodies = holds_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the filtered request to the inner application."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return

@@ -30,7 +30,6 @@ class RequestIds:
 
 
 def request_ids(request: Request) -> RequestIds:
-    """Return the ids that `NamesRequests` assigned."""
     ids: RequestIds = request.scope[_SCOPE_KEY]
     return ids
 
@@ -47,7 +46,6 @@ class NamesRequests:
         self._add_header = add_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Assign the ids, then call the inner application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

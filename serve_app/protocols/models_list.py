@@ -67,7 +67,6 @@ def render_models(cards: Iterable[ModelCard], limits: Limits, created_s: int) ->
 
 
 def render_model(card: ModelCard, limits: Limits, created_s: int) -> bytes:
-    """Return a single model."""
     return _model(card, limits, created_s).model_dump_json().encode()
 
 

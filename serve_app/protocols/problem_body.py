@@ -27,6 +27,5 @@ class ErrorBody(BaseModel):
 
 
 def render_problem(detail: ErrorDetail, request_id: str) -> bytes:
-    """Return the body as JSON in UTF-8."""
     body = ErrorBody(error=detail, message=detail.message, detail=detail.message, id=request_id)
     return body.model_dump_json().encode()

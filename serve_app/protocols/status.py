@@ -29,12 +29,10 @@ class ReadinessBody(BaseModel):
 
 
 def render_health() -> bytes:
-    """Return the constant body."""
     return HealthBody().model_dump_json().encode()
 
 
 def render_readiness(readiness: Readiness) -> bytes:
-    """Return the body, with the models in the order of ``readiness``."""
     models = [ModelReadiness(id=model, ready=ready) for model, ready in readiness.models]
     body = ReadinessBody(ready=readiness.ready, ledger=readiness.ledger, models=models)
     return body.model_dump_json().encode()

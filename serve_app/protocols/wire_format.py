@@ -102,7 +102,6 @@ def score_of(ranked: RankedDocument, *, raw: bool) -> float:
 
 
 def usage(outcome: Outcome) -> Usage:
-    """Return the ``usage`` of an answer."""
     return Usage(
         prompt_tokens=outcome.tokens,
         total_tokens=outcome.tokens,
@@ -112,7 +111,6 @@ def usage(outcome: Outcome) -> Usage:
 
 
 def meta(outcome: Outcome, warnings: Iterable[str]) -> Meta:
-    """Return the ``meta`` of an answer."""
     return Meta(
         api_version=ApiVersion(),
         billed_units=BilledUnits(

@@ -54,7 +54,6 @@ def _told(response: httpx.Response) -> Case:
 
 
 def rewrite() -> None:
-    """Rewrite the answers of all cases."""
     for name, case in cases().items():
         case["answer"] = answer(case)
         text = json.dumps(case, indent=2, ensure_ascii=False)

@@ -222,15 +222,12 @@ class House:
 
     @property
     def values(self) -> dict[str, list[tuple[float, dict[str, str]]]]:
-        """All recorded values, by metric name."""
         return self._sink.values
 
     def total(self, metric: str) -> float:
-        """Return the sum of all values of a metric."""
         return sum(value for value, _ in self.values.get(metric, []))
 
     def codes(self) -> list[str]:
-        """Return the codes of all counted requests."""
         return [labels["code"] for _, labels in self.values.get("rerank_requests", [])]
 
     def send(

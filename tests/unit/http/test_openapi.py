@@ -21,7 +21,6 @@ def page(house: House) -> Any:
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object in the document."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())

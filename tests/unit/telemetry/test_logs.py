@@ -25,7 +25,6 @@ def refuse_all(record: logging.LogRecord) -> bool:
 
 @pytest.fixture
 def handler() -> Iterator[FullDevice]:
-    """Attach the handler to the loggers of the service."""
     service, handler = logging.getLogger("serve_app"), FullDevice()
     service.addHandler(handler)
     yield handler
