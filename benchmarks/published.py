@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-SOURCE = "the models' cards; sbert.net, pretrained cross-encoders"
+SOURCE = "the model cards; sbert.net, pretrained cross-encoders"
 
 
 @dataclass(frozen=True, slots=True)

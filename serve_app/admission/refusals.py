@@ -8,8 +8,8 @@ REFUSALS_MAX = 200
 """A tenant's full budget of refused requests."""
 
 REFUSALS_PER_S = 20
-"""Budget regained per second. A small refused request costs a gateway a few milliseconds, so this
-is about 5 % of a core."""
+"""Budget regained per second. A small refused request costs a gateway at most 3 ms of CPU, so this
+is at most 6 % of a core."""
 
 BODY_BYTES_PER_REFUSAL = 100_000
 """A refused body of this size costs as much as one more small refused request."""

@@ -91,7 +91,7 @@ def harden(path: Path) -> None:
 def close_ray_session() -> None:
     """Close the session folder of this node's Ray, with all its logs, to other users.
 
-    Ray opens it to everybody, whatever the umask is. HAProxy runs on every node with replicas and
+    Ray opens it to all users, whatever the umask is. HAProxy runs on every node with replicas and
     on the head.
     """
     raylet = os.environ.get("RAY_RAYLET_PID", "")  # noqa: TID251 - set by Ray for its workers

@@ -184,8 +184,8 @@ class TooManyRefusals(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"Too many requests of this tenant were refused recently (at most {self.limit:,}, large "
-            f"ones count as several). Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
+            f"Too many requests of this tenant were refused recently (limit: {self.limit:,}; large "
+            f"ones count more). Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
         )
 
 

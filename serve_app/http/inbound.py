@@ -14,7 +14,6 @@ Ray Serve wraps it around its own HTTP handling, which runs before the applicati
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Iterator
 
 from starlette.requests import Request
@@ -22,19 +21,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.domain.errors import MethodNotAllowed
 from serve_app.http.problems import problem
-from serve_app.http.request_ids import ACCEPTED_ID, HEADER
+from serve_app.http.request_ids import ACCEPTED_ID
 from serve_app.http.service import random_request_id
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.methods import METHODS
 
-RAY_HEADERS = re.compile(
-    rb"x-request-timeout-seconds|x-request-disconnect-disabled|x[-_]session[-_]id"
-    rb"|serve[-_]multiplexed[-_]model[-_]id"
-)
-"""Request headers that change how Ray Serve treats a request. ASGI names are in lower case."""
 
-TRACE_HEADERS = (b"traceparent", b"tracestate")
-"""Headers that Ray decodes if tracing is on."""
+def _never(_value: bytes) -> bool:
+    return False
+
+
+def _is_plain_id(value: bytes) -> bool:
+    return ACCEPTED_ID.fullmatch(value.decode("latin-1")) is not None
+
+
+CHECKED_HEADERS: dict[bytes, Callable[[bytes], bool]] = {
+    # These change how Ray Serve treats a request.
+    b"x-request-timeout-seconds": _never,
+    b"x-request-disconnect-disabled": _never,
+    b"x-session-id": _never,
+    b"serve-multiplexed-model-id": _never,
+    # Ray decodes these.
+    b"x-request-id": _is_plain_id,
+    b"traceparent": bytes.isascii,
+    b"tracestate": bytes.isascii,
+}
+"""Request headers that are dropped unless their value passes. ASGI names are in lower case, and Ray
+reads an underscore as a hyphen."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
@@ -114,13 +127,9 @@ def _announces_content(headers: Headers) -> bool:
 
 def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
     for name, value in headers:
-        if not name.isascii() or RAY_HEADERS.fullmatch(name):
-            continue
-        if name in TRACE_HEADERS and not value.isascii():
-            continue
-        if name == HEADER.encode() and not ACCEPTED_ID.fullmatch(value.decode("latin-1")):
-            continue
-        yield name, value
+        passes = CHECKED_HEADERS.get(name.replace(b"_", b"-"))
+        if name.isascii() and (passes is None or passes(value)):
+            yield name, value
 
 
 def _added_headers(body: _Body) -> Iterator[tuple[bytes, bytes]]:

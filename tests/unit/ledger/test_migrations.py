@@ -219,7 +219,7 @@ REFUSED = [
     "UPDATE charges SET amount = -1",
     "UPDATE charges SET tenant_id = 'tn_9'",
     "UPDATE api_keys SET tenant_id = 'tn_9'",
-    "UPDATE admin_acts SET who = 'nobody'",
+    "UPDATE admin_acts SET who = 'another'",
     "DELETE FROM admin_acts",
 ]
 
