@@ -1,6 +1,5 @@
 """A running service for the attacks, and well-behaved clients that they must not affect."""
 
-import subprocess
 import uuid
 from collections.abc import Iterator
 
@@ -9,7 +8,7 @@ import pytest
 
 from serve_app.deployments.local_ray import free_port
 from tests.integration.conftest import deployment, serve_config
-from tests.integration.service import COMMAND, Service, environment
+from tests.integration.service import Service
 from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 
 IDLE_S = 15.0
@@ -43,8 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def admin_key(service: Service) -> str:
     """Return an admin key of the operators' tenant."""
-    command(service, "tenants", "add", "operators", "--credit", "0")
-    return new_key(service, "operators", "--scope", "admin")
+    return service.new_key("operators", "--scope", "admin", credit="0")
 
 
 @pytest.fixture
@@ -54,27 +52,9 @@ def broke_key(service: Service) -> str:
     Each test has its own tenant, because attacks use up its budget of refused requests.
     """
     tenant = f"broke-{uuid.uuid4().hex}"
-    command(service, "tenants", "add", tenant, "--credit", "0")
-    command(service, "tenants", "limit", tenant, "--requests-per-minute", "1")
-    return new_key(service, tenant)
-
-
-def command(service: Service, *arguments: str) -> str:
-    """Run ``rerank-serve`` on the service's database and return what it prints."""
-    done = subprocess.run(
-        [COMMAND, *arguments],
-        env=environment(service.var_dir),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout
-
-
-def new_key(service: Service, tenant: str, *options: str) -> str:
-    said = command(service, "keys", "create", tenant, *options)
-    return next(word for word in said.split() if word.startswith("rk_"))
+    key = service.new_key(tenant, credit="0")
+    service.command("tenants", "limit", tenant, "--requests-per-minute", "1")
+    return key
 
 
 def rerank_body(*documents: str) -> dict[str, object]:
@@ -92,11 +72,6 @@ def everything_answers(service: Service, timeout_s: float = 2 * IDLE_S) -> None:
         assert client.post("/v1/rerank", json=rerank_body()).status_code == 200
         assert client.get("/v1/models").status_code == 200
     assert httpx.get(service.metrics_address, timeout=timeout_s).status_code == 200
-
-
-def charges(service: Service) -> int:
-    (row,) = service.rows("SELECT count(*) FROM charges")
-    return int(row[0])
 
 
 def gateway_memory_bytes(service: Service) -> int:

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from tests.attacks.conftest import (
-    charges,
     everything_answers,
     gateway_memory_bytes,
     rerank_body,
@@ -70,7 +69,7 @@ def test_costly_bodies_of_a_tenant_without_credit_stop_nobody_else(
     service: Service, broke_key: str, kind: str, field: str
 ) -> None:
     (gateway,) = service.replicas("gateway")
-    memory_before, charges_before = gateway_memory_bytes(service), charges(service)
+    memory_before, charges_before = gateway_memory_bytes(service), service.charges()
     answered = 0
 
     with sending(service, broke_key, costly_body(kind, field)) as statuses:
@@ -84,7 +83,7 @@ def test_costly_bodies_of_a_tenant_without_credit_stop_nobody_else(
     assert statuses[400] + statuses[402] + statuses[413] >= 1, "the first ones were read"
     assert statuses[429] + statuses[0] > sum(statuses.values()) / 2, "most were not"
     assert gateway_memory_bytes(service) - memory_before < MEMORY_GROWTH_MAX
-    assert charges(service) == charges_before + answered
+    assert service.charges() == charges_before + answered
 
 
 def test_many_wrong_entries_in_a_field_stop_nobody_else(service: Service, broke_key: str) -> None:

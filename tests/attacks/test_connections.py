@@ -17,7 +17,6 @@ from tests.attacks.conftest import (
     BODY_TIMEOUT_S,
     IDLE_S,
     NO_KEY,
-    charges,
     everything_answers,
     rerank_body,
 )
@@ -195,7 +194,7 @@ def test_slow_bodies_of_one_key_leave_others_their_places(service: Service, brok
 def test_a_revoked_key_ends_its_requests_that_still_send(
     service: Service, admin_key: str, broke_key: str
 ) -> None:
-    before = charges(service)
+    before = service.charges()
     headers = BODY_HEADERS + broke_key.encode() + b"\r\n\r\n{"
     flood = Flood(service.address, 20, REQUEST + headers, b" ")
 
@@ -205,4 +204,4 @@ def test_a_revoked_key_ends_its_requests_that_still_send(
         wait_for(lambda: not flood.open_count(), BODY_TIMEOUT_S + MARGIN_S, "the end of the bodies")
 
     assert flood.statuses == {b"401": 20}, "not 408, which comes later"
-    assert charges(service) == before
+    assert service.charges() == before

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.attacks.conftest import charges, everything_answers, rerank_body
+from tests.attacks.conftest import everything_answers, rerank_body
 from tests.integration.service import ROOT, Service, wait_for
 
 pytestmark = pytest.mark.ray
@@ -36,7 +36,7 @@ def test_headers_for_ray_change_nothing(service: Service) -> None:
         "serve_multiplexed_model_id": "another",
         "x-session-id": "s" * 1_000,
     }
-    before = charges(service)
+    before = service.charges()
 
     with service.client() as client:
         answers = [
@@ -44,11 +44,11 @@ def test_headers_for_ray_change_nothing(service: Service) -> None:
         ]
 
     assert [answer.status_code for answer in answers] == [200] * 20
-    assert charges(service) == before + 20
+    assert service.charges() == before + 20
 
 
 def test_a_client_that_hangs_up_is_not_charged_whatever_it_tells_ray(service: Service) -> None:
-    before = charges(service)
+    before = service.charges()
     head = (
         f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n"
         "x-request-disconnect-disabled: ?1\r\ncontent-length: 100000\r\n\r\n{"
@@ -59,7 +59,7 @@ def test_a_client_that_hangs_up_is_not_charged_whatever_it_tells_ray(service: Se
             connection.sendall(head.encode())
 
     everything_answers(service)
-    assert charges(service) == before + 1
+    assert service.charges() == before + 1
 
 
 @pytest.mark.parametrize(

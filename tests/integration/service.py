@@ -119,6 +119,29 @@ class Service:
             timeout=timeout_s,
         )
 
+    def command(self, *arguments: str) -> str:
+        """Run ``rerank-serve`` on the service's database and return what it prints."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            env=environment(self.var_dir),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout
+
+    def new_key(self, tenant: str, *options: str, credit: str = "1") -> str:
+        """Create a tenant with so many dollars, and a key of it."""
+        self.command("tenants", "add", tenant, "--credit", credit)
+        said = self.command("keys", "create", tenant, *options)
+        return next(word for word in said.split() if word.startswith("rk_"))
+
+    def charges(self) -> int:
+        """The number of charges so far."""
+        (row,) = self.rows("SELECT count(*) FROM charges")
+        return int(row[0])
+
     def rows(self, sql: str, **values: object) -> list[Any]:
         with self.database.connect() as connection:
             return list(connection.execute(text(sql), values).all())

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from sqlalchemy import text
 
 from serve_app.http.app import RERANK_PATHS
 from tests.event_sinks import Sink
-from tests.integration.service import COMMAND, Service, environment, wait_for
+from tests.integration.service import Service, wait_for
 from tests.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
 from tests.tiny_models import POISON
 
@@ -41,31 +40,6 @@ def rerank(
 ) -> httpx.Response:
     body = {"model": model, "query": QUERY, "documents": documents}
     return client.post("/v1/rerank", json=body, headers=headers)
-
-
-def command(service: Service, *arguments: str) -> str:
-    """Run ``rerank-serve`` on the service's database."""
-    done = subprocess.run(
-        [COMMAND, *arguments],
-        env=environment(service.var_dir),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout
-
-
-def new_key(service: Service, tenant: str, *options: str, credit: str = "1") -> str:
-    """Create a tenant and return its API key."""
-    command(service, "tenants", "add", tenant, "--credit", credit)
-    said = command(service, "keys", "create", tenant, *options)
-    return next(word for word in said.split() if word.startswith("rk_"))
-
-
-def charges(service: Service) -> int:
-    (row,) = service.rows("SELECT count(*) FROM charges")
-    return int(row[0])
 
 
 def pending(service: Service) -> list[str]:
@@ -205,7 +179,7 @@ def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> Non
 
 
 def test_a_client_that_hangs_up_is_not_charged(service: Service) -> None:
-    before = charges(service)
+    before = service.charges()
 
     with service.client(timeout_s=1.0) as client, pytest.raises(httpx.ReadTimeout):
         rerank(client, MANY_LONG)
@@ -213,7 +187,7 @@ def test_a_client_that_hangs_up_is_not_charged(service: Service) -> None:
     wait_for(lambda: not pending(service), 15, "the void")
     (last,) = service.rows("SELECT id, state FROM reservations ORDER BY created_at DESC LIMIT 1")
     assert last.state == "voided"
-    assert charges(service) == before
+    assert service.charges() == before
     assert books_balance(service)
 
 
@@ -221,7 +195,7 @@ def test_a_client_that_hangs_up_is_not_charged(service: Service) -> None:
 def test_an_error_of_the_engine_keeps_its_type_across_the_handle(
     service: Service, model: str
 ) -> None:
-    before = charges(service)
+    before = service.charges()
     with service.client() as client:
         poisoned = rerank(client, ["good", f"bad {POISON} bad"], model)
         good = rerank(client, ["good"], model)
@@ -231,12 +205,12 @@ def test_an_error_of_the_engine_keeps_its_type_across_the_handle(
     assert "Traceback" not in poisoned.text
     assert "ray::" not in poisoned.text
     assert good.status_code == 200
-    assert charges(service) == before + 1
+    assert service.charges() == before + 1
     wait_for(lambda: not pending(service), 15, "the void")
 
 
 def test_a_request_out_of_time_is_answered_504_and_not_charged(service: Service) -> None:
-    before = charges(service)
+    before = service.charges()
     with service.client() as client:
         response = client.post(
             "/v1/rerank",
@@ -247,14 +221,14 @@ def test_a_request_out_of_time_is_answered_504_and_not_charged(service: Service)
     assert response.status_code == 504
     assert response.json()["error"]["code"] == "deadline_exceeded"
     wait_for(lambda: not pending(service), 15, "the void")
-    assert charges(service) == before
+    assert service.charges() == before
 
 
 def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
     service: Service,
 ) -> None:
     """The test holds the database's write lock, so the commit waits while the gateway is killed."""
-    before = charges(service)
+    before = service.charges()
     gateways = service.replicas("gateway")
     assert len(gateways) == 2
     (scorer,) = service.replicas("scorer-embedded")
@@ -282,11 +256,11 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
         lock.rollback()
 
     assert outcome != [200]
-    assert charges(service) == before
+    assert service.charges() == before
     wait_for(service.is_ready, 90, "readiness after the replacement")
     # Time to live: the request's time (30 s) and the margin (1 s).
     wait_for(lambda: state(service, request_id) == "expired", 60, "the expiry")
-    assert charges(service) == before
+    assert service.charges() == before
     assert books_balance(service)
 
 
@@ -311,14 +285,14 @@ def metric_values(service: Service, name: str, deployment: str) -> list[float]:
 def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
     service: Service,
 ) -> None:
-    key = new_key(service, "short-lived", credit="1")
+    key = service.new_key("short-lived", credit="1")
     key_id = key.split("_")[1]
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
         for _ in range(10):  # Both gateways have cached the key now.
             assert rerank(client, ["a"]).status_code == 200
 
-        command(service, "keys", "revoke", key_id)
+        service.command("keys", "revoke", key_id)
         wait_for(
             lambda: {rerank(client, ["a"]).status_code for _ in range(10)} == {401},
             5.5,
@@ -329,7 +303,7 @@ def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
 def test_a_tenant_out_of_credit_is_told_so_and_served_again_after_a_grant(
     service: Service,
 ) -> None:
-    key = new_key(service, "poor", credit="0.000016")
+    key = service.new_key("poor", credit="0.000016")
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
 
@@ -338,10 +312,10 @@ def test_a_tenant_out_of_credit_is_told_so_and_served_again_after_a_grant(
         assert refused.status_code == 402
         assert refused.json()["error"]["code"] == "out_of_credit"
 
-        command(service, "credit", "add", "poor", "1", "--reason", "test")
+        service.command("credit", "add", "poor", "1", "--reason", "test")
         assert rerank(client, ["a"]).status_code == 200
 
-    usage = json.loads(command(service, "usage", "--tenant", "poor", "--json"))
+    usage = json.loads(service.command("usage", "--tenant", "poor", "--json"))
     assert "24" in json.dumps(usage), "3 documents at 8 micro-dollars"
 
 
@@ -375,7 +349,7 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
         30,
         "the metrics",
     )
-    admin = new_key(service, "acme-of-logs", "--scope", "admin")
+    admin = service.new_key("acme-of-logs", "--scope", "admin")
     with service.client() as client:
         for key in (admin, admin[:-8] + "00000000", "rk_not_a_key_at_all"):
             client.headers["Authorization"] = f"Bearer {key}"
