@@ -15,6 +15,7 @@ Ray Serve wraps it around its own HTTP handling, which runs before the applicati
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -49,6 +50,10 @@ CHECKED_HEADERS: dict[bytes, Callable[[bytes], bool]] = {
 """Request headers that are dropped unless their value passes. ASGI names are in lower case, and Ray
 reads an underscore as a hyphen."""
 
+LINGER_S = 2.0
+"""How long the rest of a chunked body is read and dropped after an early answer. If the connection is
+closed while HAProxy sends chunks on it, HAProxy can leave its client waiting for a minute."""
+
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
 
@@ -78,7 +83,7 @@ class InboundFilter:
             await self._app(scope, receive, send)
             return
 
-        body = _Body(receive, has_content=_announces_content(scope["headers"]))
+        body = _Body(receive, scope["headers"])
         if self._holds_bodies:
             scope[_WANT_BODY] = body.want
         else:
@@ -86,7 +91,13 @@ class InboundFilter:
 
         async def send_bounded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                body.hold()
                 message["headers"] = [*message.get("headers", ()), *_added_headers(body)]
+            elif body.is_chunked and not body.is_read and not message.get("more_body", False):
+                # The client has its whole answer before the rest of its body is dropped.
+                await send({**message, "more_body": True})
+                await body.drop_rest()
+                message = {"type": "http.response.body"}
             await send(message)
 
         if scope["method"] not in METHODS:
@@ -100,15 +111,31 @@ class InboundFilter:
 class _Body:
     """The body of one request, held back until the application calls `want_body`."""
 
-    def __init__(self, receive: Receive, *, has_content: bool) -> None:
+    def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._wanted = asyncio.Event()
-        self.is_read = not has_content
+        self.is_chunked = any(name == b"transfer-encoding" for name, _ in headers)
+        has_length = any(
+            name == b"content-length" and value not in _NO_LENGTH for name, value in headers
+        )
+        self.is_read = not (self.is_chunked or has_length)
         if self.is_read:  # Only a disconnect can follow, and Ray waits for it.
             self._wanted.set()
 
     def want(self) -> None:
         self._wanted.set()
+
+    def hold(self) -> None:
+        """Deliver nothing more of a body that is not read to its end."""
+        if not self.is_read:
+            self._wanted.clear()
+
+    async def drop_rest(self) -> None:
+        """Read what still arrives and drop it, for `LINGER_S` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await self._receive()).get("more_body", False):
+                    pass
 
     async def receive(self) -> Message:
         await self._wanted.wait()
@@ -116,13 +143,6 @@ class _Body:
         if message["type"] == "http.request" and not message.get("more_body", False):
             self.is_read = True
         return message
-
-
-def _announces_content(headers: Headers) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value not in _NO_LENGTH)
-        for name, value in headers
-    )
 
 
 def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:

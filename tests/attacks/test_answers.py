@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 from urllib.parse import urlsplit
@@ -125,6 +125,24 @@ def test_a_slow_upload_that_is_refused_hurts_nobody_else(service: Service, broke
                 time.sleep(0.05)
             connection.end_early(stream)
             nobody_else_is_hurt(service)
+
+
+def test_refused_uploads_of_unknown_length_do_not_wait(service: Service) -> None:
+    """Clients such as httpx send the whole body before they read."""
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 1_000_000
+
+    for key in [NO_KEY, service.key] * 15:
+        headers = {"authorization": f"Bearer {key}"}
+        try:
+            answer = httpx.post(
+                f"{service.address}/v1/rerank", content=chunks(), headers=headers, timeout=8
+            )
+        except (httpx.RemoteProtocolError, httpx.WriteError):  # Closed while it was sending.
+            continue
+        assert answer.status_code in (401, 413, 429)
 
 
 def test_the_same_connection_goes_on_or_is_closed_but_never_answers_wrongly(

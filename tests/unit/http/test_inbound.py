@@ -95,7 +95,19 @@ def test_a_body_stays_unread_until_it_is_wanted(announced: tuple[bytes, bytes]) 
     inner = exchange(client, reads=False)
 
     assert inner.received == []
-    assert client.unread == [b"abc", b"def"]
+
+
+def test_the_rest_of_a_chunked_body_is_dropped_once_the_answer_is_sent() -> None:
+    chunked = Client((b"transfer-encoding", b"chunked"), chunks=[b"abc", b"def"])
+    with_length = Client((b"content-length", b"6"), chunks=[b"abc", b"def"])
+
+    exchange(chunked, reads=False)
+    exchange(with_length, reads=False)
+
+    assert chunked.unread == []
+    assert with_length.unread == [b"abc", b"def"]
+    assert [message.get("more_body", False) for message in chunked.sent[1:]] == [True, False]
+    assert [message.get("more_body", False) for message in with_length.sent[1:]] == [False]
 
 
 @pytest.mark.parametrize(
