@@ -51,8 +51,8 @@ CHECKED_HEADERS: dict[bytes, Callable[[bytes], bool]] = {
 reads an underscore as a hyphen."""
 
 LINGER_S = 2.0
-"""How long the rest of a chunked body is read and dropped after an early answer. If the connection is
-closed while HAProxy sends chunks on it, HAProxy can leave its client waiting for a minute."""
+"""How long the rest of a chunked body is read and dropped after an early answer. If the connection
+were closed while HAProxy sends chunks on it, HAProxy could leave its client waiting."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
