@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serve_app.domain.model import ServiceTier, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class TextPair:
+class TextPair(NamedTuple):
     """A query and a document as text."""
 
     query: str

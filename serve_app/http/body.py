@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
-from starlette.types import Message
 
 from serve_app.domain.errors import BodyTimeout, ClientGone, InvalidRequest, TooLarge
 from serve_app.domain.units import Seconds
@@ -41,36 +40,28 @@ async def read_body(
     """
     _check_headers(request, bytes_max)
     want_body(request)
-    now = asyncio.get_running_loop().time
-    ends_at, recheck_at = now() + timeout_s, now() + RECHECK_S
     parts: list[bytes] = []
     size = 0
+    now = asyncio.get_running_loop().time
+    ends_at = now() + timeout_s
     while True:
-        message = await _next_message(request, min(ends_at, recheck_at))
-        if message is not None:
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            progress(size)
-            if size > bytes_max:
-                raise TooLarge("body", bytes_max, "bytes")
-            if not message.get("more_body", False):
-                return b"".join(parts)
-        if now() >= ends_at:
-            raise BodyTimeout(timeout_s)
-        if now() >= recheck_at:
-            await recheck()
-            recheck_at = now() + RECHECK_S
-
-
-async def _next_message(request: Request, until: float) -> Message | None:
-    """Return the next part of the body, or ``None`` if none arrives until then (loop time)."""
-    try:
-        async with asyncio.timeout_at(until):
-            return await request.receive()
-    except TimeoutError:
-        return None
+        try:
+            async with asyncio.timeout_at(min(ends_at, now() + RECHECK_S)):
+                while True:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    progress(size)
+                    if size > bytes_max:
+                        raise TooLarge("body", bytes_max, "bytes")
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            if now() >= ends_at:
+                raise BodyTimeout(timeout_s) from None
+        await recheck()
 
 
 def declared_bytes(request: Request, bytes_max: int) -> int:
