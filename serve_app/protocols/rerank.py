@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
-from serve_app.protocols.json_body import read_object, shown
+from serve_app.domain.model import Outcome, RankedDocument
+from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank_schema import (
     DocumentText,
@@ -25,7 +25,9 @@ from serve_app.protocols.wire_format import (
     check_count,
     check_query,
     check_unicode,
+    job_of,
     meta,
+    read_fields,
     score_of,
     unknown_field_warnings,
     usage,
@@ -61,21 +63,13 @@ def parse(
         InvalidRequest: Names the field at fault, such as ``documents[3].text``.
         TooLarge: There are too many documents.
     """
-    fields = {name: value for name, value in read_object(body).items() if value is not None}
+    fields = read_fields(body)
     check_count("documents", fields.get("documents"), limits)
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)
     check_unicode(_texts(request))
-    job = Job(
-        request_id=envelope.request_id,
-        model=resolve_model(request.model),
-        pairs=pairs_of(request.query, map(_text, request.documents)),
-        top_n=request.top_n,
-        truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
-        timeout_s=envelope.timeout_s,
-        deadline=envelope.deadline,
-        service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
-    )
+    pairs = pairs_of(request.query, map(_text, request.documents))
+    job = job_of(request, envelope, resolve_model, pairs, top_n=request.top_n)
     return ParsedRerank(
         job,
         bool(request.return_documents),

@@ -6,8 +6,8 @@ from itertools import starmap
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job, TextPair
-from serve_app.domain.model import Outcome, ServiceTier, Truncation
-from serve_app.protocols.json_body import read_object, shown
+from serve_app.domain.model import Outcome
+from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.score_schema import PairScore, ScoreRequest, ScoreResponse
 from serve_app.protocols.validation import validated
@@ -18,7 +18,9 @@ from serve_app.protocols.wire_format import (
     check_count,
     check_query,
     check_unicode,
+    job_of,
     meta,
+    read_fields,
     score_of,
     unknown_field_warnings,
     usage,
@@ -69,21 +71,12 @@ def parse(
         InvalidRequest: Names the field at fault, such as ``pairs[3]`` or ``pairs[3][0]``.
         TooLarge: There are too many pairs.
     """
-    fields = {name: value for name, value in read_object(body).items() if value is not None}
+    fields = read_fields(body)
     _check_supported(fields)
     check_count("pairs", fields.get("pairs"), limits)
     request = validated(ScoreRequest, fields)
-    job = Job(
-        request_id=envelope.request_id,
-        model=resolve_model(request.model),
-        pairs=tuple(starmap(TextPair, request.pairs)),
-        top_n=None,
-        truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
-        timeout_s=envelope.timeout_s,
-        deadline=envelope.deadline,
-        service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
-        query_field="pairs[{index}][0]",
-    )
+    pairs = tuple(starmap(TextPair, request.pairs))
+    job = job_of(request, envelope, resolve_model, pairs, query_field="pairs[{index}][0]")
     for query, index in job.queries.items():
         check_query(job.query_path(index), query, limits)
     check_unicode(_texts(request))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
-from serve_app.domain.job import Job
-from serve_app.domain.model import Outcome, RankedDocument
+from serve_app.domain.job import Job, TextPair
+from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
-from serve_app.protocols.json_body import unicode_fault
+from serve_app.protocols.json_body import read_object, unicode_fault
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.wire_schema import ApiVersion, BilledUnits, Meta, MetaTokens, Usage
 
@@ -56,6 +56,50 @@ class WireFormat(Generic[Parsed]):
 
     render: Callable[[Outcome, Parsed], bytes]
     """Return the answer as JSON in UTF-8."""
+
+
+class JobFields(Protocol):
+    """The fields that every wire format's request has for its job."""
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def truncation_strategy(self) -> str | None: ...
+
+    @property
+    def service_tier(self) -> str | None: ...
+
+
+def read_fields(body: bytes) -> dict[str, object]:
+    """Return the fields of the JSON object in ``body``; an explicit null counts as absent.
+
+    Raises: InvalidRequest, TooLarge.
+    """
+    return {name: value for name, value in read_object(body).items() if value is not None}
+
+
+def job_of(
+    request: JobFields,
+    envelope: Envelope,
+    resolve_model: ResolveModel,
+    pairs: tuple[TextPair, ...],
+    *,
+    top_n: int | None = None,
+    query_field: str = "query",
+) -> Job:
+    """Return the job of a valid request; absent fields get their defaults."""
+    return Job(
+        request_id=envelope.request_id,
+        model=resolve_model(request.model),
+        pairs=pairs,
+        top_n=top_n,
+        truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
+        timeout_s=envelope.timeout_s,
+        deadline=envelope.deadline,
+        service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
+        query_field=query_field,
+    )
 
 
 def check_count(field: str, items: object, limits: Limits) -> None:
