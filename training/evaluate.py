@@ -2,9 +2,9 @@
 
     python -m training.evaluate --model var/training/run/model --data COLLECTION
 
-The model runs in the service's engine, as in `benchmarks.quality`. The encoder's cosine of mean
-states is computed here, because the service does not offer it. The intervals are bootstrapped over
-queries; the interval of the difference over the paired figures of each query.
+The model runs in the service's engine, as in `benchmarks.quality.ranking`. The encoder's cosine of
+mean states is computed here, because the service does not offer it. The intervals are bootstrapped
+over queries; the interval of the difference over the paired figures of each query.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from rich.progress import track
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
-from benchmarks.judged import JudgedQuery, read_folder
-from benchmarks.quality import FOLDER_DEPTH, evaluate, interval_95, ndcg
+from benchmarks.quality.ranking import FOLDER_DEPTH, evaluate, interval_95, ndcg
 from serve_app.domain.ranking import rank
+from testkit.judged import JudgedQuery, read_folder
 from training.data import ENCODER
 
 TOKENS_MAX = 256
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="NDCG@10 against the encoder's cosine.")
     parser.add_argument("--model", required=True, help="local folder, or `embedded`")
     parser.add_argument("--data", type=Path, required=True, help="the judged collection's folder")
-    parser.add_argument("--precision", default="auto", help="as for benchmarks.quality")
+    parser.add_argument("--precision", default="auto", help="as for benchmarks.quality.ranking")
     parser.add_argument("--depth", type=int, default=FOLDER_DEPTH, help="candidates per query")
     parser.add_argument("--limit", type=int, help="use only the first LIMIT queries")
     parser.add_argument("--json", type=Path, help="write everything to this file")

@@ -21,7 +21,7 @@ import torch
 from rich.progress import track
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.judged import JudgedQuery, read_folder
+from testkit.judged import JudgedQuery, read_folder
 from training.data import Ids, as_searched, collate, read_set, token_ids
 
 SETS = ("clapnq-dev", "scifact-train", "pubmedqa-l", "medquad", "squad-v1.1-train")

@@ -21,7 +21,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softplus
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.quality import ndcg
+from benchmarks.quality.ranking import ndcg
 from serve_app.domain.ranking import rank
 from training.lists import HELD_OUT, Material, candidates, draw, mine
 from training.run import Options, Run, arguments, fit

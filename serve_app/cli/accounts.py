@@ -35,10 +35,12 @@ from serve_app.cli.reports import (
 from serve_app.domain.clock import Clock
 from serve_app.domain.model import WEIGHT_MAX, LimitChanges
 from serve_app.domain.units import Credits
-from serve_app.ledger import accounts, admin_acts, credit_grants, tenant_keys, usage
-from serve_app.ledger.admin_acts import Act
-from serve_app.ledger.database import reading, transaction
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
+from serve_app.ledger.db import audit_log
+from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.engines import reading, transaction
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.reports import usage
 
 ACTS_PER_READ = 1_000
 
@@ -56,7 +58,7 @@ def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
     key = api_keys.generate()
     now = Act("bootstrap", clock.moment())
     with transaction(database_url, DATABASE_TIMEOUT_S) as connection:
-        if accounts.list_tenants(connection, count_max=1):
+        if tenant_accounts.list_tenants(connection, count_max=1):
             return None
         first = credit_grants.first_credit(credit, Credits(0))
         tenant = credit_grants.open_account(connection, "dev", first, now)
@@ -95,7 +97,7 @@ def add_tenant(name: str, amount: Credits | None, database_url: str | None) -> N
 def list_tenants(database_url: str | None) -> None:
     """List tenants and their available credit."""
     with open_books(database_url, reading) as connection:
-        found = accounts.list_tenants(connection)
+        found = tenant_accounts.list_tenants(connection)
     print_table(
         ("Tenant", "Id", "Available", "Created"),
         ((each.name, each.id, dollars(each.available), utc(each.created_at)) for each in found),
@@ -108,7 +110,7 @@ def list_tenants(database_url: str | None) -> None:
 def show_tenant(tenant: str, database_url: str | None) -> None:
     """Show the credit, weight, limits and alerts of TENANT."""
     with open_books(database_url, reading) as connection:
-        found = accounts.find_tenant(connection, tenant)
+        found = tenant_accounts.find_tenant(connection, tenant)
     print_facts(
         {
             "Tenant": found.name,
@@ -144,7 +146,7 @@ def limit_tenant(
         raise click.ClickException("specify at least one limit; --help lists them")
     below = [each for each in alerts if not isinstance(each, str)] if alerts else None
     with open_books(database_url) as connection:
-        changed = accounts.change_tenant(connection, tenant, limits, below, act())
+        changed = tenant_accounts.change_tenant(connection, tenant, limits, below, act())
     click.echo(f"Updated limits of tenant '{changed.name}'. Gateways apply them within 5 seconds.")
 
 
@@ -155,7 +157,7 @@ def limit_tenant(
 def weigh_tenant(tenant: str, weight: int, database_url: str | None) -> None:
     """Set the share of TENANT in busy scorers, relative to other tenants. The default is 1."""
     with open_books(database_url) as connection:
-        changed = accounts.change_tenant(connection, tenant, {}, None, act(), weight=weight)
+        changed = tenant_accounts.change_tenant(connection, tenant, {}, None, act(), weight=weight)
     click.echo(
         f"Tenant '{changed.name}' has weight {weight:,}. Gateways apply it within 5 seconds."
     )
@@ -188,7 +190,7 @@ def show_usage(
         which = usage.UsageFilter(tenant_id(connection, tenant), moment(since), moment(until))
         rows = usage.usage(connection, which, grouping)
         if grouping is usage.Grouping.TENANT:
-            names = {str(each.id): each.name for each in accounts.list_tenants(connection)}
+            names = {str(each.id): each.name for each in tenant_accounts.list_tenants(connection)}
             named = (replace(row, group=(names[row.group[0]],)) for row in rows)
             rows = sorted(named, key=lambda row: row.group)
     print_usage(rows, grouping, form)
@@ -199,11 +201,11 @@ def show_usage(
 @database_option
 def show_acts(tenant: str | None, database_url: str | None) -> None:
     """List changes made by administrators, oldest first."""
-    found: list[admin_acts.Remembered] = []
+    found: list[audit_log.Remembered] = []
     with open_books(database_url, reading) as connection:
         of = tenant_id(connection, tenant)
-        names = {each.id: each.name for each in accounts.list_tenants(connection)}
-        while page := admin_acts.remembered(
+        names = {each.id: each.name for each in tenant_accounts.list_tenants(connection)}
+        while page := audit_log.remembered(
             connection, of, after=found[-1].id if found else 0, count_max=ACTS_PER_READ
         ):
             found += page

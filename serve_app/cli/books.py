@@ -22,13 +22,16 @@ from serve_app.cli.ledger_access import (
 )
 from serve_app.cli.reports import print_table
 from serve_app.domain.units import Moment, Seconds
-from serve_app.ledger import accounts, backup, retention, statements
-from serve_app.ledger.database import Connection, reading
-from serve_app.ledger.limits import LedgerLimits
-from serve_app.ledger.log_check import LogLine, check_logs, parse_line
-from serve_app.ledger.months import day_of
-from serve_app.ledger.reconcile import Findings, check_books
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.accounts import tenant_accounts
+from serve_app.ledger.db import backup
+from serve_app.ledger.db.engines import Connection, reading
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.money.calendar import day_of
+from serve_app.ledger.reports import monthly_statement
+from serve_app.ledger.reports.log_check import LogLine, check_logs, parse_line
+from serve_app.ledger.reports.reconcile import Findings, check_books
+from serve_app.ledger.writer import retention
+from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.private_files import private_folder
 
 REPORT_TIMEOUT_S = Seconds(600.0)
@@ -98,9 +101,9 @@ def print_statement(
     """
     wanted = _month(month)
     with open_books(database_url, _reading_long) as connection:
-        owner = accounts.find_tenant(connection, tenant)
-        told = statements.statement(connection, owner, wanted, CLOCK.moment(), so_far=so_far)
-    forms = ((csv_file, statements.render_csv), (html_file, statements.render_html))
+        owner = tenant_accounts.find_tenant(connection, tenant)
+        told = monthly_statement.statement(connection, owner, wanted, CLOCK.moment(), so_far=so_far)
+    forms = ((csv_file, monthly_statement.render_csv), (html_file, monthly_statement.render_html))
     for path, render in forms:
         if path is not None:
             _write(path, render(told))
@@ -174,8 +177,8 @@ def _write(path: Path, text: str) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def _print_statement(told: statements.Statement) -> None:
-    click.echo(f"{told.tenant.name} ({told.tenant.id}), {statements.month_name(told.month)}")
+def _print_statement(told: monthly_statement.Statement) -> None:
+    click.echo(f"{told.tenant.name} ({told.tenant.id}), {monthly_statement.month_name(told.month)}")
     numbers = ("Documents", "Tokens", "Amount")
     print_table(
         ("Time", "Line", "", *numbers),
@@ -185,9 +188,9 @@ def _print_statement(told: statements.Statement) -> None:
                 str(line["line"]),
                 str(line.get("model") or line.get("reason") or ""),
                 *(f"{line[name]:,}" if name in line else "" for name in ("documents", "tokens")),
-                statements.dollars(int(line["amount_micro_dollars"])),
+                monthly_statement.dollars(int(line["amount_micro_dollars"])),
             )
-            for line in statements.lines(told)
+            for line in monthly_statement.lines(told)
         ),
         frozenset(numbers),
     )

@@ -6,8 +6,8 @@ from serve_app.cli.amounts import Dollars
 from serve_app.cli.ledger_access import act, database_option, open_books
 from serve_app.cli.reports import dollars, print_table, utc
 from serve_app.domain.units import Credits, RequestId
-from serve_app.ledger import accounts, credit_grants
-from serve_app.ledger.database import reading
+from serve_app.ledger.accounts import credit_grants, tenant_accounts
+from serve_app.ledger.db.engines import reading
 
 
 @click.group()
@@ -39,11 +39,11 @@ def add_credit(
             "a negative amount needs --correction, which accepts no other amount"
         )
     with open_books(database_url) as connection:
-        found = accounts.find_tenant(connection, tenant)
+        found = tenant_accounts.find_tenant(connection, tenant)
         credit_grants.grant(
             connection, found.id, amount, reason, act(), idempotency_key=idempotency_key
         )
-        left = accounts.find_tenant(connection, found.id).available
+        left = tenant_accounts.find_tenant(connection, found.id).available
     click.echo(f"Tenant '{found.name}' has {dollars(left)} available.")
 
 
@@ -72,7 +72,7 @@ def refund(
             act(),
             idempotency_key=idempotency_key,
         )
-        tenant = accounts.find_tenant(connection, given.tenant)
+        tenant = tenant_accounts.find_tenant(connection, given.tenant)
     click.echo(
         f"Refunded {dollars(given.amount)}. "
         f"Tenant '{tenant.name}' has {dollars(tenant.available)} available."
@@ -85,7 +85,7 @@ def refund(
 def list_credit(tenant: str, database_url: str | None) -> None:
     """List the grants, corrections and refunds of TENANT."""
     with open_books(database_url, reading) as connection:
-        owner = accounts.find_tenant(connection, tenant)
+        owner = tenant_accounts.find_tenant(connection, tenant)
         found = credit_grants.list_grants(connection, owner.id)
     print_table(
         ("Time", "Kind", "Amount", "Reason", "By", "Request", "Id"),

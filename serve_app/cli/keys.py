@@ -10,9 +10,9 @@ from serve_app.cli.ledger_access import act, database_option, open_books, tenant
 from serve_app.cli.reports import limit_facts, print_facts, print_table, utc
 from serve_app.domain.model import LimitChanges, RateLimits
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds
-from serve_app.ledger import accounts, tenant_keys
-from serve_app.ledger.database import reading
-from serve_app.ledger.months import MILLISECONDS_PER_DAY
+from serve_app.ledger.accounts import tenant_accounts, tenant_keys
+from serve_app.ledger.db.engines import reading
+from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
 from serve_app.protocols.admin import EXPIRES_IN_DAYS_MAX
 
 SHOWN_ONCE = "Save this key: only its digest is stored, so it cannot be shown again."
@@ -68,7 +68,7 @@ def create_key(  # noqa: PLR0913 - one for each option
         RateLimits(**limits),
     )
     with open_books(database_url) as connection:
-        owner = accounts.find_tenant(connection, tenant)
+        owner = tenant_accounts.find_tenant(connection, tenant)
         tenant_keys.create_key(connection, owner.id, new, now)
     click.echo(key.reveal())
     click.echo(SHOWN_ONCE, err=True)

@@ -9,10 +9,10 @@ import click
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds, TenantId
-from serve_app.ledger import accounts
-from serve_app.ledger.admin_acts import Act
-from serve_app.ledger.database import Connection, transaction
-from serve_app.ledger.schema import require
+from serve_app.ledger.accounts import tenant_accounts
+from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.engines import Connection, transaction
+from serve_app.ledger.db.schema import require
 from serve_app.settings import Settings
 
 DATABASE_TIMEOUT_S = Seconds(10.0)
@@ -47,7 +47,7 @@ def open_books(
             yield connection
     except LedgerUnavailable as error:
         raise click.ClickException(f"the database did not answer: {error.reason}") from None
-    except accounts.AccountProblem as error:
+    except tenant_accounts.AccountProblem as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -72,7 +72,7 @@ def settings() -> Settings:
 
 def tenant_id(connection: Connection, name: str | None) -> TenantId | None:
     """Return the id of the tenant with this name or id. Raises: AccountProblem."""
-    return None if name is None else accounts.find_tenant(connection, name).id
+    return None if name is None else tenant_accounts.find_tenant(connection, name).id
 
 
 def act() -> Act:

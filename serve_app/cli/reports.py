@@ -14,7 +14,7 @@ from serve_app.cli.amounts import NONE
 from serve_app.domain.csv_export import render_csv
 from serve_app.domain.model import RateLimits
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Moment
-from serve_app.ledger.usage import Grouping, UsageRow
+from serve_app.ledger.reports.usage import Grouping, UsageRow
 
 PIPE_COLUMNS = 200
 """Table width without a terminal, wide enough that rows stay on one line."""

@@ -1,8 +1,8 @@
-"""Serve's application-level autoscaling policy: `serve_app.dispatch.scaling` with Ray's metrics.
+"""Serve's application-level autoscaling policy: `serve_app.scaling.policy` with Ray's metrics.
 
     autoscaling_policy:
       policy_function: serve_app.deployments.autoscaling:BacklogPolicy
-      policy_kwargs: {delay_s: 1}        # fields of `serve_app.dispatch.scaling.Goals`
+      policy_kwargs: {delay_s: 1}        # fields of `serve_app.scaling.policy.Goals`
 
 The policy is application-level, because only the gateways can count the work that they hold back.
 Every deployment to be scaled needs an ``autoscaling_config``. The gateway's deployment needs one
@@ -20,16 +20,8 @@ from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
-from serve_app.dispatch.scaling import (
-    TOLERANCE_REPLICAS,
-    Bounds,
-    Goals,
-    Load,
-    Sample,
-    decide,
-    needed,
-)
 from serve_app.domain.units import Instant, Tokens
+from serve_app.scaling.policy import TOLERANCE_REPLICAS, Bounds, Goals, Load, Sample, decide, needed
 from serve_app.settings import GATEWAY_DEPLOYMENT
 from serve_app.telemetry.logs import get_logger
 

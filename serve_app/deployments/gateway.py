@@ -18,7 +18,6 @@ from serve_app.admission.refusals import RefusalBudget
 from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.clients import HandleScorer
-from serve_app.deployments.event_sink import Delivery, HttpSink
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.dispatch.dispatcher import Dispatcher
@@ -30,12 +29,13 @@ from serve_app.engine.tokenizer import limit_threads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
 from serve_app.ledger.back_office import BackOffice
-from serve_app.ledger.event_queue import EventQueue
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.limits import LedgerLimits
-from serve_app.ledger.pricing import PriceList
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.events.delivery import Delivery, HttpSink
+from serve_app.ledger.events.queue import EventQueue
+from serve_app.ledger.money.pricing import PriceList
+from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.unmetered import Unmetered
+from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
 from serve_app.private_files import private_folder
 from serve_app.protocols.limits import Limits

@@ -11,7 +11,7 @@ from typing import TypedDict
 import psutil
 from ray import serve
 
-from serve_app.deployments.batches import batch_limit
+from serve_app.batching.batch_size import batch_limit
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.deployments.token_batcher import TokenBatcher
@@ -19,7 +19,8 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
 from serve_app.domain.units import Tokens
-from serve_app.engine.loading import EngineLimits, load_engine
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine
 from serve_app.settings import ModelSettings
 from serve_app.telemetry.logs import get_logger
 

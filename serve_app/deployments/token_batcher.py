@@ -28,12 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ray import serve
 
-from serve_app.deployments.autoscaling import (
-    BUSY_RATIO_STAT,
-    INFLIGHT_TOKENS_STAT,
-    TOKENS_PER_S_STAT,
-)
-from serve_app.deployments.batches import (
+from serve_app.batching.batch_size import (
     WHOLE,
     Batch,
     BatchSize,
@@ -42,8 +37,13 @@ from serve_app.deployments.batches import (
     Wake,
     batch_tokens,
 )
-from serve_app.deployments.isolation import score_each
-from serve_app.dispatch.scaling import Speedometer
+from serve_app.batching.isolation import score_each
+from serve_app.batching.throughput import ThroughputMeter
+from serve_app.deployments.autoscaling import (
+    BUSY_RATIO_STAT,
+    INFLIGHT_TOKENS_STAT,
+    TOKENS_PER_S_STAT,
+)
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, ReplicaLost, RerankError
 from serve_app.domain.model import Portion, PortionScores
@@ -96,7 +96,7 @@ class TokenBatcher:
         self._device_threads = ThreadPoolExecutor(
             engine.batches_at_once, thread_name_prefix="device"
         )
-        self._speedometer = Speedometer(clock.instant())
+        self._speedometer = ThroughputMeter(clock.instant())
         self._batch_size = BatchSize(batch_tokens_max, self._speedometer)
         self._inflight_tokens = 0
         self._waiting: set[Waiting] = set()

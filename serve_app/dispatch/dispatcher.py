@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serve_app.dispatch.fair_queue import Claim
-from serve_app.dispatch.forecast import Forecast
+from serve_app.admission.deadline import Forecast
+from serve_app.dispatch.dispatch_queue import Turn, Turnstile
 from serve_app.dispatch.portions import CutPortion, cut
-from serve_app.dispatch.turnstile import Turn, Turnstile
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, TokenizedJob
+from serve_app.domain.priority import Claim
 from serve_app.domain.units import Instant, ModelId, Seconds, Tokens
 from serve_app.ports import PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics

@@ -18,26 +18,11 @@ starves.
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from serve_app.dispatch.turns import FairShares, Patience
-from serve_app.domain.job import Job
-from serve_app.domain.model import Caller, ServiceTier
+from serve_app.dispatch.fair_share import FairShares, Patience
+from serve_app.domain.priority import PATIENCE, Claim, size_class
 from serve_app.domain.units import RequestId, TenantId, Tokens
-
-DEFAULT_PATIENCE = 4
-"""The default tier gets one token in five, however much of the priority tier is queued."""
-
-FLEX_PATIENCE = 19
-"""The flex tier gets one token in twenty."""
-
-PATIENCE = {
-    ServiceTier.PRIORITY: 0,
-    ServiceTier.DEFAULT: DEFAULT_PATIENCE,
-    ServiceTier.FLEX: FLEX_PATIENCE,
-}
-"""Tokens of other tiers that go before one token of a waiting tier; highest tier first."""
 
 
 class Costly(Protocol):
@@ -48,21 +33,6 @@ class Costly(Protocol):
 
 
 T = TypeVar("T", bound=Costly)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The tenant, weight and tier under which a job is queued."""
-
-    tenant: TenantId
-    weight: int
-    """The tenant's share relative to others of its tier while all have work queued; at least 1."""
-
-    tier: ServiceTier
-
-    @classmethod
-    def of(cls, caller: Caller, job: Job) -> Self:
-        return cls(caller.tenant, caller.tenant_weight, job.service_tier)
 
 
 class FairQueue(Generic[T]):
@@ -131,11 +101,6 @@ class FairQueue(Generic[T]):
     def _count(self, portions: Sequence[T], sign: int) -> None:
         self._portions += sign * len(portions)
         self._tokens += sign * sum(portion.tokens for portion in portions)
-
-
-def size_class(tokens: float) -> int:
-    """Return the size class of a job. Classes end at 255, 1,023, 4,095 tokens and so on."""
-    return (int(tokens).bit_length() + 1) // 2
 
 
 class _Tier(Generic[T]):

@@ -24,7 +24,7 @@ from serve_app.engine.device import (
 )
 from serve_app.engine.embedded import model as embedded
 from serve_app.engine.forward import Inputs, PaddedForward
-from serve_app.engine.loading import EngineLimits
+from serve_app.engine.limits import EngineLimits
 from serve_app.engine.mixed_precision import shorten
 from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
 from serve_app.engine.plain_products import keep_apart

@@ -135,9 +135,9 @@ def suitable_passes(device: torch.device, batch_tokens_max: int) -> Passes:
     """Return pass sizes. A CPU is fastest while a pass fits its caches, a GPU with large passes.
 
     On a CPU with AVX2, passes of 512 tokens give 42.8 documents/s, 1,024 give 40.2, 4,096 give 34.3
-    (12 layers, float32, `benchmarks.engine`); with a matrix unit 2,048 were best. In the time that
-    a GPU needs to launch the kernels of a pass it computes about a thousand tokens: estimated, not
-    measured.
+    (12 layers, float32, `benchmarks.engine.throughput`); with a matrix unit 2,048 were best. In the
+    time that a GPU needs to launch the kernels of a pass it computes about a thousand tokens:
+    estimated, not measured.
     """
     if device.type != "cpu":
         return Passes(tokens_max=batch_tokens_max, cost_tokens=1_024)

@@ -4,26 +4,10 @@ Gateways call `load_tokenizer`, which does not import torch. Scorers call `load_
 imports torch when it is called. Both raise `serve_app.engine.sources.ModelLoadError`.
 """
 
-from dataclasses import dataclass
-
+from serve_app.engine.limits import EngineLimits
 from serve_app.engine.sources import resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.ports import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Limits of an engine, named like the settings."""
-
-    batch_tokens_max: int
-    forward_tokens_max: int | None = None
-    """``None`` selects a value that suits the device."""
-
-    pair_tokens_max: int | None = None
-    """``None`` selects the model's own limit."""
-
-    threads: int = 0
-    """CPU threads; 0 selects all cores available to the process. Ignored on CUDA."""
 
 
 def load_tokenizer(

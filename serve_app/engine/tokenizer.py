@@ -25,7 +25,7 @@ from serve_app.domain.job import Job
 from serve_app.domain.model import Pair, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
 from serve_app.engine.sources import ModelLoadError
-from serve_app.engine.windows import Beginnings, FirstWindow
+from serve_app.engine.text_prefix import Beginnings, FirstWindow
 
 PAIR_TOKENS_DEFAULT = 512
 """Limit of a model that states none."""

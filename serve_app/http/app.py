@@ -11,15 +11,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from serve_app.domain.errors import InvalidRequest, MethodNotAllowed, NotFound, RerankError
-from serve_app.http import openapi
-from serve_app.http.admin import admin_endpoints
-from serve_app.http.docs import DocsFiles, docs
-from serve_app.http.guard import Endpoint, guarded
+from serve_app.http.admin.routes import admin_endpoints
+from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
 from serve_app.http.models import models_endpoints
+from serve_app.http.openapi import document
+from serve_app.http.openapi.swagger import DocsFiles, docs
 from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
-from serve_app.http.rerank import rerank_endpoint
+from serve_app.http.rerank.endpoint import rerank_endpoint
 from serve_app.http.service import Service
 from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.json_body import shown
@@ -86,7 +86,7 @@ def build_app(service: Service) -> Starlette:
 
 def _openapi_endpoint(service: Service) -> Endpoint:
     body = json.dumps(
-        openapi.document(RERANK_PATHS, SCORE_PATHS, service.limits, API_VERSION)
+        document.document(RERANK_PATHS, SCORE_PATHS, service.limits, API_VERSION)
     ).encode()
 
     async def openapi_json(_request: Request) -> Response:

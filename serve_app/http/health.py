@@ -6,7 +6,7 @@ The two are separate because restarting a healthy gateway does not bring a model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.http.guard import Endpoint
+from serve_app.http.error_boundary import Endpoint
 from serve_app.http.problems import NOT_READY
 from serve_app.http.service import Service
 from serve_app.protocols.status import render_health, render_readiness

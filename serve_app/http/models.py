@@ -5,9 +5,9 @@ from starlette.responses import Response
 
 from serve_app.domain.errors import Forbidden, NotFound
 from serve_app.domain.model import Caller, ModelCard
-from serve_app.http.guard import Endpoint
+from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import sent_keys
-from serve_app.http.rerank import SCOPE
+from serve_app.http.rerank.endpoint import SCOPE
 from serve_app.http.service import Service
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.models_list import render_model, render_models

@@ -10,7 +10,7 @@ from serve_app.admission.places import Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
 from serve_app.domain.units import Credits, ModelId, RequestId
-from serve_app.ledger.database import Connection
+from serve_app.ledger.db.engines import Connection
 from serve_app.pipeline import Pipeline
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.logs import Emit

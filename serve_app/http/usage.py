@@ -10,13 +10,13 @@ from serve_app.access.api_keys import SCOPE_ADMIN, SCOPES
 from serve_app.domain.errors import Forbidden
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Moment, TenantId
-from serve_app.http.accounts import problems_told
-from serve_app.http.guard import Endpoint
+from serve_app.http.admin.objects import problems_told
+from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import sent_keys
 from serve_app.http.service import Service
-from serve_app.ledger.accounts import find_tenant
-from serve_app.ledger.database import Connection
-from serve_app.ledger.usage import Grouping, UsageFilter, UsageRow, usage
+from serve_app.ledger.accounts.tenant_accounts import find_tenant
+from serve_app.ledger.db.engines import Connection
+from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
 from serve_app.protocols.paging import cut
 from serve_app.protocols.times import write_day
 from serve_app.protocols.usage import (

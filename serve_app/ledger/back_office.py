@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import open_reader, open_writer, reason
+from serve_app.ledger.db.engines import open_reader, open_writer, reason
 from serve_app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)

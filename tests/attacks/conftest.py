@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from serve_app.deployments.local_ray import free_port
+from testkit.service import Service
 from tests.integration.conftest import deployment, serve_config
-from tests.integration.service import Service
-from tests.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+from tests.support.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 
 IDLE_S = 15.0
 """Time after which HAProxy closes an idle client's connection (``cluster/ray.env``)."""
@@ -23,7 +23,7 @@ NO_KEY = "rk_0123456789ab_" + "f" * 64
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One gateway and one scorer with a small model."""
-    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+    from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
     folder = tmp_path_factory.mktemp("attacked")
     config = serve_config(

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from testkit.service import Service
 from tests.attacks.conftest import NO_KEY, everything_answers
 from tests.attacks.http2 import Http2Connection
-from tests.integration.service import Service
 
 pytestmark = pytest.mark.ray
 

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from testkit.service import Service
 from tests.attacks.conftest import (
     everything_answers,
     gateway_memory_bytes,
     rerank_body,
 )
-from tests.integration.service import Service
 
 pytestmark = pytest.mark.ray
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from serve_app.deployments.haproxy import HEADER_TIMEOUT_S
+from testkit.service import Service, wait_for
 from tests.attacks.conftest import (
     BODY_TIMEOUT_S,
     IDLE_S,
@@ -20,7 +21,6 @@ from tests.attacks.conftest import (
     everything_answers,
     rerank_body,
 )
-from tests.integration.service import Service, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 

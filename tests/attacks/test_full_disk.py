@@ -12,15 +12,15 @@ from sqlalchemy import select
 from starlette.types import ASGIApp
 
 from serve_app.http.app import build_app
-from serve_app.ledger.database import transaction
-from serve_app.ledger.schema import migrate
-from serve_app.ledger.tables import charges
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.db.tables import charges
 from serve_app.telemetry.logs import emit
-from tests.fakes import until
-from tests.serve_log import serve_log
-from tests.small_disk import SmallDisk, small_disk
-from tests.unit.http.ledger_house import LedgerHouse
-from tests.unit.ledger.support import TIMEOUT_S
+from tests.support.fakes import until
+from tests.support.ledger import TIMEOUT_S
+from tests.support.ledger_app import LedgerHouse
+from tests.support.serve_log import serve_log
+from tests.support.small_disk import SmallDisk, small_disk
 
 CLIENTS = 8
 CREDIT = 1_000_000

@@ -15,11 +15,11 @@ from serve_app.cli.up import _first_key
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.local_ray import run_dir, short_path
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import transaction
-from serve_app.ledger.event_queue import EventQueue
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.events.queue import EventQueue
 from serve_app.settings import Settings
-from tests.unit.ledger.support import a_tenant
+from tests.support.ledger import a_tenant
 
 TIMEOUT_S = Seconds(5)
 DATABASE = {"rerank.db", "rerank.db-wal", "rerank.db-shm"}

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from testkit.service import ROOT, Service, wait_for
 from tests.attacks.conftest import everything_answers, rerank_body
-from tests.integration.service import ROOT, Service, wait_for
 
 pytestmark = pytest.mark.ray
 

@@ -14,7 +14,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable, RateLimited
 from serve_app.domain.model import Caller, RateLimits
 from serve_app.domain.units import Credits, KeyId, ModelId, RequestId, Seconds, TenantId, Tokens
-from serve_app.ledger.group_commit import SqlLedger
+from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
 
 TASKS = 2

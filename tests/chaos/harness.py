@@ -20,22 +20,22 @@ from typing import Any
 
 import psutil
 
-from benchmarks.postgres import Postgres, running
 from serve_app.access import api_keys
 from serve_app.deployments.local_ray import free_port
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import UNLIMITED, RateLimits
 from serve_app.domain.units import Credits, KeyId, Seconds, TenantId
-from serve_app.ledger import accounts, credit_grants, tenant_keys
-from serve_app.ledger.admin_acts import Act
-from serve_app.ledger.database import reading, transaction
+from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
+from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.engines import reading, transaction
+from testkit.postgres import Postgres, running
+from testkit.service import Service, wait_for
 from tests.chaos.database_proxy import DatabaseProxy
 from tests.chaos.faults import POSTGRESQL, Happened, Kind, Planned, plan
 from tests.chaos.traffic import PRICE, Client, Exchange, Key
 from tests.chaos.verifier import EXPIRY_GRACE_MS, Books, Logged, Verdict, verify
 from tests.integration.conftest import deployment, serve_config
-from tests.integration.service import Service, wait_for
-from tests.log_leaks import leaks_in_logs
+from tests.support.log_leaks import leaks_in_logs
 
 CLOCK = SystemClock()
 DATABASE_TIMEOUT_S = Seconds(10.0)
@@ -219,7 +219,7 @@ class World:
 @contextmanager
 def world(database: str, folder: Path, gateways: int = 2) -> Iterator[World]:
     """Run a service on its own database."""
-    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+    from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
     config = serve_config(
         [
@@ -267,7 +267,7 @@ class Office:
     def tenant(self, name: str, credit: Credits) -> str:
         act = Act("chaos", CLOCK.moment())
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant = accounts.create_tenant(connection, name, act).id
+            tenant = tenant_accounts.create_tenant(connection, name, act).id
             credit_grants.grant(connection, tenant, credit, "first", act)
         return tenant
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.postgres import running
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import RETRY_AFTER_S_MAX, RateLimited
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.sql_ledger import SqlLedger
+from testkit.postgres import running
+from testkit.service import ROOT, environment
 from tests.chaos.faults import POSTGRESQL, SQLITE
 from tests.chaos.hammer import MARGIN_S, ask, limited
 from tests.chaos.harness import Office
 from tests.chaos.traffic import Key
 from tests.chaos.tries import WINDOW_S, Try, check_limit
-from tests.integration.service import ROOT, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -21,9 +21,9 @@ from serve_app.domain.units import (
     TenantId,
     Tokens,
 )
-from serve_app.ledger.database import reading, transaction
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.db.engines import reading, transaction
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
 from tests.chaos.faults import DECKS, POSTGRESQL, SQLITE, Happened, Kind, plan
 from tests.chaos.harness import Office

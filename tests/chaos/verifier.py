@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, select
 
 from serve_app.domain.units import Moment
-from serve_app.ledger.audit import balances
-from serve_app.ledger.tables import api_keys, charges, reservations
+from serve_app.ledger.db.tables import api_keys, charges, reservations
+from serve_app.ledger.reports.balances import balances
 from tests.chaos.faults import Happened
 from tests.chaos.traffic import GAVE_UP, HUNG_UP, NO_ANSWER, NOT_OURS, PRICE, Exchange
 

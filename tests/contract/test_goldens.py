@@ -1,8 +1,8 @@
-"""Compare the wire formats with the golden files. See `tests.contract.goldens`."""
+"""Compare the wire formats with the golden files. See `tests.support.goldens`."""
 
 import pytest
 
-from tests.contract.goldens import Case, answer, cases
+from tests.support.goldens import Case, answer, cases
 
 CASES = cases()
 

@@ -29,8 +29,8 @@ from cohere.errors import (
 
 from serve_app.domain import errors
 from serve_app.ports import JobScorer
-from tests.contract.house import House, WordScorer
-from tests.fakes import FailingJobScorer, HangingJobScorer
+from tests.support.app import House, WordScorer
+from tests.support.fakes import FailingJobScorer, HangingJobScorer
 
 QUERY = "blue sky"
 DOCUMENTS = ["grass is green", "the sky is blue", "a blue car"]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from serve_app.deployments.local_ray import free_port
-from tests.event_sinks import Sink, listening
-from tests.integration.service import Service
-from tests.log_leaks import EVENTS_TOKEN
+from testkit.service import Service
+from tests.support.event_sinks import Sink, listening
+from tests.support.log_leaks import EVENTS_TOKEN
 
 
 def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, event_sink: Sink) -> Itera
 
     For a poisonous word, ``tiny`` returns NaN and ``tiny-crash`` raises an error.
     """
-    from tests.tiny_models import (  # noqa: PLC0415 - imports torch
+    from testkit.tiny_models import (  # noqa: PLC0415 - imports torch
         build_poison_crash,
         build_poison_nan,
     )

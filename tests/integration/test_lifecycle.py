@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from serve_app.deployments.local_ray import free_port
+from testkit.service import COMMAND, ROOT, Service, environment, wait_for
 from tests.integration.conftest import deployment, serve_config
-from tests.integration.service import COMMAND, ROOT, Service, environment, wait_for
-from tests.log_leaks import DOCUMENT_MARKER, OUTPUT_FILE, QUERY_MARKER
+from tests.support.log_leaks import DOCUMENT_MARKER, OUTPUT_FILE, QUERY_MARKER
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_it_starts_beside_another_ray_and_leaves_no_trace(
     service: Service, folder: Path, tmp_path: Path
 ) -> None:
-    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+    from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
     home = tmp_path / "home"
     home.mkdir()
@@ -104,7 +104,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_one_clear_line(folder
 
 
 def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder: Path) -> None:
-    from tests.tiny_models import build  # noqa: PLC0415 - imports torch
+    from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
     tiny = str(build(folder / "tiny"))
     config = serve_config(

@@ -18,7 +18,7 @@ import yaml
 
 from serve_app.cli.up import read_switches
 from serve_app.deployments.local_ray import free_port, local_environment, short_path
-from tests.integration.service import ROOT, environment, wait_for
+from testkit.service import ROOT, environment, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -15,11 +15,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from serve_app.domain.model import EMBEDDED, Pair
 from serve_app.engine.export import export_embedded
-from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.engine.sources import resolve
-from tests.quality.reference import portion, reference_logits, tokenize_pairs
-from tests.quality.varied_pairs import varied_pairs
-from tests.synthetic_adapter import write_synthetic
+from tests.support.reference import portion, reference_logits, tokenize_pairs
+from tests.support.synthetic_adapter import write_synthetic
+from tests.support.varied_pairs import varied_pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

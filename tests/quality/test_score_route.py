@@ -9,11 +9,12 @@ import pytest
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.model import EMBEDDED, Portion, PortionScores, ReplicaInfo
 from serve_app.domain.units import Instant, Seconds, Tokens
-from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
-from tests.contract.house import LIMITS, MINI, House
-from tests.fakes import FakeClock, some_metrics
-from tests.quality.varied_pairs import varied_pairs
+from tests.support.app import LIMITS, MINI, House
+from tests.support.fakes import FakeClock, some_metrics
+from tests.support.varied_pairs import varied_pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.db.schema import migrate
 
 
 @pytest.fixture(scope="session")

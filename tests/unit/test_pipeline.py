@@ -9,8 +9,8 @@ from threading import Event
 
 import pytest
 
+from serve_app.admission.deadline import Forecast
 from serve_app.admission.gate import SMALL_TOKENS_MAX, SharedGate
-from serve_app.dispatch.forecast import Forecast
 from serve_app.domain.errors import (
     DeadlineExceeded,
     EngineFailure,
@@ -34,7 +34,7 @@ from serve_app.domain.model import (
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
 from serve_app.pipeline import QUERY_CHARACTERS_SHORT, Pipeline, ServedModel, TokenizerThreads
 from serve_app.ports import JobScorer, Quote, Usage
-from tests.fakes import (
+from tests.support.fakes import (
     CALLER,
     EMBEDDED,
     GOOD_KEY,

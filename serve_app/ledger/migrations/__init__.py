@@ -1,1 +1,1 @@
-"""Schema migrations, run by `serve_app.ledger.schema`."""
+"""Schema migrations, run by `serve_app.ledger.db.schema`."""

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from serve_app.ledger.tables import metadata
+from serve_app.ledger.db.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -20,7 +20,7 @@ from serve_app.domain.errors import LedgerUnavailable, Overloaded, Unauthenticat
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, Moment, Seconds, TenantId
 from serve_app.ports import StoredKey
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 CACHE_S = Seconds(5.0)
 KEY = generate()

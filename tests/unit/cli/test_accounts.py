@@ -16,11 +16,12 @@ from serve_app.access.api_keys import matches, parse
 from serve_app.cli.accounts import COMMANDS, bootstrap
 from serve_app.cli.reports import dollars
 from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds, Tokens
-from serve_app.ledger import accounts, store, tenant_keys
-from serve_app.ledger.database import transaction
-from serve_app.ledger.rules import Reservation
+from serve_app.ledger.accounts import tenant_accounts, tenant_keys
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting import steps
 from serve_app.ports import Usage
-from tests.fakes import EMBEDDED, FakeClock
+from tests.support.fakes import EMBEDDED, FakeClock
 
 Run = Callable[..., Result]
 
@@ -203,17 +204,17 @@ def used(run: Run, database_url: str) -> Run:
     key = parse(succeeds(run("keys", "create", "acme")).strip())
     assert key is not None
     with transaction(database_url, TIMEOUT_S) as connection:
-        acme = accounts.find_tenant(connection, "acme")
+        acme = tenant_accounts.find_tenant(connection, "acme")
         for number, at in enumerate((JAN_2, Moment(JAN_2 + 5))):
             wanted = Reservation(
                 RequestId(f"r{number}"), acme.id, key.key_id, EMBEDDED, Credits(800), at, at
             )
             usage = Usage(100, Tokens(5_000))
-            store.reserve(connection, wanted)
+            steps.reserve(connection, wanted)
             if number == 0:
-                store.commit(connection, wanted.request_id, wanted.amount, usage, at)
+                steps.commit(connection, wanted.request_id, wanted.amount, usage, at)
             else:
-                store.void(connection, wanted.request_id, usage, at)
+                steps.void(connection, wanted.request_id, usage, at)
     return run
 
 
@@ -288,7 +289,7 @@ def test_an_empty_database_gets_a_tenant_that_can_send_requests(tmp_path: Path) 
     assert key is not None
     assert second is None
     with transaction(database_url, TIMEOUT_S) as connection:
-        (dev,) = accounts.list_tenants(connection)
+        (dev,) = tenant_accounts.list_tenants(connection)
         stored = tenant_keys.find_keys(connection, [key.key_id]).get(key.key_id)
     assert (dev.name, dev.available) == ("dev", 5_000_000)
     assert stored is not None
@@ -421,7 +422,7 @@ def test_a_list_of_keys_tells_when_each_was_last_used(run: Run, database_url: st
     assert "2026-01-02 00:00:00" not in succeeds(run("keys", "list"))
 
     with transaction(database_url, TIMEOUT_S) as connection:
-        store.touch_keys(connection, {key.key_id: JAN_2})
+        steps.touch_keys(connection, {key.key_id: JAN_2})
 
     assert "2026-01-02 00:00:00" in succeeds(run("keys", "list"))
 

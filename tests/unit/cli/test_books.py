@@ -9,12 +9,12 @@ from sqlalchemy import text
 
 from serve_app.cli.books import ledger
 from serve_app.domain.units import Credits, Moment, RequestId, Tokens
-from serve_app.ledger import store
-from serve_app.ledger.database import transaction
-from serve_app.ledger.rules import Reservation
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting import steps
 from serve_app.ports import Usage
-from tests.fakes import EMBEDDED
-from tests.unit.ledger.support import TIMEOUT_S, a_tenant
+from tests.support.fakes import EMBEDDED
+from tests.support.ledger import TIMEOUT_S, a_tenant
 
 NOON = Moment(1_767_355_200_000)  # 2026-01-02 12:00 UTC
 DAY = "2026-01-02"
@@ -27,8 +27,8 @@ def charged_url(database_url: str) -> str:
     acme = a_tenant(database_url, PRICE)
     wanted = Reservation(RequestId("r1"), acme.tenant, acme.key_id, EMBEDDED, PRICE, NOON, NOON)
     with transaction(database_url, TIMEOUT_S) as connection:
-        store.reserve(connection, wanted)
-        store.commit(connection, wanted.request_id, PRICE, Usage(100, Tokens(5_000)), NOON)
+        steps.reserve(connection, wanted)
+        steps.commit(connection, wanted.request_id, PRICE, Usage(100, Tokens(5_000)), NOON)
     return database_url
 
 

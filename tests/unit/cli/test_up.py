@@ -12,8 +12,8 @@ import yaml
 from serve_app.cli.up import CURL
 from serve_app.cli.up_config import read_config, serve_only
 from serve_app.settings import ModelSettings, Settings
-from tests.integration.service import COMMAND, ROOT, environment
-from tests.tiny_models import build
+from testkit.service import COMMAND, ROOT, environment
+from testkit.tiny_models import build
 
 HUB_ID = "cross-encoder/ms-marco-MiniLM-L12-v2"
 LOCAL = ROOT / "cluster/local.yaml"

@@ -9,7 +9,7 @@ from ray.serve.schema import DeploymentStatus
 
 from serve_app.domain.errors import RerankError
 from serve_app.telemetry.metrics import METRICS, Kind
-from tests.integration.service import ROOT
+from testkit.service import ROOT
 
 TEXT = (ROOT / "cluster/prometheus/alerts.yaml").read_text()
 RULES = yaml.safe_load(TEXT)["groups"][0]["rules"]

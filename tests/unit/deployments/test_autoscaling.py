@@ -11,7 +11,7 @@ from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from serve_app.deployments.autoscaling import STALE_S, BacklogPolicy, backlog_stat
-from serve_app.dispatch.scaling import Goals
+from serve_app.scaling.policy import Goals
 
 ROOT = Path(__file__).parents[3]
 APPLICATION = "rerank"

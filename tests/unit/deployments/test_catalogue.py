@@ -6,7 +6,7 @@ from serve_app.deployments.catalogue import FRESH_S, PROBE_EVERY_S, Catalogue
 from serve_app.domain.errors import NoReplica
 from serve_app.domain.model import ModelCard, Prices, Readiness, ReplicaInfo
 from serve_app.domain.units import Instant, ModelId
-from tests.fakes import FakeClock, FakePortionScorer
+from tests.support.fakes import FakeClock, FakePortionScorer
 
 FIRST, SECOND = ModelId("first"), ModelId("second")
 

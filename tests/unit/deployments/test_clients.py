@@ -14,7 +14,7 @@ from serve_app.deployments.clients import HandleScorer, translate
 from serve_app.domain import errors
 from serve_app.domain.model import Portion, ReplicaInfo
 from serve_app.domain.units import Credits, Instant, RequestId
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 PORTION = Portion(RequestId("r1"), b"", (), ())
 

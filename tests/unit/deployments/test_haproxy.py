@@ -24,7 +24,7 @@ from serve_app.deployments.haproxy import (
 )
 from serve_app.deployments.local_ray import free_port
 from serve_app.protocols.problem_body import ErrorBody
-from tests.integration.service import ROOT, wait_for
+from testkit.service import ROOT, wait_for
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
 

@@ -11,7 +11,7 @@ import pytest
 from ray import serve
 from ray.serve.batching import _BatchQueue
 
-from serve_app.deployments.batches import Running
+from serve_app.batching.batch_size import Running
 from serve_app.deployments.token_batcher import (
     AHEAD_S,
     BUSY_WAIT_S,
@@ -23,7 +23,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure, ReplicaLost
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId, Tokens
-from tests.fakes import FakeClock, RecordingSink, some_metrics, until
+from tests.support.fakes import FakeClock, RecordingSink, some_metrics, until
 
 BATCH_TOKENS_MAX = 100
 POISON = 13

@@ -19,7 +19,7 @@ from serve_app.domain.model import (
     TokenizedJob,
 )
 from serve_app.domain.units import Instant, KeyId, RequestId, TenantId, Tokens
-from tests.fakes import (
+from tests.support.fakes import (
     CALLER,
     EMBEDDED,
     FakeClock,

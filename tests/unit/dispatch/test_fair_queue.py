@@ -5,11 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from serve_app.dispatch.fair_queue import DEFAULT_PATIENCE, FLEX_PATIENCE, FairQueue
-from serve_app.dispatch.turns import FairShares
+from serve_app.dispatch.fair_queue import FairQueue
+from serve_app.dispatch.fair_share import FairShares
 from serve_app.domain.model import ServiceTier
+from serve_app.domain.priority import DEFAULT_PATIENCE, FLEX_PATIENCE
 from serve_app.domain.units import RequestId
-from tests.unit.dispatch.simulation import (
+from tests.support.dispatch_simulation import (
     PORTION_TOKENS_MAX,
     TOKENS_PER_S,
     Fifo,

@@ -2,9 +2,10 @@
 
 import pytest
 
-from serve_app.dispatch.portion_size import RUN_S, TOKENS_MIN, PortionSize
-from serve_app.dispatch.window import DEPTH, Answered, Window
+from serve_app.dispatch.inflight_window import DEPTH, Answered, Window
+from serve_app.dispatch.portions import PortionSize
 from serve_app.domain.model import PortionScores
+from serve_app.domain.portion_size import RUN_S, TOKENS_MIN
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 MAX = Tokens(8_192)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from serve_app.dispatch.portions import cut
 from serve_app.domain.model import INPUT_ID_BYTES
 from serve_app.domain.units import RequestId, Tokens
-from tests.fakes import a_pair
+from tests.support.fakes import a_pair
 
 R1 = RequestId("r1")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from tests.tiny_models import FAMILIES, build
+from testkit.tiny_models import FAMILIES, build
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,11 +10,12 @@ import torch
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId
-from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
-from tests.quality.reference import job, portion, reference_logits, tokenize_pairs
-from tests.quality.varied_pairs import varied_pairs
-from tests.tiny_models import FAMILIES, POISON, build_poison_crash, build_poison_nan
+from testkit.tiny_models import FAMILIES, POISON, build_poison_crash, build_poison_nan
+from tests.support.reference import job, portion, reference_logits, tokenize_pairs
+from tests.support.varied_pairs import varied_pairs
 
 LIMITS = EngineLimits(batch_tokens_max=8_192)
 TOLERANCE = 1e-4

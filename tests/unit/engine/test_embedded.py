@@ -12,13 +12,14 @@ from serve_app.engine.assembly import assemble
 from serve_app.engine.embedded.adapter import read, write_adapter
 from serve_app.engine.embedded.model import ADAPTER, load
 from serve_app.engine.export import export_embedded
-from serve_app.engine.loading import EngineLimits, load_engine, load_tokenizer
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.engine.sources import BASE_REQUIREMENT, ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
-from tests.quality.reference import portion, reference_logits, tokenize_pairs
-from tests.quality.varied_pairs import varied_pairs
-from tests.synthetic_adapter import metadata, write_synthetic
-from tests.tiny_models import build
+from testkit.tiny_models import build
+from tests.support.reference import portion, reference_logits, tokenize_pairs
+from tests.support.synthetic_adapter import metadata, write_synthetic
+from tests.support.varied_pairs import varied_pairs
 
 LIMITS = EngineLimits(batch_tokens_max=4_096, forward_tokens_max=4_096)
 TOLERANCE = 1e-4

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModel
 
-from serve_app.engine.loading import EngineLimits, load_engine
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine
 from serve_app.engine.sources import ModelLoadError
-from tests.tiny_models import build
+from testkit.tiny_models import build
 
 LIMITS = EngineLimits(batch_tokens_max=1_024, forward_tokens_max=1_024, threads=1)
 

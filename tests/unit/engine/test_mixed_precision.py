@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.engine.mixed_precision import shorten
-from tests.tiny_models import FAMILIES
+from testkit.tiny_models import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)

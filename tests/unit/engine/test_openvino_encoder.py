@@ -10,15 +10,17 @@ from transformers import AutoModelForSequenceClassification
 
 from serve_app.domain.errors import EngineFailure
 from serve_app.engine.cls_only import ClsOnlyEncoder
-from serve_app.engine.loading import EngineLimits, load_engine
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_engine
 from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
-from tests.integration.service import ROOT
+from testkit.service import ROOT
 
 LIMITS = EngineLimits(batch_tokens_max=1_024, forward_tokens_max=1_024)
 
 SCORE = """
 import sys
-from serve_app.engine.loading import EngineLimits, load_engine
+from serve_app.engine.loading import load_engine
+from serve_app.engine.limits import EngineLimits
 engine = load_engine(sys.argv[1], None, "float32", EngineLimits(1_024, 1_024))
 engine.check()
 assert "OpenVINO" in engine.description

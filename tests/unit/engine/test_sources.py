@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import errors
 
 from serve_app.engine.sources import BASE_REQUIREMENT, ModelLoadError, resolve
-from tests.tiny_models import build
+from testkit.tiny_models import build
 
 ANSWER = httpx.Response(404, request=httpx.Request("GET", "https://hub.invalid"))
 

@@ -21,9 +21,9 @@ from serve_app.domain.model import EMBEDDED, Pair, Truncation
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.sources import ModelLoadError, resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles, fit
-from tests.quality.reference import job, tokenize_pairs
-from tests.quality.varied_pairs import varied_pairs
-from tests.tiny_models import FAMILIES, build
+from testkit.tiny_models import FAMILIES, build
+from tests.support.reference import job, tokenize_pairs
+from tests.support.varied_pairs import varied_pairs
 
 Both = tuple[PairTokenizer, Any]
 
@@ -191,7 +191,7 @@ def test_documents_keep_their_request_order_across_slices(
     tokenizer = load_tokenizer(str(folders["bert"]))
     documents = ["cat " * length for length in (9, 1, 30, 2, 0, 7)]
     at_once = tokenizer.tokenize(job("dog", documents))
-    monkeypatch.setattr("serve_app.engine.windows.SLICE_CHARACTERS", 10)
+    monkeypatch.setattr("serve_app.engine.text_prefix.SLICE_CHARACTERS", 10)
 
     sliced = tokenizer.tokenize(job("dog", documents))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.house import House
-from tests.unit.http.ledger_house import LedgerHouse
+from tests.support.app import House
+from tests.support.ledger_app import LedgerHouse
 
 
 @pytest.fixture

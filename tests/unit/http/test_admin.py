@@ -10,13 +10,13 @@ from starlette.types import Message
 
 from serve_app.access.api_keys import SCOPE_ADMIN
 from serve_app.domain.units import KeyId, Seconds
-from serve_app.ledger import accounts, tenant_keys
-from serve_app.ledger.audit import audit
-from serve_app.ledger.database import transaction
+from serve_app.ledger.accounts import tenant_accounts, tenant_keys
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.reports.balances import audit
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX, OVERLAP_S_MAX
-from tests.contract.house import BIG, BIG_ALIAS, House
-from tests.unit.http.asgi import Exchange
-from tests.unit.http.ledger_house import FREE_CREDIT, TIMEOUT_S, LedgerHouse
+from tests.support.app import BIG, BIG_ALIAS, House
+from tests.support.asgi import Exchange
+from tests.support.ledger_app import FREE_CREDIT, TIMEOUT_S, LedgerHouse
 from tests.unit.http.test_openapi import check
 
 NO_LIMITS = {
@@ -432,9 +432,9 @@ def test_a_header_that_cannot_be_the_key_is_refused(ledger_house: LedgerHouse, k
 
 
 def test_the_bounds_on_the_wire_are_the_ledgers() -> None:
-    assert LIMIT_VALUE_MAX == accounts.AMOUNT_MAX
+    assert LIMIT_VALUE_MAX == tenant_accounts.AMOUNT_MAX
     assert Seconds(OVERLAP_S_MAX) == tenant_keys.ROTATION_OVERLAP_S_MAX
-    assert GRANT_MAX <= accounts.AMOUNT_MAX
+    assert GRANT_MAX <= tenant_accounts.AMOUNT_MAX
 
 
 def test_a_large_body_is_refused_unread(ledger_house: LedgerHouse) -> None:

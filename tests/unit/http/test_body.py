@@ -9,11 +9,11 @@ from serve_app.admission.gate import TENANTS_AT_LEAST
 from serve_app.admission.refusals import REFUSALS_MAX
 from serve_app.domain.errors import NoReplica
 from serve_app.domain.units import Seconds
-from serve_app.http import body
+from serve_app.http.rerank import body
 from serve_app.protocols.limits import Limits
-from tests.contract.house import BODY_BYTES_HELD_MAX, LIMITS, House
-from tests.fakes import FailingJobScorer, until
-from tests.unit.http.asgi import KEY, Exchange
+from tests.support.app import BODY_BYTES_HELD_MAX, LIMITS, House
+from tests.support.asgi import KEY, Exchange
+from tests.support.fakes import FailingJobScorer, until
 
 BODY = b'{"query": "blue", "documents": ["sky"]}'
 LIMIT = LIMITS.body_bytes_max
@@ -129,7 +129,7 @@ def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
     async def revoked_half_way() -> None:
         sending = asyncio.create_task(half.run(house.app))
         await until(lambda: half.read == 1)
-        monkeypatch.setattr("tests.contract.house.KEYS", {})
+        monkeypatch.setattr("tests.support.app.KEYS", {})
         async with asyncio.timeout(5):
             await sending
 

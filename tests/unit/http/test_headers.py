@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from serve_app.domain.errors import InvalidRequest
 from serve_app.http.headers import sent_keys, timeout_s
 from serve_app.http.service import random_request_id
-from tests.contract.house import LIMITS, House
+from tests.support.app import LIMITS, House
 
 
 @pytest.mark.parametrize(

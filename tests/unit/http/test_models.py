@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from serve_app.domain.units import ModelId
-from tests.contract.house import BIG, BIG_ALIAS, MINI, House
+from tests.support.app import BIG, BIG_ALIAS, MINI, House
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from starlette.routing import Route
 
 from serve_app.http.problems import PROBLEMS
-from tests.contract.goldens import Case, cases
-from tests.contract.house import LIMITS, House
+from tests.support.app import LIMITS, House
+from tests.support.goldens import Case, cases
 
 UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
 

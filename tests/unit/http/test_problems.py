@@ -4,8 +4,8 @@ import pytest
 
 from serve_app.domain import errors
 from serve_app.domain.units import Credits, TenantId
-from tests.contract.house import House
-from tests.fakes import FailingJobScorer
+from tests.support.app import House
+from tests.support.fakes import FailingJobScorer
 
 ANSWERS = [
     (errors.InvalidRequest("query", "leaves no room for a document"), 400, None),

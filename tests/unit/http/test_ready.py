@@ -3,7 +3,7 @@
 import pytest
 
 from serve_app.domain.model import Readiness
-from tests.contract.house import BIG, MINI, House
+from tests.support.app import BIG, MINI, House
 
 
 def test_health_asks_nobody() -> None:

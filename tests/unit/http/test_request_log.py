@@ -6,8 +6,8 @@ import pytest
 
 from serve_app.domain.errors import EngineFailure, LedgerUnavailable
 from serve_app.telemetry.logs import emit, failure_fields
-from tests.contract.house import LEDGER_DOWN_KEY, House
-from tests.fakes import FailingJobScorer
+from tests.support.app import LEDGER_DOWN_KEY, House
+from tests.support.fakes import FailingJobScorer
 
 TEXTS = {
     "query": "xylophone",

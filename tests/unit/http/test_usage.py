@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.access.api_keys import SCOPE_RERANK
-from tests.unit.http.ledger_house import LedgerHouse
+from tests.support.ledger_app import LedgerHouse
 
 JAN_2, JAN_3 = 1_767_312_000_000, 1_767_398_400_000  # 2026, 00:00 UTC
 

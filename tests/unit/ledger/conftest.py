@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from benchmarks.postgres import Postgres, running
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
-from serve_app.ledger.database import open_writer, opened
-from serve_app.ledger.schema import migrate
-from tests.unit.ledger.support import a_tenant
+from serve_app.ledger.db.engines import open_writer, opened
+from serve_app.ledger.db.schema import migrate
+from testkit.postgres import Postgres, running
+from tests.support.ledger import a_tenant
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 MIGRATED = "migrated"

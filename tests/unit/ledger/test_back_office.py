@@ -11,11 +11,11 @@ from sqlalchemy import Connection, text
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, Seconds
-from serve_app.ledger import accounts, credit_grants
-from serve_app.ledger.accounts import Tenant
+from serve_app.ledger.accounts import credit_grants, tenant_accounts
+from serve_app.ledger.accounts.tenant_accounts import Tenant
 from serve_app.ledger.back_office import CALLS_MAX, THREADS, BackOffice
-from tests.fakes import until
-from tests.unit.ledger.support import ACT, TIMEOUT_S, balance, database_held
+from tests.support.fakes import until
+from tests.support.ledger import ACT, TIMEOUT_S, balance, database_held
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def test_a_change_that_is_refused_leaves_nothing(
 ) -> None:
     def change(connection: Connection) -> None:
         pay(connection, acme)
-        accounts.create_tenant(connection, "acme", ACT)
+        tenant_accounts.create_tenant(connection, "acme", ACT)
 
-    with pytest.raises(accounts.AccountConflict):
+    with pytest.raises(tenant_accounts.AccountConflict):
         asyncio.run(office.write(change))
 
     assert balance(database_url).available == 100
@@ -64,7 +64,7 @@ def test_a_report_that_takes_too_long_is_ended(hasty_office: BackOffice, acme: C
         return connection.scalar(text(numbers))
 
     def short(connection: Connection) -> Tenant:
-        return accounts.find_tenant(connection, acme.tenant)
+        return tenant_accounts.find_tenant(connection, acme.tenant)
 
     with pytest.raises(LedgerUnavailable):
         asyncio.run(hasty_office.read(endless))
@@ -76,7 +76,7 @@ def test_a_report_is_read_beside_a_writer(
     office: BackOffice, acme: Caller, database_url: str
 ) -> None:
     def find(connection: Connection) -> Tenant:
-        return accounts.find_tenant(connection, "acme")
+        return tenant_accounts.find_tenant(connection, "acme")
 
     if database_url.startswith("sqlite"):
         with database_held(database_url):

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.postgres import Postgres, running
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, RequestId, Seconds
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.limits import LedgerLimits
-from serve_app.ledger.schema import migrate
-from tests.fakes import until
-from tests.unit.ledger.support import (
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.sql_ledger import SqlLedger
+from serve_app.ledger.writer.limits import LedgerLimits
+from testkit.postgres import Postgres, running
+from tests.support.fakes import until
+from tests.support.ledger import (
     MARGIN_S,
     R1,
     USAGE,

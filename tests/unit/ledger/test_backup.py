@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, select
 
-from benchmarks.postgres import Postgres, programs
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, Moment, RequestId, Seconds
-from serve_app.ledger.audit import Balance, balances
-from serve_app.ledger.backup import back_up
-from serve_app.ledger.database import transaction
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.limits import LedgerLimits
-from serve_app.ledger.schema import migrate
-from serve_app.ledger.tables import charges
-from tests.fakes import until
-from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
-from tests.unit.ledger.support import (
+from serve_app.ledger.db.backup import back_up
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.db.tables import charges
+from serve_app.ledger.reports.balances import Balance, balances
+from serve_app.ledger.sql_ledger import SqlLedger
+from serve_app.ledger.writer.limits import LedgerLimits
+from testkit.postgres import Postgres, programs
+from tests.support.fakes import until
+from tests.support.ledger import (
     MARGIN_S,
     TIMEOUT_S,
     USAGE,
     a_quote,
     a_tenant,
 )
+from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
 
 GUIDE = Path(__file__).parents[3] / "docs/operations.md"
 SECTION = GUIDE.read_text(encoding="utf-8").split("\n## Backup and restore\n")[1].split("\n## ")[0]

@@ -10,12 +10,19 @@ from sqlalchemy import Connection, Engine, Table, select
 from serve_app.domain.errors import RerankError
 from serve_app.domain.model import Caller, RateLimits
 from serve_app.domain.units import Credits, Moment, RequestId
-from serve_app.ledger import accounts, tenant_keys
-from serve_app.ledger.audit import audit
-from serve_app.ledger.books import Books
-from serve_app.ledger.caller_limits import Demand
-from serve_app.ledger.tables import api_keys, charges, outbox, rate_windows, reservations, tenants
-from tests.unit.ledger.support import ACT, NOW, USAGE, a_reservation, a_tenant
+from serve_app.ledger.accounts import tenant_accounts, tenant_keys
+from serve_app.ledger.db.tables import (
+    api_keys,
+    charges,
+    outbox,
+    rate_windows,
+    reservations,
+    tenants,
+)
+from serve_app.ledger.posting.books import Books
+from serve_app.ledger.posting.rate_limits import Demand
+from serve_app.ledger.reports.balances import audit
+from tests.support.ledger import ACT, NOW, USAGE, a_reservation, a_tenant
 
 IDS = [RequestId(f"r{number}") for number in range(12)]
 TENANT_LIMITS = RateLimits(documents_per_minute_max=300, requests_at_once_max=4)
@@ -29,8 +36,8 @@ def callers(database_url: str, engine: Engine) -> list[Caller]:
     made = [a_tenant(database_url, 400, name) for name in ("free", "bound", "capped")]
     with engine.begin() as connection:
         for caller in made:
-            accounts.set_alerts(connection, caller.tenant, [Credits(380), Credits(300)], ACT)
-        accounts.set_tenant_limits(connection, made[1].tenant, TENANT_LIMITS, ACT)
+            tenant_accounts.set_alerts(connection, caller.tenant, [Credits(380), Credits(300)], ACT)
+        tenant_accounts.set_tenant_limits(connection, made[1].tenant, TENANT_LIMITS, ACT)
         tenant_keys.set_key_limits(connection, made[2].key_id, KEY_LIMITS, ACT)
     made[1] = replace(made[1], tenant_limits=TENANT_LIMITS)
     made[2] = replace(made[2], key_limits=KEY_LIMITS)

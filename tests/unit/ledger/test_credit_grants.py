@@ -8,11 +8,12 @@ from sqlalchemy import Engine
 
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
-from serve_app.ledger import credit_grants, store
-from serve_app.ledger.accounts import AMOUNT_MAX, AccountProblem
-from serve_app.ledger.admin_acts import Act, remembered
-from serve_app.ledger.credit_grants import Grant
-from tests.unit.ledger.support import ACT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
+from serve_app.ledger.accounts import credit_grants
+from serve_app.ledger.accounts.credit_grants import Grant
+from serve_app.ledger.accounts.tenant_accounts import AMOUNT_MAX, AccountProblem
+from serve_app.ledger.db.audit_log import Act, remembered
+from serve_app.ledger.posting import steps
+from tests.support.ledger import ACT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
 
 LATER = Act("another", Moment(NOW + 5))
 
@@ -44,8 +45,8 @@ def refund(
 def charged(engine: Engine, acme: Caller) -> Caller:
     """acme with a charge of 30 for r1, out of 100."""
     with engine.begin() as connection:
-        store.reserve(connection, a_reservation(acme, 30))
-        store.commit(connection, R1, Credits(30), USAGE, NOW)
+        steps.reserve(connection, a_reservation(acme, 30))
+        steps.commit(connection, R1, Credits(30), USAGE, NOW)
     return acme
 
 
@@ -108,7 +109,7 @@ def test_a_correction_takes_what_is_there_and_not_more(engine: Engine, acme: Cal
 
 def test_a_correction_leaves_what_is_reserved(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
-        store.reserve(connection, a_reservation(acme, 70))
+        steps.reserve(connection, a_reservation(acme, 70))
 
     with pytest.raises(AccountProblem):
         grant(engine, acme, -31)
@@ -196,7 +197,7 @@ def test_a_charge_that_is_reversed_takes_its_refund_along(engine: Engine, charge
     refund(engine, 10)
 
     with engine.begin() as connection:
-        store.reverse(connection, R1, USAGE, NOW)
+        steps.reverse(connection, R1, USAGE, NOW)
         listed = credit_grants.list_grants(connection, charged.tenant)
         *_, act = remembered(connection, charged.tenant)
 
@@ -212,13 +213,13 @@ def test_what_was_never_charged_or_was_reversed_is_not_refunded(
     engine: Engine, charged: Caller
 ) -> None:
     with engine.begin() as connection:
-        store.reserve(connection, a_reservation(charged, 5, "pending"))
+        steps.reserve(connection, a_reservation(charged, 5, "pending"))
     for request_id in ("pending", "nobody", ""):
         with pytest.raises(AccountProblem, match="no charge"):
             refund(engine, 1, RequestId(request_id))
 
     with engine.begin() as connection:
-        store.reverse(connection, R1, USAGE, NOW)
+        steps.reverse(connection, R1, USAGE, NOW)
     with pytest.raises(AccountProblem, match="no charge"):
         refund(engine, None)
     assert balance_in(engine).granted == 100

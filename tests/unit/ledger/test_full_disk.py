@@ -15,13 +15,11 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, RequestId, Seconds
-from serve_app.ledger.database import transaction
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.tables import charges
-from tests.fakes import until
-from tests.serve_log import serve_log
-from tests.small_disk import SmallDisk, small_disk
-from tests.unit.ledger.support import (
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.db.tables import charges
+from serve_app.ledger.sql_ledger import SqlLedger
+from tests.support.fakes import until
+from tests.support.ledger import (
     LIMITS,
     MARGIN_S,
     R1,
@@ -33,6 +31,8 @@ from tests.unit.ledger.support import (
     ledger_on,
     reserve_again,
 )
+from tests.support.serve_log import serve_log
+from tests.support.small_disk import SmallDisk, small_disk
 
 CLIENTS = 8
 CREDIT = 1_000_000

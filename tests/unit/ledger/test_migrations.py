@@ -11,17 +11,18 @@ from sqlalchemy.exc import DBAPIError
 
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId, Tokens
-from serve_app.ledger import accounts, credit_grants, store, tenant_keys
-from serve_app.ledger.admin_acts import Act, remembered
-from serve_app.ledger.audit import balances
-from serve_app.ledger.caller_limits import Demand
-from serve_app.ledger.database import open_writer, opened, transaction
-from serve_app.ledger.rules import Reservation
-from serve_app.ledger.schema import MIGRATIONS, migrate
-from serve_app.ledger.usage import Grouping, UsageFilter, usage
+from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
+from serve_app.ledger.db.audit_log import Act, remembered
+from serve_app.ledger.db.engines import open_writer, opened, transaction
+from serve_app.ledger.db.schema import MIGRATIONS, migrate
+from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.rate_limits import Demand
+from serve_app.ledger.reports.balances import balances
+from serve_app.ledger.reports.usage import Grouping, UsageFilter, usage
 from serve_app.ports import Usage
-from tests.unit.ledger.killed import kills
-from tests.unit.ledger.support import MODEL, TIMEOUT_S
+from tests.support.killed import kills
+from tests.support.ledger import MODEL, TIMEOUT_S
 
 CONFIG = Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -164,7 +165,7 @@ def test_what_was_set_up_before_works_after(old_url: str) -> None:
     migrate(old_url)
 
     with transaction(old_url, TIMEOUT_S) as connection:
-        tenant = accounts.find_tenant(connection, "acme")
+        tenant = tenant_accounts.find_tenant(connection, "acme")
         key = tenant_keys.find_keys(connection, [KeyId("k2")])[KeyId("k2")]
         assert key.caller.scopes == frozenset({"rerank", "admin"})
         assert key.caller.models == frozenset({MODEL})
@@ -175,7 +176,7 @@ def test_what_was_set_up_before_works_after(old_url: str) -> None:
         assert (row.requests, row.requests_not_charged, row.charged) == (4, 2, 32)
     now = Moment(70_000)
     with transaction(old_url, TIMEOUT_S) as connection:
-        assert store.expire_due(connection, now, 10) == 1
+        assert steps.expire_due(connection, now, 10) == 1
     pay(old_url, now)
     with transaction(old_url, TIMEOUT_S) as connection:
         refund = credit_grants.refund(
@@ -200,9 +201,9 @@ def pay(url: str, now: Moment) -> None:
         Moment(now + 60_000),
     )
     with transaction(url, TIMEOUT_S) as connection:
-        store.reserve(connection, wanted, Demand(5))
+        steps.reserve(connection, wanted, Demand(5))
     with transaction(url, TIMEOUT_S) as connection:
-        store.commit(connection, wanted.request_id, Credits(5), Usage(5, Tokens(99)), now)
+        steps.commit(connection, wanted.request_id, Credits(5), Usage(5, Tokens(99)), now)
 
 
 REFUSED = [
@@ -228,7 +229,7 @@ def test_what_must_never_be_is_refused(old_url: str) -> None:
     migrate(old_url)
     with opened(open_writer(old_url, TIMEOUT_S)) as engine:
         with engine.begin() as connection:
-            tenant = accounts.find_tenant(connection, "acme")
+            tenant = tenant_accounts.find_tenant(connection, "acme")
             credit_grants.grant(connection, tenant.id, Credits(1), "why", Act("ops", Moment(0)))
             credit_grants.grant(connection, tenant.id, Credits(-1), "typo", Act("ops", Moment(0)))
         kept = contents(old_url)
@@ -249,7 +250,7 @@ def attempt(engine: Engine, statement: str) -> None:
 def test_a_migration_that_is_killed_leaves_the_old_schema_whole(old_url: str) -> None:
     old = contents(old_url)
     code = """
-from serve_app.ledger.schema import migrate
+from serve_app.ledger.db.schema import migrate
 
 migrate(url)
 """

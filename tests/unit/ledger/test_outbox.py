@@ -12,12 +12,14 @@ from sqlalchemy import Connection, Engine, text
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, Moment, RequestId, Seconds
-from serve_app.ledger import accounts, credit_grants, outbox, store
-from serve_app.ledger.books import Books
-from serve_app.ledger.event_queue import EventQueue
-from serve_app.ledger.outbox import CHARGED, CREDIT_LOW, Event
+from serve_app.ledger.accounts import credit_grants, tenant_accounts
+from serve_app.ledger.events import outbox
+from serve_app.ledger.events.outbox import CHARGED, CREDIT_LOW, Event
+from serve_app.ledger.events.queue import EventQueue
+from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.books import Books
+from tests.support.ledger import ACT, MODEL, NOW, R1, TIMEOUT_S, USAGE, a_reservation
 from tests.unit.ledger.conftest import POSTGRESQL
-from tests.unit.ledger.support import ACT, MODEL, NOW, R1, TIMEOUT_S, USAGE, a_reservation
 
 _numbers = count()
 
@@ -91,9 +93,9 @@ def test_an_event_is_there_only_if_its_charge_is(
 
 def test_without_a_sink_nothing_is_told(engine: Engine, acme: Caller, queue: EventQueue) -> None:
     with engine.begin() as connection:
-        accounts.set_alerts(connection, acme.tenant, [Credits(95)], ACT)
-        store.reserve(connection, a_reservation(acme, 10))
-        store.commit(connection, R1, Credits(10), USAGE, NOW)
+        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], ACT)
+        steps.reserve(connection, a_reservation(acme, 10))
+        steps.commit(connection, R1, Credits(10), USAGE, NOW)
 
     assert queue.waiting(10) == []
     assert queue.oldest_at() is None
@@ -107,7 +109,7 @@ def test_a_charge_that_was_reversed_in_time_is_not_told(
         charge(connection, acme, "r1")
         charge(connection, acme, "r2")
     with engine.begin() as connection:
-        getattr(store, end)(connection, R1, USAGE, NOW)
+        getattr(steps, end)(connection, R1, USAGE, NOW)
 
     # A void does not affect a charge.
     assert ids(queue) == (["r2"] if end == "reverse" else ["r1", "r2"])
@@ -117,7 +119,7 @@ def test_low_credit_is_told_once_for_each_amount_and_top_up(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
-        accounts.set_alerts(connection, acme.tenant, [Credits(50), Credits(20)], ACT)
+        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(50), Credits(20)], ACT)
 
     spend(engine, acme, 50)  # 50 left, which is not below 50
     assert ids(queue) == []
@@ -144,7 +146,7 @@ def test_credit_that_goes_to_and_fro_is_told_again_with_the_same_id_only(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
-        accounts.set_alerts(connection, acme.tenant, [Credits(95)], ACT)
+        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], ACT)
 
     told = []
     for _ in range(3):
@@ -183,7 +185,7 @@ def test_confirming_what_was_taken_back_meanwhile_takes_nothing_else(
         charge(connection, acme, "r1")
     sent = ids(queue)
     with engine.begin() as connection:
-        store.reverse(connection, R1, USAGE, NOW)
+        steps.reverse(connection, R1, USAGE, NOW)
     with engine.begin() as connection:
         charge(connection, acme, "r2")
 
@@ -234,7 +236,7 @@ def test_a_turn_ends_with_its_process(database_url: str, queue: EventQueue) -> N
 
 HOLDER = """
 import sys, threading
-from serve_app.ledger.event_queue import EventQueue
+from serve_app.ledger.events.queue import EventQueue
 
 with EventQueue(sys.argv[1], 5).turn() as ours:
     print("ours" if ours else "theirs", flush=True)
@@ -251,7 +253,7 @@ def test_a_turn_holds_up_no_payment(engine: Engine, acme: Caller, queue: EventQu
         with engine.begin() as connection:
             charge(connection, acme, "r2")
         with engine.begin() as connection:
-            store.reverse(connection, R1, USAGE, NOW)
+            steps.reverse(connection, R1, USAGE, NOW)
         queue.confirm(sent)
 
     assert ids(queue) == ["r2"]

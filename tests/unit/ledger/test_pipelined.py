@@ -9,15 +9,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from serve_app.domain.model import Caller
-from serve_app.ledger import store
-from serve_app.ledger.book_statements import RESERVE
-from serve_app.ledger.books import Books
-from serve_app.ledger.database import open_writer, opened
-from serve_app.ledger.kept_connection import KeptConnection
-from serve_app.ledger.tables import reservations
+from serve_app.ledger.db.engines import open_writer, opened
+from serve_app.ledger.db.kept_connection import KeptConnection
+from serve_app.ledger.db.tables import reservations
+from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.books import Books
+from serve_app.ledger.posting.sql import RESERVE
 from tests.chaos.database_proxy import DatabaseProxy
+from tests.support.ledger import TIMEOUT_S, a_reservation
 from tests.unit.ledger.conftest import POSTGRESQL
-from tests.unit.ledger.support import TIMEOUT_S, a_reservation
 
 pytestmark = pytest.mark.parametrize("kind", [POSTGRESQL])
 COUNT = select(func.count()).select_from(reservations)
@@ -80,10 +80,10 @@ def test_a_lost_connection_is_told_as_ever(
     proxy.cut()
 
     with pytest.raises(OperationalError), pipelined.begin() as connection:
-        store.reserve(connection, a_reservation(acme, 10))
+        steps.reserve(connection, a_reservation(acme, 10))
 
     with pipelined.begin() as connection:
-        store.reserve(connection, a_reservation(acme, 10))
+        steps.reserve(connection, a_reservation(acme, 10))
 
 
 def test_a_failure_that_nobody_waited_for_comes_with_the_commit(pipelined: Engine) -> None:
@@ -130,7 +130,7 @@ def test_a_statement_that_cannot_be_sent_spoils_nothing_behind_it(database_url: 
 def test_an_error_of_ours_undoes_what_was_sent(pipelined: Engine, acme: Caller) -> None:
     def fail() -> None:
         with pipelined.begin() as connection:
-            store.reserve(connection, a_reservation(acme, 10))
+            steps.reserve(connection, a_reservation(acme, 10))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from serve_app.domain.errors import RETRY_AFTER_S_MAX, RateLimited, TooLarge
 from serve_app.domain.model import RateLimits, RateLimitState
 from serve_app.domain.units import Moment, Seconds
-from serve_app.ledger.rate_window import (
+from serve_app.ledger.money.rate_window import (
     AHEAD_S_MAX,
     WINDOW_S,
     Count,

@@ -14,20 +14,22 @@ from sqlalchemy import Connection, Engine, func, select
 
 from serve_app.domain.model import Caller, RateLimits
 from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds, Tokens
-from serve_app.ledger import credit_grants, store, upkeep
-from serve_app.ledger.accounts import AccountProblem
-from serve_app.ledger.audit import audit
-from serve_app.ledger.caller_limits import NOT_LIMITED, Demand
-from serve_app.ledger.limits import LedgerLimits
-from serve_app.ledger.months import MILLISECONDS_PER_DAY as DAY
-from serve_app.ledger.months import day_of
-from serve_app.ledger.retention import step
-from serve_app.ledger.rules import Reservation
-from serve_app.ledger.tables import charges, rate_windows, reservations, usage_days
+from serve_app.ledger.accounts import credit_grants
+from serve_app.ledger.accounts.tenant_accounts import AccountProblem
+from serve_app.ledger.db.tables import charges, rate_windows, reservations, usage_days
+from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY as DAY
+from serve_app.ledger.money.calendar import day_of
+from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
+from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.writer import maintenance
+from serve_app.ledger.writer.limits import LedgerLimits
+from serve_app.ledger.writer.retention import step
 from serve_app.ports import Usage
-from tests.fakes import FakeClock, until
-from tests.unit.ledger.killed import kills
-from tests.unit.ledger.support import ACT, MODEL, a_tenant, balance, ledger_on
+from tests.support.fakes import FakeClock, until
+from tests.support.killed import kills
+from tests.support.ledger import ACT, MODEL, a_tenant, balance, ledger_on
 
 TODAY = Moment(1_000 * DAY)
 OLD = Moment(TODAY - 200 * DAY)
@@ -54,7 +56,7 @@ def reserve(
         Moment(at),
         Moment(at + 60_000),
     )
-    store.reserve(connection, wanted, demand)
+    steps.reserve(connection, wanted, demand)
     return wanted.request_id
 
 
@@ -63,7 +65,7 @@ def charge(engine: Engine, caller: Caller, request_id: str, at: int, **options: 
     with engine.begin() as connection:
         known = reserve(connection, caller, request_id, at, **options)
     with engine.begin() as connection:
-        store.commit(connection, known, Credits(3), Usage(3, Tokens(90)), Moment(at))
+        steps.commit(connection, known, Credits(3), Usage(3, Tokens(90)), Moment(at))
     return known
 
 
@@ -71,7 +73,7 @@ def void(engine: Engine, caller: Caller, request_id: str, at: int) -> None:
     with engine.begin() as connection:
         known = reserve(connection, caller, request_id, at)
     with engine.begin() as connection:
-        store.void(connection, known, Usage(2, Tokens(50)), Moment(at))
+        steps.void(connection, known, Usage(2, Tokens(50)), Moment(at))
 
 
 def retire(engine: Engine, now: int = TODAY, count_max: int = ALL) -> list[int]:
@@ -139,7 +141,7 @@ def test_what_was_not_charged_is_summed_up_beside_it(engine: Engine, acme: Calle
     with engine.begin() as connection:
         reserve(connection, acme, "expired", OLD - 60_000)
     with engine.begin() as connection:
-        store.expire_due(connection, OLD, ALL)
+        steps.expire_due(connection, OLD, ALL)
     void(engine, acme, "young", TODAY)
 
     retire(engine)
@@ -214,8 +216,8 @@ def test_every_tenant_gets_its_turn(engine: Engine, database_url: str) -> None:
 
 STEP = f"""
 from serve_app.domain.units import Moment, Seconds
-from serve_app.ledger.database import transaction
-from serve_app.ledger.retention import step
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.writer.retention import step
 
 with transaction(url, Seconds(5)) as connection:
     step(connection, Moment({TODAY}), {KEEP_DAYS}, {ALL})
@@ -282,7 +284,7 @@ def test_a_charge_that_is_being_reversed_is_not_summed_up(engine: Engine, acme: 
     retiring = threading.Thread(target=lambda: taken.extend(retire(engine)))
 
     with engine.begin() as connection:
-        store.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
+        steps.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
         retiring.start()
         retiring.join(0.3)  # It has read the charge and waits for the tenant's lock.
         assert retiring.is_alive()
@@ -299,7 +301,7 @@ def test_a_reversal_that_comes_too_late_changes_nothing(engine: Engine, acme: Ca
     before = totals(engine)
 
     with engine.begin() as connection:
-        store.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
+        steps.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
 
     assert totals(engine) == before
     balances_hold(engine)
@@ -396,10 +398,10 @@ def test_retention_has_a_tenth_of_the_writers_time(engine: Engine, acme: Caller)
     charge(engine, acme, "r1", OLD)
     clock = FakeClock()
     limits = LedgerLimits(charges_kept_days=KEEP_DAYS, expiry_interval_s=Seconds(1_000))
-    keeper = upkeep.Upkeep(clock, limits)
+    keeper = maintenance.Upkeep(clock, limits)
 
     clock.advance(1)
-    assert keeper.run(engine.begin) == clock.instant() + upkeep.RETENTION_INTERVAL_S - 1
+    assert keeper.run(engine.begin) == clock.instant() + maintenance.RETENTION_INTERVAL_S - 1
     assert count(engine, charges) == 1, (
         "the first step waits, so that gateways that start together do not collide"
     )
@@ -412,7 +414,7 @@ def test_retention_has_a_tenth_of_the_writers_time(engine: Engine, acme: Caller)
 
     clock.advance(18)
     due = clock.instant()
-    assert keeper.run(engine.begin) == due + upkeep.RETENTION_INTERVAL_S
+    assert keeper.run(engine.begin) == due + maintenance.RETENTION_INTERVAL_S
 
 
 def test_a_database_that_fails_a_step_is_asked_again_later(
@@ -420,8 +422,8 @@ def test_a_database_that_fails_a_step_is_asked_again_later(
 ) -> None:
     clock = FakeClock()
     limits = LedgerLimits()
-    keeper = upkeep.Upkeep(clock, limits)
-    clock.advance(upkeep.RETENTION_INTERVAL_S)
+    keeper = maintenance.Upkeep(clock, limits)
+    clock.advance(maintenance.RETENTION_INTERVAL_S)
     with engine.begin() as connection:
         charges.drop(connection)
 

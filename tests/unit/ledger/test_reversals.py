@@ -14,13 +14,13 @@ from sqlalchemy.exc import OperationalError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, RequestId
-from serve_app.ledger import store
-from serve_app.ledger.books import Books
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.operation import Operation
-from serve_app.ledger.writer import Writer
-from tests.fakes import FakeClock, until
-from tests.unit.ledger.support import (
+from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.books import Books
+from serve_app.ledger.sql_ledger import SqlLedger
+from serve_app.ledger.writer.operation import Operation
+from serve_app.ledger.writer.thread import Writer
+from tests.support.fakes import FakeClock, until
+from tests.support.ledger import (
     LIMITS,
     NOW,
     R1,
@@ -89,8 +89,8 @@ def lost_ids(caplog: pytest.LogCaptureFixture) -> list[list[RequestId]]:
 def a_charge(engine: Engine, acme: Caller, request_id: str = "r1") -> RequestId:
     with engine.begin() as connection:
         wanted = a_reservation(acme, 30, request_id, expires_at=NOW + 10**9)
-        store.reserve(connection, wanted)
-        store.commit(connection, wanted.request_id, wanted.amount, USAGE, NOW)
+        steps.reserve(connection, wanted)
+        steps.commit(connection, wanted.request_id, wanted.amount, USAGE, NOW)
     return wanted.request_id
 
 

@@ -10,12 +10,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.ledger.database import parse_url, transaction
-from serve_app.ledger.schema import migrate
-from serve_app.ledger.tables import metadata
-from tests.unit.ledger.support import TIMEOUT_S
+from serve_app.ledger.db.engines import parse_url, transaction
+from serve_app.ledger.db.schema import migrate
+from serve_app.ledger.db.tables import metadata
+from tests.support.ledger import TIMEOUT_S
 
-MIGRATE = "import sys; from serve_app.ledger.schema import migrate; migrate(sys.argv[1])"
+MIGRATE = "import sys; from serve_app.ledger.db.schema import migrate; migrate(sys.argv[1])"
 
 
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(database_url: str) -> None:

@@ -12,15 +12,15 @@ from sqlalchemy import Connection, Engine, select, text
 from serve_app.domain.errors import ReservationClosed
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, Moment, RequestId
-from serve_app.ledger import store
-from serve_app.ledger.books import Books
-from serve_app.ledger.database import transaction
-from serve_app.ledger.operation import Operation
-from serve_app.ledger.operation_group import apply
-from serve_app.ledger.rules import Reservation
-from serve_app.ledger.single_charge import SingleCharge
-from serve_app.ledger.tables import charges, outbox, reservations
-from tests.unit.ledger.support import (
+from serve_app.ledger.db.engines import transaction
+from serve_app.ledger.db.tables import charges, outbox, reservations
+from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.books import Books
+from serve_app.ledger.posting.single_charge import SingleCharge
+from serve_app.ledger.writer.operation import Operation
+from serve_app.ledger.writer.operation_group import apply
+from tests.support.ledger import (
     NOW,
     TIMEOUT_S,
     USAGE,
@@ -39,7 +39,7 @@ PRICE = Credits(30)
 def reserve(engine: Engine, acme: Caller, request_id: str = "r1") -> Reservation:
     wanted = a_reservation(acme, PRICE, request_id)
     with engine.begin() as connection:
-        store.reserve(connection, wanted)
+        steps.reserve(connection, wanted)
     return wanted
 
 
@@ -73,13 +73,13 @@ def test_it_leaves_what_a_charge_in_a_group_leaves(engine: Engine, acme: Caller)
 @pytest.mark.parametrize(
     "settle",
     [
-        pytest.param(lambda c, r: store.void(c, r.request_id, USAGE, NOW), id="voided"),
-        pytest.param(lambda c, _: store.expire_due(c, LATER, 10), id="expired"),
+        pytest.param(lambda c, r: steps.void(c, r.request_id, USAGE, NOW), id="voided"),
+        pytest.param(lambda c, _: steps.expire_due(c, LATER, 10), id="expired"),
         pytest.param(
-            lambda c, r: store.commit(c, r.request_id, PRICE, USAGE, NOW), id="charged already"
+            lambda c, r: steps.commit(c, r.request_id, PRICE, USAGE, NOW), id="charged already"
         ),
         pytest.param(
-            lambda c, r: store.commit(c, r.request_id, Credits(1), USAGE, NOW), id="charged less"
+            lambda c, r: steps.commit(c, r.request_id, Credits(1), USAGE, NOW), id="charged less"
         ),
     ],
 )
@@ -112,9 +112,9 @@ def test_of_another_amount_than_was_reserved_nothing_is_written(
 def test_of_two_that_settle_at_once_one_does(engine: Engine, acme: Caller, rival: str) -> None:
     """Checked in a hundred races."""
     rivals: dict[str, Callable[[Connection, RequestId], object]] = {
-        "void": lambda connection, name: store.void(connection, name, USAGE, NOW),
-        "expire": lambda connection, _: store.expire_due(connection, LATER, 10),
-        "commit": lambda connection, name: store.commit(connection, name, PRICE, USAGE, NOW),
+        "void": lambda connection, name: steps.void(connection, name, USAGE, NOW),
+        "expire": lambda connection, _: steps.expire_due(connection, LATER, 10),
+        "commit": lambda connection, name: steps.commit(connection, name, PRICE, USAGE, NOW),
     }
 
     def charge_it(reserved: Reservation) -> bool:
@@ -149,7 +149,7 @@ def test_it_waits_for_nobody_who_holds_its_account(kind: str, engine: Engine, ac
     reserved = reserve(engine, acme)
 
     with engine.begin() as holder:
-        store.lock_accounts(holder, {acme.tenant}, ())
+        steps.lock_accounts(holder, {acme.tenant}, ())
         if kind == "postgresql":
             with engine.begin() as connection:
                 assert charge(reserved).write(connection, events=False)
@@ -203,7 +203,7 @@ def test_one_that_expired_is_refused(database_url: str, acme: Caller) -> None:
     async def run() -> None:
         await ledger.reserve(acme, a_quote(RequestId("r1"), 30))
         with transaction(database_url, TIMEOUT_S) as connection:
-            store.expire_due(connection, Moment(10**15), 10)
+            steps.expire_due(connection, Moment(10**15), 10)
         with pytest.raises(ReservationClosed):
             await ledger.commit(RequestId("r1"), Credits(30), USAGE)
 

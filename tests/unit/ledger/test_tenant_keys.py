@@ -16,13 +16,14 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import SpendCapReached, Unauthenticated
 from serve_app.domain.model import Caller, RateLimits
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
-from serve_app.ledger import accounts, store, tenant_keys
-from serve_app.ledger.accounts import AccountProblem
-from serve_app.ledger.admin_acts import Act, remembered
-from serve_app.ledger.group_commit import SqlLedger
-from serve_app.ledger.tenant_keys import ROTATION_OVERLAP_S_MAX, Key, NewKey
-from tests.fakes import FakeClock, until
-from tests.unit.ledger.support import (
+from serve_app.ledger.accounts import tenant_accounts, tenant_keys
+from serve_app.ledger.accounts.tenant_accounts import AccountProblem
+from serve_app.ledger.accounts.tenant_keys import ROTATION_OVERLAP_S_MAX, Key, NewKey
+from serve_app.ledger.db.audit_log import Act, remembered
+from serve_app.ledger.posting import steps
+from serve_app.ledger.sql_ledger import SqlLedger
+from tests.support.fakes import FakeClock, until
+from tests.support.ledger import (
     ACT,
     NOW,
     R1,
@@ -163,16 +164,16 @@ def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> No
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
         wanted = replace(a_reservation(acme, 7), key_capped=True)
-        store.reserve(connection, wanted)
+        steps.reserve(connection, wanted)
 
     new = rotate(engine, acme.key_id)
 
     with engine.begin() as connection:
         heir = replace(acme, key_id=new)
         wanted = replace(a_reservation(heir, 3, "r2"), key_capped=True)
-        store.reserve(connection, wanted)
+        steps.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
-            store.reserve(
+            steps.reserve(
                 connection, replace(wanted, request_id=RequestId("r3"), amount=Credits(1))
             )
 
@@ -181,7 +182,7 @@ def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller)
     """The month is summed up only for the first cap, because that reads all its charges."""
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
-        store.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
+        steps.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
         statements: list[str] = []
         event.listen(
             connection, "before_cursor_execute", lambda *args: statements.append(str(args[2]))
@@ -190,25 +191,25 @@ def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller)
         tenant_keys.set_key_limits(connection, acme.key_id, higher, ACT)
         assert not any("FROM charges" in each for each in statements)
         wanted = replace(a_reservation(acme, 5, "r2"), key_capped=True)
-        store.reserve(connection, wanted)
+        steps.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
-            store.reserve(
+            steps.reserve(
                 connection, replace(wanted, request_id=RequestId("r3"), amount=Credits(1))
             )
 
 
 def test_what_was_pending_when_a_cap_was_set_goes_back_to_it(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
-        store.reserve(connection, a_reservation(acme, 7))
-        store.reserve(connection, a_reservation(acme, 2, "r2"))
+        steps.reserve(connection, a_reservation(acme, 7))
+        steps.reserve(connection, a_reservation(acme, 2, "r2"))
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
-        store.commit(connection, RequestId("r2"), Credits(2), USAGE, ACT.now)
-        store.void(connection, R1, USAGE, ACT.now)
+        steps.commit(connection, RequestId("r2"), Credits(2), USAGE, ACT.now)
+        steps.void(connection, R1, USAGE, ACT.now)
 
         wanted = replace(a_reservation(acme, 8, "r3"), key_capped=True)
-        store.reserve(connection, wanted)
+        steps.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
-            store.reserve(
+            steps.reserve(
                 connection, replace(wanted, request_id=RequestId("r4"), amount=Credits(1))
             )
 
@@ -257,7 +258,7 @@ def test_absurd_limits_are_refused(engine: Engine, acme: Caller, limits: RateLim
         with pytest.raises(AccountProblem):
             tenant_keys.set_key_limits(connection, acme.key_id, limits, ACT)
         with pytest.raises(AccountProblem):
-            accounts.set_tenant_limits(connection, acme.tenant, limits, ACT)
+            tenant_accounts.set_tenant_limits(connection, acme.tenant, limits, ACT)
     with pytest.raises(AccountProblem):
         make_key(engine, acme, limits=limits)
 
@@ -298,7 +299,7 @@ def test_the_last_use_is_written_by_the_writer_and_never_goes_back(
     used_at = clock.moment()
 
     with engine.begin() as connection:
-        store.touch_keys(connection, {acme.key_id: Moment(used_at - 1)})
+        steps.touch_keys(connection, {acme.key_id: Moment(used_at - 1)})
     assert last_used_at() == used_at
 
 
@@ -340,7 +341,7 @@ def test_the_door_tells_scopes_models_and_limits(
     limits, of_tenant = RateLimits(requests_per_minute_max=3), RateLimits(requests_at_once_max=4)
     key = a_real_key(engine, acme, scopes={"admin"}, models={ModelId("m")}, limits=limits)
     with engine.begin() as connection:
-        accounts.set_tenant_limits(connection, acme.tenant, of_tenant, ACT)
+        tenant_accounts.set_tenant_limits(connection, acme.tenant, of_tenant, ACT)
 
     assert gateway.lets_in(key) == Caller(
         acme.tenant,

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert
 
-from serve_app.ledger import accounts
-from serve_app.ledger.accounts import AccountConflict, AccountProblem
-from serve_app.ledger.tables import tenants
-from serve_app.ledger.tenant_names import is_fit, lookalike_keys, normalized, skeleton
-from tests.unit.ledger.support import ACT
+from serve_app.ledger.accounts import tenant_accounts
+from serve_app.ledger.accounts.tenant_accounts import AccountConflict, AccountProblem
+from serve_app.ledger.accounts.tenant_names import is_fit, lookalike_keys, normalized, skeleton
+from serve_app.ledger.db.tables import tenants
+from tests.support.ledger import ACT
 
 # ruff: noqa: RUF001 - these tests need look-alike characters
 
@@ -140,11 +140,11 @@ def test_a_name_looks_like_itself_in_either_case(name: str) -> None:
 
 def test_a_tenant_gets_the_normalized_name_and_is_found_by_every_form(engine: Engine) -> None:
     with engine.begin() as connection:
-        made = accounts.create_tenant(connection, " Ａｃｍｅ \u00a0Corp ", ACT)
+        made = tenant_accounts.create_tenant(connection, " Ａｃｍｅ \u00a0Corp ", ACT)
 
         assert made.name == "Acme Corp"
         for name in ("Acme Corp", "Ａｃｍｅ  Corp", " Acme\u2003Corp", made.id):
-            assert accounts.find_tenant(connection, name) == made
+            assert tenant_accounts.find_tenant(connection, name) == made
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_a_look_alike_is_refused_and_leaves_the_transaction_usable(
     engine: Engine, name: str, message: str
 ) -> None:
     with engine.begin() as connection:
-        first = accounts.create_tenant(connection, "acme", ACT)
+        first = tenant_accounts.create_tenant(connection, "acme", ACT)
         with pytest.raises(AccountConflict, match=message):
-            accounts.create_tenant(connection, name, ACT)
-        second = accounts.create_tenant(connection, "bolt", ACT)
+            tenant_accounts.create_tenant(connection, name, ACT)
+        second = tenant_accounts.create_tenant(connection, "bolt", ACT)
 
-        assert accounts.list_tenants(connection) == [first, second]
+        assert tenant_accounts.list_tenants(connection) == [first, second]
 
 
 def test_an_unfit_name_is_refused_with_the_rule(engine: Engine) -> None:
@@ -173,7 +173,7 @@ def test_an_unfit_name_is_refused_with_the_rule(engine: Engine) -> None:
         pytest.raises(AccountProblem, match="name must have 1 to 128 characters"),
         engine.begin() as connection,
     ):
-        accounts.create_tenant(connection, "ac\u200bme", ACT)
+        tenant_accounts.create_tenant(connection, "ac\u200bme", ACT)
 
 
 def test_names_that_were_stored_before_stay_valid(engine: Engine) -> None:
@@ -186,7 +186,7 @@ def test_names_that_were_stored_before_stay_valid(engine: Engine) -> None:
         connection.execute(insert(tenants), rows)
 
         for number, name in enumerate(older):
-            assert accounts.find_tenant(connection, name).id == f"tn_{number}"
+            assert tenant_accounts.find_tenant(connection, name).id == f"tn_{number}"
         with pytest.raises(AccountConflict):
-            accounts.create_tenant(connection, "Two Words", ACT)
-        assert accounts.create_tenant(connection, "three words", ACT).name == "three words"
+            tenant_accounts.create_tenant(connection, "Two Words", ACT)
+        assert tenant_accounts.create_tenant(connection, "three words", ACT).name == "three words"

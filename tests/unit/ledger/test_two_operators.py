@@ -11,10 +11,12 @@ from sqlalchemy import Connection, Engine
 from serve_app.domain.errors import OutOfCredit
 from serve_app.domain.model import Caller, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, KeyId, Seconds
-from serve_app.ledger import accounts, admin_acts, credit_grants, store, tenant_keys
-from serve_app.ledger.accounts import AccountConflict, AccountProblem
-from serve_app.ledger.credit_grants import Grant
-from tests.unit.ledger.support import ACT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
+from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
+from serve_app.ledger.accounts.credit_grants import Grant
+from serve_app.ledger.accounts.tenant_accounts import AccountConflict, AccountProblem
+from serve_app.ledger.db import audit_log
+from serve_app.ledger.posting import steps
+from tests.support.ledger import ACT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
 
 Change = Callable[[Connection], object]
 
@@ -39,13 +41,13 @@ def at_once(engine: Engine, changes: Sequence[Change]) -> list[object]:
 
 def charged(engine: Engine, caller: Caller, amount: int) -> None:
     with engine.begin() as connection:
-        store.reserve(connection, a_reservation(caller, amount))
-        store.commit(connection, R1, Credits(amount), USAGE, NOW)
+        steps.reserve(connection, a_reservation(caller, amount))
+        steps.commit(connection, R1, Credits(amount), USAGE, NOW)
 
 
 def test_look_alikes_that_are_created_at_once_are_one_tenant(engine: Engine) -> None:
     names = ("acme", "ACME", "аcme", "acmе")  # noqa: RUF001 - the last two have a Cyrillic letter
-    makers = [partial(accounts.create_tenant, name=name, act=ACT) for name in names]
+    makers = [partial(tenant_accounts.create_tenant, name=name, act=ACT) for name in names]
 
     made = at_once(engine, makers)
 
@@ -106,7 +108,7 @@ def test_a_charge_is_never_refunded_beyond_itself(
 def test_a_reversal_leaves_nothing_to_refund(engine: Engine, acme: Caller) -> None:
     charged(engine, acme, 40)
     with engine.begin() as connection:
-        store.reverse(connection, R1, USAGE, NOW)
+        steps.reverse(connection, R1, USAGE, NOW)
 
         with pytest.raises(AccountProblem, match="no charge"):
             credit_grants.refund(connection, R1, None, "sorry", ACT)
@@ -138,14 +140,14 @@ def test_a_key_is_rotated_once(engine: Engine, acme: Caller) -> None:
 
 
 def test_a_name_is_given_once(engine: Engine) -> None:
-    create = partial(accounts.create_tenant, name="acme", act=ACT)
+    create = partial(tenant_accounts.create_tenant, name="acme", act=ACT)
 
     made = at_once(engine, [create] * AT_ONCE)
 
     assert sum(isinstance(each, AccountConflict) for each in made) == AT_ONCE - 1
     with engine.begin() as connection:
-        assert len(accounts.list_tenants(connection)) == 1
-        assert len(admin_acts.remembered(connection)) == 1
+        assert len(tenant_accounts.list_tenants(connection)) == 1
+        assert len(audit_log.remembered(connection)) == 1
 
 
 def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -> None:
@@ -155,7 +157,7 @@ def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -
         {"requests_at_once_max": 5},
     ]
     of_tenant: list[Change] = [
-        partial(accounts.change_tenant, name=acme.tenant, limits=limits, below=None, act=ACT)
+        partial(tenant_accounts.change_tenant, name=acme.tenant, limits=limits, below=None, act=ACT)
         for limits in fives
     ]
     of_key: list[Change] = [
@@ -166,7 +168,7 @@ def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -
     at_once(engine, [*of_tenant, *of_key])
 
     with engine.begin() as connection:
-        limits = accounts.find_tenant(connection, acme.tenant).limits
+        limits = tenant_accounts.find_tenant(connection, acme.tenant).limits
         key_limits = tenant_keys.get_key(connection, acme.key_id).stored.caller.key_limits
     assert limits == key_limits == RateLimits(5, 5, 5)
 
@@ -175,7 +177,7 @@ def test_a_correction_and_reservations_never_take_the_same_credit(
     engine: Engine, acme: Caller
 ) -> None:
     def reserve(connection: Connection, number: int) -> object:
-        store.reserve(connection, a_reservation(acme, 60, f"r{number}"))
+        steps.reserve(connection, a_reservation(acme, 60, f"r{number}"))
         return None
 
     correct = partial(

@@ -6,10 +6,12 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from serve_app.domain.units import Credits, Moment, Tokens
-from serve_app.ledger import accounts, retention, store
-from serve_app.ledger.usage import Grouping, UsageFilter, UsageRow, usage
+from serve_app.ledger.accounts import tenant_accounts
+from serve_app.ledger.posting import steps
+from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
+from serve_app.ledger.writer import retention
 from serve_app.ports import Usage
-from tests.unit.ledger.support import MODEL, NOW, R1, USAGE, a_reservation, a_tenant
+from tests.support.ledger import MODEL, NOW, R1, USAGE, a_reservation, a_tenant
 
 DAY_MS = 86_400_000
 DAY_0, DAY_1 = "0", str(DAY_MS)
@@ -34,12 +36,12 @@ def busy(engine: Engine, database_url: str) -> Engine:
             (bolt, 5, "r4", 1),
         ):
             wanted = a_reservation(caller, amount, request_id)
-            store.reserve(connection, wanted)
+            steps.reserve(connection, wanted)
             at = Moment(day * DAY_MS + 7)
             if request_id == "r3":
-                store.void(connection, wanted.request_id, Usage(1, Tokens(9)), at)
+                steps.void(connection, wanted.request_id, Usage(1, Tokens(9)), at)
             elif request_id != "still pending":
-                store.commit(connection, wanted.request_id, wanted.amount, USAGE, at)
+                steps.commit(connection, wanted.request_id, wanted.amount, USAGE, at)
     return engine
 
 
@@ -87,7 +89,7 @@ def test_usage_sums_up_what_was_charged_and_what_was_not(
 
 def test_usage_is_told_per_tenant(report: Engine) -> None:
     with report.begin() as connection:
-        ids = {each.id: each.name for each in accounts.list_tenants(connection)}
+        ids = {each.id: each.name for each in tenant_accounts.list_tenants(connection)}
         found = usage(connection, UsageFilter(), Grouping.TENANT)
 
     assert {(ids[row.group[0]], row.requests, row.charged) for row in found} == {  # type: ignore[index]  # every group has one
@@ -166,7 +168,7 @@ def test_a_day_that_is_summed_up_counts_whole_or_not_at_all(
 
 def test_usage_of_one_tenant_leaves_out_the_others(report: Engine) -> None:
     with report.begin() as connection:
-        bolt = accounts.find_tenant(connection, "bolt")
+        bolt = tenant_accounts.find_tenant(connection, "bolt")
         (row,) = usage(connection, UsageFilter(bolt.id), Grouping.TENANT)
 
     assert (row.group, row.charged) == ((bolt.id,), 5)
@@ -174,7 +176,7 @@ def test_usage_of_one_tenant_leaves_out_the_others(report: Engine) -> None:
 
 def test_a_reversed_charge_is_usage_that_was_not_charged(busy: Engine) -> None:
     with busy.begin() as connection:
-        store.reverse(connection, R1, USAGE, NOW)
+        steps.reverse(connection, R1, USAGE, NOW)
         (row,) = usage(connection, UsageFilter(), Grouping.MODEL)
 
     assert (row.requests, row.requests_not_charged, row.charged) == (4, 2, 25)
@@ -208,7 +210,7 @@ def test_a_report_of_a_tenant_or_of_a_time_reads_no_whole_table(
     busy: Engine, indexes: tuple[str, ...]
 ) -> None:
     with busy.begin() as connection:
-        acme = accounts.find_tenant(connection, "acme").id
+        acme = tenant_accounts.find_tenant(connection, "acme").id
         tenant = acme if indexes is TENANT_INDEXES else None
         if connection.dialect.name == "postgresql":
             # On tables of four rows, the planner prefers full scans and any index.

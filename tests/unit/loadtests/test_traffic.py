@@ -4,7 +4,7 @@ from statistics import mean, quantiles
 
 from loadtests.traffic import QUERY_TOKENS_MEAN, Traffic
 from serve_app.engine.loading import load_tokenizer
-from tests.fakes import a_job
+from tests.support.fakes import a_job
 
 
 def test_pairs_are_as_long_as_in_ms_marco() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from serve_app.telemetry.logs import emit, get_logger
-from tests.serve_log import serve_log
-from tests.small_disk import small_disk
+from tests.support.serve_log import serve_log
+from tests.support.small_disk import small_disk
 
 
 class FullDevice(logging.Handler):

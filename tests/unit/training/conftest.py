@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from tests.unit.training.texts import JUDGED, SAMPLED, write_generated
+from tests.support.training_texts import JUDGED, SAMPLED, write_generated
 from training import construct, states
 
 Run = Callable[..., None]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tests.quality.varied_pairs import varied_pairs
-from tests.unit.training.texts import write_set
+from tests.support.training_texts import write_set
+from tests.support.varied_pairs import varied_pairs
 from training.data import (
     CLS,
     DOCUMENT,

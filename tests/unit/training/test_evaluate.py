@@ -11,9 +11,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
-from benchmarks.judged import JudgedQuery, read_folder
-from benchmarks.quality import QueryResult
-from tests.unit.training.texts import JUDGED
+from benchmarks.quality.ranking import QueryResult
+from testkit.judged import JudgedQuery, read_folder
+from tests.support.training_texts import JUDGED
 from training import evaluate
 from training.data import ENCODER, token_ids
 from training.evaluate import by_cosine, compare, mean_states

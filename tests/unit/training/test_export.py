@@ -9,8 +9,8 @@ from transformers import AutoModelForSequenceClassification
 
 from serve_app.engine.embedded import adapter
 from serve_app.engine.embedded.model import load
-from tests.quality.reference import reference_logits
-from tests.quality.varied_pairs import varied_pairs
+from tests.support.reference import reference_logits
+from tests.support.varied_pairs import varied_pairs
 from training import export
 from training.construct import save
 from training.data import ENCODER

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.judged import read_folder
-from tests.unit.training.texts import JUDGED, Pair, write_set
+from testkit.judged import read_folder
+from tests.support.training_texts import JUDGED, Pair, write_set
 from training import states
 from training.data import CLS, SEP, Ids, token_ids
 from training.states import TrainingSet, development, lower_states, training_set

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.judged import read_folder
-from tests.unit.training.texts import JUDGED
+from testkit.judged import read_folder
+from tests.support.training_texts import JUDGED
 from training.data import Ids, collate, token_ids
 from training.states import lower_layers, lower_states
 from training.upper import logits

@@ -1,0 +1,111 @@
+"""The service with a simulated GPU; `benchmarks.service.gpu_overhead` deploys it.
+
+Deploy it with ``import_path: benchmarks.service.simulated_gpu:build``. Only the GPU's work is
+simulated. A pass uses its process's CPU for the time of launching kernels, and ends when the GPU
+has had time for its tokens, one pass after the other. The engine's work on the CPU (checking ids,
+planning passes, padding) is real. All logits are zero.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ray import serve
+from ray.serve import Application
+
+from serve_app import app
+from serve_app.deployments import scorer
+from serve_app.domain.model import Portion
+from serve_app.engine.cross_encoder import CrossEncoder, Identity
+from serve_app.engine.device import suitable_passes
+from serve_app.engine.forward import Inputs, PaddedForward
+from serve_app.engine.limits import EngineLimits
+from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.unpacking import InputLimits
+
+TOKENS_PER_S, BATCHES_AT_ONCE = "PRETENDED_TOKENS_PER_S", "PRETENDED_BATCHES_AT_ONCE"
+"""Environment variables, because they reach Ray's workers."""
+
+LAUNCH_S = 0.000_8
+"""Estimated CPU time for launching a pass: about 150 kernels of a 12-layer model at 5 us."""
+
+VOCABULARY = 30_522
+
+
+class Card:
+    """A simulated GPU with a fixed number of tokens per second, one pass after the other.
+
+    `PaddedForward` lets only one thread launch at a time.
+    """
+
+    def __init__(self, tokens_per_s: float) -> None:
+        self._tokens_per_s = tokens_per_s
+        self._free_at = 0.0
+        self._own = threading.local()
+
+    def compute(self, inputs: Inputs) -> torch.Tensor:
+        """Launch a pass without waiting for it."""
+        launched_at = time.perf_counter() + LAUNCH_S
+        while time.perf_counter() < launched_at:
+            pass
+        run_s = int(inputs["attention_mask"].sum()) / self._tokens_per_s
+        self._free_at = self._own.done_at = max(self._free_at, time.perf_counter()) + run_s
+        return torch.zeros(len(inputs["input_ids"]), 1)
+
+    def wait(self) -> None:
+        """Wait until the last pass that this thread launched is done."""
+        time.sleep(max(0.0, self._own.done_at - time.perf_counter()))
+
+
+class PretendedCrossEncoder(CrossEncoder):
+    """A cross-encoder that scores on a `Card`."""
+
+    card: Card
+
+    def score(self, portions: Sequence[Portion]) -> list[list[float]]:
+        logits = super().score(portions)
+        self.card.wait()
+        return logits
+
+
+def load_engine(
+    source: str, revision: str | None, precision: str, limits: EngineLimits
+) -> PretendedCrossEncoder:
+    """Replace `serve_app.engine.loading.load_engine`."""
+    tokenizer = load_tokenizer(source, revision, limits.pair_tokens_max)
+    card = Card(float(os.environ[TOKENS_PER_S]))  # noqa: TID251 - for a child process
+    passes = suitable_passes(torch.device("cuda"), limits.batch_tokens_max)
+    forward = PaddedForward(
+        compute=card.compute,
+        device=torch.device("cpu"),
+        pad_id=0,
+        document_type=tokenizer.template.document_type,
+        forward_tokens_max=passes.tokens_max,
+        pass_cost_tokens=passes.cost_tokens,
+    )
+    engine = PretendedCrossEncoder(
+        Identity("simulated", precision, "a simulated GPU"),
+        forward,
+        tokenizer.template,
+        InputLimits(VOCABULARY, tokenizer.pair_tokens_max, limits.batch_tokens_max),
+    )
+    engine.card = card
+    engine.batches_at_once = int(os.environ[BATCHES_AT_ONCE])  # noqa: TID251 - as above
+    return engine
+
+
+class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
+    """`Scorer` with a simulated GPU."""
+
+    def __init__(self, *args: Any) -> None:
+        scorer.load_engine = load_engine  # type: ignore[attr-defined]  # imported there
+        super().__init__(*args)
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Build the application as `serve_app.app.build`, but with the simulated GPU."""
+    app.Scorer = serve.deployment(PretendedScorer)  # type: ignore[attr-defined]  # imported there
+    return app.build(args)

@@ -1,0 +1,1 @@
+"""Batches of portions on a replica: size, isolation, throughput."""

@@ -1,0 +1,101 @@
+"""Items, batches and batch sizes for Ray's batch queue. Pure.
+
+A batch holds at most the replica's limit, and at most the tokens that the device scores in the
+target time of a portion. A slow device gains nothing from larger batches, and would be idle while
+the answers to all callers are on their way.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from serve_app.batching.throughput import ThroughputMeter
+from serve_app.domain.model import Portion
+from serve_app.domain.portion_size import tokens_in_time
+from serve_app.domain.units import Instant, Seconds, Tokens
+
+WHOLE = 1_000_000
+"""Size of a full batch in the unit of Ray's batch queue."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """A portion in the batch queue, compared by identity."""
+
+    portion: Portion
+    since: Instant
+
+
+class Wake:
+    """A flush marker: it scores nothing but fills its batch, which then starts immediately."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A finished batch. It may have waited for the previous one before it ``started``."""
+
+    started: Instant
+    run_s: Seconds
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A batch that was passed to the engine."""
+
+    since: Instant
+    tokens: Tokens
+
+
+def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
+    return Tokens(sum(item.portion.tokens for item in items if isinstance(item, Waiting)))
+
+
+def batch_limit(wanted: object, least: int, most: int) -> Tokens:
+    """Return the limit nearest to ``wanted``; ``most`` if that is not a whole number."""
+    try:
+        number = int(str(wanted).removesuffix(".0"))  # YAML may contain 600, 600.0 or "600".
+    except ValueError:
+        return Tokens(most)
+    return Tokens(min(max(number, least), most))
+
+
+class BatchSize:
+    """Current capacity of a batch, and the part of it that items fill."""
+
+    def __init__(self, tokens_max: Tokens, speedometer: ThroughputMeter) -> None:
+        self.tokens_max = tokens_max
+        """The replica's limit, which may change; no portion is larger."""
+
+        self._speedometer = speedometer
+        self._judged_by = 0
+
+    @property
+    def tokens(self) -> int:
+        """Most tokens of a batch now, except for a single portion that is larger."""
+        tokens_per_s = self._speedometer.tokens_per_s
+        if tokens_per_s is None:
+            return self.tokens_max
+        return min(self.tokens_max, tokens_in_time(tokens_per_s))
+
+    def of(self, items: Sequence[Waiting | Wake]) -> int:
+        """Size function of the batch queue, in parts of `WHOLE`. Never raises.
+
+        A `Wake` fills the batch; no item fits behind it.
+        """
+        limit = self.tokens
+        self._judged_by = max(self._judged_by, limit)
+        size = math.ceil(WHOLE * batch_tokens(items) / limit)
+        if len(items) == 1:
+            return WHOLE if isinstance(items[0], Wake) else min(size, WHOLE)
+        if any(isinstance(item, Wake) for item in items[:-1]):
+            return WHOLE + 1
+        return max(size, WHOLE) if isinstance(items[-1], Wake) else size
+
+    def may_be_short(self, waiting: Iterable[Waiting]) -> bool:
+        """Whether ``waiting`` may be less than a full batch, by any limit used since the last
+        true result. A full batch starts without a `Wake`."""
+        short = batch_tokens(waiting) < max(self._judged_by, self.tokens)
+        if short:
+            self._judged_by = 0
+        return short

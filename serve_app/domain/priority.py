@@ -1,0 +1,41 @@
+"""What decides the order of jobs: their tier, their tenant's weight and their size class."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller, ServiceTier
+from serve_app.domain.units import TenantId
+
+DEFAULT_PATIENCE = 4
+"""The default tier gets one token in five, however much of the priority tier is queued."""
+
+FLEX_PATIENCE = 19
+"""The flex tier gets one token in twenty."""
+
+PATIENCE = {
+    ServiceTier.PRIORITY: 0,
+    ServiceTier.DEFAULT: DEFAULT_PATIENCE,
+    ServiceTier.FLEX: FLEX_PATIENCE,
+}
+"""Tokens of other tiers that go before one token of a waiting tier; highest tier first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The tenant, weight and tier under which a job is queued."""
+
+    tenant: TenantId
+    weight: int
+    """The tenant's share relative to others of its tier while all have work queued; at least 1."""
+
+    tier: ServiceTier
+
+    @classmethod
+    def of(cls, caller: Caller, job: Job) -> Self:
+        return cls(caller.tenant, caller.tenant_weight, job.service_tier)
+
+
+def size_class(tokens: float) -> int:
+    """Return the size class of a job. Classes end at 255, 1,023, 4,095 tokens and so on."""
+    return (int(tokens).bit_length() + 1) // 2

@@ -1,0 +1,118 @@
+"""Convert ledger accounts to wire objects, and account problems to errors with a status."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serve_app.domain.errors import Conflict, InvalidRequest, NotFound
+from serve_app.domain.model import RateLimits
+from serve_app.domain.units import Moment
+from serve_app.ledger.accounts.credit_grants import Grant
+from serve_app.ledger.accounts.tenant_accounts import (
+    AccountConflict,
+    AccountProblem,
+    Tenant,
+    UnknownAccount,
+)
+from serve_app.ledger.accounts.tenant_keys import Key
+from serve_app.ledger.db.audit_log import Remembered
+from serve_app.protocols.admin import (
+    ActObject,
+    GrantObject,
+    KeyObject,
+    LimitsObject,
+    NewKeyObject,
+    TenantObject,
+)
+from serve_app.protocols.json_body import shown
+from serve_app.protocols.times import write_moment
+
+
+@contextmanager
+def problems_told() -> Iterator[None]:
+    """Convert account problems that the block raises to errors for the client.
+
+    Raises: NotFound, Conflict, InvalidRequest.
+    """
+    try:
+        yield
+    except UnknownAccount as problem:
+        raise NotFound(shown(problem.what), None) from None
+    except AccountConflict as problem:
+        raise Conflict(str(problem)) from None
+    except AccountProblem as problem:
+        raise InvalidRequest("request", str(problem)) from None
+
+
+def tenant_object(tenant: Tenant) -> TenantObject:
+    return TenantObject(
+        id=tenant.id,
+        name=tenant.name,
+        available_micro_dollars=tenant.available,
+        created_at=write_moment(tenant.created_at),
+        limits=_limits(tenant.limits),
+        alerts_below_micro_dollars=list(tenant.alerts_below),
+        weight=tenant.weight,
+    )
+
+
+def key_object(key: Key) -> KeyObject:
+    stored = key.stored
+    models = stored.caller.models
+    return KeyObject(
+        id=stored.caller.key_id,
+        tenant=stored.caller.tenant,
+        tenant_name=key.tenant_name,
+        label=key.label,
+        scopes=sorted(stored.caller.scopes),
+        models=None if models is None else sorted(models),
+        created_at=write_moment(key.created_at),
+        expires_at=_perhaps(stored.expires_at),
+        revoked_at=_perhaps(stored.revoked_at),
+        last_used_at=_perhaps(key.last_used_at),
+        replaces=key.replaces,
+        limits=_limits(stored.caller.key_limits),
+    )
+
+
+def new_key_object(key: Key, secret: str) -> NewKeyObject:
+    return NewKeyObject(**key_object(key).model_dump(), secret=secret)
+
+
+def grant_object(grant: Grant) -> GrantObject:
+    return GrantObject.model_validate(
+        {
+            "id": grant.id,
+            "tenant": grant.tenant,
+            "kind": grant.kind,
+            "amount_micro_dollars": grant.amount,
+            "reason": grant.reason,
+            "who": grant.who,
+            "created_at": write_moment(grant.created_at),
+            "request_id": grant.request_id,
+        }
+    )
+
+
+def act_object(act: Remembered) -> ActObject:
+    return ActObject(
+        id=act.id,
+        at=write_moment(act.at),
+        who=act.who,
+        act=act.act,
+        tenant=act.tenant,
+        subject=act.subject,
+        details=act.details,
+    )
+
+
+def _limits(limits: RateLimits) -> LimitsObject:
+    return LimitsObject(
+        requests_per_minute_max=limits.requests_per_minute_max,
+        documents_per_minute_max=limits.documents_per_minute_max,
+        requests_at_once_max=limits.requests_at_once_max,
+        month_micro_dollars_max=limits.month_amount_max,
+    )
+
+
+def _perhaps(moment: Moment | None) -> str | None:
+    return None if moment is None else write_moment(moment)

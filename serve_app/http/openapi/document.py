@@ -1,0 +1,231 @@
+"""``GET /openapi.json``: the API description, generated from wire types and the status table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serve_app.domain.errors import (
+    RETRY_AFTER_S_MAX,
+    ClientGone,
+    Conflict,
+    EngineFailure,
+    Forbidden,
+    LedgerUnavailable,
+    NotFound,
+    Overloaded,
+    RerankError,
+    Unauthenticated,
+)
+from serve_app.http.headers import TIMEOUT_HEADER
+from serve_app.http.openapi.operations import OPERATIONS, QUERY_PARAMETERS, Operation
+from serve_app.http.openapi.scoring import RERANK, SCORE, ScoringOperation
+from serve_app.http.problems import PROBLEMS
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.schemas import component_schemas
+
+Json = dict[str, Any]
+
+DESCRIPTION = """Scores how well documents answer a query, at a price per document.
+
+Status 200 means that the charge is durable. Any other status means that nothing was charged.
+Client libraries for Cohere and OpenAI only need a different base URL."""
+
+SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
+GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
+
+
+def document(
+    rerank_paths: Sequence[str], score_paths: Sequence[str], limits: Limits, version: str
+) -> Json:
+    """Return the OpenAPI 3.0 document.
+
+    Args:
+        rerank_paths: Every route that reranks, the preferred one first.
+        score_paths: Every route that scores pairs, the preferred one first.
+        limits: Shown in descriptions and as bounds in the request schemas.
+        version: Version of the API.
+    """
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "rerank-serve", "version": version, "description": DESCRIPTION},
+        "paths": _scoring_paths(RERANK, rerank_paths, limits)
+        | _scoring_paths(SCORE, score_paths, limits)
+        | _paths(),
+        "components": {
+            "schemas": _schemas(limits),
+            "responses": {status: _error(status, codes) for status, codes in _statuses().items()},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+def _scoring_paths(scoring: ScoringOperation, paths: Sequence[str], limits: Limits) -> Json:
+    return {path: {"post": _score(scoring, path, paths[0], limits)} for path in paths}
+
+
+def _paths() -> Json:
+    paths: Json = {
+        "/v1/models": {
+            "get": _get(
+                "listModels", "List the models of the API key", "ModelList", GUARDED, SECURITY
+            )
+        }
+    }
+    one_model = _get("getModel", "Get a model", "ModelObject", [*GUARDED, NotFound], SECURITY)
+    one_model["parameters"] = [_path_parameter("Id or alias; may contain slashes.")]
+    paths["/v1/models/{id}"] = {"get": one_model}
+    paths["/health"] = {
+        "get": _get("health", "Check that the process is alive", "HealthBody", [], [])
+    }
+    ready = _get("ready", "Check that requests can be answered", "ReadinessBody", [], [])
+    ready["responses"]["503"] = _content("Not ready; the body names the cause.", "ReadinessBody")
+    paths["/ready"] = {"get": ready}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _account(operation)
+    return paths
+
+
+def _account(operation: Operation) -> Json:
+    """Describe a usage or admin route."""
+    told = _get(
+        operation.name,
+        operation.summary,
+        operation.answer,
+        [*GUARDED, *operation.errors],
+        SECURITY,
+    )
+    told["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
+    parameters = (
+        [_path_parameter("Public id of the tenant or key.")] if "{id}" in operation.path else []
+    )
+    parameters += [
+        {"name": name, "in": "query", "schema": {"type": "string"}}
+        | {"description": QUERY_PARAMETERS[name]}
+        for name in operation.query
+    ]
+    parameters += [
+        {"name": name, "in": "header", "schema": {"type": "string"}} for name in operation.headers
+    ]
+    if parameters:
+        told["parameters"] = parameters
+    if operation.body is not None:
+        told["requestBody"] = {"content": _content("", operation.body)["content"]}
+    if operation.csv:
+        told["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+        told["responses"]["200"]["headers"] = {
+            "x-next-cursor": {
+                "description": "For CSV: cursor of the next page; absent on the last page.",
+                "schema": {"type": "string"},
+            }
+        }
+    return told
+
+
+def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits) -> Json:
+    unknown_here = {"405", str(PROBLEMS[Conflict].status)}
+    statuses = [status for status in _statuses() if status not in unknown_here]
+    request_schema, answer_schema = scoring.schemas
+    request_example, answer_example = scoring.examples
+    answer = _content(scoring.answer, answer_schema, answer_example)
+    answer["headers"] = {
+        "server-timing": {
+            "description": "Longest wait for a batch and total run time, in milliseconds.",
+            "schema": {"type": "string"},
+        }
+    }
+    request = _content("", request_schema, request_example)["content"]
+    return {
+        "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
+        "operationId": scoring.name
+        + "".join(part.capitalize() for part in path.split("/") if part != scoring.name),
+        "tags": ["rerank"],
+        "security": SECURITY,
+        "parameters": [_timeout_parameter(limits)],
+        "requestBody": {"required": True, "content": request},
+        "responses": {"200": answer} | {status: _reference(status) for status in statuses},
+    }
+
+
+def _get(
+    name: str, summary: str, schema: str, errors: list[type[RerankError]], security: list[Json]
+) -> Json:
+    statuses = sorted(str(PROBLEMS[error].status) for error in errors)
+    return {
+        "summary": summary,
+        "operationId": name,
+        "tags": ["models" if security else "operations"],
+        "security": security,
+        "responses": {"200": _content("Success.", schema)}
+        | {status: _reference(status) for status in statuses},
+    }
+
+
+def _path_parameter(description: str) -> Json:
+    return {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+def _timeout_parameter(limits: Limits) -> Json:
+    return {
+        "name": TIMEOUT_HEADER,
+        "in": "header",
+        "description": f"Request timeout in seconds, at most {limits.request_timeout_s_max:g}.",
+        "schema": {
+            "type": "number",
+            "minimum": 0,
+            "exclusiveMinimum": True,
+            "maximum": limits.request_timeout_s_max,
+            "default": limits.request_timeout_s,
+        },
+    }
+
+
+def _schemas(limits: Limits) -> Json:
+    """Return the schemas of the wire types, with this installation's request limits."""
+    schemas = component_schemas()
+    request = schemas["RerankRequest"]["properties"]
+    request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
+    request["documents"] |= {"maxItems": limits.documents_per_request_max}
+    schemas["ScoreRequest"]["properties"]["pairs"] |= {"maxItems": limits.documents_per_request_max}
+    return schemas
+
+
+def _statuses() -> dict[str, list[str]]:
+    """Return the error codes of each status, without that of a disconnected client."""
+    codes: dict[str, list[str]] = {}
+    for error, kind in PROBLEMS.items():
+        if error is not ClientGone:
+            codes.setdefault(str(kind.status), []).append(error.code)
+    codes[str(PROBLEMS[EngineFailure].status)].append(RerankError.code)
+    return codes
+
+
+def _error(status: str, codes: list[str]) -> Json:
+    names = " or ".join(f"`{code}`" for code in codes)
+    told = _content(f"{names}. Nothing was charged.", "ErrorBody")
+    if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
+        told["headers"] = {
+            "Retry-After": {
+                "description": "Seconds to wait before a retry.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_S_MAX},
+            }
+        }
+    return told
+
+
+def _reference(status: str) -> Json:
+    return {"$ref": f"#/components/responses/{status}"}
+
+
+def _content(description: str, schema: str, example: Mapping[str, Any] | None = None) -> Json:
+    media: Json = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    if example is not None:
+        media["example"] = example
+    return {"description": description, "content": {"application/json": media}}

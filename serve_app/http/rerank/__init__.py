@@ -1,0 +1,1 @@
+"""The scoring endpoints: body, endpoint and disconnects of clients."""

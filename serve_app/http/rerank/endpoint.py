@@ -1,0 +1,237 @@
+"""The scoring endpoints of all wire formats, with one log line and metrics per request.
+
+    authenticate ─> take a place ─> admit the body ─> read it ─> authenticate again ─> parse
+                 ─> pipeline ─> render ─> record
+
+Errors become responses here and not in Starlette's exception handlers, because Ray Serve replaces
+some of those.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.domain.errors import (
+    BodyTimeout,
+    DeadlineExceeded,
+    EngineFailure,
+    LedgerUnavailable,
+    NoReplica,
+    Overloaded,
+    RerankError,
+    ReservationClosed,
+)
+from serve_app.domain.model import Caller, Outcome
+from serve_app.domain.units import Instant, Seconds
+from serve_app.http.headers import ignored_headers, rate_limit_headers, sent_keys, timeout_s
+from serve_app.http.problems import CLIENT_GONE_STATUS, problem
+from serve_app.http.request_ids import request_ids
+from serve_app.http.rerank.body import Recheck, declared_bytes, read_body
+from serve_app.http.rerank.disconnect import while_connected
+from serve_app.http.service import Service
+from serve_app.protocols.wire_format import Envelope, Parsed, WireFormat
+from serve_app.telemetry.logs import RequestRecord, failure_fields, request_fields
+from serve_app.telemetry.metrics import (
+    CREDITS,
+    DOCUMENTS,
+    REQUEST_SECONDS,
+    REQUESTS,
+    TOKENS_ANSWERED,
+    TRUNCATED_DOCUMENTS,
+)
+
+SCOPE = "rerank"
+"""The scope that an API key needs for scoring."""
+
+OUR_FAULTS = (
+    EngineFailure,
+    LedgerUnavailable,
+    NoReplica,
+    Overloaded,
+    ReservationClosed,
+)
+"""Faults of the service. They do not count towards the tenant's `RefusalBudget`."""
+
+BODY_BYTES_ON_LOOP_MAX = 65_536
+"""Larger bodies are parsed in a thread. Parsing a body of this size takes at most 4 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A received body, and the timeout and deadline of its request."""
+
+    content: bytes
+    allowed_s: Seconds
+    deadline: Instant
+
+
+def rerank_endpoint(
+    service: Service, wire_format: WireFormat[Parsed]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of one wire format, for any number of routes."""
+
+    async def rerank(request: Request) -> Response:
+        started = service.pipeline.clock.instant()
+        ids = request_ids(request)
+        record = RequestRecord(ids.own, ids.shown)
+        try:
+            response = await _answer(service, wire_format, request, record, started)
+        except asyncio.CancelledError as error:
+            _conclude(service, record, started, CLIENT_GONE_STATUS, error)
+            raise
+        except Exception as error:  # noqa: BLE001  The outermost handler of a request.
+            response = problem(error, ids.own)
+            _conclude(service, record, started, response.status_code, error)
+        else:
+            _conclude(service, record, started, response.status_code, None)
+        return response
+
+    return rerank
+
+
+async def _answer(
+    service: Service,
+    wire_format: WireFormat[Parsed],
+    request: Request,
+    record: RequestRecord,
+    started: Instant,
+) -> Response:
+    keys = sent_keys(request.headers)
+    record.caller = caller = await service.pipeline.authenticate(keys, SCOPE)
+    authenticate_again = partial(service.pipeline.authenticate_again, keys, SCOPE)
+    size = declared_bytes(request, service.limits.body_bytes_max)
+    with (
+        service.places.take(caller),
+        _refusals_counted(service, caller, record),
+        service.body_gate.admit(caller.tenant, size) as hold_only,
+    ):
+        body = await _body(service, request, record, started, authenticate_again)
+        hold_only(record.body_bytes)  # A chunked body does not announce its size.
+        record.caller = caller = await authenticate_again()
+        # Other requests of the tenant may have been refused while this body arrived.
+        service.refusal_budget.check(caller.tenant)
+        return await _answer_to(caller, service, wire_format, request, record, body)
+
+
+@contextmanager
+def _refusals_counted(service: Service, caller: Caller, record: RequestRecord) -> Iterator[None]:
+    """Refuse a tenant that has used up its refusal budget; else count how this request ends.
+
+    A request that ends without an answer counts as refused, unless the service is at fault. This
+    includes a disconnect of the client and a short deadline.
+
+    Raises: TooManyRefusals.
+    """
+    service.refusal_budget.check(caller.tenant)
+    try:
+        yield
+    except OUR_FAULTS:
+        raise
+    except (RerankError, asyncio.CancelledError):
+        service.refusal_budget.refused(caller.tenant, record.body_bytes)
+        raise
+    service.refusal_budget.answered(caller.tenant, record.body_bytes)
+
+
+async def _answer_to(
+    caller: Caller,
+    service: Service,
+    wire_format: WireFormat[Parsed],
+    request: Request,
+    record: RequestRecord,
+    body: _Body,
+) -> Response:
+    warnings = ignored_headers(request.headers)
+    envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
+    parse = partial(
+        wire_format.parse, body.content, service.limits, envelope, service.resolve_model
+    )
+    if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
+        parsed = parse()
+    else:
+        threads = service.pipeline.tokenizer_threads.small
+        parsed = await asyncio.get_running_loop().run_in_executor(threads, parse)
+    record.job = parsed.job
+
+    async def work() -> Outcome:
+        # Set within the work: a charge must be logged even if this request is cancelled.
+        record.outcome = outcome = await service.pipeline.rerank(caller, parsed.job)
+        return outcome
+
+    outcome = await while_connected(request.receive, work())
+    return Response(
+        wire_format.render(outcome, parsed),
+        media_type="application/json",
+        headers={"server-timing": _server_timing(outcome)}
+        | rate_limit_headers(outcome.rate_limits),
+    )
+
+
+async def _body(
+    service: Service,
+    request: Request,
+    record: RequestRecord,
+    started: Instant,
+    recheck: Recheck,
+) -> _Body:
+    limits = service.limits
+    allowed_s = timeout_s(request.headers, limits)
+    deadline = Instant(started + allowed_s)
+    left_s = Seconds(deadline - service.pipeline.clock.instant())
+
+    def note(size: int) -> None:
+        record.body_bytes = size
+
+    try:
+        content = await read_body(
+            request, limits.body_bytes_max, min(left_s, limits.body_timeout_s), recheck, note
+        )
+    except BodyTimeout:
+        if left_s < limits.body_timeout_s:  # The request's own timeout is shorter.
+            raise DeadlineExceeded(allowed_s) from None
+        raise
+    return _Body(content, allowed_s, deadline)
+
+
+def _server_timing(outcome: Outcome) -> str:
+    """Return ``Server-Timing`` in milliseconds: longest queue wait and sum of run times."""
+    queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
+    return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
+
+
+def _conclude(
+    service: Service,
+    record: RequestRecord,
+    started: Instant,
+    status: int,
+    error: BaseException | None,
+) -> None:
+    """Record the metrics and write the log line, once per request."""
+    duration_s = Seconds(service.pipeline.clock.instant() - started)
+    code = _code(error)
+    metrics = service.pipeline.metrics
+    metrics.record(REQUESTS, code=code)
+    metrics.record(REQUEST_SECONDS, duration_s, code=code)
+    if outcome := record.outcome:
+        metrics.record(DOCUMENTS, outcome.documents)
+        metrics.record(TOKENS_ANSWERED, outcome.tokens)
+        metrics.record(TRUNCATED_DOCUMENTS, record.truncated_documents)
+        metrics.record(CREDITS, outcome.charge)
+
+    fields = request_fields(record, status, code, duration_s)
+    if error is not None and status >= 500:
+        fields |= failure_fields(error)
+    service.log(fields)
+
+
+def _code(error: BaseException | None) -> str:
+    if error is None:
+        return "ok"
+    if isinstance(error, asyncio.CancelledError):
+        return "client_gone"
+    return error.code if isinstance(error, RerankError) else RerankError.code

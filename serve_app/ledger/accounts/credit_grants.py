@@ -1,0 +1,238 @@
+"""Grants, refunds and corrections of credit. `admin_acts` records every change."""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from serve_app.domain.units import Credits, Moment, RequestId, TenantId
+from serve_app.ledger.accounts.tenant_accounts import (
+    AMOUNT_MAX,
+    AccountConflict,
+    AccountProblem,
+    Tenant,
+    UnknownAccount,
+    check_text,
+    create_tenant,
+    find_tenant,
+)
+from serve_app.ledger.db.audit_log import Act, remember
+from serve_app.ledger.db.tables import charges, grants, tenants
+from serve_app.ledger.posting.refunds import refunded
+from serve_app.ledger.posting.steps import lock_accounts
+
+OTHER_GRANT = "the idempotency key was already used for another grant"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A change of a tenant's credit, other than a charge."""
+
+    id: str
+    tenant: TenantId
+    amount: Credits
+    kind: str
+    """``grant``, ``refund`` or ``correction``. Only a correction can be negative."""
+
+    reason: str
+    who: str
+    created_at: Moment
+    request_id: RequestId | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstCredit:
+    """The amount and reason of the first grant of a new tenant."""
+
+    amount: Credits
+    reason: str
+
+
+def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
+    """Return the amount ``wanted`` by the operator, or by default the free credit."""
+    if wanted is None:
+        return FirstCredit(free, "free credit")
+    return FirstCredit(wanted, "first credit")
+
+
+def open_account(connection: Connection, name: str, credit: FirstCredit, act: Act) -> Tenant:
+    """Create a tenant and grant its first credit, unless that is zero.
+
+    Raises: AccountProblem.
+    """
+    tenant = create_tenant(connection, name, act)
+    if credit.amount != 0:
+        grant(connection, tenant.id, credit.amount, credit.reason, act)
+    return find_tenant(connection, tenant.id)
+
+
+def grant(
+    connection: Connection,
+    tenant: TenantId,
+    amount: Credits,
+    reason: str,
+    act: Act,
+    *,
+    idempotency_key: str | None = None,
+) -> Grant:
+    """Add ``amount`` to the tenant's available credit. A negative amount is a correction.
+
+    Args:
+        idempotency_key: A repeated grant with the same key returns the first one, so that a payment
+            that is reported twice is granted once.
+
+    Raises:
+        AccountProblem: The tenant does not exist or has less credit than the correction takes, the
+            amount is out of range, or the key was already used for another grant.
+    """
+    if amount == 0 or abs(amount) > AMOUNT_MAX:
+        raise AccountProblem(f"the amount must be at most {AMOUNT_MAX:,} micro-dollars, not zero")
+    if idempotency_key is not None:
+        # A concurrent repetition waits here, and then finds the first grant.
+        lock_accounts(connection, {tenant}, ())
+        known = _grant_of(connection, idempotency_key)
+        if known is not None:
+            if (known.tenant, known.amount, known.request_id) != (tenant, amount, None):
+                raise AccountConflict(OTHER_GRANT)
+            return known
+    kind = "grant" if amount > 0 else "correction"
+    return _give(connection, tenant, amount, reason, act, kind=kind, key=idempotency_key)
+
+
+def refund(
+    connection: Connection,
+    request_id: RequestId,
+    amount: Credits | None,
+    reason: str,
+    act: Act,
+    *,
+    idempotency_key: str | None = None,
+) -> Grant:
+    """Refund ``amount`` of a request's charge, or by default the part not yet refunded.
+
+    Args:
+        idempotency_key: A repeated refund with the same key returns the first one. Without an
+            ``amount``, it matches any amount.
+
+    Raises:
+        AccountProblem: The charge does not exist or is already part of a daily sum, ``amount`` is
+            out of range, or the key was already used for another grant.
+    """
+    query = select(charges).where(charges.c.request_id == request_id)
+    found = connection.execute(query).one_or_none()
+    if found is not None:
+        lock_accounts(connection, {found.tenant_id}, ())
+        # Read again: it may have been reversed before the lock was held.
+        found = connection.execute(query).one_or_none()
+    known = None if idempotency_key is None else _grant_of(connection, idempotency_key)
+    if known is not None:
+        if known.request_id != request_id or amount not in (None, known.amount):
+            raise AccountConflict(OTHER_GRANT)
+        return known
+    if found is None:
+        raise UnknownAccount(f"charge for request '{request_id}'")
+    charge = found
+    left = charge.amount - refunded(connection, request_id)
+    wanted = Credits(left) if amount is None else amount
+    if not 0 < wanted <= left:
+        raise AccountProblem(
+            f"{left:,} micro-dollars of the charge can be refunded; a refund must be above zero and"
+            " at most that amount"
+        )
+    return _give(
+        connection,
+        charge.tenant_id,
+        wanted,
+        reason,
+        act,
+        kind="refund",
+        request_id=request_id,
+        key=idempotency_key,
+    )
+
+
+def list_grants(
+    connection: Connection,
+    tenant: TenantId,
+    *,
+    after: tuple[Moment, str] | None = None,
+    count_max: int | None = None,
+) -> list[Grant]:
+    """Return the tenant's grants, refunds and corrections, oldest first.
+
+    Args:
+        after: Creation time and id of the last grant of the previous page.
+        count_max: Most grants to return.
+    """
+    order = (grants.c.created_at, grants.c.id)
+    query = select(grants).where(grants.c.tenant_id == tenant).order_by(*order).limit(count_max)
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    return [_grant(row) for row in connection.execute(query).mappings()]
+
+
+def _give(  # noqa: PLR0913 - the fields of a grant
+    connection: Connection,
+    tenant: TenantId,
+    amount: Credits,
+    reason: str,
+    act: Act,
+    *,
+    kind: str,
+    request_id: RequestId | None = None,
+    key: str | None = None,
+) -> Grant:
+    check_text("reason", reason, 512)
+    check_text("who", act.who, 128)
+    given = connection.execute(
+        update(tenants)
+        .where(tenants.c.id == tenant, tenants.c.available + amount >= 0)
+        .values(available=tenants.c.available + amount)
+    )
+    if given.rowcount == 0:
+        find_tenant(connection, tenant)  # Raises if the tenant does not exist.
+        raise AccountProblem("the available credit is less than that")
+    made = Grant(
+        f"gr_{secrets.token_hex(8)}", tenant, amount, kind, reason, act.who, act.now, request_id
+    )
+    row = {
+        "id": made.id,
+        "tenant_id": tenant,
+        "amount": amount,
+        "reason": reason,
+        "granted_by": act.who,
+        "created_at": act.now,
+        "kind": kind,
+        "request_id": request_id,
+        "idempotency_key": key,
+    }
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(grants), row)
+    except IntegrityError:
+        # A concurrent grant to another tenant used the key; the lock does not cover that tenant.
+        raise AccountConflict(OTHER_GRANT) from None
+    details = {"amount": amount, "reason": reason, "grant": made.id}
+    remember(connection, act, f"credit.{kind}", tenant, request_id or tenant, details)
+    return made
+
+
+def _grant_of(connection: Connection, idempotency_key: str) -> Grant | None:
+    check_text("idempotency key", idempotency_key, 128)
+    query = select(grants).where(grants.c.idempotency_key == idempotency_key)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _grant(row)
+
+
+def _grant(row: RowMapping) -> Grant:
+    return Grant(
+        row["id"],
+        row["tenant_id"],
+        row["amount"],
+        row["kind"],
+        row["reason"],
+        row["granted_by"],
+        row["created_at"],
+        row["request_id"],
+    )

@@ -1,0 +1,53 @@
+"""The first monthly spending cap of a key, which can be set in the middle of a month.
+
+The spending of a key without a cap is not counted, so the month's spending is summed up when the
+cap is set. From then on, `books` counts each reservation that is marked ``key_capped``.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, select, update
+
+from serve_app.domain.units import KeyId, Moment, TenantId
+from serve_app.ledger.db.tables import charges, reservations, usage_days
+from serve_app.ledger.money.calendar import bounds_of, month_of
+from serve_app.ledger.posting.steps import PENDING
+
+
+def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) -> dict[str, Any]:
+    """Mark pending reservations as capped; return the new values of the key's row.
+
+    Reads the key's charges in the month of ``now``. The caller has locked the tenant's account.
+    """
+    pending = (
+        reservations.c.tenant_id == tenant,
+        reservations.c.key_id == key_id,
+        reservations.c.state == PENDING,
+    )
+    month = month_of(now)
+    since, until = bounds_of(month)
+    # Tenant and time come first, as in the index. One statement reads all parts, because a
+    # reservation could become a charge between two statements.
+    spent = (
+        _total(
+            charges.c.amount,
+            charges.c.tenant_id == tenant,
+            charges.c.charged_at.between(since, until - 1),
+            charges.c.key_id == key_id,
+        )
+        + _total(
+            usage_days.c.charged,
+            usage_days.c.tenant_id == tenant,
+            usage_days.c.day.between(since, until - 1),
+            usage_days.c.key_id == key_id,
+        )
+        + _total(reservations.c.amount, *pending)
+    )
+    amount = int(connection.scalar(select(spent)) or 0)
+    # If one of these reservations is released, its amount returns to the cap as well.
+    connection.execute(update(reservations).where(*pending).values(key_capped=True))
+    return {"spent_month": month, "spent_amount": amount}
+
+
+def _total(amount: ColumnElement[int], *where: ColumnElement[bool]) -> ColumnElement[int]:
+    return select(func.coalesce(func.sum(amount), 0)).where(*where).scalar_subquery()

@@ -1,0 +1,238 @@
+"""Tenant accounts: names, limits, alerts and weights.
+
+`tenant_keys` manages API keys, and `credit_grants` manages credit. `admin_acts` records every
+change in the same transaction.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Table,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from serve_app.domain.model import UNLIMITED, WEIGHT_MAX, LimitChanges, RateLimits
+from serve_app.domain.units import Credits, Moment, TenantId
+from serve_app.ledger.accounts import tenant_names
+from serve_app.ledger.db.audit_log import Act, remember
+from serve_app.ledger.db.tables import tenants
+from serve_app.ledger.posting.steps import lock_accounts
+
+ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
+"""Low-credit alert thresholds of a new tenant: $5 and $1."""
+
+ADVISORY_LOCK = 7_236_190_452_120
+"""PostgreSQL lock key for tenant creation: unique in the ledger, equal in every version."""
+
+AMOUNT_MAX = Credits(10**15)
+"""Largest grant, limit or alert threshold: a billion dollars. Sums stay far below 64 bits."""
+
+
+class AccountProblem(Exception):
+    """A rejected account operation; the message is one line for the operator."""
+
+
+class UnknownAccount(AccountProblem):
+    """A tenant, key or charge does not exist; ``what`` names it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there is no {what}")
+        self.what = what
+
+
+class AccountConflict(AccountProblem):
+    """A name is taken, a key is already rotated, or an idempotency key is already used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The unit of billing: an account with a credit balance and limits."""
+
+    id: TenantId
+    name: str
+    available: Credits
+    created_at: Moment
+    limits: RateLimits = UNLIMITED
+    alerts_below: tuple[Credits, ...] = ALERTS_BELOW
+    weight: int = 1
+    """Share of busy scorers relative to other tenants."""
+
+
+def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
+    """Create a tenant without credit under the normalized form of ``name``.
+
+    Raises:
+        AccountConflict: Another tenant has this name or one that looks like it.
+        AccountProblem: The name is empty, too long, or has invisible characters.
+    """
+    name = tenant_names.normalized(name)
+    if not tenant_names.is_fit(name):
+        raise AccountProblem(
+            f"the name must have 1 to {tenant_names.NAME_CHARACTERS_MAX} characters; control, "
+            "format (zero-width, bidirectional), private-use and unassigned characters are not "
+            "allowed"
+        )
+    _refuse_look_alikes(connection, name)
+    tenant = Tenant(TenantId(f"tn_{secrets.token_hex(8)}"), name, Credits(0), act.now)
+    row = {
+        "id": tenant.id,
+        "name": name,
+        "available": 0,
+        "created_at": act.now,
+        "alerts_below": list(ALERTS_BELOW),
+    }
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(tenants), row)
+    except IntegrityError:
+        raise AccountConflict(f"a tenant named '{name}' already exists") from None
+    remember(connection, act, "tenant.create", tenant.id, tenant.id, {"name": name})
+    return tenant
+
+
+def list_tenants(
+    connection: Connection, *, after: str = "", count_max: int | None = None
+) -> list[Tenant]:
+    """Return tenants ordered by name: at most ``count_max`` of those after the name ``after``."""
+    query = select(tenants).where(tenants.c.name > after).order_by(tenants.c.name)
+    return [_tenant(row) for row in connection.execute(query.limit(count_max)).mappings()]
+
+
+def find_tenant(connection: Connection, name: str) -> Tenant:
+    """Return the tenant with this id or name. The name need not be in normalized form.
+
+    Raises: AccountProblem.
+    """
+    names = (name, tenant_names.normalized(name))  # Older names are not normalized.
+    query = select(tenants).where(or_(tenants.c.id == name, tenants.c.name.in_(names)))
+    # A name can equal another tenant's id. The id takes precedence, because people choose names.
+    ranked = query.order_by(tenants.c.id != name, tenants.c.name != name)
+    rows = connection.execute(ranked).mappings().all()
+    if not rows:
+        raise UnknownAccount(f"tenant '{name}'")
+    return _tenant(rows[0])
+
+
+def change_tenant(
+    connection: Connection,
+    name: str,
+    limits: LimitChanges,
+    below: Sequence[Credits] | None,
+    act: Act,
+    *,
+    weight: int | None = None,
+) -> Tenant:
+    """Change the given limits of a tenant, and its alerts and weight unless they are ``None``.
+
+    Concurrent changes of different limits do not overwrite each other.
+
+    Raises: AccountProblem.
+    """
+    tenant = find_tenant(connection, name).id
+    lock_accounts(connection, {tenant}, ())
+    if limits:
+        known = find_tenant(connection, tenant).limits
+        set_tenant_limits(connection, tenant, replace(known, **limits), act)
+    if below is not None:
+        set_alerts(connection, tenant, below, act)
+    if weight is not None:
+        set_tenant_weight(connection, tenant, weight, act)
+    return find_tenant(connection, tenant)
+
+
+def set_tenant_limits(
+    connection: Connection, tenant: TenantId, limits: RateLimits, act: Act
+) -> None:
+    """Replace the tenant's limits. Raises: AccountProblem."""
+    check_limits(limits)
+    change(connection, tenants, tenant, asdict(limits))
+    remember(connection, act, "tenant.limits", tenant, tenant, asdict(limits))
+
+
+def set_alerts(
+    connection: Connection, tenant: TenantId, below: Sequence[Credits], act: Act
+) -> None:
+    """Replace the amounts below which a low-credit event is emitted.
+
+    Raises: AccountProblem.
+    """
+    if any(not 0 < each <= AMOUNT_MAX for each in below) or len(below) > 10:
+        raise AccountProblem("there can be at most 10 alert amounts, each above zero")
+    amounts = sorted(set(below), reverse=True)
+    change(connection, tenants, tenant, {"alerts_below": amounts})
+    remember(connection, act, "tenant.alerts", tenant, tenant, {"below": amounts})
+
+
+def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act: Act) -> None:
+    """Replace the tenant's share of busy scorers; gateways apply it within seconds.
+
+    Raises: AccountProblem.
+    """
+    if not 1 <= weight <= WEIGHT_MAX:
+        raise AccountProblem(f"the weight must be 1 to {WEIGHT_MAX}")
+    change(connection, tenants, tenant, {"weight": weight})
+    remember(connection, act, "tenant.weight", tenant, tenant, {"weight": weight})
+
+
+def _refuse_look_alikes(connection: Connection, name: str) -> None:
+    """Raise AccountConflict if a tenant has a name that looks like ``name``.
+
+    Blocks other creations until the end of the transaction, so that two gateways cannot create
+    look-alikes concurrently. Creations are rare and names few, so all of them are compared.
+    """
+    # On SQLite, a write transaction already excludes all other writers.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    keys = tenant_names.lookalike_keys(name)
+    for known in connection.scalars(select(tenants.c.name)):
+        plain = tenant_names.normalized(known)
+        if plain == name:
+            raise AccountConflict(f"a tenant named '{known}' already exists")
+        if not keys.isdisjoint(tenant_names.lookalike_keys(plain)):
+            raise AccountConflict(f"the name '{name}' looks like that of the tenant '{known}'")
+
+
+def change(connection: Connection, table: Table, row_id: str, values: dict[str, Any]) -> None:
+    done = connection.execute(update(table).where(table.c.id == row_id).values(values))
+    if done.rowcount == 0:
+        what = "tenant" if table is tenants else "key"
+        raise UnknownAccount(f"{what} '{row_id}'")
+
+
+def _tenant(row: RowMapping) -> Tenant:
+    return Tenant(
+        row["id"],
+        row["name"],
+        row["available"],
+        row["created_at"],
+        limits_of(row),
+        tuple(row["alerts_below"]),
+        row["weight"],
+    )
+
+
+def limits_of(row: RowMapping, prefix: str = "") -> RateLimits:
+    return RateLimits(**{name: row[f"{prefix}{name}"] for name in RateLimits.__slots__})
+
+
+def check_limits(limits: RateLimits) -> None:
+    for name, limit in asdict(limits).items():
+        if limit is not None and not 0 <= limit <= AMOUNT_MAX:
+            raise AccountProblem(f"{name} must be 0 to {AMOUNT_MAX:,}, or absent")
+
+
+def check_text(what: str, value: str, characters_max: int) -> None:
+    if not value.strip() or not value.isprintable() or len(value) > characters_max:
+        raise AccountProblem(
+            f"the {what} must have 1 to {characters_max} printable characters, not only spaces"
+        )

@@ -1,0 +1,1 @@
+"""Database engines, tables, migrations' runner, audit log and backups."""

@@ -1,0 +1,1 @@
+"""Usage events: written with the charge, queued and delivered over HTTP."""

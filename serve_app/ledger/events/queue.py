@@ -1,0 +1,103 @@
+"""The consumer side of the outbox.
+
+Only the gateway that has the turn delivers events, so that the sink does not get an event from
+several gateways. A turn ends with its process. No gateway waits for a turn, and a turn locks no
+row, so charges never wait for a sink.
+"""
+
+import fcntl
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from serve_app.domain.errors import LedgerUnavailable
+from serve_app.domain.units import Moment, Seconds
+from serve_app.ledger.db.engines import open_reader, open_writer, parse_url, reason
+from serve_app.ledger.events import outbox
+from serve_app.ledger.events.outbox import Event
+from serve_app.private_files import private_file
+
+ADVISORY_LOCK = 7_236_190_452_119
+"""Key of the PostgreSQL lock for the turn. It must be the same in every version."""
+
+TURN_S_MAX = Seconds(60.0)
+"""PostgreSQL ends the turn of a vanished gateway after this time. A turn is one sink call."""
+
+
+class EventQueue:
+    """Blocking access to the outbox, for a dedicated thread. Call `close` after use.
+
+    Its methods raise LedgerUnavailable if the database fails.
+    """
+
+    def __init__(self, database_url: str, timeout_s: Seconds) -> None:
+        """``timeout_s`` limits the run time of one statement."""
+        self._reader = open_reader(database_url, timeout_s, connections=1)
+        # One connection holds the turn while the other one confirms.
+        self._writer = open_writer(database_url, timeout_s, connections=2)
+        self._file = Path(f"{parse_url(database_url).database}-events")
+
+    def close(self) -> None:
+        self._reader.dispose()
+        self._writer.dispose()
+
+    def oldest_at(self) -> Moment | None:
+        """Return the time of the oldest pending event."""
+        with _told(), self._reader.connect() as connection:
+            return outbox.oldest_at(connection)
+
+    def waiting(self, count_max: int, without: Collection[str] = ()) -> list[Event]:
+        """Return the oldest pending events, except those with ids in ``without``."""
+        with _told(), self._reader.connect() as connection:
+            return outbox.waiting(connection, count_max, without)
+
+    def confirm(self, ids: Collection[str]) -> None:
+        """Delete events that the sink has confirmed."""
+        with _told(), self._writer.begin() as connection:
+            outbox.confirm(connection, ids)
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Try to take the turn for the block; yield whether that succeeded.
+
+        Raises:
+            LedgerUnavailable: The database failed or ended the turn. Another gateway may also have
+                sent the events of this block.
+        """
+        taking = self._file_turn if self._writer.dialect.name == "sqlite" else self._database_turn
+        with taking() as ours:
+            yield ours
+
+    @contextmanager
+    def _file_turn(self) -> Iterator[bool]:
+        # A file lock, because an open SQLite transaction would block all other writers.
+        private_file(self._file)
+        with self._file.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    @contextmanager
+    def _database_turn(self) -> Iterator[bool]:
+        with _told(), self._writer.begin() as connection:
+            timeout_ms = round(TURN_S_MAX * 1_000)
+            # Without this setting, the server would notice a vanished gateway only after hours.
+            connection.exec_driver_sql(
+                f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
+            )
+            query = text("SELECT pg_try_advisory_xact_lock(:key)")
+            yield bool(connection.scalar(query, {"key": ADVISORY_LOCK}))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise LedgerUnavailable(reason(error)) from error

@@ -1,0 +1,1 @@
+"""Rules of reservations, budgets, rate windows and prices. Pure."""

@@ -1,0 +1,1 @@
+"""Post reservations, charges, voids and refunds in groups."""

@@ -1,0 +1,286 @@
+"""The accounts and reservations of one group of operations.
+
+    Books.open ──lock and read── reserve, commit, void, ... ──(rules)── write ──> COMMIT
+
+A statement costs as much as a dozen decisions, so a group of a hundred requests reads its accounts
+and reservations in one or two statements and writes them in four. The decisions are in `rules` and
+`spending`. A rejected operation changes nothing. The caller's transaction locks every account that
+is read.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+from sqlalchemy import Connection, Executable, Row
+
+from serve_app.domain.errors import OutOfCredit
+from serve_app.domain.model import RateLimitState
+from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
+from serve_app.ledger.events import outbox
+from serve_app.ledger.money import budget, reservation
+from serve_app.ledger.money.budget import Account, Spending
+from serve_app.ledger.money.calendar import month_of
+from serve_app.ledger.money.reservation import Reservation, Settlement, State
+from serve_app.ledger.posting import rate_limits, refunds, sql
+from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
+from serve_app.ports import Usage
+
+NO_USAGE = Usage(0, reservation.NO_TOKENS)
+
+
+class Books:
+    """The accounts and reservations of one transaction: `open`, apply operations, `write`."""
+
+    def __init__(self, connection: Connection, *, events: bool) -> None:
+        self.connection = connection
+        self._events = events
+        self._accounts: dict[TenantId, Account] = {}
+        self._keys: dict[KeyId, Spending] = {}
+        self._reservations: dict[RequestId, Reservation] = {}
+        self._settled: dict[RequestId, dict[str, Any]] = {}
+        self._made: dict[RequestId, dict[str, Any]] = {}
+        self._charges: dict[RequestId, dict[str, Any]] = {}
+        self._uncharged: list[RequestId] = []
+        self._differences: dict[TenantId, int] = {}
+        self._changed_keys: set[KeyId] = set()
+
+    @classmethod
+    def open(
+        cls,
+        connection: Connection,
+        tenant_ids: Collection[TenantId],
+        request_ids: Collection[RequestId],
+        *,
+        events: bool = False,
+    ) -> Self:
+        """Lock and read these reservations, their accounts, and the accounts of these tenants.
+
+        Must run the first statements of the transaction. ``events``: write events to the outbox.
+        """
+        books = cls(connection, events=events)
+        tenants, requests = sorted(tenant_ids), sorted(request_ids)
+        wanted: dict[str, Any] = {"tenant_ids": tenants, "request_ids": requests}
+        known: Sequence[Row[Any]] = ()
+        # Avoid list parameters for single operations: a list is expanded on every execution.
+        match tenants, requests:
+            case [tenant], []:
+                books._read_accounts(sql.ACCOUNT, {"tenant_id": tenant})
+            case [], [request]:
+                only = {"request_id": request}
+                known = books._read_accounts(sql.KNOWN_WITH_ACCOUNT, only)
+            case _, []:
+                books._read_accounts(sql.ACCOUNTS, wanted)
+            case [], _:
+                known = books._read_accounts(sql.KNOWN_WITH_ACCOUNTS, wanted)
+            case _:
+                books._read_accounts(sql.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
+                known = connection.execute(sql.KNOWN, wanted).all()
+        for row in known:
+            books._reservations[row.id] = _reservation(row)
+        return books
+
+    def _read_accounts(
+        self, statement: Executable, wanted: Mapping[str, Any]
+    ) -> Sequence[Row[Any]]:
+        rows = self.connection.execute(statement, wanted).all()
+        for row in rows:
+            self._accounts[row.tenant_id] = Account(
+                row.tenant_id,
+                row.available,
+                tuple(row.alerts_below),
+                Spending(row.month_amount_max, row.spent_month, row.spent_amount),
+            )
+        return rows
+
+    def reserve(
+        self, wanted: Reservation, demand: Demand = NOT_LIMITED
+    ) -> tuple[RateLimitState, ...]:
+        """Reserve ``wanted.amount`` and return the resulting state of the caller's rate limits.
+
+        Raises:
+            ReservationClosed, RateLimited, TooLarge, SpendCapReached, OutOfCredit
+        """
+        if not reservation.must_reserve(self._reservations.get(wanted.request_id), wanted):
+            return ()
+        if wanted.tenant not in self._accounts:
+            raise OutOfCredit(wanted.amount, Credits(0))
+        if demand.counts_running:
+            self.write()  # The check counts rows, so they must be in the table.
+        admitted = rate_limits.check(self.connection, wanted, demand)
+        month = month_of(wanted.created_at)
+        account = budget.take(self._accounts[wanted.tenant], wanted.amount, month)
+        if wanted.key_capped:
+            key = budget.spend(self._key(wanted.key_id), wanted.amount, month, "key")
+            self._keys[wanted.key_id] = key
+            self._changed_keys.add(wanted.key_id)
+        rate_limits.count(self.connection, admitted)
+        self._put(account)
+        below = budget.crossed(account, wanted.amount)
+        if below is not None:
+            outbox.tell_low_credit(
+                self.connection, wanted, account.available, below, events=self._events
+            )
+        self._reservations[wanted.request_id] = wanted
+        self._made[wanted.request_id] = _row(wanted)
+        return admitted.states
+
+    def commit(self, request_id: RequestId, amount: Credits, usage: Usage, now: Moment) -> None:
+        """Charge ``amount`` and return the rest of the reservation to the tenant.
+
+        Raises: ReservationClosed.
+        """
+        known = self._reservations.get(request_id)
+        settlement = reservation.commit(known, amount)
+        if known is None or settlement is None:
+            return
+        self._end(known, settlement, usage, now)
+        self._charges[request_id] = sql.charged_row(known, amount, usage, now)
+
+    def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
+        """Release a pending reservation. Do nothing if it is settled or does not exist."""
+        known = self._reservations.get(request_id)
+        settlement = reservation.void(known)
+        if known is not None and settlement is not None:
+            self._end(known, settlement, usage, now)
+
+    def reverse(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
+        """Void the reservation and take back the charge of a commit that was reported as failed."""
+        known = self._reservations.get(request_id)
+        settlement = reservation.reverse(known)
+        if known is None or settlement is None:
+            return
+        if known.state is State.COMMITTED and self._charges.pop(request_id, None) is None:
+            self._uncharged.append(request_id)
+        self._end(known, settlement, usage, now)
+        if request_id in self._uncharged:
+            self._take_back_refunds(known, now)
+
+    def expire(self, now: Moment) -> int:
+        """Release every expired reservation of these books and return their number."""
+        count = 0
+        for known in list(self._reservations.values()):
+            settlement = reservation.expire(known, now)
+            if settlement is not None:
+                self._end(known, settlement, NO_USAGE, now)
+                count += 1
+        return count
+
+    def write(self) -> None:
+        """Write all changes."""
+        self._write_rows()
+        self._execute(sql.WRITE_ACCOUNT, [*map(self._account_row, self._differences)])
+        self._execute(sql.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))])
+        for changes in (self._made, self._settled, self._charges, self._differences):
+            changes.clear()
+        self._uncharged.clear()
+        self._changed_keys.clear()
+
+    def _write_rows(self) -> None:
+        self._execute(sql.RESERVE, [*self._made.values()])
+        self._execute(sql.SETTLE, [*self._settled.values()])
+        if self._uncharged:
+            self._execute(sql.UNCHARGE, [{"row_id": each} for each in self._uncharged])
+            outbox.take_back(self.connection, self._uncharged)
+        rows = [*self._charges.values()]
+        self._execute(sql.CHARGE, rows)
+        if rows and self._events:
+            outbox.tell_charges(self.connection, rows)
+
+    def _execute(self, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
+        # Drivers use a slower path for lists.
+        if rows:
+            self.connection.execute(statement, rows[0] if len(rows) == 1 else rows)
+
+    def _account_row(self, tenant: TenantId) -> dict[str, Any]:
+        account = self._accounts[tenant]
+        return {
+            "row_id": tenant,
+            "difference": self._differences[tenant],
+            "month": account.spending.month,
+            "spent": account.spending.amount,
+        }
+
+    def _end(self, known: Reservation, settlement: Settlement, usage: Usage, now: Moment) -> None:
+        if settlement.returned:
+            self._return(known, settlement.returned)
+        state, charged = settlement.state, settlement.charged
+        self._reservations[known.request_id] = replace(known, state=state, charged=charged)
+        made = self._made.get(known.request_id)
+        if made is not None:
+            made.update(
+                state=state.value,
+                charged=charged,
+                documents=usage.documents,
+                tokens=usage.tokens,
+                settled_at=now,
+            )
+            return
+        self._settled[known.request_id] = sql.settled_row(
+            known.request_id, state, charged, usage, now
+        )
+
+    def _return(self, known: Reservation, amount: Credits) -> None:
+        month = month_of(known.created_at)
+        self._put(budget.give_back(self._accounts[known.tenant], amount, month))
+        if known.key_capped:
+            key = budget.unspend(self._key(known.key_id), amount, month)
+            self._keys[known.key_id] = key
+            self._changed_keys.add(known.key_id)
+
+    def _take_back_refunds(self, known: Reservation, now: Moment) -> None:
+        """Take earlier refunds back, because the whole charge is returned."""
+        amount = refunds.refunded(self.connection, known.request_id)
+        if amount:
+            account = self._accounts[known.tenant]
+            self._put(replace(account, available=Credits(account.available - amount)))
+            refunds.take_back(self.connection, known.tenant, known.request_id, amount, now)
+
+    def _key_row(self, key_id: KeyId) -> dict[str, Any]:
+        key = self._keys[key_id]
+        return {"row_id": key_id, "month": key.month, "spent": key.amount}
+
+    def _put(self, account: Account) -> None:
+        before = self._accounts[account.tenant].available
+        change = account.available - before
+        self._differences[account.tenant] = self._differences.get(account.tenant, 0) + change
+        self._accounts[account.tenant] = account
+
+    def _key(self, key_id: KeyId) -> Spending:
+        if key_id not in self._keys:
+            row = self.connection.execute(sql.CAPPED_KEY, {"key_id": key_id}).one()
+            self._keys[key_id] = Spending(row.month_amount_max, row.spent_month, row.spent_amount)
+        return self._keys[key_id]
+
+
+def _reservation(row: Row[Any]) -> Reservation:
+    return Reservation(
+        request_id=row.id,
+        tenant=row.tenant_id,
+        key_id=row.key_id,
+        model=row.model,
+        amount=row.amount,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        state=State(row.state),
+        charged=row.charged,
+        key_capped=row.key_capped,
+    )
+
+
+def _row(wanted: Reservation) -> dict[str, Any]:
+    return {
+        "id": wanted.request_id,
+        "tenant_id": wanted.tenant,
+        "key_id": wanted.key_id,
+        "model": wanted.model,
+        "amount": wanted.amount,
+        "state": wanted.state.value,
+        "charged": wanted.charged,
+        "documents": 0,
+        "tokens": 0,
+        "created_at": wanted.created_at,
+        "expires_at": wanted.expires_at,
+        "settled_at": None,
+        "key_capped": wanted.key_capped,
+    }

@@ -1,0 +1,156 @@
+"""Check and count a caller's rate limits in the transaction that reserves its credit.
+
+All gateways count in the same rows under the tenant's lock, so a limit holds across all of them. A
+caller without limits costs no statement. The arithmetic is in `rate_window`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
+
+from serve_app.domain.errors import RateLimited
+from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
+from serve_app.domain.units import Moment
+from serve_app.ledger.db.pipelined import UNREAD
+from serve_app.ledger.db.tables import rate_windows, reservations
+from serve_app.ledger.money import rate_window
+from serve_app.ledger.money.rate_window import Window
+from serve_app.ledger.money.reservation import Reservation
+
+AT_ONCE = "concurrent requests"
+RETRY_AT_ONCE_S = 1
+"""Wait at the concurrency limit, because the end of running requests is unknown."""
+
+_windows = select(rate_windows).where(
+    rate_windows.c.subject.in_(bindparam("subjects", expanding=True))
+)
+_replace = (
+    update(rate_windows)
+    .where(rate_windows.c.subject == bindparam("row_subject"))
+    .values(counts=bindparam("new_counts", type_=rate_windows.c.counts.type))
+    .execution_options(**UNREAD)
+)
+_begin_window = insert(rate_windows).execution_options(**UNREAD)
+_running = (
+    select(func.count(), func.count().filter(reservations.c.key_id == bindparam("key_id")))
+    .select_from(reservations)
+    .where(
+        reservations.c.tenant_id == bindparam("tenant_id"),
+        reservations.c.state == literal_column("'pending'"),
+        reservations.c.expires_at > bindparam("now"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The size of a request, and the limits of its key and tenant."""
+
+    documents: int
+    key_limits: RateLimits = UNLIMITED
+    tenant_limits: RateLimits = UNLIMITED
+
+    @property
+    def counts_running(self) -> bool:
+        """Whether a limit on concurrent requests applies."""
+        limits = (self.key_limits, self.tenant_limits)
+        return any(each.requests_at_once_max is not None for each in limits)
+
+
+NOT_LIMITED = Demand(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The windows for `count` to write, and the limit states for the response headers."""
+
+    windows: dict[str, Window]
+    known: frozenset[str]
+    """Subjects that already have a row."""
+
+    states: tuple[RateLimitState, ...]
+
+
+NOTHING_LIMITED = Admitted({}, frozenset(), ())
+
+
+def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitted:
+    """Check that one more request is within every limit.
+
+    Writes only windows that a fast clock had moved into the future.
+
+    Raises:
+        RateLimited: A limit is reached. It carries the time after which all limits admit the
+            request.
+        TooLarge: See `rate_window.admit`.
+    """
+    limited = {
+        subject: (whose, limits)
+        for subject, whose, limits in (
+            (wanted.key_id, "key", demand.key_limits),
+            (wanted.tenant, "tenant", demand.tenant_limits),
+        )
+        if limits.requests_per_minute_max is not None or limits.documents_per_minute_max is not None
+    }
+    _check_running(connection, wanted, demand)
+    if not limited:
+        return NOTHING_LIMITED
+    now = wanted.created_at
+    stored = _stored(connection, sorted(limited), now)
+    windows: dict[str, Window] = {}
+    states, refusals = [], []
+    for subject, (whose, limits) in limited.items():
+        window = stored.get(subject, ())
+        try:
+            windows[subject], with_this = rate_window.admit(
+                window, limits, demand.documents, now, whose
+            )
+            states.append(with_this)
+        except RateLimited as refusal:
+            refusals.append(refusal)
+    if refusals:
+        last = max(refusals, key=lambda refusal: refusal.retry_after_s)
+        without = [
+            rate_window.states(rate_window.live(stored.get(subject, ()), now), limits, now)
+            for subject, (_, limits) in limited.items()
+        ]
+        raise RateLimited(last.whose, last.what, last.retry_after_s, rate_window.tightest(*without))
+    return Admitted(windows, frozenset(stored), rate_window.tightest(*states))
+
+
+def count(connection: Connection, admitted: Admitted) -> None:
+    """Write the windows that `check` returned."""
+    for subject, window in admitted.windows.items():
+        counts = rate_window.encode(window)
+        if subject in admitted.known:
+            connection.execute(_replace, {"row_subject": subject, "new_counts": counts})
+        else:
+            connection.execute(_begin_window, {"subject": subject, "counts": counts})
+
+
+def _stored(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:
+    stored = {}
+    for row in connection.execute(_windows, {"subjects": subjects}).all():
+        window = rate_window.decode(row.counts)
+        if rate_window.is_ahead(window, now):
+            window = rate_window.live(window, now)
+            counts = rate_window.encode(window)
+            connection.execute(_replace, {"row_subject": row.subject, "new_counts": counts})
+        stored[row.subject] = window
+    return stored
+
+
+def _check_running(connection: Connection, wanted: Reservation, demand: Demand) -> None:
+    of_tenant, of_key = (
+        limits.requests_at_once_max for limits in (demand.tenant_limits, demand.key_limits)
+    )
+    if of_tenant is None and of_key is None:
+        return
+    everybody, own = connection.execute(
+        _running,
+        {"tenant_id": wanted.tenant, "key_id": wanted.key_id, "now": wanted.created_at},
+    ).one()
+    for whose, running, limit in (("key", own, of_key), ("tenant", everybody, of_tenant)):
+        if limit is not None and running >= limit:
+            raise RateLimited(whose, AT_ONCE, RETRY_AT_ONCE_S, ())

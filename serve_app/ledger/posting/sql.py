@@ -1,0 +1,118 @@
+"""SQL statements of `books` and `single_charge`, which read and write a whole group.
+
+All transactions lock accounts before reservations. `single_charge` locks only a reservation and
+then waits for no other lock. A transaction that settles a reservation locks its row, so that the
+reservation is settled once and PostgreSQL does not return the row version from before the wait for
+the account.
+"""
+
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, or_, select, update
+
+from serve_app.domain.units import Credits, Moment, RequestId
+from serve_app.ledger.db.pipelined import UNREAD
+from serve_app.ledger.db.tables import api_keys, charges, reservations, tenants
+from serve_app.ledger.money.reservation import Reservation, State
+from serve_app.ports import Usage
+
+_account = (
+    tenants.c.available,
+    tenants.c.alerts_below,
+    tenants.c.month_amount_max,
+    tenants.c.spent_month,
+    tenants.c.spent_amount,
+)
+_accounts = (
+    select(tenants.c.id.label("tenant_id"), *_account)
+    # Locking in one order prevents deadlocks. SQLite has only one writer.
+    .order_by(tenants.c.id)
+    .with_for_update(key_share=True)
+)
+_is_named = tenants.c.id.in_(bindparam("tenant_ids", expanding=True))
+_has_reservation = tenants.c.id.in_(
+    select(reservations.c.tenant_id).where(
+        reservations.c.id.in_(bindparam("request_ids", expanding=True))
+    )
+)
+ACCOUNT = _accounts.where(tenants.c.id == bindparam("tenant_id"))
+ACCOUNTS = _accounts.where(_is_named)
+ACCOUNTS_AND_THOSE_OF_REQUESTS = _accounts.where(or_(_is_named, _has_reservation))
+_is_known = reservations.c.id.in_(bindparam("request_ids", expanding=True))
+KNOWN = select(reservations).where(_is_known).with_for_update(key_share=True)
+_known_with_accounts = (
+    select(reservations, *_account)
+    .select_from(tenants.join(reservations, reservations.c.tenant_id == tenants.c.id))
+    .order_by(tenants.c.id)
+    .with_for_update(key_share=True, of=[tenants, reservations])
+)
+KNOWN_WITH_ACCOUNT = _known_with_accounts.where(reservations.c.id == bindparam("request_id"))
+KNOWN_WITH_ACCOUNTS = _known_with_accounts.where(_is_known)
+CAPPED_KEY = select(
+    api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
+).where(api_keys.c.id == bindparam("key_id"))
+WRITE_ACCOUNT = (
+    update(tenants)
+    .where(tenants.c.id == bindparam("row_id"))
+    .values(
+        # Adding a difference keeps the table's CHECK on the sum effective.
+        available=tenants.c.available + bindparam("difference"),
+        spent_month=bindparam("month"),
+        spent_amount=bindparam("spent"),
+    )
+    .execution_options(**UNREAD)
+)
+WRITE_KEY = (
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("row_id"))
+    .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
+    .execution_options(**UNREAD)
+)
+_settle = (
+    update(reservations)
+    .where(reservations.c.id == bindparam("row_id"))
+    .values(
+        state=bindparam("new_state"),
+        charged=bindparam("new_charged"),
+        documents=bindparam("new_documents"),
+        tokens=bindparam("new_tokens"),
+        settled_at=bindparam("now"),
+    )
+)
+SETTLE = _settle.execution_options(**UNREAD)
+SETTLE_WHOLE = _settle.where(
+    reservations.c.state == State.PENDING.value, reservations.c.amount == bindparam("new_charged")
+)
+"""Settle a reservation that is still pending and is charged in full, so that no credit returns."""
+
+RESERVE = insert(reservations).execution_options(**UNREAD)
+CHARGE = insert(charges).execution_options(**UNREAD)
+UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
+
+
+def settled_row(
+    request_id: RequestId, state: State, charged: Credits, usage: Usage, now: Moment
+) -> dict[str, Any]:
+    """Return the parameters of `SETTLE` and `SETTLE_WHOLE`."""
+    return {
+        "row_id": request_id,
+        "new_state": state.value,
+        "new_charged": charged,
+        "new_documents": usage.documents,
+        "new_tokens": usage.tokens,
+        "now": now,
+    }
+
+
+def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) -> dict[str, Any]:
+    """Return the parameters of `CHARGE`."""
+    return {
+        "request_id": known.request_id,
+        "tenant_id": known.tenant,
+        "key_id": known.key_id,
+        "model": known.model,
+        "documents": usage.documents,
+        "tokens": usage.tokens,
+        "amount": amount,
+        "charged_at": now,
+    }

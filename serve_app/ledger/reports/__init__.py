@@ -1,0 +1,1 @@
+"""Reports: usage, monthly statements, balances and reconciliation."""

@@ -1,0 +1,220 @@
+"""Monthly billing statement of a tenant, as an HTML page and as CSV.
+
+    opening balance + grants, refunds and corrections - charges == closing balance
+
+A statement contains nothing that can change later, such as the time of printing. So a month gives
+the same bytes from either database, before and after retention replaces its rows by daily sums.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from sqlalchemy import (
+    Connection,
+    func,
+    select,
+)
+
+from serve_app.domain import csv_export
+from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits, ModelId, Moment
+from serve_app.ledger.accounts.credit_grants import Grant, list_grants
+from serve_app.ledger.accounts.tenant_accounts import AccountProblem, Tenant
+from serve_app.ledger.db.tables import charges, usage_days
+from serve_app.ledger.money.calendar import bounds_of
+from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
+
+PAGE = Path(__file__).with_name("statement.html.jinja")
+
+COMPLETE_AFTER_MS = 3_600_000
+"""A month is complete after this delay, which covers open requests and clock differences."""
+
+CSV_COLUMNS = (
+    "tenant_id",
+    "month",
+    "line",
+    "time",
+    "model",
+    "requests",
+    "requests_not_charged",
+    "documents",
+    "documents_not_charged",
+    "tokens",
+    "amount_micro_dollars",
+    "reason",
+    "request_id",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfModel:
+    """Requests of one day and model."""
+
+    day: Moment
+    model: ModelId
+    sums: UsageRow
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A tenant's month. Its balances ignore pending reservations."""
+
+    tenant: Tenant
+    month: int
+    """The month as the number yyyymm."""
+
+    until: Moment
+    """The end of the month, or the current time for a month that is not complete."""
+
+    so_far: bool
+    opening: Credits
+    changes: tuple[Grant, ...]
+    """Oldest first."""
+
+    usage: tuple[DayOfModel, ...]
+    """By day, then by model."""
+
+    @property
+    def changed(self) -> Credits:
+        return Credits(sum(change.amount for change in self.changes))
+
+    @property
+    def charged(self) -> Credits:
+        return Credits(sum(each.sums.charged for each in self.usage))
+
+    @property
+    def closing(self) -> Credits:
+        return Credits(self.opening + self.changed - self.charged)
+
+
+def statement(
+    connection: Connection, tenant: Tenant, month: int, now: Moment, *, so_far: bool = False
+) -> Statement:
+    """Return the tenant's statement for the month yyyymm.
+
+    The connection must see one snapshot of the ledger.
+
+    Args:
+        so_far: Whether to accept an incomplete month, up to ``now``.
+
+    Raises:
+        AccountProblem: The month has not begun, or it is not complete and ``so_far`` is false.
+    """
+    since, until = bounds_of(month)
+    ended = now >= until + COMPLETE_AFTER_MS
+    if now < since:
+        raise AccountProblem(f"month {month_name(month)} has not begun")
+    if not ended and not so_far:
+        complete = Moment(until + COMPLETE_AFTER_MS)
+        raise AccountProblem(f"month {month_name(month)} is not complete until {_time(complete)}")
+    end = until if ended else min(now, until)
+    # Sorted in Python, because the databases sort text differently.
+    known = sorted(list_grants(connection, tenant.id), key=lambda each: (each.created_at, each.id))
+    granted = sum(each.amount for each in known if each.created_at < since)
+    return Statement(
+        tenant=tenant,
+        month=month,
+        until=Moment(end),
+        so_far=not ended,
+        opening=Credits(granted - _charged_before(connection, tenant, since)),
+        changes=tuple(each for each in known if since <= each.created_at < end),
+        usage=tuple(_usage(connection, tenant, since, Moment(end))),
+    )
+
+
+def month_name(month: int) -> str:
+    """Format 202611 as 2026-11."""
+    return f"{month // 100:04d}-{month % 100:02d}"
+
+
+def dollars(amount: int) -> str:
+    """Format micro-dollars with six decimals, for aligned columns: -1_500_000 is ``-$1.500000``."""
+    whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
+    return f"{'-' if amount < 0 else ''}${whole:,}.{micro_dollars:06d}"
+
+
+def render_html(told: Statement) -> str:
+    return _page().render(told=told)
+
+
+def lines(told: Statement) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the CSV in order, each with its non-empty columns."""
+    begin, _ = bounds_of(told.month)
+    yield {
+        "line": "opening balance",
+        "time": _time(begin),
+        "amount_micro_dollars": told.opening,
+    }
+    for change in told.changes:
+        yield {
+            "line": change.kind,
+            "time": _time(change.created_at),
+            "amount_micro_dollars": change.amount,
+            "reason": change.reason,
+            "request_id": change.request_id or "",
+        }
+    for used in told.usage:
+        yield {
+            "line": "charges of a day",
+            "time": _day(used.day),
+            "model": used.model,
+            "requests": used.sums.requests,
+            "requests_not_charged": used.sums.requests_not_charged,
+            "documents": used.sums.documents,
+            "documents_not_charged": used.sums.documents_not_charged,
+            "tokens": used.sums.tokens,
+            "amount_micro_dollars": -used.sums.charged,
+        }
+    yield {
+        "line": "balance so far" if told.so_far else "closing balance",
+        "time": _time(told.until),
+        "amount_micro_dollars": told.closing,
+    }
+
+
+def render_csv(told: Statement) -> str:
+    """Render the statement as CSV. The last line's amount is the sum of the lines above it."""
+    owner = {"tenant_id": told.tenant.id, "month": month_name(told.month)}
+    return csv_export.render_csv(CSV_COLUMNS, (owner | line for line in lines(told)), line_end="\n")
+
+
+def _charged_before(connection: Connection, tenant: Tenant, moment: Moment) -> int:
+    parts = ((charges.c.amount, charges.c.charged_at), (usage_days.c.charged, usage_days.c.day))
+    queries = (
+        select(func.coalesce(func.sum(amount), 0)).where(
+            amount.table.c.tenant_id == tenant.id, at < moment
+        )
+        for amount, at in parts
+    )
+    return sum(int(connection.scalar(query) or 0) for query in queries)
+
+
+def _usage(
+    connection: Connection, tenant: Tenant, since: Moment, until: Moment
+) -> list[DayOfModel]:
+    which = UsageFilter(tenant.id, since, until)
+    rows = usage(connection, which, Grouping.DAY, Grouping.MODEL)
+    days = ((Moment(int(row.group[0])), ModelId(row.group[1]), row) for row in rows)
+    # Sorted in Python, because the databases sort text differently.
+    return [
+        DayOfModel(day, model, row) for day, model, row in sorted(days, key=lambda day: day[:2])
+    ]
+
+
+@cache
+def _page() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(dollars=dollars, day=_day, time=_time, month=month_name)
+    return environment.from_string(PAGE.read_text(encoding="utf-8"))
+
+
+def _day(moment: Moment) -> str:
+    return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d")
+
+
+def _time(moment: Moment) -> str:
+    return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

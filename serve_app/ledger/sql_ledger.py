@@ -1,0 +1,262 @@
+"""The asyncio interface of the ledger and the key store: group commit and a pool of readers.
+
+An operation that has not begun after ``database_timeout_s`` is dropped and reported as
+`LedgerUnavailable`. The caller waits for an operation that has begun, because only the database
+determines its outcome.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import LedgerUnavailable, RerankError
+from serve_app.domain.model import Caller, RateLimitState
+from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
+from serve_app.ledger.accounts import tenant_keys
+from serve_app.ledger.db.engines import open_reader, open_writer, reason
+from serve_app.ledger.db.kept_connection import KeptConnection
+from serve_app.ledger.db.tables import tenants
+from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting.books import Books
+from serve_app.ledger.posting.rate_limits import Demand
+from serve_app.ledger.posting.single_charge import SingleCharge
+from serve_app.ledger.writer.limits import LedgerLimits
+from serve_app.ledger.writer.operation import Operation
+from serve_app.ledger.writer.thread import Writer
+from serve_app.ports import Quote, StoredKey, Usage
+from serve_app.telemetry.logs import get_logger
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class SqlLedger:
+    """Implements `serve_app.ports.Ledger` and `serve_app.ports.KeyStore` on a SQL database.
+
+    The schema must exist (`serve_app.ledger.db.schema.migrate`). Call `start` before use and
+    `close` after it; neither needs an event loop.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        clock: Clock,
+        reservation_margin_s: Seconds,
+        limits: LedgerLimits | None = None,
+        *,
+        events: bool = False,
+    ) -> None:
+        """A reservation expires ``reservation_margin_s`` after the timeout of its request.
+
+        ``events``: write every charge to the outbox.
+        """
+        self._clock = clock
+        self._margin_ms = round(reservation_margin_s * 1_000)
+        self._limits = limits or LedgerLimits()
+        timeout_s = self._limits.database_timeout_s
+        threads = self._limits.reader_threads
+        # Without pings, because the writer recovers from failed writes.
+        self._durable, self._forgettable = (
+            KeptConnection(
+                open_writer(database_url, timeout_s, pre_ping=False, forgettable=forgettable)
+            )
+            for forgettable in (False, True)
+        )
+        self._durable.share_fate(self._forgettable)
+        self._read_engine = open_reader(database_url, timeout_s, connections=threads)
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
+        # Reservations not yet charged or void; `None` while the outcome of a reserve is unknown.
+        self._reserved: dict[RequestId, Reservation | None] = {}
+        self._reads = 0
+        self._reads_fail = False
+        self._writer = Writer(
+            self._durable.begin,
+            clock,
+            self._limits,
+            forgettable=self._forgettable.begin,
+            events=events,
+        )
+        self._closed = False
+
+    def start(self) -> None:
+        self._writer.start()
+
+    def close(self) -> None:
+        """Write the waiting operations, then disconnect. Blocks until done."""
+        self._closed = True
+        self._writer.close()
+        self._readers.shutdown()
+        for kept in (self._durable, self._forgettable):
+            kept.close()
+        self._read_engine.dispose()
+
+    def check(self) -> None:
+        """Check that the writer thread is running, without a database access.
+
+        Raises:
+            LedgerUnavailable: It has ended or was never started. This process cannot write any
+                more.
+        """
+        if not self._writer.is_alive:
+            raise LedgerUnavailable("the writer thread is not running")
+
+    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+        """See `serve_app.ports.Ledger.reserve`.
+
+        Fails immediately while the database is failing or stuck.
+        """
+        if self._writer.is_failing:
+            raise LedgerUnavailable("the database does not answer")
+        now = self._clock.moment()
+        wanted = Reservation(
+            request_id=quote.request_id,
+            tenant=caller.tenant,
+            key_id=caller.key_id,
+            model=quote.model,
+            amount=quote.amount,
+            created_at=now,
+            expires_at=Moment(now + round(quote.timeout_s * 1_000) + self._margin_ms),
+            key_capped=caller.key_limits.month_amount_max is not None,
+        )
+        demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
+        write = partial(Books.reserve, wanted=wanted, demand=demand)
+        operation = Operation(
+            write, quote.request_id, caller.tenant, caller.key_id, is_new=True, forgettable=True
+        )
+        self._reserved[quote.request_id] = None
+        try:
+            states: tuple[RateLimitState, ...] = await self._written(operation)
+        except (RerankError, asyncio.CancelledError) as error:
+            refused = isinstance(error, RerankError) and not isinstance(error, LedgerUnavailable)
+            if refused or operation.prevent():
+                self._reserved.pop(quote.request_id, None)
+            raise
+        self._reserved[quote.request_id] = wanted
+        return states
+
+    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+        """See `serve_app.ports.Ledger.commit`."""
+        now = self._clock.moment()
+        write = partial(Books.commit, request_id=request_id, amount=amount, usage=usage, now=now)
+        reserved = self._reserved.pop(request_id, None)
+        single = None
+        if reserved and reserved.amount == amount:
+            single = SingleCharge(reserved, usage, now)
+        operation = Operation(write, request_id, single_charge=single)
+        try:
+            await self._written(operation)
+        except (LedgerUnavailable, asyncio.CancelledError):
+            if operation.prevent():
+                self._void(request_id, usage)
+            else:
+                # The charge may be written: its COMMIT may be running, or the response is lost. The
+                # client gets no result, so the charge must not stay.
+                self._reverse(request_id, usage)
+            raise
+
+    def void(self, request_id: RequestId, usage: Usage) -> None:
+        """See `serve_app.ports.Ledger.void`.
+
+        A request that certainly has no reservation is not queued. Otherwise, thousands of requests
+        refused during an outage would fill the queue.
+        """
+        if request_id in self._reserved:
+            del self._reserved[request_id]
+            self._void(request_id, usage)
+
+    def _void(self, request_id: RequestId, usage: Usage) -> None:
+        write = partial(Books.void, request_id=request_id, usage=usage, now=self._clock.moment())
+        self._writer.submit_settlement(
+            Operation(
+                write,
+                request_id,
+                attempts_left=self._limits.settlement_attempts_max,
+                forgettable=True,
+            )
+        )
+
+    async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
+        """See `serve_app.ports.KeyStore.find_keys`."""
+        return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
+
+    async def ping(self) -> bool:
+        """Whether writes succeed and a read completes within ``database_timeout_s``."""
+        if self._writer.is_failing:
+            return False
+        try:
+            await self._read(lambda connection: connection.scalar(select(tenants.c.id).limit(1)))
+        except LedgerUnavailable as error:
+            logger.warning("ledger_ping_failed", extra={"reason": error.reason})
+            return False
+        return True
+
+    async def _written(self, operation: Operation) -> Any:
+        """Submit the operation and return its result once it is written.
+
+        Cancelling this call drops the operation if it has not begun.
+        """
+        future = operation.future
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        future.add_done_callback(partial(_tell, loop, ended))
+        timeout_s = self._limits.database_timeout_s
+        timer = loop.call_later(timeout_s, future.cancel)  # No effect once it has begun.
+        try:
+            # Submit last: later work here would compete with the writer for the GIL.
+            self._writer.submit(operation)
+            await ended
+        finally:
+            timer.cancel()
+            future.cancel()
+        if future.cancelled():
+            raise LedgerUnavailable("a write did not begin in time")
+        return future.result()
+
+    def _reverse(self, request_id: RequestId, usage: Usage) -> None:
+        write = partial(Books.reverse, request_id=request_id, usage=usage, now=self._clock.moment())
+        self._writer.submit_reversal(Operation(write, request_id, attempts_left=None))
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        if self._closed or self._reads >= self._limits.reads_max:
+            raise LedgerUnavailable("closed" if self._closed else "too many reads are waiting")
+        if self._reads_fail and self._reads > 0:
+            raise LedgerUnavailable("reads are failing, and another read is testing the database")
+        self._reads += 1
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._limits.database_timeout_s):
+                found = await loop.run_in_executor(self._readers, self._run_read, query)
+        except TimeoutError:
+            self._reads_fail = True
+            raise LedgerUnavailable("a read took too long") from None
+        except SQLAlchemyError as error:
+            self._reads_fail = True
+            raise LedgerUnavailable(reason(error)) from error
+        else:
+            self._reads_fail = False
+            return found
+        finally:
+            self._reads -= 1
+
+    def _run_read(self, query: Callable[[Connection], T]) -> T:
+        with self._read_engine.connect() as connection:
+            return query(connection)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
+    """Wake the waiting coroutine from any thread. `asyncio.wrap_future` takes twice as long."""
+    with suppress(RuntimeError):  # The loop is closed.
+        loop.call_soon_threadsafe(_end, ended)
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

@@ -1,0 +1,1 @@
+"""The writer thread: group commit, maintenance and retention."""

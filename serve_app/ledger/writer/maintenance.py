@@ -1,0 +1,82 @@
+"""Ledger maintenance in a gateway: expiry, last uses of keys, and retention.
+
+The writer thread runs it between two groups, in short transactions, so that a charge waits for one
+of them at most.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from serve_app.domain.clock import Clock
+from serve_app.domain.units import Instant, KeyId, Moment, Seconds
+from serve_app.ledger.db.engines import reason
+from serve_app.ledger.posting import steps
+from serve_app.ledger.writer import retention
+from serve_app.ledger.writer.limits import LedgerLimits
+from serve_app.telemetry.logs import get_logger
+
+RETENTION_INTERVAL_S = Seconds(60.0)
+PAUSE = 9
+"""Pause after a retention step, in multiples of its duration: it gets a tenth of the time."""
+
+logger = get_logger(__name__)
+
+Transaction = Callable[[], AbstractContextManager[Connection]]
+
+
+class Upkeep:
+    """The due times of maintenance. The writer calls `run` at every tick."""
+
+    def __init__(self, clock: Clock, limits: LedgerLimits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._used: dict[KeyId, Moment] = {}  # Since the last run.
+        self._next_retention = Instant(clock.instant() + RETENTION_INTERVAL_S)
+
+    def note_use(self, key_id: KeyId | None) -> None:
+        if key_id is not None:
+            self._used[key_id] = self._clock.moment()
+
+    def run(self, transaction: Transaction) -> Instant:
+        """Run due maintenance; return the latest time of the next run. Failures are only logged."""
+        instant = self._clock.instant()
+        try:
+            again = self._expire(transaction)
+            if self._used:
+                with transaction() as connection:
+                    steps.touch_keys(connection, self._used)
+                self._used = {}
+            if self._clock.instant() >= self._next_retention:
+                self._retire(transaction)
+        except SQLAlchemyError as error:
+            logger.warning("ledger_upkeep_failed", extra={"reason": reason(error)})
+            return Instant(instant + self._limits.expiry_interval_s)
+        after = Seconds(0.0) if again else self._limits.expiry_interval_s
+        return min(Instant(instant + after), self._next_retention)
+
+    def _expire(self, transaction: Transaction) -> bool:
+        """Expire overdue reservations; return whether more of them may be left."""
+        count_max = self._limits.expired_per_transaction_max
+        with transaction() as connection:
+            count = steps.expire_due(connection, self._clock.moment(), count_max)
+        if count:
+            logger.info("ledger_reservations_expired", extra={"count": count})
+        return count == count_max
+
+    def _retire(self, transaction: Transaction) -> None:
+        limits = self._limits
+        started = self._clock.instant()
+        self._next_retention = Instant(started + RETENTION_INTERVAL_S)
+        with transaction() as connection:
+            count = retention.step(
+                connection,
+                self._clock.moment(),
+                limits.charges_kept_days,
+                limits.retired_per_transaction_max,
+            )
+        if count:
+            ended = self._clock.instant()
+            self._next_retention = Instant(ended + PAUSE * (ended - started))

@@ -1,0 +1,79 @@
+"""A queued write, shared by its caller and the writer thread."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from serve_app.domain.errors import LedgerUnavailable, RerankError
+from serve_app.domain.units import KeyId, RequestId, TenantId
+from serve_app.ledger.posting.books import Books
+from serve_app.ledger.posting.single_charge import SingleCharge
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """A change of the books and the future of its result."""
+
+    apply: Callable[[Books], object]
+    request_id: RequestId
+    tenant: TenantId | None = None
+    """The tenant of the account; ``None`` means the tenant of the reservation ``request_id``."""
+
+    key_id: KeyId | None = None
+    """The API key that is recorded as used, or ``None``."""
+
+    attempts_left: int | None = 1
+    """Attempts left; ``None`` means unlimited. Retries run at ticks, so only operations without a
+    waiting caller have more than one."""
+
+    is_new: bool = False
+    """Whether ``request_id`` is new, so that no reservation is read. If one exists nevertheless,
+    the database rejects the group, and this operation is retried alone."""
+
+    forgettable: bool = False
+    """Whether a database crash may undo it, because no result sent to a client depends on it."""
+
+    single_charge: SingleCharge | None = None
+    """A faster equivalent of ``apply``, tried first if the operation is alone in its group."""
+
+    future: Future[Any] = field(default_factory=Future)
+    _begun: bool = False
+
+    def begin(self) -> bool:
+        """Mark it as begun and no longer cancellable; return false if it was cancelled."""
+        self._begun = True  # Set first, so that `prevent` sees it when its cancellation fails.
+        return self.future.set_running_or_notify_cancel()
+
+    def prevent(self) -> bool:
+        """Try to cancel it; return whether it certainly has had no effect and never will."""
+        return self.future.cancel() or not self._begun
+
+    def outcome(self, books: Books) -> object:
+        """Apply it and return its result or its rejection. Other exceptions fail the group."""
+        try:
+            return self.apply(books)
+        except RerankError as refusal:
+            return refusal
+
+    def resolve(self, outcome: object) -> None:
+        """Set the caller's result, after the transaction has committed."""
+        if isinstance(outcome, RerankError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+    def fail(self, error: LedgerUnavailable) -> None:
+        """Set the caller's error, unless it was cancelled or already has a result."""
+        future = self.future
+        if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
+            future.set_exception(error)
+
+    def may_be_tried_again(self) -> bool:
+        """Count a failed attempt. If another one is left, reset the future and return true."""
+        if self.attempts_left is not None:
+            self.attempts_left -= 1
+            if self.attempts_left <= 0:
+                return False
+        self.future = Future()
+        return True

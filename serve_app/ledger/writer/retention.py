@@ -1,0 +1,227 @@
+"""Replace old rows by daily sums, so that the tables stay small and the totals stay the same.
+
+    charges, voided and expired reservations ──after charges_kept_days──> usage_days
+    committed reservations ──a day after they were settled──> deleted; their charge stays
+    rate windows ──unused for an hour──> deleted
+
+A step is a small transaction that locks the accounts of its tenants, like a charge. A step that is
+killed changes nothing, and concurrent gateways never count a request twice: each request is either
+a row or part of a daily sum.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import add
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
+from serve_app.ledger.db.tables import (
+    api_keys,
+    charges,
+    rate_windows,
+    reservations,
+    tenants,
+    usage_days,
+)
+from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY, day_of
+from serve_app.ledger.posting.steps import lock_accounts
+from serve_app.ledger.reports.usage import SUMS
+
+RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
+"""A committed reservation is kept for a reversal, which follows within seconds of the charge or of
+the end of an outage."""
+
+WINDOWS_KEPT_S = 3_600
+
+TENANTS_SHARE = 10
+"""A step of N rows retires old charges of the tenants with the N / 10 oldest ones. So few tenants
+wait for a step, and it changes few days."""
+
+# Literals, not parameters: otherwise the databases would not use the partial index.
+SETTLED: ColumnElement[bool] = literal_column("state <> 'pending'")
+COMMITTED: ColumnElement[bool] = literal_column("state = 'committed'")
+NOT_CHARGED: ColumnElement[bool] = literal_column("state IN ('voided', 'expired')")
+
+_due_committed = (
+    select(reservations.c.id, reservations.c.tenant_id)
+    .where(SETTLED, COMMITTED, reservations.c.settled_at < bindparam("before"))
+    .order_by(reservations.c.settled_at)
+    .limit(bindparam("count"))
+)
+_due_not_charged = (
+    select(reservations.c.id, reservations.c.tenant_id)
+    .where(SETTLED, NOT_CHARGED, reservations.c.settled_at < bindparam("before"))
+    .limit(bindparam("count"))
+)
+_tenants_of_oldest = (
+    select(charges.c.tenant_id)
+    .where(charges.c.charged_at < bindparam("before"))
+    .order_by(charges.c.charged_at)
+    .limit(bindparam("count"))
+)
+_due_charges = (
+    select(charges.c.request_id.label("id"), charges.c.tenant_id)
+    .where(
+        charges.c.tenant_id.in_(bindparam("tenant_ids", expanding=True)),
+        charges.c.charged_at < bindparam("before"),
+    )
+    .limit(bindparam("count"))
+)
+_forget_committed = delete(reservations).where(
+    reservations.c.id.in_(bindparam("ids", expanding=True)), COMMITTED
+)
+_take_not_charged = (
+    delete(reservations)
+    .where(reservations.c.id.in_(bindparam("ids", expanding=True)), NOT_CHARGED)
+    .returning(
+        reservations.c.tenant_id,
+        reservations.c.settled_at.label("at"),
+        reservations.c.key_id,
+        reservations.c.model,
+        reservations.c.documents,
+        reservations.c.tokens,
+        literal_column("0").label("amount"),
+        literal_column("1").label("not_charged"),
+    )
+)
+_take_charges = (
+    delete(charges)
+    .where(
+        charges.c.request_id.in_(bindparam("ids", expanding=True)),
+        # A reversal must find its charge, so a charge stays as long as its reservation.
+        ~exists().where(reservations.c.id == charges.c.request_id),
+    )
+    .returning(
+        charges.c.tenant_id,
+        charges.c.charged_at.label("at"),
+        charges.c.key_id,
+        charges.c.model,
+        charges.c.documents,
+        charges.c.tokens,
+        charges.c.amount,
+        literal_column("0").label("not_charged"),
+    )
+)
+
+
+@dataclass(slots=True)
+class _Due:
+    """Rows to retire, and the tenants to lock first."""
+
+    committed: Sequence[RequestId] = ()
+    not_charged: Sequence[RequestId] = ()
+    charges: Sequence[RequestId] = ()
+    tenants: set[TenantId] = field(default_factory=set)
+
+
+DAY_KEY = ("tenant_id", "day", "key_id", "model")
+_Day = tuple[TenantId, Moment, KeyId, ModelId]
+
+
+def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
+    """Retire up to ``count_max`` rows; return their number, which is 0 if none is left.
+
+    The transaction must do nothing else, because it reads before it takes the locks.
+
+    Args:
+        now: The current time. A wrong time is harmless: rows retired too early still count.
+        keep_days: Whole UTC days to keep besides the current one; at least 1.
+    """
+    assert keep_days >= 1
+    due = _find_due(connection, now, keep_days, count_max)
+    if not due.tenants:
+        return _forget_windows(connection, now, count_max)
+    lock_accounts(connection, due.tenants, ())
+    # Rows that another gateway has retired or reversed in the meantime are skipped.
+    forgotten = connection.execute(_forget_committed, {"ids": due.committed}).rowcount
+    taken = [
+        *connection.execute(_take_not_charged, {"ids": due.not_charged}),
+        *connection.execute(_take_charges, {"ids": due.charges}),
+    ]
+    _add_to_days(connection, taken)
+    return forgotten + len(taken)
+
+
+def _find_due(connection: Connection, now: Moment, keep_days: int, count_max: int) -> _Due:
+    due = _Due()
+
+    def find(query: Any, **parameters: Any) -> list[RequestId]:
+        rows = connection.execute(query, parameters).all()
+        due.tenants.update(row.tenant_id for row in rows)
+        return [row.id for row in rows]
+
+    due.committed = find(_due_committed, before=now - RESERVATIONS_KEPT_MS, count=count_max)
+    before = day_of(now) - keep_days * MILLISECONDS_PER_DAY
+    room = count_max - len(due.committed)
+    due.not_charged = find(_due_not_charged, before=before, count=room)
+    room -= len(due.not_charged)
+    oldest = {"before": before, "count": -(-room // TENANTS_SHARE)}
+    chosen = sorted(set(connection.scalars(_tenants_of_oldest, oldest)))
+    due.charges = find(_due_charges, tenant_ids=chosen, before=before, count=room)
+    return due
+
+
+def _add_to_days(connection: Connection, taken: Iterable[Row[Any]]) -> None:
+    sums: dict[_Day, Sequence[int]] = {}
+    for row in taken:
+        day = (row.tenant_id, day_of(row.at), row.key_id, row.model)
+        free = row.not_charged
+        one = (1, free, row.documents, row.documents * free, row.tokens, row.amount)
+        known = sums.get(day)
+        sums[day] = one if known is None else [*map(add, known, one)]
+    if not sums:
+        return
+    on_sqlite = connection.dialect.name == "sqlite"
+    adding = sqlite.insert(usage_days) if on_sqlite else postgresql.insert(usage_days)
+    added = {name: usage_days.c[name] + adding.excluded[name] for name in SUMS}
+    connection.execute(
+        adding.on_conflict_do_update(index_elements=DAY_KEY, set_=added),
+        [
+            dict(zip((*DAY_KEY, *SUMS), (*day, *numbers), strict=True))
+            for day, numbers in sums.items()
+        ],
+    )
+
+
+def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
+    """Delete idle windows of tenants and keys, under the lock of the tenant."""
+    last = _last_second(connection)
+    before = now // 1_000 - WINDOWS_KEPT_S
+    query = (
+        select(rate_windows.c.subject, func.coalesce(api_keys.c.tenant_id, tenants.c.id))
+        .outerjoin_from(rate_windows, api_keys, api_keys.c.id == rate_windows.c.subject)
+        .outerjoin(tenants, tenants.c.id == rate_windows.c.subject)
+        .where(last < before)
+        .limit(count_max)
+    )
+    idle = connection.execute(query).all()
+    if not idle:
+        return 0
+    lock_accounts(connection, {tenant for _, tenant in idle if tenant is not None}, ())
+    subjects = [subject for subject, _ in idle]
+    forget = delete(rate_windows).where(rate_windows.c.subject.in_(subjects), last < before)
+    return connection.execute(forget).rowcount
+
+
+def _last_second(connection: Connection) -> ColumnElement[int]:
+    """Return the SQL for a window's newest second since 1970. See `rate_window.encode`."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    second: ColumnElement[int] = (
+        func.json_extract(rate_windows.c.counts, "$[#-1][0]")
+        if on_sqlite
+        else rate_windows.c.counts[-1][0].as_integer()
+    )
+    return second

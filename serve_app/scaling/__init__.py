@@ -1,0 +1,1 @@
+"""The autoscaling policy: how many replicas a deployment should have. Pure."""

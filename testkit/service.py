@@ -1,0 +1,161 @@
+"""The real service for tests: ``rerank-serve up`` as a child process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+from sqlalchemy import Engine, create_engine, text
+
+from tests.support.log_leaks import OUTPUT_FILE
+
+ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).with_name("rerank-serve")
+START_TIMEOUT_S = 180.0
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it") -> Any:
+    """Poll until ``condition()`` is true, and return its value."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
+
+
+def environment(var_dir: Path, **more: str) -> dict[str, str]:
+    """Return this process's environment without variables for another Ray or service."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 - for a child process
+        if not name.startswith(("RAY_", "RERANK_"))
+    }
+    return kept | {"RERANK_VAR_DIR": str(var_dir), "PYTHONDONTWRITEBYTECODE": "1"} | more
+
+
+@dataclass
+class Service:
+    """A running service."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    metrics_address: str
+    key: str
+    var_dir: Path
+    output: Path
+    database: Engine
+
+    @classmethod
+    def start(cls, folder: Path, config: Mapping[str, Any], port: int, **env: str) -> "Service":
+        """Start the service with ``config`` and wait until it reports that it is ready."""
+        config_file = folder / "config.yaml"
+        config_file.write_text(yaml.safe_dump(dict(config)))
+        (folder / "ray.env").write_text((ROOT / "cluster/ray.env").read_text())
+        var_dir = folder / "var"
+        output = folder / OUTPUT_FILE
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [COMMAND, "up", "--config", config_file, "--port", str(port)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment(var_dir, **env),
+                cwd=ROOT,
+            )
+        try:
+            wait_for(
+                lambda: process.poll() is not None or "Press Ctrl-C to stop" in output.read_text(),
+                START_TIMEOUT_S,
+                "the start",
+            )
+            assert process.poll() is None, output.read_text()
+        except BaseException:
+            process.kill()
+            raise
+        said = dict(re.findall(r"^  ([\w ]+): +(\S+)$", output.read_text(), re.MULTILINE))
+        return cls(
+            process,
+            said["address"],
+            said["metrics"],
+            said["key"],
+            var_dir,
+            output,
+            create_engine(env.get("RERANK_DATABASE_URL", f"sqlite:///{var_dir / 'rerank.db'}")),
+        )
+
+    def stop(self) -> int:
+        """Stop the service like Ctrl-C, and return its exit status."""
+        self.database.dispose()
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=60)
+
+    def family(self) -> list[psutil.Process]:
+        """Return all descendant processes."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        found = []
+        for process in self.family():
+            try:
+                if f"ServeReplica:rerank:{deployment}" in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def client(self, timeout_s: float = 60.0) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.address,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=timeout_s,
+        )
+
+    def command(self, *arguments: str) -> str:
+        """Run ``rerank-serve`` on the service's database and return what it prints."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            env=environment(self.var_dir),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout
+
+    def new_key(self, tenant: str, *options: str, credit: str = "1") -> str:
+        """Create a tenant with so many dollars, and a key of it."""
+        self.command("tenants", "add", tenant, "--credit", credit)
+        said = self.command("keys", "create", tenant, *options)
+        return next(word for word in said.split() if word.startswith("rk_"))
+
+    def charges(self) -> int:
+        """The number of charges so far."""
+        (row,) = self.rows("SELECT count(*) FROM charges")
+        return int(row[0])
+
+    def rows(self, sql: str, **values: object) -> list[Any]:
+        with self.database.connect() as connection:
+            return list(connection.execute(text(sql), values).all())
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/ready", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def logs(self) -> str:
+        """Return all log lines of all processes."""
+        return "".join(
+            path.read_text(errors="replace")
+            for path in (self.var_dir / "ray").rglob("*")
+            if path.is_file() and path.suffix in {".log", ".out", ".err"}
+        )

@@ -1,0 +1,260 @@
+"""The HTTP application with fake ports that are deterministic and observable."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+from starlette.applications import Starlette
+
+from serve_app.admission.deadline import Forecast
+from serve_app.admission.gate import SharedGate
+from serve_app.admission.places import PLACES, REPORTS, Places
+from serve_app.admission.refusals import RefusalBudget
+from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
+from serve_app.domain.job import Job
+from serve_app.domain.model import (
+    INPUT_ID_BYTES,
+    Caller,
+    JobScores,
+    ModelCard,
+    Pair,
+    Prices,
+    Readiness,
+    ServiceTier,
+    TokenizedJob,
+)
+from serve_app.domain.units import (
+    Credits,
+    KeyId,
+    ModelId,
+    RequestId,
+    Seconds,
+    TenantId,
+    Tokens,
+)
+from serve_app.http.app import build_app
+from serve_app.http.service import Service, T
+from serve_app.ledger.db.engines import Connection
+from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
+from serve_app.ports import JobScorer, Tokenizer
+from serve_app.protocols.limits import Limits
+from serve_app.telemetry.metrics import Metrics
+from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
+
+MINI = ModelId("mini")
+BIG = ModelId("acme/big")
+BIG_ALIAS = "acme/big-reranker"
+PAIR_TOKENS_MAX = 12
+
+LIMITS = Limits(
+    body_bytes_max=20_000,
+    documents_per_request_max=150,
+    query_characters_max=60,
+    request_timeout_s=Seconds(5),
+    request_timeout_s_max=Seconds(10),
+    body_timeout_s=Seconds(5),
+)
+
+BODY_BYTES_HELD_MAX = 10_000_000
+
+READY = Readiness(ready=True, ledger=True, models=((MINI, True), (BIG, False)))
+
+# Fake credentials, which are valid nowhere else.
+KEYS = {
+    "rk-good": Caller(TenantId("acme"), KeyId("k1"), frozenset({"rerank"}), None),
+    "rk-big-only": Caller(TenantId("acme"), KeyId("k2"), frozenset({"rerank"}), frozenset({BIG})),
+    "rk-other-key": Caller(TenantId("acme"), KeyId("k5"), frozenset({"rerank"}), None),
+    "rk-other-tenant": Caller(TenantId("other"), KeyId("k4"), frozenset({"rerank"}), None),
+    "rk-admin": Caller(TenantId("acme"), KeyId("k3"), frozenset({"admin"}), None),
+}
+LEDGER_DOWN_KEY = "rk-while-the-ledger-is-down"
+
+
+class FakeAccess:
+    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+        if LEDGER_DOWN_KEY in api_keys:
+            raise LedgerUnavailable("connect to 10.0.0.7 refused")
+        for api_key in api_keys:
+            if api_key in KEYS:
+                return KEYS[api_key]
+        raise Unauthenticated
+
+
+class EightEach:
+    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
+        return Credits((4 if tier is ServiceTier.FLEX else 8) * documents)
+
+
+class WordTokenizer:
+    """Counts one token per word, and three special tokens per pair."""
+
+    pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
+
+    def check_queries(self, job: Job) -> None:
+        pass
+
+    def tokenize(self, job: Job) -> TokenizedJob:
+        return TokenizedJob(
+            tuple(
+                self._pair(index, pair.query, pair.document) for index, pair in enumerate(job.pairs)
+            )
+        )
+
+    def _pair(self, index: int, query: str, text: str) -> Pair:
+        query_tokens = len(query.split()) + 2
+        tokens = query_tokens + len(text.split()) + 1
+        kept = min(tokens, PAIR_TOKENS_MAX)
+        ids = bytes(kept * INPUT_ID_BYTES)
+        return Pair(index, ids, Tokens(query_tokens), truncated=kept < tokens)
+
+
+class WordScorer:
+    """Scores a document by the number of query words in it."""
+
+    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+        shared = (
+            len(set(pair.query.lower().split()) & set(pair.document.lower().split()))
+            for pair in job.pairs
+        )
+        logits = tuple(2.0 * count - 3 for count in shared)
+        return JobScores(logits, queue_wait_s=Seconds(0.0125), run_s=Seconds(0.25))
+
+
+class FakeCatalogue:
+    def __init__(self, readiness: Readiness) -> None:
+        self.state = readiness
+
+    async def cards(self) -> tuple[ModelCard, ...]:
+        mini = ModelCard(
+            id=MINI,
+            source="embedded",
+            revision=None,
+            description="Counts words",
+            precision="float32",
+            device="cpu",
+            prices=Prices(8, flex=4, priority=16),
+            pair_tokens_max=PAIR_TOKENS_MAX,
+            ready=True,
+        )
+        big = ModelCard(
+            id=BIG,
+            source="acme/big-reranker",
+            revision="v1",
+            description="Counts more words",
+            precision="auto",
+            device=None,
+            prices=Prices(80, flex=40, priority=160),
+            pair_tokens_max=8_192,
+            ready=False,
+            aliases=(BIG_ALIAS,),
+        )
+        return mini, big
+
+    async def readiness(self) -> Readiness:
+        return self.state
+
+
+class ClosedOffice:
+    """For tests that do not use accounts."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        raise LedgerUnavailable("the office is closed")
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        raise LedgerUnavailable("the office is closed")
+
+
+def _numbered() -> Callable[[], RequestId]:
+    numbers = iter(range(1, 1_000_000))
+    return lambda: RequestId(f"rr_{next(numbers)}")
+
+
+@dataclass
+class House:
+    """One application with all its dependencies; ``close`` ends its threads."""
+
+    scorer: JobScorer = field(default_factory=WordScorer)
+    tokenizer: Tokenizer = field(default_factory=WordTokenizer)
+    granted: int = 1_000_000
+    limits: Limits = LIMITS
+    readiness: Readiness = READY
+    places: int = PLACES
+
+    def __post_init__(self) -> None:
+        self.ledger = FakeLedger(self.granted)
+        self._sink = RecordingSink()
+        self.lines: list[Mapping[str, object]] = []
+        self.threads = ThreadPoolExecutor(1)
+        self.clock = clock = FakeClock()
+        self.gate = SharedGate(4_000_000, clock)
+        self.body_gate = SharedGate(BODY_BYTES_HELD_MAX, clock)
+        served = ServedModel(self.tokenizer, self.scorer, Forecast(clock))
+        self.service = Service(
+            pipeline=Pipeline(
+                access=FakeAccess(),
+                ledger=self.ledger,
+                pricing=EightEach(),
+                gate=self.gate,
+                models={MINI: served, BIG: served},
+                tokenizer_threads=TokenizerThreads(self.threads, self.threads),
+                metrics=Metrics(self._sink, clock),
+                clock=clock,
+            ),
+            catalogue=FakeCatalogue(self.readiness),
+            office=ClosedOffice(),
+            limits=self.limits,
+            body_gate=self.body_gate,
+            places=Places(self.places),
+            report_places=Places(REPORTS),
+            refusal_budget=RefusalBudget(clock),
+            default_model=MINI,
+            aliases={BIG_ALIAS: BIG},
+            free_credit=Credits(0),
+            log=self.lines.append,
+            new_request_id=_numbered(),
+        )
+        self.app: Starlette = build_app(self.service)
+
+    def close(self) -> None:
+        self.threads.shutdown()
+
+    @property
+    def values(self) -> dict[str, list[tuple[float, dict[str, str]]]]:
+        return self._sink.values
+
+    def total(self, metric: str) -> float:
+        return sum(value for value, _ in self.values.get(metric, []))
+
+    def codes(self) -> list[str]:
+        return [labels["code"] for _, labels in self.values.get("rerank_requests", [])]
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = "rk-good",
+        headers: Mapping[str, str] | None = None,
+        body: object = None,
+    ) -> httpx.Response:
+        """Send one request over ASGI. A ``body`` that is not bytes is sent as JSON."""
+        sent = dict(headers or {})
+        if key is not None:
+            sent["authorization"] = f"Bearer {key}"
+        content = {"content": body} if isinstance(body, bytes) else {"json": body}
+        if body is None:
+            content = {}
+
+        async def exchange() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://house") as client:
+                return await client.request(method, path, headers=sent, **content)
+
+        return asyncio.run(exchange())
+
+    def rerank(self, **fields: object) -> httpx.Response:
+        """Send a valid request, changed by ``fields``; a field set to ``...`` is omitted."""
+        body = {"query": "blue sky", "documents": ["a blue sky", "grey", "the sky"]} | fields
+        return self.send("POST", "/v1/rerank", body={k: v for k, v in body.items() if v is not ...})

@@ -1,0 +1,64 @@
+"""The golden files: requests in ``rerank/*.json`` and ``score/*.json``, with the answers that
+clients rely on.
+
+A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. After
+a deliberate change of the API, ``python -m tests.support.goldens`` rewrites the answers. Review
+the difference before you commit it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.app import House
+
+FOLDER = Path(__file__).parents[1] / "contract"
+WIRE_FORMATS = ("rerank", "score")
+HEADERS = ("content-type", "retry-after", "www-authenticate", "allow", "server-timing")
+
+Case = dict[str, Any]
+
+
+def cases() -> dict[str, Case]:
+    """Return all cases by folder and file name."""
+    return {
+        f"{wire_format}/{path.stem}": json.loads(path.read_text("utf-8"))
+        for wire_format in WIRE_FORMATS
+        for path in sorted((FOLDER / wire_format).glob("*.json"))
+    }
+
+
+def answer(case: Case) -> Case:
+    """Return the answer of a new application to the request of ``case``."""
+    request = case["request"]
+    body = request["raw_body"].encode() if "raw_body" in request else request.get("body")
+    house = House(granted=case.get("granted", 1_000_000))
+    try:
+        response = house.send(
+            request.get("method", "POST"),
+            request.get("path", "/v1/rerank"),
+            key=request.get("key", "rk-good"),
+            headers=request.get("headers"),
+            body=body,
+        )
+    finally:
+        house.close()
+    return _told(response)
+
+
+def _told(response: httpx.Response) -> Case:
+    headers = {name: response.headers[name] for name in HEADERS if name in response.headers}
+    return {"status": response.status_code, "headers": headers, "body": response.json()}
+
+
+def rewrite() -> None:
+    for name, case in cases().items():
+        case["answer"] = answer(case)
+        text = json.dumps(case, indent=2, ensure_ascii=False)
+        (FOLDER / f"{name}.json").write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    rewrite()

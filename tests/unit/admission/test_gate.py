@@ -1,0 +1,345 @@
+"""The gate admits whole requests, limits their total, and computes when to retry."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from serve_app.admission.gate import (
+    SMALL_TOKENS_MAX,
+    TENANTS_AT_LEAST,
+    Gate,
+    HeadStarts,
+    SharedGate,
+    estimate_tokens,
+    is_small,
+)
+from serve_app.admission.places import Places
+from serve_app.admission.refusals import (
+    BODY_BYTES_PER_REFUSAL,
+    REFUSALS_MAX,
+    REFUSALS_PER_S,
+    RefusalBudget,
+)
+from serve_app.domain.errors import ConcurrencyLimited, Overloaded, TooManyRefusals
+from serve_app.domain.job import TextPair
+from serve_app.domain.model import Caller
+from serve_app.domain.units import KeyId, TenantId, Tokens
+from tests.support.fakes import FakeClock, a_job
+
+PAIR_TOKENS_MAX = 512
+ACME, OTHER = TenantId("acme"), TenantId("other")
+
+
+def test_an_estimate_grows_with_the_text_and_is_bounded_by_the_model() -> None:
+    short = a_job(documents=("word",))
+    long = a_job(documents=("word " * 10_000,))
+
+    assert 1 <= estimate_tokens(short, PAIR_TOKENS_MAX) < 20
+    assert estimate_tokens(long, PAIR_TOKENS_MAX) == PAIR_TOKENS_MAX
+
+
+def test_a_text_of_other_letters_has_more_tokens_than_its_length_says() -> None:
+    chinese = a_job(documents=("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 100,))
+    accents = a_job(documents=("d\N{LATIN SMALL LETTER E WITH ACUTE}j vu " * 10,))
+
+    assert 100 <= estimate_tokens(chinese, PAIR_TOKENS_MAX) <= 110
+    assert 20 <= estimate_tokens(accents, PAIR_TOKENS_MAX) <= 40
+
+
+class WatchedText(str):
+    """A string that counts its encodings."""
+
+    encoded = 0
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self.encoded += 1
+        return super().encode(encoding, errors)
+
+
+def test_a_query_is_estimated_once_however_many_documents_there_are() -> None:
+    query = WatchedText("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 100)
+
+    tokens = estimate_tokens(a_job(query=query, documents=("word",) * 50), PAIR_TOKENS_MAX)
+
+    assert query.encoded == 1
+    assert tokens == 50 * estimate_tokens(a_job(query=query, documents=("word",)), PAIR_TOKENS_MAX)
+
+
+def test_each_pair_is_estimated_with_its_own_query() -> None:
+    apart = [a_job(query=query, documents=("a word",)) for query in ("short", "long " * 50)]
+    together = replace(apart[0], pairs=apart[0].pairs + apart[1].pairs)
+
+    assert estimate_tokens(together, PAIR_TOKENS_MAX) == sum(
+        estimate_tokens(each, PAIR_TOKENS_MAX) for each in apart
+    )
+
+
+def test_many_queries_make_a_job_large() -> None:
+    pairs = tuple(TextPair("x" * 1_000 + str(number), "a") for number in range(201))
+
+    assert is_small(replace(a_job(), pairs=pairs[:100]), Tokens(1))
+    assert not is_small(replace(a_job(), pairs=pairs), Tokens(1))
+
+
+def test_a_job_is_small_only_if_its_texts_are_too() -> None:
+    """Tokenizing 10 MB of white space takes seconds and yields no token."""
+    blank = a_job(documents=(" " * 10_000_000,))
+
+    assert is_small(a_job(), Tokens(SMALL_TOKENS_MAX))
+    assert not is_small(a_job(), Tokens(SMALL_TOKENS_MAX + 1))
+    assert not is_small(blank, estimate_tokens(blank, PAIR_TOKENS_MAX))
+
+
+def test_a_request_that_does_not_fit_beside_the_others_is_refused_whole() -> None:
+    full = Gate(100, FakeClock())
+
+    with full.admit(60), pytest.raises(Overloaded), full.admit(41):
+        raise AssertionError("admitted beyond the limit")
+
+    assert full.amount == 0
+
+
+def test_an_empty_gate_lets_in_even_what_is_larger_than_itself() -> None:
+    tiny = Gate(1, FakeClock())
+
+    with tiny.admit(100):
+        assert tiny.amount == 100
+
+
+def test_room_comes_back_however_the_block_ends() -> None:
+    small = Gate(100, FakeClock())
+
+    with pytest.raises(ZeroDivisionError), small.admit(50):
+        raise ZeroDivisionError
+
+    assert small.amount == 0
+
+
+def test_retry_after_is_the_excess_over_the_speed_of_the_last_ten_seconds() -> None:
+    clock = FakeClock()
+    busy = Gate(100, clock)
+    for _ in range(5):
+        with busy.admit(100):
+            clock.advance(1)
+
+    with busy.admit(100), pytest.raises(Overloaded) as refused, busy.admit(100):
+        pass
+
+    # 500 left within ten seconds, so another 100 leave in 2 seconds.
+    assert refused.value.retry_after_s == 2
+
+
+def test_retry_after_is_never_zero_and_never_longer_than_a_minute() -> None:
+    stuck = Gate(10, FakeClock())
+    with stuck.admit(10):
+        with pytest.raises(Overloaded) as unknown, stuck.admit(1):
+            pass
+        assert unknown.value.retry_after_s == 10
+
+    with stuck.admit(1), pytest.raises(Overloaded) as refused, stuck.admit(100_000):
+        pass
+    assert refused.value.retry_after_s == 60
+    with stuck.admit(10), pytest.raises(Overloaded) as soon, stuck.admit(1):
+        pass
+    assert soon.value.retry_after_s == 1
+
+
+def test_a_key_has_no_more_scored_in_advance_than_it_paid_for() -> None:
+    starts = HeadStarts()
+    key = KeyId("k")
+
+    assert not starts.take(key, Tokens(1))
+    starts.earn(key, Tokens(100))
+    starts.earn(key, Tokens(50))
+
+    assert starts.take(key, Tokens(120))
+    assert not starts.take(key, Tokens(31))
+    assert not starts.take(KeyId("another"), Tokens(1))
+    assert starts.take(key, Tokens(30))
+
+
+def test_a_key_saves_no_more_than_a_small_job() -> None:
+    starts = HeadStarts()
+    for _ in range(3):
+        starts.earn(KeyId("k"), Tokens(SMALL_TOKENS_MAX))
+
+    assert starts.take(KeyId("k"), Tokens(SMALL_TOKENS_MAX))
+    assert not starts.take(KeyId("k"), Tokens(1))
+
+
+def test_only_so_many_keys_are_remembered_and_the_latest_to_pay_are() -> None:
+    starts = HeadStarts(keys_max=2)
+    for name in ("first", "second", "first", "third"):
+        starts.earn(KeyId(name), Tokens(1))
+
+    assert [starts.take(KeyId(name), Tokens(1)) for name in ("first", "second", "third")] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_tenant_that_fills_its_share_of_a_gate_closes_it_to_nobody_else() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with ExitStack() as held:
+        for _ in range(25):
+            held.enter_context(shared.admit(ACME, 10))
+        with pytest.raises(Overloaded), shared.admit(ACME, 10):
+            pass
+
+        with shared.admit(OTHER, 250):
+            pass
+
+
+def test_a_shared_gate_is_full_for_everybody_once_it_is() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with ExitStack() as held:
+        for number in range(TENANTS_AT_LEAST):
+            held.enter_context(shared.admit(TenantId(f"t{number}"), 250))
+        with pytest.raises(Overloaded), shared.admit(OTHER, 1):
+            pass
+
+    with shared.admit(OTHER, 1):
+        pass
+
+
+def test_a_tenant_alone_may_hold_more_than_its_share_by_one_request() -> None:
+    with SharedGate(1_000, FakeClock()).admit(ACME, 900):
+        pass
+
+
+def test_who_turns_out_to_need_less_gives_the_rest_back_at_once() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with shared.admit(ACME, 900) as hold_only:
+        hold_only(50)
+        with shared.admit(ACME, 200), shared.admit(OTHER, 250):
+            pass
+        with pytest.raises(Overloaded), shared.admit(ACME, 201):
+            pass
+
+    with shared.admit(ACME, 1_000):  # The gate is empty again.
+        pass
+
+
+def test_a_tenant_that_holds_nothing_of_what_it_may_has_no_second_share() -> None:
+    shared = SharedGate(1_000, FakeClock())
+
+    with shared.admit(ACME, 100) as hold_only:
+        hold_only(0)  # An empty body.
+        with shared.admit(ACME, 10):
+            pass
+        with shared.admit(ACME, 250):
+            pass
+        with shared.admit(ACME, 250), pytest.raises(Overloaded), shared.admit(ACME, 1):
+            pass
+
+
+def caller(tenant: str, key: str) -> Caller:
+    return Caller(TenantId(tenant), KeyId(key), frozenset({"rerank"}), None)
+
+
+def taken(places: Places, *callers: Caller) -> int:
+    """Return how many callers get a place while earlier callers keep theirs."""
+    count = 0
+    with ExitStack() as stack:
+        for each in callers:
+            try:
+                stack.enter_context(places.take(each))
+            except (ConcurrencyLimited, Overloaded):
+                continue
+            count += 1
+    return count
+
+
+def test_a_key_holds_an_eighth_of_the_places_and_a_tenant_a_quarter() -> None:
+    places = Places(64)
+    keys = [caller("acme", f"key{index}") for index in range(4)]
+
+    assert taken(places, *[keys[0]] * 64) == 8
+    assert taken(places, *keys * 64) == 16
+    assert taken(places, *(caller(f"tenant{index}", "k") for index in range(100))) == 8
+    assert taken(places, *(caller(f"tenant{i}", f"key{i}") for i in range(100))) == 64
+
+
+def test_a_refused_caller_learns_whose_places_are_taken() -> None:
+    places = Places(16)
+    one, two, three = (caller("acme", f"key{index}") for index in range(3))
+
+    with ExitStack() as stack:
+        for each in (one, one):
+            stack.enter_context(places.take(each))
+        with pytest.raises(ConcurrencyLimited, match="key"):
+            stack.enter_context(places.take(one))
+        for each in (two, two):
+            stack.enter_context(places.take(each))
+        with pytest.raises(ConcurrencyLimited, match="tenant"):
+            stack.enter_context(places.take(three))
+        stack.enter_context(places.take(caller("other", "key9")))
+
+
+def test_places_come_back_however_their_requests_end() -> None:
+    places = Places(8)
+    for _ in range(10):
+        with pytest.raises(ZeroDivisionError), places.take(caller("acme", "key")):
+            raise ZeroDivisionError
+
+
+def test_a_tenant_without_refusals_left_is_refused_until_some_come_back() -> None:
+    clock = FakeClock()
+    budget = RefusalBudget(clock)
+
+    for _ in range(REFUSALS_MAX):
+        budget.check(ACME)
+        budget.refused(ACME, 0)
+
+    with pytest.raises(TooManyRefusals) as refused:
+        budget.check(ACME)
+    budget.check(OTHER)
+    assert refused.value.retry_after_s == 1
+    clock.advance(1 / REFUSALS_PER_S)
+    budget.check(ACME)
+    clock.advance(3_600)
+    for _ in range(REFUSALS_MAX):
+        budget.refused(ACME, 0)
+    with pytest.raises(TooManyRefusals):
+        budget.check(ACME)
+
+
+def test_a_large_body_costs_as_much_as_many_small_ones() -> None:
+    budget = RefusalBudget(FakeClock())
+
+    budget.refused(ACME, REFUSALS_MAX * BODY_BYTES_PER_REFUSAL)
+
+    with pytest.raises(TooManyRefusals):
+        budget.check(ACME)
+
+
+def test_a_tenant_is_back_after_seconds_however_much_was_refused_at_once() -> None:
+    clock = FakeClock()
+    budget = RefusalBudget(clock)
+    for _ in range(1_000):
+        budget.refused(ACME, 10_000_000)
+
+    with pytest.raises(TooManyRefusals) as refused:
+        budget.check(ACME)
+
+    assert refused.value.retry_after_s <= 11
+    clock.advance(refused.value.retry_after_s)
+    budget.check(ACME)
+
+
+def test_a_tenant_that_runs_into_its_limit_still_gets_all_of_the_limit() -> None:
+    """For an hour, half of the requests are answered, and the refusal budget refuses none."""
+    clock = FakeClock()
+    budget = RefusalBudget(clock)
+
+    for _ in range(100 * 3_600):
+        budget.check(ACME)
+        budget.refused(ACME, 50_000)
+        budget.check(ACME)
+        budget.answered(ACME, 50_000)
+        clock.advance(0.01)

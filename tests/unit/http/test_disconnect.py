@@ -1,0 +1,163 @@
+"""A disconnect of the client cancels the work, which is then not charged."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+from starlette.types import Message
+
+from serve_app.domain.errors import ClientGone, EngineFailure
+from serve_app.domain.units import Credits, RequestId
+from serve_app.http.rerank.disconnect import while_connected
+from serve_app.ports import Usage
+from tests.support.app import House
+from tests.support.asgi import Exchange
+from tests.support.fakes import HangingJobScorer
+
+BODY = b'{"query": "blue", "documents": ["sky", "grass"]}'
+
+
+async def never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+async def gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def broken() -> Message:
+    raise ConnectionError("the proxy died")
+
+
+async def forever() -> str:
+    await asyncio.Event().wait()
+    return "unreachable"
+
+
+def hang_up_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None]) -> House:
+    """Run a request; call ``leave`` once scoring has begun. Cancellation is passed on."""
+
+    async def scene() -> House:
+        scorer = HangingJobScorer()
+        house = House(scorer=scorer)
+        exchange = Exchange([BODY])
+        task = asyncio.create_task(exchange.run(house.app))
+        await scorer.entered.wait()
+        assert house.ledger.pending == {"rr_1": 16}
+
+        leave(exchange, task)
+        await asyncio.gather(task, return_exceptions=True)
+
+        house.close()
+        return house
+
+    return asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        pytest.param(lambda exchange, _: exchange.hang_up(), id="as a message"),
+        pytest.param(lambda _, task: task.cancel(), id="as a cancellation, under Ray Serve"),
+    ],
+)
+def test_a_hang_up_voids_the_reservation_and_is_told(
+    leave: Callable[[Exchange, asyncio.Task[None]], None],
+) -> None:
+    house = hang_up_while_scoring(leave)
+
+    assert house.ledger.log == ["reserve", "void 2"]
+    assert (house.ledger.available, house.ledger.charged) == (1_000_000, {})
+    assert house.gate.amount == 0
+    assert house.codes() == ["client_gone"]
+    (line,) = house.lines
+    assert (line["status"], line["code"], line["tenant"]) == (499, "client_gone", "acme")
+
+
+def test_a_cancellation_is_passed_on() -> None:
+    async def scene() -> bool:
+        scorer = HangingJobScorer()
+        house = House(scorer=scorer)
+        task = asyncio.create_task(Exchange([BODY]).run(house.app))
+        await scorer.entered.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        house.close()
+        return task.cancelled()
+
+    assert asyncio.run(scene())
+
+
+def test_a_charge_that_was_written_all_the_same_is_told() -> None:
+    async def scene() -> House:
+        house = House()
+        committing = asyncio.Event()
+        commit = house.ledger.commit
+
+        async def past_the_point_of_no_return(
+            request_id: RequestId, amount: Credits, usage: Usage
+        ) -> None:
+            committing.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await commit(request_id, amount, usage)
+
+        house.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # replaces a fake's method
+        task = asyncio.create_task(Exchange([BODY]).run(house.app))
+        await committing.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        house.close()
+        return house
+
+    house = asyncio.run(scene())
+
+    (line,) = house.lines
+    assert (line["code"], line["charge_micro_dollars"]) == ("client_gone", 16)
+    assert house.total("rerank_credits") == 16
+
+
+@pytest.mark.parametrize("receive", [gone, broken])
+def test_work_ends_when_nobody_waits(receive: Callable[[], Awaitable[Message]]) -> None:
+    with pytest.raises(ClientGone):
+        asyncio.run(while_connected(receive, forever()))
+
+
+def test_work_that_finishes_is_answered() -> None:
+    async def work() -> str:
+        return "done"
+
+    assert asyncio.run(while_connected(never, work())) == "done"
+
+
+def test_an_error_of_the_work_is_raised_as_it_is() -> None:
+    async def work() -> None:
+        raise EngineFailure("broken")
+
+    with pytest.raises(EngineFailure, match="broken"):
+        asyncio.run(while_connected(never, work()))
+
+
+def test_work_that_was_already_charged_ends_well_in_spite_of_a_hang_up() -> None:
+    async def charging() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "charged"
+        return "unreachable"
+
+    async def leaves_later() -> Message:
+        await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    assert asyncio.run(while_connected(leaves_later, charging())) == "charged"
+
+
+def test_work_cancelled_from_within_is_a_failure_of_ours() -> None:
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(EngineFailure):
+        asyncio.run(while_connected(never, work()))
