@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHON_FOLDERS = ("benchmarks", "cluster", "loadtests", "serve_app", "tests", "training")
+PYTHON_FOLDERS = ("benchmarks", "cluster", "loadtests", "serve_app", "testkit", "tests", "training")
 FOLDERS = (*PYTHON_FOLDERS, "docs")
 DOCUMENTS = ("*.md", "*.yaml", "*.yml", "ray.env")
 
