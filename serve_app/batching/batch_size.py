@@ -63,17 +63,17 @@ def batch_limit(wanted: object, least: int, most: int) -> Tokens:
 class BatchSize:
     """Current capacity of a batch, and the part of it that items fill."""
 
-    def __init__(self, tokens_max: Tokens, speedometer: ThroughputMeter) -> None:
+    def __init__(self, tokens_max: Tokens, meter: ThroughputMeter) -> None:
         self.tokens_max = tokens_max
         """The replica's limit, which may change; no portion is larger."""
 
-        self._speedometer = speedometer
+        self._meter = meter
         self._judged_by = 0
 
     @property
     def tokens(self) -> int:
         """Most tokens of a batch now, except for a single portion that is larger."""
-        tokens_per_s = self._speedometer.tokens_per_s
+        tokens_per_s = self._meter.tokens_per_s
         if tokens_per_s is None:
             return self.tokens_max
         return min(self.tokens_max, tokens_in_time(tokens_per_s))

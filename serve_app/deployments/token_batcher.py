@@ -96,8 +96,8 @@ class TokenBatcher:
         self._device_threads = ThreadPoolExecutor(
             engine.batches_at_once, thread_name_prefix="device"
         )
-        self._speedometer = ThroughputMeter(clock.instant())
-        self._batch_size = BatchSize(batch_tokens_max, self._speedometer)
+        self._meter = ThroughputMeter(clock.instant())
+        self._batch_size = BatchSize(batch_tokens_max, self._meter)
         self._inflight_tokens = 0
         self._waiting: set[Waiting] = set()
         self._running: list[Running] = []
@@ -117,9 +117,9 @@ class TokenBatcher:
         a call resets the busy ratio."""
         stats = {
             INFLIGHT_TOKENS_STAT: float(self._inflight_tokens),
-            BUSY_RATIO_STAT: self._speedometer.busy_ratio(self._clock.instant()),
+            BUSY_RATIO_STAT: self._meter.busy_ratio(self._clock.instant()),
         }
-        if (tokens_per_s := self._speedometer.tokens_per_s) is not None:
+        if (tokens_per_s := self._meter.tokens_per_s) is not None:
             stats[TOKENS_PER_S_STAT] = tokens_per_s
         return stats
 
@@ -219,7 +219,7 @@ class TokenBatcher:
 
     def _look_ahead(self) -> None:
         """Schedule the next batch to start shortly before the one being computed ends."""
-        tokens_per_s = self._speedometer.tokens_per_s
+        tokens_per_s = self._meter.tokens_per_s
         if self._engine.batches_at_once == 1 or tokens_per_s is None:
             return
         computed = self._running[0]
@@ -241,7 +241,7 @@ class TokenBatcher:
         """Record a batch. Failed portions do not count as scored, however fast they were."""
         pairs = zip(portions, answers, strict=True)
         scored = sum(each.tokens for each, answer in pairs if not isinstance(answer, RerankError))
-        self._speedometer.ran(Tokens(scored), batch.run_s)
+        self._meter.ran(Tokens(scored), batch.run_s)
         self._metrics.record(BATCH_SECONDS, batch.run_s)
         self._metrics.record(BATCH_TOKENS, batch.tokens)
         self._metrics.record(SCORED_TOKENS, scored)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from serve_app.batching.throughput import ThroughputMeter
 from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.scaling.policy import GAP_S, Bounds, Goals, Load, Sample, decide, needed
 
@@ -242,59 +241,3 @@ def test_what_it_remembers_stays_small() -> None:
         history, target = decision.history, decision.target
         assert history is not None
         assert len(history.lows) + len(history.highs) <= 2 * TO_EIGHT.most
-
-
-def test_a_replica_tells_its_speed_and_how_busy_it_was() -> None:
-    speedometer = ThroughputMeter(Instant(0))
-    assert speedometer.tokens_per_s is None
-    assert speedometer.busy_ratio(Instant(0)) == 0
-
-    speedometer.ran(Tokens(4_000), Seconds(1))
-    speedometer.ran(Tokens(4_000), Seconds(1))
-
-    assert speedometer.tokens_per_s == pytest.approx(4_000)
-    assert speedometer.busy_ratio(Instant(4)) == pytest.approx(0.5)
-    assert speedometer.busy_ratio(Instant(5)) == 0
-
-
-def test_small_batches_say_nothing_about_its_speed_and_new_ones_more_than_old() -> None:
-    speedometer = ThroughputMeter(Instant(0))
-    for _ in range(10):
-        speedometer.ran(Tokens(8_000), Seconds(1))
-        speedometer.ran(Tokens(50), Seconds(0.05))  # A thousand tokens a second.
-    assert speedometer.tokens_per_s == pytest.approx(8_000)
-
-    for _ in range(70):
-        speedometer.ran(Tokens(2_000), Seconds(1))
-
-    assert speedometer.tokens_per_s == pytest.approx(2_000, rel=0.05)
-
-
-def test_the_first_large_batch_says_how_fast_a_card_is_that_had_small_ones_only() -> None:
-    speedometer = ThroughputMeter(Instant(0))
-    for _ in range(200):
-        speedometer.ran(Tokens(67), Seconds(0.007))
-
-    speedometer.ran(Tokens(32_000), Seconds(0.05))
-
-    assert speedometer.tokens_per_s == pytest.approx(640_000)
-
-
-def test_a_long_batch_tells_a_speed_that_fell_however_small_it_is() -> None:
-    speedometer = ThroughputMeter(Instant(0))
-    for _ in range(20):
-        speedometer.ran(Tokens(30_000), Seconds(0.15))
-
-    for _ in range(30):
-        speedometer.ran(Tokens(8_000), Seconds(0.4))
-
-    assert speedometer.tokens_per_s == pytest.approx(20_000, rel=0.15)
-
-
-def test_a_batch_that_failed_keeps_busy_and_tells_no_speed() -> None:
-    speedometer = ThroughputMeter(Instant(0))
-
-    speedometer.ran(Tokens(0), Seconds(2))
-
-    assert speedometer.tokens_per_s is None
-    assert speedometer.busy_ratio(Instant(4)) == pytest.approx(0.5)
