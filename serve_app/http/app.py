@@ -15,7 +15,7 @@ from serve_app.http.admin.routes import admin_endpoints
 from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
 from serve_app.http.models import models_endpoints
-from serve_app.http.openapi import document
+from serve_app.http.openapi.document import document
 from serve_app.http.openapi.swagger import DocsFiles, docs
 from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
@@ -85,9 +85,7 @@ def build_app(service: Service) -> Starlette:
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:
-    body = json.dumps(
-        document.document(RERANK_PATHS, SCORE_PATHS, service.limits, API_VERSION)
-    ).encode()
+    body = json.dumps(document(RERANK_PATHS, SCORE_PATHS, service.limits, API_VERSION)).encode()
 
     async def openapi_json(_request: Request) -> Response:
         return Response(body, media_type="application/json")
