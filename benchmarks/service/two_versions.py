@@ -1,13 +1,13 @@
 """What does a change of the service cost, compared with another checkout of it?
 
     git worktree add ../before HEAD~1
-    python -m benchmarks.service.two_versions --other ../before \
+    python -m benchmarks.service.two_versions --other ../before \\
         --json benchmarks/results/two-versions.json
 
 Both versions run at the same time, each in front of a simulated GPU
 (`benchmarks.service.gpu_overhead`), and take turns: an idle service costs the other one little, and
-a machine whose speed varies slows both. The figures are ratios of this version to the
-other one, the median over pairs of turns.
+a machine whose speed varies slows both. The figures are ratios of this version to the other one,
+the median over pairs of turns.
 """
 
 import argparse
