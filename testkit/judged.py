@@ -51,6 +51,19 @@ class JudgedQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryResult:
+    """The figures of one query. It omits the query's text, which some collections do not allow to
+    be redistributed."""
+
+    qid: str
+    documents: int
+    ndcg: float
+    mrr: float
+    first_stage_ndcg: float | None
+    """NDCG@10 of the first stage; ``None``: the candidates have no order."""
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """The input of one measurement."""
 

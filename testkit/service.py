@@ -16,7 +16,7 @@ import psutil
 import yaml
 from sqlalchemy import Engine, create_engine, text
 
-from tests.support.log_leaks import OUTPUT_FILE
+from testkit.log_leaks import OUTPUT_FILE
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("rerank-serve")
@@ -159,3 +159,32 @@ class Service:
             for path in (self.var_dir / "ray").rglob("*")
             if path.is_file() and path.suffix in {".log", ".out", ".err"}
         )
+
+
+def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "num_replicas": replicas,
+        "max_ongoing_requests": 256,
+        "ray_actor_options": {"num_cpus": 0.1},
+        "health_check_period_s": 1,
+        "graceful_shutdown_timeout_s": 2,
+    } | more
+
+
+def serve_config(
+    models: list[dict[str, Any]], deployments: list[dict[str, Any]], **settings: Any
+) -> dict[str, Any]:
+    return {
+        "http_options": {"host": "0.0.0.0"},  # noqa: S104 - as HAProxy always does
+        "logging_config": {"encoding": "JSON", "enable_access_log": False},
+        "applications": [
+            {
+                "name": "rerank",
+                "route_prefix": "/",
+                "import_path": "serve_app.app:build",
+                "args": {"models": models} | settings,
+                "deployments": deployments,
+            }
+        ],
+    }

@@ -31,7 +31,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from tests.support.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 
 POISON = "poison"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.log_leaks import leaks_in_logs
+from testkit.log_leaks import leaks_in_logs
 
 
 @pytest.fixture(scope="session", autouse=True)

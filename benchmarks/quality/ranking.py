@@ -39,6 +39,7 @@ from testkit.judged import (
     Collection,
     CollectionError,
     JudgedQuery,
+    QueryResult,
     read_dataset,
     read_folder,
 )
@@ -53,19 +54,6 @@ RESAMPLES = 10_000
 FOLDER_DEPTH = 100
 """Default number of candidates per query from a folder. The default for a dataset is all, as in the
 published figures."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """The figures of one query. It omits the query's text, which some collections do not allow to
-    be redistributed."""
-
-    qid: str
-    documents: int
-    ndcg: float
-    mrr: float
-    first_stage_ndcg: float | None
-    """NDCG@10 of the first stage; ``None``: the candidates have no order."""
 
 
 @dataclass(frozen=True, slots=True)

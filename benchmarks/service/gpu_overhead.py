@@ -29,8 +29,7 @@ from benchmarks.service.simulated_gpu import BATCHES_AT_ONCE, TOKENS_PER_S
 from serve_app.deployments.local_ray import free_port
 from testkit.load import ALL, Group, Target, closed_loop
 from testkit.load import figures as load_figures
-from testkit.service import ROOT, Service
-from tests.integration.conftest import deployment, serve_config
+from testkit.service import ROOT, Service, deployment, serve_config
 
 CARDS = (960, 10_000)
 """Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000

@@ -36,8 +36,7 @@ from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from testkit.load import cpu_s
 from testkit.postgres import Postgres, running
-from testkit.service import Service
-from tests.integration.conftest import deployment, serve_config
+from testkit.service import Service, deployment, serve_config
 
 REQUESTS = 300
 FIRST_REQUESTS = 120

@@ -23,7 +23,7 @@ from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.ports import Engine
 from testkit import tiny_models
 from testkit.judged import CollectionError, JudgedQuery, read_dataset, read_folder
-from tests.support.reference import reference_logits
+from testkit.reference import reference_logits
 
 ROOT = Path(__file__).parents[2]
 DL19 = "msmarco-passage/trec-dl-2019/judged"

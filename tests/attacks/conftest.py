@@ -7,9 +7,8 @@ import httpx
 import pytest
 
 from serve_app.deployments.local_ray import free_port
-from testkit.service import Service
-from tests.integration.conftest import deployment, serve_config
-from tests.support.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+from testkit.service import Service, deployment, serve_config
 
 IDLE_S = 15.0
 """Time after which HAProxy closes an idle client's connection (``cluster/ray.env``)."""

@@ -28,14 +28,13 @@ from serve_app.domain.units import Credits, KeyId, Seconds, TenantId
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
 from serve_app.ledger.db.audit_log import Act
 from serve_app.ledger.db.engines import reading, transaction
+from testkit.log_leaks import leaks_in_logs
 from testkit.postgres import Postgres, running
-from testkit.service import Service, wait_for
+from testkit.service import Service, deployment, serve_config, wait_for
 from tests.chaos.database_proxy import DatabaseProxy
 from tests.chaos.faults import POSTGRESQL, Happened, Kind, Planned, plan
 from tests.chaos.traffic import PRICE, Client, Exchange, Key
 from tests.chaos.verifier import EXPIRY_GRACE_MS, Books, Logged, Verdict, verify
-from tests.integration.conftest import deployment, serve_config
-from tests.support.log_leaks import leaks_in_logs
 
 CLOCK = SystemClock()
 DATABASE_TIMEOUT_S = Seconds(10.0)

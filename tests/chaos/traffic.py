@@ -15,8 +15,8 @@ import httpx
 
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.units import Moment
+from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 from testkit.tiny_models import WORDS
-from tests.support.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 
 PRICE = 7
 DOCUMENTS_MAX = 60

@@ -1,43 +1,13 @@
 """A running service for most of the integration tests."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from serve_app.deployments.local_ray import free_port
-from testkit.service import Service
+from testkit.log_leaks import EVENTS_TOKEN
+from testkit.service import Service, deployment, serve_config
 from tests.support.event_sinks import Sink, listening
-from tests.support.log_leaks import EVENTS_TOKEN
-
-
-def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "num_replicas": replicas,
-        "max_ongoing_requests": 256,
-        "ray_actor_options": {"num_cpus": 0.1},
-        "health_check_period_s": 1,
-        "graceful_shutdown_timeout_s": 2,
-    } | more
-
-
-def serve_config(
-    models: list[dict[str, Any]], deployments: list[dict[str, Any]], **settings: Any
-) -> dict[str, Any]:
-    return {
-        "http_options": {"host": "0.0.0.0"},  # noqa: S104 - as HAProxy always does
-        "logging_config": {"encoding": "JSON", "enable_access_log": False},
-        "applications": [
-            {
-                "name": "rerank",
-                "route_prefix": "/",
-                "import_path": "serve_app.app:build",
-                "args": {"models": models} | settings,
-                "deployments": deployments,
-            }
-        ],
-    }
 
 
 @pytest.fixture(scope="session")

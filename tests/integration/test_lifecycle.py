@@ -9,9 +9,8 @@ import psutil
 import pytest
 
 from serve_app.deployments.local_ray import free_port
-from testkit.service import COMMAND, ROOT, Service, environment, wait_for
-from tests.integration.conftest import deployment, serve_config
-from tests.support.log_leaks import DOCUMENT_MARKER, OUTPUT_FILE, QUERY_MARKER
+from testkit.log_leaks import DOCUMENT_MARKER, OUTPUT_FILE, QUERY_MARKER
+from testkit.service import COMMAND, ROOT, Service, deployment, environment, serve_config, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

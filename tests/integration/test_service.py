@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from serve_app.http.app import RERANK_PATHS
+from testkit.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
 from testkit.service import Service, wait_for
 from testkit.tiny_models import POISON
 from tests.support.event_sinks import Sink
-from tests.support.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
 
 pytestmark = pytest.mark.ray
 

@@ -18,7 +18,7 @@ from serve_app.engine.export import export_embedded
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.engine.sources import resolve
-from tests.support.reference import portion, reference_logits, tokenize_pairs
+from testkit.reference import portion, reference_logits, tokenize_pairs
 from tests.support.synthetic_adapter import write_synthetic
 from tests.support.varied_pairs import varied_pairs
 

@@ -13,8 +13,8 @@ from serve_app.domain.units import RequestId
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
+from testkit.reference import job, portion, reference_logits, tokenize_pairs
 from testkit.tiny_models import FAMILIES, POISON, build_poison_crash, build_poison_nan
-from tests.support.reference import job, portion, reference_logits, tokenize_pairs
 from tests.support.varied_pairs import varied_pairs
 
 LIMITS = EngineLimits(batch_tokens_max=8_192)

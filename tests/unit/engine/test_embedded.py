@@ -16,8 +16,8 @@ from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.engine.sources import BASE_REQUIREMENT, ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
+from testkit.reference import portion, reference_logits, tokenize_pairs
 from testkit.tiny_models import build
-from tests.support.reference import portion, reference_logits, tokenize_pairs
 from tests.support.synthetic_adapter import metadata, write_synthetic
 from tests.support.varied_pairs import varied_pairs
 

@@ -18,8 +18,8 @@ from serve_app.domain.model import Truncation
 from serve_app.engine.sources import resolve
 from serve_app.engine.text_prefix import Beginnings, FirstWindow
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
+from testkit.reference import job
 from testkit.tiny_models import CJK_AND_EMOJI, FAMILIES, WORDS
-from tests.support.reference import job
 from tests.support.varied_pairs import STRANGE
 
 pytestmark = pytest.mark.slow  # Thousands of texts against five tokenizers.
@@ -220,7 +220,7 @@ def test_the_limit_on_threads_reaches_the_rust_pool(folders: dict[str, Path], th
     program = (
         "import json, os, sys\n"
         "from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles, limit_threads\n"
-        "from tests.support.reference import job\n"
+        "from testkit.reference import job\n"
         "count = lambda: len(os.listdir('/proc/self/task'))\n"
         "tokenizer = PairTokenizer(TokenizerFiles(**json.loads(sys.argv[1])))\n"
         "before = count()\n"

@@ -21,8 +21,8 @@ from serve_app.domain.model import EMBEDDED, Pair, Truncation
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.sources import ModelLoadError, resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles, fit
+from testkit.reference import job, tokenize_pairs
 from testkit.tiny_models import FAMILIES, build
-from tests.support.reference import job, tokenize_pairs
 from tests.support.varied_pairs import varied_pairs
 
 Both = tuple[PairTokenizer, Any]

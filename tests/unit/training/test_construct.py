@@ -12,7 +12,7 @@ from transformers import (
     BertForSequenceClassification,
 )
 
-from tests.support.reference import reference_logits
+from testkit.reference import reference_logits
 from training.data import ENCODER, Ids, collate, token_ids
 from training.states import lower_layers
 

@@ -11,8 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
-from benchmarks.quality.ranking import QueryResult
-from testkit.judged import JudgedQuery, read_folder
+from testkit.judged import JudgedQuery, QueryResult, read_folder
 from tests.support.training_texts import JUDGED
 from training import evaluate
 from training.data import ENCODER, token_ids

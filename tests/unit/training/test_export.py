@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from serve_app.engine.embedded import adapter
 from serve_app.engine.embedded.model import load
-from tests.support.reference import reference_logits
+from testkit.reference import reference_logits
 from tests.support.varied_pairs import varied_pairs
 from training import export
 from training.construct import save

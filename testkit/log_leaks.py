@@ -12,7 +12,8 @@ from serve_app.access.api_keys import ID_CHARACTERS, SECRET_BYTES
 
 QUERY_MARKER = "qqsecretquery"
 DOCUMENT_MARKER = "ddsecretdocument"
-EVENTS_TOKEN = "ttsecrettoken"
+# Not a real secret.
+EVENTS_TOKEN = "ttsecrettoken"  # noqa: S105  # nosec B105
 
 OUTPUT_FILE = "output.txt"
 """File with the output of ``rerank-serve up``, which shows the first API key."""

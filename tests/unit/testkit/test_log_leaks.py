@@ -4,7 +4,7 @@ import pytest
 
 from serve_app.access import api_keys
 from serve_app.domain.units import KeyId
-from tests.support.log_leaks import (
+from testkit.log_leaks import (
     DOCUMENT_MARKER,
     EVENTS_TOKEN,
     OUTPUT_FILE,
