@@ -1,7 +1,6 @@
 """The life of one request, a rerank or a score. Read this file first.
 
-    authenticate ─> admit ─> check the queries ─> reserve credit ─> tokenize ─> score ─> rank
-                 ─> commit ─> answer
+    admit ─> check the queries ─> reserve credit ─> tokenize ─> score ─> rank ─> commit ─> answer
 
 Every step is a call on a port (`serve_app.ports`). Every early exit is a `RerankError`. A step sees
 the results of earlier steps only through its arguments.
@@ -12,7 +11,7 @@ the credit is reserved and the charge is committed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from serve_app.domain.model import (
 from serve_app.domain.priority import Claim
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import ModelId, Seconds, Tokens
-from serve_app.ports import Access, JobScorer, Ledger, Pricing, Quote, Tokenizer, Usage
+from serve_app.ports import JobScorer, Ledger, Pricing, Quote, Tokenizer, Usage
 from serve_app.telemetry.metrics import GATE_TOKENS, STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
@@ -68,7 +67,6 @@ class TokenizerThreads:
 class Pipeline:
     """The ports that a request uses; built once per gateway replica."""
 
-    access: Access
     ledger: Ledger
     pricing: Pricing
     gate: SharedGate
@@ -77,22 +75,6 @@ class Pipeline:
     metrics: Metrics
     clock: Clock
     head_starts: HeadStarts = field(default_factory=HeadStarts)
-
-    async def authenticate(self, api_keys: Sequence[str], scope: str) -> Caller:
-        """Return the caller, provided that the key has ``scope``.
-
-        Raises:
-            Unauthenticated, Forbidden, LedgerUnavailable
-        """
-        with self.metrics.timed(STAGE_SECONDS, stage="authenticate"):
-            return await self.authenticate_again(api_keys, scope)
-
-    async def authenticate_again(self, api_keys: Sequence[str], scope: str) -> Caller:
-        """Authenticate again later in the same request: the key may have been revoked meanwhile."""
-        caller = await self.access.authenticate(api_keys)
-        if scope not in caller.scopes:
-            raise Forbidden(f"this route: it needs the scope '{scope}'")
-        return caller
 
     async def rerank(self, caller: Caller, job: Job) -> Outcome:
         """Score, rank and charge one job of any wire format.

@@ -60,10 +60,12 @@ class Usage:
 class Access(Protocol):
     """Authenticates callers."""
 
-    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+    async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
         """Return the caller behind the first of ``api_keys`` that is valid.
 
-        Raises: Unauthenticated, Overloaded, LedgerUnavailable.
+        Raises:
+            Forbidden: The key has none of ``scopes``.
+            Unauthenticated, Overloaded, LedgerUnavailable
         """
 
 

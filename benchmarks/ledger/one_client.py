@@ -19,7 +19,6 @@ from itertools import count
 from sqlalchemy import text
 
 from loadtests.traffic import Traffic
-from serve_app.access.authenticator import Authenticator
 from serve_app.admission.deadline import Forecast
 from serve_app.admission.gate import SharedGate
 from serve_app.domain.clock import SystemClock
@@ -74,7 +73,6 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
 
     def around(books: Ledger) -> Pipeline:
         return Pipeline(
-            access=Authenticator(ledger, CLOCK, Seconds(settings.key_cache_s)),
             ledger=books,
             pricing=PriceList({MODEL: model.prices}),
             gate=SharedGate(settings.gate_tokens_max, CLOCK),

@@ -15,7 +15,7 @@ from serve_app.access.api_keys import matches, parse
 from serve_app.access.guesses import Guesses, delay_of, one_more
 from serve_app.access.lookups import Known, Lookups, Sleep
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import Overloaded, Unauthenticated
+from serve_app.domain.errors import Forbidden, Overloaded, Unauthenticated
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, Seconds
 from serve_app.ports import KeyStore, StoredKey
@@ -52,14 +52,21 @@ class Authenticator:
         self._guesses: OrderedDict[KeyId, Guesses] = OrderedDict()
         self._delayed = 0
 
-    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+    async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
         """Return the caller behind the first of ``api_keys`` that is valid.
 
-        The error does not give the reason. A wrong secret is refused after a delay, which grows
-        with each wrong secret for the same id. There is no delay while many refusals are delayed.
-
-        Raises: Unauthenticated, Overloaded, LedgerUnavailable.
+        Raises:
+            Unauthenticated: No key is valid. The error does not give the reason.
+            Forbidden: The key has none of ``scopes``.
+            Overloaded, LedgerUnavailable
         """
+        caller = await self._caller(api_keys)
+        check_scopes(caller, scopes)
+        return caller
+
+    async def _caller(self, api_keys: Sequence[str]) -> Caller:
+        """Find the caller. A wrong secret is refused after a delay, which grows with each wrong
+        secret for the same id. There is no delay while many refusals are delayed."""
         delay_s = Seconds(0.0)
         overloaded: Overloaded | None = None
         for parsed in filter(None, map(parse, api_keys)):
@@ -115,6 +122,13 @@ class Authenticator:
             await self._sleep(wait_s)
         finally:
             self._delayed -= 1
+
+
+def check_scopes(caller: Caller, scopes: Sequence[str]) -> None:
+    """Raises: Forbidden if the caller has none of ``scopes``."""
+    if caller.scopes.isdisjoint(scopes):
+        names = " or ".join(f"'{scope}'" for scope in scopes)
+        raise Forbidden(f"this route: it needs the scope {names}")
 
 
 def _put(cache: OrderedDict[KeyId, T], key_id: KeyId, value: T, count_max: int) -> None:

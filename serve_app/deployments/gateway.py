@@ -91,7 +91,6 @@ class Gateway:
         settings = self._settings
         self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
         pipeline = Pipeline(
-            access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
             ledger=self._ledger if settings.metering else Unmetered(),
             pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
             gate=SharedGate(settings.gate_tokens_max, self._clock),
@@ -108,6 +107,7 @@ class Gateway:
         return build_app(
             Service(
                 pipeline=pipeline,
+                access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
                 catalogue=Catalogue(
                     tuple(self._card(model) for model in settings.models),
                     self._scorers,
@@ -115,6 +115,8 @@ class Gateway:
                     self._clock,
                 ),
                 office=self._office,
+                clock=self._clock,
+                metrics=self._metrics,
                 limits=Limits(
                     body_bytes_max=settings.body_bytes_max,
                     documents_per_request_max=settings.documents_per_request_max,
@@ -123,6 +125,8 @@ class Gateway:
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
                     body_timeout_s=Seconds(settings.body_timeout_s),
                 ),
+                parsers=self._tokenizer_threads[0],  # The pool for small jobs.
+                models=tuple(self._tokenizers),
                 default_model=ModelId(settings.models[0].id),
                 aliases={
                     alias: ModelId(model.id) for model in settings.models for alias in model.aliases

@@ -1,19 +1,23 @@
 """Dependencies of the HTTP layer. The composition root supplies them."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import Places
 from serve_app.admission.refusals import RefusalBudget
+from serve_app.domain.clock import Clock
 from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
 from serve_app.domain.units import Credits, ModelId, RequestId
 from serve_app.ledger.db.engines import Connection
 from serve_app.pipeline import Pipeline
+from serve_app.ports import Access
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.logs import Emit
+from serve_app.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -55,9 +59,15 @@ class Service:
     """Objects that the endpoints share; built once per gateway replica."""
 
     pipeline: Pipeline
+    access: Access
     catalogue: Catalogue
     office: Office
+    clock: Clock
+    metrics: Metrics
     limits: Limits
+    parsers: Executor
+    """Threads for parsing large bodies, which would block the event loop."""
+
     body_gate: SharedGate
     """Limits the bytes of request bodies held concurrently, before they are parsed."""
 
@@ -69,6 +79,9 @@ class Service:
 
     refusal_budget: RefusalBudget
     """Limits the work for requests that are then refused."""
+
+    models: Collection[ModelId]
+    """Ids of the served models."""
 
     default_model: ModelId
     aliases: Mapping[str, ModelId]
@@ -88,6 +101,6 @@ class Service:
         ``None`` means the default model, and so does ``embedded`` unless it is a model's id. An
         unknown name is returned unchanged.
         """
-        if name is None or (name == EMBEDDED and EMBEDDED not in self.pipeline.models):
+        if name is None or (name == EMBEDDED and EMBEDDED not in self.models):
             return self.default_model
         return self.aliases.get(name, ModelId(name))

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.access.api_keys import SCOPE_ADMIN, SCOPES
-from serve_app.domain.errors import Forbidden
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Moment, TenantId
 from serve_app.http.admin.objects import problems_told
@@ -41,15 +40,13 @@ def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     """Return the endpoint for a tenant's own usage and the endpoint for all tenants' usage."""
 
     async def own(request: Request) -> Response:
-        caller = await service.pipeline.access.authenticate(sent_keys(request.headers))
-        if not caller.scopes & set(SCOPES):
-            raise Forbidden("this route")
+        caller = await service.access.authenticate(sent_keys(request.headers), *SCOPES)
         query = _query(request, OWN_GROUPS)
         with service.report_places.take(caller):
             return await service.office.read(partial(_own, query=query, caller=caller))
 
     async def everybodys(request: Request) -> Response:
-        await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
+        await service.access.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         query = _query(request, ALL_GROUPS)
         with problems_told():
             return await service.office.read(partial(_everybodys, query=query))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.applications import Starlette
 
+from serve_app.access.authenticator import check_scopes
 from serve_app.admission.deadline import Forecast
 from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import PLACES, REPORTS, Places
@@ -73,11 +74,12 @@ LEDGER_DOWN_KEY = "rk-while-the-ledger-is-down"
 
 
 class FakeAccess:
-    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
+    async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
         if LEDGER_DOWN_KEY in api_keys:
             raise LedgerUnavailable("connect to 10.0.0.7 refused")
         for api_key in api_keys:
             if api_key in KEYS:
+                check_scopes(KEYS[api_key], scopes)
                 return KEYS[api_key]
         raise Unauthenticated
 
@@ -190,25 +192,30 @@ class House:
         self.clock = clock = FakeClock()
         self.gate = SharedGate(4_000_000, clock)
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX, clock)
+        metrics = Metrics(self._sink, clock)
         served = ServedModel(self.tokenizer, self.scorer, Forecast(clock))
         self.service = Service(
             pipeline=Pipeline(
-                access=FakeAccess(),
                 ledger=self.ledger,
                 pricing=EightEach(),
                 gate=self.gate,
                 models={MINI: served, BIG: served},
                 tokenizer_threads=TokenizerThreads(self.threads, self.threads),
-                metrics=Metrics(self._sink, clock),
+                metrics=metrics,
                 clock=clock,
             ),
+            access=FakeAccess(),
             catalogue=FakeCatalogue(self.readiness),
             office=ClosedOffice(),
+            clock=clock,
+            metrics=metrics,
             limits=self.limits,
             body_gate=self.body_gate,
             places=Places(self.places),
             report_places=Places(REPORTS),
             refusal_budget=RefusalBudget(clock),
+            parsers=self.threads,
+            models=(MINI, BIG),
             default_model=MINI,
             aliases={BIG_ALIAS: BIG},
             free_credit=Credits(0),

@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Sequence
 
-from serve_app.domain.errors import OutOfCredit, ReservationClosed, Unauthenticated
+from serve_app.domain.errors import OutOfCredit, ReservationClosed
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import (
     Caller,
@@ -32,7 +32,6 @@ from serve_app.ports import Quote, Usage
 from serve_app.telemetry.metrics import Metric, Metrics
 
 EMBEDDED = ModelId("embedded")
-GOOD_KEY = "rk_good"
 CALLER = Caller(TenantId("acme"), KeyId("good"), frozenset({"rerank"}), None)
 
 
@@ -64,18 +63,6 @@ class RecordingSink:
 
 def some_metrics(sink: RecordingSink | None = None) -> Metrics:
     return Metrics(sink or RecordingSink(), FakeClock())
-
-
-class FakeAccess:
-    """Accepts one key."""
-
-    def __init__(self, caller: Caller = CALLER) -> None:
-        self._caller = caller
-
-    async def authenticate(self, api_keys: Sequence[str]) -> Caller:
-        if GOOD_KEY not in api_keys:
-            raise Unauthenticated
-        return self._caller
 
 
 class FakeLedger:

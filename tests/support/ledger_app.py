@@ -52,11 +52,12 @@ class LedgerHouse:
         self._office = BackOffice(database_url, TIMEOUT_S)
         self._house = House()
         service = self._house.service
-        access = Authenticator(self.ledger, self.clock, Seconds(0))
         self.service = replace(
             service,
-            pipeline=replace(service.pipeline, access=access, clock=self.clock),
+            pipeline=replace(service.pipeline, clock=self.clock),
+            access=Authenticator(self.ledger, self.clock, Seconds(0)),
             office=self._office,
+            clock=self.clock,
             free_credit=FREE_CREDIT,
         )
         self._house.app = build_app(self.service)

@@ -20,7 +20,6 @@ from serve_app.domain.errors import (
     NotFound,
     OutOfCredit,
     Overloaded,
-    Unauthenticated,
 )
 from serve_app.domain.job import Job, TextPair
 from serve_app.domain.model import (
@@ -37,9 +36,7 @@ from serve_app.ports import JobScorer, Quote, Usage
 from tests.support.fakes import (
     CALLER,
     EMBEDDED,
-    GOOD_KEY,
     FailingJobScorer,
-    FakeAccess,
     FakeClock,
     FakeLedger,
     FakeTokenizer,
@@ -67,7 +64,6 @@ def pipeline(
 ) -> Pipeline:
     clock = FakeClock()
     return Pipeline(
-        access=FakeAccess(),
         ledger=ledger,
         pricing=FixedPricing(),
         gate=SharedGate(gate_tokens_max, clock),
@@ -432,13 +428,3 @@ def test_an_unknown_model_and_a_model_off_the_keys_list_are_told_apart() -> None
         rerank(FakeLedger(), UntouchedJobScorer(), replace(JOB, model=ModelId("nope")))
     with pytest.raises(Forbidden):
         rerank(FakeLedger(), UntouchedJobScorer(), caller=narrow)
-
-
-def test_a_key_opens_only_the_routes_in_its_scopes() -> None:
-    door = pipeline(FakeLedger(), UntouchedJobScorer())
-
-    assert asyncio.run(door.authenticate([GOOD_KEY], "rerank")) == CALLER
-    with pytest.raises(Forbidden):
-        asyncio.run(door.authenticate([GOOD_KEY], "admin"))
-    with pytest.raises(Unauthenticated):
-        asyncio.run(door.authenticate([], "rerank"))

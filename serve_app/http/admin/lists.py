@@ -63,7 +63,7 @@ class Listing(Generic[Row]):
 
 def list_endpoint(service: Service, listing: Listing[Row]) -> Endpoint:
     async def answer(request: Request) -> Response:
-        await service.pipeline.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
+        await service.access.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         names = ("tenant",) if listing.of_tenant else ()
         values = parse_list(request.query_params.multi_items(), *names)
         limit = read_limit(values.get("limit"))

@@ -4,7 +4,7 @@ Every route needs a key with the scope ``admin``. A change runs as one transacti
 loop. It uses the same functions as the command line, and the audit log records it under that key.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from serve_app.access import api_keys
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.model import LimitChanges, RateLimits
+from serve_app.domain.model import Caller, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
 from serve_app.http.admin.lists import ACTS, GRANTS, KEYS, TENANTS, list_endpoint
 from serve_app.http.admin.objects import (
@@ -200,18 +200,17 @@ class _Admin:
         return _json(grant_object(given).model_dump_json())
 
     async def _act(self, request: Request) -> Act:
-        pipeline = self._service.pipeline
-        caller = await pipeline.authenticate(sent_keys(request.headers), api_keys.SCOPE_ADMIN)
-        return Act(f"key {caller.key_id}", pipeline.clock.moment())
+        caller = await self._authenticate(sent_keys(request.headers))
+        return Act(f"key {caller.key_id}", self._service.clock.moment())
+
+    async def _authenticate(self, keys: Sequence[str]) -> Caller:
+        return await self._service.access.authenticate(keys, api_keys.SCOPE_ADMIN)
 
     async def _once(self, kind: type[Once], request: Request) -> Once:
         return parse_once(kind, await self._body(request), request.headers.get(IDEMPOTENCY_HEADER))
 
     async def _body(self, request: Request) -> bytes:
-        pipeline = self._service.pipeline
-        recheck = partial(
-            pipeline.authenticate_again, sent_keys(request.headers), api_keys.SCOPE_ADMIN
-        )
+        recheck = partial(self._authenticate, sent_keys(request.headers))
         timeout_s = self._service.limits.body_timeout_s
         body = await read_body(request, BODY_BYTES_MAX, timeout_s, recheck, lambda _size: None)
         await recheck()

@@ -41,6 +41,7 @@ from serve_app.telemetry.metrics import (
     DOCUMENTS,
     REQUEST_SECONDS,
     REQUESTS,
+    STAGE_SECONDS,
     TOKENS_ANSWERED,
     TRUNCATED_DOCUMENTS,
 )
@@ -76,7 +77,7 @@ def rerank_endpoint(
     """Return the endpoint of one wire format, for any number of routes."""
 
     async def rerank(request: Request) -> Response:
-        started = service.pipeline.clock.instant()
+        started = service.clock.instant()
         ids = request_ids(request)
         record = RequestRecord(ids.own, ids.shown)
         try:
@@ -102,17 +103,19 @@ async def _answer(
     started: Instant,
 ) -> Response:
     keys = sent_keys(request.headers)
-    record.caller = caller = await service.pipeline.authenticate(keys, SCOPE)
-    authenticate_again = partial(service.pipeline.authenticate_again, keys, SCOPE)
+    # Called again later in the request, because the key may be revoked meanwhile.
+    authenticate = partial(service.access.authenticate, keys, SCOPE)
+    with service.metrics.timed(STAGE_SECONDS, stage="authenticate"):
+        record.caller = caller = await authenticate()
     size = declared_bytes(request, service.limits.body_bytes_max)
     with (
         service.places.take(caller),
         _refusals_counted(service, caller, record),
         service.body_gate.admit(caller.tenant, size) as hold_only,
     ):
-        body = await _body(service, request, record, started, authenticate_again)
+        body = await _body(service, request, record, started, authenticate)
         hold_only(record.body_bytes)  # A chunked body does not announce its size.
-        record.caller = caller = await authenticate_again()
+        record.caller = caller = await authenticate()
         # Other requests of the tenant may have been refused while this body arrived.
         service.refusal_budget.check(caller.tenant)
         return await _answer_to(caller, service, wire_format, request, record, body)
@@ -154,8 +157,7 @@ async def _answer_to(
     if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
         parsed = parse()
     else:
-        threads = service.pipeline.tokenizer_threads.small
-        parsed = await asyncio.get_running_loop().run_in_executor(threads, parse)
+        parsed = await asyncio.get_running_loop().run_in_executor(service.parsers, parse)
     record.job = parsed.job
 
     async def work() -> Outcome:
@@ -182,7 +184,7 @@ async def _body(
     limits = service.limits
     allowed_s = timeout_s(request.headers, limits)
     deadline = Instant(started + allowed_s)
-    left_s = Seconds(deadline - service.pipeline.clock.instant())
+    left_s = Seconds(deadline - service.clock.instant())
 
     def note(size: int) -> None:
         record.body_bytes = size
@@ -212,9 +214,9 @@ def _conclude(
     error: BaseException | None,
 ) -> None:
     """Record the metrics and write the log line, once per request."""
-    duration_s = Seconds(service.pipeline.clock.instant() - started)
+    duration_s = Seconds(service.clock.instant() - started)
     code = _code(error)
-    metrics = service.pipeline.metrics
+    metrics = service.metrics
     metrics.record(REQUESTS, code=code)
     metrics.record(REQUEST_SECONDS, duration_s, code=code)
     if outcome := record.outcome:

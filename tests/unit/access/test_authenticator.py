@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from serve_app.access.api_keys import ApiKey, generate
+from serve_app.access.api_keys import SCOPE_ADMIN, SCOPE_RERANK, ApiKey, generate
 from serve_app.access.authenticator import (
     DELAYED_MAX,
     GUESSED_IDS_MAX,
@@ -16,7 +16,7 @@ from serve_app.access.authenticator import (
 )
 from serve_app.access.guesses import DELAY_S_MAX, FORGOTTEN_AFTER_S, FREE_GUESSES
 from serve_app.access.lookups import IDS_PER_LOOKUP_MAX, IDS_WAITING_MAX, PAUSE_S
-from serve_app.domain.errors import LedgerUnavailable, Overloaded, Unauthenticated
+from serve_app.domain.errors import Forbidden, LedgerUnavailable, Overloaded, Unauthenticated
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, Moment, Seconds, TenantId
 from serve_app.ports import StoredKey
@@ -28,7 +28,7 @@ FORGED = replace(KEY, secret="0" * 64).reveal()
 
 
 def stored(key: ApiKey) -> StoredKey:
-    caller = Caller(TenantId("tn_acme"), key.key_id, frozenset({"rerank"}), None)
+    caller = Caller(TenantId("tn_acme"), key.key_id, frozenset({SCOPE_RERANK}), None)
     return StoredKey(caller, key.secret_sha256, revoked_at=None, expires_at=None)
 
 
@@ -75,7 +75,7 @@ class Door:
 
     async def lets_in(self, api_key: str | None) -> bool:
         try:
-            await self.access.authenticate([] if api_key is None else [api_key])
+            await self.access.authenticate([] if api_key is None else [api_key], SCOPE_RERANK)
         except (Unauthenticated, Overloaded):
             return False
         return True
@@ -83,9 +83,18 @@ class Door:
 
 def test_a_good_key_names_its_caller() -> None:
     async def scenario() -> Caller:
-        return await Door(KEY).access.authenticate([KEY.reveal()])
+        return await Door(KEY).access.authenticate([KEY.reveal()], SCOPE_RERANK)
 
     assert asyncio.run(scenario()) == stored(KEY).caller
+
+
+def test_a_key_opens_only_the_routes_in_its_scopes() -> None:
+    async def scenario(*scopes: str) -> Caller:
+        return await Door(KEY).access.authenticate([KEY.reveal()], *scopes)
+
+    assert asyncio.run(scenario(SCOPE_ADMIN, SCOPE_RERANK)) == stored(KEY).caller
+    with pytest.raises(Forbidden, match=f"the scope '{SCOPE_ADMIN}'"):
+        asyncio.run(scenario(SCOPE_ADMIN))
 
 
 @pytest.mark.parametrize(
@@ -297,7 +306,7 @@ def test_more_ids_than_may_wait_are_refused_unasked_but_a_known_key_is_asked_for
         asked = len(door.store.questions)
 
         with pytest.raises(Overloaded) as refusal:
-            await door.access.authenticate([generate().reveal()])
+            await door.access.authenticate([generate().reveal()], SCOPE_RERANK)
         assert refusal.value.retry_after_s >= 1
         assert len(door.store.questions) == asked
 

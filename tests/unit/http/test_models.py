@@ -17,9 +17,7 @@ def test_a_name_is_resolved_to_a_model_id(house: House, name: str | None, model:
 
 
 def test_embedded_means_itself_where_a_model_is_called_so(house: House) -> None:
-    pipeline = house.service.pipeline
-    named = {ModelId("embedded"): pipeline.models[BIG]} | dict(pipeline.models)
-    service = replace(house.service, pipeline=replace(pipeline, models=named))
+    service = replace(house.service, models=(ModelId("embedded"), MINI, BIG))
 
     assert service.resolve_model("embedded") == "embedded"
     assert service.resolve_model(None) == MINI

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from serve_app.access.api_keys import ApiKey, generate
+from serve_app.access.api_keys import SCOPES, ApiKey, generate
 from serve_app.access.authenticator import Authenticator
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import SpendCapReached, Unauthenticated
@@ -313,7 +313,7 @@ class Gateway:
     def lets_in(self, key: ApiKey) -> Caller | None:
         async def scenario() -> Caller | None:
             try:
-                return await self._access.authenticate([key.reveal()])
+                return await self._access.authenticate([key.reveal()], *SCOPES)
             except Unauthenticated:
                 return None
 
