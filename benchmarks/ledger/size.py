@@ -35,7 +35,7 @@ from serve_app.ledger.db.engines import open_writer, opened, reading, transactio
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.db.tables import api_keys, charges, grants, tenants, usage_days
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY, bounds_of, day_of, month_of
-from serve_app.ledger.reports.balances import audit, balances
+from serve_app.ledger.reports.balances import balances, check_balances
 from serve_app.ledger.reports.monthly_statement import render_html, statement
 from serve_app.ledger.reports.usage import Grouping, UsageFilter, usage
 from serve_app.ledger.writer.limits import LedgerLimits
@@ -333,11 +333,11 @@ def _reports() -> list[tuple[str, Callable[[Connection], object]]]:
             (f"{who} tenant: balance", partial(balances, tenant=tenant)),
             (f"{who} tenant: statement", bill(tenant)),
         ]
-    return [*made, ("all tenants: audit", _audit)]
+    return [*made, ("all tenants: balance check", _check_balances)]
 
 
-def _audit(connection: Connection) -> None:
-    assert audit(connection) == [], "the books do not balance"
+def _check_balances(connection: Connection) -> None:
+    assert check_balances(connection) == [], "the books do not balance"
 
 
 def _report(url: str, name: str, make: Callable[[Connection], object]) -> Report:

@@ -46,7 +46,7 @@ from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting import steps
-from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.reports.balances import check_balances
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
 from testkit.postgres import running
@@ -120,7 +120,7 @@ def main() -> None:
                     times_ms, took_s = measure(url, callers, concurrency, chosen.seconds)
                     speeds.append(speed(database, way, concurrency, times_ms, took_s))
             with transaction(url, TIMEOUT_S) as connection:
-                assert not audit(connection), "the books do not balance"
+                assert not check_balances(connection), "the books do not balance"
     result = Result(
         question="ledger: requests/s, and how long one of them waits",
         date=datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -12,7 +12,7 @@ from serve_app.access.api_keys import SCOPE_ADMIN
 from serve_app.domain.units import KeyId, Seconds
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
 from serve_app.ledger.db.engines import transaction
-from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.reports.balances import check_balances
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX, OVERLAP_S_MAX
 from tests.support.app import BIG, BIG_ALIAS, House
 from tests.support.asgi import Exchange
@@ -43,7 +43,7 @@ def refused(answer: Any, status: int, param: str | None = None) -> str:
 def available(house: LedgerHouse, tenant: str = "acme") -> int:
     """Return the available credit, after an integrity check of the ledger."""
     with transaction(house.database_url, TIMEOUT_S) as connection:
-        assert not audit(connection)
+        assert not check_balances(connection)
     amount: int = done(house.get(f"/admin/v1/tenants/{tenant}"))["available_micro_dollars"]
     return amount
 

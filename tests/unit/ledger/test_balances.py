@@ -1,4 +1,4 @@
-"""The audit reports exactly the balances that do not add up."""
+"""`check_balances` returns exactly the balances that do not add up."""
 
 import pytest
 from sqlalchemy import Engine, Update, update
@@ -7,7 +7,7 @@ from serve_app.domain.units import Credits, Moment, Tokens
 from serve_app.ledger.db.tables import charges, grants, reservations, tenants, usage_days
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY as DAY
 from serve_app.ledger.posting import steps
-from serve_app.ledger.reports.balances import Balance, audit, balances
+from serve_app.ledger.reports.balances import Balance, balances, check_balances
 from serve_app.ledger.writer.retention import step
 from serve_app.ports import Usage
 from tests.support.ledger import NOW, R1, a_reservation, a_tenant
@@ -50,7 +50,7 @@ def test_a_balance_counts_rows_and_sums(books: Engine) -> None:
         100: 85,
     }
     with books.begin() as connection:
-        assert audit(connection) == []
+        assert check_balances(connection) == []
         assert balances(connection, acme.tenant) == [acme]
 
 
@@ -68,4 +68,4 @@ def test_a_balance_counts_rows_and_sums(books: Engine) -> None:
 def test_a_micro_dollar_too_many_is_seen(books: Engine, spoil: Update) -> None:
     with books.begin() as connection:
         connection.execute(spoil)
-        assert [each for each in audit(connection) if each.granted >= 100]
+        assert [each for each in check_balances(connection) if each.granted >= 100]

@@ -21,7 +21,7 @@ from serve_app.ledger.db.tables import (
 )
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.posting.rate_limits import Demand
-from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.reports.balances import check_balances
 from tests.support.ledger import ACT, NOW, USAGE, a_reservation, a_tenant
 
 IDS = [RequestId(f"r{number}") for number in range(12)]
@@ -92,7 +92,7 @@ def outcome(
             books = Books.open(connection, tenant_ids, IDS, events=True)
             told += [apply(books, step, callers) for step in group]
             books.write()
-        assert audit(connection) == []
+        assert check_balances(connection) == []
         found = rows(connection)
         everything.rollback()
     return told, found

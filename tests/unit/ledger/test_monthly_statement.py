@@ -18,7 +18,7 @@ from serve_app.ledger.accounts.tenant_accounts import AccountProblem
 from serve_app.ledger.db.engines import open_writer, opened, reading
 from serve_app.ledger.db.tables import api_keys, charges, grants, reservations, tenants, usage_days
 from serve_app.ledger.reports import monthly_statement
-from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.reports.balances import check_balances
 from serve_app.ledger.reports.monthly_statement import Statement, render_csv, render_html
 from serve_app.ledger.writer.retention import step
 from tests.support.ledger import TIMEOUT_S
@@ -88,7 +88,7 @@ def fill(engine: Engine) -> None:
             row = used(1, model, documents, tokens) | {"id": f"v{number}", "amount": 9}
             times = {"created_at": at(time), "expires_at": at(time)}
             connection.execute(insert(reservations), row | ended | times)
-        assert audit(connection) == []
+        assert check_balances(connection) == []
 
 
 def used(number: int, model: int, documents: int, tokens: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from serve_app.ledger.money.calendar import day_of
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
-from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.reports.balances import check_balances
 from serve_app.ledger.writer import maintenance
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ledger.writer.retention import step
@@ -111,7 +111,7 @@ def count(engine: Engine, table: Any, *where: Any) -> int:
 
 def balances_hold(engine: Engine) -> None:
     with engine.begin() as connection:
-        assert audit(connection) == []
+        assert check_balances(connection) == []
 
 
 def test_old_charges_become_sums_and_younger_ones_stay(engine: Engine, acme: Caller) -> None:

@@ -16,7 +16,7 @@ from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.db.tables import charges, reservations
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting import steps
-from serve_app.ledger.reports.balances import audit
+from serve_app.ledger.reports.balances import check_balances
 from tests.support.ledger import (
     NOW,
     R1,
@@ -185,7 +185,7 @@ def test_no_sequence_of_calls_creates_or_loses_credit(
             except RerankError as refusal:
                 outcomes[type(refusal).__name__] += 1
             with connection.begin():
-                assert audit(connection) == [], f"step {step}: {action}"
+                assert check_balances(connection) == [], f"step {step}: {action}"
 
     assert set(outcomes) >= {"reserve", "commit", "OutOfCredit", "ReservationClosed"}
 
@@ -265,4 +265,4 @@ def test_gateways_that_lock_the_same_tenants_never_wait_in_a_circle(
         list(threads.map(group, range(12)))
 
     with engine.begin() as connection:
-        assert audit(connection) == []
+        assert check_balances(connection) == []
