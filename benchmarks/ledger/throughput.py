@@ -41,7 +41,7 @@ from serve_app.domain.units import (
     Tokens,
 )
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.money.reservation import Reservation
@@ -153,15 +153,15 @@ def databases(flush_ms: int = 0) -> Iterator[dict[str, str]]:
 def prepare(url: str) -> list[Caller]:
     """Create tenants with more credit than any run uses; return a caller of each."""
     migrate(url)
-    act = Act("benchmark", CLOCK.moment())
+    audit = AuditContext("benchmark", CLOCK.moment())
     callers = []
     with transaction(url, TIMEOUT_S) as connection:
         for number in range(TENANTS):
-            tenant = tenant_accounts.create_tenant(connection, f"tenant-{number}", act).id
+            tenant = tenant_accounts.create_tenant(connection, f"tenant-{number}", audit).id
             key_id = KeyId(f"key-{number}")
             new = tenant_keys.NewKey(key_id, bytes(32), "benchmark", {"rerank"}, None, None)
-            tenant_keys.create_key(connection, tenant, new, act)
-            credit_grants.grant(connection, tenant, Credits(10**12), "benchmark", act)
+            tenant_keys.create_key(connection, tenant, new, audit)
+            credit_grants.grant(connection, tenant, Credits(10**12), "benchmark", audit)
             callers.append(Caller(tenant, key_id, frozenset({"rerank"}), None))
     return callers
 

@@ -1,4 +1,4 @@
-"""``rerank-serve tenants | usage | acts``: tenants, usage reports and the audit log.
+"""``rerank-serve tenants | usage | audit-log``: tenants, usage reports and the audit log.
 
 Every command uses one transaction. An error is one line on stderr and exit code 1. Commands that
 only read do not delay requests. Amounts are in dollars and times in UTC.
@@ -17,7 +17,7 @@ from serve_app.cli.credit import credit
 from serve_app.cli.keys import keys
 from serve_app.cli.ledger_access import (
     DATABASE_TIMEOUT_S,
-    act,
+    audit_context,
     database_option,
     open_books,
     settings,
@@ -37,12 +37,12 @@ from serve_app.domain.model import WEIGHT_MAX, LimitChanges
 from serve_app.domain.units import Credits
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
 from serve_app.ledger.db import audit_log
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import reading, transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.reports import usage
 
-ACTS_PER_READ = 1_000
+ENTRIES_PER_READ = 1_000
 
 
 def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
@@ -56,7 +56,7 @@ def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
     """
     migrate(database_url)
     key = api_keys.generate()
-    now = Act("bootstrap", clock.moment())
+    now = AuditContext("bootstrap", clock.moment())
     with transaction(database_url, DATABASE_TIMEOUT_S) as connection:
         if tenant_accounts.list_tenants(connection, count_max=1):
             return None
@@ -88,7 +88,7 @@ def add_tenant(name: str, amount: Credits | None, database_url: str | None) -> N
     free = Credits(0 if amount is not None else settings().free_credit_micro_dollars)
     with open_books(database_url) as connection:
         first = credit_grants.first_credit(amount, free)
-        tenant = credit_grants.open_account(connection, name, first, act())
+        tenant = credit_grants.open_account(connection, name, first, audit_context())
     click.echo(f"Tenant '{tenant.name}' ({tenant.id}) has {dollars(tenant.available)} available.")
 
 
@@ -146,7 +146,7 @@ def limit_tenant(
         raise click.ClickException("specify at least one limit; --help lists them")
     below = [each for each in alerts if not isinstance(each, str)] if alerts else None
     with open_books(database_url) as connection:
-        changed = tenant_accounts.change_tenant(connection, tenant, limits, below, act())
+        changed = tenant_accounts.change_tenant(connection, tenant, limits, below, audit_context())
     click.echo(f"Updated limits of tenant '{changed.name}'. Gateways apply them within 5 seconds.")
 
 
@@ -157,7 +157,9 @@ def limit_tenant(
 def weigh_tenant(tenant: str, weight: int, database_url: str | None) -> None:
     """Set the share of TENANT in busy scorers, relative to other tenants. The default is 1."""
     with open_books(database_url) as connection:
-        changed = tenant_accounts.change_tenant(connection, tenant, {}, None, act(), weight=weight)
+        changed = tenant_accounts.change_tenant(
+            connection, tenant, {}, None, audit_context(), weight=weight
+        )
     click.echo(
         f"Tenant '{changed.name}' has weight {weight:,}. Gateways apply it within 5 seconds."
     )
@@ -196,27 +198,27 @@ def show_usage(
     print_usage(rows, grouping, form)
 
 
-@click.command("acts")
+@click.command("audit-log")
 @click.option("--tenant", help="Only changes to this tenant, by id or name.")
 @database_option
-def show_acts(tenant: str | None, database_url: str | None) -> None:
+def show_audit_log(tenant: str | None, database_url: str | None) -> None:
     """List changes made by administrators, oldest first."""
-    found: list[audit_log.Remembered] = []
+    found: list[audit_log.AuditEntry] = []
     with open_books(database_url, reading) as connection:
         of = tenant_id(connection, tenant)
         names = {each.id: each.name for each in tenant_accounts.list_tenants(connection)}
-        while page := audit_log.remembered(
-            connection, of, after=found[-1].id if found else 0, count_max=ACTS_PER_READ
+        while page := audit_log.read_entries(
+            connection, of, after=found[-1].id if found else 0, count_max=ENTRIES_PER_READ
         ):
             found += page
     print_table(
-        ("Id", "Time", "By", "Act", "Tenant", "Subject", "Details"),
+        ("Id", "Time", "By", "Action", "Tenant", "Subject", "Details"),
         (
             (
                 str(each.id),
                 utc(each.at),
                 each.who,
-                each.act,
+                each.action,
                 names[each.tenant] if each.tenant else "-",
                 each.subject,
                 json.dumps(each.details),
@@ -226,5 +228,5 @@ def show_acts(tenant: str | None, database_url: str | None) -> None:
     )
 
 
-COMMANDS: list[click.Command] = [tenants, keys, credit, show_usage, show_acts]
+COMMANDS: list[click.Command] = [tenants, keys, credit, show_usage, show_audit_log]
 """Commands that `serve_app.cli` attaches to the main command."""

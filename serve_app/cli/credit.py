@@ -3,7 +3,7 @@
 import click
 
 from serve_app.cli.amounts import Dollars
-from serve_app.cli.ledger_access import act, database_option, open_books
+from serve_app.cli.ledger_access import audit_context, database_option, open_books
 from serve_app.cli.reports import dollars, print_table, utc
 from serve_app.domain.units import Credits, RequestId
 from serve_app.ledger.accounts import credit_grants, tenant_accounts
@@ -41,7 +41,7 @@ def add_credit(
     with open_books(database_url) as connection:
         found = tenant_accounts.find_tenant(connection, tenant)
         credit_grants.grant(
-            connection, found.id, amount, reason, act(), idempotency_key=idempotency_key
+            connection, found.id, amount, reason, audit_context(), idempotency_key=idempotency_key
         )
         left = tenant_accounts.find_tenant(connection, found.id).available
     click.echo(f"Tenant '{found.name}' has {dollars(left)} available.")
@@ -69,7 +69,7 @@ def refund(
             RequestId(request_id),
             amount,
             reason,
-            act(),
+            audit_context(),
             idempotency_key=idempotency_key,
         )
         tenant = tenant_accounts.find_tenant(connection, given.tenant)

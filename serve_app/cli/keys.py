@@ -6,7 +6,7 @@ import click
 
 from serve_app.access import api_keys
 from serve_app.cli.amounts import limit_options
-from serve_app.cli.ledger_access import act, database_option, open_books, tenant_id
+from serve_app.cli.ledger_access import audit_context, database_option, open_books, tenant_id
 from serve_app.cli.reports import limit_facts, print_facts, print_table, utc
 from serve_app.domain.model import LimitChanges, RateLimits
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds
@@ -57,7 +57,7 @@ def create_key(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Create an API key of TENANT and print it. It cannot be shown again."""
     key = api_keys.generate()
-    now = act()
+    now = audit_context()
     new = tenant_keys.NewKey(
         key.key_id,
         key.secret_sha256,
@@ -120,7 +120,7 @@ def limit_key(key_id: str, limits: LimitChanges, database_url: str | None) -> No
     if not limits:
         raise click.ClickException("specify at least one limit; --help lists them")
     with open_books(database_url) as connection:
-        tenant_keys.change_key_limits(connection, KeyId(key_id), limits, act())
+        tenant_keys.change_key_limits(connection, KeyId(key_id), limits, audit_context())
     click.echo(f"Updated limits of key {key_id}. Gateways apply them within 5 seconds.")
 
 
@@ -143,7 +143,7 @@ def rotate_key(key_id: str, overlap_hours: float, database_url: str | None) -> N
     overlap_s = Seconds(overlap_hours * SECONDS_PER_HOUR)
     with open_books(database_url) as connection:
         new = (key.key_id, key.secret_sha256)
-        tenant_keys.rotate_key(connection, KeyId(key_id), new, overlap_s, act())
+        tenant_keys.rotate_key(connection, KeyId(key_id), new, overlap_s, audit_context())
         end = tenant_keys.get_key(connection, KeyId(key_id)).stored.expires_at
     click.echo(key.reveal())
     click.echo(SHOWN_ONCE, err=True)
@@ -156,5 +156,5 @@ def rotate_key(key_id: str, overlap_hours: float, database_url: str | None) -> N
 def revoke_key(key_id: str, database_url: str | None) -> None:
     """Revoke the key with the public id KEY_ID."""
     with open_books(database_url) as connection:
-        tenant_keys.revoke_key(connection, KeyId(key_id), act())
+        tenant_keys.revoke_key(connection, KeyId(key_id), audit_context())
     click.echo(f"Revoked key {key_id}. Gateways reject it within 5 seconds.")

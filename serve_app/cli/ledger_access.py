@@ -10,7 +10,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds, TenantId
 from serve_app.ledger.accounts import tenant_accounts
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import Connection, transaction
 from serve_app.ledger.db.schema import require
 from serve_app.settings import Settings
@@ -75,10 +75,10 @@ def tenant_id(connection: Connection, name: str | None) -> TenantId | None:
     return None if name is None else tenant_accounts.find_tenant(connection, name).id
 
 
-def act() -> Act:
+def audit_context() -> AuditContext:
     """Return the time and the logged-in user, for the audit log."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):
         who = "unknown"  # A container may run as a user id without a name.
-    return Act(who, CLOCK.moment())
+    return AuditContext(who, CLOCK.moment())

@@ -231,23 +231,23 @@ class GrantList(Page):
     data: list[GrantObject]
 
 
-class ActObject(BaseModel):
+class AuditEntryObject(BaseModel):
     """An entry of the audit log."""
 
-    object: Literal["act"] = "act"
+    object: Literal["audit_entry"] = "audit_entry"
     id: int
     at: Time
     who: Annotated[str, Field(description="`key <id>`, or a command-line user.")]
-    act: str
+    action: str
     tenant: str | None
     subject: Annotated[str, Field(description="Id of the changed object.")]
     details: dict[str, Any]
 
 
-class ActList(Page):
+class AuditEntryList(Page):
     """Entries of the audit log, oldest first."""
 
-    data: list[ActObject]
+    data: list[AuditEntryObject]
 
 
 def parse_body(kind: type[Wire], body: bytes) -> Wire:

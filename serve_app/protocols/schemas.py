@@ -14,7 +14,7 @@ from pydantic.json_schema import (
 from pydantic_core import core_schema
 
 from serve_app.protocols.admin import (
-    ActList,
+    AuditEntryList,
     CreditCreate,
     GrantList,
     GrantObject,
@@ -63,7 +63,7 @@ TYPES: list[tuple[type[BaseModel], JsonSchemaMode]] = [
     (RefundCreate, "validation"),
     (GrantObject, "validation"),
     (GrantList, "validation"),
-    (ActList, "validation"),
+    (AuditEntryList, "validation"),
 ]
 
 

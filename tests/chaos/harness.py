@@ -26,7 +26,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import UNLIMITED, RateLimits
 from serve_app.domain.units import Credits, KeyId, Seconds, TenantId
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import reading, transaction
 from testkit.log_leaks import leaks_in_logs
 from testkit.postgres import Postgres, running
@@ -264,10 +264,10 @@ class Office:
         self._database_url = database_url
 
     def tenant(self, name: str, credit: Credits) -> str:
-        act = Act("chaos", CLOCK.moment())
+        audit = AuditContext("chaos", CLOCK.moment())
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant = tenant_accounts.create_tenant(connection, name, act).id
-            credit_grants.grant(connection, tenant, credit, "first", act)
+            tenant = tenant_accounts.create_tenant(connection, name, audit).id
+            credit_grants.grant(connection, tenant, credit, "first", audit)
         return tenant
 
     def key(self, tenant: str, limits: RateLimits = UNLIMITED) -> Key:
@@ -275,19 +275,21 @@ class Office:
         new = tenant_keys.NewKey(
             made.key_id, made.secret_sha256, "chaos", {api_keys.SCOPE_RERANK}, None, None, limits
         )
-        act = Act("chaos", CLOCK.moment())
+        audit = AuditContext("chaos", CLOCK.moment())
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant_keys.create_key(connection, TenantId(tenant), new, act)
+            tenant_keys.create_key(connection, TenantId(tenant), new, audit)
         return Key(tenant, made.key_id, made.reveal())
 
     def top_up(self, tenant: str, credit: Credits) -> None:
-        act = Act("chaos", CLOCK.moment())
+        audit = AuditContext("chaos", CLOCK.moment())
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            credit_grants.grant(connection, TenantId(tenant), credit, "more", act)
+            credit_grants.grant(connection, TenantId(tenant), credit, "more", audit)
 
     def revoke(self, key: Key) -> None:
         with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant_keys.revoke_key(connection, KeyId(key.key_id), Act("chaos", CLOCK.moment()))
+            tenant_keys.revoke_key(
+                connection, KeyId(key.key_id), AuditContext("chaos", CLOCK.moment())
+            )
 
 
 def read_log(var_dir: Path) -> dict[str, Logged]:

@@ -20,7 +20,7 @@ from serve_app.domain.units import (
     Tokens,
 )
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.tables import charges, reservations
 from serve_app.ledger.money.reservation import Reservation
@@ -34,7 +34,7 @@ MODEL = ModelId("embedded")
 R1 = RequestId("r1")
 USAGE = Usage(documents=3, tokens=Tokens(90))
 NOW = Moment(1_000_000)
-ACT = Act("tester", NOW)
+AUDIT = AuditContext("tester", NOW)
 TIMEOUT_S = Seconds(5)
 TIMEOUT_OF_REQUEST_S, MARGIN_S = Seconds(30), Seconds(30)
 LIMITS = LedgerLimits(expiry_interval_s=Seconds(0.02))
@@ -44,11 +44,11 @@ def a_tenant(database_url: str, credit: int, name: str = "acme") -> Caller:
     """Create a tenant with a key and ``credit``."""
     key_id = KeyId(f"key-of-{name}")
     with transaction(database_url, TIMEOUT_S) as connection:
-        tenant = tenant_accounts.create_tenant(connection, name, ACT).id
+        tenant = tenant_accounts.create_tenant(connection, name, AUDIT).id
         new = tenant_keys.NewKey(key_id, bytes(32), "test", {"rerank"}, None, None)
-        tenant_keys.create_key(connection, tenant, new, ACT)
+        tenant_keys.create_key(connection, tenant, new, AUDIT)
         if credit:
-            credit_grants.grant(connection, tenant, Credits(credit), "test", ACT)
+            credit_grants.grant(connection, tenant, Credits(credit), "test", AUDIT)
     return Caller(tenant, key_id, frozenset({"rerank"}), None)
 
 

@@ -21,7 +21,7 @@ from serve_app.domain.units import (
 from serve_app.http.app import build_app
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
 from serve_app.ledger.back_office import BackOffice
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting import steps
@@ -44,7 +44,7 @@ class LedgerHouse:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         self.clock = FakeClock()
-        self.act = Act("tester", self.clock.moment())
+        self.audit = AuditContext("tester", self.clock.moment())
         self.tenant = self.add_tenant("acme", 1_000)
         self.key_id, self.key = self.add_key(self.tenant, api_keys.SCOPE_RERANK)
         self.admin_id, self.admin = self.add_key(self.tenant, api_keys.SCOPE_ADMIN)
@@ -73,20 +73,20 @@ class LedgerHouse:
 
     def add_tenant(self, name: str, credit: int) -> TenantId:
         with transaction(self.database_url, TIMEOUT_S) as connection:
-            tenant = tenant_accounts.create_tenant(connection, name, self.act).id
-            credit_grants.grant(connection, tenant, Credits(credit), "test", self.act)
+            tenant = tenant_accounts.create_tenant(connection, name, self.audit).id
+            credit_grants.grant(connection, tenant, Credits(credit), "test", self.audit)
         return tenant
 
     def add_key(self, tenant: TenantId, *scopes: str) -> tuple[KeyId, str]:
         key = api_keys.generate()
         new = tenant_keys.NewKey(key.key_id, key.secret_sha256, "test", set(scopes), None, None)
         with transaction(self.database_url, TIMEOUT_S) as connection:
-            tenant_keys.create_key(connection, tenant, new, self.act)
+            tenant_keys.create_key(connection, tenant, new, self.audit)
         return key.key_id, key.reveal()
 
     def revoke(self, key_id: KeyId) -> None:
         with transaction(self.database_url, TIMEOUT_S) as connection:
-            tenant_keys.revoke_key(connection, key_id, self.act)
+            tenant_keys.revoke_key(connection, key_id, self.audit)
 
     def settle(
         self,

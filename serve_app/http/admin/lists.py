@@ -11,7 +11,7 @@ from serve_app.access.api_keys import SCOPE_ADMIN
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.units import TenantId
 from serve_app.http.admin.objects import (
-    act_object,
+    audit_entry_object,
     grant_object,
     key_object,
     problems_told,
@@ -23,9 +23,9 @@ from serve_app.http.service import Service
 from serve_app.ledger.accounts.credit_grants import Grant, list_grants
 from serve_app.ledger.accounts.tenant_accounts import Tenant, find_tenant, list_tenants
 from serve_app.ledger.accounts.tenant_keys import Key, list_keys
-from serve_app.ledger.db.audit_log import Remembered, remembered
+from serve_app.ledger.db.audit_log import AuditEntry, read_entries
 from serve_app.ledger.db.engines import Connection
-from serve_app.protocols.admin import ActList, GrantList, KeyList, TenantList, parse_list
+from serve_app.protocols.admin import AuditEntryList, GrantList, KeyList, TenantList, parse_list
 from serve_app.protocols.paging import Place, cut, read_cursor, read_limit, write_cursor
 
 Row = TypeVar("Row")
@@ -101,9 +101,9 @@ def _read_grants(connection: Connection, wanted: Wanted) -> list[Grant]:
     return list_grants(connection, wanted.tenant, after=wanted.after, count_max=wanted.count_max)
 
 
-def _read_acts(connection: Connection, wanted: Wanted) -> list[Remembered]:
+def _read_audit_log(connection: Connection, wanted: Wanted) -> list[AuditEntry]:
     (last,) = wanted.after or (0,)
-    return remembered(connection, wanted.tenant, after=last, count_max=wanted.count_max)
+    return read_entries(connection, wanted.tenant, after=last, count_max=wanted.count_max)
 
 
 def _tenants(rows: Sequence[Tenant], cursor: str | None) -> str:
@@ -121,9 +121,11 @@ def _grants(rows: Sequence[Grant], cursor: str | None) -> str:
     return GrantList(data=data, has_more=cursor is not None, next_cursor=cursor).model_dump_json()
 
 
-def _acts(rows: Sequence[Remembered], cursor: str | None) -> str:
-    data = [act_object(row) for row in rows]
-    return ActList(data=data, has_more=cursor is not None, next_cursor=cursor).model_dump_json()
+def _audit_log(rows: Sequence[AuditEntry], cursor: str | None) -> str:
+    data = [audit_entry_object(row) for row in rows]
+    return AuditEntryList(
+        data=data, has_more=cursor is not None, next_cursor=cursor
+    ).model_dump_json()
 
 
 TENANTS = Listing(
@@ -140,4 +142,4 @@ GRANTS = Listing(
     _grants,
     tenant_needed=True,
 )
-ACTS = Listing("acts", [int], _read_acts, lambda row: (row.id,), _acts)
+AUDIT_LOG = Listing("audit-log", [int], _read_audit_log, lambda row: (row.id,), _audit_log)

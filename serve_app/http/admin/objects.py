@@ -14,9 +14,9 @@ from serve_app.ledger.accounts.tenant_accounts import (
     UnknownAccount,
 )
 from serve_app.ledger.accounts.tenant_keys import Key
-from serve_app.ledger.db.audit_log import Remembered
+from serve_app.ledger.db.audit_log import AuditEntry
 from serve_app.protocols.admin import (
-    ActObject,
+    AuditEntryObject,
     GrantObject,
     KeyObject,
     LimitsObject,
@@ -93,15 +93,15 @@ def grant_object(grant: Grant) -> GrantObject:
     )
 
 
-def act_object(act: Remembered) -> ActObject:
-    return ActObject(
-        id=act.id,
-        at=write_moment(act.at),
-        who=act.who,
-        act=act.act,
-        tenant=act.tenant,
-        subject=act.subject,
-        details=act.details,
+def audit_entry_object(entry: AuditEntry) -> AuditEntryObject:
+    return AuditEntryObject(
+        id=entry.id,
+        at=write_moment(entry.at),
+        who=entry.who,
+        action=entry.action,
+        tenant=entry.tenant,
+        subject=entry.subject,
+        details=entry.details,
     )
 
 

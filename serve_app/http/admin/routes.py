@@ -15,7 +15,7 @@ from serve_app.access import api_keys
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import Caller, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
-from serve_app.http.admin.lists import ACTS, GRANTS, KEYS, TENANTS, list_endpoint
+from serve_app.http.admin.lists import AUDIT_LOG, GRANTS, KEYS, TENANTS, list_endpoint
 from serve_app.http.admin.objects import (
     grant_object,
     key_object,
@@ -29,7 +29,7 @@ from serve_app.http.rerank.body import read_body
 from serve_app.http.service import Service
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
 from serve_app.ledger.accounts.tenant_keys import NewKey
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import Connection
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
 from serve_app.protocols.admin import (
@@ -68,7 +68,7 @@ def admin_endpoints(service: Service) -> dict[str, dict[str, Endpoint]]:
         "/admin/v1/keys/{id}/revoke": {"POST": admin.revoke_key},
         "/admin/v1/credit": {"GET": list_endpoint(service, GRANTS), "POST": admin.add_credit},
         "/admin/v1/credit/refunds": {"POST": admin.refund},
-        "/admin/v1/acts": {"GET": list_endpoint(service, ACTS)},
+        "/admin/v1/audit-log": {"GET": list_endpoint(service, AUDIT_LOG)},
     }
 
 
@@ -77,7 +77,7 @@ class _Admin:
         self._service = service
 
     async def create_tenant(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         wanted = parse_body(TenantCreate, await self._body(request))
         amount = wanted.credit_micro_dollars
         credit = credit_grants.first_credit(
@@ -85,89 +85,89 @@ class _Admin:
         )
 
         def change(connection: Connection) -> tenant_accounts.Tenant:
-            made = credit_grants.open_account(connection, wanted.name, credit, act)
+            made = credit_grants.open_account(connection, wanted.name, credit, audit)
             below = _alerts(wanted.alerts_below_micro_dollars)
             return tenant_accounts.change_tenant(
-                connection, made.id, _changes(wanted.limits), below, act, weight=wanted.weight
+                connection, made.id, _changes(wanted.limits), below, audit, weight=wanted.weight
             )
 
         return _json(tenant_object(await self._write(change)).model_dump_json())
 
     async def get_tenant(self, request: Request) -> Response:
-        await self._act(request)
+        await self._audit(request)
         name = _id(request)
         found = await self._read(lambda connection: tenant_accounts.find_tenant(connection, name))
         return _json(tenant_object(found).model_dump_json())
 
     async def change_tenant(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         name = _id(request)
         wanted = parse_body(TenantChange, await self._body(request))
         below = _alerts(wanted.alerts_below_micro_dollars)
         changed = await self._write(
             lambda connection: tenant_accounts.change_tenant(
-                connection, name, _changes(wanted.limits), below, act, weight=wanted.weight
+                connection, name, _changes(wanted.limits), below, audit, weight=wanted.weight
             )
         )
         return _json(tenant_object(changed).model_dump_json())
 
     async def create_key(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         wanted = parse_body(KeyCreate, await self._body(request))
         key = api_keys.generate()
-        new = _new_key(wanted, key, act.now, self._service.aliases)
+        new = _new_key(wanted, key, audit.now, self._service.aliases)
 
         def change(connection: Connection) -> tenant_keys.Key:
             tenant = tenant_accounts.find_tenant(connection, wanted.tenant)
-            tenant_keys.create_key(connection, tenant.id, new, act)
+            tenant_keys.create_key(connection, tenant.id, new, audit)
             return tenant_keys.get_key(connection, key.key_id)
 
         made = await self._write(change)
         return _json(new_key_object(made, key.reveal()).model_dump_json())
 
     async def get_key(self, request: Request) -> Response:
-        await self._act(request)
+        await self._audit(request)
         key_id = KeyId(_id(request))
         found = await self._read(lambda connection: tenant_keys.get_key(connection, key_id))
         return _json(key_object(found).model_dump_json())
 
     async def change_key(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         key_id = KeyId(_id(request))
         wanted = parse_body(KeyChange, await self._body(request))
 
         def change(connection: Connection) -> tenant_keys.Key:
-            tenant_keys.change_key_limits(connection, key_id, wanted.limits.changes(), act)
+            tenant_keys.change_key_limits(connection, key_id, wanted.limits.changes(), audit)
             return tenant_keys.get_key(connection, key_id)
 
         return _json(key_object(await self._write(change)).model_dump_json())
 
     async def rotate_key(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         key_id = KeyId(_id(request))
         overlap_s = Seconds(parse_body(KeyRotation, await self._body(request)).overlap_s)
         key = api_keys.generate()
 
         def change(connection: Connection) -> tenant_keys.Key:
             new = (key.key_id, key.secret_sha256)
-            tenant_keys.rotate_key(connection, key_id, new, overlap_s, act)
+            tenant_keys.rotate_key(connection, key_id, new, overlap_s, audit)
             return tenant_keys.get_key(connection, key.key_id)
 
         made = await self._write(change)
         return _json(new_key_object(made, key.reveal()).model_dump_json())
 
     async def revoke_key(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         key_id = KeyId(_id(request))
 
         def change(connection: Connection) -> tenant_keys.Key:
-            tenant_keys.revoke_key(connection, key_id, act)
+            tenant_keys.revoke_key(connection, key_id, audit)
             return tenant_keys.get_key(connection, key_id)
 
         return _json(key_object(await self._write(change)).model_dump_json())
 
     async def add_credit(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         wanted = await self._once(CreditCreate, request)
 
         def change(connection: Connection) -> credit_grants.Grant:
@@ -177,14 +177,14 @@ class _Admin:
                 tenant.id,
                 Credits(wanted.amount_micro_dollars),
                 wanted.reason,
-                act,
+                audit,
                 idempotency_key=wanted.idempotency_key,
             )
 
         return _json(grant_object(await self._write(change)).model_dump_json())
 
     async def refund(self, request: Request) -> Response:
-        act = await self._act(request)
+        audit = await self._audit(request)
         wanted = await self._once(RefundCreate, request)
         amount = wanted.amount_micro_dollars
         given = await self._write(
@@ -193,15 +193,15 @@ class _Admin:
                 RequestId(wanted.request_id),
                 None if amount is None else Credits(amount),
                 wanted.reason,
-                act,
+                audit,
                 idempotency_key=wanted.idempotency_key,
             )
         )
         return _json(grant_object(given).model_dump_json())
 
-    async def _act(self, request: Request) -> Act:
+    async def _audit(self, request: Request) -> AuditContext:
         caller = await self._authenticate(sent_keys(request.headers))
-        return Act(f"key {caller.key_id}", self._service.clock.moment())
+        return AuditContext(f"key {caller.key_id}", self._service.clock.moment())
 
     async def _authenticate(self, keys: Sequence[str]) -> Caller:
         return await self._service.access.authenticate(keys, api_keys.SCOPE_ADMIN)

@@ -178,10 +178,10 @@ OPERATIONS = (
     ),
     Operation(
         "get",
-        "/admin/v1/acts",
-        "listActs",
+        "/admin/v1/audit-log",
+        "listAuditLog",
         "List the audit log",
-        "ActList",
+        "AuditEntryList",
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
     ),

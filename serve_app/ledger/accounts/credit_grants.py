@@ -1,4 +1,4 @@
-"""Grants, refunds and corrections of credit. `admin_acts` records every change."""
+"""Grants, refunds and corrections of credit. `audit_log` records every change."""
 
 import secrets
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from serve_app.ledger.accounts.tenant_accounts import (
     create_tenant,
     find_tenant,
 )
-from serve_app.ledger.db.audit_log import Act, remember
+from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import charges, grants, tenants
 from serve_app.ledger.posting.refunds import refunded
 from serve_app.ledger.posting.steps import lock_accounts
@@ -56,14 +56,16 @@ def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
     return FirstCredit(wanted, "first credit")
 
 
-def open_account(connection: Connection, name: str, credit: FirstCredit, act: Act) -> Tenant:
+def open_account(
+    connection: Connection, name: str, credit: FirstCredit, audit: AuditContext
+) -> Tenant:
     """Create a tenant and grant its first credit, unless that is zero.
 
     Raises: AccountProblem.
     """
-    tenant = create_tenant(connection, name, act)
+    tenant = create_tenant(connection, name, audit)
     if credit.amount != 0:
-        grant(connection, tenant.id, credit.amount, credit.reason, act)
+        grant(connection, tenant.id, credit.amount, credit.reason, audit)
     return find_tenant(connection, tenant.id)
 
 
@@ -72,7 +74,7 @@ def grant(
     tenant: TenantId,
     amount: Credits,
     reason: str,
-    act: Act,
+    audit: AuditContext,
     *,
     idempotency_key: str | None = None,
 ) -> Grant:
@@ -97,7 +99,7 @@ def grant(
                 raise AccountConflict(OTHER_GRANT)
             return known
     kind = "grant" if amount > 0 else "correction"
-    return _give(connection, tenant, amount, reason, act, kind=kind, key=idempotency_key)
+    return _give(connection, tenant, amount, reason, audit, kind=kind, key=idempotency_key)
 
 
 def refund(
@@ -105,7 +107,7 @@ def refund(
     request_id: RequestId,
     amount: Credits | None,
     reason: str,
-    act: Act,
+    audit: AuditContext,
     *,
     idempotency_key: str | None = None,
 ) -> Grant:
@@ -145,7 +147,7 @@ def refund(
         charge.tenant_id,
         wanted,
         reason,
-        act,
+        audit,
         kind="refund",
         request_id=request_id,
         key=idempotency_key,
@@ -177,14 +179,14 @@ def _give(  # noqa: PLR0913 - the fields of a grant
     tenant: TenantId,
     amount: Credits,
     reason: str,
-    act: Act,
+    audit: AuditContext,
     *,
     kind: str,
     request_id: RequestId | None = None,
     key: str | None = None,
 ) -> Grant:
     check_text("reason", reason, 512)
-    check_text("who", act.who, 128)
+    check_text("who", audit.who, 128)
     given = connection.execute(
         update(tenants)
         .where(tenants.c.id == tenant, tenants.c.available + amount >= 0)
@@ -194,15 +196,15 @@ def _give(  # noqa: PLR0913 - the fields of a grant
         find_tenant(connection, tenant)  # Raises if the tenant does not exist.
         raise AccountProblem("the available credit is less than that")
     made = Grant(
-        f"gr_{secrets.token_hex(8)}", tenant, amount, kind, reason, act.who, act.now, request_id
+        f"gr_{secrets.token_hex(8)}", tenant, amount, kind, reason, audit.who, audit.now, request_id
     )
     row = {
         "id": made.id,
         "tenant_id": tenant,
         "amount": amount,
         "reason": reason,
-        "granted_by": act.who,
-        "created_at": act.now,
+        "granted_by": audit.who,
+        "created_at": audit.now,
         "kind": kind,
         "request_id": request_id,
         "idempotency_key": key,
@@ -214,7 +216,7 @@ def _give(  # noqa: PLR0913 - the fields of a grant
         # A concurrent grant to another tenant used the key; the lock does not cover that tenant.
         raise AccountConflict(OTHER_GRANT) from None
     details = {"amount": amount, "reason": reason, "grant": made.id}
-    remember(connection, act, f"credit.{kind}", tenant, request_id or tenant, details)
+    record(connection, audit, f"credit.{kind}", tenant, request_id or tenant, details)
     return made
 
 

@@ -1,6 +1,6 @@
 """Tenant accounts: names, limits, alerts and weights.
 
-`tenant_keys` manages API keys, and `credit_grants` manages credit. `admin_acts` records every
+`tenant_keys` manages API keys, and `credit_grants` manages credit. `audit_log` records every
 change in the same transaction.
 """
 
@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from serve_app.domain.model import UNLIMITED, WEIGHT_MAX, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, Moment, TenantId
 from serve_app.ledger.accounts import tenant_names
-from serve_app.ledger.db.audit_log import Act, remember
+from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.posting.steps import lock_accounts
 
@@ -68,7 +68,7 @@ class Tenant:
     """Share of busy scorers relative to other tenants."""
 
 
-def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
+def create_tenant(connection: Connection, name: str, audit: AuditContext) -> Tenant:
     """Create a tenant without credit under the normalized form of ``name``.
 
     Raises:
@@ -83,12 +83,12 @@ def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
             "allowed"
         )
     _refuse_look_alikes(connection, name)
-    tenant = Tenant(TenantId(f"tn_{secrets.token_hex(8)}"), name, Credits(0), act.now)
+    tenant = Tenant(TenantId(f"tn_{secrets.token_hex(8)}"), name, Credits(0), audit.now)
     row = {
         "id": tenant.id,
         "name": name,
         "available": 0,
-        "created_at": act.now,
+        "created_at": audit.now,
         "alerts_below": list(ALERTS_BELOW),
     }
     try:
@@ -96,7 +96,7 @@ def create_tenant(connection: Connection, name: str, act: Act) -> Tenant:
             connection.execute(insert(tenants), row)
     except IntegrityError:
         raise AccountConflict(f"a tenant named '{name}' already exists") from None
-    remember(connection, act, "tenant.create", tenant.id, tenant.id, {"name": name})
+    record(connection, audit, "tenant.create", tenant.id, tenant.id, {"name": name})
     return tenant
 
 
@@ -128,7 +128,7 @@ def change_tenant(
     name: str,
     limits: LimitChanges,
     below: Sequence[Credits] | None,
-    act: Act,
+    audit: AuditContext,
     *,
     weight: int | None = None,
 ) -> Tenant:
@@ -142,25 +142,25 @@ def change_tenant(
     lock_accounts(connection, {tenant}, ())
     if limits:
         known = find_tenant(connection, tenant).limits
-        set_tenant_limits(connection, tenant, replace(known, **limits), act)
+        set_tenant_limits(connection, tenant, replace(known, **limits), audit)
     if below is not None:
-        set_alerts(connection, tenant, below, act)
+        set_alerts(connection, tenant, below, audit)
     if weight is not None:
-        set_tenant_weight(connection, tenant, weight, act)
+        set_tenant_weight(connection, tenant, weight, audit)
     return find_tenant(connection, tenant)
 
 
 def set_tenant_limits(
-    connection: Connection, tenant: TenantId, limits: RateLimits, act: Act
+    connection: Connection, tenant: TenantId, limits: RateLimits, audit: AuditContext
 ) -> None:
     """Replace the tenant's limits. Raises: AccountProblem."""
     check_limits(limits)
     change(connection, tenants, tenant, asdict(limits))
-    remember(connection, act, "tenant.limits", tenant, tenant, asdict(limits))
+    record(connection, audit, "tenant.limits", tenant, tenant, asdict(limits))
 
 
 def set_alerts(
-    connection: Connection, tenant: TenantId, below: Sequence[Credits], act: Act
+    connection: Connection, tenant: TenantId, below: Sequence[Credits], audit: AuditContext
 ) -> None:
     """Replace the amounts below which a low-credit event is emitted.
 
@@ -170,10 +170,12 @@ def set_alerts(
         raise AccountProblem("there can be at most 10 alert amounts, each above zero")
     amounts = sorted(set(below), reverse=True)
     change(connection, tenants, tenant, {"alerts_below": amounts})
-    remember(connection, act, "tenant.alerts", tenant, tenant, {"below": amounts})
+    record(connection, audit, "tenant.alerts", tenant, tenant, {"below": amounts})
 
 
-def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act: Act) -> None:
+def set_tenant_weight(
+    connection: Connection, tenant: TenantId, weight: int, audit: AuditContext
+) -> None:
     """Replace the tenant's share of busy scorers; gateways apply it within seconds.
 
     Raises: AccountProblem.
@@ -181,7 +183,7 @@ def set_tenant_weight(connection: Connection, tenant: TenantId, weight: int, act
     if not 1 <= weight <= WEIGHT_MAX:
         raise AccountProblem(f"the weight must be 1 to {WEIGHT_MAX}")
     change(connection, tenants, tenant, {"weight": weight})
-    remember(connection, act, "tenant.weight", tenant, tenant, {"weight": weight})
+    record(connection, audit, "tenant.weight", tenant, tenant, {"weight": weight})
 
 
 def _refuse_look_alikes(connection: Connection, name: str) -> None:

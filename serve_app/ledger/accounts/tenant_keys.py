@@ -1,6 +1,6 @@
 """API keys: creation, lookup, limits, rotation and revocation.
 
-This module sees only the digest of a secret; `serve_app.access.api_keys` creates both. `admin_acts`
+This module sees only the digest of a secret; `serve_app.access.api_keys` creates both. `audit_log`
 records every change in the same transaction.
 """
 
@@ -22,7 +22,7 @@ from serve_app.ledger.accounts.tenant_accounts import (
     check_text,
     limits_of,
 )
-from serve_app.ledger.db.audit_log import Act, remember
+from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import api_keys, tenants
 from serve_app.ledger.posting.steps import lock_accounts
 from serve_app.ports import StoredKey
@@ -57,14 +57,14 @@ class NewKey:
     limits: RateLimits = UNLIMITED
 
 
-def create_key(connection: Connection, tenant: TenantId, key: NewKey, act: Act) -> None:
+def create_key(connection: Connection, tenant: TenantId, key: NewKey, audit: AuditContext) -> None:
     """Store a new key of an existing tenant.
 
     Raises: AccountProblem.
     """
-    row = _insert_key(connection, tenant, key, act, replaces=None)
+    row = _insert_key(connection, tenant, key, audit, replaces=None)
     details = {name: row[name] for name in ("label", "scopes", "models", "expires_at")}
-    remember(connection, act, "key.create", tenant, key.id, details | asdict(key.limits))
+    record(connection, audit, "key.create", tenant, key.id, details | asdict(key.limits))
 
 
 def list_keys(
@@ -110,15 +110,17 @@ def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, S
 
 
 def change_key_limits(
-    connection: Connection, key_id: KeyId, limits: LimitChanges, act: Act
+    connection: Connection, key_id: KeyId, limits: LimitChanges, audit: AuditContext
 ) -> None:
     """Change the given limits of a key; see `accounts.change_tenant`. Raises: AccountProblem."""
     lock_accounts(connection, {_tenant_of(connection, key_id)}, ())
     known = get_key(connection, key_id).stored.caller.key_limits
-    set_key_limits(connection, key_id, replace(known, **limits), act)
+    set_key_limits(connection, key_id, replace(known, **limits), audit)
 
 
-def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, act: Act) -> None:
+def set_key_limits(
+    connection: Connection, key_id: KeyId, limits: RateLimits, audit: AuditContext
+) -> None:
     """Replace the key's limits. Gateways apply them within seconds.
 
     Raises: AccountProblem.
@@ -129,13 +131,17 @@ def set_key_limits(connection: Connection, key_id: KeyId, limits: RateLimits, ac
     values = asdict(limits)
     known = get_key(connection, key_id).stored.caller.key_limits
     if limits.month_amount_max is not None and known.month_amount_max is None:
-        values |= key_cap.begin(connection, tenant, key_id, act.now)
+        values |= key_cap.begin(connection, tenant, key_id, audit.now)
     change(connection, api_keys, key_id, values)
-    remember(connection, act, "key.limits", tenant, key_id, asdict(limits))
+    record(connection, audit, "key.limits", tenant, key_id, asdict(limits))
 
 
 def rotate_key(
-    connection: Connection, key_id: KeyId, new: tuple[KeyId, bytes], overlap_s: Seconds, act: Act
+    connection: Connection,
+    key_id: KeyId,
+    new: tuple[KeyId, bytes],
+    overlap_s: Seconds,
+    audit: AuditContext,
 ) -> None:
     """Replace a key by the new key ``(id, secret_sha256)`` with the same permissions and limits.
 
@@ -153,27 +159,27 @@ def rotate_key(
     lock_accounts(connection, {tenant}, ())
     _check_not_replaced(connection, tenant, key_id)
     old = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one()
-    if old["revoked_at"] is not None or (old["expires_at"] or act.now + 1) <= act.now:
+    if old["revoked_at"] is not None or (old["expires_at"] or audit.now + 1) <= audit.now:
         raise AccountProblem(f"the key '{key_id}' is revoked or expired: create a new one")
     stored = _stored(old)
-    end = Moment(act.now + round(overlap_s * 1_000))
+    end = Moment(audit.now + round(overlap_s * 1_000))
     if stored.expires_at is not None:
         end = min(end, stored.expires_at)
     caller = stored.caller
     key = NewKey(
         *new, old["label"], caller.scopes, caller.models, stored.expires_at, caller.key_limits
     )
-    _insert_key(connection, caller.tenant, key, act, replaces=key_id)
+    _insert_key(connection, caller.tenant, key, audit, replaces=key_id)
     if caller.key_limits.month_amount_max is not None:
         # The new key inherits the month's spending, so a rotation does not reset the cap.
         spent = {name: old[name] for name in ("spent_month", "spent_amount")}
         change(connection, api_keys, key.id, spent)
     change(connection, api_keys, key_id, {"expires_at": end})
     details = {"replaces": key_id, "old_expires_at": end}
-    remember(connection, act, "key.rotate", caller.tenant, key.id, details)
+    record(connection, audit, "key.rotate", caller.tenant, key.id, details)
 
 
-def revoke_key(connection: Connection, key_id: KeyId, act: Act) -> None:
+def revoke_key(connection: Connection, key_id: KeyId, audit: AuditContext) -> None:
     """Revoke a key. A key that is already revoked keeps its first revocation time.
 
     Raises: AccountProblem.
@@ -182,9 +188,9 @@ def revoke_key(connection: Connection, key_id: KeyId, act: Act) -> None:
     connection.execute(
         update(api_keys)
         .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-        .values(revoked_at=act.now)
+        .values(revoked_at=audit.now)
     )
-    remember(connection, act, "key.revoke", tenant, key_id, {})
+    record(connection, audit, "key.revoke", tenant, key_id, {})
 
 
 def _check_not_replaced(connection: Connection, tenant: TenantId, key_id: KeyId) -> None:
@@ -196,7 +202,12 @@ def _check_not_replaced(connection: Connection, tenant: TenantId, key_id: KeyId)
 
 
 def _insert_key(
-    connection: Connection, tenant: TenantId, key: NewKey, act: Act, *, replaces: KeyId | None
+    connection: Connection,
+    tenant: TenantId,
+    key: NewKey,
+    audit: AuditContext,
+    *,
+    replaces: KeyId | None,
 ) -> dict[str, Any]:
     check_text("label", key.label, 128)
     check_limits(key.limits)
@@ -207,7 +218,7 @@ def _insert_key(
         "secret_sha256": key.secret_sha256,
         "scopes": sorted(key.scopes),
         "models": None if key.models is None else sorted(key.models),
-        "created_at": act.now,
+        "created_at": audit.now,
         "expires_at": key.expires_at,
         "replaces": replaces,
     }

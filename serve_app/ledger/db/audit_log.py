@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from serve_app.domain.units import Moment, TenantId
-from serve_app.ledger.db.tables import admin_acts
+from serve_app.ledger.db.tables import audit_log
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class AuditContext:
     """The author and time of a change."""
 
     who: str
@@ -20,47 +20,47 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class AuditEntry:
     """One audit log entry."""
 
     id: int
     at: Moment
     who: str
-    act: str
+    action: str
     tenant: TenantId | None
     subject: str
     details: dict[str, Any]
 
 
-def remember(
+def record(
     connection: Connection,
-    act: Act,
-    what: str,
+    audit: AuditContext,
+    action: str,
     tenant: TenantId | None,
     subject: str,
     details: dict[str, Any],
 ) -> None:
     """Add an entry in the transaction of the change, so that both commit or neither does."""
     row = {
-        "at": act.now,
-        "who": act.who,
-        "act": what,
+        "at": audit.now,
+        "who": audit.who,
+        "action": action,
         "tenant_id": tenant,
         "subject": subject,
         "details": details,
     }
-    connection.execute(insert(admin_acts), row)
+    connection.execute(insert(audit_log), row)
 
 
-def remembered(
+def read_entries(
     connection: Connection, tenant: TenantId | None = None, *, after: int = 0, count_max: int = 100
-) -> list[Remembered]:
+) -> list[AuditEntry]:
     """Return the changes of one tenant or of all tenants, oldest first."""
-    query = select(admin_acts).where(admin_acts.c.id > after)
+    query = select(audit_log).where(audit_log.c.id > after)
     if tenant is not None:
-        query = query.where(admin_acts.c.tenant_id == tenant)
-    rows = connection.execute(query.order_by(admin_acts.c.id).limit(count_max))
+        query = query.where(audit_log.c.tenant_id == tenant)
+    rows = connection.execute(query.order_by(audit_log.c.id).limit(count_max))
     return [
-        Remembered(row.id, row.at, row.who, row.act, row.tenant_id, row.subject, row.details)
+        AuditEntry(row.id, row.at, row.who, row.action, row.tenant_id, row.subject, row.details)
         for row in rows
     ]

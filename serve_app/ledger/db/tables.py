@@ -192,18 +192,18 @@ rate_windows = Table(
     sqlite_with_rowid=False,
 )
 
-admin_acts = Table(
+audit_log = Table(
     # Append-only: triggers reject UPDATE and DELETE.
-    "admin_acts",
+    "audit_log",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("who", String(128), nullable=False),
-    Column("act", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
     Column("tenant_id", String(32)),
     Column("subject", String(128), nullable=False),
     Column("details", JSON, nullable=False),
-    Index("admin_acts_by_tenant", "tenant_id", "id"),
+    Index("audit_log_by_tenant", "tenant_id", "id"),
 )
 
 outbox = Table(

@@ -5,7 +5,7 @@ import secrets
 from sqlalchemy import Connection, func, insert, select
 
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
-from serve_app.ledger.db.audit_log import Act, remember
+from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import grants
 
 REVERSED = "the refunded charge was reversed"
@@ -35,4 +35,6 @@ def take_back(
     }
     connection.execute(insert(grants), row)
     details = {"amount": -amount, "reason": REVERSED, "grant": row["id"]}
-    remember(connection, Act("ledger", now), "credit.correction", tenant, request_id, details)
+    record(
+        connection, AuditContext("ledger", now), "credit.correction", tenant, request_id, details
+    )

@@ -470,17 +470,17 @@ def test_a_refund_that_is_typed_again_is_given_once(used: Run) -> None:
     assert again == once
 
 
-def test_the_acts_tell_who_did_what(run: Run) -> None:
+def test_the_audit_log_lists_changes_with_their_author(run: Run) -> None:
     succeeds(run("tenants", "add", "acme", "--credit", "1"))
     succeeds(run("tenants", "add", "bolt"))
     succeeds(run("keys", "create", "acme", "--label", "ci"))
 
-    def acts(*words: str) -> list[str]:
+    def listed(*words: str) -> list[str]:
         return re.findall(r"tenant\.create|credit\.grant|key\.create", succeeds(run(*words)))
 
-    assert acts("acts") == ["tenant.create", "credit.grant", "tenant.create", "key.create"]
-    assert acts("acts", "--tenant", "bolt") == ["tenant.create"]
-    assert "no tenant 'nobody'" in fails(run("acts", "--tenant", "nobody"))
+    assert listed("audit-log") == ["tenant.create", "credit.grant", "tenant.create", "key.create"]
+    assert listed("audit-log", "--tenant", "bolt") == ["tenant.create"]
+    assert "no tenant 'nobody'" in fails(run("audit-log", "--tenant", "nobody"))
 
 
 def test_nothing_to_limit_is_said(run: Run) -> None:

@@ -62,7 +62,7 @@ ROUTES = [
     ("GET", "/admin/v1/credit"),
     ("POST", "/admin/v1/credit"),
     ("POST", "/admin/v1/credit/refunds"),
-    ("GET", "/admin/v1/acts"),
+    ("GET", "/admin/v1/audit-log"),
     ("GET", "/admin/v1/usage"),
 ]
 
@@ -354,7 +354,7 @@ def test_a_refund_that_is_sent_again_is_given_once(ledger_house: LedgerHouse) ->
             {"tenant": "nobody", "amount_micro_dollars": 1, "reason": "x"},
         ),
         ("POST", "/admin/v1/credit/refunds", {"request_id": "nothing", "reason": "x"}),
-        ("GET", "/admin/v1/acts?tenant=nobody", None),
+        ("GET", "/admin/v1/audit-log?tenant=nobody", None),
     ],
 )
 def test_what_is_unknown_is_not_found(
@@ -444,7 +444,7 @@ def test_a_large_body_is_refused_unread(ledger_house: LedgerHouse) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["tenants", "keys", "credit?tenant=acme", "acts", "acts?tenant=acme"]
+    "path", ["tenants", "keys", "credit?tenant=acme", "audit-log", "audit-log?tenant=acme"]
 )
 def test_a_list_comes_in_pages(ledger_house: LedgerHouse, path: str) -> None:
     ledger_house.add_tenant("bolt", 5)
@@ -467,7 +467,7 @@ def test_a_list_comes_in_pages(ledger_house: LedgerHouse, path: str) -> None:
 @pytest.mark.parametrize(
     ("query", "param"), [("limit=0", "limit"), ("cursor=x", "cursor"), ("page=2", "page")]
 )
-@pytest.mark.parametrize("path", ["tenants", "keys", "acts"])
+@pytest.mark.parametrize("path", ["tenants", "keys", "audit-log"])
 def test_a_bad_parameter_of_a_list_is_named(
     ledger_house: LedgerHouse, path: str, query: str, param: str
 ) -> None:
@@ -484,20 +484,20 @@ def test_whose_credit_must_be_said(ledger_house: LedgerHouse) -> None:
     refused(ledger_house.get("/admin/v1/credit"), 400, "tenant")
 
 
-def test_every_change_is_remembered_as_the_act_of_its_key(ledger_house: LedgerHouse) -> None:
-    before = len(done(ledger_house.get("/admin/v1/acts"))["data"])
+def test_every_change_is_in_the_audit_log_under_its_key(ledger_house: LedgerHouse) -> None:
+    before = len(done(ledger_house.get("/admin/v1/audit-log"))["data"])
 
     made = done(ledger_house.post("/admin/v1/keys", {"tenant": "acme", "label": "ci"}))
     ledger_house.post("/admin/v1/credit", CREDIT | {"tenant": "nobody"})
     ledger_house.post("/admin/v1/credit", CREDIT)
 
-    created, granted = done(ledger_house.get("/admin/v1/acts?tenant=acme"))["data"][before:]
+    created, granted = done(ledger_house.get("/admin/v1/audit-log?tenant=acme"))["data"][before:]
     assert created == {
-        "object": "act",
+        "object": "audit_entry",
         "id": created["id"],
         "at": CREATED_AT,
         "who": f"key {ledger_house.admin_id}",
-        "act": "key.create",
+        "action": "key.create",
         "tenant": ledger_house.tenant,
         "subject": made["id"],
         "details": {
@@ -511,8 +511,8 @@ def test_every_change_is_remembered_as_the_act_of_its_key(ledger_house: LedgerHo
             "month_amount_max": None,
         },
     }
-    assert granted["act"] == "credit.grant"
-    assert made["secret"] not in ledger_house.get("/admin/v1/acts").text
+    assert granted["action"] == "credit.grant"
+    assert made["secret"] not in ledger_house.get("/admin/v1/audit-log").text
 
 
 def test_a_route_says_which_methods_it_has(ledger_house: LedgerHouse) -> None:
@@ -534,7 +534,7 @@ def test_answers_fit_the_schemas_of_the_api_page(ledger_house: LedgerHouse) -> N
         ("post", "/admin/v1/keys"): done(ledger_house.post("/admin/v1/keys", {"tenant": "acme"})),
         ("get", "/admin/v1/credit"): done(ledger_house.get("/admin/v1/credit?tenant=acme")),
         ("post", "/admin/v1/credit"): done(ledger_house.post("/admin/v1/credit", CREDIT)),
-        ("get", "/admin/v1/acts"): done(ledger_house.get("/admin/v1/acts")),
+        ("get", "/admin/v1/audit-log"): done(ledger_house.get("/admin/v1/audit-log")),
     }
 
     for (method, path), answer in answers.items():

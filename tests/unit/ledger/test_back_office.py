@@ -15,7 +15,7 @@ from serve_app.ledger.accounts import credit_grants, tenant_accounts
 from serve_app.ledger.accounts.tenant_accounts import Tenant
 from serve_app.ledger.back_office import CALLS_MAX, THREADS, BackOffice
 from tests.support.fakes import until
-from tests.support.ledger import ACT, TIMEOUT_S, balance, database_held
+from tests.support.ledger import AUDIT, TIMEOUT_S, balance, database_held
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def hasty_office(database_url: str) -> Iterator[BackOffice]:
 
 
 def pay(connection: Connection, acme: Caller) -> None:
-    credit_grants.grant(connection, acme.tenant, Credits(25), "invoice 17", ACT)
+    credit_grants.grant(connection, acme.tenant, Credits(25), "invoice 17", AUDIT)
 
 
 def test_a_change_is_durable_when_it_is_answered(
@@ -48,7 +48,7 @@ def test_a_change_that_is_refused_leaves_nothing(
 ) -> None:
     def change(connection: Connection) -> None:
         pay(connection, acme)
-        tenant_accounts.create_tenant(connection, "acme", ACT)
+        tenant_accounts.create_tenant(connection, "acme", AUDIT)
 
     with pytest.raises(tenant_accounts.AccountConflict):
         asyncio.run(office.write(change))

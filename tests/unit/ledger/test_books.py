@@ -22,7 +22,7 @@ from serve_app.ledger.db.tables import (
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.reports.balances import check_balances
-from tests.support.ledger import ACT, NOW, USAGE, a_reservation, a_tenant
+from tests.support.ledger import AUDIT, NOW, USAGE, a_reservation, a_tenant
 
 IDS = [RequestId(f"r{number}") for number in range(12)]
 TENANT_LIMITS = RateLimits(documents_per_minute_max=300, requests_at_once_max=4)
@@ -36,9 +36,11 @@ def callers(database_url: str, engine: Engine) -> list[Caller]:
     made = [a_tenant(database_url, 400, name) for name in ("free", "bound", "capped")]
     with engine.begin() as connection:
         for caller in made:
-            tenant_accounts.set_alerts(connection, caller.tenant, [Credits(380), Credits(300)], ACT)
-        tenant_accounts.set_tenant_limits(connection, made[1].tenant, TENANT_LIMITS, ACT)
-        tenant_keys.set_key_limits(connection, made[2].key_id, KEY_LIMITS, ACT)
+            tenant_accounts.set_alerts(
+                connection, caller.tenant, [Credits(380), Credits(300)], AUDIT
+            )
+        tenant_accounts.set_tenant_limits(connection, made[1].tenant, TENANT_LIMITS, AUDIT)
+        tenant_keys.set_key_limits(connection, made[2].key_id, KEY_LIMITS, AUDIT)
     made[1] = replace(made[1], tenant_limits=TENANT_LIMITS)
     made[2] = replace(made[2], key_limits=KEY_LIMITS)
     return made

@@ -11,11 +11,11 @@ from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.accounts import credit_grants
 from serve_app.ledger.accounts.credit_grants import Grant
 from serve_app.ledger.accounts.tenant_accounts import AMOUNT_MAX, AccountProblem
-from serve_app.ledger.db.audit_log import Act, remembered
+from serve_app.ledger.db.audit_log import AuditContext, read_entries
 from serve_app.ledger.posting import steps
-from tests.support.ledger import ACT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
+from tests.support.ledger import AUDIT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
 
-LATER = Act("another", Moment(NOW + 5))
+LATER = AuditContext("another", Moment(NOW + 5))
 
 
 def grant(
@@ -27,7 +27,7 @@ def grant(
 ) -> Grant:
     with engine.begin() as connection:
         return credit_grants.grant(
-            connection, caller.tenant, Credits(amount), reason, ACT, idempotency_key=key
+            connection, caller.tenant, Credits(amount), reason, AUDIT, idempotency_key=key
         )
 
 
@@ -121,7 +121,7 @@ def test_a_correction_leaves_what_is_reserved(engine: Engine, acme: Caller) -> N
 @pytest.mark.parametrize("amount", [5, -5])
 def test_nobody_is_granted_nothing(engine: Engine, amount: int) -> None:
     with pytest.raises(AccountProblem, match="tn_x"), engine.begin() as connection:
-        credit_grants.grant(connection, TenantId("tn_x"), Credits(amount), "why", ACT)
+        credit_grants.grant(connection, TenantId("tn_x"), Credits(amount), "why", AUDIT)
 
 
 def test_a_payment_that_is_reported_again_is_granted_once(engine: Engine, acme: Caller) -> None:
@@ -199,14 +199,14 @@ def test_a_charge_that_is_reversed_takes_its_refund_along(engine: Engine, charge
     with engine.begin() as connection:
         steps.reverse(connection, R1, USAGE, NOW)
         listed = credit_grants.list_grants(connection, charged.tenant)
-        *_, act = remembered(connection, charged.tenant)
+        *_, entry = read_entries(connection, charged.tenant)
 
     (correction,) = (each for each in listed if each.kind == "correction")
     books = balance_in(engine)
     assert (books.available, books.charged, books.granted) == (100, 0, 100)
     assert books.adds_up
     assert (correction.amount, correction.request_id) == (-10, R1)
-    assert (act.who, act.act) == ("ledger", "credit.correction")
+    assert (entry.who, entry.action) == ("ledger", "credit.correction")
 
 
 def test_what_was_never_charged_or_was_reversed_is_not_refunded(
@@ -225,7 +225,7 @@ def test_what_was_never_charged_or_was_reversed_is_not_refunded(
     assert balance_in(engine).granted == 100
 
 
-def test_every_change_of_credit_is_remembered_and_a_refused_one_is_not(
+def test_every_change_of_credit_is_recorded_and_a_refused_one_is_not(
     engine: Engine, charged: Caller
 ) -> None:
     grant(engine, charged, 25, "payment-9")
@@ -236,11 +236,11 @@ def test_every_change_of_credit_is_remembered_and_a_refused_one_is_not(
         refund(engine, 21)
 
     with engine.connect() as connection:
-        acts = remembered(connection, charged.tenant)
+        entries = read_entries(connection, charged.tenant)
     assert [
-        (act.act, act.who, act.subject, act.details["amount"])
-        for act in acts
-        if act.act.startswith("credit.")
+        (entry.action, entry.who, entry.subject, entry.details["amount"])
+        for entry in entries
+        if entry.action.startswith("credit.")
     ] == [
         ("credit.grant", "tester", charged.tenant, 100),
         ("credit.grant", "tester", charged.tenant, 25),
@@ -251,4 +251,4 @@ def test_every_change_of_credit_is_remembered_and_a_refused_one_is_not(
 
 def test_who_grants_is_named(engine: Engine, acme: Caller) -> None:
     with pytest.raises(AccountProblem, match="who"), engine.begin() as connection:
-        credit_grants.grant(connection, acme.tenant, Credits(1), "why", Act("", NOW))
+        credit_grants.grant(connection, acme.tenant, Credits(1), "why", AuditContext("", NOW))

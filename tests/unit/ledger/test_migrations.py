@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId, Tokens
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
-from serve_app.ledger.db.audit_log import Act, remembered
+from serve_app.ledger.db.audit_log import AuditContext, read_entries
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.schema import MIGRATIONS, migrate
 from serve_app.ledger.money.reservation import Reservation
@@ -47,6 +47,14 @@ RESERVATIONS = [
     ("rr_voided", "k1", 16, "voided", 0, 2, 60, 5_500),
     ("rr_expired", "k1", 16, "expired", 0, 0, 0, 7_000),
 ]
+
+
+RENAMED = {"admin_acts": "audit_log", "act": "action"}
+"""New names of tables and columns."""
+
+
+def renamed(name: str) -> str:
+    return RENAMED.get(name, name)
 
 
 def fill(connection: Connection) -> None:
@@ -90,6 +98,11 @@ def fill(connection: Connection) -> None:
     )
 
 
+def fill_audit_log(connection: Connection) -> None:
+    entry = {"at": 1_500, "who": "ops", "act": "tenant.limits", "tenant_id": "tn_1"}
+    add(connection, "admin_acts", [entry | {"subject": "tn_1", "details": "{}"}])
+
+
 def add(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
     names = ", ".join(rows[0])
     marks = ", ".join(f":{name}" for name in rows[0])
@@ -108,6 +121,8 @@ def old_url(empty_url: str, request: pytest.FixtureRequest) -> str:
     with transaction(empty_url, TIMEOUT_S) as connection:
         upgrade(connection, request.param)
         fill(connection)
+        if inspect(connection).has_table("admin_acts"):
+            fill_audit_log(connection)
     return empty_url
 
 
@@ -153,7 +168,8 @@ def test_nothing_is_lost_and_the_books_balance(old_url: str) -> None:
 
     migrate(old_url)
 
-    assert values(old_url, columns) == before
+    now = {renamed(name): [renamed(each) for each in names] for name, names in columns.items()}
+    assert values(old_url, now) == {renamed(name): rows for name, rows in before.items()}
     with transaction(old_url, TIMEOUT_S) as connection:
         acme, bolt = balances(connection)
     assert acme.adds_up
@@ -180,13 +196,15 @@ def test_what_was_set_up_before_works_after(old_url: str) -> None:
     pay(old_url, now)
     with transaction(old_url, TIMEOUT_S) as connection:
         refund = credit_grants.refund(
-            connection, RequestId("rr_charged"), None, "late", Act("ops", now)
+            connection, RequestId("rr_charged"), None, "late", AuditContext("ops", now)
         )
         assert refund.amount == 24
         acme, _ = balances(connection)
         assert acme.adds_up
         assert (acme.pending, acme.charged) == (0, 37)
-        assert [each.act for each in remembered(connection)] == ["credit.refund"]
+        *old, new = read_entries(connection)
+        assert {(each.who, each.action) for each in old} <= {("ops", "tenant.limits")}
+        assert new.action == "credit.refund"
 
 
 def pay(url: str, now: Moment) -> None:
@@ -220,8 +238,8 @@ REFUSED = [
     "UPDATE charges SET amount = -1",
     "UPDATE charges SET tenant_id = 'tn_9'",
     "UPDATE api_keys SET tenant_id = 'tn_9'",
-    "UPDATE admin_acts SET who = 'another'",
-    "DELETE FROM admin_acts",
+    "UPDATE audit_log SET who = 'another'",
+    "DELETE FROM audit_log",
 ]
 
 
@@ -230,8 +248,12 @@ def test_what_must_never_be_is_refused(old_url: str) -> None:
     with opened(open_writer(old_url, TIMEOUT_S)) as engine:
         with engine.begin() as connection:
             tenant = tenant_accounts.find_tenant(connection, "acme")
-            credit_grants.grant(connection, tenant.id, Credits(1), "why", Act("ops", Moment(0)))
-            credit_grants.grant(connection, tenant.id, Credits(-1), "typo", Act("ops", Moment(0)))
+            credit_grants.grant(
+                connection, tenant.id, Credits(1), "why", AuditContext("ops", Moment(0))
+            )
+            credit_grants.grant(
+                connection, tenant.id, Credits(-1), "typo", AuditContext("ops", Moment(0))
+            )
         kept = contents(old_url)
 
         for statement in REFUSED:

@@ -18,7 +18,7 @@ from serve_app.ledger.events.outbox import CHARGED, CREDIT_LOW, Event
 from serve_app.ledger.events.queue import EventQueue
 from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
-from tests.support.ledger import ACT, MODEL, NOW, R1, TIMEOUT_S, USAGE, a_reservation
+from tests.support.ledger import AUDIT, MODEL, NOW, R1, TIMEOUT_S, USAGE, a_reservation
 from tests.unit.ledger.conftest import POSTGRESQL
 
 _numbers = count()
@@ -51,7 +51,7 @@ def spend(engine: Engine, caller: Caller, amount: int, *, void: bool = False) ->
 
 def top_up(engine: Engine, caller: Caller, amount: int) -> None:
     with engine.begin() as connection:
-        credit_grants.grant(connection, caller.tenant, Credits(amount), "test", ACT)
+        credit_grants.grant(connection, caller.tenant, Credits(amount), "test", AUDIT)
 
 
 def ids(queue: EventQueue) -> list[str]:
@@ -93,7 +93,7 @@ def test_an_event_is_there_only_if_its_charge_is(
 
 def test_without_a_sink_nothing_is_told(engine: Engine, acme: Caller, queue: EventQueue) -> None:
     with engine.begin() as connection:
-        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], ACT)
+        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], AUDIT)
         steps.reserve(connection, a_reservation(acme, 10))
         steps.commit(connection, R1, Credits(10), USAGE, NOW)
 
@@ -119,7 +119,7 @@ def test_low_credit_is_told_once_for_each_amount_and_top_up(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
-        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(50), Credits(20)], ACT)
+        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(50), Credits(20)], AUDIT)
 
     spend(engine, acme, 50)  # 50 left, which is not below 50
     assert ids(queue) == []
@@ -146,7 +146,7 @@ def test_credit_that_goes_to_and_fro_is_told_again_with_the_same_id_only(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
-        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], ACT)
+        tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], AUDIT)
 
     told = []
     for _ in range(3):

@@ -13,7 +13,7 @@ from serve_app.domain.errors import OutOfCredit, RateLimited, SpendCapReached
 from serve_app.domain.model import UNLIMITED, Caller, RateLimits, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
-from serve_app.ledger.db.audit_log import Act
+from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.tables import api_keys, rate_windows, tenants
 from serve_app.ledger.money.calendar import bounds_of
@@ -22,7 +22,7 @@ from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.sql_ledger import SqlLedger
 from tests.support.fakes import FakeClock
 from tests.support.ledger import (
-    ACT,
+    AUDIT,
     NOW,
     R1,
     TIMEOUT_S,
@@ -69,7 +69,7 @@ def let_in(outcome: Outcome) -> bool:
 def with_other_key(engine: Engine, caller: Caller) -> Caller:
     with engine.begin() as connection:
         new = tenant_keys.NewKey(OTHER_KEY, bytes(32), "other", {"rerank"}, None, None)
-        tenant_keys.create_key(connection, caller.tenant, new, ACT)
+        tenant_keys.create_key(connection, caller.tenant, new, AUDIT)
     return replace(caller, key_id=OTHER_KEY)
 
 
@@ -111,9 +111,9 @@ def test_two_gateways_at_once_never_let_in_too_much_nor_too_little(
 def set_limits(engine: Engine, caller: Caller, whose: str, limits: RateLimits) -> None:
     with engine.begin() as connection:
         if whose == "key":
-            tenant_keys.set_key_limits(connection, caller.key_id, limits, ACT)
+            tenant_keys.set_key_limits(connection, caller.key_id, limits, AUDIT)
         else:
-            tenant_accounts.set_tenant_limits(connection, caller.tenant, limits, ACT)
+            tenant_accounts.set_tenant_limits(connection, caller.tenant, limits, AUDIT)
 
 
 def test_a_tenants_limit_counts_all_its_keys_and_a_keys_limit_only_its_own(
@@ -321,7 +321,7 @@ def whose(request: pytest.FixtureRequest) -> str:
 def capped(engine: Engine, acme: Caller, whose: str) -> Caller:
     """A caller with a monthly cap of 10 on its key or its tenant."""
     with engine.begin() as connection:
-        january = Act("tester", Moment(JANUARY))
+        january = AuditContext("tester", Moment(JANUARY))
         if whose == "key":
             tenant_keys.set_key_limits(connection, acme.key_id, CAP, january)
         else:
@@ -421,7 +421,7 @@ def test_a_cap_that_is_set_late_counts_what_the_month_has_seen(
 ) -> None:
     assert let_in(ask(engine, acme, JANUARY, amount=7))
     with engine.begin() as connection:
-        january = Act("tester", Moment(JANUARY))
+        january = AuditContext("tester", Moment(JANUARY))
         if whose == "key":
             tenant_keys.set_key_limits(connection, acme.key_id, CAP, january)
         else:
@@ -436,7 +436,7 @@ def test_the_books_of_two_tenants_do_not_mix(database_url: str, engine: Engine) 
     acme, bolt = (a_tenant(database_url, 100, name) for name in ("acme", "bolt"))
     limits = RateLimits(requests_per_minute_max=1, month_amount_max=Credits(10))
     with transaction(database_url, TIMEOUT_S) as connection:
-        tenant_accounts.set_tenant_limits(connection, acme.tenant, limits, ACT)
+        tenant_accounts.set_tenant_limits(connection, acme.tenant, limits, AUDIT)
     mine = limited_by(acme, UNLIMITED, limits)
 
     assert let_in(ask(engine, mine, amount=10))

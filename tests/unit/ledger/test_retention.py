@@ -29,7 +29,7 @@ from serve_app.ledger.writer.retention import step
 from serve_app.ports import Usage
 from tests.support.fakes import FakeClock, until
 from tests.support.killed import kills
-from tests.support.ledger import ACT, MODEL, a_tenant, balance, ledger_on
+from tests.support.ledger import AUDIT, MODEL, a_tenant, balance, ledger_on
 
 TODAY = Moment(1_000 * DAY)
 OLD = Moment(TODAY - 200 * DAY)
@@ -312,7 +312,7 @@ def test_a_refund_that_comes_too_late_is_refused(engine: Engine, acme: Caller) -
     retire(engine)
 
     with pytest.raises(AccountProblem, match="no charge"), engine.begin() as connection:
-        credit_grants.refund(connection, known, None, "late", ACT)
+        credit_grants.refund(connection, known, None, "late", AUDIT)
 
     balances_hold(engine)
 
@@ -320,7 +320,7 @@ def test_a_refund_that_comes_too_late_is_refused(engine: Engine, acme: Caller) -
 def test_a_refund_of_a_charge_that_is_summed_up_later_stays(engine: Engine, acme: Caller) -> None:
     known = charge(engine, acme, "r1", OLD)
     with engine.begin() as connection:
-        credit_grants.refund(connection, known, Credits(2), "sorry", ACT)
+        credit_grants.refund(connection, known, Credits(2), "sorry", AUDIT)
 
     retire(engine)
 

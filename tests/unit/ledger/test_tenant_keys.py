@@ -19,12 +19,12 @@ from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, S
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
 from serve_app.ledger.accounts.tenant_accounts import AccountProblem
 from serve_app.ledger.accounts.tenant_keys import ROTATION_OVERLAP_S_MAX, Key, NewKey
-from serve_app.ledger.db.audit_log import Act, remembered
+from serve_app.ledger.db.audit_log import AuditContext, read_entries
 from serve_app.ledger.posting import steps
 from serve_app.ledger.sql_ledger import SqlLedger
 from tests.support.fakes import FakeClock, until
 from tests.support.ledger import (
-    ACT,
+    AUDIT,
     NOW,
     R1,
     USAGE,
@@ -48,8 +48,8 @@ def keys_of(engine: Engine, caller: Caller) -> dict[KeyId, Key]:
 def rotate(engine: Engine, old: KeyId, overlap_s: Seconds = OVERLAP_S, now: int = NOW) -> KeyId:
     new = KeyId(f"new-key-{next(_numbers)}")
     with engine.begin() as connection:
-        act = Act("tester", Moment(now))
-        tenant_keys.rotate_key(connection, old, (new, b"\7" * 32), overlap_s, act)
+        audit = AuditContext("tester", Moment(now))
+        tenant_keys.rotate_key(connection, old, (new, b"\7" * 32), overlap_s, audit)
     return new
 
 
@@ -63,7 +63,7 @@ def make_key(engine: Engine, caller: Caller, **more: Any) -> KeyId:
     key_id = KeyId(f"made-key-{next(_numbers)}")
     with engine.begin() as connection:
         new = NewKey(key_id, bytes(32), **fields)
-        tenant_keys.create_key(connection, caller.tenant, new, ACT)
+        tenant_keys.create_key(connection, caller.tenant, new, AUDIT)
     return key_id
 
 
@@ -121,7 +121,7 @@ def test_an_absurd_overlap_is_refused(engine: Engine, acme: Caller, overlap_s: f
 def test_what_does_not_work_any_more_cannot_be_rotated(engine: Engine, acme: Caller) -> None:
     expired = make_key(engine, acme, expires_at=NOW)
     with engine.begin() as connection:
-        tenant_keys.revoke_key(connection, acme.key_id, ACT)
+        tenant_keys.revoke_key(connection, acme.key_id, AUDIT)
 
     for key_id in (expired, acme.key_id, KeyId("nobody")):
         with pytest.raises(AccountProblem):
@@ -162,7 +162,7 @@ def test_two_admins_who_rotate_the_same_key_get_one_new_key(engine: Engine, acme
 
 def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
-        tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
+        tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
         wanted = replace(a_reservation(acme, 7), key_capped=True)
         steps.reserve(connection, wanted)
 
@@ -181,14 +181,14 @@ def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> No
 def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller) -> None:
     """The month is summed up only for the first cap, because that reads all its charges."""
     with engine.begin() as connection:
-        tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
+        tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
         steps.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
         statements: list[str] = []
         event.listen(
             connection, "before_cursor_execute", lambda *args: statements.append(str(args[2]))
         )
         higher = replace(CAP, month_amount_max=Credits(12))
-        tenant_keys.set_key_limits(connection, acme.key_id, higher, ACT)
+        tenant_keys.set_key_limits(connection, acme.key_id, higher, AUDIT)
         assert not any("FROM charges" in each for each in statements)
         wanted = replace(a_reservation(acme, 5, "r2"), key_capped=True)
         steps.reserve(connection, wanted)
@@ -202,9 +202,9 @@ def test_what_was_pending_when_a_cap_was_set_goes_back_to_it(engine: Engine, acm
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(acme, 7))
         steps.reserve(connection, a_reservation(acme, 2, "r2"))
-        tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
-        steps.commit(connection, RequestId("r2"), Credits(2), USAGE, ACT.now)
-        steps.void(connection, R1, USAGE, ACT.now)
+        tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
+        steps.commit(connection, RequestId("r2"), Credits(2), USAGE, AUDIT.now)
+        steps.void(connection, R1, USAGE, AUDIT.now)
 
         wanted = replace(a_reservation(acme, 8, "r3"), key_capped=True)
         steps.reserve(connection, wanted)
@@ -214,35 +214,33 @@ def test_what_was_pending_when_a_cap_was_set_goes_back_to_it(engine: Engine, acm
             )
 
 
-def test_revoking_twice_keeps_the_first_date_and_remembers_both(
-    engine: Engine, acme: Caller
-) -> None:
+def test_revoking_twice_keeps_the_first_date_and_records_both(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
         for at in (NOW + 5, NOW + 6):
-            tenant_keys.revoke_key(connection, acme.key_id, Act("tester", Moment(at)))
+            tenant_keys.revoke_key(connection, acme.key_id, AuditContext("tester", Moment(at)))
 
-        acts = remembered(connection, acme.tenant)
+        entries = read_entries(connection, acme.tenant)
     assert keys_of(engine, acme)[acme.key_id].stored.revoked_at == NOW + 5
-    assert [act.at for act in acts if act.act == "key.revoke"] == [NOW + 5, NOW + 6]
+    assert [entry.at for entry in entries if entry.action == "key.revoke"] == [NOW + 5, NOW + 6]
 
 
-def test_every_change_of_a_key_is_remembered_without_its_secret(
+def test_every_change_of_a_key_is_in_the_audit_log_without_its_secret(
     engine: Engine, acme: Caller
 ) -> None:
     with engine.begin() as connection:
-        tenant_keys.set_key_limits(connection, acme.key_id, CAP, ACT)
+        tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
     new = rotate(engine, acme.key_id)
 
     with engine.connect() as connection:
-        acts = remembered(connection, acme.tenant)
-    told = [(act.act, act.subject) for act in acts if act.act.startswith("key.")]
+        entries = read_entries(connection, acme.tenant)
+    told = [(entry.action, entry.subject) for entry in entries if entry.action.startswith("key.")]
     assert told == [
         ("key.create", acme.key_id),
         ("key.limits", acme.key_id),
         ("key.rotate", new),
     ]
-    assert {act.who for act in acts} == {"tester"}
-    assert (b"\7" * 32).hex() not in str(acts)
+    assert {entry.who for entry in entries} == {"tester"}
+    assert (b"\7" * 32).hex() not in str(entries)
 
 
 @pytest.mark.parametrize(
@@ -256,16 +254,16 @@ def test_every_change_of_a_key_is_remembered_without_its_secret(
 def test_absurd_limits_are_refused(engine: Engine, acme: Caller, limits: RateLimits) -> None:
     with engine.begin() as connection:
         with pytest.raises(AccountProblem):
-            tenant_keys.set_key_limits(connection, acme.key_id, limits, ACT)
+            tenant_keys.set_key_limits(connection, acme.key_id, limits, AUDIT)
         with pytest.raises(AccountProblem):
-            tenant_accounts.set_tenant_limits(connection, acme.tenant, limits, ACT)
+            tenant_accounts.set_tenant_limits(connection, acme.tenant, limits, AUDIT)
     with pytest.raises(AccountProblem):
         make_key(engine, acme, limits=limits)
 
 
 def test_a_key_nobody_has_cannot_be_limited(engine: Engine) -> None:
     with engine.begin() as connection, pytest.raises(AccountProblem, match="nobody"):
-        tenant_keys.set_key_limits(connection, KeyId("nobody"), CAP, ACT)
+        tenant_keys.set_key_limits(connection, KeyId("nobody"), CAP, AUDIT)
 
 
 def test_keys_are_found_together(engine: Engine, acme: Caller) -> None:
@@ -331,7 +329,7 @@ def a_real_key(engine: Engine, caller: Caller, **more: Any) -> ApiKey:
     fields = {"scopes": {"rerank"}, "models": None, "expires_at": None} | more
     with engine.begin() as connection:
         new = NewKey(key.key_id, key.secret_sha256, "real", **fields)
-        tenant_keys.create_key(connection, caller.tenant, new, ACT)
+        tenant_keys.create_key(connection, caller.tenant, new, AUDIT)
     return key
 
 
@@ -341,7 +339,7 @@ def test_the_door_tells_scopes_models_and_limits(
     limits, of_tenant = RateLimits(requests_per_minute_max=3), RateLimits(requests_at_once_max=4)
     key = a_real_key(engine, acme, scopes={"admin"}, models={ModelId("m")}, limits=limits)
     with engine.begin() as connection:
-        tenant_accounts.set_tenant_limits(connection, acme.tenant, of_tenant, ACT)
+        tenant_accounts.set_tenant_limits(connection, acme.tenant, of_tenant, AUDIT)
 
     assert gateway.lets_in(key) == Caller(
         acme.tenant,
@@ -359,15 +357,15 @@ def test_both_keys_open_the_door_during_the_overlap_and_then_only_the_new_one(
     now = SystemClock().moment()
     old, new, newer = a_real_key(engine, acme), generate(), generate()
     with engine.begin() as connection:
-        act = Act("tester", now)
+        audit = AuditContext("tester", now)
         handed = (new.key_id, new.secret_sha256)
-        tenant_keys.rotate_key(connection, old.key_id, handed, OVERLAP_S, act)
+        tenant_keys.rotate_key(connection, old.key_id, handed, OVERLAP_S, audit)
     assert gateway.lets_in(old)
     assert gateway.lets_in(new)
 
     with engine.begin() as connection:
         handed = (newer.key_id, newer.secret_sha256)
-        tenant_keys.rotate_key(connection, new.key_id, handed, Seconds(0), act)
+        tenant_keys.rotate_key(connection, new.key_id, handed, Seconds(0), audit)
     assert not gateway.lets_in(new)
     assert gateway.lets_in(newer)
 
@@ -380,7 +378,7 @@ def test_the_door_is_closed_to_revoked_expired_forged_and_unknown_keys(
     expired = a_real_key(engine, acme, expires_at=Moment(now - 1))
     later = a_real_key(engine, acme, expires_at=Moment(now + 10**9))
     with engine.begin() as connection:
-        tenant_keys.revoke_key(connection, revoked.key_id, ACT)
+        tenant_keys.revoke_key(connection, revoked.key_id, AUDIT)
 
     forged = replace(good, secret=generate().secret)
     for key, let_in in (

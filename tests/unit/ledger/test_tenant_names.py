@@ -11,7 +11,7 @@ from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.accounts.tenant_accounts import AccountConflict, AccountProblem
 from serve_app.ledger.accounts.tenant_names import is_fit, lookalike_keys, normalized, skeleton
 from serve_app.ledger.db.tables import tenants
-from tests.support.ledger import ACT
+from tests.support.ledger import AUDIT
 
 # ruff: noqa: RUF001 - these tests need look-alike characters
 
@@ -140,7 +140,7 @@ def test_a_name_looks_like_itself_in_either_case(name: str) -> None:
 
 def test_a_tenant_gets_the_normalized_name_and_is_found_by_every_form(engine: Engine) -> None:
     with engine.begin() as connection:
-        made = tenant_accounts.create_tenant(connection, " Ａｃｍｅ \u00a0Corp ", ACT)
+        made = tenant_accounts.create_tenant(connection, " Ａｃｍｅ \u00a0Corp ", AUDIT)
 
         assert made.name == "Acme Corp"
         for name in ("Acme Corp", "Ａｃｍｅ  Corp", " Acme\u2003Corp", made.id):
@@ -160,10 +160,10 @@ def test_a_look_alike_is_refused_and_leaves_the_transaction_usable(
     engine: Engine, name: str, message: str
 ) -> None:
     with engine.begin() as connection:
-        first = tenant_accounts.create_tenant(connection, "acme", ACT)
+        first = tenant_accounts.create_tenant(connection, "acme", AUDIT)
         with pytest.raises(AccountConflict, match=message):
-            tenant_accounts.create_tenant(connection, name, ACT)
-        second = tenant_accounts.create_tenant(connection, "bolt", ACT)
+            tenant_accounts.create_tenant(connection, name, AUDIT)
+        second = tenant_accounts.create_tenant(connection, "bolt", AUDIT)
 
         assert tenant_accounts.list_tenants(connection) == [first, second]
 
@@ -173,7 +173,7 @@ def test_an_unfit_name_is_refused_with_the_rule(engine: Engine) -> None:
         pytest.raises(AccountProblem, match="name must have 1 to 128 characters"),
         engine.begin() as connection,
     ):
-        tenant_accounts.create_tenant(connection, "ac\u200bme", ACT)
+        tenant_accounts.create_tenant(connection, "ac\u200bme", AUDIT)
 
 
 def test_names_that_were_stored_before_stay_valid(engine: Engine) -> None:
@@ -188,5 +188,5 @@ def test_names_that_were_stored_before_stay_valid(engine: Engine) -> None:
         for number, name in enumerate(older):
             assert tenant_accounts.find_tenant(connection, name).id == f"tn_{number}"
         with pytest.raises(AccountConflict):
-            tenant_accounts.create_tenant(connection, "Two Words", ACT)
-        assert tenant_accounts.create_tenant(connection, "three words", ACT).name == "three words"
+            tenant_accounts.create_tenant(connection, "Two Words", AUDIT)
+        assert tenant_accounts.create_tenant(connection, "three words", AUDIT).name == "three words"

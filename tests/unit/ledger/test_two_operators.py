@@ -16,7 +16,7 @@ from serve_app.ledger.accounts.credit_grants import Grant
 from serve_app.ledger.accounts.tenant_accounts import AccountConflict, AccountProblem
 from serve_app.ledger.db import audit_log
 from serve_app.ledger.posting import steps
-from tests.support.ledger import ACT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
+from tests.support.ledger import AUDIT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
 
 Change = Callable[[Connection], object]
 
@@ -47,7 +47,7 @@ def charged(engine: Engine, caller: Caller, amount: int) -> None:
 
 def test_look_alikes_that_are_created_at_once_are_one_tenant(engine: Engine) -> None:
     names = ("acme", "ACME", "аcme", "acmе")  # noqa: RUF001 - the last two have a Cyrillic letter
-    makers = [partial(tenant_accounts.create_tenant, name=name, act=ACT) for name in names]
+    makers = [partial(tenant_accounts.create_tenant, name=name, audit=AUDIT) for name in names]
 
     made = at_once(engine, makers)
 
@@ -60,7 +60,7 @@ def test_grants_with_one_idempotency_key_are_one_grant(engine: Engine, acme: Cal
         tenant=acme.tenant,
         amount=Credits(25),
         reason="invoice 17",
-        act=ACT,
+        audit=AUDIT,
         idempotency_key="payment 9",
     )
 
@@ -79,7 +79,7 @@ def test_an_idempotency_key_is_one_tenants(engine: Engine, acme: Caller, databas
             tenant=each.tenant,
             amount=Credits(25),
             reason="invoice 17",
-            act=ACT,
+            audit=AUDIT,
             idempotency_key="payment 9",
         )
         for each in (acme, bolt)
@@ -96,7 +96,9 @@ def test_a_charge_is_never_refunded_beyond_itself(
 ) -> None:
     charged(engine, acme, 40)
     wanted = None if amount is None else Credits(amount)
-    refund = partial(credit_grants.refund, request_id=R1, amount=wanted, reason="sorry", act=ACT)
+    refund = partial(
+        credit_grants.refund, request_id=R1, amount=wanted, reason="sorry", audit=AUDIT
+    )
 
     made = at_once(engine, [refund] * AT_ONCE)
 
@@ -111,7 +113,7 @@ def test_a_reversal_leaves_nothing_to_refund(engine: Engine, acme: Caller) -> No
         steps.reverse(connection, R1, USAGE, NOW)
 
         with pytest.raises(AccountProblem, match="no charge"):
-            credit_grants.refund(connection, R1, None, "sorry", ACT)
+            credit_grants.refund(connection, R1, None, "sorry", AUDIT)
 
     assert balance_in(engine).available == 100
 
@@ -123,7 +125,7 @@ def test_a_key_is_rotated_once(engine: Engine, acme: Caller) -> None:
             key_id=acme.key_id,
             new=(KeyId(f"k{number}"), bytes(32)),
             overlap_s=Seconds(60),
-            act=ACT,
+            audit=AUDIT,
         )
         for number in range(AT_ONCE)
     ]
@@ -140,14 +142,14 @@ def test_a_key_is_rotated_once(engine: Engine, acme: Caller) -> None:
 
 
 def test_a_name_is_given_once(engine: Engine) -> None:
-    create = partial(tenant_accounts.create_tenant, name="acme", act=ACT)
+    create = partial(tenant_accounts.create_tenant, name="acme", audit=AUDIT)
 
     made = at_once(engine, [create] * AT_ONCE)
 
     assert sum(isinstance(each, AccountConflict) for each in made) == AT_ONCE - 1
     with engine.begin() as connection:
         assert len(tenant_accounts.list_tenants(connection)) == 1
-        assert len(audit_log.remembered(connection)) == 1
+        assert len(audit_log.read_entries(connection)) == 1
 
 
 def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -> None:
@@ -157,11 +159,13 @@ def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -
         {"requests_at_once_max": 5},
     ]
     of_tenant: list[Change] = [
-        partial(tenant_accounts.change_tenant, name=acme.tenant, limits=limits, below=None, act=ACT)
+        partial(
+            tenant_accounts.change_tenant, name=acme.tenant, limits=limits, below=None, audit=AUDIT
+        )
         for limits in fives
     ]
     of_key: list[Change] = [
-        partial(tenant_keys.change_key_limits, key_id=acme.key_id, limits=limits, act=ACT)
+        partial(tenant_keys.change_key_limits, key_id=acme.key_id, limits=limits, audit=AUDIT)
         for limits in fives
     ]
 
@@ -181,7 +185,7 @@ def test_a_correction_and_reservations_never_take_the_same_credit(
         return None
 
     correct = partial(
-        credit_grants.grant, tenant=acme.tenant, amount=Credits(-60), reason="typo", act=ACT
+        credit_grants.grant, tenant=acme.tenant, amount=Credits(-60), reason="typo", audit=AUDIT
     )
     changes: list[Change] = [correct, *(partial(reserve, number=number) for number in range(3))]
 
