@@ -79,8 +79,8 @@ class OrNone(click.ParamType[Any]):
 _LIMITS: tuple[tuple[str, str, click.ParamType[Any]], ...] = (
     ("requests_per_minute_max", "--requests-per-minute", Count()),
     ("documents_per_minute_max", "--documents-per-minute", Count()),
-    ("requests_at_once_max", "--requests-at-once", Count()),
-    ("month_amount_max", "--dollars-per-month", Dollars(zero=True)),
+    ("concurrent_requests_max", "--concurrent-requests", Count()),
+    ("monthly_budget_micro_dollars", "--monthly-budget", Dollars(zero=True)),
 )
 
 

@@ -71,12 +71,12 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def limit_facts(limits: RateLimits) -> dict[str, str]:
-    month = limits.month_amount_max
+    budget = limits.monthly_budget_micro_dollars
     return {
         "Requests per minute": _limit(limits.requests_per_minute_max),
         "Documents per minute": _limit(limits.documents_per_minute_max),
-        "Concurrent requests": _limit(limits.requests_at_once_max),
-        "Dollars per month": NONE if month is None else dollars(month),
+        "Concurrent requests": _limit(limits.concurrent_requests_max),
+        "Monthly budget": NONE if budget is None else dollars(budget),
     }
 
 

@@ -70,9 +70,9 @@ class RateLimits:
 
     requests_per_minute_max: int | None = None
     documents_per_minute_max: int | None = None
-    requests_at_once_max: int | None = None
-    month_amount_max: Credits | None = None
-    """Spending cap per month, in micro-dollars."""
+    concurrent_requests_max: int | None = None
+    monthly_budget_micro_dollars: Credits | None = None
+    """Maximum spending per month."""
 
 
 UNLIMITED = RateLimits()
@@ -83,8 +83,8 @@ class LimitChanges(TypedDict, total=False):
 
     requests_per_minute_max: int | None
     documents_per_minute_max: int | None
-    requests_at_once_max: int | None
-    month_amount_max: Credits | None
+    concurrent_requests_max: int | None
+    monthly_budget_micro_dollars: Credits | None
 
 
 @dataclass(frozen=True, slots=True)

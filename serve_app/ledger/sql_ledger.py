@@ -124,7 +124,7 @@ class SqlLedger:
             amount=quote.amount,
             created_at=now,
             expires_at=Moment(now + round(quote.timeout_s * 1_000) + self._margin_ms),
-            key_capped=caller.key_limits.month_amount_max is not None,
+            key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
         )
         demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
         write = partial(Books.reserve, wanted=wanted, demand=demand)

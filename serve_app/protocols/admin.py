@@ -57,17 +57,14 @@ class LimitsChange(_Body):
 
     requests_per_minute_max: Limit | None = None
     documents_per_minute_max: Limit | None = None
-    requests_at_once_max: Limit | None = None
-    month_micro_dollars_max: Annotated[
-        Limit | None, Field(description="Spending cap per calendar month (UTC).")
+    concurrent_requests_max: Limit | None = None
+    monthly_budget_micro_dollars: Annotated[
+        Limit | None, Field(description="Maximum spending per calendar month (UTC).")
     ] = None
 
     def changes(self) -> LimitChanges:
         """Return only the limits that were sent."""
-        sent = self.model_dump(include=self.model_fields_set)
-        if "month_micro_dollars_max" in sent:
-            sent["month_amount_max"] = sent.pop("month_micro_dollars_max")
-        return cast(LimitChanges, sent)
+        return cast(LimitChanges, self.model_dump(include=self.model_fields_set))
 
 
 class TenantCreate(_Body):
@@ -158,8 +155,8 @@ class LimitsObject(BaseModel):
 
     requests_per_minute_max: int | None
     documents_per_minute_max: int | None
-    requests_at_once_max: int | None
-    month_micro_dollars_max: int | None
+    concurrent_requests_max: int | None
+    monthly_budget_micro_dollars: int | None
 
 
 class TenantObject(BaseModel):

@@ -109,8 +109,8 @@ def _limits(limits: RateLimits) -> LimitsObject:
     return LimitsObject(
         requests_per_minute_max=limits.requests_per_minute_max,
         documents_per_minute_max=limits.documents_per_minute_max,
-        requests_at_once_max=limits.requests_at_once_max,
-        month_micro_dollars_max=limits.month_amount_max,
+        concurrent_requests_max=limits.concurrent_requests_max,
+        monthly_budget_micro_dollars=limits.monthly_budget_micro_dollars,
     )
 
 

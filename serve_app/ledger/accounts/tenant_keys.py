@@ -130,7 +130,10 @@ def set_key_limits(
     lock_accounts(connection, {tenant}, ())
     values = asdict(limits)
     known = get_key(connection, key_id).stored.caller.key_limits
-    if limits.month_amount_max is not None and known.month_amount_max is None:
+    if (
+        limits.monthly_budget_micro_dollars is not None
+        and known.monthly_budget_micro_dollars is None
+    ):
         values |= key_cap.begin(connection, tenant, key_id, audit.now)
     change(connection, api_keys, key_id, values)
     record(connection, audit, "key.limits", tenant, key_id, asdict(limits))
@@ -170,7 +173,7 @@ def rotate_key(
         *new, old["label"], caller.scopes, caller.models, stored.expires_at, caller.key_limits
     )
     _insert_key(connection, caller.tenant, key, audit, replaces=key_id)
-    if caller.key_limits.month_amount_max is not None:
+    if caller.key_limits.monthly_budget_micro_dollars is not None:
         # The new key inherits the month's spending, so a rotation does not reset the cap.
         spent = {name: old[name] for name in ("spent_month", "spent_amount")}
         change(connection, api_keys, key.id, spent)

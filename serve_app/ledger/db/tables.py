@@ -33,8 +33,8 @@ def _limits() -> list[Column[int]]:
     return [
         Column("requests_per_minute_max", BigInteger),
         Column("documents_per_minute_max", BigInteger),
-        Column("requests_at_once_max", BigInteger),
-        Column("month_amount_max", BigInteger),
+        Column("concurrent_requests_max", BigInteger),
+        Column("monthly_budget_micro_dollars", BigInteger),
         # Amount reserved or charged in the month yyyymm. The month never moves back.
         Column("spent_month", Integer, nullable=False, server_default="0"),
         Column("spent_amount", BigInteger, nullable=False, server_default="0"),

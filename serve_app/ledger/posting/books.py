@@ -89,7 +89,7 @@ class Books:
                 row.tenant_id,
                 row.available,
                 tuple(row.alerts_below),
-                Spending(row.month_amount_max, row.spent_month, row.spent_amount),
+                Spending(row.monthly_budget_micro_dollars, row.spent_month, row.spent_amount),
             )
         return rows
 
@@ -249,7 +249,9 @@ class Books:
     def _key(self, key_id: KeyId) -> Spending:
         if key_id not in self._keys:
             row = self.connection.execute(sql.CAPPED_KEY, {"key_id": key_id}).one()
-            self._keys[key_id] = Spending(row.month_amount_max, row.spent_month, row.spent_amount)
+            self._keys[key_id] = Spending(
+                row.monthly_budget_micro_dollars, row.spent_month, row.spent_amount
+            )
         return self._keys[key_id]
 
 

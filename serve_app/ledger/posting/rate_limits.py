@@ -55,7 +55,7 @@ class Demand:
     def counts_running(self) -> bool:
         """Whether a limit on concurrent requests applies."""
         limits = (self.key_limits, self.tenant_limits)
-        return any(each.requests_at_once_max is not None for each in limits)
+        return any(each.concurrent_requests_max is not None for each in limits)
 
 
 NOT_LIMITED = Demand(0)
@@ -143,7 +143,7 @@ def _stored(connection: Connection, subjects: Sequence[str], now: Moment) -> dic
 
 def _check_running(connection: Connection, wanted: Reservation, demand: Demand) -> None:
     of_tenant, of_key = (
-        limits.requests_at_once_max for limits in (demand.tenant_limits, demand.key_limits)
+        limits.concurrent_requests_max for limits in (demand.tenant_limits, demand.key_limits)
     )
     if of_tenant is None and of_key is None:
         return

@@ -19,7 +19,7 @@ from serve_app.ports import Usage
 _account = (
     tenants.c.available,
     tenants.c.alerts_below,
-    tenants.c.month_amount_max,
+    tenants.c.monthly_budget_micro_dollars,
     tenants.c.spent_month,
     tenants.c.spent_amount,
 )
@@ -49,7 +49,7 @@ _known_with_accounts = (
 KNOWN_WITH_ACCOUNT = _known_with_accounts.where(reservations.c.id == bindparam("request_id"))
 KNOWN_WITH_ACCOUNTS = _known_with_accounts.where(_is_known)
 CAPPED_KEY = select(
-    api_keys.c.month_amount_max, api_keys.c.spent_month, api_keys.c.spent_amount
+    api_keys.c.monthly_budget_micro_dollars, api_keys.c.spent_month, api_keys.c.spent_amount
 ).where(api_keys.c.id == bindparam("key_id"))
 WRITE_ACCOUNT = (
     update(tenants)

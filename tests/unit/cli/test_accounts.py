@@ -178,9 +178,9 @@ def test_a_revoked_key_is_listed_with_its_date(run: Run) -> None:
         (("keys", "list", "--tenant", "nobody"), "no tenant 'nobody'"),
         (("keys", "revoke", "nothing"), "no key 'nothing'"),
         (("keys", "rotate", "nothing"), "no key 'nothing'"),
-        (("keys", "limit", "nothing", "--requests-at-once", "1"), "no key 'nothing'"),
+        (("keys", "limit", "nothing", "--concurrent-requests", "1"), "no key 'nothing'"),
         (("tenants", "show", "nobody"), "no tenant 'nobody'"),
-        (("tenants", "limit", "nobody", "--requests-at-once", "1"), "no tenant 'nobody'"),
+        (("tenants", "limit", "nobody", "--concurrent-requests", "1"), "no tenant 'nobody'"),
         (("credit", "list", "nobody"), "no tenant 'nobody'"),
         (("credit", "refund", "r9", "--reason", "x"), "no charge for request 'r9'"),
         (("credit", "add", "nobody", "1", "--reason", "test"), "no tenant 'nobody'"),
@@ -316,16 +316,16 @@ def facts(shown: str) -> dict[str, str]:
 def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     assert "for more" not in succeeds(
-        run("tenants", "limit", "acme", "--requests-per-minute", "600", "--dollars-per-month", "5")
+        run("tenants", "limit", "acme", "--requests-per-minute", "600", "--monthly-budget", "5")
     )
-    succeeds(run("tenants", "limit", "acme", "--requests-at-once", "0"))
+    succeeds(run("tenants", "limit", "acme", "--concurrent-requests", "0"))
     succeeds(run("tenants", "limit", "acme", "--requests-per-minute", "none"))
     succeeds(run("tenants", "limit", "acme", "--alert-below", "3", "--alert-below", "0.5"))
 
     shown = facts(succeeds(run("tenants", "show", "acme")))
 
     assert shown["Requests per minute"] == shown["Documents per minute"] == "none"
-    assert (shown["Concurrent requests"], shown["Dollars per month"]) == ("0", "$5.00")
+    assert (shown["Concurrent requests"], shown["Monthly budget"]) == ("0", "$5.00")
     assert shown["Alerts below"] == "$3.00, $0.50"
     succeeds(run("tenants", "limit", "acme", "--alert-below", "none"))
     assert facts(succeeds(run("tenants", "show", "acme")))["Alerts below"] == "none"
@@ -335,12 +335,12 @@ def test_a_keys_limits_are_shown(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme", "--label", "laptop")).strip())
     assert key is not None
-    succeeds(run("keys", "limit", key.key_id, "--requests-at-once", "3"))
+    succeeds(run("keys", "limit", key.key_id, "--concurrent-requests", "3"))
 
     shown = facts(succeeds(run("keys", "show", key.key_id)))
 
     assert (shown["Key"], shown["Tenant"], shown["Label"]) == (key.key_id, "acme", "laptop")
-    assert (shown["Concurrent requests"], shown["Dollars per month"]) == ("3", "none")
+    assert (shown["Concurrent requests"], shown["Monthly budget"]) == ("3", "none")
     assert "no key 'nothing'" in fails(run("keys", "show", "nothing"))
 
 
@@ -361,11 +361,11 @@ def test_a_tenant_is_weighed(run: Run) -> None:
     [
         ("--requests-per-minute", "-1", "not a non-negative integer"),
         ("--documents-per-minute", "1.5", "not a non-negative integer"),
-        ("--requests-at-once", "1e3", "not a non-negative integer"),
-        ("--requests-at-once", "9" * 16, "exceeds 1,000,000,000,000,000"),
-        ("--requests-at-once", "9" * 99, "not a non-negative integer"),
-        ("--dollars-per-month", "-1", "is negative"),
-        ("--dollars-per-month", "2000000", "exceeds $1,000,000"),
+        ("--concurrent-requests", "1e3", "not a non-negative integer"),
+        ("--concurrent-requests", "9" * 16, "exceeds 1,000,000,000,000,000"),
+        ("--concurrent-requests", "9" * 99, "not a non-negative integer"),
+        ("--monthly-budget", "-1", "is negative"),
+        ("--monthly-budget", "2000000", "exceeds $1,000,000"),
     ],
 )
 def test_a_limit_that_cannot_be_one_is_refused(
@@ -382,11 +382,11 @@ def test_a_keys_limits_are_set_at_its_making_and_later(run: Run, database_url: s
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme", "--documents-per-minute", "50")).strip())
     assert key is not None
-    succeeds(run("keys", "limit", key.key_id, "--dollars-per-month", "0.000008"))
+    succeeds(run("keys", "limit", key.key_id, "--monthly-budget", "0.000008"))
 
     with transaction(database_url, TIMEOUT_S) as connection:
         limits = tenant_keys.get_key(connection, key.key_id).stored.caller.key_limits
-    assert (limits.documents_per_minute_max, limits.month_amount_max) == (50, 8)
+    assert (limits.documents_per_minute_max, limits.monthly_budget_micro_dollars) == (50, 8)
 
 
 def test_a_rotated_key_names_both_ends(run: Run, database_url: str) -> None:

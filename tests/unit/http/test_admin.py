@@ -22,8 +22,8 @@ from tests.unit.http.test_openapi import check
 NO_LIMITS = {
     "requests_per_minute_max": None,
     "documents_per_minute_max": None,
-    "requests_at_once_max": None,
-    "month_micro_dollars_max": None,
+    "concurrent_requests_max": None,
+    "monthly_budget_micro_dollars": None,
 }
 CREDIT = {"tenant": "acme", "amount_micro_dollars": 1, "reason": "x"}
 CREATED_AT = "1970-01-01T00:16:40.000Z"  # The fake clock's time.
@@ -84,7 +84,7 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
             {
                 "name": "core",
                 "credit_micro_dollars": 0,
-                "limits": {"requests_at_once_max": 3},
+                "limits": {"concurrent_requests_max": 3},
                 "alerts_below_micro_dollars": [10, 20],
                 "weight": 7,
             },
@@ -102,7 +102,7 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
         "weight": 1,
     }
     assert limited["available_micro_dollars"] == 0
-    assert limited["limits"] == NO_LIMITS | {"requests_at_once_max": 3}
+    assert limited["limits"] == NO_LIMITS | {"concurrent_requests_max": 3}
     assert limited["alerts_below_micro_dollars"] == [20, 10]
     assert limited["weight"] == 7
     (grant,) = done(ledger_house.get("/admin/v1/credit?tenant=bolt"))["data"]
@@ -139,13 +139,13 @@ def test_a_name_with_an_invisible_character_is_refused(ledger_house: LedgerHouse
 def test_limits_change_one_by_one_and_null_lifts(ledger_house: LedgerHouse) -> None:
     path = "/admin/v1/tenants/acme"
     ledger_house.patch(path, {"limits": {"requests_per_minute_max": 5}})
-    ledger_house.patch(path, {"limits": {"month_micro_dollars_max": 9}})
+    ledger_house.patch(path, {"limits": {"monthly_budget_micro_dollars": 9}})
 
     first = done(ledger_house.get(path))["limits"]
     second = done(ledger_house.patch(path, {"limits": {"requests_per_minute_max": None}}))
 
-    assert first == NO_LIMITS | {"requests_per_minute_max": 5, "month_micro_dollars_max": 9}
-    assert second["limits"] == NO_LIMITS | {"month_micro_dollars_max": 9}
+    assert first == NO_LIMITS | {"requests_per_minute_max": 5, "monthly_budget_micro_dollars": 9}
+    assert second["limits"] == NO_LIMITS | {"monthly_budget_micro_dollars": 9}
 
 
 def test_alerts_are_replaced(ledger_house: LedgerHouse) -> None:
@@ -269,9 +269,9 @@ def test_a_key_that_is_revoked_while_its_body_comes_opens_nothing(
 def test_a_keys_limits_change(ledger_house: LedgerHouse) -> None:
     path = f"/admin/v1/keys/{ledger_house.key_id}"
 
-    changed = done(ledger_house.patch(path, {"limits": {"month_micro_dollars_max": 100}}))
+    changed = done(ledger_house.patch(path, {"limits": {"monthly_budget_micro_dollars": 100}}))
 
-    assert changed["limits"] == NO_LIMITS | {"month_micro_dollars_max": 100}
+    assert changed["limits"] == NO_LIMITS | {"monthly_budget_micro_dollars": 100}
 
 
 def test_a_top_up_is_done_once_for_an_idempotency_key(ledger_house: LedgerHouse) -> None:
@@ -387,8 +387,8 @@ def test_what_is_unknown_is_not_found(
         ),
         (
             "/admin/v1/tenants",
-            {"name": "bolt", "limits": {"requests_at_once_max": -1}},
-            "limits.requests_at_once_max",
+            {"name": "bolt", "limits": {"concurrent_requests_max": -1}},
+            "limits.concurrent_requests_max",
         ),
         (
             "/admin/v1/tenants",
@@ -507,8 +507,8 @@ def test_every_change_is_in_the_audit_log_under_its_key(ledger_house: LedgerHous
             "expires_at": None,
             "requests_per_minute_max": None,
             "documents_per_minute_max": None,
-            "requests_at_once_max": None,
-            "month_amount_max": None,
+            "concurrent_requests_max": None,
+            "monthly_budget_micro_dollars": None,
         },
     }
     assert granted["action"] == "credit.grant"

@@ -25,8 +25,8 @@ from serve_app.ledger.reports.balances import check_balances
 from tests.support.ledger import AUDIT, NOW, USAGE, a_reservation, a_tenant
 
 IDS = [RequestId(f"r{number}") for number in range(12)]
-TENANT_LIMITS = RateLimits(documents_per_minute_max=300, requests_at_once_max=4)
-KEY_LIMITS = RateLimits(requests_per_minute_max=20, month_amount_max=Credits(120))
+TENANT_LIMITS = RateLimits(documents_per_minute_max=300, concurrent_requests_max=4)
+KEY_LIMITS = RateLimits(requests_per_minute_max=20, monthly_budget_micro_dollars=Credits(120))
 Step = tuple[str, RequestId, int, Moment]
 
 
@@ -66,7 +66,7 @@ def apply(books: Books, step: Step, callers: Sequence[Caller]) -> str:
                 wanted = replace(
                     a_reservation(caller, amount, request_id, expires_at=now + 20_000),
                     created_at=now,
-                    key_capped=caller.key_limits.month_amount_max is not None,
+                    key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
                 )
                 demand = Demand(amount, caller.key_limits, caller.tenant_limits)
                 return str(books.reserve(wanted, demand))

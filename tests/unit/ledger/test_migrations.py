@@ -49,7 +49,12 @@ RESERVATIONS = [
 ]
 
 
-RENAMED = {"admin_acts": "audit_log", "act": "action"}
+RENAMED = {
+    "admin_acts": "audit_log",
+    "act": "action",
+    "requests_at_once_max": "concurrent_requests_max",
+    "month_amount_max": "monthly_budget_micro_dollars",
+}
 """New names of tables and columns."""
 
 
@@ -98,9 +103,20 @@ def fill(connection: Connection) -> None:
     )
 
 
+def fill_limits(connection: Connection) -> None:
+    for table in ("tenants", "api_keys"):
+        connection.execute(
+            text(f"UPDATE {table} SET requests_at_once_max = 3, month_amount_max = 900")  # noqa: S608 - names of this file
+        )
+
+
 def fill_audit_log(connection: Connection) -> None:
     entry = {"at": 1_500, "who": "ops", "act": "tenant.limits", "tenant_id": "tn_1"}
     add(connection, "admin_acts", [entry | {"subject": "tn_1", "details": "{}"}])
+
+
+def column_names(connection: Connection, table: str) -> set[str]:
+    return {column["name"] for column in inspect(connection).get_columns(table)}
 
 
 def add(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
@@ -123,6 +139,8 @@ def old_url(empty_url: str, request: pytest.FixtureRequest) -> str:
         fill(connection)
         if inspect(connection).has_table("admin_acts"):
             fill_audit_log(connection)
+        if "month_amount_max" in column_names(connection, "tenants"):
+            fill_limits(connection)
     return empty_url
 
 

@@ -52,7 +52,7 @@ def ask(
     wanted = replace(
         a_reservation(caller, amount, f"request-{next(_numbers)}", expires_at=now + 60_000),
         created_at=Moment(now),
-        key_capped=caller.key_limits.month_amount_max is not None,
+        key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
     )
     demand = Demand(documents, caller.key_limits, caller.tenant_limits)
     with engine.begin() as connection:
@@ -88,8 +88,8 @@ def at_once(database_url: str, calls: int, one: Callable[[Engine], bool]) -> int
     [
         (RateLimits(requests_per_minute_max=13), 1, 13),
         (RateLimits(documents_per_minute_max=50), 3, 16),
-        (RateLimits(requests_at_once_max=7), 1, 7),
-        (RateLimits(month_amount_max=Credits(11)), 1, 11),
+        (RateLimits(concurrent_requests_max=7), 1, 7),
+        (RateLimits(monthly_budget_micro_dollars=Credits(11)), 1, 11),
     ],
 )
 @pytest.mark.parametrize("whose", ["key", "tenant"])
@@ -262,7 +262,7 @@ def test_a_caller_without_limits_asks_no_window(engine: Engine, acme: Caller) ->
 
 
 def test_a_request_runs_until_it_is_settled_or_expired(engine: Engine, acme: Caller) -> None:
-    caller = limited_by(acme, RateLimits(requests_at_once_max=1))
+    caller = limited_by(acme, RateLimits(concurrent_requests_max=1))
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(caller, 1, R1))
     refusal = ask(engine, caller)
@@ -275,13 +275,13 @@ def test_a_request_runs_until_it_is_settled_or_expired(engine: Engine, acme: Cal
 
     other = with_other_key(engine, caller)
     assert let_in(ask(engine, other, NOW + 60_001))
-    both = limited_by(other, UNLIMITED, RateLimits(requests_at_once_max=2))
+    both = limited_by(other, UNLIMITED, RateLimits(concurrent_requests_max=2))
     assert not let_in(ask(engine, both, NOW + 60_002))
 
 
 @pytest.mark.parametrize("end", ["void", "commit", "reverse"])
 def test_a_settled_request_runs_no_more(engine: Engine, acme: Caller, end: str) -> None:
-    caller = limited_by(acme, RateLimits(requests_at_once_max=1))
+    caller = limited_by(acme, RateLimits(concurrent_requests_max=1))
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(caller, 1, R1))
         if end == "commit":
@@ -293,7 +293,7 @@ def test_a_settled_request_runs_no_more(engine: Engine, acme: Caller, end: str) 
 
 
 def test_requests_of_one_group_count_each_other(database_url: str, acme: Caller) -> None:
-    caller = limited_by(acme, RateLimits(requests_at_once_max=3))
+    caller = limited_by(acme, RateLimits(concurrent_requests_max=3))
 
     async def scenario(ledger: SqlLedger) -> list[object]:
         quotes = (a_quote(RequestId(f"r{number}"), 1) for number in range(10))
@@ -307,7 +307,7 @@ def test_requests_of_one_group_count_each_other(database_url: str, acme: Caller)
     assert sum(isinstance(each, RateLimited) for each in outcomes) == 7
 
 
-CAP = RateLimits(month_amount_max=Credits(10))
+CAP = RateLimits(monthly_budget_micro_dollars=Credits(10))
 FEBRUARY, _ = bounds_of(202602)
 JANUARY = Moment(FEBRUARY - 1_000)
 
@@ -434,7 +434,7 @@ def test_a_cap_that_is_set_late_counts_what_the_month_has_seen(
 
 def test_the_books_of_two_tenants_do_not_mix(database_url: str, engine: Engine) -> None:
     acme, bolt = (a_tenant(database_url, 100, name) for name in ("acme", "bolt"))
-    limits = RateLimits(requests_per_minute_max=1, month_amount_max=Credits(10))
+    limits = RateLimits(requests_per_minute_max=1, monthly_budget_micro_dollars=Credits(10))
     with transaction(database_url, TIMEOUT_S) as connection:
         tenant_accounts.set_tenant_limits(connection, acme.tenant, limits, AUDIT)
     mine = limited_by(acme, UNLIMITED, limits)

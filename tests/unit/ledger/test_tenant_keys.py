@@ -35,7 +35,7 @@ from tests.support.ledger import (
 
 OVERLAP_S = Seconds(3_600)
 OVERLAP_MS = 3_600_000
-CAP = RateLimits(month_amount_max=Credits(10))
+CAP = RateLimits(monthly_budget_micro_dollars=Credits(10))
 _numbers = count()
 
 
@@ -187,7 +187,7 @@ def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller)
         event.listen(
             connection, "before_cursor_execute", lambda *args: statements.append(str(args[2]))
         )
-        higher = replace(CAP, month_amount_max=Credits(12))
+        higher = replace(CAP, monthly_budget_micro_dollars=Credits(12))
         tenant_keys.set_key_limits(connection, acme.key_id, higher, AUDIT)
         assert not any("FROM charges" in each for each in statements)
         wanted = replace(a_reservation(acme, 5, "r2"), key_capped=True)
@@ -248,7 +248,7 @@ def test_every_change_of_a_key_is_in_the_audit_log_without_its_secret(
     [
         RateLimits(requests_per_minute_max=-1),
         RateLimits(documents_per_minute_max=10**15 + 1),
-        RateLimits(month_amount_max=Credits(2**63)),
+        RateLimits(monthly_budget_micro_dollars=Credits(2**63)),
     ],
 )
 def test_absurd_limits_are_refused(engine: Engine, acme: Caller, limits: RateLimits) -> None:
@@ -336,7 +336,7 @@ def a_real_key(engine: Engine, caller: Caller, **more: Any) -> ApiKey:
 def test_the_door_tells_scopes_models_and_limits(
     engine: Engine, acme: Caller, gateway: Gateway
 ) -> None:
-    limits, of_tenant = RateLimits(requests_per_minute_max=3), RateLimits(requests_at_once_max=4)
+    limits, of_tenant = RateLimits(requests_per_minute_max=3), RateLimits(concurrent_requests_max=4)
     key = a_real_key(engine, acme, scopes={"admin"}, models={ModelId("m")}, limits=limits)
     with engine.begin() as connection:
         tenant_accounts.set_tenant_limits(connection, acme.tenant, of_tenant, AUDIT)

@@ -156,7 +156,7 @@ def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -
     fives: list[LimitChanges] = [
         {"requests_per_minute_max": 5},
         {"documents_per_minute_max": 5},
-        {"requests_at_once_max": 5},
+        {"concurrent_requests_max": 5},
     ]
     of_tenant: list[Change] = [
         partial(
