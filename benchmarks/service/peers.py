@@ -316,7 +316,7 @@ def weight_groups(service: Service, target: Target) -> list[Group]:
     groups = []
     for weight, name in WEIGHT.items():
         command("tenants", "add", name, "--credit", CREDIT_DOLLARS)
-        command("tenants", "weigh", name, str(weight))
+        command("tenants", "set-weight", name, str(weight))
         key = command("keys", "create", name).strip()
         groups.append(Group(name, replace(target, key=key), 4, 100))
     return groups

@@ -124,7 +124,7 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
     )
 
 
-@tenants.command("limit")
+@tenants.command("set-limits")
 @click.argument("tenant")
 @limit_options
 @click.option(
@@ -135,7 +135,7 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
     help=f"Alert below this credit; repeatable. Replaces all alerts; '{NONE}' removes them.",
 )
 @database_option
-def limit_tenant(
+def set_tenant_limits(
     tenant: str,
     limits: LimitChanges,
     alerts: Sequence[Credits | str],
@@ -150,11 +150,11 @@ def limit_tenant(
     click.echo(f"Updated limits of tenant '{changed.name}'. Gateways apply them within 5 seconds.")
 
 
-@tenants.command("weigh")
+@tenants.command("set-weight")
 @click.argument("tenant")
 @click.argument("weight", type=click.IntRange(1, WEIGHT_MAX))
 @database_option
-def weigh_tenant(tenant: str, weight: int, database_url: str | None) -> None:
+def set_tenant_weight(tenant: str, weight: int, database_url: str | None) -> None:
     """Set the share of TENANT in busy scorers, relative to other tenants. The default is 1."""
     with open_books(database_url) as connection:
         changed = tenant_accounts.change_tenant(

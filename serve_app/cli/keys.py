@@ -111,11 +111,11 @@ def _cells(key: tenant_keys.Key) -> tuple[str, ...]:
     )
 
 
-@keys.command("limit")
+@keys.command("set-limits")
 @click.argument("key_id")
 @limit_options
 @database_option
-def limit_key(key_id: str, limits: LimitChanges, database_url: str | None) -> None:
+def set_key_limits(key_id: str, limits: LimitChanges, database_url: str | None) -> None:
     """Set or remove limits of the key with the public id KEY_ID. Other limits are unchanged."""
     if not limits:
         raise click.ClickException("specify at least one limit; --help lists them")

@@ -52,7 +52,7 @@ def broke_key(service: Service) -> str:
     """
     tenant = f"broke-{uuid.uuid4().hex}"
     key = service.new_key(tenant, credit="0")
-    service.command("tenants", "limit", tenant, "--requests-per-minute", "1")
+    service.command("tenants", "set-limits", tenant, "--requests-per-minute", "1")
     return key
 
 

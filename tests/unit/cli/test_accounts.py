@@ -178,9 +178,9 @@ def test_a_revoked_key_is_listed_with_its_date(run: Run) -> None:
         (("keys", "list", "--tenant", "nobody"), "no tenant 'nobody'"),
         (("keys", "revoke", "nothing"), "no key 'nothing'"),
         (("keys", "rotate", "nothing"), "no key 'nothing'"),
-        (("keys", "limit", "nothing", "--concurrent-requests", "1"), "no key 'nothing'"),
+        (("keys", "set-limits", "nothing", "--concurrent-requests", "1"), "no key 'nothing'"),
         (("tenants", "show", "nobody"), "no tenant 'nobody'"),
-        (("tenants", "limit", "nobody", "--concurrent-requests", "1"), "no tenant 'nobody'"),
+        (("tenants", "set-limits", "nobody", "--concurrent-requests", "1"), "no tenant 'nobody'"),
         (("credit", "list", "nobody"), "no tenant 'nobody'"),
         (("credit", "refund", "r9", "--reason", "x"), "no charge for request 'r9'"),
         (("credit", "add", "nobody", "1", "--reason", "test"), "no tenant 'nobody'"),
@@ -316,18 +316,20 @@ def facts(shown: str) -> dict[str, str]:
 def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     assert "for more" not in succeeds(
-        run("tenants", "limit", "acme", "--requests-per-minute", "600", "--monthly-budget", "5")
+        run(
+            "tenants", "set-limits", "acme", "--requests-per-minute", "600", "--monthly-budget", "5"
+        )
     )
-    succeeds(run("tenants", "limit", "acme", "--concurrent-requests", "0"))
-    succeeds(run("tenants", "limit", "acme", "--requests-per-minute", "none"))
-    succeeds(run("tenants", "limit", "acme", "--alert-below", "3", "--alert-below", "0.5"))
+    succeeds(run("tenants", "set-limits", "acme", "--concurrent-requests", "0"))
+    succeeds(run("tenants", "set-limits", "acme", "--requests-per-minute", "none"))
+    succeeds(run("tenants", "set-limits", "acme", "--alert-below", "3", "--alert-below", "0.5"))
 
     shown = facts(succeeds(run("tenants", "show", "acme")))
 
     assert shown["Requests per minute"] == shown["Documents per minute"] == "none"
     assert (shown["Concurrent requests"], shown["Monthly budget"]) == ("0", "$5.00")
     assert shown["Alerts below"] == "$3.00, $0.50"
-    succeeds(run("tenants", "limit", "acme", "--alert-below", "none"))
+    succeeds(run("tenants", "set-limits", "acme", "--alert-below", "none"))
     assert facts(succeeds(run("tenants", "show", "acme")))["Alerts below"] == "none"
 
 
@@ -335,7 +337,7 @@ def test_a_keys_limits_are_shown(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme", "--label", "laptop")).strip())
     assert key is not None
-    succeeds(run("keys", "limit", key.key_id, "--concurrent-requests", "3"))
+    succeeds(run("keys", "set-limits", key.key_id, "--concurrent-requests", "3"))
 
     shown = facts(succeeds(run("keys", "show", key.key_id)))
 
@@ -348,12 +350,12 @@ def test_a_tenant_is_weighed(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     assert facts(succeeds(run("tenants", "show", "acme")))["Weight"] == "1"
 
-    assert "weight 3" in succeeds(run("tenants", "weigh", "acme", "3"))
+    assert "weight 3" in succeeds(run("tenants", "set-weight", "acme", "3"))
 
     assert facts(succeeds(run("tenants", "show", "acme")))["Weight"] == "3"
-    assert "no tenant 'nobody'" in fails(run("tenants", "weigh", "nobody", "3"))
+    assert "no tenant 'nobody'" in fails(run("tenants", "set-weight", "nobody", "3"))
     for absurd in ("0", "1001", "a"):
-        assert run("tenants", "weigh", "acme", absurd).exit_code == 2
+        assert run("tenants", "set-weight", "acme", absurd).exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,11 @@ def test_a_limit_that_cannot_be_one_is_refused(
     succeeds(run("tenants", "add", "acme"))
     key = succeeds(run("keys", "create", "acme")).split("_")[1]
 
-    for words in (("tenants", "limit", "acme"), ("keys", "limit", key), ("keys", "create", "acme")):
+    for words in (
+        ("tenants", "set-limits", "acme"),
+        ("keys", "set-limits", key),
+        ("keys", "create", "acme"),
+    ):
         assert complaint in fails(run(*words, option, typed))
 
 
@@ -382,7 +388,7 @@ def test_a_keys_limits_are_set_at_its_making_and_later(run: Run, database_url: s
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme", "--documents-per-minute", "50")).strip())
     assert key is not None
-    succeeds(run("keys", "limit", key.key_id, "--monthly-budget", "0.000008"))
+    succeeds(run("keys", "set-limits", key.key_id, "--monthly-budget", "0.000008"))
 
     with transaction(database_url, TIMEOUT_S) as connection:
         limits = tenant_keys.get_key(connection, key.key_id).stored.caller.key_limits
@@ -486,5 +492,5 @@ def test_the_audit_log_lists_changes_with_their_author(run: Run) -> None:
 def test_nothing_to_limit_is_said(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
 
-    assert "at least one limit" in fails(run("tenants", "limit", "acme"))
-    assert "at least one limit" in fails(run("keys", "limit", "nothing"))
+    assert "at least one limit" in fails(run("tenants", "set-limits", "acme"))
+    assert "at least one limit" in fails(run("keys", "set-limits", "nothing"))
