@@ -28,9 +28,9 @@ LENGTHS = (16, 67, 128, 256, 512)
 def main() -> None:
     config = BertConfig(hidden_size=384, num_hidden_layers=12, intermediate_size=1_536)
     table = Table("GPU", *(f"{length} tokens" for length in LENGTHS))
-    for card, peak in PEAK_TFLOP_PER_S.items():
+    for gpu, peak in PEAK_TFLOP_PER_S.items():
         bounds = (peak * 1e12 / needed_flop(config, [length]) for length in LENGTHS)
-        table.add_row(card, *(f"{bound:,.0f}" for bound in bounds))
+        table.add_row(gpu, *(f"{bound:,.0f}" for bound in bounds))
     Console().print(table)
 
 

@@ -1,9 +1,9 @@
 """How much CPU do a gateway and a scorer use per document when a GPU computes? Needs no GPU.
 
-    python -m benchmarks.service.gpu_overhead --json benchmarks/results/card.json
+    python -m benchmarks.service.gpu_overhead --json benchmarks/results/gpu-overhead.json
 
 The whole service runs with SQLite and is called over HTTP, but its GPU is simulated
-(`pretended_card.py`). Only the work of the CPUs remains: read, tokenize, meter, dispatch, pad,
+(`simulated_gpu.py`). Only the work of the CPUs remains: read, tokenize, meter, dispatch, pad,
 answer. The clients run on the same cores. Each simulated GPU runs with one batch at a time, and
 with two, of which the second is prepared while the first is computed.
 """
@@ -31,7 +31,7 @@ from testkit.load import ALL, Group, Target, closed_loop
 from testkit.load import figures as load_figures
 from testkit.service import ROOT, Service, deployment, serve_config
 
-CARDS = (960, 10_000)
+GPUS = (960, 10_000)
 """Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000
 is more than two cores can keep busy."""
 
@@ -49,12 +49,12 @@ PORTION_TOKENS, BATCH_TOKENS = 8_192, 32_768
 class Took:
     """The result of one load on one simulated GPU."""
 
-    card_documents_per_s: int
+    gpu_documents_per_s: int
     batches_at_once: int
     clients: int
     documents_per_request: int
     documents_per_s: float
-    card_share: float
+    gpu_share: float
     """Share of the GPU's documents/s, accurate to a few per cent: 67 tokens are only an average."""
 
     p50_ms: float | None
@@ -82,7 +82,7 @@ class Result:
 
 
 @contextmanager
-def service_with(card: int, batches_at_once: int) -> Iterator[Service]:
+def service_with(gpu: int, batches_at_once: int) -> Iterator[Service]:
     """Start a service with one gateway, one scorer and one simulated GPU."""
     config = serve_config(
         [{"id": "embedded", "source": "embedded"}],
@@ -97,7 +97,7 @@ def service_with(card: int, batches_at_once: int) -> Iterator[Service]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "PYTHONPATH": str(ROOT),
-            TOKENS_PER_S: str(card * PAIR_TOKENS),
+            TOKENS_PER_S: str(gpu * PAIR_TOKENS),
             BATCHES_AT_ONCE: str(batches_at_once),
         }
         service = Service.start(Path(folder), config, free_port(), **environment)
@@ -112,7 +112,7 @@ def parts(service: Service) -> list[float]:
     return cpu_parts(service, "gateway", "scorer")
 
 
-def took(service: Service, card: int, batches_at_once: int, seconds: float) -> Iterator[Took]:
+def took(service: Service, gpu: int, batches_at_once: int, seconds: float) -> Iterator[Took]:
     target = Target(f"{service.address}/v1/rerank", "embedded", service.key)
     for clients, documents in LOADS:
         marks: list[list[float]] = []
@@ -128,12 +128,12 @@ def took(service: Service, card: int, batches_at_once: int, seconds: float) -> I
         counted = speed * (observed.closed - observed.opened)
         each = [1_000 * (after - before) / counted for before, after in zip(*marks, strict=True)]
         yield Took(
-            card,
+            gpu,
             batches_at_once,
             clients,
             documents,
             speed,
-            round(speed / card, 3),
+            round(speed / gpu, 3),
             figures.p50_ms,
             *(round(value, 3) for value in each),
         )
@@ -147,15 +147,15 @@ def idle_cores(service: Service) -> float:
     return round((sum(parts(service)) - before) / (time.perf_counter() - began), 3)
 
 
-def measure(cards: Sequence[int], seconds: float) -> tuple[float, list[Took]]:
+def measure(gpus: Sequence[int], seconds: float) -> tuple[float, list[Took]]:
     """Measure the idle CPU use, and each simulated GPU with one batch at a time and with two."""
     idle: list[float] = []
     all_took: list[Took] = []
-    for card in track(cards, "GPUs"):
+    for gpu in track(gpus, "GPUs"):
         for batches_at_once in (1, 2):
-            with service_with(card, batches_at_once) as service:
+            with service_with(gpu, batches_at_once) as service:
                 idle.append(idle_cores(service))
-                all_took += took(service, card, batches_at_once, seconds)
+                all_took += took(service, gpu, batches_at_once, seconds)
     return statistics.median(idle), all_took
 
 
@@ -172,10 +172,10 @@ def print_table(all_took: Sequence[Took]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The service with a simulated GPU.")
     parser.add_argument("--seconds", type=float, default=10, help="duration of each load")
-    parser.add_argument("--cards", type=int, nargs="+", default=CARDS, help="GPUs, by documents/s")
+    parser.add_argument("--gpus", type=int, nargs="+", default=GPUS, help="GPUs, by documents/s")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
-    idle, all_took = measure(chosen.cards, chosen.seconds)
+    idle, all_took = measure(chosen.gpus, chosen.seconds)
     result = Result(
         question="How much CPU do a gateway and a scorer use per document when a GPU computes?",
         date=datetime.now(UTC).date().isoformat(),

@@ -26,7 +26,7 @@ from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.unpacking import InputLimits
 
-TOKENS_PER_S, BATCHES_AT_ONCE = "PRETENDED_TOKENS_PER_S", "PRETENDED_BATCHES_AT_ONCE"
+TOKENS_PER_S, BATCHES_AT_ONCE = "SIMULATED_GPU_TOKENS_PER_S", "SIMULATED_GPU_BATCHES_AT_ONCE"
 """Environment variables, because they reach Ray's workers."""
 
 LAUNCH_S = 0.000_8
@@ -35,7 +35,7 @@ LAUNCH_S = 0.000_8
 VOCABULARY = 30_522
 
 
-class Card:
+class SimulatedGpu:
     """A simulated GPU with a fixed number of tokens per second, one pass after the other.
 
     `PaddedForward` lets only one thread launch at a time.
@@ -60,44 +60,44 @@ class Card:
         time.sleep(max(0.0, self._own.done_at - time.perf_counter()))
 
 
-class PretendedCrossEncoder(CrossEncoder):
-    """A cross-encoder that scores on a `Card`."""
+class SimulatedCrossEncoder(CrossEncoder):
+    """A cross-encoder that scores on a `SimulatedGpu`."""
 
-    card: Card
+    gpu: SimulatedGpu
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
         logits = super().score(portions)
-        self.card.wait()
+        self.gpu.wait()
         return logits
 
 
 def load_engine(
     source: str, revision: str | None, precision: str, limits: EngineLimits
-) -> PretendedCrossEncoder:
+) -> SimulatedCrossEncoder:
     """Replace `serve_app.engine.loading.load_engine`."""
     tokenizer = load_tokenizer(source, revision, limits.pair_tokens_max)
-    card = Card(float(os.environ[TOKENS_PER_S]))  # noqa: TID251 - for a child process
+    gpu = SimulatedGpu(float(os.environ[TOKENS_PER_S]))  # noqa: TID251 - for a child process
     passes = suitable_passes(torch.device("cuda"), limits.batch_tokens_max)
     forward = PaddedForward(
-        compute=card.compute,
+        compute=gpu.compute,
         device=torch.device("cpu"),
         pad_id=0,
         document_type=tokenizer.template.document_type,
         forward_tokens_max=passes.tokens_max,
         pass_cost_tokens=passes.cost_tokens,
     )
-    engine = PretendedCrossEncoder(
+    engine = SimulatedCrossEncoder(
         Identity("simulated", precision, "a simulated GPU"),
         forward,
         tokenizer.template,
         InputLimits(VOCABULARY, tokenizer.pair_tokens_max, limits.batch_tokens_max),
     )
-    engine.card = card
+    engine.gpu = gpu
     engine.batches_at_once = int(os.environ[BATCHES_AT_ONCE])  # noqa: TID251 - as above
     return engine
 
 
-class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
+class SimulatedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
     """`Scorer` with a simulated GPU."""
 
     def __init__(self, *args: Any) -> None:
@@ -107,5 +107,5 @@ class PretendedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-d
 
 def build(args: dict[str, Any]) -> Application:
     """Build the application as `serve_app.app.build`, but with the simulated GPU."""
-    app.Scorer = serve.deployment(PretendedScorer)  # type: ignore[attr-defined]  # imported there
+    app.Scorer = serve.deployment(SimulatedScorer)  # type: ignore[attr-defined]  # imported there
     return app.build(args)

@@ -29,7 +29,7 @@ AMPERE = (8, 0)
 DRIVER = Path("/dev/nvidiactl")
 """Exists when the NVIDIA driver is loaded, also inside GPU containers."""
 
-NO_CARDS = ("", "-1", "NoDevFiles")
+NO_GPUS = ("", "-1", "NoDevFiles")
 """Values of ``CUDA_VISIBLE_DEVICES`` that hide all GPUs from a process."""
 
 
@@ -44,7 +44,7 @@ def pick_device() -> torch.device:
         # Ray sets the variable for a replica with GPUs and leaves it alone otherwise. A test
         # cluster only declares its GPUs, on machines without a driver.
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # noqa: TID251 - CUDA's own switch
-        if torch.version.cuda and given not in NO_CARDS and DRIVER.exists():
+        if torch.version.cuda and given not in NO_GPUS and DRIVER.exists():
             raise ModelLoadError(
                 f"CUDA_VISIBLE_DEVICES={given} assigns a GPU to this process, but CUDA finds none; "
                 "run `nvidia-smi` on this node"

@@ -32,7 +32,7 @@ def test_small_batches_say_nothing_about_its_speed_and_new_ones_more_than_old() 
     assert meter.tokens_per_s == pytest.approx(2_000, rel=0.05)
 
 
-def test_the_first_large_batch_says_how_fast_a_card_is_that_had_small_ones_only() -> None:
+def test_the_first_large_batch_shows_how_fast_a_gpu_is_after_small_ones() -> None:
     meter = ThroughputMeter(Instant(0))
     for _ in range(200):
         meter.ran(Tokens(67), Seconds(0.007))

@@ -119,7 +119,7 @@ def test_scorers_are_scaled_by_what_waits_at_the_gateways_and_what_they_hold() -
     assert controller.tick(2, waiting=3_000, scorers=[a_scorer(1_000)])[SCORER] == 4
 
 
-def test_a_faster_card_needs_fewer() -> None:
+def test_faster_gpus_need_fewer_replicas() -> None:
     scorers = [a_scorer(speed=3_000), a_scorer(speed=1_000)]
 
     assert Controller().tick(2, waiting=4_000, scorers=scorers)[SCORER] == 2

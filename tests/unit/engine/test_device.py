@@ -36,13 +36,13 @@ ALL_CORES = len(os.sched_getaffinity(0))
         pytest.param((7, 0), ["gfx90a"], False, id="another maker's names"),
     ],
 )
-def test_a_card_runs_what_its_architecture_allows(
+def test_a_gpu_runs_kernels_for_its_architecture(
     capability: tuple[int, int], built_for: list[str], runs: bool
 ) -> None:
     assert (missing_kernels(capability, built_for) is None) == runs
 
 
-def test_the_refusal_of_a_card_names_the_fix() -> None:
+def test_the_error_for_an_unsupported_gpu_names_the_fix() -> None:
     problem = missing_kernels((7, 0), ["sm_75", "sm_90"])
 
     assert problem is not None
@@ -96,7 +96,7 @@ def test_the_device_is_what_torch_sees() -> None:
         pytest.param(None, "/", "0", True, id="a build for CPUs"),
     ],
 )
-def test_a_replica_whose_card_is_gone_does_not_go_on_without_it(
+def test_a_replica_without_its_assigned_gpu_fails(
     monkeypatch: pytest.MonkeyPatch,
     built_for_cuda: str | None,
     driver: str,
@@ -146,7 +146,7 @@ def test_a_container_uses_no_more_cores_than_it_may(
     ("device", "amx", "tokens"),
     [("cpu", False, 512), ("cpu", True, 2_048), ("cuda", False, 32_768)],
 )
-def test_a_card_takes_a_whole_batch_and_a_cpu_what_stays_in_its_caches(
+def test_a_gpu_takes_whole_batches_and_a_cpu_what_fits_its_caches(
     monkeypatch: pytest.MonkeyPatch, device: str, amx: bool, tokens: int
 ) -> None:
     monkeypatch.setattr(engine_device, "cpu_multiplies_bfloat16", lambda: amx)

@@ -31,7 +31,7 @@ class Recorder:
         return self
 
 
-def test_a_card_gets_its_inputs_from_pinned_memory_while_it_computes() -> None:
+def test_a_gpu_reads_its_inputs_from_pinned_memory_while_it_computes() -> None:
     recorder = Recorder()
 
     to_device(cast(torch.Tensor, recorder), torch.device("cuda"))

@@ -80,7 +80,7 @@ def test_no_other_way_to_cut_costs_less(lengths: list[int], cost: int) -> None:
     assert cost_of(lengths, found, cost) == min(cost_of(lengths, way, cost) for way in ways)
 
 
-def test_a_batch_of_a_card_is_hardly_padded() -> None:
+def test_a_batch_for_a_gpu_has_little_padding() -> None:
     """490 pairs with MS MARCO's lengths. Cut only by the limit, padding would add half again."""
     chance = random.Random(7)
     lengths = [round(min(400, max(16, chance.lognormvariate(4.14, 0.35)))) for _ in range(490)]
