@@ -1,8 +1,8 @@
 """Convert a job's texts to pairs of token ids, identical to transformers' ids for each pair.
 
-    query ─ once ──> ids ─┐
-                          ├─ cut to fit ─> prefix + query + middle + document + suffix
-    documents ─ batch ──> ids ─┘    reads no more text than needed: `windows`
+    query ─ once ─────────────> ids ─┐
+                                     ├─ truncate ─> prefix + query + middle + document + suffix
+    documents ─ cut, batch ───> ids ─┘
 
 The special tokens around the texts (`Template`) are learnt from the tokenizer itself, so every
 family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this module: it
@@ -25,7 +25,7 @@ from serve_app.domain.job import Job
 from serve_app.domain.model import Pair, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
 from serve_app.engine.sources import ModelLoadError
-from serve_app.engine.text_prefix import Beginnings, FirstWindow
+from serve_app.engine.text_prefix import TextEncoder, cut
 
 PAIR_TOKENS_DEFAULT = 512
 """Limit of a model that states none."""
@@ -182,19 +182,14 @@ class PairTokenizer:
     pair_tokens_max: Tokens
     """Longest pair, special tokens included."""
 
-    def __init__(
-        self,
-        files: TokenizerFiles,
-        pair_tokens_max: int | None = None,
-        first_window: FirstWindow | None = None,
-    ) -> None:
+    def __init__(self, files: TokenizerFiles, pair_tokens_max: int | None = None) -> None:
         """Raises: ModelLoadError."""
         backend = Backend.from_str(files.backend)
         # A tokenizer.json may enable both, and would then truncate at its own length.
         backend.no_truncation()
         backend.no_padding()
         self.template = Template.learn(backend, files.model)
-        self._beginnings = Beginnings(backend, first_window)
+        self._encoder = TextEncoder(backend)
         self.pair_tokens_max = files.pair_tokens_max(pair_tokens_max)
         self._text_tokens_max = self.pair_tokens_max - self.template.tokens
         if self._text_tokens_max < 2:
@@ -211,7 +206,7 @@ class PairTokenizer:
         """
         room = self._text_tokens_max - 1
         for query, index in job.queries.items():
-            tokens = self._beginnings.count(query)
+            tokens = self._encoder.count(query)
             if tokens == 0:
                 raise InvalidRequest(
                     job.query_path(index),
@@ -234,7 +229,7 @@ class PairTokenizer:
         texts = list(job.queries)
         queries = {
             query: EncodedQuery(ids[: self._text_tokens_max], len(ids))
-            for query, ids in zip(texts, self._beginnings.encode_whole(texts), strict=True)
+            for query, ids in zip(texts, self._encoder.encode(texts), strict=True)
         }
         # A document of this length is truncated under either strategy, and a longer one does not
         # change the part of the query that is kept. Queries that fit the model share one length.
@@ -244,12 +239,14 @@ class PairTokenizer:
             indices.setdefault(enough, []).append(index)
         pairs: dict[int, Pair] = {}
         for enough, group in indices.items():
-            documents = [job.pairs[index].document for index in group]
-            encoded = self._beginnings.encode(documents, enough)
-            for index, document in zip(group, encoded, strict=True):
-                query = queries[job.pairs[index].query]
-                whole = self._beginnings.may_read(job.pairs[index].document, enough)
-                pairs[index] = self._pair(index, query, document, job.truncation, whole=whole)
+            documents = [cut(job.pairs[index].document, enough) for index in group]
+            encoded = self._encoder.encode(documents)
+            for index, document, ids in zip(group, documents, encoded, strict=True):
+                pair = job.pairs[index]
+                whole = len(document) == len(pair.document)
+                pairs[index] = self._pair(
+                    index, queries[pair.query], ids, job.truncation, whole=whole
+                )
         return TokenizedJob(tuple(pairs[index] for index in range(len(job.pairs))))
 
     def _pair(
@@ -261,7 +258,7 @@ class PairTokenizer:
         *,
         whole: bool,
     ) -> Pair:
-        """``whole``: ``document`` has the tokens of all its text, or more tokens than fit."""
+        """``whole``: ``document`` has the tokens of all its text."""
         query_kept, document_kept = fit(
             query.tokens, len(document), self._text_tokens_max, truncation
         )

@@ -1,34 +1,30 @@
-"""Reading only the beginning of a text gives the same tokens as reading all of it."""
+"""The beginning of a long text gives the same tokens as all of it."""
 
 import dataclasses
-import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, pre_tokenizers
 
-from serve_app.domain.model import Truncation
 from serve_app.engine.sources import resolve
-from serve_app.engine.text_prefix import Beginnings, FirstWindow
+from serve_app.engine.text_prefix import CHARACTERS_PER_TOKEN, TextEncoder, cut
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from testkit.reference import job
 from testkit.tiny_models import CJK_AND_EMOJI, FAMILIES, WORDS
 from tests.support.varied_pairs import STRANGE
 
-pytestmark = pytest.mark.slow  # Thousands of texts against five tokenizers.
+BLANK_LOOKAHEAD = 16
+"""Tokens before a cut at a blank that may differ: some tokenizers look past the blank."""
 
-WHOLE = FirstWindow(characters_min=10**9)
-SMALL = [
-    pytest.param(FirstWindow(1, 1, slack=4), id="small"),
-    pytest.param(FirstWindow(3, 1, slack=16), id="wide slack"),
-]
+WORD_MAX = 100
+"""WordPiece: a longer word is one unknown token, so a cut inside a word can change this many."""
 
 BLANK = st.sampled_from([" ", "\n", "\t", "\r", "\r\n", "  ", "\u3000", "\v", "\x1c", "\x85 "])
 WORD = st.one_of(
@@ -57,16 +53,6 @@ def files(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Tokenizer
     return TokenizerFiles.read(folder, request.param)
 
 
-def thorough(examples: int) -> settings:
-    health = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
-    return settings(max_examples=examples, deadline=None, suppress_health_check=health)
-
-
-@functools.cache
-def tokenizer(files: TokenizerFiles, pair_tokens_max: int, first: FirstWindow) -> PairTokenizer:
-    return PairTokenizer(files, pair_tokens_max, first)
-
-
 def rust(files: TokenizerFiles) -> Any:
     backend = Backend.from_str(files.backend)
     backend.no_truncation()
@@ -74,93 +60,48 @@ def rust(files: TokenizerFiles) -> Any:
     return backend
 
 
-@pytest.mark.parametrize("pair_tokens_max", [36, 37])
-@pytest.mark.parametrize("small", SMALL)
-@thorough(40)
-@given(query=st.sampled_from(["", "cat", "what is light", "cat " * 40]), text=texts())
-def test_a_pair_does_not_depend_on_how_much_is_read(
-    files: TokenizerFiles, small: FirstWindow, pair_tokens_max: int, query: str, text: str
-) -> None:
-    by_window = tokenizer(files, pair_tokens_max, small)
-    at_once = tokenizer(files, pair_tokens_max, WHOLE)
-    documents = [text, "", f"cat {text}", text[:60]]
-
-    for truncation in Truncation:
-        if len(query) > 20 and truncation is Truncation.ONLY_DOCUMENT:
-            continue
-        request = job(query, documents, truncation)
-        assert by_window.tokenize(request) == at_once.tokenize(request)
-
-
-@pytest.mark.parametrize("small", SMALL)
-@thorough(100)
-@given(text=texts(), tokens=st.integers(1, 40))
-def test_leading_tokens_are_those_of_the_whole_text(
-    files: TokenizerFiles, small: FirstWindow, text: str, tokens: int
-) -> None:
-    beginnings = reader(files, small)
-
-    (leading,) = beginnings.encode([text], tokens)
-
-    (whole,) = beginnings.encode_whole([text])
-    assert leading == whole[:tokens]
-
-
-def test_a_text_that_gives_no_tokens_is_not_read_for_ever(files: TokenizerFiles) -> None:
-    short = FirstWindow(1, 13, slack=0, characters_max=100)
-    text = " " * 200 + "cat dog"
-
-    (leading,) = reader(files, short).encode([text], 4)
-
-    (of_what_is_read,) = reader(files, short).encode_whole([text[:100]])
-    assert leading == of_what_is_read[:4]
-    pairs = tokenizer(files, 36, short).tokenize(job("cat", [text[:100], text, "dog"])).pairs
-    assert [pair.truncated for pair in pairs[1:]] == [True, False]
-    assert pairs[0].input_ids == pairs[1].input_ids
-
-
-@functools.cache
-def reader(files: TokenizerFiles, first: FirstWindow) -> Beginnings:
-    return Beginnings(rust(files), first)
-
-
-def unigram_of_a() -> Any:
-    """A model that puts the odd letter first or last depending on the length of the whole text."""
-    pieces = [("<unk>", 0.0), ("a", -3.0), ("aa", -2.5), ("aaa", -1.0), ("b", -3.0), ("ab", -2.0)]
-    return models.Unigram(pieces, unk_id=0, byte_fallback=False)
-
-
-def bpe_of_a() -> Any:
-    entries = ["a", "b", "aa", "aaa", "ab", "ba", "aab", "Ġ"]
-    merges = [("a", "a"), ("aa", "a"), ("b", "a"), ("a", "b"), ("aa", "b")]
-    return models.BPE({entry: number for number, entry in enumerate(entries)}, merges)
-
-
-@pytest.mark.parametrize("model", [unigram_of_a, bpe_of_a])
-@pytest.mark.parametrize("blanks_split", [True, False])
-@thorough(300)
-@given(
-    parts=st.lists(
-        st.tuples(st.text("ab ", min_size=1, max_size=6), st.sampled_from([1, 3, 50, 200])),
-        min_size=1,
-        max_size=6,
-    ),
-    tokens=st.integers(1, 30),
+@pytest.mark.slow  # Thousands of texts against five tokenizers.
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@example(parts=[("a", 1), (" ", 50), ("a", 200)], tokens=1)  # Without blanks it is one token.
-def test_where_words_end_nowhere_the_tokens_are_those_of_the_whole_text(
-    model: Any, blanks_split: bool, parts: list[tuple[str, int]], tokens: int
+@given(text=texts(), tokens=st.integers(1, 200))
+def test_a_cut_changes_only_the_tokens_next_to_it(
+    files: TokenizerFiles, text: str, tokens: int
 ) -> None:
-    backend = Backend(model())
-    if blanks_split:
-        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    beginnings = Beginnings(backend, FirstWindow(1, 13, slack=0))
-    text = "".join(piece * times for piece, times in parts)
+    encoder = TextEncoder(rust(files))
+    beginning = cut(text, tokens)
 
-    (leading,) = beginnings.encode([text], tokens)
+    some, whole = encoder.encode([beginning, text])
 
-    (whole,) = beginnings.encode_whole([text])
-    assert leading == whole[:tokens]
+    if beginning != text:
+        at_blank = text[len(beginning)] in " \n"
+        reliable = len(some) - BLANK_LOOKAHEAD - (0 if at_blank else WORD_MAX)
+        assert some[: max(reliable, 0)] == whole[: max(reliable, 0)]
+    assert text.startswith(beginning)
+
+
+LONG = [
+    pytest.param("the river and the sea " * 20_000, id="words"),
+    pytest.param("def f(x):\n        return [x, 1]\n" * 15_000, id="source code"),
+    pytest.param("日本語の文章。" * 60_000, id="no blanks"),
+    pytest.param("title 日本語の文章。" + "日本語" * 150_000, id="one early blank"),
+    pytest.param("0123456789abcdef" * 25_000, id="hexadecimal digits"),
+]
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_a_long_text_is_truncated_like_transformers_truncates_it(
+    files: TokenizerFiles, text: str
+) -> None:
+    backend = rust(files)
+    backend.enable_truncation(512, strategy="only_second")
+
+    (pair,) = PairTokenizer(files, 512).tokenize(job("cat", [text])).pairs
+
+    assert list(np.frombuffer(pair.input_ids, dtype="<i4")) == backend.encode("cat", text).ids
+    assert pair.truncated
 
 
 class Counting:
@@ -181,35 +122,35 @@ class Counting:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("the river and the sea " * 20_000, id="words"),
-        pytest.param("日本語の文章。" * 60_000, id="no blanks"),
-        pytest.param("title 日本語の文章。" + "日本語" * 150_000, id="one early blank"),
-        pytest.param("0123456789abcdef" * 25_000, id="hexadecimal digits"),
+        *LONG,
+        pytest.param(" " * 5_000_000, id="white space"),
+        pytest.param("\x00" * 5_000_000, id="control characters"),
+        pytest.param("ж" * 5_000_000, id="an endless word"),
+        pytest.param("e" + "\u0301" * 5_000_000, id="endless accents"),
     ],
 )
-def test_little_of_a_long_text_is_read(files: TokenizerFiles, text: str) -> None:
-    backend = Counting(rust(files))
-    beginnings = Beginnings(backend)
-    backend.characters = 0
+def test_a_bounded_part_of_a_long_text_is_read(files: TokenizerFiles, text: str) -> None:
+    tokenizer = PairTokenizer(files, 512)
+    counting = Counting(rust(files))
+    tokenizer._encoder = TextEncoder(counting)
 
-    (leading,) = beginnings.encode([text], 100)
+    (pair,) = tokenizer.tokenize(job("cat", [text])).pairs
 
-    assert backend.characters < len(text) / 5
-    assert leading == next(beginnings.encode_whole([text]))[:100]
+    assert counting.characters <= len("cat") + CHARACTERS_PER_TOKEN * 512
+    assert pair.truncated
 
 
-def test_a_word_is_not_shortened_where_an_added_token_may_be_inside_it(
+def test_a_text_of_few_tokens_ends_at_the_last_blank_before_the_cut(
     folders: dict[str, Path],
 ) -> None:
-    backend = rust(TokenizerFiles.read(folders["bert"], "m"))
-    backend.add_tokens(["secret"])
-    text = "a" * 5_000 + "secret"
-    beginnings = Beginnings(backend, FirstWindow(1, 1, slack=0))
+    """The cut is after 16 characters for each of 34 tokens, inside the last word."""
+    tokenizer = PairTokenizer(TokenizerFiles.read(folders["bert"], "m"), 36)
+    kept = "cat" + " " * 527 + "dog"
 
-    (leading,) = beginnings.encode([text], 10)
+    before, after = tokenizer.tokenize(job("cat", [kept, f"{kept} riverriverriver"])).pairs
 
-    assert leading == backend.encode(text, add_special_tokens=False).ids
-    assert len(leading) == 2
+    assert before.input_ids == after.input_ids
+    assert (before.truncated, after.truncated) == (False, True)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")

@@ -159,7 +159,7 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
 def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path]) -> None:
     """The check runs on a gateway's event loop, so it must not block other requests."""
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
-    counted = tokenizer._beginnings
+    counted = tokenizer._encoder
     short, long = "cat " * 12, "cat " * 1_000
     assert (counted.count(short), counted.count(long)) == (12, 1_000)
 
