@@ -64,13 +64,11 @@ class SqlLedger:
         timeout_s = self._limits.database_timeout_s
         threads = self._limits.reader_threads
         # Without pings, because the writer recovers from failed writes.
-        self._durable, self._forgettable = (
-            KeptConnection(
-                open_writer(database_url, timeout_s, pre_ping=False, forgettable=forgettable)
-            )
-            for forgettable in (False, True)
+        self._durable, self._relaxed = (
+            KeptConnection(open_writer(database_url, timeout_s, pre_ping=False, durable=durable))
+            for durable in (True, False)
         )
-        self._durable.share_fate(self._forgettable)
+        self._durable.share_fate(self._relaxed)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         # Reservations not yet charged or void; `None` while the outcome of a reserve is unknown.
@@ -81,7 +79,7 @@ class SqlLedger:
             self._durable.begin,
             clock,
             self._limits,
-            forgettable=self._forgettable.begin,
+            relaxed=self._relaxed.begin,
             events=events,
         )
         self._closed = False
@@ -94,7 +92,7 @@ class SqlLedger:
         self._closed = True
         self._writer.close()
         self._readers.shutdown()
-        for kept in (self._durable, self._forgettable):
+        for kept in (self._durable, self._relaxed):
             kept.close()
         self._read_engine.dispose()
 
@@ -129,7 +127,7 @@ class SqlLedger:
         demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
         write = partial(Books.reserve, wanted=wanted, demand=demand)
         operation = Operation(
-            write, quote.request_id, caller.tenant, caller.key_id, is_new=True, forgettable=True
+            write, quote.request_id, caller.tenant, caller.key_id, is_new=True, durable=False
         )
         self._reserved[quote.request_id] = None
         try:
@@ -179,7 +177,7 @@ class SqlLedger:
                 write,
                 request_id,
                 attempts_left=self._limits.settlement_attempts_max,
-                forgettable=True,
+                durable=False,
             )
         )
 

@@ -136,7 +136,7 @@ class Begins(Protocol):
 
 def write_through(ledger: SqlLedger, double: Begins) -> None:
     """Make the ledger write through this double."""
-    ledger._writer._durable = ledger._writer._forgettable = double.begin
+    ledger._writer._durable = ledger._writer._relaxed = double.begin
 
 
 class LossyEngine:

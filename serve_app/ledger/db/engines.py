@@ -2,7 +2,7 @@
 
 SQLite serves one machine, PostgreSQL several. On both, a write transaction sees every earlier one,
 and once it has returned, it and every earlier one survive a power loss. The exceptions are
-transactions of a `forgettable` writer: the next transaction of a durable writer makes them durable.
+transactions of a writer that is not `durable`: the next transaction of a durable one makes them so.
 """
 
 import random
@@ -64,7 +64,7 @@ def open_writer(
     *,
     connections: int = 1,
     pre_ping: bool = True,
-    forgettable: bool = False,
+    durable: bool = True,
 ) -> Engine:
     """Create an engine for write transactions. The caller disposes of it.
 
@@ -73,11 +73,11 @@ def open_writer(
         connections: Most concurrent transactions. SQLite runs one at a time.
         pre_ping: Test the connection before each transaction, so that a restart of PostgreSQL costs
             a new connection instead of a failed transaction. Otherwise, use `pipelined`.
-        forgettable: Commit without waiting for the disk. A database crash can undo the newest
+        durable: Wait for the disk at COMMIT. Otherwise, a database crash can undo the newest
             transactions, until the next durable transaction.
     """
     url = parse_url(database_url)
-    settings = {"synchronous_commit": "off"} if forgettable else {}
+    settings = {} if durable else {"synchronous_commit": "off"}
     pipelined = not pre_ping and url.get_backend_name() == "postgresql"
     engine = _open(
         url,
@@ -90,7 +90,7 @@ def open_writer(
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _never_wait)
         event.listen(engine, "begin", lambda connection: _begin_immediate(connection, timeout_s))
-        if forgettable:
+        if not durable:
             event.listen(engine, "connect", _leave_the_disk_to_the_next)
     elif pipelined:
         # A lock wait and one statement can each take the whole timeout.

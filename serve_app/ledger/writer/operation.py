@@ -31,8 +31,9 @@ class Operation:
     """Whether ``request_id`` is new, so that no reservation is read. If one exists nevertheless,
     the database rejects the group, and this operation is retried alone."""
 
-    forgettable: bool = False
-    """Whether a database crash may undo it, because no result sent to a client depends on it."""
+    durable: bool = True
+    """Whether its commit waits for the disk. If not, a database crash may undo it, so no result
+    sent to a client may depend on it."""
 
     single_charge: SingleCharge | None = None
     """A faster equivalent of ``apply``, tried first if the operation is alone in its group."""

@@ -48,13 +48,13 @@ class Writer:
         clock: Clock,
         limits: LedgerLimits,
         *,
-        forgettable: Transaction | None = None,
+        relaxed: Transaction | None = None,
         events: bool = False,
     ) -> None:
-        """``forgettable`` opens transactions for groups of forgettable operations only."""
+        """``relaxed`` opens transactions for groups without a durable operation."""
         self._events = events
         self._durable = durable
-        self._forgettable = forgettable or durable
+        self._relaxed = relaxed or durable
         self._clock = clock
         self._limits = limits
         # Unbounded; the `submit` methods enforce the limits.
@@ -198,8 +198,8 @@ class Writer:
             return
         begun: list[Operation] = []
         try:
-            may_forget = all(each.forgettable for each in group)
-            with self._transaction(may_be_forgotten=may_forget) as connection:
+            durable = any(each.durable for each in group)
+            with self._transaction(durable=durable) as connection:
                 outcomes = operation_group.apply(connection, group, begun, events=self._events)
         except Exception as error:  # noqa: BLE001 - reported per operation
             if not begun:
@@ -216,7 +216,7 @@ class Writer:
         started = self._clock.instant()
         for position, operation in enumerate(begun):
             try:
-                with self._transaction(may_be_forgotten=operation.forgettable) as connection:
+                with self._transaction(durable=operation.durable) as connection:
                     outcome = operation_group.apply_again(
                         connection, operation, events=self._events
                     )
@@ -230,10 +230,10 @@ class Writer:
                 operation.resolve(outcome)
 
     @contextmanager
-    def _transaction(self, *, may_be_forgotten: bool = False) -> Iterator[Connection]:
+    def _transaction(self, *, durable: bool = True) -> Iterator[Connection]:
         """Open a transaction and record its begin and end for `is_failing`."""
         self._busy_since = self._clock.instant()
-        transaction = self._forgettable if may_be_forgotten else self._durable
+        transaction = self._durable if durable else self._relaxed
         try:
             with transaction() as connection:
                 yield connection

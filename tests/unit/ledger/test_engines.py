@@ -130,10 +130,10 @@ def waits_for_the_disk(engine: Engine) -> bool:
         return bool(connection.scalar(text("SHOW synchronous_commit")) == "on")
 
 
-def test_only_a_forgettable_writer_does_not_wait_for_the_disk(
+def test_only_a_writer_that_is_not_durable_does_not_wait_for_the_disk(
     engine: Engine, database_url: str
 ) -> None:
-    with opened(open_writer(database_url, TIMEOUT_S, forgettable=True)) as other:
+    with opened(open_writer(database_url, TIMEOUT_S, durable=False)) as other:
         assert waits_for_the_disk(engine)
         assert not waits_for_the_disk(other)
         with suppress(OperationalError), other.begin():
