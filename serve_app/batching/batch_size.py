@@ -14,7 +14,7 @@ from serve_app.domain.model import Portion
 from serve_app.domain.portion_size import tokens_in_time
 from serve_app.domain.units import Instant, Seconds, Tokens
 
-WHOLE = 1_000_000
+FULL = 1_000_000
 """Size of a full batch in the unit of Ray's batch queue."""
 
 
@@ -26,8 +26,8 @@ class Waiting:
     since: Instant
 
 
-class Wake:
-    """A flush marker: it scores nothing but fills its batch, which then starts immediately."""
+class FlushMarker:
+    """An item without a portion. It fills its batch, which then starts immediately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Running:
     tokens: Tokens
 
 
-def batch_tokens(items: Iterable[Waiting | Wake]) -> Tokens:
+def batch_tokens(items: Iterable[Waiting | FlushMarker]) -> Tokens:
     return Tokens(sum(item.portion.tokens for item in items if isinstance(item, Waiting)))
 
 
@@ -78,23 +78,23 @@ class BatchSize:
             return self.tokens_max
         return min(self.tokens_max, tokens_in_time(tokens_per_s))
 
-    def of(self, items: Sequence[Waiting | Wake]) -> int:
-        """Size function of the batch queue, in parts of `WHOLE`. Never raises.
+    def of(self, items: Sequence[Waiting | FlushMarker]) -> int:
+        """Size function of the batch queue, in parts of `FULL`. Never raises.
 
-        A `Wake` fills the batch; no item fits behind it.
+        A `FlushMarker` fills the batch; no item fits behind it.
         """
         limit = self.tokens
         self._judged_by = max(self._judged_by, limit)
-        size = math.ceil(WHOLE * batch_tokens(items) / limit)
+        size = math.ceil(FULL * batch_tokens(items) / limit)
         if len(items) == 1:
-            return WHOLE if isinstance(items[0], Wake) else min(size, WHOLE)
-        if any(isinstance(item, Wake) for item in items[:-1]):
-            return WHOLE + 1
-        return max(size, WHOLE) if isinstance(items[-1], Wake) else size
+            return FULL if isinstance(items[0], FlushMarker) else min(size, FULL)
+        if any(isinstance(item, FlushMarker) for item in items[:-1]):
+            return FULL + 1
+        return max(size, FULL) if isinstance(items[-1], FlushMarker) else size
 
     def may_be_short(self, waiting: Iterable[Waiting]) -> bool:
         """Whether ``waiting`` may be less than a full batch, by any limit used since the last
-        true result. A full batch starts without a `Wake`."""
+        true result. A full batch starts without a `FlushMarker`."""
         short = batch_tokens(waiting) < max(self._judged_by, self.tokens)
         if short:
             self._judged_by = 0

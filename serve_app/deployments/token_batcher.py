@@ -5,7 +5,7 @@ threads of their own, so the event loop continues to answer health checks and qu
 Four faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
 * While a batch runs, Ray splits new items into small batches every ``batch_wait_timeout_s``. So the
-  wait is long while the device is busy, and a `Wake` in the queue ends it with the batch.
+  wait is long while the device is busy, and a `FlushMarker` in the queue ends it with the batch.
 * An item over the maximum, a size function that raises, or a ``BaseException`` out of the batch
   function ends the batch loop for good, while the replica still counts as healthy. So oversized
   portions are rejected before the queue, the size function cannot raise, and `check` verifies that
@@ -29,12 +29,12 @@ from concurrent.futures import ThreadPoolExecutor
 from ray import serve
 
 from serve_app.batching.batch_size import (
-    WHOLE,
+    FULL,
     Batch,
     BatchSize,
+    FlushMarker,
     Running,
     Waiting,
-    Wake,
     batch_tokens,
 )
 from serve_app.batching.isolation import score_each
@@ -62,7 +62,8 @@ IDLE_WAIT_S = 0.003
 """How long the first portion of a batch waits for others while the device is idle."""
 
 BUSY_WAIT_S = 5.0
-"""How long it waits while the device is busy, unless a `Wake` ends the wait; in effect, forever."""
+"""How long it waits while the device is busy, unless a `FlushMarker` ends the wait: practically,
+forever."""
 
 LAST_WORDS_S = 0.1
 """Grace period for error responses to leave the process before it exits."""
@@ -103,10 +104,10 @@ class TokenBatcher:
         self._running: list[Running] = []
         self._free_at = clock.instant()
         self._failed: EngineFailure | None = None
-        self._wakes: set[asyncio.Future[object]] = set()
+        self._markers: set[asyncio.Future[object]] = set()
         # Not a decorated method, because Ray keeps one queue per decorated function.
         self._queue = serve.batch(
-            max_batch_size=WHOLE,
+            max_batch_size=FULL,
             batch_wait_timeout_s=IDLE_WAIT_S,
             max_concurrent_batches=engine.batches_at_once,
             batch_size_fn=self._batch_size.of,
@@ -148,7 +149,7 @@ class TokenBatcher:
             if waiting in self._waiting:  # Cancelled: others may lack it to fill their batch.
                 self._waiting.discard(waiting)
                 if not self._running:
-                    self._wake_collector()
+                    self._flush_batch()
         if isinstance(outcome, RerankError):
             raise outcome
         return outcome
@@ -171,7 +172,7 @@ class TokenBatcher:
         await loop.run_in_executor(self._device_threads, self._engine.check)
 
     async def _score_batch(
-        self, items: list[Waiting | Wake]
+        self, items: list[Waiting | FlushMarker]
     ) -> list[PortionScores | RerankError | None]:
         waiting = [item for item in items if isinstance(item, Waiting)]
         outcomes = iter(await self._score_waiting(waiting) if waiting else ())
@@ -215,7 +216,7 @@ class TokenBatcher:
             self._look_ahead()
         else:
             self._queue.set_batch_wait_timeout_s(IDLE_WAIT_S)
-            self._wake_collector()
+            self._flush_batch()
 
     def _look_ahead(self) -> None:
         """Schedule the next batch to start shortly before the one being computed ends."""
@@ -230,7 +231,7 @@ class TokenBatcher:
 
     def _start_next(self, computed: Running) -> None:
         if self._waiting and self._running == [computed]:
-            self._wake_collector()
+            self._flush_batch()
 
     def _count(
         self,
@@ -246,21 +247,21 @@ class TokenBatcher:
         self._metrics.record(BATCH_TOKENS, batch.tokens)
         self._metrics.record(SCORED_TOKENS, scored)
 
-    def _wake_collector(self) -> None:
+    def _flush_batch(self) -> None:
         """Start the batch that is being collected, unless a full batch is queued already.
 
         This also applies when nothing seems to be queued: a cancelled portion may still be in the
         queue, and a portion that joins it would wait for the maximum time.
         """
         if self._batch_size.may_be_short(self._waiting):
-            wake = asyncio.ensure_future(self._queue(Wake()))
-            self._wakes.add(wake)
-            wake.add_done_callback(self._forget_wake)
+            marker = asyncio.ensure_future(self._queue(FlushMarker()))
+            self._markers.add(marker)
+            marker.add_done_callback(self._forget_marker)
 
-    def _forget_wake(self, wake: asyncio.Future[object]) -> None:
-        self._wakes.discard(wake)
-        if not wake.cancelled():
-            wake.exception()  # A limit changed meanwhile; the batch has started in any case.
+    def _forget_marker(self, marker: asyncio.Future[object]) -> None:
+        self._markers.discard(marker)
+        if not marker.cancelled():
+            marker.exception()  # A limit changed meanwhile; the batch has started in any case.
 
     def _run(
         self, running: Running, portions: Sequence[Portion]
