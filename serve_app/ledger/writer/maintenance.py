@@ -27,7 +27,7 @@ logger = get_logger(__name__)
 Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
-class Upkeep:
+class Maintenance:
     """The due times of maintenance. The writer calls `run` at every tick."""
 
     def __init__(self, clock: Clock, limits: LedgerLimits) -> None:
@@ -52,7 +52,7 @@ class Upkeep:
             if self._clock.instant() >= self._next_retention:
                 self._retire(transaction)
         except SQLAlchemyError as error:
-            logger.warning("ledger_upkeep_failed", extra={"reason": reason(error)})
+            logger.warning("ledger_maintenance_failed", extra={"reason": reason(error)})
             return Instant(instant + self._limits.expiry_interval_s)
         after = Seconds(0.0) if again else self._limits.expiry_interval_s
         return min(Instant(instant + after), self._next_retention)

@@ -32,7 +32,7 @@ from serve_app.domain.units import Instant
 from serve_app.ledger.db.engines import probe, reason
 from serve_app.ledger.writer import operation_group
 from serve_app.ledger.writer.limits import LedgerLimits
-from serve_app.ledger.writer.maintenance import Transaction, Upkeep
+from serve_app.ledger.writer.maintenance import Maintenance, Transaction
 from serve_app.ledger.writer.operation import Operation
 from serve_app.telemetry.logs import get_logger
 
@@ -61,7 +61,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._failed: list[Operation] = []  # Waiting for the next tick.
         self._next_tick = Instant(0.0)
-        self._upkeep = Upkeep(clock, limits)
+        self._maintenance = Maintenance(clock, limits)
         self._probes_left = 0  # Left until the next tick, if the database keeps failing.
         self._failing = False
         self._busy_since: Instant | None = None
@@ -208,7 +208,7 @@ class Writer:
                 self._write_alone(begun, error)
             return
         for operation, outcome in zip(begun, outcomes, strict=True):
-            self._upkeep.note_use(operation.key_id)
+            self._maintenance.note_use(operation.key_id)
             operation.resolve(outcome)
 
     def _write_alone(self, begun: Sequence[Operation], group_error: Exception) -> None:
@@ -226,7 +226,7 @@ class Writer:
                     self._give_up(begun[position + 1 :], error)
                     return
             else:
-                self._upkeep.note_use(operation.key_id)
+                self._maintenance.note_use(operation.key_id)
                 operation.resolve(outcome)
 
     @contextmanager
@@ -290,4 +290,4 @@ class Writer:
             if self._failing:
                 break
         if not self._failing:
-            self._next_tick = self._upkeep.run(self._transaction)
+            self._next_tick = self._maintenance.run(self._transaction)

@@ -398,7 +398,7 @@ def test_retention_has_a_tenth_of_the_writers_time(engine: Engine, acme: Caller)
     charge(engine, acme, "r1", OLD)
     clock = FakeClock()
     limits = LedgerLimits(charges_kept_days=KEEP_DAYS, expiry_interval_s=Seconds(1_000))
-    keeper = maintenance.Upkeep(clock, limits)
+    keeper = maintenance.Maintenance(clock, limits)
 
     clock.advance(1)
     assert keeper.run(engine.begin) == clock.instant() + maintenance.RETENTION_INTERVAL_S - 1
@@ -422,10 +422,10 @@ def test_a_database_that_fails_a_step_is_asked_again_later(
 ) -> None:
     clock = FakeClock()
     limits = LedgerLimits()
-    keeper = maintenance.Upkeep(clock, limits)
+    keeper = maintenance.Maintenance(clock, limits)
     clock.advance(maintenance.RETENTION_INTERVAL_S)
     with engine.begin() as connection:
         charges.drop(connection)
 
     assert keeper.run(engine.begin) == clock.instant() + limits.expiry_interval_s
-    assert "ledger_upkeep_failed" in caplog.text
+    assert "ledger_maintenance_failed" in caplog.text
