@@ -47,7 +47,9 @@ def test_headers_for_ray_change_nothing(service: Service) -> None:
     assert service.charges() == before + 20
 
 
-def test_a_client_that_hangs_up_is_not_charged_whatever_it_tells_ray(service: Service) -> None:
+def test_a_client_that_disconnects_is_not_charged_whatever_its_headers_ask_of_ray(
+    service: Service,
+) -> None:
     before = service.charges()
     head = (
         f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n"

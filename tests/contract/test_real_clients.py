@@ -271,7 +271,7 @@ def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
     assert BusyOnce.calls == 2
 
 
-def test_a_hang_up_over_a_real_socket_voids_the_reservation() -> None:
+def test_a_disconnect_over_a_real_socket_voids_the_reservation() -> None:
     """The client disconnects after a read timeout."""
     with running(House(scorer=HangingJobScorer())) as (house, address):
         with pytest.raises(httpx.ReadTimeout):

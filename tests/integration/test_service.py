@@ -178,7 +178,7 @@ def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> Non
     wait_for(service.is_ready, 60, "readiness after the replacement")
 
 
-def test_a_client_that_hangs_up_is_not_charged(service: Service) -> None:
+def test_a_client_that_disconnects_is_not_charged(service: Service) -> None:
     before = service.charges()
 
     with service.client(timeout_s=1.0) as client, pytest.raises(httpx.ReadTimeout):

@@ -15,7 +15,7 @@ KEY = {"authorization": "Bearer rk-good"}
 class Exchange:
     """One request with a body of the given chunks, of which the last one ends it.
 
-    Once the chunks are read, the client stays connected until ``hang_up`` is called.
+    Once the chunks are read, the client stays connected until ``disconnect`` is called.
     """
 
     chunks: Iterable[bytes] = ()
@@ -29,7 +29,7 @@ class Exchange:
         self.read = 0
         self.sent: list[Message] = []
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         self._gone.set()
 
     async def run(self, app: ASGIApp) -> None:

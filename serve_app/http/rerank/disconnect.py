@@ -28,7 +28,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     Raises: ClientGone, and any exception of ``work``.
     """
     task = asyncio.create_task(work)
-    watcher = asyncio.create_task(_hung_up(receive))
+    watcher = asyncio.create_task(_disconnected(receive))
     gone = False
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
@@ -43,6 +43,6 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def _hung_up(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

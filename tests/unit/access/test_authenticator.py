@@ -181,7 +181,7 @@ def test_requests_with_the_same_key_at_once_ask_the_database_once() -> None:
     asyncio.run(scenario())
 
 
-def test_a_client_that_hangs_up_does_not_fail_those_who_wait_with_it() -> None:
+def test_a_client_that_disconnects_does_not_fail_others_with_the_same_key() -> None:
     async def scenario() -> None:
         door = Door(KEY)
         door.store.gate.clear()

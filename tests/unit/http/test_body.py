@@ -82,10 +82,10 @@ def test_nothing_of_a_stranger_is_read(house: House) -> None:
     assert (done.status, done.read) == (401, 0)
 
 
-def test_a_client_that_hangs_up_half_way_is_gone(house: House) -> None:
+def test_a_disconnect_within_the_body_ends_the_request(house: House) -> None:
     async def half_a_body() -> Exchange:
         half = Exchange([BODY[:10]], complete=False)
-        half.hang_up()
+        half.disconnect()
         await half.run(house.app)
         return half
 
@@ -138,7 +138,7 @@ def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
     assert half.status == 401
 
 
-@pytest.mark.parametrize("ending", ["a hang-up", "a short deadline", "a body too large"])
+@pytest.mark.parametrize("ending", ["a disconnect", "a short deadline", "a body too large"])
 def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> None:
     """Each costs as much as the bytes that arrived: 2 MB cost 20 refusals, plus one."""
     house = House(limits=replace(LIMITS, body_bytes_max=2_000_000, body_timeout_s=Seconds(5)))
@@ -150,7 +150,7 @@ def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> N
         for each in done:
             sending = asyncio.create_task(each.run(house.app))
             await until(lambda: sending.done() or each.read == len(large))  # noqa: B023
-            each.hang_up()
+            each.disconnect()
             await sending
         return done
 
@@ -184,7 +184,7 @@ def test_a_keys_requests_beyond_its_places_leave_the_tenants_budget_alone() -> N
         other = Exchange([BODY], {"authorization": "Bearer rk-other-key"})
         await other.run(house.app)
         for each in slow:
-            each.hang_up()
+            each.disconnect()
         await asyncio.gather(*tasks)
         return other
 
@@ -202,7 +202,7 @@ def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> N
         other = Exchange([BODY], {"authorization": "Bearer rk-other-tenant"})
         await other.run(house.app)
         for each in slow:
-            each.hang_up()
+            each.disconnect()
         await asyncio.gather(*tasks)
         return slow, other
 

@@ -36,7 +36,7 @@ async def forever() -> str:
     return "unreachable"
 
 
-def hang_up_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None]) -> House:
+def disconnect_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None]) -> House:
     """Run a request; call ``leave`` once scoring has begun. Cancellation is passed on."""
 
     async def scene() -> House:
@@ -59,14 +59,14 @@ def hang_up_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None])
 @pytest.mark.parametrize(
     "leave",
     [
-        pytest.param(lambda exchange, _: exchange.hang_up(), id="as a message"),
+        pytest.param(lambda exchange, _: exchange.disconnect(), id="as a message"),
         pytest.param(lambda _, task: task.cancel(), id="as a cancellation, under Ray Serve"),
     ],
 )
-def test_a_hang_up_voids_the_reservation_and_is_told(
+def test_a_disconnect_voids_the_reservation_and_is_logged(
     leave: Callable[[Exchange, asyncio.Task[None]], None],
 ) -> None:
-    house = hang_up_while_scoring(leave)
+    house = disconnect_while_scoring(leave)
 
     assert house.ledger.log == ["reserve", "void 2"]
     assert (house.ledger.available, house.ledger.charged) == (1_000_000, {})
@@ -140,7 +140,7 @@ def test_an_error_of_the_work_is_raised_as_it_is() -> None:
         asyncio.run(while_connected(never, work()))
 
 
-def test_work_that_was_already_charged_ends_well_in_spite_of_a_hang_up() -> None:
+def test_a_charged_request_completes_despite_a_disconnect() -> None:
     async def charging() -> str:
         try:
             await asyncio.Event().wait()

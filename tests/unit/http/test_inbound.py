@@ -149,7 +149,7 @@ def test_a_header_that_is_not_ascii_is_kept_where_ray_does_not_decode_it() -> No
 
 
 @pytest.mark.parametrize("headers", [(), ((b"content-length", b"0"),)])
-def test_a_request_without_a_body_keeps_its_connection_and_sees_a_hang_up(
+def test_a_request_without_a_body_keeps_its_connection_and_detects_a_disconnect(
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> None:
     client = Client(*headers, method="GET")
