@@ -99,7 +99,7 @@ class Batch(RerankUser):
 
 
 @events.quitting.add_listener
-def tell_documents(environment: Environment, **_: Any) -> None:
+def print_documents(environment: Environment, **_: Any) -> None:
     """Print the number of scored documents, in total and per second."""
     stats = environment.stats
     seconds = (stats.total.last_request_timestamp or 0) - stats.total.start_time
@@ -108,5 +108,5 @@ def tell_documents(environment: Environment, **_: Any) -> None:
         line = stats.get(user.line(), "POST")
         answered += user.documents * (line.num_requests - line.num_failures)
     if seconds > 0:
-        told = f"Answered: {answered:,} documents, {answered / seconds:,.1f} per second."
-        print(told)  # noqa: T201 - follows the report that Locust prints
+        report = f"Answered: {answered:,} documents, {answered / seconds:,.1f} per second."
+        print(report)  # noqa: T201 - follows the report that Locust prints

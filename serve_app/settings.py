@@ -179,10 +179,10 @@ class Settings(BaseSettings):
     @field_validator("events_token")
     @classmethod
     def _token_from_environment(cls, setting: SecretStr) -> SecretStr:
-        told = setting.get_secret_value()
-        if told and not told.startswith("env:"):
+        value = setting.get_secret_value()
+        if value and not value.startswith("env:"):
             raise ValueError("must be env:NAME, because Ray logs arguments")
-        token = _from_environment(told)
+        token = _from_environment(value)
         if not (token.isascii() and token.isprintable()) or " " in token:
             # HTTP libraries repeat an invalid token in their errors.
             raise ValueError("must be printable ASCII without spaces")

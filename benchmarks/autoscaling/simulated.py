@@ -43,7 +43,7 @@ from matplotlib import pyplot as plt
 TICK_S = 0.1
 """Interval at which Ray's controller calls a policy."""
 
-TELL_S = 1.0
+REPORT_S = 1.0
 """Age of the metrics that a policy gets, as `metrics_interval_s` in production.yaml."""
 
 START_S = 10.0
@@ -80,7 +80,7 @@ class Seen:
 
     target: int
     busy: float
-    """Mean number of busy replicas over the last `TELL_S`."""
+    """Mean number of busy replicas over the last `REPORT_S`."""
 
 
 Policy = Callable[[Seen], int]
@@ -236,8 +236,8 @@ def simulate(name: str, policy: Policy, arrivals: list[float]) -> Run:
     queue: deque[float] = deque()
     left = float(REQUEST_TOKENS)  # The oldest request's remaining tokens.
     delays: list[float] = []
-    busy: deque[float] = deque([0.0], maxlen=round(TELL_S / TICK_S))
-    told: deque[tuple[int, float]] = deque(maxlen=round(TELL_S / TICK_S))
+    busy: deque[float] = deque([0.0], maxlen=round(REPORT_S / TICK_S))
+    reports: deque[tuple[int, float]] = deque(maxlen=round(REPORT_S / TICK_S))
     target, targets, ticks_late, replica_ticks = BOUNDS.least, [], 0, 0
     end_s = 2 * sum(length for length, _ in PHASES)
     for tick in range(round(end_s / TICK_S)):
@@ -253,8 +253,8 @@ def simulate(name: str, policy: Policy, arrivals: list[float]) -> Run:
                 delays.append(now + TICK_S - queue.popleft())
                 left = float(REQUEST_TOKENS)
         busy.append((capacity - budget) / (TOKENS_PER_S * TICK_S))
-        told.append((len(queue), sum(busy) / len(busy)))
-        waiting, worked = told[0]  # The policy gets old metrics.
+        reports.append((len(queue), sum(busy) / len(busy)))
+        waiting, worked = reports[0]  # The policy gets old metrics.
         target = policy(Seen(now, waiting, replicas.running, target, worked))
         replicas.become(target, now)
         replica_ticks += replicas.count

@@ -166,10 +166,10 @@ async def overload(server: Server, phase: Phase) -> None:
                 await asyncio.sleep(AGAIN_S)
             phase.recovered_s = round(time.perf_counter() - closed, 2)
             watch.cancel()
-    tell(phase, seen, closed)
+    fill_in_figures(phase, seen, closed)
 
 
-def tell(phase: Phase, seen: Sequence[Seen], closed: float) -> None:
+def fill_in_figures(phase: Phase, seen: Sequence[Seen], closed: float) -> None:
     """Fill in the figures of the overload's clients. Goodput counts from the first answer."""
     load = [each for each in seen if each.began < closed]
     phase.statuses = dict(Counter(each.status for each in load))

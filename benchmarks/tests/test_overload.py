@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.autoscaling.live import reversals
-from benchmarks.service.overload import DOCUMENTS, Phase, Seen, tell
+from benchmarks.service.overload import DOCUMENTS, Phase, Seen, fill_in_figures
 
 
 def test_goodput_is_what_was_answered_between_the_first_answer_and_the_loads_end() -> None:
@@ -13,7 +13,7 @@ def test_goodput_is_what_was_answered_between_the_first_answer_and_the_loads_end
     refusals = [Seen(5.0, 5.01, 429, "3"), Seen(6.0, 6.02, 429, "7"), Seen(7.0, 7.01, 429, "4")]
     after = Seen(10.5, 12.0, 200, None)
 
-    tell(phase, [*answers, late, *refusals, after], closed=10.0)
+    fill_in_figures(phase, [*answers, late, *refusals, after], closed=10.0)
 
     assert phase.statuses == {200: 7, 429: 3}
     assert phase.goodput_documents_per_s == round(5 * DOCUMENTS / 9, 1)
@@ -26,7 +26,7 @@ def test_a_refusal_without_a_whole_number_of_seconds_is_a_failure() -> None:
     answers = [Seen(0.0, 1.0, 200, None), Seen(0.0, 2.0, 200, None)]
 
     with pytest.raises(ValueError, match="missing"):
-        tell(Phase(None, 10.0, 1.0), [*answers, Seen(5.0, 5.1, 429, None)], closed=10.0)
+        fill_in_figures(Phase(None, 10.0, 1.0), [*answers, Seen(5.0, 5.1, 429, None)], closed=10.0)
 
 
 @pytest.mark.parametrize(

@@ -102,13 +102,15 @@ def print_statement(
     wanted = _month(month)
     with open_books(database_url, _reading_long) as connection:
         owner = tenant_accounts.find_tenant(connection, tenant)
-        told = monthly_statement.statement(connection, owner, wanted, CLOCK.moment(), so_far=so_far)
+        statement = monthly_statement.statement(
+            connection, owner, wanted, CLOCK.moment(), so_far=so_far
+        )
     forms = ((csv_file, monthly_statement.render_csv), (html_file, monthly_statement.render_html))
     for path, render in forms:
         if path is not None:
-            _write(path, render(told))
+            _write(path, render(statement))
     if csv_file is None and html_file is None:
-        _print_statement(told)
+        _print_statement(statement)
 
 
 @ledger.command("reconcile")
@@ -177,8 +179,9 @@ def _write(path: Path, text: str) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def _print_statement(told: monthly_statement.Statement) -> None:
-    click.echo(f"{told.tenant.name} ({told.tenant.id}), {monthly_statement.month_name(told.month)}")
+def _print_statement(statement: monthly_statement.Statement) -> None:
+    month = monthly_statement.month_name(statement.month)
+    click.echo(f"{statement.tenant.name} ({statement.tenant.id}), {month}")
     numbers = ("Documents", "Tokens", "Amount")
     print_table(
         ("Time", "Line", "", *numbers),
@@ -190,7 +193,7 @@ def _print_statement(told: monthly_statement.Statement) -> None:
                 *(f"{line[name]:,}" if name in line else "" for name in ("documents", "tokens")),
                 monthly_statement.dollars(int(line["amount_micro_dollars"])),
             )
-            for line in monthly_statement.lines(told)
+            for line in monthly_statement.lines(statement)
         ),
         frozenset(numbers),
     )

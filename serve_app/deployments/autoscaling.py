@@ -44,12 +44,12 @@ class BacklogPolicy:
     """Scales scorers by tokens, and gateways by concurrent requests."""
 
     def __init__(self, **goals: float) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         try:
             self._goals = Goals(**goals)  # type: ignore[arg-type]  # `Goals` checks the values
         except (TypeError, ValueError) as error:
             self._goals = Goals()
-            self._tell(f"policy_kwargs: {error}; the defaults are used instead")
+            self._log_once(f"policy_kwargs: {error}; the defaults are used instead")
 
     def __call__(
         self, contexts: Mapping[Any, AutoscalingContext]
@@ -65,7 +65,7 @@ class BacklogPolicy:
             try:
                 target, state = self._decide(deployment.name, context, by_name)
             except Exception as error:  # noqa: BLE001 - see the module's docstring
-                self._tell(f"{deployment.name} keeps its replicas: {error!r}")
+                self._log_once(f"{deployment.name} keeps its replicas: {error!r}")
             else:
                 targets[deployment], states[deployment] = target, state
         return targets, states
@@ -81,8 +81,8 @@ class BacklogPolicy:
             tokens_per_s = _tokens_per_s(context)
             load = _load(name, context, others, tokens_per_s)
             count = needed(load, target, self._goals)
-            if load.waiting_tokens is None and _any_told(name, others):
-                self._tell(
+            if load.waiting_tokens is None and _any_report(name, others):
+                self._log_once(
                     f"{name} keeps its replicas: all gateway reports are older than {STALE_S:g} s; "
                     "if the gateways run, synchronize the clocks of their nodes"
                 )
@@ -96,10 +96,10 @@ class BacklogPolicy:
         )
         return decision.target, {"history": decision.history, "tokens_per_s": tokens_per_s}
 
-    def _tell(self, problem: str) -> None:
+    def _log_once(self, problem: str) -> None:
         """Log a problem once, because the same one would occur ten times a second."""
-        if problem not in self._told and len(self._told) < 100:
-            self._told.add(problem)
+        if problem not in self._logged and len(self._logged) < 100:
+            self._logged.add(problem)
             logger.error("Autoscaling: %s", problem)
 
 
@@ -111,11 +111,11 @@ def _gateways_needed(context: AutoscalingContext) -> int:
 
 def _tokens_per_s(context: AutoscalingContext) -> float | None:
     """Return the mean speed of a replica; the last known one if no replica reports."""
-    told = [series[-1] for series in _told(context, TOKENS_PER_S_STAT)]
-    if told:
-        return sum(told) / len(told)
-    remembered: float | None = context.policy_state.get("tokens_per_s")
-    return remembered
+    reported = [series[-1] for series in _recent_reports(context, TOKENS_PER_S_STAT)]
+    if reported:
+        return sum(reported) / len(reported)
+    last_known: float | None = context.policy_state.get("tokens_per_s")
+    return last_known
 
 
 def _load(
@@ -125,12 +125,12 @@ def _load(
     tokens_per_s: float | None,
 ) -> Load:
     gateway = others.get(GATEWAY_DEPLOYMENT)
-    waiting = [] if gateway is None else _told(gateway, backlog_stat(name))
-    busy = _told(context, BUSY_RATIO_STAT)
+    waiting = [] if gateway is None else _recent_reports(gateway, backlog_stat(name))
+    busy = _recent_reports(context, BUSY_RATIO_STAT)
     return Load(
         waiting_tokens=Tokens(round(sum(each[-1] for each in waiting))) if waiting else None,
         inflight_tokens=Tokens(
-            round(sum(each[-1] for each in _told(context, INFLIGHT_TOKENS_STAT)))
+            round(sum(each[-1] for each in _recent_reports(context, INFLIGHT_TOKENS_STAT)))
         ),
         tokens_per_s=tokens_per_s,
         busy_replicas=sum(sum(each) / len(each) for each in busy),
@@ -138,13 +138,13 @@ def _load(
     )
 
 
-def _any_told(name: str, others: Mapping[str, AutoscalingContext]) -> bool:
+def _any_report(name: str, others: Mapping[str, AutoscalingContext]) -> bool:
     """Whether gateways reported a backlog, however old by this node's clock."""
     gateway = others.get(GATEWAY_DEPLOYMENT)
     return gateway is not None and bool((gateway.raw_metrics or {}).get(backlog_stat(name)))
 
 
-def _told(context: AutoscalingContext, stat: str) -> list[list[float]]:
+def _recent_reports(context: AutoscalingContext, stat: str) -> list[list[float]]:
     """Return the values of each replica that reported recently, oldest first."""
     by_replica = (context.raw_metrics or {}).get(stat, {})
     return [

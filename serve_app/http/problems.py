@@ -83,13 +83,13 @@ def row(error: BaseException) -> Row:
 
 def problem(error: Exception, request_id: str) -> Response:
     """Return the response to ``error``. It never contains ``str(error)``."""
-    told = error if isinstance(error, RerankError) else RerankError()
-    kind = row(told)
+    known = error if isinstance(error, RerankError) else RerankError()
+    kind = row(known)
     detail = ErrorDetail(
-        message=told.public_message, type=kind.family, param=told.where, code=told.code
+        message=known.public_message, type=kind.family, param=known.where, code=known.code
     )
     return Response(
-        render_problem(detail, request_id), kind.status, _headers(told, kind), "application/json"
+        render_problem(detail, request_id), kind.status, _headers(known, kind), "application/json"
     )
 
 

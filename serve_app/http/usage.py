@@ -9,7 +9,7 @@ from starlette.responses import Response
 from serve_app.access.api_keys import SCOPE_ADMIN, SCOPES
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Moment, TenantId
-from serve_app.http.admin.objects import problems_told
+from serve_app.http.admin.objects import as_client_errors
 from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import sent_keys
 from serve_app.http.service import Service
@@ -48,7 +48,7 @@ def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     async def everybodys(request: Request) -> Response:
         await service.access.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         query = _query(request, ALL_GROUPS)
-        with problems_told():
+        with as_client_errors():
             return await service.office.read(partial(_everybodys, query=query))
 
     return own, everybodys

@@ -204,7 +204,7 @@ class SqlLedger:
         future = operation.future
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
-        future.add_done_callback(partial(_tell, loop, ended))
+        future.add_done_callback(partial(_notify, loop, ended))
         timeout_s = self._limits.database_timeout_s
         timer = loop.call_later(timeout_s, future.cancel)  # No effect once it has begun.
         try:
@@ -249,7 +249,7 @@ class SqlLedger:
             return query(connection)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
+def _notify(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
     """Wake the waiting coroutine from any thread. `asyncio.wrap_future` takes twice as long."""
     with suppress(RuntimeError):  # The loop is closed.
         loop.call_soon_threadsafe(_end, ended)

@@ -68,15 +68,15 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path: Path, told: Story) -> Story:
+def story(tmp_path: Path, template: Story) -> Story:
     """A copy of the database, for one test to modify."""
-    original = told.database_url.removeprefix("sqlite:///")
+    original = template.database_url.removeprefix("sqlite:///")
     copy = shutil.copy(original, tmp_path / "rerank.db")
-    return replace(told, database_url=f"sqlite:///{copy}")
+    return replace(template, database_url=f"sqlite:///{copy}")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Story:
     url = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'rerank.db'}"
     migrate(url)
     office = Office(url)

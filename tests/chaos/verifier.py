@@ -145,14 +145,14 @@ def _answers(exchanges: Sequence[Exchange], by_id: dict[str, RowMapping]) -> Ite
             yield f"{exchange.name}: its id {said.request_id} was given to another request too"
         seen.add(said.request_id)
         asked = (exchange.documents, exchange.tokens, exchange.amount)
-        told = (said.documents, said.tokens, said.amount)
-        if told != asked:
-            yield f"{exchange.name}: asked for {asked}, the answer said {told}"
+        reported = (said.documents, said.tokens, said.amount)
+        if reported != asked:
+            yield f"{exchange.name}: asked for {asked}, the answer said {reported}"
         row = by_id.get(said.request_id)
         if row is None:
             yield f"{exchange.name}: answered 200, but there is no charge {said.request_id}"
-        elif (row["key_id"], *_measures(row)) != (exchange.key_id, *told):
-            yield f"{exchange.name}: the answer said {told}, the charge is {dict(row)}"
+        elif (row["key_id"], *_measures(row)) != (exchange.key_id, *reported):
+            yield f"{exchange.name}: the answer said {reported}, the charge is {dict(row)}"
 
 
 def _charges_without_200(

@@ -104,14 +104,14 @@ def test_what_an_answer_says_of_usage_is_its_row_in_the_ledger(service: Service,
     (row,) = service.rows("SELECT * FROM charges WHERE request_id = :id", id=answer["id"])
     usage, meta = answer["usage"], answer["meta"]
     assert row.documents == usage["documents"] == len(documents)
-    told = (
+    reported = (
         usage["prompt_tokens"],
         usage["total_tokens"],
         meta["billed_units"]["input_tokens"],
         meta["billed_units"]["total_tokens"],
         meta["tokens"]["input_tokens"],
     )
-    assert set(told) == {row.tokens}
+    assert set(reported) == {row.tokens}
     assert usage["search_units"] == meta["billed_units"]["search_units"] == 1
     assert meta["charge_micro_dollars"] == row.amount == 8 * len(documents)
 
@@ -371,14 +371,14 @@ def test_every_charge_was_told_to_the_sink_and_nothing_else(
 ) -> None:
     wait_for(lambda: not service.rows("SELECT id FROM outbox LIMIT 1"), 60, "the last event")
 
-    told = {
+    sent = {
         event["id"]: event["data"]["amount_micro_dollars"]
         for batch in event_sink.batches
         for event in batch
         if event["type"] == "rerank.charged"
     }
     charged = service.rows("SELECT request_id, amount FROM charges")
-    assert told == {row.request_id: row.amount for row in charged}
+    assert sent == {row.request_id: row.amount for row in charged}
     assert {headers["authorization"] for headers in event_sink.headers} == {
         f"Bearer {EVENTS_TOKEN}"
     }

@@ -45,10 +45,10 @@ def answer(case: Case) -> Case:
         )
     finally:
         house.close()
-    return _told(response)
+    return _case(response)
 
 
-def _told(response: httpx.Response) -> Case:
+def _case(response: httpx.Response) -> Case:
     headers = {name: response.headers[name] for name in HEADERS if name in response.headers}
     return {"status": response.status_code, "headers": headers, "body": response.json()}
 

@@ -35,7 +35,7 @@ def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"database_url": "env:NOT_THERE"}, "NOT_THERE"),
         ({"events_token": "env:NOT_THERE"}, "NOT_THERE"),
@@ -59,8 +59,8 @@ def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
         ({"no_such_setting": 1}, "no_such_setting"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(arguments: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_refused_by_name(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Settings(**arguments)  # type: ignore[arg-type]  # values from a config file
 
 
@@ -101,7 +101,7 @@ def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "flex", "priority", "told"),
+    ("price", "flex", "priority", "expected"),
     [
         (8, None, None, (8, 4, 16)),
         (5, None, None, (5, 3, 10)),
@@ -110,7 +110,7 @@ def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
     ],
 )
 def test_flex_costs_half_and_priority_twice_unless_told(
-    price: int, flex: int | None, priority: int | None, told: tuple[int, int, int]
+    price: int, flex: int | None, priority: int | None, expected: tuple[int, int, int]
 ) -> None:
     model = ModelSettings(
         id="a",
@@ -120,4 +120,4 @@ def test_flex_costs_half_and_priority_twice_unless_told(
         priority_price_micro_dollars_per_document=priority,
     )
 
-    assert model.prices == Prices(*told)
+    assert model.prices == Prices(*expected)

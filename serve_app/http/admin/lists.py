@@ -11,10 +11,10 @@ from serve_app.access.api_keys import SCOPE_ADMIN
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.units import TenantId
 from serve_app.http.admin.objects import (
+    as_client_errors,
     audit_entry_object,
     grant_object,
     key_object,
-    problems_told,
     tenant_object,
 )
 from serve_app.http.error_boundary import Endpoint
@@ -75,7 +75,7 @@ def list_endpoint(service: Service, listing: Listing[Row]) -> Endpoint:
             tenant = _tenant(connection, values)
             return listing.read(connection, Wanted(tenant, after, limit + 1))
 
-        with problems_told():
+        with as_client_errors():
             rows, has_more = cut(await service.office.read(query), limit)
         cursor = write_cursor(listing.name, listing.place(rows[-1])) if has_more else None
         return Response(listing.render(rows, cursor), media_type="application/json")

@@ -28,7 +28,7 @@ from serve_app.protocols.times import write_moment
 
 
 @contextmanager
-def problems_told() -> Iterator[None]:
+def as_client_errors() -> Iterator[None]:
     """Convert account problems that the block raises to errors for the client.
 
     Raises: NotFound, Conflict, InvalidRequest.

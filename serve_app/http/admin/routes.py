@@ -17,10 +17,10 @@ from serve_app.domain.model import Caller, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
 from serve_app.http.admin.lists import AUDIT_LOG, GRANTS, KEYS, TENANTS, list_endpoint
 from serve_app.http.admin.objects import (
+    as_client_errors,
     grant_object,
     key_object,
     new_key_object,
-    problems_told,
     tenant_object,
 )
 from serve_app.http.error_boundary import Endpoint
@@ -217,11 +217,11 @@ class _Admin:
         return body
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
-        with problems_told():
+        with as_client_errors():
             return await self._service.office.read(query)
 
     async def _write(self, change: Callable[[Connection], T]) -> T:
-        with problems_told():
+        with as_client_errors():
             return await self._service.office.write(change)
 
 

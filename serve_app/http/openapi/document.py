@@ -89,14 +89,14 @@ def _paths() -> Json:
 
 def _account(operation: Operation) -> Json:
     """Describe a usage or admin route."""
-    told = _get(
+    described = _get(
         operation.name,
         operation.summary,
         operation.answer,
         [*GUARDED, *operation.errors],
         SECURITY,
     )
-    told["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
+    described["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
     parameters = (
         [_path_parameter("Public id of the tenant or key.")] if "{id}" in operation.path else []
     )
@@ -109,18 +109,18 @@ def _account(operation: Operation) -> Json:
         {"name": name, "in": "header", "schema": {"type": "string"}} for name in operation.headers
     ]
     if parameters:
-        told["parameters"] = parameters
+        described["parameters"] = parameters
     if operation.body is not None:
-        told["requestBody"] = {"content": _content("", operation.body)["content"]}
+        described["requestBody"] = {"content": _content("", operation.body)["content"]}
     if operation.csv:
-        told["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-        told["responses"]["200"]["headers"] = {
+        described["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+        described["responses"]["200"]["headers"] = {
             "x-next-cursor": {
                 "description": "For CSV: cursor of the next page; absent on the last page.",
                 "schema": {"type": "string"},
             }
         }
-    return told
+    return described
 
 
 def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits) -> Json:
@@ -209,15 +209,15 @@ def _statuses() -> dict[str, list[str]]:
 
 def _error(status: str, codes: list[str]) -> Json:
     names = " or ".join(f"`{code}`" for code in codes)
-    told = _content(f"{names}. Nothing was charged.", "ErrorBody")
+    response = _content(f"{names}. Nothing was charged.", "ErrorBody")
     if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
-        told["headers"] = {
+        response["headers"] = {
             "Retry-After": {
                 "description": "Seconds to wait before a retry.",
                 "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_S_MAX},
             }
         }
-    return told
+    return response
 
 
 def _reference(status: str) -> Json:

@@ -162,7 +162,7 @@ class Delivery:
     def _step(self) -> Seconds:
         """Send events once if there are any, and return the pause before the next step."""
         try:
-            told = self._tell_some()
+            sent = self._send_some()
         except Exception as error:  # noqa: BLE001 - the outermost handler of this thread
             self._failures += 1
             pause_s = wait_s(self._failures, WAIT_S_MIN, WAIT_S_MAX, _chance())
@@ -172,9 +172,9 @@ class Delivery:
             logger.log(level, "event_sink_failed", extra=fields | {"pause_s": round(pause_s, 3)})
             return pause_s
         self._failures = 0
-        return Seconds(0.0) if told else POLL_S
+        return Seconds(0.0) if sent else POLL_S
 
-    def _tell_some(self) -> bool:
+    def _send_some(self) -> bool:
         """Send events if there are any, and return whether there may be more.
 
         Raises: SinkFailed, LedgerUnavailable.
@@ -188,7 +188,7 @@ class Delivery:
         with self._queue.turn() as ours:
             events = self._next() if ours else []
             if events:
-                self._tell(events)
+                self._send(events)
         return bool(events)
 
     def _next(self) -> list[Event]:
@@ -205,7 +205,7 @@ class Delivery:
             return alone[:1]
         return events if len(self._aside) < ASIDE_EVENTS_MAX else []
 
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _send(self, events: Sequence[Event]) -> None:
         try:
             self._sink.send(events)
         except SinkRefused as refusal:

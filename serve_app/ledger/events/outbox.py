@@ -25,7 +25,7 @@ _take_back = delete(outbox).where(outbox.c.event_id == bindparam("id"))
 _grants_so_far = (
     select(func.count()).select_from(grants).where(grants.c.tenant_id == bindparam("tenant_id"))
 )
-_told = select(outbox.c.id).where(outbox.c.event_id == bindparam("id"))
+_find = select(outbox.c.id).where(outbox.c.event_id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Event:
     data: dict[str, Any]
 
 
-def tell_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -> None:
+def emit_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -> None:
     """Add an event for each of these rows of ``charges``."""
     rows = [
         {
@@ -63,7 +63,7 @@ def take_back(connection: Connection, request_ids: Sequence[RequestId]) -> None:
     connection.execute(_take_back, [{"id": request_id} for request_id in request_ids])
 
 
-def tell_low_credit(
+def report_low_credit(
     connection: Connection, wanted: Reservation, left: Credits, below: Credits, *, events: bool
 ) -> None:
     """Log that credit fell below ``below``. Add one event per threshold and number of grants."""
@@ -75,7 +75,7 @@ def tell_low_credit(
         return
     number = connection.scalar(_grants_so_far, {"tenant_id": wanted.tenant})
     event_id = f"low_{wanted.tenant}_{below}_{number}"
-    if connection.execute(_told, {"id": event_id}).one_or_none() is None:
+    if connection.execute(_find, {"id": event_id}).one_or_none() is None:
         data = {"below_micro_dollars": below, "available_micro_dollars": left}
         _add(connection, event_id, CREDIT_LOW, wanted.tenant, wanted.created_at, data)
 

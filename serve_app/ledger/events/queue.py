@@ -46,17 +46,17 @@ class EventQueue:
 
     def oldest_at(self) -> Moment | None:
         """Return the time of the oldest pending event."""
-        with _told(), self._reader.connect() as connection:
+        with _as_unavailable(), self._reader.connect() as connection:
             return outbox.oldest_at(connection)
 
     def waiting(self, count_max: int, without: Collection[str] = ()) -> list[Event]:
         """Return the oldest pending events, except those with ids in ``without``."""
-        with _told(), self._reader.connect() as connection:
+        with _as_unavailable(), self._reader.connect() as connection:
             return outbox.waiting(connection, count_max, without)
 
     def confirm(self, ids: Collection[str]) -> None:
         """Delete events that the sink has confirmed."""
-        with _told(), self._writer.begin() as connection:
+        with _as_unavailable(), self._writer.begin() as connection:
             outbox.confirm(connection, ids)
 
     @contextmanager
@@ -85,7 +85,7 @@ class EventQueue:
 
     @contextmanager
     def _database_turn(self) -> Iterator[bool]:
-        with _told(), self._writer.begin() as connection:
+        with _as_unavailable(), self._writer.begin() as connection:
             timeout_ms = round(TURN_S_MAX * 1_000)
             # Without this setting, the server would notice a vanished gateway only after hours.
             connection.exec_driver_sql(
@@ -96,7 +96,7 @@ class EventQueue:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:

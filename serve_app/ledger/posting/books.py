@@ -118,7 +118,7 @@ class Books:
         self._put(account)
         below = budget.crossed(account, wanted.amount)
         if below is not None:
-            outbox.tell_low_credit(
+            outbox.report_low_credit(
                 self.connection, wanted, account.available, below, events=self._events
             )
         self._reservations[wanted.request_id] = wanted
@@ -185,7 +185,7 @@ class Books:
         rows = [*self._charges.values()]
         self._execute(sql.CHARGE, rows)
         if rows and self._events:
-            outbox.tell_charges(self.connection, rows)
+            outbox.emit_charges(self.connection, rows)
 
     def _execute(self, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
         # Drivers use a slower path for lists.

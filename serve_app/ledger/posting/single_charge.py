@@ -33,5 +33,5 @@ class SingleCharge:
         charged = charged_row(known, amount, self.usage, self.now)
         connection.execute(CHARGE, charged)
         if events:
-            outbox.tell_charges(connection, [charged])
+            outbox.emit_charges(connection, [charged])
         return True

@@ -137,19 +137,19 @@ def dollars(amount: int) -> str:
     return f"{'-' if amount < 0 else ''}${whole:,}.{micro_dollars:06d}"
 
 
-def render_html(told: Statement) -> str:
-    return _page().render(told=told)
+def render_html(statement: Statement) -> str:
+    return _page().render(statement=statement)
 
 
-def lines(told: Statement) -> Iterator[dict[str, Any]]:
+def lines(statement: Statement) -> Iterator[dict[str, Any]]:
     """Yield the lines of the CSV in order, each with its non-empty columns."""
-    begin, _ = bounds_of(told.month)
+    begin, _ = bounds_of(statement.month)
     yield {
         "line": "opening balance",
         "time": _time(begin),
-        "amount_micro_dollars": told.opening,
+        "amount_micro_dollars": statement.opening,
     }
-    for change in told.changes:
+    for change in statement.changes:
         yield {
             "line": change.kind,
             "time": _time(change.created_at),
@@ -157,7 +157,7 @@ def lines(told: Statement) -> Iterator[dict[str, Any]]:
             "reason": change.reason,
             "request_id": change.request_id or "",
         }
-    for used in told.usage:
+    for used in statement.usage:
         yield {
             "line": "charges of a day",
             "time": _day(used.day),
@@ -170,16 +170,18 @@ def lines(told: Statement) -> Iterator[dict[str, Any]]:
             "amount_micro_dollars": -used.sums.charged,
         }
     yield {
-        "line": "balance so far" if told.so_far else "closing balance",
-        "time": _time(told.until),
-        "amount_micro_dollars": told.closing,
+        "line": "balance so far" if statement.so_far else "closing balance",
+        "time": _time(statement.until),
+        "amount_micro_dollars": statement.closing,
     }
 
 
-def render_csv(told: Statement) -> str:
+def render_csv(statement: Statement) -> str:
     """Render the statement as CSV. The last line's amount is the sum of the lines above it."""
-    owner = {"tenant_id": told.tenant.id, "month": month_name(told.month)}
-    return csv_export.render_csv(CSV_COLUMNS, (owner | line for line in lines(told)), line_end="\n")
+    owner = {"tenant_id": statement.tenant.id, "month": month_name(statement.month)}
+    return csv_export.render_csv(
+        CSV_COLUMNS, (owner | line for line in lines(statement)), line_end="\n"
+    )
 
 
 def _charged_before(connection: Connection, tenant: Tenant, moment: Moment) -> int:

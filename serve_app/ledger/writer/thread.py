@@ -150,8 +150,8 @@ class Writer:
                     self._tick()
             except Exception as error:  # The service cannot run without this thread.
                 logger.exception("ledger_writer_failed")
-                untold = [each for each in group if not each.future.done()]
-                self._give_up([each for each in untold if each not in self._failed], error)
+                unresolved = [each for each in group if not each.future.done()]
+                self._give_up([each for each in unresolved if each not in self._failed], error)
 
     def _let_go(self) -> None:
         """Fail the remaining operations after the thread has ended, and log lost reversals."""

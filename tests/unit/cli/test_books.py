@@ -83,10 +83,10 @@ def ledger_command(url: str, *words: str) -> str:
 def test_no_command_makes_a_ledger_where_there_is_none(tmp_path: Path) -> None:
     folder = tmp_path / "var"
 
-    told = ledger_command(f"sqlite:///{folder}/rerank.db", "reconcile")
+    message = ledger_command(f"sqlite:///{folder}/rerank.db", "reconcile")
 
-    assert f"the ledger {folder}/rerank.db does not exist" in told
-    assert "RERANK_DATABASE_URL" in told
+    assert f"the ledger {folder}/rerank.db does not exist" in message
+    assert "RERANK_DATABASE_URL" in message
     assert not folder.exists()
 
 
@@ -98,16 +98,16 @@ def test_no_command_fills_a_database_without_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "told"),
+    ("revision", "message"),
     [("v0002", "of an older version"), ("v9999", "belongs to a newer version")],
 )
 def test_no_command_changes_tables_of_another_version(
-    database_url: str, revision: str, told: str
+    database_url: str, revision: str, message: str
 ) -> None:
     with transaction(database_url, TIMEOUT_S) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": revision})
 
-    assert told in ledger_command(database_url, "reconcile")
+    assert message in ledger_command(database_url, "reconcile")
     with transaction(database_url, TIMEOUT_S) as connection:
         found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     assert found == revision

@@ -26,7 +26,7 @@ def a_context(
     name: str,
     stats: list[Stats],
     *,
-    told_at: float = NOW,
+    reported_at: float = NOW,
     target: int = 1,
     **more: Any,
 ) -> AutoscalingContext:
@@ -34,9 +34,9 @@ def a_context(
     deployment = DeploymentID(name, APPLICATION)
     replicas = [ReplicaID(f"{name}-{number}", deployment) for number in range(len(stats))]
     metrics: dict[str, dict[ReplicaID, list[TimeStampedValue]]] = {}
-    for replica, told in zip(replicas, stats, strict=True):
-        for stat, value in told.items():
-            point = TimeStampedValue(told_at, value)
+    for replica, values in zip(replicas, stats, strict=True):
+        for stat, value in values.items():
+            point = TimeStampedValue(reported_at, value)
             metrics.setdefault(stat, {})[replica] = [point]
     fields: dict[str, Any] = {
         "deployment_id": deployment,
@@ -87,11 +87,11 @@ class Controller:
         age_s: float = 1,
         portions: float = 0,
     ) -> dict[DeploymentID, AutoscalingContext]:
-        told = [] if waiting is None else [{backlog_stat(SCORER): waiting / 2}] * 2
+        reports = [] if waiting is None else [{backlog_stat(SCORER): waiting / 2}] * 2
         gateway = a_context(
             "gateway",
-            told,
-            told_at=self.now - age_s,
+            reports,
+            reported_at=self.now - age_s,
             current_time=self.now,
             target=self.targets["gateway"],
             total_num_requests=requests,
@@ -100,7 +100,7 @@ class Controller:
         scorer = a_context(
             SCORER,
             [a_scorer()] if scorers is None else scorers,
-            told_at=self.now - 1,
+            reported_at=self.now - 1,
             current_time=self.now,
             target=self.targets[SCORER],
             total_num_requests=portions,
@@ -169,9 +169,9 @@ def test_clocks_that_differ_are_told_once(caplog: pytest.LogCaptureFixture) -> N
 
     controller.tick(5, waiting=9_000, age_s=STALE_S + 1)
 
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 1
-    assert "synchronize the clocks" in told[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert "synchronize the clocks" in messages[0]
 
 
 def test_a_gateway_without_autoscaling_tells_nothing() -> None:

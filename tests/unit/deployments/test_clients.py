@@ -47,10 +47,10 @@ def as_ray_raises_it(error: Exception) -> Exception:
 def test_an_error_of_ours_keeps_its_class_and_its_arguments(
     error: errors.RerankError, wrap: Any
 ) -> None:
-    told = translate(wrap(error))
+    translated = translate(wrap(error))
 
-    assert type(told) is type(error)
-    assert told.args == error.args
+    assert type(translated) is type(error)
+    assert translated.args == error.args
 
 
 @pytest.mark.parametrize(

@@ -138,12 +138,12 @@ def test_what_was_computed_is_counted() -> None:
 
 def test_it_tells_what_the_autoscaler_looks_for() -> None:
     async def test() -> None:
-        telling = batcher(FakeEngine())
-        assert telling.autoscaling_stats() == {"inflight_tokens": 0, "busy_ratio": 0}
+        reporting = batcher(FakeEngine())
+        assert reporting.autoscaling_stats() == {"inflight_tokens": 0, "busy_ratio": 0}
 
-        await telling.score(a_portion(50, 50))
+        await reporting.score(a_portion(50, 50))
 
-        stats = telling.autoscaling_stats()
+        stats = reporting.autoscaling_stats()
         assert stats.keys() == {"inflight_tokens", "busy_ratio", "tokens_per_s"}
         assert stats["tokens_per_s"] > 0
         assert stats["busy_ratio"] > 0
@@ -373,9 +373,9 @@ def test_only_the_first_of_two_can_be_what_a_device_failed_of(
     ends: tuple[int, int], of_the_first: type[Exception]
 ) -> None:
     async def test() -> None:
-        engine, told = TwoAtOnce(), list[EngineFailure]()
+        engine, failures = TwoAtOnce(), list[EngineFailure]()
         engine.broken = True
-        two = two_at_once(engine, FakeClock(), told.append)
+        two = two_at_once(engine, FakeClock(), failures.append)
         first = asyncio.create_task(two.score(a_portion(POISON)))
         await until(lambda: engine.begun == [POISON])
         second = asyncio.create_task(two.score(a_portion(50, 50 - POISON, POISON)))
@@ -387,7 +387,7 @@ def test_only_the_first_of_two_can_be_what_a_device_failed_of(
 
         assert type(first.exception()) is of_the_first
         assert type(second.exception()) is ReplicaLost
-        await until(lambda: bool(told))
+        await until(lambda: bool(failures))
 
     run(test())
 
@@ -460,11 +460,11 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
     """It answers faster than any other device, so it would get all the work."""
 
     async def test() -> None:
-        engine, told, sink = FakeEngine(), list[EngineFailure](), RecordingSink()
-        dying = batcher(engine, sink, told.append)
+        engine, failures, sink = FakeEngine(), list[EngineFailure](), RecordingSink()
+        dying = batcher(engine, sink, failures.append)
         with pytest.raises(EngineFailure, match="poison"):
             await dying.score(a_portion(POISON))
-        assert not told, "the device works"
+        assert not failures, "the device works"
 
         engine.broken = True
         outcomes = await asyncio.gather(
@@ -474,7 +474,7 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
         assert all(isinstance(outcome, ReplicaLost) for outcome in outcomes)
         waits = asyncio.create_task(dying.score(a_portion(1)))
         await asyncio.sleep(2 * LAST_WORDS_S)
-        assert [str(failure) for failure in told] == ["the device is gone"]
+        assert [str(failure) for failure in failures] == ["the device is gone"]
         assert not waits.done(), "it is lost with the process and retried elsewhere"
         assert dying.autoscaling_stats().get("tokens_per_s") is None, "nothing was scored"
 
@@ -490,15 +490,15 @@ def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere(
     """The device either raises an error or returns NaN."""
 
     async def test() -> None:
-        engine, told = FakeEngine(), list[EngineFailure]()
+        engine, failures = FakeEngine(), list[EngineFailure]()
         engine.broken = True
-        dying = batcher(engine, device_failed=told.append)
+        dying = batcher(engine, device_failed=failures.append)
 
         with pytest.raises(EngineFailure, match=problem):
             await dying.score(a_portion(*lengths))
         await asyncio.sleep(2 * LAST_WORDS_S)
 
-        assert len(told) == 1
+        assert len(failures) == 1
 
     run(test())
 

@@ -84,12 +84,12 @@ def test_every_message_says_what_was_charged(error: errors.RerankError) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wait_s", "told"), [(0, "1"), (0.2, "1"), (59.5, "60"), (61, "60"), (3_600, "60")]
+    ("wait_s", "shown"), [(0, "1"), (0.2, "1"), (59.5, "60"), (61, "60"), (3_600, "60")]
 )
-def test_retry_after_is_from_one_second_to_a_minute(wait_s: float, told: str) -> None:
+def test_retry_after_is_from_one_second_to_a_minute(wait_s: float, shown: str) -> None:
     for error in (errors.RateLimited("key", "requests", wait_s, ()), errors.Overloaded(wait_s)):
-        assert problem(error, "rr_1").headers["retry-after"] == told
-        assert f"Retry in {told} s." in error.public_message
+        assert problem(error, "rr_1").headers["retry-after"] == shown
+        assert f"Retry in {shown} s." in error.public_message
 
 
 @each_error

@@ -124,7 +124,7 @@ def test_threads_are_set_for_this_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "cores"),
+    ("cpu_max", "cores"),
     [
         ("max 100000", ALL_CORES),
         ("150000 100000", 1),
@@ -134,10 +134,10 @@ def test_threads_are_set_for_this_process() -> None:
     ],
 )
 def test_a_container_uses_no_more_cores_than_it_may(
-    tmp_path: Path, told: str | None, cores: int
+    tmp_path: Path, cpu_max: str | None, cores: int
 ) -> None:
-    if told is not None:
-        (tmp_path / "cpu.max").write_text(f"{told}\n")
+    if cpu_max is not None:
+        (tmp_path / "cpu.max").write_text(f"{cpu_max}\n")
 
     assert cpu_cores(tmp_path) == cores
 

@@ -92,8 +92,8 @@ def test_no_line_and_no_metric_repeats_what_was_sent(
 ) -> None:
     answer = house.rerank(**(TEXTS | broken))
 
-    told = str(house.lines) + str(house.values)
-    assert not [word for word in WORDS if word in told]
+    logged = str(house.lines) + str(house.values)
+    assert not [word for word in WORDS if word in logged]
     if answer.status_code != 200:
         assert not [word for word in WORDS if word in answer.text]
 
@@ -138,9 +138,9 @@ def test_the_frames_of_a_cause_are_kept_without_its_message() -> None:
     except RuntimeError as error:
         fields = failure_fields(error)
 
-    told = str(fields["traceback"])
-    assert told.startswith("RuntimeError")
-    assert "caused by KeyError" in told
+    traceback = str(fields["traceback"])
+    assert traceback.startswith("RuntimeError")
+    assert "caused by KeyError" in traceback
     assert failure_fields(EngineFailure("NaN")) == {"error": "EngineFailure", "reason": "NaN"}
     assert "traceback" not in failure_fields(LedgerUnavailable("down"))
 

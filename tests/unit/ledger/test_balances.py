@@ -34,13 +34,13 @@ def books(engine: Engine, database_url: str) -> Engine:
     return engine
 
 
-def told(engine: Engine) -> dict[Credits, Balance]:
+def balances_by_grant(engine: Engine) -> dict[Credits, Balance]:
     with engine.begin() as connection:
         return {balance.granted: balance for balance in balances(connection)}
 
 
 def test_a_balance_counts_rows_and_sums(books: Engine) -> None:
-    by_grant = told(books)
+    by_grant = balances_by_grant(books)
 
     acme = by_grant[Credits(100)]
     assert (acme.available, acme.pending, acme.charged) == (85, 7, 8)

@@ -87,17 +87,17 @@ def outcome(
     engine: Engine, groups: Sequence[Sequence[Step]], callers: Sequence[Caller]
 ) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the results and all rows after the groups, then roll everything back."""
-    told = []
+    results = []
     with engine.connect() as connection, connection.begin() as everything:
         for group in groups:
             tenant_ids = {caller.tenant for caller in callers}
             books = Books.open(connection, tenant_ids, IDS, events=True)
-            told += [apply(books, step, callers) for step in group]
+            results += [apply(books, step, callers) for step in group]
             books.write()
         assert check_balances(connection) == []
         found = rows(connection)
         everything.rollback()
-    return told, found
+    return results, found
 
 
 def rows(connection: Connection) -> list[tuple[object, ...]]:

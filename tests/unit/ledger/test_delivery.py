@@ -110,7 +110,7 @@ def goes_on(delivery: Delivery) -> bool:
     return not delivery._step()
 
 
-def tell_all(delivery: Delivery) -> None:
+def send_all(delivery: Delivery) -> None:
     while goes_on(delivery):
         pass
 
@@ -184,9 +184,9 @@ def test_a_charge_and_low_credit_are_told_as_cloud_events(
 
 
 def test_the_time_is_in_utc_to_the_millisecond() -> None:
-    (told,) = cloud_events([EVENT])
+    (event,) = cloud_events([EVENT])
 
-    assert told["time"] == "2023-11-14T22:13:20.007Z"
+    assert event["time"] == "2023-11-14T22:13:20.007Z"
 
 
 @pytest.mark.usefixtures("hurry")
@@ -307,7 +307,7 @@ def test_an_event_that_the_sink_refuses_is_kept_and_holds_up_no_other(
     sink.status = lambda batch: 400 if any(event["id"] == "r3" for event in batch) else 204
     charge(engine, acme, *range(6))
     with by_hand(database_url, sink.url, clock) as delivery:
-        tell_all(delivery)
+        send_all(delivery)
         assert waiting(engine) == 1
         assert [len(batch) for batch in sink.batches] == [6, 1, 1, 1, 1, 1, 1]
 
@@ -346,14 +346,14 @@ def test_a_sink_that_refuses_everything_is_not_given_all_there_is(
     sink.status = lambda _: 422
     expected = charge(engine, acme, *range(30))
     with by_hand(database_url, sink.url, clock) as delivery:
-        tell_all(delivery)
+        send_all(delivery)
         assert len(delivery._aside) == 8
         assert waiting(engine) == 30
 
         sink.status = lambda _: 204
         sink.batches.clear()
         clock.advance(ASIDE_S_MAX)
-        tell_all(delivery)
+        send_all(delivery)
     assert sorted(sink.ids) == sorted(expected)
     assert waiting(engine) == 0
 
@@ -466,7 +466,7 @@ def test_a_batch_is_bounded(database_url: str, engine: Engine, sink: Sink) -> No
     caller = a_tenant(database_url, 1_000)
     expected = charge(engine, caller, *range(BATCH_EVENTS_MAX + 1))
     with by_hand(database_url, sink.url, FakeClock()) as delivery:
-        tell_all(delivery)
+        send_all(delivery)
 
     assert [len(batch) for batch in sink.batches] == [BATCH_EVENTS_MAX, 1]
     assert sink.ids == expected

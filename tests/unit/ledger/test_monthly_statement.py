@@ -116,7 +116,7 @@ def twin(migrated_file: Path, tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
-def tell(engine: Engine, month: int = NOVEMBER, now: Moment = LATER, **how: bool) -> Statement:
+def statement(engine: Engine, month: int = NOVEMBER, now: Moment = LATER, **how: bool) -> Statement:
     url = engine.url.render_as_string(hide_password=False)
     with reading(url, TIMEOUT_S) as connection:
         tenant = tenant_accounts.find_tenant(connection, TENANT)
@@ -124,8 +124,8 @@ def tell(engine: Engine, month: int = NOVEMBER, now: Moment = LATER, **how: bool
 
 
 def rendered(engine: Engine) -> tuple[bytes, bytes]:
-    told = tell(engine)
-    return render_csv(told).encode(), render_html(told).encode()
+    made = statement(engine)
+    return render_csv(made).encode(), render_html(made).encode()
 
 
 CSV = """\
@@ -145,13 +145,13 @@ tn_1,2026-11,closing balance,2026-12-01 00:00:00 UTC,,,,,,,20991855,,
 
 
 def test_a_statement_is_exact(month: Engine) -> None:
-    assert render_csv(tell(month)) == CSV
+    assert render_csv(statement(month)) == CSV
 
 
 def test_the_amounts_of_a_statement_add_up_to_its_last_line(month: Engine) -> None:
     *amounts, last = (
         int(row["amount_micro_dollars"])
-        for row in csv.DictReader(io.StringIO(render_csv(tell(month))))
+        for row in csv.DictReader(io.StringIO(render_csv(statement(month))))
     )
 
     assert sum(amounts) == last
@@ -159,7 +159,9 @@ def test_the_amounts_of_a_statement_add_up_to_its_last_line(month: Engine) -> No
 
 def test_the_balance_that_a_month_ends_with_is_the_next_ones_beginning(month: Engine) -> None:
     now = at("2027-02-02")
-    months = [tell(month, each, now) for each in (202608, 202609, 202610, 202611, 202612, 202701)]
+    months = [
+        statement(month, each, now) for each in (202608, 202609, 202610, 202611, 202612, 202701)
+    ]
 
     assert months[0].opening == 0
     for one, following in pairwise(months):
@@ -188,7 +190,7 @@ def test_the_bytes_are_the_same_again_and_after_a_roll_up_and_on_either_database
 
 
 def test_the_page_shows_the_month_and_cannot_be_tampered_with(month: Engine) -> None:
-    page = render_html(tell(month))
+    page = render_html(statement(month))
 
     assert "Müller &amp; Söhne" in page
     assert "&lt;b&gt;paid&lt;/b&gt;" in page
@@ -206,33 +208,33 @@ def test_a_month_that_is_not_complete_is_refused_or_says_so(month: Engine) -> No
     with pytest.raises(
         AccountProblem, match="2026-11 is not complete until 2026-12-01 01:00:00 UTC"
     ):
-        tell(month, now=now)
+        statement(month, now=now)
     with pytest.raises(AccountProblem, match="not complete until"):
-        tell(month, now=at("2026-12-01T00:59:59"))
+        statement(month, now=at("2026-12-01T00:59:59"))
 
-    told = tell(month, now=now, so_far=True)
+    made = statement(month, now=now, so_far=True)
 
-    assert told.charged == 3_008_104
-    assert "balance so far,2026-11-15 08:00:30 UTC" in render_csv(told)
-    assert "not complete" in render_html(told)
-    assert "until 2026-11-15 08:00:30 UTC" in render_html(told)
-    assert "Closing balance" not in render_html(told)
+    assert made.charged == 3_008_104
+    assert "balance so far,2026-11-15 08:00:30 UTC" in render_csv(made)
+    assert "not complete" in render_html(made)
+    assert "until 2026-11-15 08:00:30 UTC" in render_html(made)
+    assert "Closing balance" not in render_html(made)
 
 
 def test_a_complete_month_is_never_told_so_far(month: Engine) -> None:
-    assert tell(month, so_far=True) == tell(month)
+    assert statement(month, so_far=True) == statement(month)
 
 
 def test_a_month_that_has_not_begun_is_refused(month: Engine) -> None:
     with pytest.raises(AccountProblem, match="has not begun"):
-        tell(month, now=at("2026-10-31T23:59:59"), so_far=True)
+        statement(month, now=at("2026-10-31T23:59:59"), so_far=True)
 
 
 def test_a_month_without_anything_is_told_too(month: Engine) -> None:
-    told = tell(month, 202608)
+    made = statement(month, 202608)
 
-    assert (told.opening, told.closing, told.changes, told.usage) == (0, 0, (), ())
-    assert render_html(told).count("<p>None.</p>") == 2
+    assert (made.opening, made.closing, made.changes, made.usage) == (0, 0, (), ())
+    assert render_html(made).count("<p>None.</p>") == 2
 
 
 @pytest.mark.parametrize(

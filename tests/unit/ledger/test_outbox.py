@@ -135,11 +135,11 @@ def test_low_credit_is_told_once_for_each_amount_and_top_up(
 
     top_up(engine, acme, 100)
     spend(engine, acme, 100)  # Crosses both thresholds; only the lower one is reported.
-    told = queue.waiting(10)
-    assert [event.data["below_micro_dollars"] for event in told] == [50, 20, 20]
-    assert len({event.id for event in told}) == 3
-    assert {event.type for event in told} == {CREDIT_LOW}
-    assert {event.tenant for event in told} == {acme.tenant}
+    events = queue.waiting(10)
+    assert [event.data["below_micro_dollars"] for event in events] == [50, 20, 20]
+    assert len({event.id for event in events}) == 3
+    assert {event.type for event in events} == {CREDIT_LOW}
+    assert {event.tenant for event in events} == {acme.tenant}
 
 
 def test_credit_that_goes_to_and_fro_is_told_again_with_the_same_id_only(
@@ -148,15 +148,15 @@ def test_credit_that_goes_to_and_fro_is_told_again_with_the_same_id_only(
     with engine.begin() as connection:
         tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], AUDIT)
 
-    told = []
+    ids = []
     for _ in range(3):
         spend(engine, acme, 10, void=True)
         spend(engine, acme, 10, void=True)
         (event,) = queue.waiting(10)
-        told.append(event.id)
+        ids.append(event.id)
         queue.confirm([event.id])
 
-    assert len(set(told)) == 1
+    assert len(set(ids)) == 1
 
 
 def test_the_oldest_are_first_and_those_left_out_stay(

@@ -141,11 +141,11 @@ def test_the_tighter_state_is_told_and_a_refused_request_is_in_none(
     caller = limited_by(
         acme, RateLimits(requests_per_minute_max=5), RateLimits(requests_per_minute_max=2)
     )
-    told = [ask(engine, caller) for _ in range(2)]
+    admitted = [ask(engine, caller) for _ in range(2)]
     refusal = ask(engine, caller)
 
     assert [
-        [each.remaining for each in states] for states in told if isinstance(states, tuple)
+        [each.remaining for each in states] for states in admitted if isinstance(states, tuple)
     ] == [
         [1],
         [0],

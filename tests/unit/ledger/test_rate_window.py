@@ -55,10 +55,10 @@ class Caller:
         now = Moment(self.now)
         if is_ahead(self.window, now):
             self.stored = encode(live(self.window, now))
-        window, told = admit(self.window, self.limits, documents, now, "key")
+        window, states = admit(self.window, self.limits, documents, now, "key")
         self.stored = encode(window)
         self.let_in.append((self.now, documents))
-        return told
+        return states
 
     def in_last_minute(self) -> tuple[int, int]:
         """Return the requests and documents of the last 60 s."""
@@ -180,13 +180,13 @@ def test_what_is_told_of_the_limits_is_true(
     for gap_ms, documents in asked:
         caller.now += gap_ms
         try:
-            told = caller.ask(documents)
+            states = caller.ask(documents)
         except TooLarge:
             continue
         except RateLimited as refusal:
-            told = refusal.states
+            states = refusal.states
             waits_s.append(refusal.retry_after_s)
-        for state in told:
+        for state in states:
             assert 0 <= state.remaining <= state.limit
             check_state(caller, state)
     assert all(1 <= wait_s <= RETRY_AFTER_S_MAX for wait_s in waits_s)

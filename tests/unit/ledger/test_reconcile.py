@@ -105,7 +105,7 @@ def test_books_that_agree_have_no_difference(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("lines")
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ([update(tenants).values(available=90)], "granted 100, but available 90"),
         ([delete(charges).where(charges.c.request_id == "r1")], "r1: committed for 3, but there"),
@@ -122,11 +122,11 @@ def test_books_that_agree_have_no_difference(engine: Engine) -> None:
     ],
 )
 def test_books_that_differ_are_found(
-    engine: Engine, changes: list[Update | Delete], told: str
+    engine: Engine, changes: list[Update | Delete], message: str
 ) -> None:
     spoil(engine, *changes)
 
-    assert any(told in each for each in books(engine, Moment(NOON + 130_000)).differences)
+    assert any(message in each for each in books(engine, Moment(NOON + 130_000)).differences)
 
 
 def test_a_reservation_that_waits_is_no_difference_yet(engine: Engine, acme: Caller) -> None:
@@ -168,7 +168,7 @@ def test_a_client_that_left_after_the_charge_is_no_difference(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "messages"),
     [
         ({"documents": 4}, ["r1: answered 200, documents 4 in the log, 3 in the ledger"]),
         ({"tokens": 91}, ["r1: answered 200, tokens 91 in the log, 90 in the ledger"]),
@@ -197,14 +197,14 @@ def test_a_client_that_left_after_the_charge_is_no_difference(
     ],
 )
 def test_logs_that_differ_are_found(
-    engine: Engine, lines: list[LogLine], change: dict[str, Any], told: list[str]
+    engine: Engine, lines: list[LogLine], change: dict[str, Any], messages: list[str]
 ) -> None:
     lines[1] = replace(lines[1], **change)
 
     differences = logs(engine, lines).differences
 
-    assert len(differences) == len(told)
-    for each, expected in zip(differences, told, strict=True):
+    assert len(differences) == len(messages)
+    for each, expected in zip(differences, messages, strict=True):
         assert each.startswith(f"request {expected}")
 
 
@@ -218,7 +218,7 @@ def test_a_failure_that_was_charged_is_found(engine: Engine, lines: list[LogLine
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"documents": 4}, "documents 10 in the logs, 9 in the day's sum"),
         ({"amount": 2}, "amount 8 in the logs, 9 in the day's sum"),
@@ -229,12 +229,12 @@ def test_a_failure_that_was_charged_is_found(engine: Engine, lines: list[LogLine
     ],
 )
 def test_days_that_are_sums_are_compared_too(
-    engine: Engine, lines: list[LogLine], change: dict[str, Any], told: str
+    engine: Engine, lines: list[LogLine], change: dict[str, Any], message: str
 ) -> None:
     roll_up(engine)
     lines[1] = replace(lines[1], **change)
 
-    assert any(told in each for each in logs(engine, lines).differences)
+    assert any(message in each for each in logs(engine, lines).differences)
 
 
 def test_a_request_that_is_missing_from_either_side_of_a_sum_is_found(

@@ -233,8 +233,10 @@ def test_every_change_of_a_key_is_in_the_audit_log_without_its_secret(
 
     with engine.connect() as connection:
         entries = read_entries(connection, acme.tenant)
-    told = [(entry.action, entry.subject) for entry in entries if entry.action.startswith("key.")]
-    assert told == [
+    recorded = [
+        (entry.action, entry.subject) for entry in entries if entry.action.startswith("key.")
+    ]
+    assert recorded == [
         ("key.create", acme.key_id),
         ("key.limits", acme.key_id),
         ("key.rotate", new),

@@ -125,10 +125,10 @@ def test_a_burst_that_is_over_at_once_starts_nothing() -> None:
 def test_one_report_starts_nothing(burst_s: float) -> None:
     """A report that falls into a burst stays valid until the next one."""
     for phase in range(10):
-        told_s = [phase / 10 + 1.02 * number for number in range(60)]
+        reported_s = [phase / 10 + 1.02 * number for number in range(60)]
 
-        def needs(now_s: float, told_s: list[float] = told_s) -> int:
-            last_s = max((each for each in told_s if each <= now_s), default=-1.0)
+        def needs(now_s: float, reported_s: list[float] = reported_s) -> int:
+            last_s = max((each for each in reported_s if each <= now_s), default=-1.0)
             return 8 if last_s % 7 < burst_s else 1
 
         assert changes(follow(needs, 60)) == [1]

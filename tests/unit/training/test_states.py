@@ -34,12 +34,12 @@ class Lower:
         assert token_type_ids.shape == attention_mask.shape == input_ids.shape
         self.batches.append(tuple(input_ids.shape))
         places = torch.arange(input_ids.shape[1]).expand_as(input_ids)
-        told = torch.stack([input_ids // 256, input_ids % 256, places], 2)
-        return SimpleNamespace(last_hidden_state=told.float())
+        encoded = torch.stack([input_ids // 256, input_ids % 256, places], 2)
+        return SimpleNamespace(last_hidden_state=encoded.float())
 
 
-def ids_of(told: torch.Tensor) -> Ids:
-    return [int(high) * 256 + int(low) for high, low, _ in told.tolist()]
+def ids_of(encoded: torch.Tensor) -> Ids:
+    return [int(high) * 256 + int(low) for high, low, _ in encoded.tolist()]
 
 
 @pytest.fixture
