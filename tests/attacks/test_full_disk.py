@@ -18,7 +18,7 @@ from serve_app.ledger.db.tables import charges
 from serve_app.telemetry.logs import emit
 from tests.support.fakes import until
 from tests.support.ledger import TIMEOUT_S
-from tests.support.ledger_app import LedgerHouse
+from tests.support.ledger_app import LedgerApp
 from tests.support.serve_log import serve_log
 from tests.support.small_disk import SmallDisk, small_disk
 
@@ -48,7 +48,7 @@ class Clients:
         async with (
             httpx.AsyncClient(
                 transport=transport,
-                base_url="http://house",
+                base_url="http://test",
                 headers={"authorization": f"Bearer {self._key}"},
             ) as client,
             asyncio.TaskGroup() as group,
@@ -78,14 +78,14 @@ class Clients:
 def test_a_full_disk_is_answered_503_and_the_service_recovers_by_itself(disk: SmallDisk) -> None:
     database_url = f"sqlite:///{disk.folder / 'rerank.db'}"
     migrate(database_url)
-    house = LedgerHouse(database_url)
+    app = LedgerApp(database_url)
     service = replace(
-        house.service,
+        app.service,
         log=emit,
-        pipeline=replace(house.service.pipeline, ledger=house.ledger),
+        pipeline=replace(app.service.pipeline, ledger=app.ledger),
     )
-    tenant = house.add_tenant("globex", CREDIT)
-    _, key = house.add_key(tenant, "rerank")
+    tenant = app.add_tenant("globex", CREDIT)
+    _, key = app.add_key(tenant, "rerank")
     clients = Clients(build_app(service), key)
 
     async def scenario() -> None:
@@ -100,12 +100,12 @@ def test_a_full_disk_is_answered_503_and_the_service_recovers_by_itself(disk: Sm
         await running
 
     with serve_log(disk.folder / "logs"):
-        house.ledger.start()
+        app.ledger.start()
         try:
             asyncio.run(scenario())
-            house.ledger.check()
+            app.ledger.check()
         finally:
-            house.close()
+            app.close()
 
     with transaction(database_url, TIMEOUT_S) as connection:
         assert set(connection.scalars(select(charges.c.request_id))) == clients.charged

@@ -29,7 +29,7 @@ from cohere.errors import (
 
 from serve_app.domain import errors
 from serve_app.ports import JobScorer
-from tests.support.app import House, WordScorer
+from tests.support.app import FakeApp, WordScorer
 from tests.support.fakes import FailingJobScorer, HangingJobScorer
 
 QUERY = "blue sky"
@@ -40,13 +40,13 @@ START_S_MAX = 10.0
 @contextmanager
 def serving(scorer: JobScorer, granted: int = 1_000_000) -> Iterator[str]:
     """Yield the address of a running application."""
-    with running(House(scorer=scorer, granted=granted)) as (_, address):
+    with running(FakeApp(scorer=scorer, granted=granted)) as (_, address):
         yield address
 
 
 @contextmanager
-def running(house: House) -> Iterator[tuple[House, str]]:
-    """Run ``house`` during the block; yield it and its address."""
+def running(app: FakeApp) -> Iterator[tuple[FakeApp, str]]:
+    """Run ``app`` during the block; yield it and its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     started = threading.Event()
 
@@ -55,16 +55,16 @@ def running(house: House) -> Iterator[tuple[House, str]]:
             await super().startup(sockets)
             started.set()
 
-    server = Server(uvicorn.Config(house.app, log_level="error", lifespan="off", ws="none"))
+    server = Server(uvicorn.Config(app.asgi, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     assert started.wait(START_S_MAX)
     try:
-        yield house, f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield app, f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
-        house.close()
+        app.close()
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
 
 def test_a_disconnect_over_a_real_socket_voids_the_reservation() -> None:
     """The client disconnects after a read timeout."""
-    with running(House(scorer=HangingJobScorer())) as (house, address):
+    with running(FakeApp(scorer=HangingJobScorer())) as (app, address):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
                 f"{address}/v1/rerank",
@@ -281,10 +281,10 @@ def test_a_disconnect_over_a_real_socket_voids_the_reservation() -> None:
                 headers={"x-api-key": "rk-good"},
                 timeout=0.2,
             )
-        _wait_until(lambda: bool(house.lines))
+        _wait_until(lambda: bool(app.lines))
 
-        assert house.ledger.log == ["reserve", "void 1"]
-        assert house.codes() == ["client_gone"]
+        assert app.ledger.log == ["reserve", "void 1"]
+        assert app.codes() == ["client_gone"]
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
-from tests.support.app import LIMITS, MINI, House
+from tests.support.app import LIMITS, MINI, FakeApp
 from tests.support.fakes import FakeClock, some_metrics
 from tests.support.varied_pairs import varied_pairs
 
@@ -47,25 +47,25 @@ class EngineScorer:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def app() -> Iterator[FakeApp]:
     engine = load_engine(EMBEDDED, None, "float32", EngineLimits(batch_tokens_max=8_192))
     # Small portions, so that a job is scored in several parts.
     scorer = Dispatcher(MINI, EngineScorer(engine), Tokens(600), some_metrics(), FakeClock())
     limits = replace(LIMITS, body_bytes_max=10_000_000, query_characters_max=32_768)
-    built = House(scorer=scorer, tokenizer=load_tokenizer(EMBEDDED), limits=limits)
+    built = FakeApp(scorer=scorer, tokenizer=load_tokenizer(EMBEDDED), limits=limits)
     yield built
     built.close()
 
 
 @pytest.mark.parametrize("strategy", ["only_document", "longest_first"])
-def test_scores_equal_those_of_reranks_with_one_query_each(house: House, strategy: str) -> None:
+def test_scores_equal_those_of_reranks_with_one_query_each(app: FakeApp, strategy: str) -> None:
     options = {"raw_scores": True, "truncation_strategy": strategy}
-    scored = house.send("POST", "/v1/score", body={"pairs": PAIRS} | options).json()
+    scored = app.send("POST", "/v1/score", body={"pairs": PAIRS} | options).json()
 
     expected: dict[tuple[str, int], dict[str, object]] = {}
     tokens = 0
     for query in QUERIES:
-        ranked = house.rerank(query=query, documents=PASSAGES, **options).json()
+        ranked = app.rerank(query=query, documents=PASSAGES, **options).json()
         tokens += ranked["usage"]["prompt_tokens"]
         expected |= {(query, result["index"]): result for result in ranked["results"]}
 
@@ -79,12 +79,12 @@ def test_scores_equal_those_of_reranks_with_one_query_each(house: House, strateg
     assert scored["usage"]["prompt_tokens"] == tokens
 
 
-def test_a_query_that_leaves_no_room_is_named_by_its_pair(house: House) -> None:
+def test_a_query_that_leaves_no_room_is_named_by_its_pair(app: FakeApp) -> None:
     long = "word " * 600
     pairs = [*PAIRS[:3], [long, "a passage"]]
 
-    refused = house.send("POST", "/v1/score", body={"pairs": pairs})
-    cut = house.send(
+    refused = app.send("POST", "/v1/score", body={"pairs": pairs})
+    cut = app.send(
         "POST", "/v1/score", body={"pairs": pairs, "truncation_strategy": "longest_first"}
     )
 

@@ -174,8 +174,8 @@ def _numbered() -> Callable[[], RequestId]:
 
 
 @dataclass
-class House:
-    """One application with all its dependencies; ``close`` ends its threads."""
+class FakeApp:
+    """The application with fakes for its dependencies; ``close`` ends its threads."""
 
     scorer: JobScorer = field(default_factory=WordScorer)
     tokenizer: Tokenizer = field(default_factory=WordTokenizer)
@@ -222,7 +222,7 @@ class House:
             log=self.lines.append,
             new_request_id=_numbered(),
         )
-        self.app: Starlette = build_app(self.service)
+        self.asgi: Starlette = build_app(self.service)
 
     def close(self) -> None:
         self.threads.shutdown()
@@ -255,8 +255,8 @@ class House:
             content = {}
 
         async def exchange() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://house") as client:
+            transport = httpx.ASGITransport(self.asgi)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 return await client.request(method, path, headers=sent, **content)
 
         return asyncio.run(exchange())

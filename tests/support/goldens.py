@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.app import House
+from tests.support.app import FakeApp
 
 FOLDER = Path(__file__).parents[1] / "contract"
 WIRE_FORMATS = ("rerank", "score")
@@ -34,9 +34,9 @@ def answer(case: Case) -> Case:
     """Return the answer of a new application to the request of ``case``."""
     request = case["request"]
     body = request["raw_body"].encode() if "raw_body" in request else request.get("body")
-    house = House(granted=case.get("granted", 1_000_000))
+    app = FakeApp(granted=case.get("granted", 1_000_000))
     try:
-        response = house.send(
+        response = app.send(
             request.get("method", "POST"),
             request.get("path", "/v1/rerank"),
             key=request.get("key", "rk-good"),
@@ -44,7 +44,7 @@ def answer(case: Case) -> Case:
             body=body,
         )
     finally:
-        house.close()
+        app.close()
     return _case(response)
 
 

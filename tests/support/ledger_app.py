@@ -27,14 +27,14 @@ from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting import steps
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Usage
-from tests.support.app import House
+from tests.support.app import FakeApp
 from tests.support.fakes import FakeClock
 
 TIMEOUT_S = Seconds(5)
 FREE_CREDIT = Credits(7)
 
 
-class LedgerHouse:
+class LedgerApp:
     """An application with the tenant acme, which has 1,000 micro-dollars and two keys: ``key`` for
     reranking and ``admin`` for accounts.
 
@@ -50,8 +50,8 @@ class LedgerHouse:
         self.admin_id, self.admin = self.add_key(self.tenant, api_keys.SCOPE_ADMIN)
         self.ledger = SqlLedger(database_url, self.clock, Seconds(30))
         self._office = BackOffice(database_url, TIMEOUT_S)
-        self._house = House()
-        service = self._house.service
+        self._app = FakeApp()
+        service = self._app.service
         self.service = replace(
             service,
             pipeline=replace(service.pipeline, clock=self.clock),
@@ -60,16 +60,16 @@ class LedgerHouse:
             clock=self.clock,
             free_credit=FREE_CREDIT,
         )
-        self._house.app = build_app(self.service)
+        self._app.asgi = build_app(self.service)
 
     @property
-    def app(self) -> ASGIApp:
-        return self._house.app
+    def asgi(self) -> ASGIApp:
+        return self._app.asgi
 
     def close(self) -> None:
         self._office.close()
         self.ledger.close()
-        self._house.close()
+        self._app.close()
 
     def add_tenant(self, name: str, credit: int) -> TenantId:
         with transaction(self.database_url, TIMEOUT_S) as connection:
@@ -120,7 +120,7 @@ class LedgerHouse:
         self, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """Send a GET request, with the administrator's key by default."""
-        return self._house.send("GET", path, key=key or self.admin, headers=headers)
+        return self._app.send("GET", path, key=key or self.admin, headers=headers)
 
     def post(
         self,
@@ -131,7 +131,7 @@ class LedgerHouse:
         headers: Mapping[str, str] | None = None,
         method: str = "POST",
     ) -> httpx.Response:
-        return self._house.send(method, path, key=key or self.admin, headers=headers, body=body)
+        return self._app.send(method, path, key=key or self.admin, headers=headers, body=body)
 
     def patch(self, path: str, body: object) -> httpx.Response:
         return self.post(path, body, method="PATCH")

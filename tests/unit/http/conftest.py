@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.app import House
-from tests.support.ledger_app import LedgerHouse
+from tests.support.app import FakeApp
+from tests.support.ledger_app import LedgerApp
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    built = House()
+def app() -> Iterator[FakeApp]:
+    built = FakeApp()
     yield built
     built.close()
 
 
 @pytest.fixture
-def ledger_house(migrated_file: Path, tmp_path: Path) -> Iterator[LedgerHouse]:
+def ledger_app(migrated_file: Path, tmp_path: Path) -> Iterator[LedgerApp]:
     path = tmp_path / "rerank.db"
     shutil.copy(migrated_file, path)
-    built = LedgerHouse(f"sqlite:///{path}")
+    built = LedgerApp(f"sqlite:///{path}")
     yield built
     built.close()

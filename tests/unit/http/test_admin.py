@@ -14,9 +14,9 @@ from serve_app.ledger.accounts import tenant_accounts, tenant_keys
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.reports.balances import check_balances
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX, OVERLAP_S_MAX
-from tests.support.app import BIG, BIG_ALIAS, House
+from tests.support.app import BIG, BIG_ALIAS, FakeApp
 from tests.support.asgi import Exchange
-from tests.support.ledger_app import FREE_CREDIT, TIMEOUT_S, LedgerHouse
+from tests.support.ledger_app import FREE_CREDIT, TIMEOUT_S, LedgerApp
 from tests.unit.http.test_openapi import check
 
 NO_LIMITS = {
@@ -40,11 +40,11 @@ def refused(answer: Any, status: int, param: str | None = None) -> str:
     return str(body["message"])
 
 
-def available(house: LedgerHouse, tenant: str = "acme") -> int:
+def available(app: LedgerApp, tenant: str = "acme") -> int:
     """Return the available credit, after an integrity check of the ledger."""
-    with transaction(house.database_url, TIMEOUT_S) as connection:
+    with transaction(app.database_url, TIMEOUT_S) as connection:
         assert not check_balances(connection)
-    amount: int = done(house.get(f"/admin/v1/tenants/{tenant}"))["available_micro_dollars"]
+    amount: int = done(app.get(f"/admin/v1/tenants/{tenant}"))["available_micro_dollars"]
     return amount
 
 
@@ -68,18 +68,18 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_only_operators_get_in(ledger_house: LedgerHouse, method: str, path: str) -> None:
-    assert ledger_house.post(path, method=method, key="rk_none").status_code == 401
-    message = refused(ledger_house.post(path, method=method, key=ledger_house.key), 403)
+def test_only_operators_get_in(ledger_app: LedgerApp, method: str, path: str) -> None:
+    assert ledger_app.post(path, method=method, key="rk_none").status_code == 401
+    message = refused(ledger_app.post(path, method=method, key=ledger_app.key), 403)
     assert "'admin'" in message
 
 
 def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
-    ledger_house: LedgerHouse,
+    ledger_app: LedgerApp,
 ) -> None:
-    plain = done(ledger_house.post("/admin/v1/tenants", {"name": "bolt"}))
+    plain = done(ledger_app.post("/admin/v1/tenants", {"name": "bolt"}))
     limited = done(
-        ledger_house.post(
+        ledger_app.post(
             "/admin/v1/tenants",
             {
                 "name": "core",
@@ -105,66 +105,66 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
     assert limited["limits"] == NO_LIMITS | {"concurrent_requests_max": 3}
     assert limited["alerts_below_micro_dollars"] == [20, 10]
     assert limited["weight"] == 7
-    (grant,) = done(ledger_house.get("/admin/v1/credit?tenant=bolt"))["data"]
+    (grant,) = done(ledger_app.get("/admin/v1/credit?tenant=bolt"))["data"]
     assert (grant["reason"], grant["amount_micro_dollars"]) == ("free credit", FREE_CREDIT)
 
 
-def test_a_name_is_taken_once(ledger_house: LedgerHouse) -> None:
-    answer = ledger_house.post("/admin/v1/tenants", {"name": "acme"})
+def test_a_name_is_taken_once(ledger_app: LedgerApp) -> None:
+    answer = ledger_app.post("/admin/v1/tenants", {"name": "acme"})
 
     assert "tenant named 'acme' already exists" in refused(answer, 409)
 
 
 def test_a_name_that_looks_like_another_is_refused_with_that_name(
-    ledger_house: LedgerHouse,
+    ledger_app: LedgerApp,
 ) -> None:
-    answer = ledger_house.post("/admin/v1/tenants", {"name": "acm\u0435"})  # Cyrillic
+    answer = ledger_app.post("/admin/v1/tenants", {"name": "acm\u0435"})  # Cyrillic
 
     assert "looks like that of the tenant 'acme'" in refused(answer, 409)
 
 
-def test_a_name_is_stored_and_found_in_normalized_form(ledger_house: LedgerHouse) -> None:
-    made = done(ledger_house.post("/admin/v1/tenants", {"name": " Bolt  \uff23o\u3000"}))
+def test_a_name_is_stored_and_found_in_normalized_form(ledger_app: LedgerApp) -> None:
+    made = done(ledger_app.post("/admin/v1/tenants", {"name": " Bolt  \uff23o\u3000"}))
 
     assert made["name"] == "Bolt Co"
-    assert done(ledger_house.get("/admin/v1/tenants/Bolt%20%EF%BC%A3o"))["id"] == made["id"]
+    assert done(ledger_app.get("/admin/v1/tenants/Bolt%20%EF%BC%A3o"))["id"] == made["id"]
 
 
-def test_a_name_with_an_invisible_character_is_refused(ledger_house: LedgerHouse) -> None:
-    answer = ledger_house.post("/admin/v1/tenants", {"name": "bo\u200blt"})
+def test_a_name_with_an_invisible_character_is_refused(ledger_app: LedgerApp) -> None:
+    answer = ledger_app.post("/admin/v1/tenants", {"name": "bo\u200blt"})
 
     assert "the name must have 1 to 128 characters" in refused(answer, 400, "request")
 
 
-def test_limits_change_one_by_one_and_null_lifts(ledger_house: LedgerHouse) -> None:
+def test_limits_change_one_by_one_and_null_lifts(ledger_app: LedgerApp) -> None:
     path = "/admin/v1/tenants/acme"
-    ledger_house.patch(path, {"limits": {"requests_per_minute_max": 5}})
-    ledger_house.patch(path, {"limits": {"monthly_budget_micro_dollars": 9}})
+    ledger_app.patch(path, {"limits": {"requests_per_minute_max": 5}})
+    ledger_app.patch(path, {"limits": {"monthly_budget_micro_dollars": 9}})
 
-    first = done(ledger_house.get(path))["limits"]
-    second = done(ledger_house.patch(path, {"limits": {"requests_per_minute_max": None}}))
+    first = done(ledger_app.get(path))["limits"]
+    second = done(ledger_app.patch(path, {"limits": {"requests_per_minute_max": None}}))
 
     assert first == NO_LIMITS | {"requests_per_minute_max": 5, "monthly_budget_micro_dollars": 9}
     assert second["limits"] == NO_LIMITS | {"monthly_budget_micro_dollars": 9}
 
 
-def test_alerts_are_replaced(ledger_house: LedgerHouse) -> None:
+def test_alerts_are_replaced(ledger_app: LedgerApp) -> None:
     path = "/admin/v1/tenants/acme"
     for below in ([3, 4], []):
-        changed = done(ledger_house.patch(path, {"alerts_below_micro_dollars": below}))
+        changed = done(ledger_app.patch(path, {"alerts_below_micro_dollars": below}))
         assert changed["alerts_below_micro_dollars"] == sorted(below, reverse=True)
 
 
-def test_a_weight_is_replaced(ledger_house: LedgerHouse) -> None:
-    changed = done(ledger_house.patch("/admin/v1/tenants/acme", {"weight": 3}))
+def test_a_weight_is_replaced(ledger_app: LedgerApp) -> None:
+    changed = done(ledger_app.patch("/admin/v1/tenants/acme", {"weight": 3}))
 
     assert changed["weight"] == 3
-    assert done(ledger_house.get("/admin/v1/tenants/acme"))["weight"] == 3
+    assert done(ledger_app.get("/admin/v1/tenants/acme"))["weight"] == 3
 
 
-def test_a_new_key_works_and_its_secret_is_shown_once(ledger_house: LedgerHouse) -> None:
+def test_a_new_key_works_and_its_secret_is_shown_once(ledger_app: LedgerApp) -> None:
     made = done(
-        ledger_house.post(
+        ledger_app.post(
             "/admin/v1/keys",
             {
                 "tenant": "acme",
@@ -177,13 +177,13 @@ def test_a_new_key_works_and_its_secret_is_shown_once(ledger_house: LedgerHouse)
         )
     )
 
-    assert ledger_house.get("/v1/usage", key=made["secret"]).status_code == 200
+    assert ledger_app.get("/v1/usage", key=made["secret"]).status_code == 200
     shown = {name: value for name, value in made.items() if name != "secret"}
-    assert done(ledger_house.get(f"/admin/v1/keys/{made['id']}")) == shown
+    assert done(ledger_app.get(f"/admin/v1/keys/{made['id']}")) == shown
     assert shown == {
         "object": "api_key",
         "id": made["id"],
-        "tenant": ledger_house.tenant,
+        "tenant": ledger_app.tenant,
         "tenant_name": "acme",
         "label": "ci",
         "scopes": ["rerank"],
@@ -195,41 +195,41 @@ def test_a_new_key_works_and_its_secret_is_shown_once(ledger_house: LedgerHouse)
         "replaces": None,
         "limits": NO_LIMITS | {"documents_per_minute_max": 50},
     }
-    assert made["secret"] not in ledger_house.get("/admin/v1/keys").text
+    assert made["secret"] not in ledger_app.get("/admin/v1/keys").text
 
 
-def test_a_key_for_an_alias_is_stored_with_the_models_id(ledger_house: LedgerHouse) -> None:
+def test_a_key_for_an_alias_is_stored_with_the_models_id(ledger_app: LedgerApp) -> None:
     wanted = {"tenant": "acme", "models": [BIG_ALIAS, "mini"]}
 
-    assert done(ledger_house.post("/admin/v1/keys", wanted))["models"] == [BIG, "mini"]
+    assert done(ledger_app.post("/admin/v1/keys", wanted))["models"] == [BIG, "mini"]
 
 
 def test_a_rotated_key_works_beside_its_replacement_for_a_while(
-    ledger_house: LedgerHouse,
+    ledger_app: LedgerApp,
 ) -> None:
-    path = f"/admin/v1/keys/{ledger_house.key_id}/rotate"
-    new = done(ledger_house.post(path, {"overlap_s": 60}))
+    path = f"/admin/v1/keys/{ledger_app.key_id}/rotate"
+    new = done(ledger_app.post(path, {"overlap_s": 60}))
 
-    assert new["replaces"] == ledger_house.key_id
+    assert new["replaces"] == ledger_app.key_id
     for after_s, status in ((59, 200), (1, 401)):
-        ledger_house.clock.advance(after_s)
-        assert ledger_house.get("/v1/usage", key=ledger_house.key).status_code == status
-        assert ledger_house.get("/v1/usage", key=new["secret"]).status_code == 200
-    assert "was already replaced by" in refused(ledger_house.post(path), 409)
+        ledger_app.clock.advance(after_s)
+        assert ledger_app.get("/v1/usage", key=ledger_app.key).status_code == status
+        assert ledger_app.get("/v1/usage", key=new["secret"]).status_code == 200
+    assert "was already replaced by" in refused(ledger_app.post(path), 409)
 
 
-def test_the_overlap_is_a_day_unless_told(ledger_house: LedgerHouse) -> None:
-    done(ledger_house.post(f"/admin/v1/keys/{ledger_house.key_id}/rotate"))
+def test_the_overlap_is_a_day_unless_told(ledger_app: LedgerApp) -> None:
+    done(ledger_app.post(f"/admin/v1/keys/{ledger_app.key_id}/rotate"))
 
-    old = done(ledger_house.get(f"/admin/v1/keys/{ledger_house.key_id}"))
+    old = done(ledger_app.get(f"/admin/v1/keys/{ledger_app.key_id}"))
     assert old["expires_at"] == "1970-01-02T00:16:40.000Z"
 
 
-def test_a_revoked_key_is_useless(ledger_house: LedgerHouse) -> None:
-    revoked = done(ledger_house.post(f"/admin/v1/keys/{ledger_house.key_id}/revoke"))
+def test_a_revoked_key_is_useless(ledger_app: LedgerApp) -> None:
+    revoked = done(ledger_app.post(f"/admin/v1/keys/{ledger_app.key_id}/revoke"))
 
     assert revoked["revoked_at"] == CREATED_AT
-    assert ledger_house.get("/v1/usage", key=ledger_house.key).status_code == 401
+    assert ledger_app.get("/v1/usage", key=ledger_app.key).status_code == 401
 
 
 class SlowExchange(Exchange):
@@ -254,66 +254,64 @@ class SlowExchange(Exchange):
     ],
 )
 def test_a_key_that_is_revoked_while_its_body_comes_opens_nothing(
-    ledger_house: LedgerHouse, path: str, body: dict[str, object], who: str
+    ledger_app: LedgerApp, path: str, body: dict[str, object], who: str
 ) -> None:
-    key_id = KeyId(getattr(ledger_house, f"{who}_id"))
-    exchange = SlowExchange(
-        path, getattr(ledger_house, who), body, lambda: ledger_house.revoke(key_id)
-    )
+    key_id = KeyId(getattr(ledger_app, f"{who}_id"))
+    exchange = SlowExchange(path, getattr(ledger_app, who), body, lambda: ledger_app.revoke(key_id))
 
-    asyncio.run(exchange.run(ledger_house.app))
+    asyncio.run(exchange.run(ledger_app.asgi))
 
     assert exchange.status == 401
 
 
-def test_a_keys_limits_change(ledger_house: LedgerHouse) -> None:
-    path = f"/admin/v1/keys/{ledger_house.key_id}"
+def test_a_keys_limits_change(ledger_app: LedgerApp) -> None:
+    path = f"/admin/v1/keys/{ledger_app.key_id}"
 
-    changed = done(ledger_house.patch(path, {"limits": {"monthly_budget_micro_dollars": 100}}))
+    changed = done(ledger_app.patch(path, {"limits": {"monthly_budget_micro_dollars": 100}}))
 
     assert changed["limits"] == NO_LIMITS | {"monthly_budget_micro_dollars": 100}
 
 
-def test_a_top_up_is_done_once_for_an_idempotency_key(ledger_house: LedgerHouse) -> None:
+def test_a_top_up_is_done_once_for_an_idempotency_key(ledger_app: LedgerApp) -> None:
     body = {"tenant": "acme", "amount_micro_dollars": 25, "reason": "invoice 17"}
     key = {"idempotency-key": "payment 9"}
 
-    first = done(ledger_house.post("/admin/v1/credit", body, headers=key))
-    again = done(ledger_house.post("/admin/v1/credit", body | {"idempotency_key": "payment 9"}))
-    other = ledger_house.post("/admin/v1/credit", body | {"amount_micro_dollars": 26}, headers=key)
+    first = done(ledger_app.post("/admin/v1/credit", body, headers=key))
+    again = done(ledger_app.post("/admin/v1/credit", body | {"idempotency_key": "payment 9"}))
+    other = ledger_app.post("/admin/v1/credit", body | {"amount_micro_dollars": 26}, headers=key)
 
     assert again == first
     assert first == {
         "object": "grant",
         "id": first["id"],
-        "tenant": ledger_house.tenant,
+        "tenant": ledger_app.tenant,
         "kind": "grant",
         "amount_micro_dollars": 25,
         "reason": "invoice 17",
-        "who": f"key {ledger_house.admin_id}",
+        "who": f"key {ledger_app.admin_id}",
         "created_at": CREATED_AT,
         "request_id": None,
     }
     assert "another grant" in refused(other, 409)
-    assert available(ledger_house) == 1_025
+    assert available(ledger_app) == 1_025
 
 
-def test_a_correction_takes_back_what_is_there(ledger_house: LedgerHouse) -> None:
+def test_a_correction_takes_back_what_is_there(ledger_app: LedgerApp) -> None:
     def correct(amount: int) -> Any:
         body = {"tenant": "acme", "amount_micro_dollars": amount, "reason": "typo"}
-        return ledger_house.post("/admin/v1/credit", body)
+        return ledger_app.post("/admin/v1/credit", body)
 
     assert done(correct(-400))["kind"] == "correction"
     assert "less than that" in refused(correct(-601), 400, "request")
-    assert available(ledger_house) == 600
+    assert available(ledger_app) == 600
 
 
-def test_a_charge_is_refunded_up_to_itself(ledger_house: LedgerHouse) -> None:
-    ledger_house.settle("r1", 5, amount=80)
+def test_a_charge_is_refunded_up_to_itself(ledger_app: LedgerApp) -> None:
+    ledger_app.settle("r1", 5, amount=80)
 
     def refund(**more: object) -> Any:
         body = {"request_id": "r1", "reason": "sorry"} | more
-        return ledger_house.post("/admin/v1/credit/refunds", body)
+        return ledger_app.post("/admin/v1/credit/refunds", body)
 
     part = done(refund(amount_micro_dollars=30))
     rest = done(refund())
@@ -321,19 +319,19 @@ def test_a_charge_is_refunded_up_to_itself(ledger_house: LedgerHouse) -> None:
     assert (part["kind"], part["request_id"]) == ("refund", "r1")
     assert (part["amount_micro_dollars"], rest["amount_micro_dollars"]) == (30, 50)
     assert "0 micro-dollars of the charge can be refunded" in refused(refund(), 400, "request")
-    assert available(ledger_house) == 1_000
+    assert available(ledger_app) == 1_000
 
 
-def test_a_refund_that_is_sent_again_is_given_once(ledger_house: LedgerHouse) -> None:
-    ledger_house.settle("r1", 5, amount=80)
+def test_a_refund_that_is_sent_again_is_given_once(ledger_app: LedgerApp) -> None:
+    ledger_app.settle("r1", 5, amount=80)
     body = {"request_id": "r1", "reason": "sorry"}
     headers = {"idempotency-key": "ticket 4"}
 
-    first = done(ledger_house.post("/admin/v1/credit/refunds", body, headers=headers))
-    again = done(ledger_house.post("/admin/v1/credit/refunds", body, headers=headers))
+    first = done(ledger_app.post("/admin/v1/credit/refunds", body, headers=headers))
+    again = done(ledger_app.post("/admin/v1/credit/refunds", body, headers=headers))
 
     assert again == first
-    assert available(ledger_house) == 1_000
+    assert available(ledger_app) == 1_000
 
 
 @pytest.mark.parametrize(
@@ -358,9 +356,9 @@ def test_a_refund_that_is_sent_again_is_given_once(ledger_house: LedgerHouse) ->
     ],
 )
 def test_what_is_unknown_is_not_found(
-    ledger_house: LedgerHouse, method: str, path: str, body: object
+    ledger_app: LedgerApp, method: str, path: str, body: object
 ) -> None:
-    message = refused(ledger_house.post(path, body, method=method), 404)
+    message = refused(ledger_app.post(path, body, method=method), 404)
 
     assert "There is no" in message
     assert "nobody" in message or "nothing" in message
@@ -415,18 +413,18 @@ def test_what_is_unknown_is_not_found(
     ],
 )
 def test_a_bad_body_is_refused_by_field(
-    ledger_house: LedgerHouse, path: str, body: object, param: str
+    ledger_app: LedgerApp, path: str, body: object, param: str
 ) -> None:
-    refused(ledger_house.post(path, body), 400, param)
+    refused(ledger_app.post(path, body), 400, param)
 
-    assert available(ledger_house) == 1_000
+    assert available(ledger_app) == 1_000
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "other"])
-def test_a_header_that_cannot_be_the_key_is_refused(ledger_house: LedgerHouse, key: str) -> None:
+def test_a_header_that_cannot_be_the_key_is_refused(ledger_app: LedgerApp, key: str) -> None:
     body = CREDIT | {"idempotency_key": "payment 9"} if key == "other" else CREDIT
 
-    answer = ledger_house.post("/admin/v1/credit", body, headers={"idempotency-key": key})
+    answer = ledger_app.post("/admin/v1/credit", body, headers={"idempotency-key": key})
 
     refused(answer, 400, "idempotency_key" if key == "other" else "Idempotency-Key")
 
@@ -437,27 +435,27 @@ def test_the_bounds_on_the_wire_are_the_ledgers() -> None:
     assert GRANT_MAX <= tenant_accounts.AMOUNT_MAX
 
 
-def test_a_large_body_is_refused_unread(ledger_house: LedgerHouse) -> None:
+def test_a_large_body_is_refused_unread(ledger_app: LedgerApp) -> None:
     assert "100,000 bytes" in refused(
-        ledger_house.post("/admin/v1/tenants", b" " * 100_001), 413, "body"
+        ledger_app.post("/admin/v1/tenants", b" " * 100_001), 413, "body"
     )
 
 
 @pytest.mark.parametrize(
     "path", ["tenants", "keys", "credit?tenant=acme", "audit-log", "audit-log?tenant=acme"]
 )
-def test_a_list_comes_in_pages(ledger_house: LedgerHouse, path: str) -> None:
-    ledger_house.add_tenant("bolt", 5)
-    ledger_house.post("/admin/v1/credit", CREDIT)
+def test_a_list_comes_in_pages(ledger_app: LedgerApp, path: str) -> None:
+    ledger_app.add_tenant("bolt", 5)
+    ledger_app.post("/admin/v1/credit", CREDIT)
     path = f"/admin/v1/{path}{'&' if '?' in path else '?'}"
-    whole = done(ledger_house.get(path))
+    whole = done(ledger_app.get(path))
     assert (whole["object"], whole["has_more"], whole["next_cursor"]) == ("list", False, None)
     assert len(whole["data"]) >= 2
 
     found: list[object] = []
     cursor: str | None = ""
     while cursor is not None:
-        page = done(ledger_house.get(f"{path}limit=1&cursor={cursor}"))
+        page = done(ledger_app.get(f"{path}limit=1&cursor={cursor}"))
         found += page["data"]
         cursor = page["next_cursor"]
 
@@ -469,36 +467,36 @@ def test_a_list_comes_in_pages(ledger_house: LedgerHouse, path: str) -> None:
 )
 @pytest.mark.parametrize("path", ["tenants", "keys", "audit-log"])
 def test_a_bad_parameter_of_a_list_is_named(
-    ledger_house: LedgerHouse, path: str, query: str, param: str
+    ledger_app: LedgerApp, path: str, query: str, param: str
 ) -> None:
-    refused(ledger_house.get(f"/admin/v1/{path}?{query}"), 400, param)
+    refused(ledger_app.get(f"/admin/v1/{path}?{query}"), 400, param)
 
 
-def test_a_cursor_is_good_for_its_own_list_only(ledger_house: LedgerHouse) -> None:
-    cursor = done(ledger_house.get("/admin/v1/keys?limit=1"))["next_cursor"]
+def test_a_cursor_is_good_for_its_own_list_only(ledger_app: LedgerApp) -> None:
+    cursor = done(ledger_app.get("/admin/v1/keys?limit=1"))["next_cursor"]
 
-    refused(ledger_house.get(f"/admin/v1/tenants?cursor={cursor}"), 400, "cursor")
-
-
-def test_whose_credit_must_be_said(ledger_house: LedgerHouse) -> None:
-    refused(ledger_house.get("/admin/v1/credit"), 400, "tenant")
+    refused(ledger_app.get(f"/admin/v1/tenants?cursor={cursor}"), 400, "cursor")
 
 
-def test_every_change_is_in_the_audit_log_under_its_key(ledger_house: LedgerHouse) -> None:
-    before = len(done(ledger_house.get("/admin/v1/audit-log"))["data"])
+def test_whose_credit_must_be_said(ledger_app: LedgerApp) -> None:
+    refused(ledger_app.get("/admin/v1/credit"), 400, "tenant")
 
-    made = done(ledger_house.post("/admin/v1/keys", {"tenant": "acme", "label": "ci"}))
-    ledger_house.post("/admin/v1/credit", CREDIT | {"tenant": "nobody"})
-    ledger_house.post("/admin/v1/credit", CREDIT)
 
-    created, granted = done(ledger_house.get("/admin/v1/audit-log?tenant=acme"))["data"][before:]
+def test_every_change_is_in_the_audit_log_under_its_key(ledger_app: LedgerApp) -> None:
+    before = len(done(ledger_app.get("/admin/v1/audit-log"))["data"])
+
+    made = done(ledger_app.post("/admin/v1/keys", {"tenant": "acme", "label": "ci"}))
+    ledger_app.post("/admin/v1/credit", CREDIT | {"tenant": "nobody"})
+    ledger_app.post("/admin/v1/credit", CREDIT)
+
+    created, granted = done(ledger_app.get("/admin/v1/audit-log?tenant=acme"))["data"][before:]
     assert created == {
         "object": "audit_entry",
         "id": created["id"],
         "at": CREATED_AT,
-        "who": f"key {ledger_house.admin_id}",
+        "who": f"key {ledger_app.admin_id}",
         "action": "key.create",
-        "tenant": ledger_house.tenant,
+        "tenant": ledger_app.tenant,
         "subject": made["id"],
         "details": {
             "label": "ci",
@@ -512,29 +510,29 @@ def test_every_change_is_in_the_audit_log_under_its_key(ledger_house: LedgerHous
         },
     }
     assert granted["action"] == "credit.grant"
-    assert made["secret"] not in ledger_house.get("/admin/v1/audit-log").text
+    assert made["secret"] not in ledger_app.get("/admin/v1/audit-log").text
 
 
-def test_a_route_says_which_methods_it_has(ledger_house: LedgerHouse) -> None:
-    answer = ledger_house.post("/admin/v1/tenants", method="DELETE")
+def test_a_route_says_which_methods_it_has(ledger_app: LedgerApp) -> None:
+    answer = ledger_app.post("/admin/v1/tenants", method="DELETE")
 
     assert answer.status_code == 405
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
-def test_answers_fit_the_schemas_of_the_api_page(ledger_house: LedgerHouse) -> None:
-    ledger_house.settle("r1", 5)
-    page = done(ledger_house.get("/openapi.json"))
+def test_answers_fit_the_schemas_of_the_api_page(ledger_app: LedgerApp) -> None:
+    ledger_app.settle("r1", 5)
+    page = done(ledger_app.get("/openapi.json"))
     answers = {
-        ("get", "/v1/usage"): done(ledger_house.get("/v1/usage")),
-        ("get", "/admin/v1/usage"): done(ledger_house.get("/admin/v1/usage?group_by=tenant")),
-        ("get", "/admin/v1/tenants"): done(ledger_house.get("/admin/v1/tenants")),
-        ("get", "/admin/v1/tenants/{id}"): done(ledger_house.get("/admin/v1/tenants/acme")),
-        ("get", "/admin/v1/keys"): done(ledger_house.get("/admin/v1/keys")),
-        ("post", "/admin/v1/keys"): done(ledger_house.post("/admin/v1/keys", {"tenant": "acme"})),
-        ("get", "/admin/v1/credit"): done(ledger_house.get("/admin/v1/credit?tenant=acme")),
-        ("post", "/admin/v1/credit"): done(ledger_house.post("/admin/v1/credit", CREDIT)),
-        ("get", "/admin/v1/audit-log"): done(ledger_house.get("/admin/v1/audit-log")),
+        ("get", "/v1/usage"): done(ledger_app.get("/v1/usage")),
+        ("get", "/admin/v1/usage"): done(ledger_app.get("/admin/v1/usage?group_by=tenant")),
+        ("get", "/admin/v1/tenants"): done(ledger_app.get("/admin/v1/tenants")),
+        ("get", "/admin/v1/tenants/{id}"): done(ledger_app.get("/admin/v1/tenants/acme")),
+        ("get", "/admin/v1/keys"): done(ledger_app.get("/admin/v1/keys")),
+        ("post", "/admin/v1/keys"): done(ledger_app.post("/admin/v1/keys", {"tenant": "acme"})),
+        ("get", "/admin/v1/credit"): done(ledger_app.get("/admin/v1/credit?tenant=acme")),
+        ("post", "/admin/v1/credit"): done(ledger_app.post("/admin/v1/credit", CREDIT)),
+        ("get", "/admin/v1/audit-log"): done(ledger_app.get("/admin/v1/audit-log")),
     }
 
     for (method, path), answer in answers.items():
@@ -544,15 +542,15 @@ def test_answers_fit_the_schemas_of_the_api_page(ledger_house: LedgerHouse) -> N
         assert answer.keys() == page["components"]["schemas"][schema]["properties"].keys()
 
 
-def test_a_ledger_that_is_away_is_503(house: House) -> None:
+def test_a_ledger_that_is_away_is_503(app: FakeApp) -> None:
     for path in ("/admin/v1/tenants", "/admin/v1/usage", "/v1/usage"):
-        answer = house.send("GET", path, key="rk-admin")
+        answer = app.send("GET", path, key="rk-admin")
 
         assert refused(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_an_admin_key_of_another_tenant_is_an_operators_too(ledger_house: LedgerHouse) -> None:
-    _, key = ledger_house.add_key(ledger_house.add_tenant("bolt", 1), SCOPE_ADMIN)
+def test_an_admin_key_of_another_tenant_is_an_operators_too(ledger_app: LedgerApp) -> None:
+    _, key = ledger_app.add_key(ledger_app.add_tenant("bolt", 1), SCOPE_ADMIN)
 
-    assert ledger_house.get("/admin/v1/tenants/acme", key=key).status_code == 200
+    assert ledger_app.get("/admin/v1/tenants/acme", key=key).status_code == 200

@@ -11,7 +11,7 @@ from serve_app.domain.errors import NoReplica
 from serve_app.domain.units import Seconds
 from serve_app.http.rerank import body
 from serve_app.protocols.limits import Limits
-from tests.support.app import BODY_BYTES_HELD_MAX, LIMITS, House
+from tests.support.app import BODY_BYTES_HELD_MAX, LIMITS, FakeApp
 from tests.support.asgi import KEY, Exchange
 from tests.support.fakes import FailingJobScorer, until
 
@@ -19,27 +19,27 @@ BODY = b'{"query": "blue", "documents": ["sky"]}'
 LIMIT = LIMITS.body_bytes_max
 
 
-def exchange(house: House, *chunks: bytes, **headers: str) -> Exchange:
+def exchange(app: FakeApp, *chunks: bytes, **headers: str) -> Exchange:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     done = Exchange(chunks, KEY | sent)
-    asyncio.run(done.run(house.app))
+    asyncio.run(done.run(app.asgi))
     return done
 
 
-def test_a_body_in_many_chunks_is_read_to_its_end(house: House) -> None:
-    done = exchange(house, *(bytes([byte]) for byte in BODY))
+def test_a_body_in_many_chunks_is_read_to_its_end(app: FakeApp) -> None:
+    done = exchange(app, *(bytes([byte]) for byte in BODY))
 
     assert done.status == 200
 
 
-def test_a_body_of_just_the_limit_is_accepted(house: House) -> None:
-    assert exchange(house, BODY.ljust(LIMIT)).status == 200
-    assert exchange(house, BODY.ljust(LIMIT + 1)).status == 413
+def test_a_body_of_just_the_limit_is_accepted(app: FakeApp) -> None:
+    assert exchange(app, BODY.ljust(LIMIT)).status == 200
+    assert exchange(app, BODY.ljust(LIMIT + 1)).status == 413
 
 
 @pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 18, "9" * 5_000])
-def test_a_body_announced_too_long_is_refused_unread(house: House, length: str) -> None:
-    done = exchange(house, BODY, content_length=length)
+def test_a_body_announced_too_long_is_refused_unread(app: FakeApp, length: str) -> None:
+    done = exchange(app, BODY, content_length=length)
 
     assert (done.status, done.answer["error"]["code"], done.read) == (413, "too_large", 0)
 
@@ -52,82 +52,82 @@ def test_a_body_announced_too_long_is_refused_unread(house: House, length: str) 
     ],
 )
 def test_a_body_that_grows_too_long_is_read_no_further(
-    house: House, headers: dict[str, str]
+    app: FakeApp, headers: dict[str, str]
 ) -> None:
     chunk = b" " * (LIMIT // 4)
 
-    done = exchange(house, *[chunk] * 100, **headers)
+    done = exchange(app, *[chunk] * 100, **headers)
 
     assert (done.status, done.answer["error"]["param"], done.read) == (413, "body", 5)
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "ten", "", "١٢"])
-def test_a_length_that_is_no_number_is_refused(house: House, length: str) -> None:
-    done = exchange(house, BODY, content_length=length)
+def test_a_length_that_is_no_number_is_refused(app: FakeApp, length: str) -> None:
+    done = exchange(app, BODY, content_length=length)
 
     assert (done.status, done.read) == (400, 0)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
-def test_a_compressed_body_is_refused_unread(house: House, encoding: str) -> None:
-    done = exchange(house, BODY, content_encoding=encoding)
+def test_a_compressed_body_is_refused_unread(app: FakeApp, encoding: str) -> None:
+    done = exchange(app, BODY, content_encoding=encoding)
 
     assert (done.status, done.answer["error"]["param"]) == (400, "content-encoding")
     assert done.read == 0
 
 
-def test_nothing_of_a_stranger_is_read(house: House) -> None:
-    done = exchange(house, BODY, authorization="Bearer rk-guess", content_length="x")
+def test_nothing_of_a_stranger_is_read(app: FakeApp) -> None:
+    done = exchange(app, BODY, authorization="Bearer rk-guess", content_length="x")
 
     assert (done.status, done.read) == (401, 0)
 
 
-def test_a_disconnect_within_the_body_ends_the_request(house: House) -> None:
+def test_a_disconnect_within_the_body_ends_the_request(app: FakeApp) -> None:
     async def half_a_body() -> Exchange:
         half = Exchange([BODY[:10]], complete=False)
         half.disconnect()
-        await half.run(house.app)
+        await half.run(app.asgi)
         return half
 
     done = asyncio.run(half_a_body())
 
     assert done.status == 499
-    assert house.codes() == ["client_gone"]
-    assert house.ledger.pending == {}
+    assert app.codes() == ["client_gone"]
+    assert app.ledger.pending == {}
 
 
 def test_a_client_that_sends_too_slowly_runs_out_of_time() -> None:
     quick = Limits(20_000, 10, 60, Seconds(0.01), Seconds(1), Seconds(1))
-    house = House(limits=quick)
+    app = FakeApp(limits=quick)
     half = Exchange([BODY[:10]], complete=False)
 
-    asyncio.run(half.run(house.app))
+    asyncio.run(half.run(app.asgi))
 
     assert (half.status, half.answer["error"]["code"]) == (504, "deadline_exceeded")
-    house.close()
+    app.close()
 
 
 def test_a_body_that_takes_too_long_is_refused_although_its_request_has_time_left() -> None:
     patient = Limits(20_000, 10, 60, Seconds(30), Seconds(60), Seconds(0.05))
-    house = House(limits=patient)
+    app = FakeApp(limits=patient)
     half = Exchange([BODY[:10]], complete=False)
 
-    asyncio.run(half.run(house.app))
+    asyncio.run(half.run(app.asgi))
 
     assert (half.status, half.answer["error"]["code"]) == (408, "body_timeout")
     assert "0.05 s" in half.answer["error"]["message"]
-    assert house.ledger.log == []
-    house.close()
+    assert app.ledger.log == []
+    app.close()
 
 
 def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    app: FakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body, "RECHECK_S", 0.01)
     half = Exchange([BODY[:10]], complete=False)
 
     async def revoked_half_way() -> None:
-        sending = asyncio.create_task(half.run(house.app))
+        sending = asyncio.create_task(half.run(app.asgi))
         await until(lambda: half.read == 1)
         monkeypatch.setattr("tests.support.app.KEYS", {})
         async with asyncio.timeout(5):
@@ -141,14 +141,14 @@ def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
 @pytest.mark.parametrize("ending", ["a disconnect", "a short deadline", "a body too large"])
 def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> None:
     """Each costs as much as the bytes that arrived: 2 MB cost 20 refusals, plus one."""
-    house = House(limits=replace(LIMITS, body_bytes_max=2_000_000, body_timeout_s=Seconds(5)))
+    app = FakeApp(limits=replace(LIMITS, body_bytes_max=2_000_000, body_timeout_s=Seconds(5)))
     large = [b" " * 100_000] * (21 if ending == "a body too large" else 20)
     headers = KEY | ({"x-request-timeout-s": "0.01"} if ending == "a short deadline" else {})
 
     async def eleven() -> list[Exchange]:
         done = [Exchange(large, headers, complete=False) for _ in range(11)]
         for each in done:
-            sending = asyncio.create_task(each.run(house.app))
+            sending = asyncio.create_task(each.run(app.asgi))
             await until(lambda: sending.done() or each.read == len(large))  # noqa: B023
             each.disconnect()
             await sending
@@ -158,49 +158,49 @@ def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> N
 
     assert (last.status, last.answer["error"]["code"]) == (429, "rate_limit_exceeded")
     assert "refused recently" in last.answer["error"]["message"]
-    house.close()
+    app.close()
 
 
 def test_a_fault_of_the_service_uses_up_no_budget() -> None:
-    house = House(scorer=FailingJobScorer(NoReplica("none there")))
+    app = FakeApp(scorer=FailingJobScorer(NoReplica("none there")))
 
     async def many() -> set[int]:
         done = [Exchange([BODY]) for _ in range(REFUSALS_MAX + 5)]
         for each in done:
-            await each.run(house.app)
+            await each.run(app.asgi)
         return {each.status for each in done}
 
     assert asyncio.run(many()) == {503}
-    house.close()
+    app.close()
 
 
 def test_a_keys_requests_beyond_its_places_leave_the_tenants_budget_alone() -> None:
-    house = House(places=16)
+    app = FakeApp(places=16)
 
     async def flood() -> Exchange:
         slow = [Exchange([BODY[:10]], complete=False) for _ in range(REFUSALS_MAX + 10)]
-        tasks = [asyncio.create_task(each.run(house.app)) for each in slow]
+        tasks = [asyncio.create_task(each.run(app.asgi)) for each in slow]
         await until(lambda: sum(task.done() for task in tasks) == len(tasks) - 2)
         other = Exchange([BODY], {"authorization": "Bearer rk-other-key"})
-        await other.run(house.app)
+        await other.run(app.asgi)
         for each in slow:
             each.disconnect()
         await asyncio.gather(*tasks)
         return other
 
     assert asyncio.run(flood()).status == 200
-    house.close()
+    app.close()
 
 
 def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> None:
-    house = House(places=16)
+    app = FakeApp(places=16)
 
     async def flood() -> tuple[list[Exchange], Exchange]:
         slow = [Exchange([BODY[:10]], complete=False) for _ in range(4)]
-        tasks = [asyncio.create_task(each.run(house.app)) for each in slow]
+        tasks = [asyncio.create_task(each.run(app.asgi)) for each in slow]
         await until(lambda: sum(task.done() for task in tasks) == 2)
         other = Exchange([BODY], {"authorization": "Bearer rk-other-tenant"})
-        await other.run(house.app)
+        await other.run(app.asgi)
         for each in slow:
             each.disconnect()
         await asyncio.gather(*tasks)
@@ -214,16 +214,16 @@ def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> N
     assert refused.read == 0
     assert refused.answer["error"]["code"] == "rate_limit_exceeded"
     assert "At most 2 concurrent requests of one key" in refused.answer["error"]["message"]
-    house.close()
+    app.close()
 
 
-def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(house: House) -> None:
+def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(app: FakeApp) -> None:
     async def many() -> list[Exchange]:
         done = [Exchange([b"{}"]) for _ in range(REFUSALS_MAX + 5)]
         for each in done:
-            await each.run(house.app)
+            await each.run(app.asgi)
         other = Exchange([BODY], {"authorization": "Bearer rk-other-tenant"})
-        await other.run(house.app)
+        await other.run(app.asgi)
         return [*done, other]
 
     *refused, other = asyncio.run(many())
@@ -235,13 +235,13 @@ def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(hous
     assert other.status == 200
 
 
-def test_requests_that_do_not_tell_their_size_hold_only_what_they_sent(house: House) -> None:
+def test_requests_that_do_not_tell_their_size_hold_only_what_they_sent(app: FakeApp) -> None:
     """Bodies of the maximum size would together exceed the tenant's part of the gate."""
     count = BODY_BYTES_HELD_MAX // TENANTS_AT_LEAST // LIMIT + 5
 
     async def together() -> list[int]:
         done = [Exchange([BODY], KEY) for _ in range(count)]
-        await asyncio.gather(*(each.run(house.app) for each in done))
+        await asyncio.gather(*(each.run(app.asgi) for each in done))
         return [each.status for each in done]
 
     assert asyncio.run(together()) == [200] * count

@@ -11,7 +11,7 @@ from serve_app.domain.errors import ClientGone, EngineFailure
 from serve_app.domain.units import Credits, RequestId
 from serve_app.http.rerank.disconnect import while_connected
 from serve_app.ports import Usage
-from tests.support.app import House
+from tests.support.app import FakeApp
 from tests.support.asgi import Exchange
 from tests.support.fakes import HangingJobScorer
 
@@ -36,22 +36,22 @@ async def forever() -> str:
     return "unreachable"
 
 
-def disconnect_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None]) -> House:
+def disconnect_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], None]) -> FakeApp:
     """Run a request; call ``leave`` once scoring has begun. Cancellation is passed on."""
 
-    async def scene() -> House:
+    async def scene() -> FakeApp:
         scorer = HangingJobScorer()
-        house = House(scorer=scorer)
+        app = FakeApp(scorer=scorer)
         exchange = Exchange([BODY])
-        task = asyncio.create_task(exchange.run(house.app))
+        task = asyncio.create_task(exchange.run(app.asgi))
         await scorer.entered.wait()
-        assert house.ledger.pending == {"rr_1": 16}
+        assert app.ledger.pending == {"rr_1": 16}
 
         leave(exchange, task)
         await asyncio.gather(task, return_exceptions=True)
 
-        house.close()
-        return house
+        app.close()
+        return app
 
     return asyncio.run(scene())
 
@@ -66,35 +66,35 @@ def disconnect_while_scoring(leave: Callable[[Exchange, asyncio.Task[None]], Non
 def test_a_disconnect_voids_the_reservation_and_is_logged(
     leave: Callable[[Exchange, asyncio.Task[None]], None],
 ) -> None:
-    house = disconnect_while_scoring(leave)
+    app = disconnect_while_scoring(leave)
 
-    assert house.ledger.log == ["reserve", "void 2"]
-    assert (house.ledger.available, house.ledger.charged) == (1_000_000, {})
-    assert house.gate.amount == 0
-    assert house.codes() == ["client_gone"]
-    (line,) = house.lines
+    assert app.ledger.log == ["reserve", "void 2"]
+    assert (app.ledger.available, app.ledger.charged) == (1_000_000, {})
+    assert app.gate.amount == 0
+    assert app.codes() == ["client_gone"]
+    (line,) = app.lines
     assert (line["status"], line["code"], line["tenant"]) == (499, "client_gone", "acme")
 
 
 def test_a_cancellation_is_passed_on() -> None:
     async def scene() -> bool:
         scorer = HangingJobScorer()
-        house = House(scorer=scorer)
-        task = asyncio.create_task(Exchange([BODY]).run(house.app))
+        app = FakeApp(scorer=scorer)
+        task = asyncio.create_task(Exchange([BODY]).run(app.asgi))
         await scorer.entered.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        house.close()
+        app.close()
         return task.cancelled()
 
     assert asyncio.run(scene())
 
 
 def test_a_charge_that_was_written_all_the_same_is_told() -> None:
-    async def scene() -> House:
-        house = House()
+    async def scene() -> FakeApp:
+        app = FakeApp()
         committing = asyncio.Event()
-        commit = house.ledger.commit
+        commit = app.ledger.commit
 
         async def past_the_point_of_no_return(
             request_id: RequestId, amount: Credits, usage: Usage
@@ -104,19 +104,19 @@ def test_a_charge_that_was_written_all_the_same_is_told() -> None:
                 await asyncio.Event().wait()
             await commit(request_id, amount, usage)
 
-        house.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # replaces a fake's method
-        task = asyncio.create_task(Exchange([BODY]).run(house.app))
+        app.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # replaces a fake's method
+        task = asyncio.create_task(Exchange([BODY]).run(app.asgi))
         await committing.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        house.close()
-        return house
+        app.close()
+        return app
 
-    house = asyncio.run(scene())
+    app = asyncio.run(scene())
 
-    (line,) = house.lines
+    (line,) = app.lines
     assert (line["code"], line["charge_micro_dollars"]) == ("client_gone", 16)
-    assert house.total("rerank_credits") == 16
+    assert app.total("rerank_credits") == 16
 
 
 @pytest.mark.parametrize("receive", [gone, broken])

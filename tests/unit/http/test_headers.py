@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from serve_app.domain.errors import InvalidRequest
 from serve_app.http.headers import sent_keys, timeout_s
 from serve_app.http.service import random_request_id
-from tests.support.app import LIMITS, House
+from tests.support.app import LIMITS, FakeApp
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_keys_are_found_where_clients_put_them(
     ],
 )
 def test_a_right_key_is_enough_beside_a_wrong_one(
-    house: House, authorization: str, x_api_key: str, status: int
+    app: FakeApp, authorization: str, x_api_key: str, status: int
 ) -> None:
     headers = {"authorization": authorization, "x-api-key": x_api_key}
 
-    answer = house.send("GET", "/v1/models", key=None, headers=headers)
+    answer = app.send("GET", "/v1/models", key=None, headers=headers)
 
     assert answer.status_code == status
 
@@ -83,21 +83,21 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_every_answer_carries_the_clients_own_request_id(
-    house: House, method: str, path: str
+    app: FakeApp, method: str, path: str
 ) -> None:
-    answer = house.send(method, path, headers={"x-request-id": "trace:7.a_B-1"})
+    answer = app.send(method, path, headers={"x-request-id": "trace:7.a_B-1"})
 
     assert answer.headers["x-request-id"] == "trace:7.a_B-1"
 
 
 @pytest.mark.parametrize("sent", [{}, {"x-request-id": "a b"}, {"x-request-id": "x" * 129}])
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_or_else_one_of_ours(house: House, method: str, path: str, sent: dict[str, str]) -> None:
-    assert house.send(method, path, headers=sent).headers["x-request-id"] == "rr_1"
+def test_or_else_one_of_ours(app: FakeApp, method: str, path: str, sent: dict[str, str]) -> None:
+    assert app.send(method, path, headers=sent).headers["x-request-id"] == "rr_1"
 
 
-def test_the_ledgers_id_is_never_the_clients(house: House) -> None:
-    answer = house.send(
+def test_the_ledgers_id_is_never_the_clients(app: FakeApp) -> None:
+    answer = app.send(
         "POST",
         "/v1/rerank",
         headers={"x-request-id": "mine"},
@@ -105,7 +105,7 @@ def test_the_ledgers_id_is_never_the_clients(house: House) -> None:
     )
 
     assert answer.json()["id"] == "rr_1"
-    assert house.ledger.charged == {"rr_1": 8}
+    assert app.ledger.charged == {"rr_1": 8}
 
 
 def test_ids_made_by_default_are_unique() -> None:

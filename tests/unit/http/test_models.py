@@ -5,48 +5,48 @@ from dataclasses import replace
 import pytest
 
 from serve_app.domain.units import ModelId
-from tests.support.app import BIG, BIG_ALIAS, MINI, House
+from tests.support.app import BIG, BIG_ALIAS, MINI, FakeApp
 
 
 @pytest.mark.parametrize(
     ("name", "model"),
     [(None, MINI), ("embedded", MINI), ("acme/big", BIG), (BIG_ALIAS, BIG), ("nope", "nope")],
 )
-def test_a_name_is_resolved_to_a_model_id(house: House, name: str | None, model: str) -> None:
-    assert house.service.resolve_model(name) == model
+def test_a_name_is_resolved_to_a_model_id(app: FakeApp, name: str | None, model: str) -> None:
+    assert app.service.resolve_model(name) == model
 
 
-def test_embedded_means_itself_where_a_model_is_called_so(house: House) -> None:
-    service = replace(house.service, models=(ModelId("embedded"), MINI, BIG))
+def test_embedded_means_itself_where_a_model_is_called_so(app: FakeApp) -> None:
+    service = replace(app.service, models=(ModelId("embedded"), MINI, BIG))
 
     assert service.resolve_model("embedded") == "embedded"
     assert service.resolve_model(None) == MINI
 
 
-def test_a_key_bound_to_one_model_sees_no_other(house: House) -> None:
-    listed = house.send("GET", "/v1/models", key="rk-big-only").json()["data"]
+def test_a_key_bound_to_one_model_sees_no_other(app: FakeApp) -> None:
+    listed = app.send("GET", "/v1/models", key="rk-big-only").json()["data"]
 
     assert [model["id"] for model in listed] == [BIG]
-    assert house.send("GET", "/v1/models/acme/big", key="rk-big-only").status_code == 200
-    assert house.send("GET", "/v1/models/mini", key="rk-big-only").status_code == 403
+    assert app.send("GET", "/v1/models/acme/big", key="rk-big-only").status_code == 200
+    assert app.send("GET", "/v1/models/mini", key="rk-big-only").status_code == 403
 
 
-def test_an_alias_is_answered_under_the_id(house: House) -> None:
-    answer = house.rerank(model=BIG_ALIAS)
-    found = house.send("GET", f"/v1/models/{BIG_ALIAS}").json()
+def test_an_alias_is_answered_under_the_id(app: FakeApp) -> None:
+    answer = app.rerank(model=BIG_ALIAS)
+    found = app.send("GET", f"/v1/models/{BIG_ALIAS}").json()
 
     assert answer.json()["model"] == BIG
-    assert house.lines[0]["model"] == BIG
+    assert app.lines[0]["model"] == BIG
     assert (found["id"], found["aliases"]) == (BIG, [BIG_ALIAS])
 
 
-def test_a_key_limits_a_model_under_every_name(house: House) -> None:
-    allowed = house.send("GET", f"/v1/models/{BIG_ALIAS}", key="rk-big-only")
+def test_a_key_limits_a_model_under_every_name(app: FakeApp) -> None:
+    allowed = app.send("GET", f"/v1/models/{BIG_ALIAS}", key="rk-big-only")
     by_alias = {"model": BIG_ALIAS, "query": "q", "documents": ["a"]}
 
     assert allowed.status_code == 200
-    assert house.send("POST", "/v1/rerank", key="rk-big-only", body=by_alias).status_code == 200
+    assert app.send("POST", "/v1/rerank", key="rk-big-only", body=by_alias).status_code == 200
 
 
-def test_a_key_for_other_things_sees_none(house: House) -> None:
-    assert house.send("GET", "/v1/models", key="rk-admin").status_code == 403
+def test_a_key_for_other_things_sees_none(app: FakeApp) -> None:
+    assert app.send("GET", "/v1/models", key="rk-admin").status_code == 403

@@ -9,15 +9,15 @@ import pytest
 from starlette.routing import Route
 
 from serve_app.http.problems import PROBLEMS
-from tests.support.app import LIMITS, House
+from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
 
 UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
 
 
 @pytest.fixture
-def page(house: House) -> Any:
-    return house.send("GET", "/openapi.json", key=None).json()
+def page(app: FakeApp) -> Any:
+    return app.send("GET", "/openapi.json", key=None).json()
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -87,10 +87,10 @@ def test_every_schema_is_a_schema(page: Any) -> None:
     assert not [node for node in nodes(page["components"]) if {"const", "anyOf"} & set(node)]
 
 
-def test_every_route_is_listed_with_its_methods(house: House, page: Any) -> None:
+def test_every_route_is_listed_with_its_methods(app: FakeApp, page: Any) -> None:
     served = {
         (route.path.replace(":path", ""), method.lower())
-        for route in house.app.routes
+        for route in app.asgi.routes
         if isinstance(route, Route) and route.path not in UNLISTED
         for method in route.methods or ()
         if method != "HEAD"
@@ -152,8 +152,8 @@ def schema_of(case: Case) -> str | None:
     [(case, schema) for case in cases().values() if (schema := schema_of(case))],
     ids=[name for name, case in cases().items() if schema_of(case)],
 )
-def test_golden_answers_fit_the_schemas(house: House, case: Case, schema: str) -> None:
-    check(house.send("GET", "/openapi.json").json(), schema, case["answer"]["body"])
+def test_golden_answers_fit_the_schemas(app: FakeApp, case: Case, schema: str) -> None:
+    check(app.send("GET", "/openapi.json").json(), schema, case["answer"]["body"])
 
 
 def test_what_the_parser_refuses_the_schema_refuses(page: Any) -> None:
@@ -166,26 +166,26 @@ def test_what_the_parser_refuses_the_schema_refuses(page: Any) -> None:
             check(page, "ScoreRequest", {"pairs": [pair]})
 
 
-def test_the_docs_page_refers_to_this_origin_only(house: House) -> None:
-    answer = house.send("GET", "/docs", key=None)
+def test_the_docs_page_refers_to_this_origin_only(app: FakeApp) -> None:
+    answer = app.send("GET", "/docs", key=None)
 
     assert not re.findall(r"(?:https?:)?//\w", answer.text)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "http" not in answer.headers["content-security-policy"]
 
 
-def test_everything_that_the_docs_page_refers_to_is_served(house: House) -> None:
-    page = house.send("GET", "/docs", key=None).text
+def test_everything_that_the_docs_page_refers_to_is_served(app: FakeApp) -> None:
+    page = app.send("GET", "/docs", key=None).text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
 
     assert len(links) == 4
     for link in links:
-        answer = house.send("GET", f"/{link}", key=None)
+        answer = app.send("GET", f"/{link}", key=None)
         assert (answer.status_code, bool(answer.content)) == (200, True)
 
 
-def test_the_docs_page_asks_no_validator(house: House) -> None:
-    script = house.send("GET", "/docs/start.js", key=None)
+def test_the_docs_page_asks_no_validator(app: FakeApp) -> None:
+    script = app.send("GET", "/docs/start.js", key=None)
 
     assert "validatorUrl: null" in script.text
     assert 'url: "openapi.json"' in script.text
@@ -193,11 +193,11 @@ def test_the_docs_page_asks_no_validator(house: House) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "..%2f..%2fapp.py", "swagger-ui.css.map"])
-def test_no_other_file_is_served(house: House, name: str) -> None:
-    assert house.send("GET", f"/docs/{name}", key=None).status_code == 404
+def test_no_other_file_is_served(app: FakeApp, name: str) -> None:
+    assert app.send("GET", f"/docs/{name}", key=None).status_code == 404
 
 
-def test_the_root_leads_to_the_docs(house: House) -> None:
-    answer = house.send("GET", "/", key=None)
+def test_the_root_leads_to_the_docs(app: FakeApp) -> None:
+    answer = app.send("GET", "/", key=None)
 
     assert (answer.status_code, answer.headers["location"]) == (307, "docs")

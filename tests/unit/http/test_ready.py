@@ -3,22 +3,22 @@
 import pytest
 
 from serve_app.domain.model import Readiness
-from tests.support.app import BIG, MINI, House
+from tests.support.app import BIG, MINI, FakeApp
 
 
 def test_health_asks_nobody() -> None:
-    house = House(readiness=Readiness(ready=False, ledger=False, models=((MINI, False),)))
+    app = FakeApp(readiness=Readiness(ready=False, ledger=False, models=((MINI, False),)))
 
-    assert house.send("GET", "/health", key=None).json() == {"status": "ok"}
-    house.close()
+    assert app.send("GET", "/health", key=None).json() == {"status": "ok"}
+    app.close()
 
 
 @pytest.mark.parametrize(("ledger", "model"), [(False, True), (True, False)])
 def test_not_ready_says_why_and_when_to_ask_again(ledger: bool, model: bool) -> None:
     state = Readiness(ready=False, ledger=ledger, models=((MINI, model), (BIG, True)))
-    house = House(readiness=state)
+    app = FakeApp(readiness=state)
 
-    answer = house.send("GET", "/ready", key=None)
+    answer = app.send("GET", "/ready", key=None)
 
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
@@ -27,4 +27,4 @@ def test_not_ready_says_why_and_when_to_ask_again(ledger: bool, model: bool) -> 
         "ledger": ledger,
         "models": [{"id": "mini", "ready": model}, {"id": "acme/big", "ready": True}],
     }
-    house.close()
+    app.close()

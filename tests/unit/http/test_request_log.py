@@ -6,7 +6,7 @@ import pytest
 
 from serve_app.domain.errors import EngineFailure, LedgerUnavailable
 from serve_app.telemetry.logs import emit, failure_fields
-from tests.support.app import LEDGER_DOWN_KEY, House
+from tests.support.app import LEDGER_DOWN_KEY, FakeApp
 from tests.support.fakes import FailingJobScorer
 
 TEXTS = {
@@ -16,10 +16,10 @@ TEXTS = {
 WORDS = ["xylophone", "zeppelin", "quagmire", "walrus", "ocelot", "rk-good"]
 
 
-def test_an_answered_request_is_one_line(house: House) -> None:
-    house.rerank(**TEXTS, top_n=1)
+def test_an_answered_request_is_one_line(app: FakeApp) -> None:
+    app.rerank(**TEXTS, top_n=1)
 
-    assert house.lines == [
+    assert app.lines == [
         {
             "event": "rerank_request",
             "id": "rr_1",
@@ -42,36 +42,36 @@ def test_an_answered_request_is_one_line(house: House) -> None:
     ]
 
 
-def test_scored_pairs_are_logged_and_counted_as_documents(house: House) -> None:
+def test_scored_pairs_are_logged_and_counted_as_documents(app: FakeApp) -> None:
     pairs = [["xylophone", "zeppelin"], ["walrus", "quagmire " * 20]]
 
-    house.send("POST", "/v1/score", body={"pairs": pairs})
+    app.send("POST", "/v1/score", body={"pairs": pairs})
 
-    (line,) = house.lines
+    (line,) = app.lines
     assert (line["event"], line["documents"], line["results"]) == ("rerank_request", 2, 2)
     assert (line["charge_micro_dollars"], line["truncated_documents"]) == (16, 1)
     assert not [word for word in WORDS if word in str(line)]
-    assert house.total("rerank_documents") == 2
-    assert house.total("rerank_credits") == 16
-    assert house.total("rerank_truncated_documents") == 1
+    assert app.total("rerank_documents") == 2
+    assert app.total("rerank_credits") == 16
+    assert app.total("rerank_truncated_documents") == 1
 
 
-def test_an_answered_request_is_counted(house: House) -> None:
-    house.rerank(**TEXTS)
+def test_an_answered_request_is_counted(app: FakeApp) -> None:
+    app.rerank(**TEXTS)
 
-    assert house.codes() == ["ok"]
-    assert house.total("rerank_documents") == 2
-    assert house.total("rerank_tokens") == 17
-    assert house.total("rerank_credits") == 16
-    assert house.total("rerank_truncated_documents") == 1
+    assert app.codes() == ["ok"]
+    assert app.total("rerank_documents") == 2
+    assert app.total("rerank_tokens") == 17
+    assert app.total("rerank_credits") == 16
+    assert app.total("rerank_truncated_documents") == 1
 
 
-def test_a_refused_request_is_counted_but_nothing_of_it(house: House) -> None:
-    house.rerank(top_n=0)
+def test_a_refused_request_is_counted_but_nothing_of_it(app: FakeApp) -> None:
+    app.rerank(top_n=0)
 
-    assert house.codes() == ["invalid_request"]
-    assert house.total("rerank_documents") == house.total("rerank_credits") == 0
-    (line,) = house.lines
+    assert app.codes() == ["invalid_request"]
+    assert app.total("rerank_documents") == app.total("rerank_credits") == 0
+    (line,) = app.lines
     assert (line["status"], line["code"], line["key_id"]) == (400, "invalid_request", "k1")
 
 
@@ -88,43 +88,43 @@ def test_a_refused_request_is_counted_but_nothing_of_it(house: House) -> None:
     ],
 )
 def test_no_line_and_no_metric_repeats_what_was_sent(
-    house: House, broken: dict[str, object]
+    app: FakeApp, broken: dict[str, object]
 ) -> None:
-    answer = house.rerank(**(TEXTS | broken))
+    answer = app.rerank(**(TEXTS | broken))
 
-    logged = str(house.lines) + str(house.values)
+    logged = str(app.lines) + str(app.values)
     assert not [word for word in WORDS if word in logged]
     if answer.status_code != 200:
         assert not [word for word in WORDS if word in answer.text]
 
 
-def test_a_model_that_is_not_served_is_not_logged(house: House) -> None:
+def test_a_model_that_is_not_served_is_not_logged(app: FakeApp) -> None:
     """The name is the client's own text. The response repeats it, but the log does not."""
-    assert house.rerank(model="walrus").status_code == 404
-    assert "walrus" not in str(house.lines)
+    assert app.rerank(model="walrus").status_code == 404
+    assert "walrus" not in str(app.lines)
 
 
 def test_an_exception_that_quotes_a_document_is_not_quoted() -> None:
-    house = House(scorer=FailingJobScorer(ValueError("cannot score 'zeppelin'")))
+    app = FakeApp(scorer=FailingJobScorer(ValueError("cannot score 'zeppelin'")))
 
-    house.rerank(**TEXTS)
+    app.rerank(**TEXTS)
 
-    assert "zeppelin" not in str(house.lines)
-    house.close()
+    assert "zeppelin" not in str(app.lines)
+    app.close()
 
 
-def test_the_secret_of_a_stranger_is_not_logged(house: House) -> None:
-    house.send("POST", "/v1/rerank", key="rk-guessed-secret", body=TEXTS)
+def test_the_secret_of_a_stranger_is_not_logged(app: FakeApp) -> None:
+    app.send("POST", "/v1/rerank", key="rk-guessed-secret", body=TEXTS)
 
-    (line,) = house.lines
+    (line,) = app.lines
     assert "rk-guessed-secret" not in str(line)
     assert (line["status"], "tenant" in line) == (401, False)
 
 
-def test_the_reason_of_an_error_of_ours_is_for_the_log(house: House) -> None:
-    answer = house.send("POST", "/v1/rerank", key=LEDGER_DOWN_KEY)
+def test_the_reason_of_an_error_of_ours_is_for_the_log(app: FakeApp) -> None:
+    answer = app.send("POST", "/v1/rerank", key=LEDGER_DOWN_KEY)
 
-    (line,) = house.lines
+    (line,) = app.lines
     assert line["reason"] == "connect to 10.0.0.7 refused"
     assert "10.0.0.7" not in answer.text
 

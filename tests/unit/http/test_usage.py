@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 
 from serve_app.access.api_keys import SCOPE_RERANK
-from tests.support.ledger_app import LedgerHouse
+from tests.support.ledger_app import LedgerApp
 
 JAN_2, JAN_3 = 1_767_312_000_000, 1_767_398_400_000  # 2026, 00:00 UTC
 
 
 @pytest.fixture
-def used(ledger_house: LedgerHouse) -> LedgerHouse:
+def used(ledger_app: LedgerApp) -> LedgerApp:
     """A ledger with usage. acme: two requests on 2 January, of which one was not answered, and one
     on the 3rd. bolt: one on the 3rd."""
-    house = ledger_house
-    house.settle("r1", JAN_2 + 5)
-    house.settle("r2", JAN_2 + 6, charged=False)
-    house.settle("r3", JAN_3, model="acme/big", amount=80)
-    bolt = house.add_tenant("bolt", 500)
-    key_id, _ = house.add_key(bolt, SCOPE_RERANK)
-    house.settle("r4", JAN_3 + 1, of=(bolt, key_id))
-    return house
+    app = ledger_app
+    app.settle("r1", JAN_2 + 5)
+    app.settle("r2", JAN_2 + 6, charged=False)
+    app.settle("r3", JAN_3, model="acme/big", amount=80)
+    bolt = app.add_tenant("bolt", 500)
+    key_id, _ = app.add_key(bolt, SCOPE_RERANK)
+    app.settle("r4", JAN_3 + 1, of=(bolt, key_id))
+    return app
 
 
 def row(**fields: object) -> dict[str, object]:
@@ -48,7 +48,7 @@ FIRST_DAY = row(
 SECOND_DAY = row(day="2026-01-03", charged_micro_dollars=80)
 
 
-def test_a_key_is_told_its_own_tenants_usage_by_day(used: LedgerHouse) -> None:
+def test_a_key_is_told_its_own_tenants_usage_by_day(used: LedgerApp) -> None:
     for key in (used.key, used.admin):
         answer = used.get("/v1/usage", key=key)
 
@@ -61,7 +61,7 @@ def test_a_key_is_told_its_own_tenants_usage_by_day(used: LedgerHouse) -> None:
         }
 
 
-def test_rows_stand_for_what_was_asked_for(used: LedgerHouse) -> None:
+def test_rows_stand_for_what_was_asked_for(used: LedgerApp) -> None:
     data = used.get("/v1/usage?group_by=model,key", key=used.key).json()["data"]
 
     assert data == [
@@ -81,15 +81,15 @@ def test_rows_stand_for_what_was_asked_for(used: LedgerHouse) -> None:
     ],
 )
 def test_a_time_is_utc_unless_it_says_otherwise(
-    used: LedgerHouse, query: str, days: list[object]
+    used: LedgerApp, query: str, days: list[object]
 ) -> None:
     assert used.get(f"/v1/usage?{query}", key=used.key).json()["data"] == days
 
 
-def pages(house: LedgerHouse, query: str) -> Iterator[dict[str, Any]]:
+def pages(app: LedgerApp, query: str) -> Iterator[dict[str, Any]]:
     cursor = ""
     while True:
-        page = house.get(f"/v1/usage?{query}&limit=1&cursor={cursor}", key=house.key).json()
+        page = app.get(f"/v1/usage?{query}&limit=1&cursor={cursor}", key=app.key).json()
         yield page
         if not page["has_more"]:
             return
@@ -97,14 +97,14 @@ def pages(house: LedgerHouse, query: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("by", ["day", "model", "key", "day,model,key", "key,day"])
-def test_pages_together_are_the_whole_list(used: LedgerHouse, by: str) -> None:
+def test_pages_together_are_the_whole_list(used: LedgerApp, by: str) -> None:
     whole = used.get(f"/v1/usage?group_by={by}", key=used.key).json()["data"]
     found = [each for page in pages(used, f"group_by={by}") for each in page["data"]]
 
     assert found == whole
 
 
-def test_requests_that_come_between_two_pages_shift_nothing(used: LedgerHouse) -> None:
+def test_requests_that_come_between_two_pages_shift_nothing(used: LedgerApp) -> None:
     reading = pages(used, "group_by=day")
     first = next(reading)
 
@@ -119,7 +119,7 @@ def test_requests_that_come_between_two_pages_shift_nothing(used: LedgerHouse) -
 @pytest.mark.parametrize(
     ("query", "headers"), [("format=csv", {}), ("", {"accept": "text/csv;q=0.9, */*"})]
 )
-def test_csv_has_the_same_rows(used: LedgerHouse, query: str, headers: dict[str, str]) -> None:
+def test_csv_has_the_same_rows(used: LedgerApp, query: str, headers: dict[str, str]) -> None:
     answer = used.get(f"/v1/usage?group_by=day,model&{query}", key=used.key, headers=headers)
 
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -131,7 +131,7 @@ def test_csv_has_the_same_rows(used: LedgerHouse, query: str, headers: dict[str,
     ]
 
 
-def test_csv_that_is_not_the_whole_says_so(used: LedgerHouse) -> None:
+def test_csv_that_is_not_the_whole_says_so(used: LedgerApp) -> None:
     first = used.get("/v1/usage?format=csv&limit=1", key=used.key)
     cursor = first.headers["x-next-cursor"]
     second = used.get(f"/v1/usage?format=csv&limit=1&cursor={cursor}", key=used.key)
@@ -141,7 +141,7 @@ def test_csv_that_is_not_the_whole_says_so(used: LedgerHouse) -> None:
     assert "x-next-cursor" not in second.headers
 
 
-def test_json_may_be_asked_for_by_name(used: LedgerHouse) -> None:
+def test_json_may_be_asked_for_by_name(used: LedgerApp) -> None:
     accept = {"accept": "text/csv"}
 
     assert used.get("/v1/usage?format=json", key=used.key, headers=accept).json()["data"]
@@ -170,15 +170,15 @@ def test_json_may_be_asked_for_by_name(used: LedgerHouse) -> None:
         ("group_by=day%00", "group_by"),
     ],
 )
-def test_a_bad_parameter_is_named(ledger_house: LedgerHouse, query: str, param: str) -> None:
-    answer = ledger_house.get(f"/v1/usage?{query}", key=ledger_house.key)
+def test_a_bad_parameter_is_named(ledger_app: LedgerApp, query: str, param: str) -> None:
+    answer = ledger_app.get(f"/v1/usage?{query}", key=ledger_app.key)
 
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
     assert param in answer.json()["message"]
 
 
-def test_a_cursor_is_good_for_its_own_grouping_only(used: LedgerHouse) -> None:
+def test_a_cursor_is_good_for_its_own_grouping_only(used: LedgerApp) -> None:
     cursor = used.get("/v1/usage?limit=1", key=used.key).json()["next_cursor"]
 
     answer = used.get(f"/v1/usage?group_by=model&cursor={cursor}", key=used.key)
@@ -186,12 +186,12 @@ def test_a_cursor_is_good_for_its_own_grouping_only(used: LedgerHouse) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "cursor")
 
 
-def test_usage_needs_a_key(ledger_house: LedgerHouse) -> None:
-    assert ledger_house.get("/v1/usage", key="rk_wrong").status_code == 401
-    assert ledger_house.get("/admin/v1/usage", key=ledger_house.key).status_code == 403
+def test_usage_needs_a_key(ledger_app: LedgerApp) -> None:
+    assert ledger_app.get("/v1/usage", key="rk_wrong").status_code == 401
+    assert ledger_app.get("/admin/v1/usage", key=ledger_app.key).status_code == 403
 
 
-def test_an_operator_sees_every_tenant_or_any(used: LedgerHouse) -> None:
+def test_an_operator_sees_every_tenant_or_any(used: LedgerApp) -> None:
     everybody = used.get("/admin/v1/usage?group_by=tenant").json()["data"]
     bolt = used.get("/admin/v1/usage?tenant=bolt&group_by=tenant,day").json()["data"]
 
@@ -201,7 +201,7 @@ def test_an_operator_sees_every_tenant_or_any(used: LedgerHouse) -> None:
     assert used.get("/admin/v1/usage?tenant=nobody").status_code == 404
 
 
-def test_csv_for_operators_names_the_tenants(used: LedgerHouse) -> None:
+def test_csv_for_operators_names_the_tenants(used: LedgerApp) -> None:
     answer = used.get("/admin/v1/usage?group_by=tenant&format=csv")
 
     found = list(csv.DictReader(io.StringIO(answer.text)))
