@@ -194,12 +194,12 @@ def group_commit(
             await ledger.commit(request_id, AMOUNT, USAGE)
             times_ms.append(1_000 * (time.perf_counter() - started))
 
-    async def everybody() -> None:
+    async def all_callers() -> None:
         await asyncio.gather(*(one_caller(number) for number in range(concurrency)))
 
     began = time.perf_counter()
     end = began + seconds
-    asyncio.run(everybody())
+    asyncio.run(all_callers())
     took_s = time.perf_counter() - began
     ledger.close()
     return times_ms, took_s

@@ -45,13 +45,13 @@ def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
         with service.report_places.take(caller):
             return await service.office.read(partial(_own, query=query, caller=caller))
 
-    async def everybodys(request: Request) -> Response:
+    async def of_all_tenants(request: Request) -> Response:
         await service.access.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         query = _query(request, ALL_GROUPS)
         with as_client_errors():
-            return await service.office.read(partial(_everybodys, query=query))
+            return await service.office.read(partial(_of_all_tenants, query=query))
 
-    return own, everybodys
+    return own, of_all_tenants
 
 
 def _query(request: Request, groups: Sequence[str]) -> UsageQuery:
@@ -69,7 +69,7 @@ def _own(connection: Connection, query: UsageQuery, caller: Caller) -> Response:
     return Response(page.model_dump_json(), media_type="application/json")
 
 
-def _everybodys(connection: Connection, query: UsageQuery) -> Response:
+def _of_all_tenants(connection: Connection, query: UsageQuery) -> Response:
     tenant = None if query.tenant is None else find_tenant(connection, query.tenant).id
     rows, cursor = _page(connection, query, tenant)
     data = [TenantUsageObject.model_validate(_fields(query, row)) for row in rows]

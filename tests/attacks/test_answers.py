@@ -70,7 +70,7 @@ def is_answered(service: Service) -> bool:
     return answer.status_code == 404 and mark in answer.text
 
 
-def nobody_else_is_hurt(service: Service) -> None:
+def check_other_clients(service: Service) -> None:
     with ThreadPoolExecutor(VICTIMS) as threads:
         assert all(threads.map(is_answered, [service] * VICTIMS))
 
@@ -85,7 +85,7 @@ def test_over_http2_an_early_answer_hurts_nobody_else(service: Service, case: st
             assert connection.response(stream)[0] == status
             connection.end_early(stream)
             time.sleep(0.01)
-            nobody_else_is_hurt(service)
+            check_other_clients(service)
 
 
 @each_early_answer
@@ -99,9 +99,9 @@ def test_over_http1_an_early_answer_hurts_nobody_else(service: Service, case: st
         connection.putheader(name, value)
     connection.endheaders(b"x" * 10)
     assert connection.getresponse().status == status
-    nobody_else_is_hurt(service)
+    check_other_clients(service)
     connection.close()
-    nobody_else_is_hurt(service)
+    check_other_clients(service)
 
 
 def test_a_body_that_ends_early_behind_a_good_key_hurts_nobody_else(service: Service) -> None:
@@ -111,7 +111,7 @@ def test_a_body_that_ends_early_behind_a_good_key_hurts_nobody_else(service: Ser
             stream = connection.request("POST", "/v1/rerank", headers, b"x" * 10, complete=False)
             connection.end_early(stream)
             time.sleep(0.01)
-            nobody_else_is_hurt(service)
+            check_other_clients(service)
 
 
 def test_a_slow_upload_that_is_refused_hurts_nobody_else(service: Service, broke_key: str) -> None:
@@ -124,7 +124,7 @@ def test_a_slow_upload_that_is_refused_hurts_nobody_else(service: Service, broke
                 connection.send(stream, b"x" * 10_000)
                 time.sleep(0.05)
             connection.end_early(stream)
-            nobody_else_is_hurt(service)
+            check_other_clients(service)
 
 
 def test_refused_uploads_of_unknown_length_do_not_wait(service: Service) -> None:

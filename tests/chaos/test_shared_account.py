@@ -48,7 +48,7 @@ def ask(http: httpx.Client, key: Key, documents: int) -> httpx.Response:
     )
 
 
-def everybody(clients: list[threading.Thread]) -> None:
+def run_all(clients: list[threading.Thread]) -> None:
     for client in clients:
         client.start()
     for client in clients:
@@ -79,7 +79,7 @@ def test_credit_for_n_documents_buys_exactly_n(shared: World) -> None:
                 else:
                     most = documents - 1  # Ends when even one document is too much.
 
-    everybody(
+    run_all(
         [threading.Thread(target=spend, args=(asked, seed)) for seed, asked in enumerate(clients)]
     )
 
@@ -118,7 +118,7 @@ def test_limits_per_minute_hold_across_gateways(shared: World) -> None:
     by_requests: list[Try] = []
     by_documents: list[Try] = []
 
-    everybody(
+    run_all(
         [
             threading.Thread(target=hammer, args=(address, key, most, until_s, tries))
             for key, most, tries in (

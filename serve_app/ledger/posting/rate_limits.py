@@ -18,8 +18,8 @@ from serve_app.ledger.money import rate_window
 from serve_app.ledger.money.rate_window import Window
 from serve_app.ledger.money.reservation import Reservation
 
-AT_ONCE = "concurrent requests"
-RETRY_AT_ONCE_S = 1
+CONCURRENT = "concurrent requests"
+RETRY_CONCURRENT_S = 1
 """Wait at the concurrency limit, because the end of running requests is unknown."""
 
 _windows = select(rate_windows).where(
@@ -147,10 +147,10 @@ def _check_running(connection: Connection, wanted: Reservation, demand: Demand) 
     )
     if of_tenant is None and of_key is None:
         return
-    everybody, own = connection.execute(
+    in_tenant, in_key = connection.execute(
         _running,
         {"tenant_id": wanted.tenant, "key_id": wanted.key_id, "now": wanted.created_at},
     ).one()
-    for whose, running, limit in (("key", own, of_key), ("tenant", everybody, of_tenant)):
+    for whose, running, limit in (("key", in_key, of_key), ("tenant", in_tenant, of_tenant)):
         if limit is not None and running >= limit:
-            raise RateLimited(whose, AT_ONCE, RETRY_AT_ONCE_S, ())
+            raise RateLimited(whose, CONCURRENT, RETRY_CONCURRENT_S, ())

@@ -192,11 +192,11 @@ def test_usage_needs_a_key(ledger_app: LedgerApp) -> None:
 
 
 def test_an_operator_sees_every_tenant_or_any(used: LedgerApp) -> None:
-    everybody = used.get("/admin/v1/usage?group_by=tenant").json()["data"]
+    by_tenant = used.get("/admin/v1/usage?group_by=tenant").json()["data"]
     bolt = used.get("/admin/v1/usage?tenant=bolt&group_by=tenant,day").json()["data"]
 
-    assert {each["charged_micro_dollars"] for each in everybody} == {88, 8}
-    assert used.tenant in {each["tenant"] for each in everybody}
+    assert {each["charged_micro_dollars"] for each in by_tenant} == {88, 8}
+    assert used.tenant in {each["tenant"] for each in by_tenant}
     assert [(each["tenant"] != used.tenant, each["day"]) for each in bolt] == [(True, "2026-01-03")]
     assert used.get("/admin/v1/usage?tenant=nobody").status_code == 404
 

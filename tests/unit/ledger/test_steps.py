@@ -114,10 +114,10 @@ def test_a_tenant_cannot_reserve_more_than_it_has(reserved: Engine, acme: Caller
 
 
 def test_a_tenant_that_is_not_there_has_no_credit(engine: Engine, acme: Caller) -> None:
-    nobody = replace(acme, tenant=TenantId("tn_nobody"))
+    unknown = replace(acme, tenant=TenantId("tn_nobody"))
 
     with pytest.raises(OutOfCredit), engine.begin() as connection:
-        steps.reserve(connection, a_reservation(nobody, 1))
+        steps.reserve(connection, a_reservation(unknown, 1))
 
 
 def test_free_work_is_reserved_and_charged_like_any_other(engine: Engine, acme: Caller) -> None:
