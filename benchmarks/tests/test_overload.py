@@ -6,7 +6,7 @@ from benchmarks.autoscaling.live import reversals
 from benchmarks.service.overload import DOCUMENTS, Phase, Seen, fill_in_figures
 
 
-def test_goodput_is_what_was_answered_between_the_first_answer_and_the_loads_end() -> None:
+def test_goodput_counts_answers_from_the_first_one_to_the_end_of_the_load() -> None:
     phase = Phase(None, 10.0, 1.0)
     answers = [Seen(number, 1.0 + number, 200, None) for number in range(6)]
     late = Seen(9.0, 25.0, 200, None)

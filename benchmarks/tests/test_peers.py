@@ -44,7 +44,7 @@ def mixed(server: str, large: float, small: float, p99: float) -> Measured:
     )
 
 
-def test_ratios_are_ours_in_theirs() -> None:
+def test_ratios_divide_our_figures_by_theirs() -> None:
     found = ratios(
         [
             measured(OURS, MANY, {ALL: (300, 10)}),
@@ -70,7 +70,7 @@ def test_ratios_are_ours_in_theirs() -> None:
     assert found.heavy_share == pytest.approx(224 / 300, abs=0.001)
 
 
-def test_of_several_turns_the_medians_are_compared() -> None:
+def test_the_medians_of_several_turns_are_compared() -> None:
     speeds = {OURS: (300, 310, 20), PEER: (100, 900, 110)}
     loads = [
         measured(server, MANY, {ALL: (speed, 1)}, turn)
@@ -81,7 +81,7 @@ def test_of_several_turns_the_medians_are_compared() -> None:
     assert ratios(loads).documents_per_s_ratio == pytest.approx(300 / 110, abs=0.001)
 
 
-def test_without_a_peer_there_are_ours_and_no_ratios() -> None:
+def test_without_a_peer_there_are_no_ratios() -> None:
     loads = [measured(OURS, MANY, {ALL: (300, 10)}), mixed(OURS, 200, 40, 600)]
 
     found = ratios(loads)
@@ -93,7 +93,7 @@ def test_without_a_peer_there_are_ours_and_no_ratios() -> None:
     assert ["8 clients x 50", ALL, "documents/s", "300", "-", "-", "-"] in list(rows(loads))
 
 
-def test_rows_put_the_servers_side_by_side() -> None:
+def test_rows_show_the_servers_side_by_side() -> None:
     loads = [mixed(OURS, 200, 40, 600), mixed(FIFO, 250, 5, 6_000), mixed(PEER, 160, 10, 8_000)]
 
     shown = list(rows(loads))
@@ -103,7 +103,7 @@ def test_rows_put_the_servers_side_by_side() -> None:
     assert [MIXED, "", "memory MiB", "100", "100", "100", "1"] in shown
 
 
-def test_scores_differ_by_the_worst_of_them() -> None:
+def test_the_score_difference_is_the_largest_one() -> None:
     assert differ_by({OURS: [0.5, 0.25], PEER: [0.5, 0.75], FIFO: [9, 9]}) == 0.5
     assert differ_by({OURS: [0.5]}) is None
 

@@ -210,7 +210,7 @@ def test_only_a_whole_dataset_is_compared(
     assert (collection.complete_dataset == DL19) is complete
 
 
-def test_candidates_come_best_first_and_equal_ones_as_in_the_file(register: Register) -> None:
+def test_candidates_are_sorted_and_ties_keep_the_order_of_the_file(register: Register) -> None:
     register("local", scored({"q1": {"d0": 1, "d2": 3, "d3": 1, "d1": 2.5}, "q2": {"d7": 0.5}}))
 
     collection = read_dataset("local", depth=3)
@@ -226,7 +226,7 @@ def test_candidates_come_best_first_and_equal_ones_as_in_the_file(register: Regi
     assert collection.complete_dataset is None
 
 
-def test_candidates_without_scores_keep_the_files_order(register: Register) -> None:
+def test_candidates_without_scores_keep_the_order_of_the_file(register: Register) -> None:
     register("local", unscored())
 
     collection = read_dataset("local", depth=None, queries_max=2)
@@ -238,7 +238,7 @@ def test_candidates_without_scores_keep_the_files_order(register: Register) -> N
     assert not collection.ordered
 
 
-def test_a_first_stage_that_orders_is_measured_too(
+def test_a_first_stage_with_scores_is_measured_too(
     register: Register, model: Path, tmp_path: Path
 ) -> None:
     falling = {q: {d: float(-n) for n, d in enumerate(of)} for q, of in CANDIDATES.items()}
@@ -251,7 +251,7 @@ def test_a_first_stage_that_orders_is_measured_too(
     assert answer["first_stage_ndcg"] != pytest.approx(answer["ndcg"])
 
 
-def test_no_engine_is_asked_about_a_query_without_candidates() -> None:
+def test_a_query_without_candidates_is_not_scored() -> None:
     missed = JudgedQuery("q", "", (), (), {"d": 1})
 
     assert ranking.rerank(cast(Engine, None), cast(PairTokenizer, None), missed) == []
@@ -267,7 +267,7 @@ def test_mrr_counts_from_the_relevant_grade(grade: int, relevant_grade: int, rr:
     assert ranking.reciprocal_rank(judged, ("a", "b"), relevant_grade) == rr
 
 
-def test_mrr_ends_at_the_tenth() -> None:
+def test_mrr_ends_at_rank_ten() -> None:
     docids = tuple(f"d{number}" for number in range(11))
     judged = JudgedQuery("q", "", docids, docids, {"d10": 1})
 
@@ -284,7 +284,7 @@ def test_mrr_ends_at_the_tenth() -> None:
         pytest.param("no/such/id", None, "knows no such id", id="unknown id"),
     ],
 )
-def test_what_a_dataset_lacks_is_said(
+def test_missing_parts_of_a_dataset_are_reported(
     dataset_id: str, candidates: list[str] | None, words: str | None, register: Register
 ) -> None:
     register("local", candidates)
@@ -343,7 +343,7 @@ def offline(tmp_path: Path) -> Iterator[dict[str, str]]:
         ),
     ],
 )
-def test_without_a_network_one_line_says_so(
+def test_a_missing_network_is_reported_in_one_line(
     arguments: tuple[str, ...], line: str, offline: dict[str, str]
 ) -> None:
     answer = subprocess.run(

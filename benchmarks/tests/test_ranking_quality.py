@@ -41,7 +41,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("precision", list(TOLERANCE))
-def test_the_shipped_weights_rank_as_they_did_when_they_were_made(precision: str) -> None:
+def test_the_shipped_weights_rank_as_when_they_were_trained(precision: str) -> None:
     quality = evaluate("embedded", read_folder(OWN, depth=100), precision)
 
     assert quality.queries == 12
@@ -50,7 +50,7 @@ def test_the_shipped_weights_rank_as_they_did_when_they_were_made(precision: str
     assert quality.first_stage_ndcg < 0.45
 
 
-def test_trec_dl20_where_it_is_at_hand() -> None:
+def test_trec_dl20_if_it_is_available() -> None:
     folder = dl20()
     if folder is None:
         pytest.skip("TREC DL 2020 is not on this machine; set RERANK_QUALITY_DATA to its folder")

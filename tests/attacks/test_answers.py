@@ -76,7 +76,7 @@ def check_other_clients(service: Service) -> None:
 
 
 @each_early_answer
-def test_over_http2_an_early_answer_hurts_nobody_else(service: Service, case: str) -> None:
+def test_an_early_http2_response_does_not_affect_other_clients(service: Service, case: str) -> None:
     method, path, headers, status = request_of(case, service)
 
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_over_http2_an_early_answer_hurts_nobody_else(service: Service, case: st
 
 
 @each_early_answer
-def test_over_http1_an_early_answer_hurts_nobody_else(service: Service, case: str) -> None:
+def test_an_early_http1_response_does_not_affect_other_clients(service: Service, case: str) -> None:
     method, path, headers, status = request_of(case, service)
     where = urlsplit(service.address)
 
@@ -104,7 +104,9 @@ def test_over_http1_an_early_answer_hurts_nobody_else(service: Service, case: st
     check_other_clients(service)
 
 
-def test_a_body_that_ends_early_behind_a_good_key_hurts_nobody_else(service: Service) -> None:
+def test_an_incomplete_body_with_a_valid_key_does_not_affect_other_clients(
+    service: Service,
+) -> None:
     headers = JSON | {"authorization": f"Bearer {service.key}"}
     for _ in range(3):
         with Http2Connection(service.address) as connection:
@@ -114,7 +116,9 @@ def test_a_body_that_ends_early_behind_a_good_key_hurts_nobody_else(service: Ser
             check_other_clients(service)
 
 
-def test_a_slow_upload_that_is_refused_hurts_nobody_else(service: Service, broke_key: str) -> None:
+def test_a_refused_slow_upload_does_not_affect_other_clients(
+    service: Service, broke_key: str
+) -> None:
     """The upload continues after the answer, like curl with a rate limit."""
     for key in (NO_KEY, broke_key):
         headers = {"content-length": "70000", "authorization": f"Bearer {key}"}
@@ -145,7 +149,7 @@ def test_refused_uploads_of_unknown_length_do_not_wait(service: Service) -> None
         assert answer.status_code in (401, 413, 429)
 
 
-def test_the_same_connection_goes_on_or_is_closed_but_never_answers_wrongly(
+def test_a_connection_continues_or_is_closed_but_never_mixes_up_responses(
     service: Service,
 ) -> None:
     where = urlsplit(service.address)
@@ -219,7 +223,7 @@ class Search:
             self.seen[f"{who}: no path"] += 1
 
 
-def test_no_client_gets_an_answer_to_another_request(service: Service) -> None:
+def test_no_client_gets_the_response_to_another_request(service: Service) -> None:
     search = Search(service.address, seconds=6)
 
     search.run()

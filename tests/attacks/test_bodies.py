@@ -65,7 +65,7 @@ def sending(service: Service, key: str, body: bytes) -> Iterator[Counter[int]]:
 @pytest.mark.parametrize(
     ("kind", "field"), [(kind, FIELDS[index % 3]) for index, kind in enumerate(COSTLY)]
 )
-def test_costly_bodies_of_a_tenant_without_credit_stop_nobody_else(
+def test_expensive_bodies_without_credit_do_not_block_other_tenants(
     service: Service, broke_key: str, kind: str, field: str
 ) -> None:
     (gateway,) = service.replicas("gateway")
@@ -86,7 +86,7 @@ def test_costly_bodies_of_a_tenant_without_credit_stop_nobody_else(
     assert service.charges() == charges_before + answered
 
 
-def test_many_wrong_entries_in_a_field_stop_nobody_else(service: Service, broke_key: str) -> None:
+def test_many_wrong_entries_do_not_block_other_tenants(service: Service, broke_key: str) -> None:
     """The bodies are small enough for parsing on the event loop, and are all completed together."""
     body = b'{"query":"q","documents":["d"],"rank_fields":[' + b"1," * 30_000 + b"1]}"
     head = (
@@ -106,7 +106,7 @@ def test_many_wrong_entries_in_a_field_stop_nobody_else(service: Service, broke_
         everything_answers(service, timeout_s=5)
 
 
-def test_a_refusal_that_waits_keeps_no_body_in_memory(service: Service) -> None:
+def test_a_delayed_refusal_keeps_no_body_in_memory(service: Service) -> None:
     """Wrong secrets of a known key are refused with a delay, and the bodies are not read."""
     wrong = service.key[:-8] + "00000000"
     headers = {"authorization": f"Bearer {wrong}"}

@@ -143,7 +143,7 @@ FLOODS: dict[str, Callable[[str], tuple[bytes, bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_five_thousand_connections_keep_nobody_from_an_answer(
+def test_five_thousand_connections_do_not_block_other_clients(
     service: Service, admin_key: str, broke_key: str, kind: str
 ) -> None:
     beginning, drip = FLOODS[kind](broke_key)
@@ -162,7 +162,7 @@ def test_five_thousand_connections_keep_nobody_from_an_answer(
         assert flood.statuses[b"408"] > 100, "bodies that held places until their timeout"
 
 
-def test_used_connections_of_one_address_leave_room_for_others(service: Service) -> None:
+def test_the_connections_of_one_address_leave_room_for_others(service: Service) -> None:
     """A connection stays open for 90 seconds after a request."""
     used = b"GET /-/routes HTTP/1.1\r\nhost: x\r\n\r\n"
     flood = Flood(service.address, USED_CONNECTIONS, used, source=OTHER_ADDRESS)
@@ -173,7 +173,9 @@ def test_used_connections_of_one_address_leave_room_for_others(service: Service)
         assert flood.open_count() > CONNECTIONS
 
 
-def test_slow_bodies_of_one_key_leave_others_their_places(service: Service, broke_key: str) -> None:
+def test_slow_bodies_of_one_key_do_not_take_the_places_of_others(
+    service: Service, broke_key: str
+) -> None:
     """Requests beyond the key's share of places are refused immediately."""
     beginning, drip = FLOODS["bodies that drip, with a key"](broke_key)
     flood = Flood(service.address, 700, beginning, drip)
@@ -191,7 +193,7 @@ def test_slow_bodies_of_one_key_leave_others_their_places(service: Service, brok
     assert "At most 512 concurrent requests of one key" in refused.json()["error"]["message"]
 
 
-def test_a_revoked_key_ends_its_requests_that_still_send(
+def test_revoking_a_key_ends_its_unfinished_uploads(
     service: Service, admin_key: str, broke_key: str
 ) -> None:
     before = service.charges()

@@ -75,7 +75,7 @@ class Clients:
             await asyncio.sleep(0.002)
 
 
-def test_a_full_disk_is_answered_503_and_the_service_recovers_by_itself(disk: SmallDisk) -> None:
+def test_the_service_answers_503_on_a_full_disk_and_recovers(disk: SmallDisk) -> None:
     database_url = f"sqlite:///{disk.folder / 'rerank.db'}"
     migrate(database_url)
     app = LedgerApp(database_url)

@@ -101,7 +101,7 @@ def test_ledger_commands_keep_the_folder_private(
     assert not open_to_others(var_dir) & (DATABASE | {"backup.db"})
 
 
-def test_a_database_elsewhere_is_private_and_its_folder_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_database_elsewhere_is_private_and_its_folder_is_unchanged(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     url = database_url(tmp_path)
 

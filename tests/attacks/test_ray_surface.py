@@ -29,7 +29,7 @@ def raw_request(service: Service, request: bytes) -> bytes:
         return connection.recv(65_536)
 
 
-def test_headers_for_ray_change_nothing(service: Service) -> None:
+def test_headers_for_ray_have_no_effect(service: Service) -> None:
     headers = {
         "x-request-timeout-seconds": "0.0001",
         "x-request-disconnect-disabled": "?1",
@@ -68,7 +68,7 @@ def test_a_client_that_disconnects_is_not_charged_whatever_its_headers_ask_of_ra
     "header",
     [b"x-caf\xe9: 1", b"x-title: caf\xe9", b"x-request-id: caf\xe9", b"x-session-id: \xff\xfe"],
 )
-def test_bytes_that_are_not_utf8_are_no_server_error(service: Service, header: bytes) -> None:
+def test_bytes_that_are_not_utf8_cause_no_server_error(service: Service, header: bytes) -> None:
     answer = raw_request(
         service, b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + header + b"\r\n\r\n"
     )
@@ -84,7 +84,7 @@ def test_a_long_request_id_is_neither_answered_nor_logged(service: Service) -> N
     assert LONG_ID[:200] not in service.logs()
 
 
-def test_no_method_makes_a_metric_of_its_own(service: Service) -> None:
+def test_unknown_methods_create_no_metric_series(service: Service) -> None:
     for index in range(300):
         answer = httpx.request(f"BREW{index}", f"{service.address}/v1/rerank")
         assert answer.status_code == 405
@@ -143,7 +143,7 @@ def test_requests_wait_while_the_only_gateway_is_replaced(service: Service) -> N
     everything_answers(service)
 
 
-def test_an_answer_is_not_sniffed_for_another_type(service: Service) -> None:
+def test_a_response_is_not_sniffed_for_another_type(service: Service) -> None:
     for path in ("/health", "/openapi.json", "/nowhere", "/docs"):
         answer = httpx.get(f"{service.address}{path}")
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -170,7 +170,7 @@ def _others_can_reach(path: Path, top: Path) -> bool:
     return all(mode & 0o077 for mode in modes)
 
 
-def test_every_program_that_listens_is_in_the_table_of_ports(service: Service) -> None:
+def test_every_listening_port_is_documented(service: Service) -> None:
     """Ports are compared by program, because a single machine uses different numbers."""
     pids = {process.pid for process in [psutil.Process(service.process.pid), *service.family()]}
     sockets = subprocess.run(

@@ -103,7 +103,7 @@ def test_a_limit_per_minute_holds_across_processes(
 
 
 @pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
-def test_a_refusal_says_when_to_come_back(hammered: dict[str, Hammered], database: str) -> None:
+def test_a_refusal_has_retry_after(hammered: dict[str, Hammered], database: str) -> None:
     of = hammered[database]
     key = of.keys["requests"]
     caller = limited(key.tenant, key.key_id, "requests", LIMITS["requests"])

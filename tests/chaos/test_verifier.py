@@ -118,7 +118,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(url, exchanges)
 
 
-def test_a_good_run_is_found_good(story: Story) -> None:
+def test_a_correct_run_passes(story: Story) -> None:
     assert story.verdict() == Verdict()
 
 
@@ -158,7 +158,7 @@ def test_a_good_run_is_found_good(story: Story) -> None:
         ("UPDATE api_keys SET documents_per_minute_max = 8", "of 8"),
     ],
 )
-def test_a_planted_fault_is_found(story: Story, statement: str, finding: str) -> None:
+def test_a_planted_fault_is_detected(story: Story, statement: str, finding: str) -> None:
     story.plant(statement)
 
     assert any(finding in violation for violation in story.verdict().violations)
@@ -173,9 +173,7 @@ def test_a_planted_fault_is_found(story: Story, statement: str, finding: str) ->
         (Said("r1", 3, 37, 22), "the answer said (3, 37, 22)"),
     ],
 )
-def test_an_answer_that_says_something_else_is_found(
-    story: Story, said: Said, finding: str
-) -> None:
+def test_a_wrong_response_is_detected(story: Story, said: Said, finding: str) -> None:
     first, *others = story.exchanges
     exchanges = [replace(first, said=said), *others]
 
@@ -183,7 +181,7 @@ def test_an_answer_that_says_something_else_is_found(
 
 
 @pytest.mark.parametrize("outcome", ["500 internal", "500 engine_failure"])
-def test_a_fault_of_the_service_itself_is_found(story: Story, outcome: str) -> None:
+def test_an_internal_error_is_detected(story: Story, outcome: str) -> None:
     *others, last = story.exchanges
 
     verdict = story.verdict([*others, replace(last, outcome=outcome)])
@@ -235,7 +233,7 @@ UNAVAILABLE = "503 ledger_unavailable"
         (UNAVAILABLE, FAILED, [CUT_BEFORE, GATEWAY_LATER], None),
     ],
 )
-def test_a_charge_without_a_200_needs_a_fault_that_explains_it(
+def test_a_charge_without_a_200_needs_a_matching_fault(
     story: Story,
     outcome: str,
     logged: Logged | None,
@@ -262,7 +260,7 @@ def test_a_charge_without_a_200_needs_a_fault_that_explains_it(
 
 
 @pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
-def test_a_seed_gives_the_same_plan_and_a_short_run_sees_every_kind(database: str) -> None:
+def test_a_seed_gives_the_same_plan_with_every_kind_of_fault(database: str) -> None:
     length = len(DECKS[database])
     first, again, other = (
         [planned for planned, _ in zip(plan(database, seed), range(length), strict=False)]

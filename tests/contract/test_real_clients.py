@@ -98,7 +98,7 @@ def openai_client(address: str, key: str = "rk-good") -> Iterator[openai.OpenAI]
 
 
 @pytest.mark.parametrize("base", ["", "/v1"])
-def test_cohere_v2_reads_the_order_and_the_bill(address: str, base: str) -> None:
+def test_cohere_v2_reads_the_ranking_and_the_usage(address: str, base: str) -> None:
     with cohere_v2(address + base) as client:
         answer = client.rerank(model="mini", query=QUERY, documents=DOCUMENTS, top_n=2)
 
@@ -168,7 +168,7 @@ def test_openai_posts_to_score(address: str) -> None:
     assert answer["usage"]["documents"] == 2
 
 
-def test_openai_reads_which_pair_is_at_fault(address: str) -> None:
+def test_openai_reads_which_pair_is_invalid(address: str) -> None:
     with openai_client(address) as client, pytest.raises(openai.BadRequestError) as refusal:
         client.post("/score", body={"pairs": [["q", "a"], ["q"]]}, cast_to=object)
 
@@ -236,7 +236,7 @@ def test_a_bad_key_is_recognised(
         call(address)
 
 
-def test_a_lack_of_credit_arrives_as_such(poor_address: str) -> None:
+def test_a_lack_of_credit_is_recognised(poor_address: str) -> None:
     """Cohere's library has no class for 402. Its general error has the status."""
     with cohere_v2(poor_address) as client, pytest.raises(cohere.core.ApiError) as of_cohere:
         client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)
@@ -249,7 +249,7 @@ def test_a_lack_of_credit_arrives_as_such(poor_address: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["cohere", "openai"])
-def test_an_overload_is_retried_after_the_time_we_name(library: str) -> None:
+def test_an_overload_is_retried_after_retry_after(library: str) -> None:
     class BusyOnce(WordScorer):
         calls = 0
 

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return deep
 
 
-def test_it_starts_beside_another_ray_and_leaves_no_trace(
+def test_it_starts_next_to_another_ray_and_leaves_no_trace(
     service: Service, folder: Path, tmp_path: Path
 ) -> None:
     from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
@@ -85,7 +85,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_start_with_one_clear_line(folder: Path) -> None:
+def test_a_model_that_fails_to_load_ends_the_start_with_one_line(folder: Path) -> None:
     broken = folder / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{}")
@@ -128,7 +128,7 @@ def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder
     assert '"model": "tiny"' in service.output.read_text()
 
 
-def test_a_stop_while_it_is_still_starting_is_clean(folder: Path) -> None:
+def test_a_stop_during_the_start_is_clean(folder: Path) -> None:
     output = folder / OUTPUT_FILE
     with output.open("wb") as file:
         process = subprocess.Popen(

@@ -148,7 +148,7 @@ def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(
     assert cluster.replicas("scorer-embedded") == before
 
 
-def test_the_production_file_is_accepted_as_it_is(cluster: Cluster) -> None:
+def test_the_production_file_is_accepted_unchanged(cluster: Cluster) -> None:
     deployed = cluster.deploy("production.yaml")
 
     assert deployed.returncode == 0, deployed.stderr

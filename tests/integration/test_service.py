@@ -94,7 +94,7 @@ def test_the_right_document_comes_first_and_its_charge_is_committed(service: Ser
 
 
 @pytest.mark.parametrize("path", RERANK_PATHS)
-def test_what_an_answer_says_of_usage_is_its_row_in_the_ledger(service: Service, path: str) -> None:
+def test_the_usage_in_a_response_equals_its_ledger_row(service: Service, path: str) -> None:
     """Every reported number equals the ledger's row, for texts of many kinds."""
     documents = [*DOCUMENTS, DOCUMENTS[0], "é", "塔の高さは三百三十メートル。", LONG]
     with service.client() as client:
@@ -131,7 +131,7 @@ def test_pairs_are_scored_as_in_a_rerank_and_charged_once(service: Service) -> N
     assert row.tokens == answer["usage"]["total_tokens"]
 
 
-def test_two_models_serve_at_once_with_their_own_scores_and_prices(service: Service) -> None:
+def test_two_models_are_served_with_their_own_scores_and_prices(service: Service) -> None:
     with service.client() as client, ThreadPoolExecutor(8) as threads:
         models = ["embedded", "tiny"] * 10
         answers = list(threads.map(lambda model: rerank(client, DOCUMENTS, model).json(), models))
@@ -148,7 +148,7 @@ def test_two_models_serve_at_once_with_their_own_scores_and_prices(service: Serv
     assert "cross-encoder BertForSequenceClassification" in listed[0]["description"]
 
 
-def test_scores_do_not_depend_on_what_else_is_in_the_batch(service: Service) -> None:
+def test_scores_do_not_depend_on_the_rest_of_the_batch(service: Service) -> None:
     with service.client() as client, ThreadPoolExecutor(16) as threads:
         alone = rerank(client, DOCUMENTS).json()["results"]
         crowd = list(threads.map(lambda _: rerank(client, DOCUMENTS).json()["results"], range(48)))
@@ -159,7 +159,7 @@ def test_scores_do_not_depend_on_what_else_is_in_the_batch(service: Service) -> 
             assert result["relevance_score"] == pytest.approx(expected[result["index"]], abs=2e-2)
 
 
-def test_a_scorer_killed_in_the_middle_costs_no_request(service: Service) -> None:
+def test_killing_a_scorer_fails_no_request(service: Service) -> None:
     (replica,) = service.replicas("scorer-embedded")
     idle_s = replica.cpu_times().user
     with request_in_flight(service) as answer:
@@ -300,7 +300,7 @@ def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
         )
 
 
-def test_a_tenant_out_of_credit_is_told_so_and_served_again_after_a_grant(
+def test_a_tenant_without_credit_is_refused_and_served_after_a_grant(
     service: Service,
 ) -> None:
     key = service.new_key("poor", credit="0.000016")
@@ -366,9 +366,7 @@ def log_line(service: Service, request_id: str) -> dict[str, object] | None:
     return None
 
 
-def test_every_charge_was_told_to_the_sink_and_nothing_else(
-    service: Service, event_sink: Sink
-) -> None:
+def test_every_charge_was_sent_to_the_sink_once(service: Service, event_sink: Sink) -> None:
     wait_for(lambda: not service.rows("SELECT id FROM outbox LIMIT 1"), 60, "the last event")
 
     sent = {
@@ -384,7 +382,7 @@ def test_every_charge_was_told_to_the_sink_and_nothing_else(
     }
 
 
-def test_the_books_balance_after_all_of_this(service: Service) -> None:
+def test_the_books_balance_at_the_end(service: Service) -> None:
     wait_for(lambda: not pending(service), 60, "the end of the last reservation")
 
     assert books_balance(service)

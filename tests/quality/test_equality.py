@@ -77,7 +77,7 @@ def test_float32_equals_transformers(exact: list[float], expected: list[float]) 
     ("precision", "tolerance"),
     [("bfloat16", BFLOAT16_TOLERANCE), ("float16", FLOAT16_TOLERANCE)],
 )
-def test_short_formats_are_near_and_order_the_first_ten_alike(
+def test_reduced_precisions_are_close_and_rank_the_first_ten_alike(
     folder: Path, pairs: list[Pair], exact: list[float], precision: str, tolerance: float
 ) -> None:
     """Pairs count as tied if their float32 logits differ by less than twice the tolerance."""

@@ -79,7 +79,7 @@ def test_scores_equal_those_of_reranks_with_one_query_each(app: FakeApp, strateg
     assert scored["usage"]["prompt_tokens"] == tokens
 
 
-def test_a_query_that_leaves_no_room_is_named_by_its_pair(app: FakeApp) -> None:
+def test_a_too_long_query_is_named_by_its_pair(app: FakeApp) -> None:
     long = "word " * 600
     pairs = [*PAIRS[:3], [long, "a passage"]]
 

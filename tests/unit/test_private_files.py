@@ -85,7 +85,7 @@ def test_a_folder_with_the_sticky_bit_stays_open(tmp_path: Path) -> None:
     assert mode(shared) == 0o1777
 
 
-def test_what_belongs_to_another_user_stays_as_it_is(tmp_path: Path) -> None:
+def test_files_of_another_user_are_unchanged(tmp_path: Path) -> None:
     folder = Path("/usr")  # Belongs to root.
     if os.geteuid() == 0:
         folder = tmp_path / "folder"
@@ -97,7 +97,7 @@ def test_what_belongs_to_another_user_stays_as_it_is(tmp_path: Path) -> None:
     assert mode(folder) == 0o755
 
 
-def test_a_link_leads_to_the_file_that_is_made_or_closed(tmp_path: Path) -> None:
+def test_a_link_is_followed_to_its_file(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "file")
 
@@ -109,13 +109,13 @@ def test_a_link_leads_to_the_file_that_is_made_or_closed(tmp_path: Path) -> None
     assert mode(tmp_path / "file") == 0o600
 
 
-def test_a_file_that_does_not_exist_is_not_made_when_it_is_only_closed(tmp_path: Path) -> None:
+def test_closing_a_missing_file_does_not_create_it(tmp_path: Path) -> None:
     close_to_others(tmp_path / "file")
 
     assert not (tmp_path / "file").exists()
 
 
-def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder").touch()
 
     with pytest.raises(FileExistsError):

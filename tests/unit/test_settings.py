@@ -12,7 +12,7 @@ from serve_app.settings import ModelSettings, Settings
 TWO = [{"id": "a", "source": "x"}, {"id": "b", "source": "x"}]
 
 
-def test_arguments_win_over_the_environment_and_that_over_defaults(
+def test_arguments_override_the_environment_which_overrides_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RERANK_KEY_CACHE_S", "1")
@@ -25,7 +25,7 @@ def test_arguments_win_over_the_environment_and_that_over_defaults(
     assert settings.documents_per_request_max == 1_000
 
 
-def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
+def test_the_default_ledger_has_an_absolute_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert Settings().resolved_database_url == f"sqlite:///{Path('var/rerank.db').absolute()}"
@@ -59,7 +59,9 @@ def test_the_ledger_lies_at_an_absolute_path_unless_told_otherwise(
         ({"no_such_setting": 1}, "no_such_setting"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(arguments: dict[str, object], message: str) -> None:
+def test_inconsistent_settings_are_refused_by_name(
+    arguments: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Settings(**arguments)  # type: ignore[arg-type]  # values from a config file
 
@@ -70,7 +72,7 @@ def test_a_deployment_is_named_after_its_model() -> None:
     assert model.deployment_name == "scorer-cross-encoder-ms-marco-MiniLM-L12-v2"
 
 
-def test_the_sinks_token_is_in_no_message_and_reaches_other_processes(
+def test_the_events_token_is_in_no_message_and_reaches_other_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SINK", "ttsecrettoken")
@@ -93,7 +95,7 @@ def test_a_token_that_no_header_can_hold_is_refused(
     "wrong",
     [{"events_token": "ttsecret token"}, {"request_timeout_s": 61, "database_url": "ttsecret"}],
 )
-def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
+def test_a_refused_value_is_not_repeated(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="error") as refusal:
         Settings(**wrong)  # type: ignore[arg-type]  # values from a config file
 
@@ -109,7 +111,7 @@ def test_what_is_refused_is_not_repeated(wrong: dict[str, object]) -> None:
         (8, 0, 9, (8, 0, 9)),
     ],
 )
-def test_flex_costs_half_and_priority_twice_unless_told(
+def test_by_default_flex_costs_half_and_priority_twice(
     price: int, flex: int | None, priority: int | None, expected: tuple[int, int, int]
 ) -> None:
     model = ModelSettings(

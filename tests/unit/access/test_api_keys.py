@@ -10,7 +10,7 @@ from serve_app.domain.units import KeyId
 KEY = ApiKey(KeyId("0123456789ab"), "f" * 64)
 
 
-def test_a_new_key_reads_as_itself() -> None:
+def test_a_new_key_is_parsed_back_to_itself() -> None:
     key = generate()
 
     assert parse(key.reveal()) == key
@@ -45,7 +45,7 @@ NOT_KEYS = {
 
 
 @pytest.mark.parametrize("case", NOT_KEYS)
-def test_what_cannot_be_a_key_is_not_read_as_one(case: str) -> None:
+def test_malformed_keys_are_not_parsed(case: str) -> None:
     assert parse(NOT_KEYS[case]) is None
 
 

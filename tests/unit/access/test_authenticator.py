@@ -100,7 +100,7 @@ def test_a_key_opens_only_the_routes_in_its_scopes() -> None:
 @pytest.mark.parametrize(
     "api_key", [None, "", "rk_x_y", "é" * 80, pytest.param("r" * 10_000_000, id="huge")]
 )
-def test_what_is_not_a_key_is_refused_without_asking_the_database(api_key: str | None) -> None:
+def test_malformed_keys_are_refused_without_a_database_query(api_key: str | None) -> None:
     async def scenario() -> None:
         door = Door(KEY)
         assert not await door.lets_in(api_key)
@@ -119,7 +119,7 @@ def test_a_wrong_secret_is_refused_and_changes_nothing_for_the_owner() -> None:
     asyncio.run(scenario())
 
 
-def test_a_revoked_key_works_no_longer_than_the_cache_lives() -> None:
+def test_a_revoked_key_works_no_longer_than_its_cache_entry() -> None:
     async def scenario() -> None:
         door = Door(KEY)
         assert await door.lets_in(KEY.reveal())
@@ -132,7 +132,7 @@ def test_a_revoked_key_works_no_longer_than_the_cache_lives() -> None:
     asyncio.run(scenario())
 
 
-def test_the_caches_time_counts_from_before_the_read() -> None:
+def test_the_cache_time_starts_before_the_read() -> None:
     async def scenario() -> None:
         door = Door(KEY)
         door.store.gate.clear()
@@ -149,7 +149,7 @@ def test_the_caches_time_counts_from_before_the_read() -> None:
     asyncio.run(scenario())
 
 
-def test_without_a_cache_every_request_asks() -> None:
+def test_without_a_cache_every_request_queries_the_database() -> None:
     async def scenario() -> None:
         door = Door(KEY, cache_s=Seconds(0))
         assert await door.lets_in(KEY.reveal())
@@ -171,7 +171,7 @@ def test_a_key_expires_to_the_millisecond_even_while_it_is_cached() -> None:
     asyncio.run(scenario())
 
 
-def test_requests_with_the_same_key_at_once_ask_the_database_once() -> None:
+def test_concurrent_requests_with_one_key_share_one_query() -> None:
     async def scenario() -> None:
         door = Door(KEY)
         letting = await asyncio.gather(*(door.lets_in(KEY.reveal()) for _ in range(50)))
@@ -196,7 +196,7 @@ def test_a_client_that_disconnects_does_not_fail_others_with_the_same_key() -> N
     asyncio.run(scenario())
 
 
-def test_a_database_that_is_down_is_reported_and_asked_again_by_the_next() -> None:
+def test_a_database_failure_is_reported_and_the_next_request_queries_again() -> None:
     async def scenario() -> None:
         door = Door(KEY)
         door.store.down = True
@@ -208,7 +208,7 @@ def test_a_database_that_is_down_is_reported_and_asked_again_by_the_next() -> No
     asyncio.run(scenario())
 
 
-def test_an_id_that_does_not_exist_is_asked_for_once_per_cache_time() -> None:
+def test_an_unknown_id_is_queried_once_per_cache_time() -> None:
     async def scenario() -> None:
         door = Door()
         assert not await door.lets_in(KEY.reveal())
@@ -244,7 +244,7 @@ def random_keys(count: int) -> Iterator[str]:
     return (f"rk_{number:012d}_{'0' * 64}" for number in range(count))
 
 
-def test_a_flood_of_unknown_ids_reaches_the_database_as_few_bounded_questions() -> None:
+def test_a_flood_of_unknown_ids_causes_few_bounded_queries() -> None:
     """100,000 ids, 500 concurrently, while a known and a new key are authenticated."""
     known, new = generate(), generate()
     at_once = 500
@@ -271,7 +271,7 @@ def test_a_flood_of_unknown_ids_reaches_the_database_as_few_bounded_questions() 
     asyncio.run(scenario())
 
 
-def test_keys_that_nobody_knew_yet_get_in_during_a_flood() -> None:
+def test_uncached_keys_are_accepted_during_a_flood() -> None:
     new = generate()
 
     async def scenario() -> None:
@@ -292,7 +292,7 @@ def test_keys_that_nobody_knew_yet_get_in_during_a_flood() -> None:
     asyncio.run(scenario())
 
 
-def test_more_ids_than_may_wait_are_refused_unasked_but_a_known_key_is_asked_for_next() -> None:
+def test_ids_beyond_the_queue_limit_are_refused_but_a_known_key_is_queried_next() -> None:
     async def scenario() -> None:
         door = Door(KEY)
         assert await door.lets_in(KEY.reveal())

@@ -21,7 +21,7 @@ from serve_app.batching.batch_size import batch_limit
         (None, 8_192),
     ],
 )
-def test_a_limit_is_brought_to_where_a_portion_fits_and_the_replica_is_warm(
+def test_a_limit_is_clamped_to_fit_a_portion_and_the_warmed_up_sizes(
     wanted: object, limit: int
 ) -> None:
     assert batch_limit(wanted, 512, 8_192) == limit

@@ -6,7 +6,7 @@ from serve_app.batching.throughput import ThroughputMeter
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 
-def test_a_replica_tells_its_speed_and_how_busy_it_was() -> None:
+def test_a_replica_reports_its_throughput_and_busy_share() -> None:
     meter = ThroughputMeter(Instant(0))
     assert meter.tokens_per_s is None
     assert meter.busy_ratio(Instant(0)) == 0
@@ -19,7 +19,7 @@ def test_a_replica_tells_its_speed_and_how_busy_it_was() -> None:
     assert meter.busy_ratio(Instant(5)) == 0
 
 
-def test_small_batches_say_nothing_about_its_speed_and_new_ones_more_than_old() -> None:
+def test_small_batches_do_not_count_and_recent_ones_count_more() -> None:
     meter = ThroughputMeter(Instant(0))
     for _ in range(10):
         meter.ran(Tokens(8_000), Seconds(1))
@@ -42,7 +42,7 @@ def test_the_first_large_batch_shows_how_fast_a_gpu_is_after_small_ones() -> Non
     assert meter.tokens_per_s == pytest.approx(640_000)
 
 
-def test_a_long_batch_tells_a_speed_that_fell_however_small_it_is() -> None:
+def test_a_long_batch_shows_a_lower_throughput_even_if_it_is_small() -> None:
     meter = ThroughputMeter(Instant(0))
     for _ in range(20):
         meter.ran(Tokens(30_000), Seconds(0.15))
@@ -53,7 +53,7 @@ def test_a_long_batch_tells_a_speed_that_fell_however_small_it_is() -> None:
     assert meter.tokens_per_s == pytest.approx(20_000, rel=0.15)
 
 
-def test_a_batch_that_failed_keeps_busy_and_tells_no_speed() -> None:
+def test_a_failed_batch_counts_as_busy_but_not_for_throughput() -> None:
     meter = ThroughputMeter(Instant(0))
 
     meter.ran(Tokens(0), Seconds(2))

@@ -60,20 +60,20 @@ def test_a_new_tenant_may_spend_its_first_credit(run: Run) -> None:
     assert "tn_" in line
 
 
-def test_a_name_in_brackets_is_shown_as_it_is(run: Run) -> None:
+def test_a_name_in_brackets_is_shown_unchanged(run: Run) -> None:
     succeeds(run("tenants", "add", "[red]acme"))
 
     assert "[red]acme" in succeeds(run("tenants", "list"))
 
 
-def test_a_name_is_used_once(run: Run) -> None:
+def test_a_tenant_name_is_unique(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
 
     assert "a tenant named 'acme' already exists" in fails(run("tenants", "add", "acme"))
     assert "looks like that of the tenant 'acme'" in fails(run("tenants", "add", "ACME"))
 
 
-def test_a_name_is_shown_as_it_is_stored(run: Run) -> None:
+def test_a_name_is_shown_in_its_stored_form(run: Run) -> None:
     assert "Tenant 'Acme Co'" in succeeds(run("tenants", "add", " Acme\u3000Co"))
     assert "Acme Co" in succeeds(run("tenants", "show", "Acme  Co"))
 
@@ -129,7 +129,7 @@ def test_money_is_shown_with_at_least_two_decimals() -> None:
     ]
 
 
-def test_a_new_key_is_shown_once_and_only_its_digest_is_kept(
+def test_a_new_key_is_shown_once_and_only_its_digest_is_stored(
     run: Run, database_url: str, tmp_path: Path
 ) -> None:
     succeeds(run("tenants", "add", "acme"))
@@ -191,7 +191,7 @@ def test_a_revoked_key_is_listed_with_its_date(run: Run) -> None:
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )
-def test_what_cannot_be_done_is_said_in_one_line(
+def test_an_impossible_command_prints_one_line(
     run: Run, words: tuple[str, ...], complaint: str
 ) -> None:
     assert complaint in fails(run(*words))
@@ -218,7 +218,7 @@ def used(run: Run, database_url: str) -> Run:
     return run
 
 
-def test_usage_is_a_table_in_dollars(used: Run) -> None:
+def test_usage_is_printed_as_a_table_in_dollars(used: Run) -> None:
     shown = succeeds(used("usage"))
 
     line = next(line for line in shown.splitlines() if "2026-01-02" in line)
@@ -239,7 +239,7 @@ def test_a_report_does_not_wait_for_the_service(
 @pytest.mark.parametrize(
     ("by", "group"), [("day", "2026-01-02"), ("model", EMBEDDED), ("tenant", "acme")]
 )
-def test_usage_is_exact_for_programs(used: Run, by: str, group: str) -> None:
+def test_usage_for_programs_is_exact(used: Run, by: str, group: str) -> None:
     record = {
         by: group,
         "requests": 2,
@@ -257,7 +257,7 @@ def test_usage_is_exact_for_programs(used: Run, by: str, group: str) -> None:
     assert as_csv == [{name: str(value) for name, value in record.items()}]
 
 
-def test_the_name_of_a_tenant_is_no_formula_in_csv(used: Run, database_url: str) -> None:
+def test_a_tenant_name_is_not_a_formula_in_csv(used: Run, database_url: str) -> None:
     with transaction(database_url, TIMEOUT_S) as connection:
         connection.execute(text("UPDATE tenants SET name = '=cmd' WHERE name = 'acme'"))
 
@@ -296,7 +296,7 @@ def test_an_empty_database_gets_a_tenant_that_can_send_requests(tmp_path: Path) 
     assert matches(key, stored.secret_sha256)
 
 
-def test_a_new_tenant_gets_the_free_credit_unless_told(
+def test_a_new_tenant_gets_the_free_credit_by_default(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RERANK_FREE_CREDIT_MICRO_DOLLARS", "2500000")
@@ -313,7 +313,7 @@ def facts(shown: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in parts}
 
 
-def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
+def test_limits_are_set_shown_and_removed_one_by_one(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     assert "for more" not in succeeds(
         run(
@@ -333,7 +333,7 @@ def test_limits_are_set_shown_and_lifted_one_by_one(run: Run) -> None:
     assert facts(succeeds(run("tenants", "show", "acme")))["Alerts below"] == "none"
 
 
-def test_a_keys_limits_are_shown(run: Run) -> None:
+def test_the_limits_of_a_key_are_shown(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme", "--label", "laptop")).strip())
     assert key is not None
@@ -346,7 +346,7 @@ def test_a_keys_limits_are_shown(run: Run) -> None:
     assert "no key 'nothing'" in fails(run("keys", "show", "nothing"))
 
 
-def test_a_tenant_is_weighed(run: Run) -> None:
+def test_the_weight_of_a_tenant_is_set(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     assert facts(succeeds(run("tenants", "show", "acme")))["Weight"] == "1"
 
@@ -370,9 +370,7 @@ def test_a_tenant_is_weighed(run: Run) -> None:
         ("--monthly-budget", "2000000", "exceeds $1,000,000"),
     ],
 )
-def test_a_limit_that_cannot_be_one_is_refused(
-    run: Run, option: str, typed: str, complaint: str
-) -> None:
+def test_an_invalid_limit_is_refused(run: Run, option: str, typed: str, complaint: str) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = succeeds(run("keys", "create", "acme")).split("_")[1]
 
@@ -384,7 +382,7 @@ def test_a_limit_that_cannot_be_one_is_refused(
         assert complaint in fails(run(*words, option, typed))
 
 
-def test_a_keys_limits_are_set_at_its_making_and_later(run: Run, database_url: str) -> None:
+def test_the_limits_of_a_key_are_set_at_creation_and_later(run: Run, database_url: str) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme", "--documents-per-minute", "50")).strip())
     assert key is not None
@@ -395,7 +393,7 @@ def test_a_keys_limits_are_set_at_its_making_and_later(run: Run, database_url: s
     assert (limits.documents_per_minute_max, limits.monthly_budget_micro_dollars) == (50, 8)
 
 
-def test_a_rotated_key_names_both_ends(run: Run, database_url: str) -> None:
+def test_rotating_a_key_prints_the_end_of_the_old_one(run: Run, database_url: str) -> None:
     succeeds(run("tenants", "add", "acme"))
     old = parse(succeeds(run("keys", "create", "acme", "--label", "ci")).strip())
     assert old is not None
@@ -421,7 +419,7 @@ def test_an_absurd_overlap_is_refused(run: Run, typed: str) -> None:
     assert "the overlap must be" in fails(run("keys", "rotate", key, f"--overlap-hours={typed}"))
 
 
-def test_a_list_of_keys_tells_when_each_was_last_used(run: Run, database_url: str) -> None:
+def test_the_list_of_keys_shows_their_last_use(run: Run, database_url: str) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = parse(succeeds(run("keys", "create", "acme")).strip())
     assert key is not None
@@ -433,7 +431,7 @@ def test_a_list_of_keys_tells_when_each_was_last_used(run: Run, database_url: st
     assert "2026-01-02 00:00:00" in succeeds(run("keys", "list"))
 
 
-def test_a_payment_that_is_told_twice_is_granted_once(run: Run) -> None:
+def test_a_payment_entered_twice_is_granted_once(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     pay = ("credit", "add", "acme", "5", "--reason", "invoice 17", "--idempotency-key", "p9")
 
@@ -443,7 +441,7 @@ def test_a_payment_that_is_told_twice_is_granted_once(run: Run) -> None:
     assert "another grant" in fails(run(*other))
 
 
-def test_a_correction_is_asked_for_by_name(run: Run) -> None:
+def test_a_correction_needs_its_option(run: Run) -> None:
     succeeds(run("tenants", "add", "acme", "--credit", "5"))
     why = ("--reason", "typo")
 
@@ -468,7 +466,7 @@ def test_a_charge_is_refunded_in_parts(used: Run) -> None:
     assert "is negative" in fails(used("credit", "refund", "r0", "-1", *why))
 
 
-def test_a_refund_that_is_typed_again_is_given_once(used: Run) -> None:
+def test_a_refund_entered_twice_is_given_once(used: Run) -> None:
     words = ("credit", "refund", "r0", "0.0003", "--reason", "sorry", "--idempotency-key", "t4")
 
     once, again = succeeds(used(*words)), succeeds(used(*words))
@@ -489,7 +487,7 @@ def test_the_audit_log_lists_changes_with_their_author(run: Run) -> None:
     assert "no tenant 'nobody'" in fails(run("audit-log", "--tenant", "nobody"))
 
 
-def test_nothing_to_limit_is_said(run: Run) -> None:
+def test_a_limit_command_without_limits_is_refused(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
 
     assert "at least one limit" in fails(run("tenants", "set-limits", "acme"))

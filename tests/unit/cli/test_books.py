@@ -67,7 +67,7 @@ def test_a_log_with_two_names_is_read_once(charged_url: str, logs: Path) -> None
     reconcile(charged_url, f"{logs}/session_*/gateway*.log", f"{logs}/session_latest/*")
 
 
-def test_a_log_that_is_not_there_is_told(charged_url: str, logs: Path) -> None:
+def test_a_missing_log_is_reported(charged_url: str, logs: Path) -> None:
     with pytest.raises(AssertionError, match="no log file matches"):
         reconcile(charged_url, f"{logs}/session_*/none*.log")
 
@@ -80,7 +80,7 @@ def ledger_command(url: str, *words: str) -> str:
     return result.stderr
 
 
-def test_no_command_makes_a_ledger_where_there_is_none(tmp_path: Path) -> None:
+def test_no_command_creates_a_ledger(tmp_path: Path) -> None:
     folder = tmp_path / "var"
 
     message = ledger_command(f"sqlite:///{folder}/rerank.db", "reconcile")
@@ -90,7 +90,7 @@ def test_no_command_makes_a_ledger_where_there_is_none(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_no_command_fills_a_database_without_tables(tmp_path: Path) -> None:
+def test_no_command_creates_tables(tmp_path: Path) -> None:
     (tmp_path / "other.db").touch()
 
     assert "no ledger tables" in ledger_command(f"sqlite:///{tmp_path}/other.db", "reconcile")
@@ -113,7 +113,7 @@ def test_no_command_changes_tables_of_another_version(
     assert found == revision
 
 
-def test_migrate_makes_the_ledger(tmp_path: Path) -> None:
+def test_migrate_creates_the_ledger(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/var/rerank.db"
 
     for _ in range(2):

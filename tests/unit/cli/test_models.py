@@ -50,7 +50,7 @@ def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path, written: lis
     assert written == []
 
 
-def test_a_file_in_the_place_is_left_alone(tmp_path: Path, written: list[Path]) -> None:
+def test_a_file_in_place_of_the_folder_is_left_alone(tmp_path: Path, written: list[Path]) -> None:
     (tmp_path / "file").write_text("kept")
 
     assert "cannot be written" in fails(export("embedded", tmp_path / "file"))
@@ -72,7 +72,7 @@ def test_another_model_is_refused(tmp_path: Path, written: list[Path]) -> None:
         (OSError(28, "No space left on device"), "No space left"),
     ],
 )
-def test_what_goes_wrong_is_one_line(
+def test_a_failure_prints_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
     def failing(_: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_last_part_of_a_hub_id_becomes_the_id_and_the_whole_an_alias() -> No
     assert [each["name"] for each in deployments] == ["gateway", model.deployment_name]
 
 
-def test_the_options_of_the_default_models_deployment_carry_over() -> None:
+def test_the_deployment_options_of_the_default_model_are_kept() -> None:
     _, before = only_model("embedded")
     _, after = only_model(HUB_ID)
 
@@ -65,13 +65,13 @@ def test_a_local_folder_is_found_from_every_folder(
         assert model.aliases == (() if name == "tiny" else (name,))
 
 
-def test_the_model_that_comes_with_the_package_can_be_named_too() -> None:
+def test_the_embedded_model_can_be_named() -> None:
     model, _ = only_model("embedded")
 
     assert (model.id, model.source, model.aliases) == ("embedded", "embedded", ())
 
 
-def test_a_folder_whose_name_is_no_id_gets_one(tmp_path: Path) -> None:
+def test_a_folder_whose_name_is_not_an_id_gets_one(tmp_path: Path) -> None:
     folder = tmp_path / "_my model (2)"
     folder.mkdir()
 
@@ -80,7 +80,7 @@ def test_a_folder_whose_name_is_no_id_gets_one(tmp_path: Path) -> None:
     assert model.id == "my-model--2-"
 
 
-def test_deployments_of_other_models_and_other_settings_are_dropped_and_kept() -> None:
+def test_deployments_of_other_models_are_dropped_and_other_settings_kept() -> None:
     application = {
         "name": "rerank",
         "args": {"models": [], "key_cache_s": 1},
@@ -131,7 +131,7 @@ def refused(tmp_path: Path, *arguments: str, **variables: str) -> str:
     return line
 
 
-def test_a_model_without_a_hub_is_said_in_one_line_by_either_way_to_name_it(
+def test_an_unreachable_model_is_reported_in_one_line_however_it_is_named(
     tmp_path: Path, silent_hub: str
 ) -> None:
     by_variable = refused(tmp_path, RERANK_MODEL=HUB_ID, HF_HUB_OFFLINE="1")
@@ -143,7 +143,7 @@ def test_a_model_without_a_hub_is_said_in_one_line_by_either_way_to_name_it(
     assert "copy it to this node and name its folder instead" in by_variable
 
 
-def test_a_folder_that_is_no_model_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     assert "has no config.json" in refused(tmp_path, "--model", str(tmp_path / "empty"))

@@ -23,7 +23,7 @@ def codes(kind: type[RerankError] = RerankError) -> set[str]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
-def test_an_alert_asks_for_what_there_is(rule: dict[str, Any]) -> None:
+def test_alerts_query_existing_metrics(rule: dict[str, Any]) -> None:
     asked = re.findall(r"\b(ray_\w+)(?:\{(\w+)=~?\"([^\"]*)\"\})?", rule["expr"])
 
     assert asked
@@ -37,7 +37,7 @@ def test_an_alert_asks_for_what_there_is(rule: dict[str, Any]) -> None:
     assert {"summary", "first"} == set(rule["annotations"])
 
 
-def test_serve_means_by_its_numbers_what_the_alerts_do() -> None:
+def test_the_alerts_use_the_numbers_of_ray_serve() -> None:
     asked = dict(re.findall(rf"{OF_SERVE}{{.*}}\) == (\d)  # (\w+)", TEXT))
 
     assert {int(number): name for number, name in asked.items()} == {

@@ -113,7 +113,7 @@ def a_scorer(inflight: float = 0, speed: float = 1_000, busy: float = 0) -> Stat
     return {"inflight_tokens": inflight, "tokens_per_s": speed, "busy_ratio": busy}
 
 
-def test_scorers_are_scaled_by_what_waits_at_the_gateways_and_what_they_hold() -> None:
+def test_scorers_are_scaled_by_queued_and_inflight_tokens() -> None:
     controller = Controller()
 
     assert controller.tick(2, waiting=3_000, scorers=[a_scorer(1_000)])[SCORER] == 4
@@ -125,11 +125,11 @@ def test_faster_gpus_need_fewer_replicas() -> None:
     assert Controller().tick(2, waiting=4_000, scorers=scorers)[SCORER] == 2
 
 
-def test_gateways_are_scaled_by_their_requests() -> None:
+def test_gateways_are_scaled_by_concurrent_requests() -> None:
     assert Controller().tick(2, requests=35)["gateway"] == 4
 
 
-def test_the_first_replica_of_a_request_that_waits_for_it_stays() -> None:
+def test_a_first_replica_stays_for_the_request_that_started_it() -> None:
     """The request is too small to wait at the gateway; Ray holds it on the way to a replica."""
     controller = Controller()
     controller.tick(700, waiting=0)
@@ -139,7 +139,7 @@ def test_the_first_replica_of_a_request_that_waits_for_it_stays() -> None:
     assert controller.tick(1, waiting=0, portions=0)[SCORER] == 1
 
 
-def test_from_zero_the_speed_of_before_is_remembered() -> None:
+def test_after_zero_replicas_the_last_throughput_is_used() -> None:
     controller = Controller()
     controller.tick(2, waiting=0)
     controller.targets[SCORER] = 0
@@ -157,14 +157,14 @@ def test_from_zero_the_speed_of_before_is_remembered() -> None:
     ],
     ids=["no gateway reports", "its report is old", "no scorer has ever reported"],
 )
-def test_without_metrics_the_scorers_stay_as_many_as_they_are(missing: dict[str, Any]) -> None:
+def test_without_metrics_the_number_of_scorers_stays(missing: dict[str, Any]) -> None:
     controller = Controller()
     controller.targets[SCORER] = 3
 
     assert controller.tick(5, **missing)[SCORER] == 3
 
 
-def test_clocks_that_differ_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_clock_differences_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     controller = Controller()
 
     controller.tick(5, waiting=9_000, age_s=STALE_S + 1)
@@ -174,7 +174,7 @@ def test_clocks_that_differ_are_told_once(caplog: pytest.LogCaptureFixture) -> N
     assert "synchronize the clocks" in messages[0]
 
 
-def test_a_gateway_without_autoscaling_tells_nothing() -> None:
+def test_a_gateway_without_autoscaling_logs_nothing() -> None:
     policy = BacklogPolicy()
     scorer = a_context(SCORER, [a_scorer(9_000)], target=2)
 
@@ -201,7 +201,7 @@ def logged() -> Iterator[list[str]]:
     logging.getLogger("ray.serve").removeHandler(listening)
 
 
-def test_what_fails_keeps_its_replicas_and_is_told_once(logged: list[str]) -> None:
+def test_after_an_error_the_replicas_stay_and_it_is_logged_once(logged: list[str]) -> None:
     controller = Controller()
     controller.targets[SCORER] = 3
     broken: list[Any] = [{"inflight_tokens": "many", "tokens_per_s": 1.0, "busy_ratio": 0.0}]
@@ -214,7 +214,7 @@ def test_what_fails_keeps_its_replicas_and_is_told_once(logged: list[str]) -> No
 
 
 @pytest.mark.parametrize("wrong", [{"delay_s": -1}, {"delay": 2}, {"busy_max": "high"}])
-def test_a_policy_whose_arguments_are_wrong_uses_its_defaults(
+def test_a_policy_with_wrong_arguments_uses_its_defaults(
     wrong: dict[str, Any], logged: list[str]
 ) -> None:
     """An error in the constructor would also stop Ray's controller."""
@@ -224,7 +224,7 @@ def test_a_policy_whose_arguments_are_wrong_uses_its_defaults(
     assert ["policy_kwargs" in message for message in logged] == [True]
 
 
-def test_the_policy_of_our_own_config_has_good_arguments() -> None:
+def test_the_policy_arguments_in_the_config_files_are_valid() -> None:
     config = yaml.safe_load((ROOT / "cluster/production.yaml").read_text())
     (application,) = config["applications"]
     policy = application["autoscaling_policy"]

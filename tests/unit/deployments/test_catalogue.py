@@ -65,7 +65,7 @@ def test_it_is_ready_when_the_ledger_and_the_default_model_answer() -> None:
     asyncio.run(test())
 
 
-def test_another_models_failure_does_not_take_the_gateway_out() -> None:
+def test_the_failure_of_another_model_does_not_make_the_gateway_unready() -> None:
     async def test() -> None:
         scene = Scene()
         scene.scorers[SECOND].up = False
@@ -78,7 +78,7 @@ def test_another_models_failure_does_not_take_the_gateway_out() -> None:
     asyncio.run(test())
 
 
-def test_a_model_that_answers_clients_is_not_asked() -> None:
+def test_a_model_that_answers_clients_is_not_probed() -> None:
     async def test() -> None:
         scene = Scene()
         await scene.later()
@@ -93,7 +93,7 @@ def test_a_model_that_answers_clients_is_not_asked() -> None:
     asyncio.run(test())
 
 
-def test_a_model_that_is_not_the_default_is_asked_once_so_that_it_may_sleep() -> None:
+def test_other_models_are_probed_once_so_that_they_can_scale_to_zero() -> None:
     async def test() -> None:
         scene = Scene()
         for _ in range(5):
@@ -105,7 +105,7 @@ def test_a_model_that_is_not_the_default_is_asked_once_so_that_it_may_sleep() ->
     asyncio.run(test())
 
 
-def test_probes_are_shared_and_at_most_one_a_second() -> None:
+def test_probes_are_shared_and_run_at_most_once_a_second() -> None:
     async def test() -> None:
         scene = Scene()
 
@@ -117,7 +117,7 @@ def test_probes_are_shared_and_at_most_one_a_second() -> None:
     asyncio.run(test())
 
 
-def test_cards_tell_what_the_replicas_say_of_themselves() -> None:
+def test_model_cards_contain_what_the_replicas_report() -> None:
     async def test() -> None:
         first, _ = await Scene().catalogue.cards()
 

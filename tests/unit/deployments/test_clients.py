@@ -44,9 +44,7 @@ def as_ray_raises_it(error: Exception) -> Exception:
     ],
 )
 @pytest.mark.parametrize("wrap", [lambda error: error, as_ray_raises_it], ids=["gRPC", "reference"])
-def test_an_error_of_ours_keeps_its_class_and_its_arguments(
-    error: errors.RerankError, wrap: Any
-) -> None:
+def test_our_errors_keep_their_class_and_arguments(error: errors.RerankError, wrap: Any) -> None:
     translated = translate(wrap(error))
 
     assert type(translated) is type(error)
@@ -67,9 +65,7 @@ def test_an_error_of_ours_keeps_its_class_and_its_arguments(
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_an_error_of_rays_gets_the_meaning_it_has_for_a_request(
-    error: Exception, meaning: type[errors.RerankError]
-) -> None:
+def test_errors_of_ray_are_translated(error: Exception, meaning: type[errors.RerankError]) -> None:
     assert type(translate(error)) is meaning
 
 
@@ -97,7 +93,7 @@ def scorer(response: FakeResponse) -> HandleScorer:
     return HandleScorer(handle, FakeClock())
 
 
-def test_a_call_out_of_time_is_cancelled_at_its_other_end_too() -> None:
+def test_a_call_that_times_out_is_cancelled_in_the_replica() -> None:
     response = FakeResponse(None)
 
     with pytest.raises(errors.DeadlineExceeded):
@@ -106,7 +102,7 @@ def test_a_call_out_of_time_is_cancelled_at_its_other_end_too() -> None:
     assert response.cancelled
 
 
-def test_a_caller_that_goes_away_cancels_the_call() -> None:
+def test_cancelling_the_caller_cancels_the_call() -> None:
     response = FakeResponse(None)
 
     async def go_away() -> None:
@@ -126,7 +122,7 @@ def test_a_call_cancelled_by_its_replica_is_a_lost_replica() -> None:
         asyncio.run(scorer(FakeResponse(asyncio.CancelledError())).score(PORTION, Instant(1_030)))
 
 
-def test_an_answer_is_remembered_until_the_replicas_are_gone() -> None:
+def test_the_time_of_the_last_answer_is_kept_until_the_replicas_are_gone() -> None:
     info = ReplicaInfo("r", "cpu", "float32", "a fake")
     remembering = scorer(FakeResponse(info))
     assert remembering.answered_at == float("-inf")

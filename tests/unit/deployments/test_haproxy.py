@@ -72,7 +72,7 @@ def test_haproxy_accepts_the_edited_configuration(generated: Path) -> None:
     assert generated.read_text().startswith(haproxy.MARK)
 
 
-def test_the_edits_are_made_once(generated: Path) -> None:
+def test_the_configuration_is_edited_once(generated: Path) -> None:
     harden(generated)
     once = generated.read_text()
 
@@ -81,7 +81,7 @@ def test_the_edits_are_made_once(generated: Path) -> None:
     assert generated.read_text() == once
 
 
-def test_what_ray_has_no_variable_for_is_set(generated: Path) -> None:
+def test_settings_without_a_ray_variable_are_set(generated: Path) -> None:
     harden(generated)
 
     config = generated.read_text()
@@ -93,7 +93,7 @@ def test_what_ray_has_no_variable_for_is_set(generated: Path) -> None:
     assert re.search(r"^    log \S+metrics.sock ", config, re.MULTILINE), "Ray's request metrics"
 
 
-def test_the_folder_and_what_is_written_into_it_are_private(generated: Path) -> None:
+def test_the_folder_and_its_files_are_private(generated: Path) -> None:
     subprocess.run([COMMAND, "-c", "-f", generated], capture_output=True, check=True, timeout=30)
 
     modes = {
@@ -106,7 +106,7 @@ def test_the_folder_and_what_is_written_into_it_are_private(generated: Path) -> 
 @pytest.mark.parametrize(
     ("open_files_max", "maxconn"), [(-1, 20_000), (1_000_000, 20_000), (20_000, 7_795)]
 )
-def test_connections_are_as_many_as_open_files_allow(
+def test_the_open_file_limit_bounds_connections(
     generated: Path, open_files_max: int, maxconn: int
 ) -> None:
     config = edited(generated.read_text(), generated.parent, open_files_max)
@@ -115,7 +115,9 @@ def test_connections_are_as_many_as_open_files_allow(
     assert found == [str(maxconn), str(maxconn - CONNECTIONS_RESERVED)]
 
 
-def test_haproxy_starts_with_the_connections_that_open_files_allow(generated: Path) -> None:
+def test_haproxy_starts_with_the_connections_that_the_open_file_limit_allows(
+    generated: Path,
+) -> None:
     """HAProxy refuses to start if connections exceed its limit of open files."""
     limited = f"ulimit -n 4096; exec {COMMAND} -db -f {generated}"
 
@@ -130,12 +132,12 @@ def test_haproxy_starts_with_the_connections_that_open_files_allow(generated: Pa
     assert still_runs, errors
 
 
-def test_too_few_open_files_are_refused_with_their_number(generated: Path) -> None:
+def test_a_too_low_open_file_limit_is_refused_by_number(generated: Path) -> None:
     with pytest.raises(ConfigError, match="with 1000 open files"):
         edited(generated.read_text(), generated.parent, 1_000)
 
 
-def test_a_folder_that_is_shared_is_refused_and_left_alone(generated: Path) -> None:
+def test_a_shared_folder_is_refused_and_left_alone(generated: Path) -> None:
     generated.parent.chmod(0o1777)
 
     with pytest.raises(ConfigError, match="shared"):
@@ -145,7 +147,7 @@ def test_a_folder_that_is_shared_is_refused_and_left_alone(generated: Path) -> N
 
 
 @pytest.mark.parametrize("status", ERROR_RESPONSES)
-def test_haproxys_own_answers_have_the_error_body_of_the_api(status: int) -> None:
+def test_haproxy_answers_with_the_error_body_of_the_api(status: int) -> None:
     head, _, body = ERROR_RESPONSES[status].partition("\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
 
@@ -156,7 +158,7 @@ def test_haproxys_own_answers_have_the_error_body_of_the_api(status: int) -> Non
     assert ("retry-after" in headers) == (status == 503)
 
 
-def test_a_configuration_of_another_form_is_refused(generated: Path) -> None:
+def test_an_unexpected_configuration_is_refused(generated: Path) -> None:
     generated.write_text(generated.read_text().replace("frontend http_frontend", "frontend web"))
 
     with pytest.raises(ConfigError, match="http_frontend"):

@@ -19,7 +19,7 @@ print("still alive", flush=True)
 """
 
 
-def test_a_failed_device_ends_the_process_also_when_that_cannot_be_logged() -> None:
+def test_a_failed_device_ends_the_process_even_if_logging_fails() -> None:
     done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, check=False)
 
     assert done.returncode == 1

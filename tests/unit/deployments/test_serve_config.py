@@ -16,12 +16,12 @@ CONFIGS = sorted((ROOT / "cluster").glob("*.yaml"))
 LOCAL: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
 
 
-def test_both_ways_of_deploying_are_there() -> None:
+def test_both_config_files_exist() -> None:
     assert {path.name for path in CONFIGS} >= {"local.yaml", "production.yaml"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_our_files_have_no_unknown_key_and_good_settings(
+def test_the_config_files_have_known_keys_and_valid_settings(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RERANK_DATABASE_URL", "postgresql://host/database")
@@ -69,7 +69,7 @@ def test_a_misspelt_key_is_refused_by_name(
 
 
 @pytest.mark.parametrize("options", [None, {"num_gpus": 1, "label_selector": {"zone": "a"}}])
-def test_all_that_ray_knows_of_an_actor_may_be_set(options: dict[str, Any] | None) -> None:
+def test_all_actor_options_of_ray_are_accepted(options: dict[str, Any] | None) -> None:
     config = yaml.safe_load(yaml.safe_dump(LOCAL))
     config["applications"][0]["deployments"][0]["ray_actor_options"] = options
 
@@ -77,7 +77,7 @@ def test_all_that_ray_knows_of_an_actor_may_be_set(options: dict[str, Any] | Non
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a", "http_options: {port: many}"])
-def test_a_file_that_is_no_config_is_one_clear_error(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_config_raises_one_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
 

@@ -111,7 +111,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
         loop.close()
 
 
-def test_an_answer_says_who_computed_it_and_how_long_it_waited() -> None:
+def test_scores_name_their_replica_and_waiting_time() -> None:
     async def test() -> None:
         scores = await batcher(FakeEngine()).score(a_portion(3, 1, 2))
 
@@ -123,7 +123,7 @@ def test_an_answer_says_who_computed_it_and_how_long_it_waited() -> None:
     run(test())
 
 
-def test_what_was_computed_is_counted() -> None:
+def test_computed_portions_are_counted() -> None:
     sink = RecordingSink()
 
     async def test() -> None:
@@ -136,7 +136,7 @@ def test_what_was_computed_is_counted() -> None:
     assert [value for value, _ in sink.values["rerank_scored_tokens"]] == [80, 7]
 
 
-def test_it_tells_what_the_autoscaler_looks_for() -> None:
+def test_it_reports_the_statistics_that_the_autoscaler_reads() -> None:
     async def test() -> None:
         reporting = batcher(FakeEngine())
         assert reporting.autoscaling_stats() == {"inflight_tokens": 0, "busy_ratio": 0}
@@ -151,7 +151,7 @@ def test_it_tells_what_the_autoscaler_looks_for() -> None:
     run(test())
 
 
-def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None:
+def test_portions_that_arrive_while_the_device_is_busy_share_batches() -> None:
     """`@serve.batch` alone would put each of the ten into a batch of its own."""
 
     async def test() -> None:
@@ -172,7 +172,7 @@ def test_what_arrives_while_the_device_is_busy_shares_the_next_batches() -> None
     run(test())
 
 
-def test_what_waits_starts_as_soon_as_the_device_is_free() -> None:
+def test_waiting_portions_start_as_soon_as_the_device_is_free() -> None:
     """A wait based on the length of earlier batches would be too long after a long batch."""
 
     async def test() -> None:
@@ -193,7 +193,7 @@ def test_what_waits_starts_as_soon_as_the_device_is_free() -> None:
     run(test())
 
 
-def test_a_full_batch_in_waiting_is_not_followed_by_a_small_one_too_early() -> None:
+def test_a_small_batch_does_not_start_early_behind_a_full_one() -> None:
     async def test() -> None:
         engine = FakeEngine()
         busy = batcher(engine)
@@ -222,7 +222,7 @@ class SlowEngine(FakeEngine):
         return super().score(portions)
 
 
-def test_a_slow_device_is_given_no_more_than_it_scores_in_the_time_of_a_portion() -> None:
+def test_a_slow_device_gets_no_more_than_it_scores_in_the_target_time() -> None:
     """Otherwise its callers would wait for one long batch, and then the device for new portions."""
 
     async def test() -> None:
@@ -274,9 +274,7 @@ async def score_fifty(two: TokenBatcher, engine: TwoAtOnce, clock: FakeClock, ru
     await scores
 
 
-def test_a_full_batch_is_prepared_while_the_first_is_computed_and_its_time_begins_afterwards() -> (
-    None
-):
+def test_a_full_batch_is_prepared_during_the_first_and_its_run_time_begins_after_it() -> None:
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
         two = two_at_once(engine, clock)
@@ -306,7 +304,7 @@ def test_a_full_batch_is_prepared_while_the_first_is_computed_and_its_time_begin
     run(test())
 
 
-def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> None:
+def test_waiting_portions_are_prepared_shortly_before_the_first_batch_should_end() -> None:
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
         two = two_at_once(engine, clock)
@@ -327,7 +325,7 @@ def test_what_waits_is_prepared_shortly_before_the_first_batch_should_end() -> N
     run(test())
 
 
-def test_behind_a_batch_of_an_instant_nothing_is_prepared() -> None:
+def test_nothing_is_prepared_behind_a_very_short_batch() -> None:
     """The next batch would hold little."""
 
     async def test() -> None:
@@ -348,7 +346,7 @@ def test_behind_a_batch_of_an_instant_nothing_is_prepared() -> None:
     run(test())
 
 
-def test_a_second_batch_that_ends_first_takes_no_time_from_the_first() -> None:
+def test_a_second_batch_that_ends_first_does_not_shorten_the_first_ones_run_time() -> None:
     async def test() -> None:
         clock, engine = FakeClock(), TwoAtOnce()
         two = two_at_once(engine, clock)
@@ -369,7 +367,7 @@ def test_a_second_batch_that_ends_first_takes_no_time_from_the_first() -> None:
 
 
 @pytest.mark.parametrize(("ends", "of_the_first"), [((0, 1), EngineFailure), ((1, 0), ReplicaLost)])
-def test_only_the_first_of_two_can_be_what_a_device_failed_of(
+def test_only_the_first_of_two_batches_can_have_crashed_the_device(
     ends: tuple[int, int], of_the_first: type[Exception]
 ) -> None:
     async def test() -> None:
@@ -407,7 +405,7 @@ def test_no_batch_is_over_the_limit_and_the_limit_can_change_while_running() -> 
     run(test())
 
 
-def test_what_is_collected_starts_even_if_the_limit_fell_meanwhile() -> None:
+def test_a_collected_batch_starts_even_if_the_limit_was_lowered() -> None:
     async def test() -> None:
         engine = FakeEngine()
         lowered = batcher(engine)
@@ -426,7 +424,7 @@ def test_what_is_collected_starts_even_if_the_limit_fell_meanwhile() -> None:
     run(test())
 
 
-def test_an_oversize_portion_is_refused_and_the_loop_lives_on() -> None:
+def test_an_oversize_portion_is_refused_and_the_loop_survives() -> None:
     async def test() -> None:
         survivor = batcher(FakeEngine())
 
@@ -439,7 +437,7 @@ def test_an_oversize_portion_is_refused_and_the_loop_lives_on() -> None:
     run(test())
 
 
-def test_a_poisonous_portion_and_a_nan_fail_alone() -> None:
+def test_a_faulty_portion_and_a_nan_fail_alone() -> None:
     async def test() -> None:
         outcomes = await asyncio.gather(
             *(
@@ -456,7 +454,7 @@ def test_a_poisonous_portion_and_a_nan_fail_alone() -> None:
     run(test())
 
 
-def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
+def test_a_device_that_fails_on_everything_ends_its_replica() -> None:
     """It answers faster than any other device, so it would get all the work."""
 
     async def test() -> None:
@@ -484,7 +482,7 @@ def test_a_device_that_fails_all_it_is_given_ends_its_replica() -> None:
 @pytest.mark.parametrize(
     ("lengths", "problem"), [((POISON,), "poison"), ((NAN, 2), "not a finite number")]
 )
-def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere(
+def test_a_portion_that_alone_crashed_a_device_is_not_retried(
     lengths: tuple[int, ...], problem: str
 ) -> None:
     """The device either raises an error or returns NaN."""
@@ -503,7 +501,7 @@ def test_a_portion_that_a_device_failed_of_alone_is_not_tried_elsewhere(
     run(test())
 
 
-def test_a_caller_that_gives_up_is_never_computed_and_does_not_hold_back_the_next_one() -> None:
+def test_a_cancelled_portion_is_not_computed_and_does_not_delay_the_next() -> None:
     async def test() -> None:
         engine = FakeEngine()
         shared = batcher(engine)
@@ -524,7 +522,7 @@ def test_a_caller_that_gives_up_is_never_computed_and_does_not_hold_back_the_nex
     run(test())
 
 
-def test_a_full_batch_that_is_given_up_as_it_would_start_does_not_hold_back_the_next_one(
+def test_a_full_batch_cancelled_at_its_start_does_not_delay_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test() -> None:
@@ -553,7 +551,7 @@ def test_a_full_batch_that_is_given_up_as_it_would_start_does_not_hold_back_the_
     run(test())
 
 
-def test_health_tells_a_dead_batch_loop_and_a_dead_device() -> None:
+def test_the_health_check_detects_a_dead_batch_loop_and_a_dead_device() -> None:
     async def test() -> None:
         engine = FakeEngine()
         sick = batcher(engine)

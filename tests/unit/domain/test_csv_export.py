@@ -14,19 +14,19 @@ STARTS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - full-width forms
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("before", ["", " ", "  \u00a0", "\u3000", "\t"])
-def test_a_text_that_a_spreadsheet_would_run_is_quoted(before: str, start: str) -> None:
+def test_a_text_that_a_spreadsheet_would_execute_is_quoted(before: str, start: str) -> None:
     text = f"{before}{start}cmd|'/c calc'!A1"
 
     assert inert(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("cell", ["", "acme", "a=1", "2026-11-24", "'quoted", -5, 0, 2.5, None])
-def test_other_cells_stay_as_they_are(cell: object) -> None:
+def test_other_cells_are_unchanged(cell: object) -> None:
     assert inert(cell) is cell
 
 
 @given(st.text())
-def test_no_text_begins_like_a_formula(text: str) -> None:
+def test_no_text_starts_like_a_formula(text: str) -> None:
     shown = inert(text)
 
     assert isinstance(shown, str)

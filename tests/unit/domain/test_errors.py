@@ -93,7 +93,7 @@ def test_retry_after_is_from_one_second_to_a_minute(wait_s: float, shown: str) -
 
 
 @each_error
-def test_the_body_says_the_same_to_every_family_of_clients(error: errors.RerankError) -> None:
+def test_the_body_has_the_same_message_for_every_client_library(error: errors.RerankError) -> None:
     body = json.loads(bytes(problem(error, "rr_1").body))
 
     assert body == {

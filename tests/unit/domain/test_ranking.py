@@ -17,7 +17,7 @@ top_ns = st.none() | st.integers(min_value=1, max_value=1_000)
 
 @unhurried
 @given(logit_lists, top_ns)
-def test_the_answer_holds_the_best_documents_each_once(
+def test_the_ranking_has_the_best_documents_once_each(
     logits: list[float], top_n: int | None
 ) -> None:
     order = rank(logits, top_n)
@@ -30,7 +30,9 @@ def test_the_answer_holds_the_best_documents_each_once(
 
 @unhurried
 @given(logit_lists, top_ns)
-def test_best_first_and_equal_ones_in_request_order(logits: list[float], top_n: int | None) -> None:
+def test_the_best_come_first_and_ties_keep_the_request_order(
+    logits: list[float], top_n: int | None
+) -> None:
     order = rank(logits, top_n)
 
     for earlier, later in itertools.pairwise(order):
@@ -39,9 +41,7 @@ def test_best_first_and_equal_ones_in_request_order(logits: list[float], top_n: 
 
 @unhurried
 @given(logit_lists, st.integers(min_value=1, max_value=50))
-def test_a_shorter_answer_is_the_beginning_of_the_longer_one(
-    logits: list[float], top_n: int
-) -> None:
+def test_a_shorter_ranking_is_a_prefix_of_a_longer_one(logits: list[float], top_n: int) -> None:
     assert rank(logits, top_n) == rank(logits, None)[:top_n]
 
 
@@ -49,7 +49,7 @@ def test_a_shorter_answer_is_the_beginning_of_the_longer_one(
 @given(
     logit_lists, st.sampled_from([math.nan, math.inf, -math.inf]), st.integers(min_value=0), top_ns
 )
-def test_a_logit_that_is_no_number_fails_the_whole_answer(
+def test_a_logit_that_is_not_a_number_fails_the_whole_ranking(
     logits: list[float], broken: float, place: int, top_n: int | None
 ) -> None:
     logits.insert(place % (len(logits) + 1), broken)

@@ -49,7 +49,7 @@ def rewrite(file: Path, **metadata: str | None) -> None:
     file.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def test_what_is_written_is_read(file: Path) -> None:
+def test_an_adapter_is_read_as_it_was_written(file: Path) -> None:
     found = read(file)
 
     assert (found.base, found.base_sha256, found.config) == ("b", "0" * 64, {"num_labels": 1})
@@ -83,7 +83,7 @@ def test_products_of_float16_are_not_rounded_to_float16() -> None:
     assert merged[0, 1].item() == (1 + 2**-10) ** 2
 
 
-def test_a_parameter_starts_as_the_encoder_s_or_as_zeros() -> None:
+def test_a_parameter_starts_from_the_encoder_or_from_zero() -> None:
     like = {
         "bert.layer.weight": torch.ones(2, 2),
         "bert.more.weight": torch.ones(3),
@@ -150,7 +150,7 @@ NAN = torch.tensor([float("nan"), 0.0])
         ({"dense.weight.scale": None}, "dense.weight.rows lacks .* dense.weight.scale"),
     ],
 )
-def test_a_tensor_that_fits_no_parameter_is_named(
+def test_a_tensor_without_a_matching_parameter_is_named(
     changes: dict[str, torch.Tensor | None], says: str
 ) -> None:
     changed = {**TENSORS, **changes}
@@ -161,7 +161,7 @@ def test_a_tensor_that_fits_no_parameter_is_named(
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_one_flipped_bit_is_found_and_its_tensor_named(file: Path, name: str) -> None:
+def test_a_flipped_bit_is_detected_and_its_tensor_named(file: Path, name: str) -> None:
     content = bytearray(file.read_bytes())
     header, data = header_and_data(file)
     first, _ = header[name]["data_offsets"]
@@ -172,20 +172,20 @@ def test_one_flipped_bit_is_found_and_its_tensor_named(file: Path, name: str) ->
         read(file)
 
 
-def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="the file is missing"):
         read(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])
-def test_a_truncated_file_is_said_so(file: Path, kept: int) -> None:
+def test_a_truncated_file_is_reported(file: Path, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
 
     with pytest.raises(AdapterError, match="not a complete safetensors file"):
         read(file)
 
 
-def test_another_kind_of_file_is_said_so(file: Path) -> None:
+def test_a_file_of_another_format_is_reported(file: Path) -> None:
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n" * 3)
 
     with pytest.raises(AdapterError, match="not a complete safetensors file"):
@@ -212,7 +212,7 @@ CHECKSUMS = {name: adapter.checksum(tensor) for name, tensor in TENSORS.items()}
         ({"checksums": "{}"}, "tensor dense.bias.delta has no checksum"),
     ],
 )
-def test_metadata_that_do_not_belong_are_said_so(
+def test_foreign_metadata_is_reported(
     file: Path, metadata: dict[str, str | None], says: str
 ) -> None:
     rewrite(file, **metadata)

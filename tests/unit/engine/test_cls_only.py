@@ -65,7 +65,7 @@ def test_distilbert_is_not_computed_this_way(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu_new"])
-def test_other_activations_stay_as_they_are(folders: dict[str, Path], activation: str) -> None:
+def test_other_activations_are_unchanged(folders: dict[str, Path], activation: str) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
         folders["bert"], hidden_act=activation
     ).eval()

@@ -29,7 +29,7 @@ def load(folder: Path, precision: str = "float32") -> Engine:
     "family",
     ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "bert")],
 )
-def test_500_varied_pairs_get_the_logits_transformers_gives(
+def test_500_varied_pairs_have_the_logits_of_transformers(
     folders: dict[str, Path], family: str
 ) -> None:
     pairs = varied_pairs(500, words_max=12, long_texts=2)
@@ -70,7 +70,7 @@ def test_the_engine_warms_up_and_passes_its_check(folders: dict[str, Path], fami
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bfloat16_stays_near_float32_and_its_logits_do_not_coarsen(
+def test_bfloat16_logits_stay_near_float32_and_fine_grained(
     folders: dict[str, Path], family: str
 ) -> None:
     """A head in bfloat16 would return only bfloat16 values."""
@@ -87,7 +87,7 @@ def test_bfloat16_stays_near_float32_and_its_logits_do_not_coarsen(
     assert short == pytest.approx(exact, abs=0.35), "random weights of 0.3 amplify every rounding"
 
 
-def test_one_poisoned_pair_is_nan_and_its_neighbours_are_not(tmp_path: Path) -> None:
+def test_a_faulty_pair_is_nan_and_its_neighbours_are_not(tmp_path: Path) -> None:
     folder = build_poison_nan(tmp_path / "nan")
     engine = load(folder)
     engine.warm_up()
@@ -127,7 +127,7 @@ def test_a_model_that_raises_is_an_engine_failure(
         engine.check()
 
 
-def test_warm_up_fails_when_special_tokens_give_no_number(
+def test_warm_up_fails_if_special_tokens_give_nan(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = load(folders["bert"])
@@ -159,6 +159,6 @@ def test_warm_up_runs_the_largest_pass(
     assert seen[1].lengths == (3, 3)
 
 
-def test_a_portion_that_contradicts_itself_is_an_engine_failure(folders: dict[str, Path]) -> None:
+def test_an_inconsistent_portion_is_an_engine_failure(folders: dict[str, Path]) -> None:
     with pytest.raises(EngineFailure):
         load(folders["bert"]).score([Portion(RequestId("r1"), b"\0" * 8, (3,), (1,))])

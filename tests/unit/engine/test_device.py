@@ -59,7 +59,7 @@ def test_the_error_for_an_unsupported_gpu_names_the_fix() -> None:
         ("float16", torch.float16),
     ],
 )
-def test_a_named_precision_is_taken_at_its_word(wanted: str, precision: torch.dtype) -> None:
+def test_a_named_precision_is_used(wanted: str, precision: torch.dtype) -> None:
     assert pick_precision(wanted, CPU) is precision
 
 
@@ -82,12 +82,12 @@ def test_an_unknown_precision_is_a_load_error() -> None:
         pick_precision("int8", CPU)
 
 
-def test_the_device_is_what_torch_sees() -> None:
+def test_the_device_is_the_one_that_torch_finds() -> None:
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize(
-    ("built_for_cuda", "driver", "visible", "goes_on"),
+    ("built_for_cuda", "driver", "visible", "starts"),
     [
         pytest.param("12.6", "/", "0", False, id="a missing GPU"),
         pytest.param("12.6", "/", "", True, id="no GPU assigned"),
@@ -101,14 +101,14 @@ def test_a_replica_without_its_assigned_gpu_fails(
     built_for_cuda: str | None,
     driver: str,
     visible: str,
-    goes_on: bool,
+    starts: bool,
 ) -> None:
     monkeypatch.setattr(engine_device, "DRIVER", Path(driver))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for_cuda)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
-    if goes_on:
+    if starts:
         assert pick_device().type == "cpu"
     else:
         with pytest.raises(ModelLoadError, match="assigns a GPU to this process, but CUDA finds"):
@@ -133,7 +133,7 @@ def test_threads_are_set_for_this_process() -> None:
         (None, ALL_CORES),
     ],
 )
-def test_a_container_uses_no_more_cores_than_it_may(
+def test_a_container_uses_no_more_cores_than_its_limit(
     tmp_path: Path, cpu_max: str | None, cores: int
 ) -> None:
     if cpu_max is not None:

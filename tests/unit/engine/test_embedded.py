@@ -70,7 +70,7 @@ def test_the_engine_gives_the_logits_of_the_merged_model(base: Path, expected: P
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_short_formats_are_those_of_every_cross_encoder(
+def test_reduced_precisions_are_those_of_every_cross_encoder(
     base: Path, expected: Path, precision: str
 ) -> None:
     texts = varied_pairs(60, words_max=12, long_texts=0)
@@ -86,7 +86,7 @@ def test_short_formats_are_those_of_every_cross_encoder(
     assert on_coarse_values < 0.1 * len(logits), "the head computes in float32"
 
 
-def test_an_export_is_what_transformers_and_the_engine_load(
+def test_transformers_and_the_engine_load_an_export(
     base: Path, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serve_app.engine.export.resolve", lambda *_: base)
@@ -144,7 +144,7 @@ def test_an_adapter_of_another_shape_is_named_with_its_tensor(base: Path, tmp_pa
     ],
 )
 @pytest.mark.usefixtures("expected")
-def test_a_config_that_does_not_belong_is_said_so(
+def test_a_foreign_config_is_reported(
     base: Path, tmp_path: Path, config: dict[str, object], says: str
 ) -> None:
     file = adapter_in(tmp_path)
@@ -155,7 +155,7 @@ def test_a_config_that_does_not_belong_is_said_so(
 
 
 @pytest.mark.usefixtures("expected")
-def test_an_adapter_for_another_base_is_said_so(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_for_another_base_is_reported(base: Path, tmp_path: Path) -> None:
     file = adapter_in(tmp_path)
     write_adapter(file, read(file).tensors, {**metadata(base, 3), "base": "other"})
 
@@ -163,7 +163,7 @@ def test_an_adapter_for_another_base_is_said_so(base: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("expected")
-def test_another_version_of_the_base_is_said_with_both_checksums(
+def test_another_version_of_the_base_is_reported_with_both_checksums(
     base: Path, tmp_path: Path
 ) -> None:
     before = metadata(base, 3)["base_sha256"]
@@ -178,18 +178,18 @@ def test_another_version_of_the_base_is_said_with_both_checksums(
 
 
 @pytest.mark.usefixtures("expected")
-def test_a_base_without_weights_is_said_so(base: Path, tmp_path: Path) -> None:
+def test_a_base_without_weights_is_reported(base: Path, tmp_path: Path) -> None:
     (base / "model.safetensors").unlink()
 
     assert "found: missing" in load_error(base, adapter_in(tmp_path))
 
 
-def test_the_adapter_that_ships_is_small() -> None:
+def test_the_shipped_adapter_is_small() -> None:
     assert 0 < ADAPTER.stat().st_size <= ADAPTER_BYTES_MAX
 
 
 @pytest.mark.slow
-def test_the_model_that_ships_warms_up_and_tells_a_match_from_none() -> None:
+def test_the_shipped_model_warms_up_and_ranks_a_match_first() -> None:
     limits = EngineLimits(batch_tokens_max=512, forward_tokens_max=512, pair_tokens_max=64)
     engine = load_engine(EMBEDDED, None, "float32", limits)
     engine.warm_up()

@@ -39,13 +39,13 @@ def test_a_gpu_reads_its_inputs_from_pinned_memory_while_it_computes() -> None:
     assert recorder.asked == ["pin", "to cuda, not waiting"]
 
 
-def test_a_cpu_has_its_inputs_already() -> None:
+def test_on_a_cpu_inputs_are_not_copied() -> None:
     tensor = torch.arange(3)
 
     assert to_device(tensor, torch.device("cpu")).data_ptr() == tensor.data_ptr()
 
 
-def test_results_are_waited_for_without_what_was_launched_behind_them(
+def test_waiting_for_results_does_not_include_later_launches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorder = Recorder()
@@ -70,7 +70,7 @@ def test_results_are_waited_for_without_what_was_launched_behind_them(
     assert recorder.asked == asked
 
 
-def test_two_callers_are_computed_one_after_the_other() -> None:
+def test_two_callers_run_one_after_the_other() -> None:
     launched: list[int] = []
 
     def compute(inputs: Inputs) -> torch.Tensor:

@@ -38,21 +38,21 @@ def test_a_head_that_was_never_trained_is_refused(tmp_path: Path) -> None:
     assert "its weights lack classifier.bias, classifier.weight" in load_error(folder)
 
 
-def test_missing_weights_are_said_so(tmp_path: Path) -> None:
+def test_missing_weights_are_reported(tmp_path: Path) -> None:
     folder = build(tmp_path / "weightless")
     (folder / "model.safetensors").unlink()
 
     assert "its files cannot be loaded" in load_error(folder)
 
 
-def test_damaged_weights_are_said_so(tmp_path: Path) -> None:
+def test_damaged_weights_are_reported(tmp_path: Path) -> None:
     folder = build(tmp_path / "damaged")
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
 
     assert "its files cannot be loaded" in load_error(folder)
 
 
-def test_an_unknown_architecture_is_said_so(tmp_path: Path) -> None:
+def test_an_unknown_architecture_is_reported(tmp_path: Path) -> None:
     folder = build(tmp_path / "unknown")
     (folder / "config.json").write_text('{"model_type": "unknown-type"}')
 

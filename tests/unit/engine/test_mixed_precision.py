@@ -11,7 +11,9 @@ from testkit.tiny_models import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_encoder_is_short_and_the_head_is_not(folders: dict[str, Path], family: str) -> None:
+def test_the_encoder_has_reduced_precision_and_the_head_has_not(
+    folders: dict[str, Path], family: str
+) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folders[family])
 
     shorten(model, torch.bfloat16)

@@ -31,7 +31,7 @@ def test_openvino_computes_float32_everywhere() -> None:
     assert computes(torch.float32)
 
 
-def test_it_reports_to_nobody(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_telemetry_is_disabled(folders: dict[str, Path], tmp_path: Path) -> None:
     """OpenVINO's telemetry leaves a client id in the home directory before it sends anything.
 
     The environment is empty, because in a CI job the telemetry would be silent anyway.

@@ -31,9 +31,7 @@ def test_a_pass_stays_within_the_limit_unless_it_has_one_sequence(
 
 
 @given(lengths=LENGTHS, limit=LIMIT, cost=COST)
-def test_passes_never_mix_lengths_that_another_pass_lies_between(
-    lengths: list[int], limit: int, cost: int
-) -> None:
+def test_passes_have_disjoint_ranges_of_lengths(lengths: list[int], limit: int, cost: int) -> None:
     in_order = [
         lengths[position] for each in plan(lengths, limit, cost) for position in each.members
     ]
@@ -42,7 +40,7 @@ def test_passes_never_mix_lengths_that_another_pass_lies_between(
 
 
 @given(lengths=LENGTHS, limit=LIMIT, cost=COST)
-def test_results_return_to_where_their_sequences_came_from(
+def test_results_return_to_the_places_of_their_sequences(
     lengths: list[int], limit: int, cost: int
 ) -> None:
     passes = plan(lengths, limit, cost)
@@ -58,7 +56,7 @@ def test_splitting_undoes_joining(lists: list[list[int]]) -> None:
     assert split(joined, [len(values) for values in lists]) == lists
 
 
-def test_one_long_sequence_pads_no_short_one() -> None:
+def test_a_long_sequence_causes_no_padding_of_short_ones() -> None:
     passes = plan([512] + [30] * 100, forward_tokens_max=4_096, pass_cost_tokens=100)
 
     assert [each.padded_tokens for each in passes] == [3_000, 512]
@@ -69,7 +67,7 @@ def cost_of(lengths: list[int], passes: Sequence[Sequence[int]], cost: int) -> i
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8), cost=COST)
-def test_no_other_way_to_cut_costs_less(lengths: list[int], cost: int) -> None:
+def test_no_other_partition_costs_less(lengths: list[int], cost: int) -> None:
     ordered = sorted(range(len(lengths)), key=lambda one: lengths[one])
     found = [each.members for each in plan(lengths, 10_000, cost)]
 

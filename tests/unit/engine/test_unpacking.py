@@ -15,7 +15,7 @@ def portion(ids: list[int], lengths: tuple[int, ...], query_tokens: tuple[int, .
     return Portion(RequestId("r1"), np.array(ids, dtype="<i4").tobytes(), lengths, query_tokens)
 
 
-def test_pairs_come_out_in_their_order() -> None:
+def test_pairs_keep_their_order() -> None:
     first, second = unpack(portion([1, 2, 3, 99, 0], (2, 3), (1, 2)), LIMITS)
 
     assert (first.ids.tolist(), first.query_tokens) == ([1, 2], 1)
@@ -38,6 +38,8 @@ def test_an_empty_portion_has_no_pairs() -> None:
         pytest.param(portion([1, -1], (2,), (1,)), "outside the vocabulary", id="negative id"),
     ],
 )
-def test_what_the_model_cannot_take_is_an_engine_failure(broken: Portion, reason: str) -> None:
+def test_input_that_the_model_cannot_take_is_an_engine_failure(
+    broken: Portion, reason: str
+) -> None:
     with pytest.raises(EngineFailure, match=reason):
         unpack(broken, LIMITS)

@@ -68,13 +68,13 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_only_operators_get_in(ledger_app: LedgerApp, method: str, path: str) -> None:
+def test_only_administrators_are_accepted(ledger_app: LedgerApp, method: str, path: str) -> None:
     assert ledger_app.post(path, method=method, key="rk_none").status_code == 401
     message = refused(ledger_app.post(path, method=method, key=ledger_app.key), 403)
     assert "'admin'" in message
 
 
-def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
+def test_a_new_tenant_gets_the_free_credit_and_the_requested_settings(
     ledger_app: LedgerApp,
 ) -> None:
     plain = done(ledger_app.post("/admin/v1/tenants", {"name": "bolt"}))
@@ -109,7 +109,7 @@ def test_a_new_tenant_gets_the_free_credit_and_what_else_is_asked_for(
     assert (grant["reason"], grant["amount_micro_dollars"]) == ("free credit", FREE_CREDIT)
 
 
-def test_a_name_is_taken_once(ledger_app: LedgerApp) -> None:
+def test_a_tenant_name_is_unique(ledger_app: LedgerApp) -> None:
     answer = ledger_app.post("/admin/v1/tenants", {"name": "acme"})
 
     assert "tenant named 'acme' already exists" in refused(answer, 409)
@@ -136,7 +136,7 @@ def test_a_name_with_an_invisible_character_is_refused(ledger_app: LedgerApp) ->
     assert "the name must have 1 to 128 characters" in refused(answer, 400, "request")
 
 
-def test_limits_change_one_by_one_and_null_lifts(ledger_app: LedgerApp) -> None:
+def test_limits_change_one_by_one_and_null_removes_one(ledger_app: LedgerApp) -> None:
     path = "/admin/v1/tenants/acme"
     ledger_app.patch(path, {"limits": {"requests_per_minute_max": 5}})
     ledger_app.patch(path, {"limits": {"monthly_budget_micro_dollars": 9}})
@@ -204,7 +204,7 @@ def test_a_key_for_an_alias_is_stored_with_the_models_id(ledger_app: LedgerApp) 
     assert done(ledger_app.post("/admin/v1/keys", wanted))["models"] == [BIG, "mini"]
 
 
-def test_a_rotated_key_works_beside_its_replacement_for_a_while(
+def test_a_rotated_key_works_during_the_overlap(
     ledger_app: LedgerApp,
 ) -> None:
     path = f"/admin/v1/keys/{ledger_app.key_id}/rotate"
@@ -218,14 +218,14 @@ def test_a_rotated_key_works_beside_its_replacement_for_a_while(
     assert "was already replaced by" in refused(ledger_app.post(path), 409)
 
 
-def test_the_overlap_is_a_day_unless_told(ledger_app: LedgerApp) -> None:
+def test_the_default_overlap_is_a_day(ledger_app: LedgerApp) -> None:
     done(ledger_app.post(f"/admin/v1/keys/{ledger_app.key_id}/rotate"))
 
     old = done(ledger_app.get(f"/admin/v1/keys/{ledger_app.key_id}"))
     assert old["expires_at"] == "1970-01-02T00:16:40.000Z"
 
 
-def test_a_revoked_key_is_useless(ledger_app: LedgerApp) -> None:
+def test_a_revoked_key_is_refused(ledger_app: LedgerApp) -> None:
     revoked = done(ledger_app.post(f"/admin/v1/keys/{ledger_app.key_id}/revoke"))
 
     assert revoked["revoked_at"] == CREATED_AT
@@ -253,7 +253,7 @@ class SlowExchange(Exchange):
         ("/admin/v1/credit", CREDIT, "admin"),
     ],
 )
-def test_a_key_that_is_revoked_while_its_body_comes_opens_nothing(
+def test_a_key_revoked_while_its_body_arrives_is_refused(
     ledger_app: LedgerApp, path: str, body: dict[str, object], who: str
 ) -> None:
     key_id = KeyId(getattr(ledger_app, f"{who}_id"))
@@ -264,7 +264,7 @@ def test_a_key_that_is_revoked_while_its_body_comes_opens_nothing(
     assert exchange.status == 401
 
 
-def test_a_keys_limits_change(ledger_app: LedgerApp) -> None:
+def test_the_limits_of_a_key_change(ledger_app: LedgerApp) -> None:
     path = f"/admin/v1/keys/{ledger_app.key_id}"
 
     changed = done(ledger_app.patch(path, {"limits": {"monthly_budget_micro_dollars": 100}}))
@@ -296,7 +296,7 @@ def test_a_top_up_is_done_once_for_an_idempotency_key(ledger_app: LedgerApp) -> 
     assert available(ledger_app) == 1_025
 
 
-def test_a_correction_takes_back_what_is_there(ledger_app: LedgerApp) -> None:
+def test_a_correction_takes_back_at_most_the_available_credit(ledger_app: LedgerApp) -> None:
     def correct(amount: int) -> Any:
         body = {"tenant": "acme", "amount_micro_dollars": amount, "reason": "typo"}
         return ledger_app.post("/admin/v1/credit", body)
@@ -306,7 +306,7 @@ def test_a_correction_takes_back_what_is_there(ledger_app: LedgerApp) -> None:
     assert available(ledger_app) == 600
 
 
-def test_a_charge_is_refunded_up_to_itself(ledger_app: LedgerApp) -> None:
+def test_refunds_add_up_to_at_most_the_charge(ledger_app: LedgerApp) -> None:
     ledger_app.settle("r1", 5, amount=80)
 
     def refund(**more: object) -> Any:
@@ -322,7 +322,7 @@ def test_a_charge_is_refunded_up_to_itself(ledger_app: LedgerApp) -> None:
     assert available(ledger_app) == 1_000
 
 
-def test_a_refund_that_is_sent_again_is_given_once(ledger_app: LedgerApp) -> None:
+def test_a_repeated_refund_is_given_once(ledger_app: LedgerApp) -> None:
     ledger_app.settle("r1", 5, amount=80)
     body = {"request_id": "r1", "reason": "sorry"}
     headers = {"idempotency-key": "ticket 4"}
@@ -355,7 +355,7 @@ def test_a_refund_that_is_sent_again_is_given_once(ledger_app: LedgerApp) -> Non
         ("GET", "/admin/v1/audit-log?tenant=nobody", None),
     ],
 )
-def test_what_is_unknown_is_not_found(
+def test_unknown_objects_are_not_found(
     ledger_app: LedgerApp, method: str, path: str, body: object
 ) -> None:
     message = refused(ledger_app.post(path, body, method=method), 404)
@@ -421,7 +421,7 @@ def test_a_bad_body_is_refused_by_field(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "other"])
-def test_a_header_that_cannot_be_the_key_is_refused(ledger_app: LedgerApp, key: str) -> None:
+def test_an_invalid_idempotency_header_is_refused(ledger_app: LedgerApp, key: str) -> None:
     body = CREDIT | {"idempotency_key": "payment 9"} if key == "other" else CREDIT
 
     answer = ledger_app.post("/admin/v1/credit", body, headers={"idempotency-key": key})
@@ -429,13 +429,13 @@ def test_a_header_that_cannot_be_the_key_is_refused(ledger_app: LedgerApp, key: 
     refused(answer, 400, "idempotency_key" if key == "other" else "Idempotency-Key")
 
 
-def test_the_bounds_on_the_wire_are_the_ledgers() -> None:
+def test_the_bounds_of_the_api_equal_those_of_the_ledger() -> None:
     assert LIMIT_VALUE_MAX == tenant_accounts.AMOUNT_MAX
     assert Seconds(OVERLAP_S_MAX) == tenant_keys.ROTATION_OVERLAP_S_MAX
     assert GRANT_MAX <= tenant_accounts.AMOUNT_MAX
 
 
-def test_a_large_body_is_refused_unread(ledger_app: LedgerApp) -> None:
+def test_a_large_body_is_refused_without_reading_it(ledger_app: LedgerApp) -> None:
     assert "100,000 bytes" in refused(
         ledger_app.post("/admin/v1/tenants", b" " * 100_001), 413, "body"
     )
@@ -472,13 +472,13 @@ def test_a_bad_parameter_of_a_list_is_named(
     refused(ledger_app.get(f"/admin/v1/{path}?{query}"), 400, param)
 
 
-def test_a_cursor_is_good_for_its_own_list_only(ledger_app: LedgerApp) -> None:
+def test_a_cursor_is_valid_for_its_own_list_only(ledger_app: LedgerApp) -> None:
     cursor = done(ledger_app.get("/admin/v1/keys?limit=1"))["next_cursor"]
 
     refused(ledger_app.get(f"/admin/v1/tenants?cursor={cursor}"), 400, "cursor")
 
 
-def test_whose_credit_must_be_said(ledger_app: LedgerApp) -> None:
+def test_the_credit_list_requires_a_tenant(ledger_app: LedgerApp) -> None:
     refused(ledger_app.get("/admin/v1/credit"), 400, "tenant")
 
 
@@ -513,14 +513,14 @@ def test_every_change_is_in_the_audit_log_under_its_key(ledger_app: LedgerApp) -
     assert made["secret"] not in ledger_app.get("/admin/v1/audit-log").text
 
 
-def test_a_route_says_which_methods_it_has(ledger_app: LedgerApp) -> None:
+def test_a_route_lists_its_methods(ledger_app: LedgerApp) -> None:
     answer = ledger_app.post("/admin/v1/tenants", method="DELETE")
 
     assert answer.status_code == 405
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
-def test_answers_fit_the_schemas_of_the_api_page(ledger_app: LedgerApp) -> None:
+def test_responses_match_the_openapi_schemas(ledger_app: LedgerApp) -> None:
     ledger_app.settle("r1", 5)
     page = done(ledger_app.get("/openapi.json"))
     answers = {
@@ -542,7 +542,7 @@ def test_answers_fit_the_schemas_of_the_api_page(ledger_app: LedgerApp) -> None:
         assert answer.keys() == page["components"]["schemas"][schema]["properties"].keys()
 
 
-def test_a_ledger_that_is_away_is_503(app: FakeApp) -> None:
+def test_an_unavailable_ledger_is_answered_503(app: FakeApp) -> None:
     for path in ("/admin/v1/tenants", "/admin/v1/usage", "/v1/usage"):
         answer = app.send("GET", path, key="rk-admin")
 
@@ -550,7 +550,7 @@ def test_a_ledger_that_is_away_is_503(app: FakeApp) -> None:
         assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_an_admin_key_of_another_tenant_is_an_operators_too(ledger_app: LedgerApp) -> None:
+def test_an_admin_key_of_any_tenant_administers_all_tenants(ledger_app: LedgerApp) -> None:
     _, key = ledger_app.add_key(ledger_app.add_tenant("bolt", 1), SCOPE_ADMIN)
 
     assert ledger_app.get("/admin/v1/tenants/acme", key=key).status_code == 200

@@ -32,13 +32,15 @@ def test_a_body_in_many_chunks_is_read_to_its_end(app: FakeApp) -> None:
     assert done.status == 200
 
 
-def test_a_body_of_just_the_limit_is_accepted(app: FakeApp) -> None:
+def test_a_body_of_exactly_the_limit_is_accepted(app: FakeApp) -> None:
     assert exchange(app, BODY.ljust(LIMIT)).status == 200
     assert exchange(app, BODY.ljust(LIMIT + 1)).status == 413
 
 
 @pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 18, "9" * 5_000])
-def test_a_body_announced_too_long_is_refused_unread(app: FakeApp, length: str) -> None:
+def test_a_too_long_content_length_is_refused_without_reading_the_body(
+    app: FakeApp, length: str
+) -> None:
     done = exchange(app, BODY, content_length=length)
 
     assert (done.status, done.answer["error"]["code"], done.read) == (413, "too_large", 0)
@@ -51,9 +53,7 @@ def test_a_body_announced_too_long_is_refused_unread(app: FakeApp, length: str) 
         pytest.param({"content_length": "10"}, id="a false length"),
     ],
 )
-def test_a_body_that_grows_too_long_is_read_no_further(
-    app: FakeApp, headers: dict[str, str]
-) -> None:
+def test_reading_stops_when_a_body_exceeds_the_limit(app: FakeApp, headers: dict[str, str]) -> None:
     chunk = b" " * (LIMIT // 4)
 
     done = exchange(app, *[chunk] * 100, **headers)
@@ -62,21 +62,21 @@ def test_a_body_that_grows_too_long_is_read_no_further(
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "ten", "", "١٢"])
-def test_a_length_that_is_no_number_is_refused(app: FakeApp, length: str) -> None:
+def test_a_length_that_is_not_a_number_is_refused(app: FakeApp, length: str) -> None:
     done = exchange(app, BODY, content_length=length)
 
     assert (done.status, done.read) == (400, 0)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
-def test_a_compressed_body_is_refused_unread(app: FakeApp, encoding: str) -> None:
+def test_a_compressed_body_is_refused_without_reading_it(app: FakeApp, encoding: str) -> None:
     done = exchange(app, BODY, content_encoding=encoding)
 
     assert (done.status, done.answer["error"]["param"]) == (400, "content-encoding")
     assert done.read == 0
 
 
-def test_nothing_of_a_stranger_is_read(app: FakeApp) -> None:
+def test_no_body_is_read_without_a_valid_key(app: FakeApp) -> None:
     done = exchange(app, BODY, authorization="Bearer rk-guess", content_length="x")
 
     assert (done.status, done.read) == (401, 0)
@@ -107,7 +107,7 @@ def test_a_client_that_sends_too_slowly_runs_out_of_time() -> None:
     app.close()
 
 
-def test_a_body_that_takes_too_long_is_refused_although_its_request_has_time_left() -> None:
+def test_a_slow_body_is_refused_before_the_request_times_out() -> None:
     patient = Limits(20_000, 10, 60, Seconds(30), Seconds(60), Seconds(0.05))
     app = FakeApp(limits=patient)
     half = Exchange([BODY[:10]], complete=False)
@@ -139,7 +139,7 @@ def test_a_revoked_key_ends_a_request_whose_body_still_arrives(
 
 
 @pytest.mark.parametrize("ending", ["a disconnect", "a short deadline", "a body too large"])
-def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> None:
+def test_requests_without_an_answer_use_up_the_refusal_budget(ending: str) -> None:
     """Each costs as much as the bytes that arrived: 2 MB cost 20 refusals, plus one."""
     app = FakeApp(limits=replace(LIMITS, body_bytes_max=2_000_000, body_timeout_s=Seconds(5)))
     large = [b" " * 100_000] * (21 if ending == "a body too large" else 20)
@@ -161,7 +161,7 @@ def test_requests_that_end_without_an_answer_use_up_the_budget(ending: str) -> N
     app.close()
 
 
-def test_a_fault_of_the_service_uses_up_no_budget() -> None:
+def test_an_internal_error_does_not_use_up_the_refusal_budget() -> None:
     app = FakeApp(scorer=FailingJobScorer(NoReplica("none there")))
 
     async def many() -> set[int]:
@@ -174,7 +174,7 @@ def test_a_fault_of_the_service_uses_up_no_budget() -> None:
     app.close()
 
 
-def test_a_keys_requests_beyond_its_places_leave_the_tenants_budget_alone() -> None:
+def test_requests_over_the_concurrency_limit_do_not_use_up_the_refusal_budget() -> None:
     app = FakeApp(places=16)
 
     async def flood() -> Exchange:
@@ -192,7 +192,7 @@ def test_a_keys_requests_beyond_its_places_leave_the_tenants_budget_alone() -> N
     app.close()
 
 
-def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> None:
+def test_stalled_bodies_use_up_the_places_of_their_own_key_only() -> None:
     app = FakeApp(places=16)
 
     async def flood() -> tuple[list[Exchange], Exchange]:
@@ -217,7 +217,7 @@ def test_bodies_that_never_arrive_use_up_the_places_of_their_own_key_only() -> N
     app.close()
 
 
-def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(app: FakeApp) -> None:
+def test_bodies_of_a_tenant_over_its_refusal_budget_are_not_read(app: FakeApp) -> None:
     async def many() -> list[Exchange]:
         done = [Exchange([b"{}"]) for _ in range(REFUSALS_MAX + 5)]
         for each in done:
@@ -235,7 +235,7 @@ def test_a_tenant_whose_requests_are_refused_all_the_time_is_no_longer_read(app:
     assert other.status == 200
 
 
-def test_requests_that_do_not_tell_their_size_hold_only_what_they_sent(app: FakeApp) -> None:
+def test_requests_without_a_length_hold_only_the_bytes_received(app: FakeApp) -> None:
     """Bodies of the maximum size would together exceed the tenant's part of the gate."""
     count = BODY_BYTES_HELD_MAX // TENANTS_AT_LEAST // LIMIT + 5
 

@@ -90,7 +90,7 @@ def test_a_cancellation_is_passed_on() -> None:
     assert asyncio.run(scene())
 
 
-def test_a_charge_that_was_written_all_the_same_is_told() -> None:
+def test_a_charge_written_despite_a_disconnect_is_logged() -> None:
     async def scene() -> FakeApp:
         app = FakeApp()
         committing = asyncio.Event()
@@ -120,19 +120,21 @@ def test_a_charge_that_was_written_all_the_same_is_told() -> None:
 
 
 @pytest.mark.parametrize("receive", [gone, broken])
-def test_work_ends_when_nobody_waits(receive: Callable[[], Awaitable[Message]]) -> None:
+def test_work_is_cancelled_when_the_client_disconnects(
+    receive: Callable[[], Awaitable[Message]],
+) -> None:
     with pytest.raises(ClientGone):
         asyncio.run(while_connected(receive, forever()))
 
 
-def test_work_that_finishes_is_answered() -> None:
+def test_finished_work_is_returned() -> None:
     async def work() -> str:
         return "done"
 
     assert asyncio.run(while_connected(never, work())) == "done"
 
 
-def test_an_error_of_the_work_is_raised_as_it_is() -> None:
+def test_an_error_of_the_work_is_raised_unchanged() -> None:
     async def work() -> None:
         raise EngineFailure("broken")
 
@@ -155,7 +157,7 @@ def test_a_charged_request_completes_despite_a_disconnect() -> None:
     assert asyncio.run(while_connected(leaves_later, charging())) == "charged"
 
 
-def test_work_cancelled_from_within_is_a_failure_of_ours() -> None:
+def test_work_cancelled_from_within_is_an_engine_failure() -> None:
     async def work() -> None:
         raise asyncio.CancelledError
 

@@ -26,7 +26,7 @@ from tests.support.app import LIMITS, FakeApp
         ({}, ()),
     ],
 )
-def test_keys_are_found_where_clients_put_them(
+def test_keys_are_found_in_all_supported_headers(
     headers: dict[str, str], keys: tuple[str, ...]
 ) -> None:
     assert sent_keys(Headers(headers)) == keys
@@ -41,7 +41,7 @@ def test_keys_are_found_where_clients_put_them(
         ("Bearer something else", "something else", 401),
     ],
 )
-def test_a_right_key_is_enough_beside_a_wrong_one(
+def test_one_valid_key_among_several_is_enough(
     app: FakeApp, authorization: str, x_api_key: str, status: int
 ) -> None:
     headers = {"authorization": authorization, "x-api-key": x_api_key}
@@ -52,18 +52,18 @@ def test_a_right_key_is_enough_beside_a_wrong_one(
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("0.25", 0.25), ("007", 7)])
-def test_a_client_may_ask_for_less_time(value: str, seconds: float) -> None:
+def test_a_client_may_shorten_the_timeout(value: str, seconds: float) -> None:
     assert timeout_s(Headers({"x-request-timeout-s": value}), LIMITS) == seconds
 
 
-def test_without_asking_it_gets_the_usual_time() -> None:
+def test_the_default_timeout_applies() -> None:
     assert timeout_s(Headers({}), LIMITS) == LIMITS.request_timeout_s
 
 
 @pytest.mark.parametrize(
     "value", ["0", "-1", "10.001", "nan", "inf", "1e1", "1_0", "", " ", "1.", "²", "9" * 400]
 )
-def test_any_other_time_is_refused(value: str) -> None:
+def test_any_other_timeout_is_refused(value: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         timeout_s(Headers({"x-request-timeout-s": value}), LIMITS)
 
@@ -82,7 +82,7 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_answer_carries_the_clients_own_request_id(
+def test_every_response_has_the_request_id_of_the_client(
     app: FakeApp, method: str, path: str
 ) -> None:
     answer = app.send(method, path, headers={"x-request-id": "trace:7.a_B-1"})
@@ -92,11 +92,13 @@ def test_every_answer_carries_the_clients_own_request_id(
 
 @pytest.mark.parametrize("sent", [{}, {"x-request-id": "a b"}, {"x-request-id": "x" * 129}])
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_or_else_one_of_ours(app: FakeApp, method: str, path: str, sent: dict[str, str]) -> None:
+def test_a_response_has_a_generated_request_id_by_default(
+    app: FakeApp, method: str, path: str, sent: dict[str, str]
+) -> None:
     assert app.send(method, path, headers=sent).headers["x-request-id"] == "rr_1"
 
 
-def test_the_ledgers_id_is_never_the_clients(app: FakeApp) -> None:
+def test_the_ledger_never_uses_the_request_id_of_the_client(app: FakeApp) -> None:
     answer = app.send(
         "POST",
         "/v1/rerank",
@@ -108,7 +110,7 @@ def test_the_ledgers_id_is_never_the_clients(app: FakeApp) -> None:
     assert app.ledger.charged == {"rr_1": 8}
 
 
-def test_ids_made_by_default_are_unique() -> None:
+def test_generated_ids_are_unique() -> None:
 
     made = {random_request_id() for _ in range(100)}
 

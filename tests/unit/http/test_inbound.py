@@ -89,7 +89,9 @@ def exchange(client: Client, *, reads: bool, holds_bodies: bool = True) -> Inner
     [(b"content-length", b"6"), (b"transfer-encoding", b"chunked")],
     ids=["with a length", "in chunks"],
 )
-def test_a_body_stays_unread_until_it_is_wanted(announced: tuple[bytes, bytes]) -> None:
+def test_a_body_is_not_read_before_the_application_asks_for_it(
+    announced: tuple[bytes, bytes],
+) -> None:
     client = Client(announced, chunks=[b"abc", b"def"])
 
     inner = exchange(client, reads=False)
@@ -97,7 +99,7 @@ def test_a_body_stays_unread_until_it_is_wanted(announced: tuple[bytes, bytes]) 
     assert inner.received == []
 
 
-def test_the_rest_of_a_chunked_body_is_dropped_once_the_answer_is_sent() -> None:
+def test_the_rest_of_a_chunked_body_is_dropped_after_the_response() -> None:
     chunked = Client((b"transfer-encoding", b"chunked"), chunks=[b"abc", b"def"])
     with_length = Client((b"content-length", b"6"), chunks=[b"abc", b"def"])
 
@@ -115,7 +117,7 @@ def test_the_rest_of_a_chunked_body_is_dropped_once_the_answer_is_sent() -> None
     [(b"content-length", b"6"), (b"transfer-encoding", b"chunked")],
     ids=["with a length", "in chunks"],
 )
-def test_an_answer_that_leaves_the_body_unread_closes_the_connection(
+def test_a_response_before_the_end_of_the_body_closes_the_connection(
     announced: tuple[bytes, bytes],
 ) -> None:
     unread = Client(announced, chunks=[b"abc", b"def"])
@@ -129,7 +131,7 @@ def test_an_answer_that_leaves_the_body_unread_closes_the_connection(
     assert [message["body"] for message in inner.received[:-1]] == [b"abc", b"def"]
 
 
-def test_where_bodies_are_not_held_back_the_scope_can_be_sent_to_another_process() -> None:
+def test_without_held_back_bodies_the_scope_can_be_pickled() -> None:
     client = Client((b"content-length", b"3"), chunks=[b"abc"])
 
     inner = exchange(client, reads=False, holds_bodies=False)
@@ -201,7 +203,7 @@ def test_a_request_id_is_kept_only_if_it_is_short_and_plain(value: bytes, is_kep
     assert inner.scope["headers"] == [(b"x-request-id", value)] * is_kept
 
 
-def test_a_method_that_no_route_serves_does_not_reach_ray() -> None:
+def test_an_unsupported_method_does_not_reach_ray() -> None:
     client = Client((b"content-length", b"3"), method="BREW" * 1_000, chunks=[b"abc"])
 
     inner = exchange(client, reads=False)
@@ -215,7 +217,7 @@ def test_a_method_that_no_route_serves_does_not_reach_ray() -> None:
     assert len(body["error"]["message"]) < 300
 
 
-def test_no_answer_is_sniffed_for_another_content_type() -> None:
+def test_no_response_is_sniffed_for_another_content_type() -> None:
     client = Client(method="GET")
 
     exchange(client, reads=False)

@@ -16,14 +16,14 @@ def test_a_name_is_resolved_to_a_model_id(app: FakeApp, name: str | None, model:
     assert app.service.resolve_model(name) == model
 
 
-def test_embedded_means_itself_where_a_model_is_called_so(app: FakeApp) -> None:
+def test_embedded_is_not_an_alias_if_a_model_has_that_name(app: FakeApp) -> None:
     service = replace(app.service, models=(ModelId("embedded"), MINI, BIG))
 
     assert service.resolve_model("embedded") == "embedded"
     assert service.resolve_model(None) == MINI
 
 
-def test_a_key_bound_to_one_model_sees_no_other(app: FakeApp) -> None:
+def test_a_key_restricted_to_a_model_sees_no_other(app: FakeApp) -> None:
     listed = app.send("GET", "/v1/models", key="rk-big-only").json()["data"]
 
     assert [model["id"] for model in listed] == [BIG]
@@ -31,7 +31,7 @@ def test_a_key_bound_to_one_model_sees_no_other(app: FakeApp) -> None:
     assert app.send("GET", "/v1/models/mini", key="rk-big-only").status_code == 403
 
 
-def test_an_alias_is_answered_under_the_id(app: FakeApp) -> None:
+def test_an_alias_is_resolved_to_the_model_id(app: FakeApp) -> None:
     answer = app.rerank(model=BIG_ALIAS)
     found = app.send("GET", f"/v1/models/{BIG_ALIAS}").json()
 
@@ -48,5 +48,5 @@ def test_a_key_limits_a_model_under_every_name(app: FakeApp) -> None:
     assert app.send("POST", "/v1/rerank", key="rk-big-only", body=by_alias).status_code == 200
 
 
-def test_a_key_for_other_things_sees_none(app: FakeApp) -> None:
+def test_a_key_without_the_scope_sees_no_model(app: FakeApp) -> None:
     assert app.send("GET", "/v1/models", key="rk-admin").status_code == 403

@@ -51,19 +51,19 @@ def check(page: Any, schema: str, value: object) -> None:
     jsonschema.validate(value, {"$ref": f"#/components/schemas/{schema}"} | components)
 
 
-def test_it_is_of_the_version_that_the_bundled_page_draws(page: Any) -> None:
+def test_the_document_has_the_version_that_the_bundled_page_supports(page: Any) -> None:
     assert re.fullmatch(r"3\.0\.\d", page["openapi"])
     assert set(page["info"]) == {"title", "version", "description"}
 
 
-def test_every_reference_leads_somewhere(page: Any) -> None:
+def test_every_reference_resolves(page: Any) -> None:
     references = [node["$ref"] for node in nodes(page) if isinstance(node.get("$ref"), str)]
 
     assert references
     assert all(resolved(page, reference) for reference in references)
 
 
-def test_who_is_to_come_back_is_told_when(page: Any) -> None:
+def test_retryable_statuses_have_a_retry_after_header(page: Any) -> None:
     answers = page["components"]["responses"]
 
     assert {
@@ -74,14 +74,14 @@ def test_who_is_to_come_back_is_told_when(page: Any) -> None:
     }
 
 
-def test_a_refund_is_told_with_what_makes_it_happen_once(page: Any) -> None:
+def test_a_refund_has_the_idempotency_header(page: Any) -> None:
     refund = page["paths"]["/admin/v1/credit/refunds"]["post"]
 
     assert "409" in refund["responses"]
     assert [each["name"] for each in refund["parameters"]] == ["Idempotency-Key"]
 
 
-def test_every_schema_is_a_schema(page: Any) -> None:
+def test_every_schema_is_valid(page: Any) -> None:
     for schema in page["components"]["schemas"].values():
         jsonschema.Draft4Validator.check_schema(schema)
     assert not [node for node in nodes(page["components"]) if {"const", "anyOf"} & set(node)]
@@ -119,7 +119,7 @@ def test_health_and_readiness_need_no_key(page: Any) -> None:
     assert page["paths"]["/v1/rerank"]["post"]["security"] == [{"bearer": []}, {"apiKey": []}]
 
 
-def test_the_limits_are_told(page: Any) -> None:
+def test_the_limits_are_documented(page: Any) -> None:
     fields = page["components"]["schemas"]["RerankRequest"]["properties"]
 
     assert fields["documents"]["maxItems"] == LIMITS.documents_per_request_max
@@ -152,11 +152,11 @@ def schema_of(case: Case) -> str | None:
     [(case, schema) for case in cases().values() if (schema := schema_of(case))],
     ids=[name for name, case in cases().items() if schema_of(case)],
 )
-def test_golden_answers_fit_the_schemas(app: FakeApp, case: Case, schema: str) -> None:
+def test_golden_responses_match_the_schemas(app: FakeApp, case: Case, schema: str) -> None:
     check(app.send("GET", "/openapi.json").json(), schema, case["answer"]["body"])
 
 
-def test_what_the_parser_refuses_the_schema_refuses(page: Any) -> None:
+def test_the_schema_refuses_the_bodies_that_the_parser_refuses(page: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):
         check(page, "RerankRequest", {"query": "q", "documents": [3]})
     with pytest.raises(jsonschema.ValidationError):
@@ -174,7 +174,7 @@ def test_the_docs_page_refers_to_this_origin_only(app: FakeApp) -> None:
     assert "http" not in answer.headers["content-security-policy"]
 
 
-def test_everything_that_the_docs_page_refers_to_is_served(app: FakeApp) -> None:
+def test_every_file_of_the_docs_page_is_served(app: FakeApp) -> None:
     page = app.send("GET", "/docs", key=None).text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
 
@@ -184,7 +184,7 @@ def test_everything_that_the_docs_page_refers_to_is_served(app: FakeApp) -> None
         assert (answer.status_code, bool(answer.content)) == (200, True)
 
 
-def test_the_docs_page_asks_no_validator(app: FakeApp) -> None:
+def test_the_docs_page_uses_no_remote_validator(app: FakeApp) -> None:
     script = app.send("GET", "/docs/start.js", key=None)
 
     assert "validatorUrl: null" in script.text
@@ -197,7 +197,7 @@ def test_no_other_file_is_served(app: FakeApp, name: str) -> None:
     assert app.send("GET", f"/docs/{name}", key=None).status_code == 404
 
 
-def test_the_root_leads_to_the_docs(app: FakeApp) -> None:
+def test_the_root_redirects_to_the_docs(app: FakeApp) -> None:
     answer = app.send("GET", "/", key=None)
 
     assert (answer.status_code, answer.headers["location"]) == (307, "docs")

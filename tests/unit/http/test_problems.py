@@ -35,7 +35,7 @@ class DerivedByRay(errors.Overloaded):
     [*ANSWERS, (DerivedByRay(3), 429, "3")],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_of_ours_is_answered_by_the_table(
+def test_our_errors_are_answered_as_in_the_table(
     error: errors.RerankError, status: int, retry_after: str | None
 ) -> None:
     app = FakeApp(scorer=FailingJobScorer(error))
@@ -55,7 +55,7 @@ def test_an_error_of_ours_is_answered_by_the_table(
 @pytest.mark.parametrize(
     "error", [RuntimeError("password hunter2"), KeyError("x"), MemoryError(), TypeError()]
 )
-def test_an_unforeseen_exception_tells_the_client_nothing(error: Exception) -> None:
+def test_an_unexpected_exception_reveals_nothing(error: Exception) -> None:
     app = FakeApp(scorer=FailingJobScorer(error))
 
     answer = app.rerank()
@@ -71,7 +71,7 @@ def test_an_unforeseen_exception_tells_the_client_nothing(error: Exception) -> N
     app.close()
 
 
-def test_an_unforeseen_exception_of_a_small_route_is_answered_and_logged_too(
+def test_an_unexpected_exception_in_another_route_is_answered_and_logged(
     app: FakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     password = "".join(["hunter", "2"])  # Not a literal, because tracebacks show source lines.
@@ -89,7 +89,7 @@ def test_an_unforeseen_exception_of_a_small_route_is_answered_and_logged_too(
     assert password not in str(line) + answer.text
 
 
-def test_a_full_gate_answers_at_once_with_a_time_to_come_back() -> None:
+def test_a_full_gate_answers_immediately_with_retry_after() -> None:
     app = FakeApp()
 
     for filled in (
@@ -106,12 +106,12 @@ def test_a_full_gate_answers_at_once_with_a_time_to_come_back() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank/", "/v1//rerank", "/v1/rerank/x", "/-/nothing"])
-def test_an_unknown_route_is_answered_in_our_own_form(app: FakeApp, path: str) -> None:
+def test_an_unknown_route_is_answered_with_the_error_body(app: FakeApp, path: str) -> None:
     answer = app.send("POST", path)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     assert path in answer.json()["message"]
 
 
-def test_a_long_path_is_not_repeated_whole(app: FakeApp) -> None:
+def test_a_long_path_is_shortened(app: FakeApp) -> None:
     assert len(app.send("GET", "/" + "x" * 5_000).content) < 1_000

@@ -6,7 +6,7 @@ from serve_app.domain.model import Readiness
 from tests.support.app import BIG, MINI, FakeApp
 
 
-def test_health_asks_nobody() -> None:
+def test_the_health_route_has_no_dependencies() -> None:
     app = FakeApp(readiness=Readiness(ready=False, ledger=False, models=((MINI, False),)))
 
     assert app.send("GET", "/health", key=None).json() == {"status": "ok"}
@@ -14,7 +14,7 @@ def test_health_asks_nobody() -> None:
 
 
 @pytest.mark.parametrize(("ledger", "model"), [(False, True), (True, False)])
-def test_not_ready_says_why_and_when_to_ask_again(ledger: bool, model: bool) -> None:
+def test_not_ready_names_the_cause_and_retry_after(ledger: bool, model: bool) -> None:
     state = Readiness(ready=False, ledger=ledger, models=((MINI, model), (BIG, True)))
     app = FakeApp(readiness=state)
 

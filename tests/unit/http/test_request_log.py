@@ -16,7 +16,7 @@ TEXTS = {
 WORDS = ["xylophone", "zeppelin", "quagmire", "walrus", "ocelot", "rk-good"]
 
 
-def test_an_answered_request_is_one_line(app: FakeApp) -> None:
+def test_an_answered_request_is_one_log_line(app: FakeApp) -> None:
     app.rerank(**TEXTS, top_n=1)
 
     assert app.lines == [
@@ -66,7 +66,7 @@ def test_an_answered_request_is_counted(app: FakeApp) -> None:
     assert app.total("rerank_truncated_documents") == 1
 
 
-def test_a_refused_request_is_counted_but_nothing_of_it(app: FakeApp) -> None:
+def test_a_refused_request_is_counted_without_its_documents(app: FakeApp) -> None:
     app.rerank(top_n=0)
 
     assert app.codes() == ["invalid_request"]
@@ -87,7 +87,7 @@ def test_a_refused_request_is_counted_but_nothing_of_it(app: FakeApp) -> None:
         pytest.param({"model": ["walrus"]}, id="a wrong model"),
     ],
 )
-def test_no_line_and_no_metric_repeats_what_was_sent(
+def test_no_log_line_and_no_metric_contains_request_text(
     app: FakeApp, broken: dict[str, object]
 ) -> None:
     answer = app.rerank(**(TEXTS | broken))
@@ -104,7 +104,7 @@ def test_a_model_that_is_not_served_is_not_logged(app: FakeApp) -> None:
     assert "walrus" not in str(app.lines)
 
 
-def test_an_exception_that_quotes_a_document_is_not_quoted() -> None:
+def test_an_exception_message_with_a_document_is_not_logged() -> None:
     app = FakeApp(scorer=FailingJobScorer(ValueError("cannot score 'zeppelin'")))
 
     app.rerank(**TEXTS)
@@ -113,7 +113,7 @@ def test_an_exception_that_quotes_a_document_is_not_quoted() -> None:
     app.close()
 
 
-def test_the_secret_of_a_stranger_is_not_logged(app: FakeApp) -> None:
+def test_an_unknown_secret_is_not_logged(app: FakeApp) -> None:
     app.send("POST", "/v1/rerank", key="rk-guessed-secret", body=TEXTS)
 
     (line,) = app.lines
@@ -121,7 +121,7 @@ def test_the_secret_of_a_stranger_is_not_logged(app: FakeApp) -> None:
     assert (line["status"], "tenant" in line) == (401, False)
 
 
-def test_the_reason_of_an_error_of_ours_is_for_the_log(app: FakeApp) -> None:
+def test_the_reason_of_our_errors_is_only_logged(app: FakeApp) -> None:
     answer = app.send("POST", "/v1/rerank", key=LEDGER_DOWN_KEY)
 
     (line,) = app.lines
@@ -146,7 +146,7 @@ def test_the_frames_of_a_cause_are_kept_without_its_message() -> None:
 
 
 @pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (429, "INFO"), (503, "ERROR")])
-def test_a_line_has_every_field_as_an_attribute(
+def test_a_log_line_has_every_field_as_an_attribute(
     caplog: pytest.LogCaptureFixture, status: int, level: str
 ) -> None:
     with caplog.at_level(logging.INFO, logger="serve_app.requests"):

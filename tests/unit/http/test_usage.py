@@ -48,7 +48,7 @@ FIRST_DAY = row(
 SECOND_DAY = row(day="2026-01-03", charged_micro_dollars=80)
 
 
-def test_a_key_is_told_its_own_tenants_usage_by_day(used: LedgerApp) -> None:
+def test_a_key_gets_the_usage_of_its_tenant_by_day(used: LedgerApp) -> None:
     for key in (used.key, used.admin):
         answer = used.get("/v1/usage", key=key)
 
@@ -61,7 +61,7 @@ def test_a_key_is_told_its_own_tenants_usage_by_day(used: LedgerApp) -> None:
         }
 
 
-def test_rows_stand_for_what_was_asked_for(used: LedgerApp) -> None:
+def test_rows_are_grouped_as_requested(used: LedgerApp) -> None:
     data = used.get("/v1/usage?group_by=model,key", key=used.key).json()["data"]
 
     assert data == [
@@ -80,9 +80,7 @@ def test_rows_stand_for_what_was_asked_for(used: LedgerApp) -> None:
         ("since=&until=", [FIRST_DAY, SECOND_DAY]),
     ],
 )
-def test_a_time_is_utc_unless_it_says_otherwise(
-    used: LedgerApp, query: str, days: list[object]
-) -> None:
+def test_a_time_without_an_offset_is_utc(used: LedgerApp, query: str, days: list[object]) -> None:
     assert used.get(f"/v1/usage?{query}", key=used.key).json()["data"] == days
 
 
@@ -97,14 +95,14 @@ def pages(app: LedgerApp, query: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("by", ["day", "model", "key", "day,model,key", "key,day"])
-def test_pages_together_are_the_whole_list(used: LedgerApp, by: str) -> None:
+def test_all_pages_together_are_the_whole_list(used: LedgerApp, by: str) -> None:
     whole = used.get(f"/v1/usage?group_by={by}", key=used.key).json()["data"]
     found = [each for page in pages(used, f"group_by={by}") for each in page["data"]]
 
     assert found == whole
 
 
-def test_requests_that_come_between_two_pages_shift_nothing(used: LedgerApp) -> None:
+def test_requests_between_two_pages_do_not_shift_rows(used: LedgerApp) -> None:
     reading = pages(used, "group_by=day")
     first = next(reading)
 
@@ -131,7 +129,7 @@ def test_csv_has_the_same_rows(used: LedgerApp, query: str, headers: dict[str, s
     ]
 
 
-def test_csv_that_is_not_the_whole_says_so(used: LedgerApp) -> None:
+def test_incomplete_csv_names_its_next_cursor(used: LedgerApp) -> None:
     first = used.get("/v1/usage?format=csv&limit=1", key=used.key)
     cursor = first.headers["x-next-cursor"]
     second = used.get(f"/v1/usage?format=csv&limit=1&cursor={cursor}", key=used.key)
@@ -141,7 +139,7 @@ def test_csv_that_is_not_the_whole_says_so(used: LedgerApp) -> None:
     assert "x-next-cursor" not in second.headers
 
 
-def test_json_may_be_asked_for_by_name(used: LedgerApp) -> None:
+def test_json_can_be_requested_by_name(used: LedgerApp) -> None:
     accept = {"accept": "text/csv"}
 
     assert used.get("/v1/usage?format=json", key=used.key, headers=accept).json()["data"]
@@ -178,7 +176,7 @@ def test_a_bad_parameter_is_named(ledger_app: LedgerApp, query: str, param: str)
     assert param in answer.json()["message"]
 
 
-def test_a_cursor_is_good_for_its_own_grouping_only(used: LedgerApp) -> None:
+def test_a_cursor_is_valid_for_its_own_grouping_only(used: LedgerApp) -> None:
     cursor = used.get("/v1/usage?limit=1", key=used.key).json()["next_cursor"]
 
     answer = used.get(f"/v1/usage?group_by=model&cursor={cursor}", key=used.key)
@@ -191,7 +189,7 @@ def test_usage_needs_a_key(ledger_app: LedgerApp) -> None:
     assert ledger_app.get("/admin/v1/usage", key=ledger_app.key).status_code == 403
 
 
-def test_an_operator_sees_every_tenant_or_any(used: LedgerApp) -> None:
+def test_an_administrator_sees_all_tenants_or_one(used: LedgerApp) -> None:
     by_tenant = used.get("/admin/v1/usage?group_by=tenant").json()["data"]
     bolt = used.get("/admin/v1/usage?tenant=bolt&group_by=tenant,day").json()["data"]
 
@@ -201,7 +199,7 @@ def test_an_operator_sees_every_tenant_or_any(used: LedgerApp) -> None:
     assert used.get("/admin/v1/usage?tenant=nobody").status_code == 404
 
 
-def test_csv_for_operators_names_the_tenants(used: LedgerApp) -> None:
+def test_csv_for_administrators_names_the_tenants(used: LedgerApp) -> None:
     answer = used.get("/admin/v1/usage?group_by=tenant&format=csv")
 
     found = list(csv.DictReader(io.StringIO(answer.text)))

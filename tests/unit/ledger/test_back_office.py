@@ -35,7 +35,7 @@ def pay(connection: Connection, acme: Caller) -> None:
     credit_grants.grant(connection, acme.tenant, Credits(25), "invoice 17", AUDIT)
 
 
-def test_a_change_is_durable_when_it_is_answered(
+def test_a_change_is_durable_once_the_call_returns(
     office: BackOffice, acme: Caller, database_url: str
 ) -> None:
     asyncio.run(office.write(lambda connection: pay(connection, acme)))
@@ -43,7 +43,7 @@ def test_a_change_is_durable_when_it_is_answered(
     assert balance(database_url).available == 125
 
 
-def test_a_change_that_is_refused_leaves_nothing(
+def test_a_refused_change_leaves_no_trace(
     office: BackOffice, acme: Caller, database_url: str
 ) -> None:
     def change(connection: Connection) -> None:
@@ -56,7 +56,7 @@ def test_a_change_that_is_refused_leaves_nothing(
     assert balance(database_url).available == 100
 
 
-def test_a_report_that_takes_too_long_is_ended(hasty_office: BackOffice, acme: Caller) -> None:
+def test_a_slow_report_is_aborted(hasty_office: BackOffice, acme: Caller) -> None:
     def endless(connection: Connection) -> object:
         numbers = (
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -72,7 +72,7 @@ def test_a_report_that_takes_too_long_is_ended(hasty_office: BackOffice, acme: C
     assert asyncio.run(hasty_office.read(short)).id == acme.tenant
 
 
-def test_a_report_is_read_beside_a_writer(
+def test_a_report_does_not_wait_for_a_writer(
     office: BackOffice, acme: Caller, database_url: str
 ) -> None:
     def find(connection: Connection) -> Tenant:
@@ -85,7 +85,7 @@ def test_a_report_is_read_beside_a_writer(
         assert asyncio.run(office.read(find)).id == acme.tenant
 
 
-def test_a_change_is_refused_while_somebody_else_holds_the_database(
+def test_a_change_is_refused_while_the_database_is_locked(
     hasty_office: BackOffice, acme: Caller, database_url: str
 ) -> None:
     with database_held(database_url), pytest.raises(LedgerUnavailable):
@@ -94,7 +94,7 @@ def test_a_change_is_refused_while_somebody_else_holds_the_database(
     assert balance(database_url).available == 100
 
 
-def test_what_does_not_begin_in_time_is_never_done(hasty_office: BackOffice) -> None:
+def test_a_change_that_does_not_begin_in_time_is_never_made(hasty_office: BackOffice) -> None:
     release = Event()
     begun: list[bool] = []
 
@@ -117,7 +117,7 @@ def test_what_does_not_begin_in_time_is_never_done(hasty_office: BackOffice) -> 
     assert len(begun) == THREADS
 
 
-def test_reports_hold_no_change_up(office: BackOffice, acme: Caller, database_url: str) -> None:
+def test_reports_do_not_delay_changes(office: BackOffice, acme: Caller, database_url: str) -> None:
     release = Event()
 
     async def flood() -> None:
@@ -136,7 +136,7 @@ def test_reports_hold_no_change_up(office: BackOffice, acme: Caller, database_ur
     assert balance(database_url).available == 125
 
 
-def test_more_than_can_wait_is_refused_at_once(database_url: str) -> None:
+def test_changes_beyond_the_queue_limit_are_refused_immediately(database_url: str) -> None:
     release = Event()
     begun: list[bool] = []
 

@@ -48,7 +48,7 @@ async def refusals(ledger: SqlLedger, caller: Caller) -> int:
     return sum(isinstance(answer, LedgerUnavailable) for answer in answers)
 
 
-def test_while_a_write_is_stuck_nothing_more_is_let_in(database_url: str, acme: Caller) -> None:
+def test_no_request_is_accepted_while_a_write_is_stuck(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         with database_held(database_url):
             stuck = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 10)))
@@ -66,7 +66,7 @@ def test_while_a_write_is_stuck_nothing_more_is_let_in(database_url: str, acme: 
     assert balance(database_url).charged == 10
 
 
-def test_what_was_refused_takes_no_room_from_what_was_scored(
+def test_refused_requests_take_no_queue_places_of_scored_ones(
     database_url: str, acme: Caller
 ) -> None:
     """The pipeline voids every failed request, even one without a reservation."""
@@ -94,7 +94,7 @@ def test_what_was_refused_takes_no_room_from_what_was_scored(
 
 
 @pytest.mark.slow
-def test_a_killed_server_is_noticed_at_once_and_missed_no_longer_than_it_is_away(
+def test_a_killed_server_is_detected_immediately_and_used_again_once_it_is_back(
     server: Postgres,
 ) -> None:
     caller = a_tenant(server.url(), 10_000)

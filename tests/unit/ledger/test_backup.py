@@ -190,7 +190,7 @@ def test_only_its_owner_can_read_a_backup(tmp_path: Path, migrated_file: Path) -
     )
 
 
-def test_a_backup_of_nothing_is_refused_and_makes_nothing(tmp_path: Path) -> None:
+def test_a_backup_of_a_missing_ledger_is_refused_and_creates_no_file(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnavailable):
         back_up(f"sqlite:///{tmp_path / 'none.db'}", tmp_path / "backup.db", TIMEOUT_S)
 

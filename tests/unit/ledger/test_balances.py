@@ -65,7 +65,7 @@ def test_a_balance_counts_rows_and_sums(books: Engine) -> None:
     ],
     ids=["available", "granted", "charged", "summed up", "pending"],
 )
-def test_a_micro_dollar_too_many_is_seen(books: Engine, spoil: Update) -> None:
+def test_a_difference_of_one_micro_dollar_is_detected(books: Engine, spoil: Update) -> None:
     with books.begin() as connection:
         connection.execute(spoil)
         assert [each for each in check_balances(connection) if each.granted >= 100]

@@ -95,7 +95,7 @@ def test_a_grant_needs_a_reason_that_can_be_printed(
     assert balance_in(engine).granted == 100
 
 
-def test_a_correction_takes_what_is_there_and_not_more(engine: Engine, acme: Caller) -> None:
+def test_a_correction_takes_at_most_the_available_credit(engine: Engine, acme: Caller) -> None:
     made = grant(engine, acme, -40)
 
     assert made.kind == "correction"
@@ -107,7 +107,7 @@ def test_a_correction_takes_what_is_there_and_not_more(engine: Engine, acme: Cal
     assert balance_in(engine).available == 0
 
 
-def test_a_correction_leaves_what_is_reserved(engine: Engine, acme: Caller) -> None:
+def test_a_correction_does_not_take_reserved_credit(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(acme, 70))
 
@@ -119,12 +119,12 @@ def test_a_correction_leaves_what_is_reserved(engine: Engine, acme: Caller) -> N
 
 
 @pytest.mark.parametrize("amount", [5, -5])
-def test_nobody_is_granted_nothing(engine: Engine, amount: int) -> None:
+def test_a_grant_of_zero_is_refused(engine: Engine, amount: int) -> None:
     with pytest.raises(AccountProblem, match="tn_x"), engine.begin() as connection:
         credit_grants.grant(connection, TenantId("tn_x"), Credits(amount), "why", AUDIT)
 
 
-def test_a_payment_that_is_reported_again_is_granted_once(engine: Engine, acme: Caller) -> None:
+def test_a_repeated_payment_is_granted_once(engine: Engine, acme: Caller) -> None:
     first = grant(engine, acme, 25, "payment-9")
     again = grant(engine, acme, 25, "payment-9", reason="repeated")
     other = grant(engine, acme, 25, "payment-10")
@@ -134,9 +134,7 @@ def test_a_payment_that_is_reported_again_is_granted_once(engine: Engine, acme: 
     assert balance_in(engine).available == 150
 
 
-def test_a_payment_that_is_reported_many_times_at_once_is_granted_once(
-    engine: Engine, acme: Caller
-) -> None:
+def test_concurrent_repeats_of_a_payment_are_granted_once(engine: Engine, acme: Caller) -> None:
     outcomes = many_at_once(lambda: grant(engine, acme, 25, "payment-9"))
 
     assert len({each.id for each in outcomes if isinstance(each, Grant)}) == 1
@@ -144,7 +142,7 @@ def test_a_payment_that_is_reported_many_times_at_once_is_granted_once(
     assert balance_in(engine).available == 125
 
 
-def test_an_idempotency_key_stands_for_one_grant(
+def test_an_idempotency_key_belongs_to_one_grant(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     bolt = a_tenant(database_url, 0, "bolt")
@@ -158,7 +156,7 @@ def test_an_idempotency_key_stands_for_one_grant(
 
 
 @pytest.mark.usefixtures("charged")
-def test_a_refund_gives_back_the_charge_and_never_more(engine: Engine) -> None:
+def test_refunds_return_at_most_the_charge(engine: Engine) -> None:
     first = refund(engine, 10)
     for absurd in (21, 0, -1, 2**63):
         with pytest.raises(AccountProblem, match="20 micro-dollars of the charge can be refunded"):
@@ -174,14 +172,14 @@ def test_a_refund_gives_back_the_charge_and_never_more(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("charged")
-def test_refunds_at_once_never_pass_the_charge(engine: Engine) -> None:
+def test_concurrent_refunds_never_exceed_the_charge(engine: Engine) -> None:
     outcomes = many_at_once(lambda: refund(engine, 8))
 
     assert sum(isinstance(each, Grant) for each in outcomes) == 3
     assert balance_in(engine).available == 70 + 24
 
 
-def test_a_refund_that_is_asked_for_again_is_given_once(engine: Engine, charged: Caller) -> None:
+def test_a_repeated_refund_is_given_once(engine: Engine, charged: Caller) -> None:
     first = refund(engine, None, key="ticket-4")
     again = refund(engine, None, key="ticket-4")
     with pytest.raises(AccountProblem, match="another grant"):
@@ -193,7 +191,7 @@ def test_a_refund_that_is_asked_for_again_is_given_once(engine: Engine, charged:
     assert balance_in(engine).available == 100
 
 
-def test_a_charge_that_is_reversed_takes_its_refund_along(engine: Engine, charged: Caller) -> None:
+def test_reversing_a_charge_takes_back_its_refund(engine: Engine, charged: Caller) -> None:
     refund(engine, 10)
 
     with engine.begin() as connection:
@@ -209,9 +207,7 @@ def test_a_charge_that_is_reversed_takes_its_refund_along(engine: Engine, charge
     assert (entry.who, entry.action) == ("ledger", "credit.correction")
 
 
-def test_what_was_never_charged_or_was_reversed_is_not_refunded(
-    engine: Engine, charged: Caller
-) -> None:
+def test_uncharged_and_reversed_requests_are_not_refunded(engine: Engine, charged: Caller) -> None:
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(charged, 5, "pending"))
     for request_id in ("pending", "nobody", ""):
@@ -249,6 +245,6 @@ def test_every_change_of_credit_is_recorded_and_a_refused_one_is_not(
     ]
 
 
-def test_who_grants_is_named(engine: Engine, acme: Caller) -> None:
+def test_a_grant_needs_an_author(engine: Engine, acme: Caller) -> None:
     with pytest.raises(AccountProblem, match="who"), engine.begin() as connection:
         credit_grants.grant(connection, acme.tenant, Credits(1), "why", AuditContext("", NOW))

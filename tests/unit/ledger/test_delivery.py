@@ -105,13 +105,13 @@ def by_hand(database_url: str, url: str, clock: FakeClock) -> Iterator[Delivery]
     delivery._run()
 
 
-def goes_on(delivery: Delivery) -> bool:
+def sent_some(delivery: Delivery) -> bool:
     """Take one step; return whether the next one follows immediately, because events were sent."""
     return not delivery._step()
 
 
 def send_all(delivery: Delivery) -> None:
-    while goes_on(delivery):
+    while sent_some(delivery):
         pass
 
 
@@ -144,7 +144,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.usefixtures("hurry")
-def test_a_charge_and_low_credit_are_told_as_cloud_events(
+def test_charges_and_low_credit_are_sent_as_cloud_events(
     database_url: str, engine: Engine, sink: Sink
 ) -> None:
     caller = a_tenant(database_url, 5_000_010)
@@ -190,7 +190,7 @@ def test_the_time_is_in_utc_to_the_millisecond() -> None:
 
 
 @pytest.mark.usefixtures("hurry")
-def test_what_happened_while_the_sink_was_down_is_told_when_it_is_up(
+def test_events_during_an_outage_of_the_sink_are_sent_afterwards(
     database_url: str, engine: Engine, acme: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
@@ -210,7 +210,7 @@ def test_what_happened_while_the_sink_was_down_is_told_when_it_is_up(
 
 
 @pytest.mark.usefixtures("hurry")
-def test_an_answer_that_is_lost_means_that_the_same_event_comes_again(
+def test_after_a_lost_response_the_same_event_is_sent_again(
     database_url: str, engine: Engine, acme: Caller, sink: Sink
 ) -> None:
     sink.status = lambda _: 204 if len(sink.batches) > 2 else 0
@@ -223,7 +223,7 @@ def test_an_answer_that_is_lost_means_that_the_same_event_comes_again(
 
 
 @pytest.mark.usefixtures("hurry")
-def test_two_gateways_at_once_lose_nothing_and_take_turns(
+def test_two_gateways_take_turns_and_lose_no_event(
     database_url: str, engine: Engine, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_module, "BATCH_EVENTS_MAX", 7)
@@ -238,7 +238,7 @@ def test_two_gateways_at_once_lose_nothing_and_take_turns(
 
 
 @pytest.mark.usefixtures("hurry")
-def test_a_gateway_killed_in_the_middle_of_a_call_loses_nothing(
+def test_killing_a_gateway_during_a_call_loses_no_event(
     database_url: str, engine: Engine, acme: Caller, sink: Sink
 ) -> None:
     expected = charge(engine, acme, *range(20))
@@ -265,19 +265,19 @@ threading.Event().wait()
 """
 
 
-def test_a_charge_that_was_reversed_in_time_is_never_told(
+def test_a_reversed_charge_is_not_sent(
     database_url: str, engine: Engine, acme: Caller, sink: Sink
 ) -> None:
     charge(engine, acme, 1, 2)
     reverse(engine, "r1")
 
     with by_hand(database_url, sink.url, FakeClock()) as delivery:
-        assert goes_on(delivery)
+        assert sent_some(delivery)
 
     assert sink.ids == ["r2"]
 
 
-def test_the_money_path_does_not_wait_for_a_sink(
+def test_charging_does_not_wait_for_the_sink(
     database_url: str, engine: Engine, acme: Caller, sink: Sink
 ) -> None:
     charge(engine, acme, 1)
@@ -294,13 +294,13 @@ def test_the_money_path_does_not_wait_for_a_sink(
         sink.open.set()
         call.join()
         assert waiting(engine) == 1
-        assert goes_on(delivery)
+        assert sent_some(delivery)
 
     # The first event was true when it was sent: the exception in the operations guide.
     assert sink.ids == ["r1", "r2"]
 
 
-def test_an_event_that_the_sink_refuses_is_kept_and_holds_up_no_other(
+def test_a_refused_event_is_kept_and_does_not_delay_others(
     database_url: str, engine: Engine, acme: Caller, sink: Sink, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock()
@@ -324,7 +324,7 @@ def test_an_event_that_the_sink_refuses_is_kept_and_holds_up_no_other(
 
         sink.status = lambda _: 202  # The sink accepts the event now.
         clock.advance(ASIDE_S_MAX)
-        assert goes_on(delivery)
+        assert sent_some(delivery)
         assert waiting(engine) == 0
         assert delivery._aside == {}
 
@@ -333,7 +333,7 @@ def test_an_event_that_the_sink_refuses_is_kept_and_holds_up_no_other(
     assert {record.levelno for record in refusals} == {logging.ERROR}
 
 
-def test_a_sink_that_refuses_everything_is_not_given_all_there_is(
+def test_a_sink_that_refuses_everything_is_not_sent_all_events(
     database_url: str,
     engine: Engine,
     acme: Caller,
@@ -358,7 +358,7 @@ def test_a_sink_that_refuses_everything_is_not_given_all_there_is(
     assert waiting(engine) == 0
 
 
-def test_what_was_set_aside_and_then_sent_by_another_gateway_is_forgotten(
+def test_an_event_set_aside_and_sent_by_another_gateway_is_forgotten(
     database_url: str, engine: Engine, acme: Caller, sink: Sink
 ) -> None:
     clock = FakeClock()
@@ -384,7 +384,7 @@ def send(url: str, token: str = TOKEN, times: int = 1) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
-def test_any_success_is_one(sink: Sink, status: int) -> None:
+def test_any_success_status_counts(sink: Sink, status: int) -> None:
     sink.status = lambda _: status
 
     send(sink.url, token="")
@@ -393,7 +393,7 @@ def test_any_success_is_one(sink: Sink, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_some_statuses_speak_of_the_events(sink: Sink, status: int) -> None:
+def test_some_statuses_refuse_the_events(sink: Sink, status: int) -> None:
     sink.status = lambda _: status
 
     with pytest.raises(SinkRefused, match=str(status)):
@@ -401,7 +401,7 @@ def test_some_statuses_speak_of_the_events(sink: Sink, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 301, 401, 403, 404, 408, 429, 500, 503])
-def test_all_others_speak_of_the_sink(sink: Sink, status: int) -> None:
+def test_all_other_statuses_mean_a_failing_sink(sink: Sink, status: int) -> None:
     sink.status = lambda _: status
 
     with pytest.raises(SinkFailed):
@@ -445,9 +445,7 @@ def test_the_token_is_in_no_log(
     chance=st.floats(0, 1),
     most=st.floats(1, 3_600),
 )
-def test_waits_grow_to_their_limit_and_never_pass_it(
-    attempts: int, chance: float, most: float
-) -> None:
+def test_pauses_grow_to_their_limit(attempts: int, chance: float, most: float) -> None:
     least_s, most_s = Seconds(1.0), Seconds(most)
     waited = wait_s(attempts, least_s, most_s, chance)
 
@@ -455,7 +453,7 @@ def test_waits_grow_to_their_limit_and_never_pass_it(
     assert waited <= wait_s(attempts + 1, least_s, most_s, chance)
 
 
-def test_waits_double_and_differ_by_chance() -> None:
+def test_pauses_double_with_jitter() -> None:
     waits: list[float] = [wait_s(attempts, WAIT_S_MIN, WAIT_S_MAX, 0.0) for attempts in range(1, 9)]
 
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]

@@ -25,7 +25,7 @@ on_sqlite = pytest.mark.parametrize("kind", [SQLITE])
 
 
 @on_sqlite
-def test_who_only_reads_does_not_wait_for_a_writer(database_url: str, acme: Caller) -> None:
+def test_a_reader_does_not_wait_for_a_writer(database_url: str, acme: Caller) -> None:
     with database_held(database_url):
         migrate(database_url, Seconds(0.1))
         with reading(database_url, Seconds(0.1)) as connection:
@@ -41,7 +41,7 @@ def test_a_report_is_one_snapshot(database_url: str) -> None:
     assert (before, after) == (0, 0)
 
 
-def test_who_only_reads_cannot_write(database_url: str) -> None:
+def test_a_reader_cannot_write(database_url: str) -> None:
     with (
         pytest.raises(LedgerUnavailable, match=r"read-?only"),
         reading(database_url, TIMEOUT_S) as connection,
@@ -109,7 +109,9 @@ def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: st
 
 @pytest.mark.parametrize("kind", [POSTGRESQL])
 @pytest.mark.parametrize("pre_ping", [True, False], ids=["not pipelined", "pipelined"])
-def test_a_server_gives_up_a_writer_that_vanished(database_url: str, *, pre_ping: bool) -> None:
+def test_the_server_ends_the_transaction_of_a_vanished_writer(
+    database_url: str, *, pre_ping: bool
+) -> None:
     with (
         opened(open_writer(database_url, Seconds(0.3), pre_ping=pre_ping)) as vanished,
         opened(open_writer(database_url, TIMEOUT_S)) as other,
@@ -130,9 +132,7 @@ def waits_for_the_disk(engine: Engine) -> bool:
         return bool(connection.scalar(text("SHOW synchronous_commit")) == "on")
 
 
-def test_only_a_writer_that_is_not_durable_does_not_wait_for_the_disk(
-    engine: Engine, database_url: str
-) -> None:
+def test_only_a_durable_writer_waits_for_the_disk(engine: Engine, database_url: str) -> None:
     with opened(open_writer(database_url, TIMEOUT_S, durable=False)) as other:
         assert waits_for_the_disk(engine)
         assert not waits_for_the_disk(other)
@@ -156,7 +156,7 @@ def test_the_wait_for_the_write_lock_ends_in_time(database_url: str) -> None:
 
 
 @on_sqlite
-def test_what_no_waiting_can_mend_is_reported_at_once(database_url: str) -> None:
+def test_an_error_other_than_a_lock_is_reported_immediately(database_url: str) -> None:
     def forbid_writing(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.execute("PRAGMA query_only = ON")
 

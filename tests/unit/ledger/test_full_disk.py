@@ -94,7 +94,7 @@ def database_url(disk: SmallDisk, migrated_file: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def test_a_full_disk_refuses_at_once_and_the_ledger_recovers_by_itself(
+def test_a_full_disk_refuses_immediately_and_the_ledger_recovers(
     disk: SmallDisk, database_url: str
 ) -> None:
     acme = a_tenant(database_url, CREDIT)

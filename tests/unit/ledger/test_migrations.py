@@ -195,7 +195,7 @@ def test_nothing_is_lost_and_the_books_balance(old_url: str) -> None:
     assert (bolt.granted, bolt.available) == (0, 0)
 
 
-def test_what_was_set_up_before_works_after(old_url: str) -> None:
+def test_accounts_from_before_the_migration_work_afterwards(old_url: str) -> None:
     migrate(old_url)
 
     with transaction(old_url, TIMEOUT_S) as connection:
@@ -261,7 +261,7 @@ REFUSED = [
 ]
 
 
-def test_what_must_never_be_is_refused(old_url: str) -> None:
+def test_forbidden_changes_are_refused(old_url: str) -> None:
     migrate(old_url)
     with opened(open_writer(old_url, TIMEOUT_S)) as engine:
         with engine.begin() as connection:
@@ -287,7 +287,7 @@ def attempt(engine: Engine, statement: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_migration_that_is_killed_leaves_the_old_schema_whole(old_url: str) -> None:
+def test_a_killed_migration_leaves_the_old_schema_intact(old_url: str) -> None:
     old = contents(old_url)
     code = """
 from serve_app.ledger.db.schema import migrate

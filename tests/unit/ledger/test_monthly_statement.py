@@ -157,7 +157,7 @@ def test_the_amounts_of_a_statement_add_up_to_its_last_line(month: Engine) -> No
     assert sum(amounts) == last
 
 
-def test_the_balance_that_a_month_ends_with_is_the_next_ones_beginning(month: Engine) -> None:
+def test_the_closing_balance_is_the_opening_balance_of_the_next_month(month: Engine) -> None:
     now = at("2027-02-02")
     months = [
         statement(month, each, now) for each in (202608, 202609, 202610, 202611, 202612, 202701)
@@ -170,7 +170,7 @@ def test_the_balance_that_a_month_ends_with_is_the_next_ones_beginning(month: En
         assert months[-1].closing == tenant_accounts.find_tenant(connection, TENANT).available
 
 
-def test_the_bytes_are_the_same_again_and_after_a_roll_up_and_on_either_database(
+def test_a_statement_has_the_same_bytes_after_a_roll_up_and_on_both_databases(
     month: Engine, twin: Engine
 ) -> None:
     first = rendered(month)
@@ -203,7 +203,7 @@ def test_the_page_shows_the_month_and_cannot_be_tampered_with(month: Engine) -> 
         assert outside not in page
 
 
-def test_a_month_that_is_not_complete_is_refused_or_says_so(month: Engine) -> None:
+def test_an_incomplete_month_is_refused_or_marked(month: Engine) -> None:
     now = at("2026-11-15T08:00:30")
     with pytest.raises(
         AccountProblem, match="2026-11 is not complete until 2026-12-01 01:00:00 UTC"
@@ -221,16 +221,16 @@ def test_a_month_that_is_not_complete_is_refused_or_says_so(month: Engine) -> No
     assert "Closing balance" not in render_html(made)
 
 
-def test_a_complete_month_is_never_told_so_far(month: Engine) -> None:
+def test_a_complete_month_is_never_marked_as_incomplete(month: Engine) -> None:
     assert statement(month, so_far=True) == statement(month)
 
 
-def test_a_month_that_has_not_begun_is_refused(month: Engine) -> None:
+def test_a_future_month_is_refused(month: Engine) -> None:
     with pytest.raises(AccountProblem, match="has not begun"):
         statement(month, now=at("2026-10-31T23:59:59"), so_far=True)
 
 
-def test_a_month_without_anything_is_told_too(month: Engine) -> None:
+def test_a_month_without_any_row_has_a_statement(month: Engine) -> None:
     made = statement(month, 202608)
 
     assert (made.opening, made.closing, made.changes, made.usage) == (0, 0, (), ())

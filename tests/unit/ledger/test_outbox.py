@@ -58,9 +58,7 @@ def ids(queue: EventQueue) -> list[str]:
     return [event.id for event in queue.waiting(100)]
 
 
-def test_a_charge_is_told_as_it_is_in_the_books(
-    engine: Engine, acme: Caller, queue: EventQueue
-) -> None:
+def test_a_charge_event_equals_the_charge(engine: Engine, acme: Caller, queue: EventQueue) -> None:
     with engine.begin() as connection:
         charge(connection, acme)
 
@@ -81,7 +79,7 @@ def test_a_charge_is_told_as_it_is_in_the_books(
     ]
 
 
-def test_an_event_is_there_only_if_its_charge_is(
+def test_an_event_exists_only_with_its_charge(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.connect() as connection, connection.begin() as begun:
@@ -91,7 +89,9 @@ def test_an_event_is_there_only_if_its_charge_is(
     assert queue.waiting(10) == []
 
 
-def test_without_a_sink_nothing_is_told(engine: Engine, acme: Caller, queue: EventQueue) -> None:
+def test_without_a_sink_there_are_no_events(
+    engine: Engine, acme: Caller, queue: EventQueue
+) -> None:
     with engine.begin() as connection:
         tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], AUDIT)
         steps.reserve(connection, a_reservation(acme, 10))
@@ -102,7 +102,7 @@ def test_without_a_sink_nothing_is_told(engine: Engine, acme: Caller, queue: Eve
 
 
 @pytest.mark.parametrize("end", ["reverse", "void"])
-def test_a_charge_that_was_reversed_in_time_is_not_told(
+def test_reversing_a_charge_withdraws_its_event(
     engine: Engine, acme: Caller, queue: EventQueue, end: str
 ) -> None:
     with engine.begin() as connection:
@@ -115,7 +115,7 @@ def test_a_charge_that_was_reversed_in_time_is_not_told(
     assert ids(queue) == (["r2"] if end == "reverse" else ["r1", "r2"])
 
 
-def test_low_credit_is_told_once_for_each_amount_and_top_up(
+def test_low_credit_has_one_event_per_threshold_and_top_up(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
@@ -142,7 +142,7 @@ def test_low_credit_is_told_once_for_each_amount_and_top_up(
     assert {event.tenant for event in events} == {acme.tenant}
 
 
-def test_credit_that_goes_to_and_fro_is_told_again_with_the_same_id_only(
+def test_repeated_low_credit_events_have_the_same_id(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
@@ -159,7 +159,7 @@ def test_credit_that_goes_to_and_fro_is_told_again_with_the_same_id_only(
     assert len(set(ids)) == 1
 
 
-def test_the_oldest_are_first_and_those_left_out_stay(
+def test_the_oldest_events_come_first_and_excluded_ones_stay(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     with engine.begin() as connection:
@@ -177,7 +177,7 @@ def test_the_oldest_are_first_and_those_left_out_stay(
     assert ids(queue) == ["r1", "r3"]
 
 
-def test_confirming_what_was_taken_back_meanwhile_takes_nothing_else(
+def test_confirming_a_withdrawn_event_deletes_no_other(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     """SQLite reuses the number of a deleted row."""
@@ -244,7 +244,7 @@ with EventQueue(sys.argv[1], 5).turn() as ours:
 """
 
 
-def test_a_turn_holds_up_no_payment(engine: Engine, acme: Caller, queue: EventQueue) -> None:
+def test_a_turn_does_not_delay_charges(engine: Engine, acme: Caller, queue: EventQueue) -> None:
     with engine.begin() as connection:
         charge(connection, acme, "r1")
     with queue.turn() as ours:
@@ -261,7 +261,7 @@ def test_a_turn_holds_up_no_payment(engine: Engine, acme: Caller, queue: EventQu
 
 # A file lock is only released by its owner.
 @pytest.mark.parametrize("kind", [pytest.param(POSTGRESQL, marks=pytest.mark.slow)])
-def test_a_turn_that_was_taken_away_is_noticed(engine: Engine, queue: EventQueue) -> None:
+def test_a_lost_turn_is_detected(engine: Engine, queue: EventQueue) -> None:
     with pytest.raises(LedgerUnavailable):
         lose_turn(engine, queue)
 
@@ -280,7 +280,7 @@ def lose_turn(engine: Engine, queue: EventQueue) -> None:
             connection.execute(text(holder))
 
 
-def test_a_database_that_is_away_is_reported(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_unreachable_database_is_reported(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("away")
     queue = EventQueue(f"sqlite:///{folder / 'no-tables.db'}", Seconds(1))
 
@@ -293,7 +293,7 @@ def test_a_database_that_is_away_is_reported(tmp_path_factory: pytest.TempPathFa
     queue.close()
 
 
-def test_what_is_told_at_once_is_in_the_order_of_the_books(
+def test_events_of_one_transaction_keep_the_order_of_the_books(
     engine: Engine, acme: Caller, queue: EventQueue
 ) -> None:
     expected = [RequestId(f"r{number}") for number in range(9)]

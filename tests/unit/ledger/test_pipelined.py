@@ -54,7 +54,9 @@ def pipelined(proxy: DatabaseProxy, database_url: str) -> Iterator[Engine]:
         yield engine
 
 
-def test_a_transaction_waits_twice(proxy: DatabaseProxy, pipelined: Engine, acme: Caller) -> None:
+def test_a_transaction_has_two_round_trips(
+    proxy: DatabaseProxy, pipelined: Engine, acme: Caller
+) -> None:
     def reserve(number: int) -> None:
         wanted = a_reservation(acme, 10, f"r{number}")
         with pipelined.begin() as connection:
@@ -72,7 +74,7 @@ def test_a_transaction_waits_twice(proxy: DatabaseProxy, pipelined: Engine, acme
         assert connection.scalar(COUNT) == 10
 
 
-def test_a_lost_connection_is_told_as_ever(
+def test_a_lost_connection_is_reported_as_usual(
     proxy: DatabaseProxy, pipelined: Engine, acme: Caller
 ) -> None:
     with pipelined.begin() as connection:
@@ -86,7 +88,7 @@ def test_a_lost_connection_is_told_as_ever(
         steps.reserve(connection, a_reservation(acme, 10))
 
 
-def test_a_failure_that_nobody_waited_for_comes_with_the_commit(pipelined: Engine) -> None:
+def test_a_deferred_failure_is_raised_at_commit(pipelined: Engine) -> None:
     with pipelined.connect() as connection:
         transaction = connection.begin()
         connection.execute(RESERVE, NO_ROW_FOR_IT)
@@ -98,7 +100,7 @@ def test_a_failure_that_nobody_waited_for_comes_with_the_commit(pipelined: Engin
         assert connection.scalar(COUNT) == 0
 
 
-def test_a_failure_is_told_by_its_name_though_more_was_sent_behind_it(pipelined: Engine) -> None:
+def test_a_failure_keeps_its_name_despite_later_statements(pipelined: Engine) -> None:
     def fail() -> None:
         with pipelined.begin() as connection:
             connection.execute(RESERVE, NO_ROW_FOR_IT)
@@ -112,7 +114,7 @@ def test_a_failure_is_told_by_its_name_though_more_was_sent_behind_it(pipelined:
         assert connection.scalar(COUNT) == 0
 
 
-def test_a_statement_that_cannot_be_sent_spoils_nothing_behind_it(database_url: str) -> None:
+def test_a_statement_that_cannot_be_sent_does_not_affect_later_ones(database_url: str) -> None:
     """The connection is then out of step with its results without showing it."""
     too_many = select(reservations.c.id).where(reservations.c.id.in_(map(str, range(70_000))))
 
@@ -127,7 +129,7 @@ def test_a_statement_that_cannot_be_sent_spoils_nothing_behind_it(database_url: 
         kept.close()
 
 
-def test_an_error_of_ours_undoes_what_was_sent(pipelined: Engine, acme: Caller) -> None:
+def test_our_errors_roll_back_the_sent_statements(pipelined: Engine, acme: Caller) -> None:
     def fail() -> None:
         with pipelined.begin() as connection:
             steps.reserve(connection, a_reservation(acme, 10))

@@ -93,7 +93,7 @@ def at_once(database_url: str, calls: int, one: Callable[[Engine], bool]) -> int
     ],
 )
 @pytest.mark.parametrize("whose", ["key", "tenant"])
-def test_two_gateways_at_once_never_let_in_too_much_nor_too_little(
+def test_two_gateways_together_admit_exactly_the_limit(
     database_url: str, engine: Engine, whose: str, limits: RateLimits, documents: int, expected: int
 ) -> None:
     acme = a_tenant(database_url, 100)
@@ -116,7 +116,7 @@ def set_limits(engine: Engine, caller: Caller, whose: str, limits: RateLimits) -
             tenant_accounts.set_tenant_limits(connection, caller.tenant, limits, AUDIT)
 
 
-def test_a_tenants_limit_counts_all_its_keys_and_a_keys_limit_only_its_own(
+def test_a_tenant_limit_counts_all_its_keys_and_a_key_limit_only_its_own(
     engine: Engine, acme: Caller
 ) -> None:
     mine = limited_by(
@@ -135,7 +135,7 @@ def test_a_tenants_limit_counts_all_its_keys_and_a_keys_limit_only_its_own(
     assert refusal.whose == "tenant"
 
 
-def test_the_tighter_state_is_told_and_a_refused_request_is_in_none(
+def test_the_tighter_state_is_returned_and_a_refused_request_does_not_count(
     engine: Engine, acme: Caller
 ) -> None:
     caller = limited_by(
@@ -158,9 +158,7 @@ def test_the_tighter_state_is_told_and_a_refused_request_is_in_none(
     assert after[0].remaining == 2
 
 
-def test_retry_after_is_when_key_and_tenant_will_both_let_it_in(
-    engine: Engine, acme: Caller
-) -> None:
+def test_retry_after_is_when_both_key_and_tenant_admit_it(engine: Engine, acme: Caller) -> None:
     mine = limited_by(
         acme, RateLimits(requests_per_minute_max=1), RateLimits(requests_per_minute_max=2)
     )
@@ -177,7 +175,7 @@ def test_retry_after_is_when_key_and_tenant_will_both_let_it_in(
     assert let_in(ask(engine, mine, late + refusal.retry_after_s * 1_000))
 
 
-def test_the_longer_of_two_waits_is_told(engine: Engine, acme: Caller) -> None:
+def test_the_longer_of_two_waits_is_returned(engine: Engine, acme: Caller) -> None:
     mine = limited_by(
         acme, RateLimits(requests_per_minute_max=1), RateLimits(documents_per_minute_max=10)
     )
@@ -204,7 +202,7 @@ class WallClock(FakeClock):
         return Moment(NOW + self.jumped_s * 1_000)
 
 
-def test_a_clock_that_was_an_hour_ahead_delays_nobody_for_more_than_a_minute(
+def test_a_clock_an_hour_ahead_delays_requests_for_at_most_a_minute(
     database_url: str, acme: Caller
 ) -> None:
     clock = WallClock()
@@ -235,9 +233,7 @@ def test_a_clock_that_was_an_hour_ahead_delays_nobody_for_more_than_a_minute(
         asyncio.run(scenario(ledger))
 
 
-def test_a_request_that_is_refused_for_another_reason_counts_in_no_window(
-    engine: Engine, acme: Caller
-) -> None:
+def test_a_request_refused_for_another_reason_does_not_count(engine: Engine, acme: Caller) -> None:
     caller = limited_by(acme, RateLimits(requests_per_minute_max=1))
 
     assert isinstance(ask(engine, caller, amount=101), OutOfCredit)
@@ -247,7 +243,7 @@ def test_a_request_that_is_refused_for_another_reason_counts_in_no_window(
     assert let_in(ask(engine, caller))
 
 
-def test_a_caller_without_limits_asks_no_window(engine: Engine, acme: Caller) -> None:
+def test_a_caller_without_limits_reads_no_window(engine: Engine, acme: Caller) -> None:
     statements: list[str] = []
     event.listen(
         engine,
@@ -261,7 +257,9 @@ def test_a_caller_without_limits_asks_no_window(engine: Engine, acme: Caller) ->
     assert not any("rate_windows" in statement for statement in statements)
 
 
-def test_a_request_runs_until_it_is_settled_or_expired(engine: Engine, acme: Caller) -> None:
+def test_a_request_counts_as_running_until_it_is_settled_or_expired(
+    engine: Engine, acme: Caller
+) -> None:
     caller = limited_by(acme, RateLimits(concurrent_requests_max=1))
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(caller, 1, R1))
@@ -280,7 +278,9 @@ def test_a_request_runs_until_it_is_settled_or_expired(engine: Engine, acme: Cal
 
 
 @pytest.mark.parametrize("end", ["void", "commit", "reverse"])
-def test_a_settled_request_runs_no_more(engine: Engine, acme: Caller, end: str) -> None:
+def test_a_settled_request_no_longer_counts_as_running(
+    engine: Engine, acme: Caller, end: str
+) -> None:
     caller = limited_by(acme, RateLimits(concurrent_requests_max=1))
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(caller, 1, R1))
@@ -336,7 +336,7 @@ def spent(engine: Engine, whose: str) -> tuple[int, int]:
         return row.spent_month, row.spent_amount
 
 
-def test_a_cap_refuses_what_would_pass_it_and_says_whose_it_is(
+def test_a_budget_refuses_what_would_exceed_it_and_names_its_owner(
     engine: Engine, capped: Caller, whose: str
 ) -> None:
     assert let_in(ask(engine, capped, JANUARY, amount=8))
@@ -349,7 +349,7 @@ def test_a_cap_refuses_what_would_pass_it_and_says_whose_it_is(
     assert balance_in(engine).pending == 10
 
 
-def test_a_new_month_begins_with_nothing_spent_and_the_old_one_does_not_come_back(
+def test_a_new_month_starts_at_zero_and_the_old_one_does_not_return(
     engine: Engine, capped: Caller
 ) -> None:
     assert let_in(ask(engine, capped, JANUARY, amount=10))
@@ -362,7 +362,7 @@ def test_a_new_month_begins_with_nothing_spent_and_the_old_one_does_not_come_bac
 
 
 @pytest.mark.parametrize("end", ["void", "reverse", "expire", "commit less", "reverse a charge"])
-def test_what_is_not_charged_is_not_spent(
+def test_uncharged_reservations_are_not_spent(
     engine: Engine, capped: Caller, whose: str, end: str
 ) -> None:
     wanted = replace(
@@ -388,7 +388,7 @@ def test_what_is_not_charged_is_not_spent(
     assert let_in(ask(engine, capped, JANUARY, amount=10))
 
 
-def test_a_void_after_the_month_has_changed_gives_nothing_to_the_new_one(
+def test_a_void_in_the_next_month_does_not_change_that_month(
     engine: Engine, capped: Caller, whose: str
 ) -> None:
     wanted = replace(
@@ -404,7 +404,7 @@ def test_a_void_after_the_month_has_changed_gives_nothing_to_the_new_one(
     assert not let_in(ask(engine, capped, FEBRUARY, amount=2))
 
 
-def test_a_clock_that_jumps_back_and_forth_spends_no_months_cap_twice(
+def test_a_clock_that_jumps_back_and_forth_spends_no_budget_twice(
     engine: Engine, capped: Caller
 ) -> None:
     moments = [JANUARY, FEBRUARY] * 10
@@ -416,7 +416,7 @@ def test_a_clock_that_jumps_back_and_forth_spends_no_months_cap_twice(
         assert 3 * sum(passed for moment, passed in asked if moment == month) <= 10
 
 
-def test_a_cap_that_is_set_late_counts_what_the_month_has_seen(
+def test_a_budget_set_within_a_month_counts_its_earlier_spending(
     engine: Engine, acme: Caller, whose: str
 ) -> None:
     assert let_in(ask(engine, acme, JANUARY, amount=7))
@@ -432,7 +432,7 @@ def test_a_cap_that_is_set_late_counts_what_the_month_has_seen(
     assert let_in(ask(engine, caller, JANUARY, amount=3))
 
 
-def test_the_books_of_two_tenants_do_not_mix(database_url: str, engine: Engine) -> None:
+def test_the_rows_of_two_tenants_do_not_mix(database_url: str, engine: Engine) -> None:
     acme, bolt = (a_tenant(database_url, 100, name) for name in ("acme", "bolt"))
     limits = RateLimits(requests_per_minute_max=1, monthly_budget_micro_dollars=Credits(10))
     with transaction(database_url, TIMEOUT_S) as connection:

@@ -68,7 +68,7 @@ class Caller:
 
 @unhurried
 @given(limits=limits, asked=forward)
-def test_no_sixty_seconds_hold_more_than_the_limit(
+def test_no_sixty_seconds_contain_more_than_the_limit(
     limits: RateLimits, asked: list[tuple[int, int]]
 ) -> None:
     caller = Caller(limits)
@@ -85,7 +85,7 @@ def test_no_sixty_seconds_hold_more_than_the_limit(
 
 @unhurried
 @given(limits=limits, asked=forward)
-def test_a_refused_request_passes_when_it_was_told_to_come_again_but_not_before(
+def test_a_refused_request_is_admitted_at_its_retry_time_but_not_before(
     limits: RateLimits, asked: list[tuple[int, int]]
 ) -> None:
     caller = Caller(limits)
@@ -114,7 +114,7 @@ def test_a_refused_request_passes_when_it_was_told_to_come_again_but_not_before(
 @unhurried
 @example(limits=ONE_A_MINUTE, asked=[(3_600_000, 1), (-3_600_000, 1)])
 @given(limits=limits, asked=anyhow)
-def test_whatever_the_clock_did_nobody_is_refused_for_much_longer_than_a_minute(
+def test_clock_jumps_refuse_requests_for_little_more_than_a_minute(
     limits: RateLimits, asked: list[tuple[int, int]]
 ) -> None:
     """After the clock jumps, the caller makes a request every second."""
@@ -138,7 +138,7 @@ def test_whatever_the_clock_did_nobody_is_refused_for_much_longer_than_a_minute(
     assert refused_s <= WINDOW_S + AHEAD_S_MAX + 1
 
 
-def test_a_request_that_waited_for_its_turn_dates_nothing_back() -> None:
+def test_a_delayed_request_does_not_move_the_window_back() -> None:
     """A refused request must not do so either, or later counts would be dropped too early."""
     caller = Caller(ONE_A_MINUTE, now=START + 3_900)
     caller.ask(1)
@@ -152,7 +152,7 @@ def test_a_request_that_waited_for_its_turn_dates_nothing_back() -> None:
         caller.ask(1)
 
 
-def test_what_a_late_request_takes_counts_as_of_the_newest_second() -> None:
+def test_a_delayed_request_counts_in_the_newest_second() -> None:
     caller = Caller(LIMITS, now=START + 3_900)
     caller.ask(1)
     caller.now = START + 200
@@ -163,7 +163,7 @@ def test_what_a_late_request_takes_counts_as_of_the_newest_second() -> None:
 
 @unhurried
 @given(limit=st.integers(1, 100))
-def test_whoever_asks_evenly_gets_sixty_sixty_firsts_of_the_limit(limit: int) -> None:
+def test_evenly_spaced_requests_get_60_of_61_parts_of_the_limit(limit: int) -> None:
     caller = Caller(RateLimits(requests_per_minute_max=limit))
     for _ in range(3 * limit):
         caller.ask(1)
@@ -172,7 +172,7 @@ def test_whoever_asks_evenly_gets_sixty_sixty_firsts_of_the_limit(limit: int) ->
 
 @unhurried
 @given(limits=limits, asked=forward)
-def test_what_is_told_of_the_limits_is_true(
+def test_the_returned_limit_states_are_correct(
     limits: RateLimits, asked: list[tuple[int, int]]
 ) -> None:
     caller = Caller(limits)
@@ -210,7 +210,7 @@ def check_state(caller: Caller, state: RateLimitState) -> None:
             admit(window, alone, 1, now, "key")
 
 
-def test_the_longest_wait_of_all_limits_is_told() -> None:
+def test_the_longest_wait_of_all_limits_is_returned() -> None:
     caller = Caller(LIMITS)
     caller.ask(1)
     caller.now += 10_000
@@ -223,7 +223,7 @@ def test_the_longest_wait_of_all_limits_is_told() -> None:
     assert (refusal.value.what, refusal.value.retry_after_s) == ("documents", RETRY_AFTER_S_MAX)
 
 
-def test_a_client_is_never_asked_to_wait_for_more_than_a_minute() -> None:
+def test_retry_after_is_at_most_a_minute() -> None:
     """Requests of one second count for 61 s."""
     caller = Caller(RateLimits(requests_per_minute_max=2), now=START)
     caller.ask(1)
@@ -236,7 +236,7 @@ def test_a_client_is_never_asked_to_wait_for_more_than_a_minute() -> None:
     assert "Retry in 60 s." in refusal.value.public_message
 
 
-def test_a_request_over_the_minutes_documents_is_refused_for_good() -> None:
+def test_a_request_with_more_documents_than_the_limit_is_refused_permanently() -> None:
     with pytest.raises(TooLarge) as refusal:
         Caller(LIMITS).ask(21)
 
@@ -255,14 +255,14 @@ def test_a_refused_request_does_not_count() -> None:
     caller.ask(1)
 
 
-def test_a_limit_of_none_at_all_lets_nobody_in_and_still_says_when_to_ask() -> None:
+def test_a_limit_of_zero_refuses_all_requests_with_retry_after() -> None:
     with pytest.raises(RateLimited) as refusal:
         Caller(RateLimits(requests_per_minute_max=0)).ask(1)
 
     assert 1 <= refusal.value.retry_after_s <= RETRY_AFTER_S_MAX
 
 
-def test_a_limit_that_was_lowered_waits_until_enough_is_forgotten() -> None:
+def test_after_a_limit_is_lowered_requests_wait_for_the_window_to_empty() -> None:
     caller = Caller(RateLimits(requests_per_minute_max=5))
     for _ in range(5):
         caller.ask(1)
@@ -289,13 +289,13 @@ def test_a_window_is_bounded_and_in_order(asked: list[tuple[int, int]]) -> None:
         assert len(seconds) <= WINDOW_S + 1
 
 
-def test_what_is_stored_reads_as_it_was() -> None:
+def test_a_window_is_read_as_it_was_stored() -> None:
     window = (Count(7, 1, 50), Count(9, 2, 3))
 
     assert decode(encode(window)) == window
 
 
-def test_of_each_kind_the_tighter_limit_is_told() -> None:
+def test_the_tighter_limit_of_each_kind_is_returned() -> None:
     loose = RateLimitState("requests", 10, 5, Seconds(3))
     tight = RateLimitState("requests", 100, 4, Seconds(60))
     other = RateLimitState("documents", 10, 10, Seconds(0))
@@ -305,7 +305,7 @@ def test_of_each_kind_the_tighter_limit_is_told() -> None:
     assert tightest([], []) == ()
 
 
-def test_nothing_is_told_where_nothing_is_limited() -> None:
+def test_without_limits_there_are_no_states() -> None:
     assert states((), RateLimits(), Moment(START)) == ()
     assert states((), ONE_A_MINUTE, Moment(START)) == (
         RateLimitState("requests", 1, 1, Seconds(0)),

@@ -90,7 +90,7 @@ def of(table: Any, request_id: str) -> Any:
 
 
 @pytest.mark.usefixtures("lines")
-def test_books_that_agree_have_no_difference(engine: Engine) -> None:
+def test_consistent_books_have_no_difference(engine: Engine) -> None:
     assert books(engine) == Findings(
         {
             "balances": 1,
@@ -121,7 +121,7 @@ def test_books_that_agree_have_no_difference(engine: Engine) -> None:
         ),
     ],
 )
-def test_books_that_differ_are_found(
+def test_inconsistent_books_are_reported(
     engine: Engine, changes: list[Update | Delete], message: str
 ) -> None:
     spoil(engine, *changes)
@@ -129,7 +129,7 @@ def test_books_that_differ_are_found(
     assert any(message in each for each in books(engine, Moment(NOON + 130_000)).differences)
 
 
-def test_a_reservation_that_waits_is_no_difference_yet(engine: Engine, acme: Caller) -> None:
+def test_a_pending_reservation_is_not_a_difference(engine: Engine, acme: Caller) -> None:
     wanted = Reservation(
         RequestId("r1"), acme.tenant, acme.key_id, MODEL, Credits(5), NOON, Moment(NOON + 1)
     )
@@ -142,7 +142,7 @@ def test_a_reservation_that_waits_is_no_difference_yet(engine: Engine, acme: Cal
     ]
 
 
-def test_logs_that_agree_have_no_difference(engine: Engine, lines: list[LogLine]) -> None:
+def test_matching_logs_have_no_difference(engine: Engine, lines: list[LogLine]) -> None:
     found = logs(engine, lines)
 
     assert found.differences == []
@@ -156,7 +156,7 @@ def test_logs_that_agree_have_no_difference(engine: Engine, lines: list[LogLine]
     assert logs(engine, lines).differences == []
 
 
-def test_a_client_that_left_after_the_charge_is_no_difference(
+def test_a_disconnect_after_the_charge_is_not_a_difference(
     engine: Engine, lines: list[LogLine]
 ) -> None:
     lines[1] = replace(lines[1], status=499)
@@ -196,7 +196,7 @@ def test_a_client_that_left_after_the_charge_is_no_difference(
         ),
     ],
 )
-def test_logs_that_differ_are_found(
+def test_differing_logs_are_reported(
     engine: Engine, lines: list[LogLine], change: dict[str, Any], messages: list[str]
 ) -> None:
     lines[1] = replace(lines[1], **change)
@@ -208,7 +208,7 @@ def test_logs_that_differ_are_found(
         assert each.startswith(f"request {expected}")
 
 
-def test_a_failure_that_was_charged_is_found(engine: Engine, lines: list[LogLine]) -> None:
+def test_a_charged_failure_is_reported(engine: Engine, lines: list[LogLine]) -> None:
     lines[1] = replace(lines[1], status=503, tokens=None, amount=None, model=None)
 
     differences = logs(engine, lines).differences
@@ -228,7 +228,7 @@ def test_a_failure_that_was_charged_is_found(engine: Engine, lines: list[LogLine
         ({"status": 500}, "r1: charged 3, but answered 500"),
     ],
 )
-def test_days_that_are_sums_are_compared_too(
+def test_days_with_only_sums_are_compared(
     engine: Engine, lines: list[LogLine], change: dict[str, Any], message: str
 ) -> None:
     roll_up(engine)
@@ -237,7 +237,7 @@ def test_days_that_are_sums_are_compared_too(
     assert any(message in each for each in logs(engine, lines).differences)
 
 
-def test_a_request_that_is_missing_from_either_side_of_a_sum_is_found(
+def test_a_request_missing_on_either_side_of_a_sum_is_reported(
     engine: Engine, lines: list[LogLine]
 ) -> None:
     roll_up(engine)
@@ -261,7 +261,7 @@ def test_tokens_of_a_day_without_failures_are_compared_exactly(
     assert "tokens 89 in the logs, 90 in the day's sum" in difference
 
 
-def test_a_day_that_is_half_summed_up_is_compared_whole(
+def test_a_partly_summed_up_day_is_compared_as_a_whole(
     engine: Engine, lines: list[LogLine]
 ) -> None:
     with engine.begin() as connection:
@@ -277,7 +277,7 @@ def test_a_day_that_is_half_summed_up_is_compared_whole(
 
 
 @pytest.mark.parametrize("summed_up", [False, True])
-def test_a_request_at_midnight_is_looked_for_on_both_sides(
+def test_a_request_at_midnight_is_searched_on_both_days(
     engine: Engine, acme: Caller, summed_up: bool
 ) -> None:
     """The charge belongs to one day and the log line to the next."""
@@ -313,7 +313,7 @@ FIELDS = {
 }
 
 
-def test_a_line_is_read_as_it_was_written(lines: list[LogLine]) -> None:
+def test_a_log_line_is_parsed_back(lines: list[LogLine]) -> None:
     assert parse_line(json.dumps(FIELDS)) == lines[0]
 
 
@@ -321,7 +321,7 @@ def test_a_line_is_read_as_it_was_written(lines: list[LogLine]) -> None:
     "line",
     ["", "not json", json.dumps({"message": "rerank_request"}), json.dumps({"event": "other"})],
 )
-def test_a_line_about_something_else_is_passed_over(line: str) -> None:
+def test_a_line_of_another_event_is_skipped(line: str) -> None:
     assert parse_line(line) is None
 
 
@@ -334,6 +334,6 @@ def test_a_line_about_something_else_is_passed_over(line: str) -> None:
         json.dumps(["rerank_request"]),
     ],
 )
-def test_a_broken_line_is_told(line: str) -> None:
+def test_a_broken_line_is_reported(line: str) -> None:
     with pytest.raises(ValueError, match=r"line|Expecting|Unterminated"):
         parse_line(line)

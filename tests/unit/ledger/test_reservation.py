@@ -45,7 +45,7 @@ def test_a_new_id_reserves_and_a_repeat_does_not_reserve_twice() -> None:
         pytest.param(replace(PENDING, model=ModelId("other")), id="same id, another model"),
     ],
 )
-def test_an_id_stands_for_one_reservation_for_ever(known: Reservation) -> None:
+def test_an_id_belongs_to_one_reservation_permanently(known: Reservation) -> None:
     with pytest.raises(ReservationClosed):
         reservation.must_reserve(known, PENDING)
 
@@ -74,9 +74,7 @@ def test_a_commit_charges_once(
         pytest.param(None, 12, "unknown", id="never reserved"),
     ],
 )
-def test_a_late_commit_is_refused_so_that_no_answer_goes_out_unpaid(
-    known: Reservation | None, amount: int, state: str
-) -> None:
+def test_a_late_commit_is_refused(known: Reservation | None, amount: int, state: str) -> None:
     with pytest.raises(ReservationClosed) as refused:
         reservation.commit(known, Credits(amount))
 
@@ -84,7 +82,7 @@ def test_a_late_commit_is_refused_so_that_no_answer_goes_out_unpaid(
 
 
 @pytest.mark.parametrize("amount", [-1, 31])
-def test_a_charge_outside_what_was_reserved_is_our_own_fault(amount: int) -> None:
+def test_a_charge_above_the_reserved_amount_is_an_internal_error(amount: int) -> None:
     with pytest.raises(AssertionError):
         reservation.commit(PENDING, Credits(amount))
 

@@ -114,7 +114,7 @@ def balances_hold(engine: Engine) -> None:
         assert check_balances(connection) == []
 
 
-def test_old_charges_become_sums_and_younger_ones_stay(engine: Engine, acme: Caller) -> None:
+def test_old_charges_become_sums_and_newer_ones_stay(engine: Engine, acme: Caller) -> None:
     for number in range(3):
         charge(engine, acme, f"old{number}", OLD + number)
     kept_from = TODAY - KEEP_DAYS * DAY
@@ -135,7 +135,7 @@ def test_old_charges_become_sums_and_younger_ones_stay(engine: Engine, acme: Cal
     balances_hold(engine)
 
 
-def test_what_was_not_charged_is_summed_up_beside_it(engine: Engine, acme: Caller) -> None:
+def test_uncharged_usage_is_summed_up_separately(engine: Engine, acme: Caller) -> None:
     charge(engine, acme, "charged", OLD)
     void(engine, acme, "voided", OLD)
     with engine.begin() as connection:
@@ -152,7 +152,7 @@ def test_what_was_not_charged_is_summed_up_beside_it(engine: Engine, acme: Calle
     assert row[4:] == (3, 2, 5, 2, 140, 3)
 
 
-def test_a_sum_grows_when_more_of_its_day_comes_later(engine: Engine, acme: Caller) -> None:
+def test_a_sum_grows_when_more_of_its_day_is_added(engine: Engine, acme: Caller) -> None:
     """A gateway with a slow clock can write it."""
     charge(engine, acme, "first", OLD)
     retire(engine)
@@ -166,7 +166,7 @@ def test_a_sum_grows_when_more_of_its_day_comes_later(engine: Engine, acme: Call
     assert count(engine, charges) == 0
 
 
-def test_a_committed_reservation_goes_after_a_day_and_its_charge_stays(
+def test_a_committed_reservation_is_deleted_after_a_day_and_its_charge_stays(
     engine: Engine, acme: Caller
 ) -> None:
     charge(engine, acme, "older", TODAY - DAY - 1)
@@ -180,7 +180,7 @@ def test_a_committed_reservation_goes_after_a_day_and_its_charge_stays(
     assert count(engine, usage_days) == 0
 
 
-def test_a_pending_reservation_is_never_touched(engine: Engine, acme: Caller) -> None:
+def test_a_pending_reservation_is_kept(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
         reserve(connection, acme, "r1", OLD)
 
@@ -188,7 +188,7 @@ def test_a_pending_reservation_is_never_touched(engine: Engine, acme: Caller) ->
     assert count(engine, reservations) == 1
 
 
-def test_a_step_takes_no_more_than_it_may(engine: Engine, acme: Caller) -> None:
+def test_a_step_is_bounded(engine: Engine, acme: Caller) -> None:
     for number in range(12):
         charge(engine, acme, f"r{number}", OLD + number * DAY)
     void(engine, acme, "v", OLD)
@@ -225,9 +225,7 @@ with transaction(url, Seconds(5)) as connection:
 
 
 @pytest.mark.slow
-def test_who_is_killed_in_a_step_has_done_nothing(
-    engine: Engine, database_url: str, acme: Caller
-) -> None:
+def test_a_killed_step_changes_nothing(engine: Engine, database_url: str, acme: Caller) -> None:
     charge(engine, acme, "r1", OLD)
     void(engine, acme, "r2", OLD)
     before = totals(engine)
@@ -245,7 +243,7 @@ def test_who_is_killed_in_a_step_has_done_nothing(
     balances_hold(engine)
 
 
-def test_gateways_that_retire_and_charge_at_once_count_everything_once(
+def test_concurrent_retention_and_charges_count_everything_once(
     engine: Engine, database_url: str
 ) -> None:
     callers = [a_tenant(database_url, 10_000, name=f"t{number}") for number in range(3)]
@@ -295,7 +293,7 @@ def test_a_charge_that_is_being_reversed_is_not_summed_up(engine: Engine, acme: 
     balances_hold(engine)
 
 
-def test_a_reversal_that_comes_too_late_changes_nothing(engine: Engine, acme: Caller) -> None:
+def test_a_late_reversal_changes_nothing(engine: Engine, acme: Caller) -> None:
     known = charge(engine, acme, "r1", OLD)
     retire(engine)
     before = totals(engine)
@@ -307,7 +305,7 @@ def test_a_reversal_that_comes_too_late_changes_nothing(engine: Engine, acme: Ca
     balances_hold(engine)
 
 
-def test_a_refund_that_comes_too_late_is_refused(engine: Engine, acme: Caller) -> None:
+def test_a_late_refund_is_refused(engine: Engine, acme: Caller) -> None:
     known = charge(engine, acme, "r1", OLD)
     retire(engine)
 
@@ -334,7 +332,7 @@ def test_a_refund_of_a_charge_that_is_summed_up_later_stays(engine: Engine, acme
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_clock_that_jumps_loses_nothing(engine: Engine, database_url: str, seed: int) -> None:
+def test_a_clock_jump_loses_no_charge(engine: Engine, database_url: str, seed: int) -> None:
     chance = random.Random(seed)
     caller = a_tenant(database_url, 10_000)
     expected = [0, 0, 0]
@@ -357,7 +355,7 @@ def test_a_clock_that_jumps_loses_nothing(engine: Engine, database_url: str, see
     assert count(engine, usage_days) > 0
 
 
-def test_a_rate_window_goes_after_an_idle_hour(engine: Engine, database_url: str) -> None:
+def test_a_rate_window_is_deleted_after_an_idle_hour(engine: Engine, database_url: str) -> None:
     limited = RateLimits(requests_per_minute_max=100)
     demand = Demand(1, key_limits=limited, tenant_limits=limited)
     idle, busy = (a_tenant(database_url, 100, name=name) for name in ("idle", "busy"))
@@ -374,7 +372,7 @@ def test_a_rate_window_goes_after_an_idle_hour(engine: Engine, database_url: str
     assert set(left) == {busy.tenant, busy.key_id}
 
 
-def test_a_gateway_does_it_by_itself(database_url: str, acme: Caller, engine: Engine) -> None:
+def test_a_gateway_runs_retention(database_url: str, acme: Caller, engine: Engine) -> None:
     charge(engine, acme, "r1", OLD)
     clock = FakeClock()
     limits = LedgerLimits(expiry_interval_s=Seconds(0.02), charges_kept_days=KEEP_DAYS)
@@ -394,7 +392,7 @@ def taking(clock: FakeClock, seconds: float, engine: Engine) -> Iterator[Connect
         clock.advance(seconds)
 
 
-def test_retention_has_a_tenth_of_the_writers_time(engine: Engine, acme: Caller) -> None:
+def test_retention_takes_a_tenth_of_the_writer_time(engine: Engine, acme: Caller) -> None:
     charge(engine, acme, "r1", OLD)
     clock = FakeClock()
     limits = LedgerLimits(charges_kept_days=KEEP_DAYS, expiry_interval_s=Seconds(1_000))
@@ -417,9 +415,7 @@ def test_retention_has_a_tenth_of_the_writers_time(engine: Engine, acme: Caller)
     assert keeper.run(engine.begin) == due + maintenance.RETENTION_INTERVAL_S
 
 
-def test_a_database_that_fails_a_step_is_asked_again_later(
-    engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_step_is_retried_later(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
     limits = LedgerLimits()
     keeper = maintenance.Maintenance(clock, limits)

@@ -99,7 +99,7 @@ def a_reversal(request_id: RequestId = R1) -> Operation:
     return Operation(write, request_id, attempts_left=None)
 
 
-def test_a_charge_is_taken_back_after_a_long_outage(database_url: str, acme: Caller) -> None:
+def test_a_charge_is_reversed_after_a_long_outage(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         await fail_to_commit(ledger, acme)
         assert state_of(database_url, R1) == "committed"
@@ -113,7 +113,7 @@ def test_a_charge_is_taken_back_after_a_long_outage(database_url: str, acme: Cal
     assert (balance(database_url).available, balance(database_url).charged) == (100, 0)
 
 
-def test_a_charge_is_taken_back_however_many_writes_wait(
+def test_a_charge_is_reversed_however_many_writes_are_waiting(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     a_charge(engine, acme)
@@ -128,7 +128,7 @@ def test_a_charge_is_taken_back_however_many_writes_wait(
     assert balance(database_url).available == 100
 
 
-def test_closing_tries_once_more(database_url: str, engine: Engine, acme: Caller) -> None:
+def test_closing_retries_once(database_url: str, engine: Engine, acme: Caller) -> None:
     a_charge(engine, acme)
     failing = FailingEngine(engine, 1)
     writer = Writer(failing.begin, FakeClock(), LIMITS)
@@ -140,7 +140,7 @@ def test_closing_tries_once_more(database_url: str, engine: Engine, acme: Caller
     assert state_of(database_url, R1) == "voided"
 
 
-def test_a_reversal_that_comes_while_closing_is_written(
+def test_a_reversal_submitted_while_closing_is_written(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     a_charge(engine, acme)
@@ -156,7 +156,7 @@ def test_a_reversal_that_comes_while_closing_is_written(
     assert state_of(database_url, R1) == "voided"
 
 
-def test_charges_that_stay_when_the_process_ends_are_named(
+def test_charges_left_at_the_end_of_the_process_are_logged(
     engine: Engine, acme: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = [a_charge(engine, acme, f"r{number}") for number in range(3)]
@@ -192,7 +192,7 @@ def test_a_commit_that_never_began_needs_no_reversal(
 
 
 @pytest.mark.parametrize("fate", ["prevented", "failed", "applied"])
-def test_an_operation_leaves_no_trace_only_if_it_never_began(fate: str) -> None:
+def test_only_an_operation_that_never_began_leaves_no_trace(fate: str) -> None:
     operation = Operation(lambda _: None, R1)
     steps: dict[str, list[Callable[[], object]]] = {
         "prevented": [],
@@ -210,7 +210,7 @@ def test_an_operation_leaves_no_trace_only_if_it_never_began(fate: str) -> None:
 
 # The thread ends with a BaseException, which pytest would report.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_ledger_whose_writer_died_says_so(database_url: str) -> None:
+def test_a_dead_writer_is_detected(database_url: str) -> None:
     class Deadly:
         def begin(self) -> AbstractContextManager[Connection]:
             raise KeyboardInterrupt

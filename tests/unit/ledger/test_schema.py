@@ -18,7 +18,7 @@ from tests.support.ledger import TIMEOUT_S
 MIGRATE = "import sys; from serve_app.ledger.db.schema import migrate; migrate(sys.argv[1])"
 
 
-def test_the_migrations_lead_to_the_tables_that_the_code_uses(database_url: str) -> None:
+def test_the_migrations_create_the_tables_that_the_code_uses(database_url: str) -> None:
     with transaction(database_url, TIMEOUT_S) as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
 
@@ -26,7 +26,7 @@ def test_the_migrations_lead_to_the_tables_that_the_code_uses(database_url: str)
 
 
 @pytest.mark.slow
-def test_processes_that_start_at_once_migrate_once(empty_url: str) -> None:
+def test_concurrent_processes_migrate_once(empty_url: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", MIGRATE, empty_url]) for _ in range(3)]
 
     assert [process.wait(60) for process in processes] == [0, 0, 0]

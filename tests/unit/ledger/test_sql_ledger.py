@@ -74,7 +74,7 @@ def test_a_request_is_reserved_charged_and_durable_when_the_call_returns(
         asyncio.run(scenario(ledger))
 
 
-def test_what_was_acknowledged_survives_the_death_of_the_process(
+def test_acknowledged_writes_survive_the_death_of_the_process(
     database_url: str, acme: Caller
 ) -> None:
     process = subprocess.Popen(
@@ -117,7 +117,7 @@ asyncio.run(main())
 """
 
 
-def test_a_refusal_leaves_its_neighbours_alone(database_url: str, acme: Caller) -> None:
+def test_a_refusal_does_not_affect_its_group(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> list[object]:
         async with one_group(database_url):
             together = asyncio.gather(
@@ -143,7 +143,7 @@ def test_a_refusal_leaves_its_neighbours_alone(database_url: str, acme: Caller) 
     assert balance(database_url).pending == 50
 
 
-def test_an_operation_that_poisons_its_transaction_fails_alone(
+def test_an_operation_that_breaks_its_transaction_fails_alone(
     database_url: str, acme: Caller
 ) -> None:
     stranger = replace(acme, key_id=KeyId("no-such-key"))  # Breaks a foreign key.
@@ -166,7 +166,7 @@ def test_an_operation_that_poisons_its_transaction_fails_alone(
     assert balance(database_url).pending == 50
 
 
-def test_operations_that_wait_share_one_transaction(database_url: str, acme: Caller) -> None:
+def test_waiting_operations_share_one_transaction(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         async with one_group(database_url):
             together = asyncio.gather(
@@ -193,9 +193,7 @@ def test_operations_that_wait_share_one_transaction(database_url: str, acme: Cal
     assert balance(database_url).pending == 50
 
 
-def test_a_reserve_that_was_cut_short_before_it_began_is_not_made(
-    database_url: str, acme: Caller
-) -> None:
+def test_a_reserve_cancelled_before_it_began_is_not_made(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         async with one_group(database_url):
             reserve = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 30)))
@@ -230,7 +228,7 @@ def test_a_void_after_a_reserve_in_the_same_group_gives_the_credit_back(
     assert balance(database_url).available == 100
 
 
-def test_a_commit_whose_caller_left_does_not_stay_charged(database_url: str, acme: Caller) -> None:
+def test_a_commit_whose_caller_was_cancelled_is_reversed(database_url: str, acme: Caller) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         await ledger.reserve(acme, a_quote(R1, 30))
         commit = asyncio.create_task(ledger.commit(R1, Credits(30), USAGE))
@@ -246,7 +244,7 @@ def test_a_commit_whose_caller_left_does_not_stay_charged(database_url: str, acm
     assert balance(database_url).available == 100
 
 
-def test_a_locked_database_is_reported_in_time_and_forgotten_afterwards(
+def test_a_locked_database_is_reported_in_time_and_used_again_afterwards(
     database_url: str, acme: Caller
 ) -> None:
     async def scenario(ledger: SqlLedger) -> float:
@@ -279,7 +277,9 @@ def test_a_write_that_did_not_begin_in_time_is_never_made(database_url: str, acm
     assert balance(database_url).pending == 10
 
 
-def test_more_writes_than_may_wait_are_refused_at_once(database_url: str, acme: Caller) -> None:
+def test_writes_beyond_the_queue_limit_are_refused_immediately(
+    database_url: str, acme: Caller
+) -> None:
     async def scenario(ledger: SqlLedger) -> None:
         waiting = [
             asyncio.create_task(ledger.reserve(acme, a_quote(RequestId(f"r{n}"), 1)))
@@ -321,7 +321,7 @@ def test_an_abandoned_reservation_expires_and_its_late_commit_is_refused(
         asyncio.run(scenario(ledger))
 
 
-def test_closing_writes_what_waits_and_refuses_what_comes_later(
+def test_closing_writes_waiting_operations_and_refuses_later_ones(
     database_url: str, acme: Caller
 ) -> None:
     async def scenario(ledger: SqlLedger) -> None:
@@ -362,7 +362,7 @@ def test_a_database_without_tables_is_not_ready(empty_url: str) -> None:
         pytest.param(2, "voided", 0, id="not confirmed, so reversed"),
     ],
 )
-def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
+def test_a_commit_with_a_lost_outcome_is_charged_only_if_it_is_answered(
     database_url: str, acme: Caller, losses: int, state: str, charged: int
 ) -> None:
     async def scenario(ledger: SqlLedger) -> bool:
@@ -383,7 +383,7 @@ def test_a_commit_whose_outcome_was_lost_is_charged_only_if_it_is_answered(
     assert (state_of(database_url, R1), balance(database_url).charged) == (state, charged)
 
 
-def test_after_a_failure_no_group_is_larger_than_any_other(database_url: str, acme: Caller) -> None:
+def test_after_a_failure_groups_keep_their_size_limit(database_url: str, acme: Caller) -> None:
     limits = replace(LIMITS, group_operations_max=4, settlement_attempts_max=100)
     ids = [RequestId(f"many-{number}") for number in range(20)]
     sizes: list[int] = []
@@ -478,7 +478,7 @@ def test_a_group_does_not_wait_for_a_dead_database_once_per_operation(
     assert dying.attempts <= 4  # The group, one operation alone, and two ticks.
 
 
-def test_a_void_is_tried_again_after_the_database_failed(
+def test_a_void_is_retried_after_a_database_failure(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     failing = FailingEngine(engine, 0)

@@ -113,14 +113,14 @@ def test_a_tenant_cannot_reserve_more_than_it_has(reserved: Engine, acme: Caller
     assert balance_in(reserved).pending == 30
 
 
-def test_a_tenant_that_is_not_there_has_no_credit(engine: Engine, acme: Caller) -> None:
+def test_an_unknown_tenant_has_no_credit(engine: Engine, acme: Caller) -> None:
     unknown = replace(acme, tenant=TenantId("tn_nobody"))
 
     with pytest.raises(OutOfCredit), engine.begin() as connection:
         steps.reserve(connection, a_reservation(unknown, 1))
 
 
-def test_free_work_is_reserved_and_charged_like_any_other(engine: Engine, acme: Caller) -> None:
+def test_free_requests_are_reserved_and_charged_like_others(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(acme, 0))
         steps.commit(connection, R1, Credits(0), USAGE, NOW)
@@ -129,7 +129,7 @@ def test_free_work_is_reserved_and_charged_like_any_other(engine: Engine, acme: 
     assert (charged.amount, charged.documents, charged.tokens) == (0, 3, 90)
 
 
-def test_what_was_computed_is_kept_even_if_it_is_not_charged(reserved: Engine) -> None:
+def test_computed_usage_is_recorded_even_if_it_is_not_charged(reserved: Engine) -> None:
     settle(reserved, "void")
 
     with reserved.begin() as connection:
@@ -139,7 +139,7 @@ def test_what_was_computed_is_kept_even_if_it_is_not_charged(reserved: Engine) -
 
 
 @pytest.mark.usefixtures("acme")
-def test_settling_what_was_never_reserved_does_nothing(engine: Engine) -> None:
+def test_settling_an_unknown_reservation_does_nothing(engine: Engine) -> None:
     settle(engine, "void")
     settle(engine, "reverse")
     with pytest.raises(ReservationClosed):
@@ -212,7 +212,9 @@ def reserved_amount(connection: Connection, request_id: RequestId) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def test_threads_together_reserve_exactly_what_there_is(engine: Engine, acme: Caller) -> None:
+def test_threads_together_reserve_exactly_the_available_credit(
+    engine: Engine, acme: Caller
+) -> None:
     def attempt(number: int) -> bool:
         try:
             with engine.begin() as connection:
@@ -228,7 +230,7 @@ def test_threads_together_reserve_exactly_what_there_is(engine: Engine, acme: Ca
     assert balance_in(engine).available == 0
 
 
-def test_processes_together_reserve_exactly_what_there_is(
+def test_processes_together_reserve_exactly_the_available_credit(
     engine: Engine, database_url: str, acme: Caller
 ) -> None:
     racers = [
@@ -246,7 +248,7 @@ def test_processes_together_reserve_exactly_what_there_is(
     assert balance_in(engine).available == 0
 
 
-def test_gateways_that_lock_the_same_tenants_never_wait_in_a_circle(
+def test_gateways_that_lock_the_same_tenants_do_not_deadlock(
     engine: Engine, database_url: str
 ) -> None:
     callers = [a_tenant(database_url, 10_000, f"t{number}") for number in range(4)]

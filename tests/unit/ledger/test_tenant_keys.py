@@ -67,7 +67,7 @@ def make_key(engine: Engine, caller: Caller, **more: Any) -> KeyId:
     return key_id
 
 
-def test_a_rotated_key_hands_over_all_it_may_do(engine: Engine, acme: Caller) -> None:
+def test_a_rotated_key_passes_on_its_permissions(engine: Engine, acme: Caller) -> None:
     limits = RateLimits(5, 6, 7, Credits(8))
     old = make_key(
         engine,
@@ -118,7 +118,7 @@ def test_an_absurd_overlap_is_refused(engine: Engine, acme: Caller, overlap_s: f
         rotate(engine, acme.key_id, Seconds(overlap_s))
 
 
-def test_what_does_not_work_any_more_cannot_be_rotated(engine: Engine, acme: Caller) -> None:
+def test_an_expired_or_revoked_key_cannot_be_rotated(engine: Engine, acme: Caller) -> None:
     expired = make_key(engine, acme, expires_at=NOW)
     with engine.begin() as connection:
         tenant_keys.revoke_key(connection, acme.key_id, AUDIT)
@@ -153,14 +153,14 @@ def both(first: Callable[[], object], second: Callable[[], object]) -> list[obje
         return list(threads.map(outcome, (first, second)))
 
 
-def test_two_admins_who_rotate_the_same_key_get_one_new_key(engine: Engine, acme: Caller) -> None:
+def test_concurrent_rotations_of_a_key_create_one_new_key(engine: Engine, acme: Caller) -> None:
     outcomes = both(lambda: rotate(engine, acme.key_id), lambda: rotate(engine, acme.key_id))
 
     assert sum(isinstance(each, AccountProblem) for each in outcomes) == 1
     assert len(keys_of(engine, acme)) == 2
 
 
-def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> None:
+def test_the_monthly_spending_continues_after_a_rotation(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
         wanted = replace(a_reservation(acme, 7), key_capped=True)
@@ -178,7 +178,9 @@ def test_the_months_cap_goes_on_where_it_was(engine: Engine, acme: Caller) -> No
             )
 
 
-def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller) -> None:
+def test_the_monthly_spending_continues_when_the_budget_changes(
+    engine: Engine, acme: Caller
+) -> None:
     """The month is summed up only for the first cap, because that reads all its charges."""
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
@@ -198,7 +200,9 @@ def test_a_caps_count_goes_on_when_the_cap_changes(engine: Engine, acme: Caller)
             )
 
 
-def test_what_was_pending_when_a_cap_was_set_goes_back_to_it(engine: Engine, acme: Caller) -> None:
+def test_reservations_pending_when_a_budget_is_set_return_to_it(
+    engine: Engine, acme: Caller
+) -> None:
     with engine.begin() as connection:
         steps.reserve(connection, a_reservation(acme, 7))
         steps.reserve(connection, a_reservation(acme, 2, "r2"))
@@ -263,7 +267,7 @@ def test_absurd_limits_are_refused(engine: Engine, acme: Caller, limits: RateLim
         make_key(engine, acme, limits=limits)
 
 
-def test_a_key_nobody_has_cannot_be_limited(engine: Engine) -> None:
+def test_an_unknown_key_cannot_be_limited(engine: Engine) -> None:
     with engine.begin() as connection, pytest.raises(AccountProblem, match="nobody"):
         tenant_keys.set_key_limits(connection, KeyId("nobody"), CAP, AUDIT)
 
@@ -281,7 +285,7 @@ def test_keys_are_found_together(engine: Engine, acme: Caller) -> None:
     }
 
 
-def test_the_last_use_is_written_by_the_writer_and_never_goes_back(
+def test_the_last_use_is_written_by_the_writer_and_never_decreases(
     database_url: str, engine: Engine, acme: Caller
 ) -> None:
     clock = FakeClock()
@@ -335,7 +339,7 @@ def a_real_key(engine: Engine, caller: Caller, **more: Any) -> ApiKey:
     return key
 
 
-def test_the_door_tells_scopes_models_and_limits(
+def test_authentication_returns_scopes_models_and_limits(
     engine: Engine, acme: Caller, gateway: Gateway
 ) -> None:
     limits, of_tenant = RateLimits(requests_per_minute_max=3), RateLimits(concurrent_requests_max=4)
@@ -353,7 +357,7 @@ def test_the_door_tells_scopes_models_and_limits(
     )
 
 
-def test_both_keys_open_the_door_during_the_overlap_and_then_only_the_new_one(
+def test_both_keys_are_accepted_during_the_overlap_and_then_only_the_new_one(
     engine: Engine, acme: Caller, gateway: Gateway
 ) -> None:
     now = SystemClock().moment()
@@ -372,7 +376,7 @@ def test_both_keys_open_the_door_during_the_overlap_and_then_only_the_new_one(
     assert gateway.lets_in(newer)
 
 
-def test_the_door_is_closed_to_revoked_expired_forged_and_unknown_keys(
+def test_revoked_expired_forged_and_unknown_keys_are_refused(
     engine: Engine, acme: Caller, gateway: Gateway
 ) -> None:
     now = SystemClock().moment()

@@ -38,7 +38,7 @@ def test_names_are_normalized(given: str, stored: str) -> None:
 
 
 @given(st.text())
-def test_normalization_changes_nothing_the_second_time(name: str) -> None:
+def test_normalization_is_idempotent(name: str) -> None:
     assert normalized(normalized(name)) == normalized(name)
 
 
@@ -68,7 +68,7 @@ def test_normalization_changes_nothing_the_second_time(name: str) -> None:
         "\U000e0100",  # variation selector
     ],
 )
-def test_characters_that_cannot_be_seen_are_not_fit(character: str) -> None:
+def test_invisible_characters_are_not_allowed(character: str) -> None:
     assert is_fit(normalized("acme"))
     for name in (f"ac{character}me", f"acme{character}", character):
         assert not is_fit(normalized(name))
@@ -168,7 +168,7 @@ def test_a_look_alike_is_refused_and_leaves_the_transaction_usable(
         assert tenant_accounts.list_tenants(connection) == [first, second]
 
 
-def test_an_unfit_name_is_refused_with_the_rule(engine: Engine) -> None:
+def test_an_invalid_name_is_refused_with_the_rule(engine: Engine) -> None:
     with (
         pytest.raises(AccountProblem, match="name must have 1 to 128 characters"),
         engine.begin() as connection,
@@ -176,7 +176,7 @@ def test_an_unfit_name_is_refused_with_the_rule(engine: Engine) -> None:
         tenant_accounts.create_tenant(connection, "ac\u200bme", AUDIT)
 
 
-def test_names_that_were_stored_before_stay_valid(engine: Engine) -> None:
+def test_names_stored_by_earlier_versions_stay_valid(engine: Engine) -> None:
     older = ("Ａｃｍｅ", "acme", "Acme\u200b", "two  words", "two words")
     with engine.begin() as connection:
         rows = [

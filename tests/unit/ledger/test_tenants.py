@@ -27,7 +27,7 @@ def test_a_name_is_used_once_and_the_refusal_leaves_the_transaction_usable(engin
         assert tenant_accounts.list_tenants(connection) == [first, second]
 
 
-def test_a_tenant_is_found_by_name_and_by_id_but_never_mistaken(engine: Engine) -> None:
+def test_a_tenant_is_found_by_name_and_by_id_without_confusion(engine: Engine) -> None:
     with engine.begin() as connection:
         first = tenant_accounts.create_tenant(connection, "acme", AUDIT)
         tenant_accounts.create_tenant(connection, first.id, AUDIT)
@@ -38,7 +38,7 @@ def test_a_tenant_is_found_by_name_and_by_id_but_never_mistaken(engine: Engine) 
             tenant_accounts.find_tenant(connection, "bolt")
 
 
-def test_a_tenants_weight_travels_with_its_keys(engine: Engine) -> None:
+def test_the_weight_of_a_tenant_is_returned_with_its_keys(engine: Engine) -> None:
     new = NewKey(KeyId("k1"), b"\1" * 32, "label", {"rerank"}, None, None)
     with engine.begin() as connection:
         tenant = tenant_accounts.create_tenant(connection, "acme", AUDIT)
@@ -58,7 +58,7 @@ def test_a_tenants_weight_travels_with_its_keys(engine: Engine) -> None:
             tenant_accounts.set_tenant_weight(connection, TenantId("tn_x"), 2, AUDIT)
 
 
-def test_a_grant_to_nobody_is_refused(engine: Engine) -> None:
+def test_a_grant_to_an_unknown_tenant_is_refused(engine: Engine) -> None:
     with pytest.raises(AccountProblem), engine.begin() as connection:
         credit_grants.grant(connection, TenantId("tn_x"), Credits(1), "why", AUDIT)
 

@@ -45,7 +45,7 @@ def charged(engine: Engine, caller: Caller, amount: int) -> None:
         steps.commit(connection, R1, Credits(amount), USAGE, NOW)
 
 
-def test_look_alikes_that_are_created_at_once_are_one_tenant(engine: Engine) -> None:
+def test_concurrently_created_look_alikes_are_one_tenant(engine: Engine) -> None:
     names = ("acme", "ACME", "аcme", "acmе")  # noqa: RUF001 - the last two have a Cyrillic letter
     makers = [partial(tenant_accounts.create_tenant, name=name, audit=AUDIT) for name in names]
 
@@ -54,7 +54,9 @@ def test_look_alikes_that_are_created_at_once_are_one_tenant(engine: Engine) -> 
     assert sorted(type(each).__name__ for each in made) == [*["AccountConflict"] * 3, "Tenant"]
 
 
-def test_grants_with_one_idempotency_key_are_one_grant(engine: Engine, acme: Caller) -> None:
+def test_concurrent_grants_with_one_idempotency_key_are_one_grant(
+    engine: Engine, acme: Caller
+) -> None:
     pay = partial(
         credit_grants.grant,
         tenant=acme.tenant,
@@ -71,7 +73,9 @@ def test_grants_with_one_idempotency_key_are_one_grant(engine: Engine, acme: Cal
     assert balance_in(engine).available == 125
 
 
-def test_an_idempotency_key_is_one_tenants(engine: Engine, acme: Caller, database_url: str) -> None:
+def test_an_idempotency_key_belongs_to_one_tenant(
+    engine: Engine, acme: Caller, database_url: str
+) -> None:
     bolt = a_tenant(database_url, 0, "bolt")
     changes = [
         partial(
@@ -91,7 +95,7 @@ def test_an_idempotency_key_is_one_tenants(engine: Engine, acme: Caller, databas
 
 
 @pytest.mark.parametrize(("amount", "given"), [(None, 40), (30, 30)])
-def test_a_charge_is_never_refunded_beyond_itself(
+def test_concurrent_refunds_never_exceed_their_charge(
     engine: Engine, acme: Caller, amount: int | None, given: int
 ) -> None:
     charged(engine, acme, 40)
@@ -141,7 +145,7 @@ def test_a_key_is_rotated_once(engine: Engine, acme: Caller) -> None:
         assert new.replaces == acme.key_id
 
 
-def test_a_name_is_given_once(engine: Engine) -> None:
+def test_concurrent_tenants_never_share_a_name(engine: Engine) -> None:
     create = partial(tenant_accounts.create_tenant, name="acme", audit=AUDIT)
 
     made = at_once(engine, [create] * AT_ONCE)
@@ -152,7 +156,7 @@ def test_a_name_is_given_once(engine: Engine) -> None:
         assert len(audit_log.read_entries(connection)) == 1
 
 
-def test_limits_that_are_set_at_once_are_all_set(engine: Engine, acme: Caller) -> None:
+def test_concurrently_set_limits_are_all_set(engine: Engine, acme: Caller) -> None:
     fives: list[LimitChanges] = [
         {"requests_per_minute_max": 5},
         {"documents_per_minute_max": 5},

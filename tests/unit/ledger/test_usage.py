@@ -87,7 +87,7 @@ def test_usage_sums_up_what_was_charged_and_what_was_not(
         assert usage(connection, UsageFilter(), by) == rows
 
 
-def test_usage_is_told_per_tenant(report: Engine) -> None:
+def test_usage_is_reported_per_tenant(report: Engine) -> None:
     with report.begin() as connection:
         ids = {each.id: each.name for each in tenant_accounts.list_tenants(connection)}
         found = usage(connection, UsageFilter(), Grouping.TENANT)
@@ -98,7 +98,7 @@ def test_usage_is_told_per_tenant(report: Engine) -> None:
     }
 
 
-def test_a_row_may_stand_for_several_things_at_once(report: Engine) -> None:
+def test_a_row_can_combine_several_groupings(report: Engine) -> None:
     with report.begin() as connection:
         found = usage(connection, UsageFilter(), Grouping.DAY, Grouping.KEY, Grouping.MODEL)
 
@@ -119,7 +119,7 @@ def test_a_row_may_stand_for_several_things_at_once(report: Engine) -> None:
     ],
     ids=",".join,
 )
-def test_pages_together_are_the_whole_report(report: Engine, by: tuple[Grouping, ...]) -> None:
+def test_all_pages_together_are_the_whole_report(report: Engine, by: tuple[Grouping, ...]) -> None:
     pages: list[UsageRow] = []
     with report.begin() as connection:
         whole = usage(connection, UsageFilter(), *by)
@@ -136,7 +136,7 @@ def test_pages_together_are_the_whole_report(report: Engine, by: tuple[Grouping,
     ("since", "until", "requests"),
     [(None, None, 4), (8, None, 3), (7, None, 4), (None, 7, 0), (None, 8, 1), (8, DAY_MS, 0)],
 )
-def test_usage_counts_from_since_on_and_before_until(
+def test_usage_includes_since_and_excludes_until(
     busy: Engine, since: int | None, until: int | None, requests: int
 ) -> None:
     which = UsageFilter(
@@ -152,7 +152,7 @@ def test_usage_counts_from_since_on_and_before_until(
 @pytest.mark.parametrize(
     ("since", "until", "requests"), [(0, 1, 1), (1, DAY_MS, 0), (1, None, 3), (None, DAY_MS, 1)]
 )
-def test_a_day_that_is_summed_up_counts_whole_or_not_at_all(
+def test_a_summed_up_day_counts_as_a_whole_or_not_at_all(
     busy: Engine, since: int | None, until: int | None, requests: int
 ) -> None:
     retire(busy, 1)
@@ -166,7 +166,7 @@ def test_a_day_that_is_summed_up_counts_whole_or_not_at_all(
     assert sum(row.requests for row in found) == requests
 
 
-def test_usage_of_one_tenant_leaves_out_the_others(report: Engine) -> None:
+def test_the_usage_of_one_tenant_excludes_others(report: Engine) -> None:
     with report.begin() as connection:
         bolt = tenant_accounts.find_tenant(connection, "bolt")
         (row,) = usage(connection, UsageFilter(bolt.id), Grouping.TENANT)
@@ -174,7 +174,7 @@ def test_usage_of_one_tenant_leaves_out_the_others(report: Engine) -> None:
     assert (row.group, row.charged) == ((bolt.id,), 5)
 
 
-def test_a_reversed_charge_is_usage_that_was_not_charged(busy: Engine) -> None:
+def test_a_reversed_charge_is_uncharged_usage(busy: Engine) -> None:
     with busy.begin() as connection:
         steps.reverse(connection, R1, USAGE, NOW)
         (row,) = usage(connection, UsageFilter(), Grouping.MODEL)
@@ -206,7 +206,7 @@ TIME_INDEXES = ("charges_by_time", "reservations_settled_by_time")
 
 
 @pytest.mark.parametrize("indexes", [TENANT_INDEXES, TIME_INDEXES])
-def test_a_report_of_a_tenant_or_of_a_time_reads_no_whole_table(
+def test_a_report_of_a_tenant_or_period_scans_no_whole_table(
     busy: Engine, indexes: tuple[str, ...]
 ) -> None:
     with busy.begin() as connection:

@@ -7,7 +7,7 @@ from serve_app.engine.loading import load_tokenizer
 from tests.support.fakes import a_job
 
 
-def test_pairs_are_as_long_as_in_ms_marco() -> None:
+def test_pairs_have_the_lengths_of_ms_marco() -> None:
     tokenizer = load_tokenizer("embedded")
     traffic = Traffic(seed=1)
     lengths: list[int] = []

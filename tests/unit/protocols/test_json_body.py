@@ -60,7 +60,7 @@ def test_a_thousand_indented_documents_of_ten_fields_are_read() -> None:
 @pytest.mark.parametrize(
     "text", ["x" * SIZE, "\n" * 1_000_000, '"' * 1_000_000, "中" * 3_000_000, "x\ty" * 1_000_000]
 )
-def test_text_is_no_structure(text: str) -> None:
+def test_text_does_not_count_as_structure(text: str) -> None:
     body = {"query": "q", "documents": [text]}
 
     assert read_object(json.dumps(body, ensure_ascii=False).encode()) == body
@@ -78,7 +78,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values), st.booleans())
-def test_any_object_within_the_bounds_is_read_as_it_is(
+def test_any_object_within_the_bounds_is_read_unchanged(
     body: dict[str, object], ensure_ascii: bool
 ) -> None:
     text = json.dumps(body, ensure_ascii=ensure_ascii, allow_nan=False)

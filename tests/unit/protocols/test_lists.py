@@ -21,7 +21,7 @@ REQUESTS: list[type[BaseModel]] = [
 
 
 @pytest.mark.parametrize("request_type", REQUESTS, ids=lambda each: each.__name__)
-def test_a_list_of_wrong_entries_is_one_error(request_type: type[BaseModel]) -> None:
+def test_a_list_with_many_wrong_entries_is_one_error(request_type: type[BaseModel]) -> None:
     for name, field in request_type.model_fields.items():
         if "list[" not in str(field.annotation):
             continue

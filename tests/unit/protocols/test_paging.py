@@ -64,7 +64,7 @@ def test_a_limit_is_read(value: str | None, limit: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "1001", "-1", "1.0", "ten", "\u0661", "9" * 5_000])
-def test_a_limit_that_is_none_names_its_bounds(value: str) -> None:
+def test_an_invalid_limit_names_its_bounds(value: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_limit(value)
 
@@ -75,7 +75,7 @@ def test_an_empty_parameter_counts_as_absent() -> None:
     assert read_parameters([("since", ""), ("limit", "5")], ("since", "limit")) == {"limit": "5"}
 
 
-def test_an_unknown_parameter_is_told_what_there_is() -> None:
+def test_an_unknown_parameter_names_the_known_ones() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_parameters([("untill", "x")], ("since", "until"))
 
@@ -83,7 +83,7 @@ def test_an_unknown_parameter_is_told_what_there_is() -> None:
     assert "'since', 'until'" in refusal.value.public_message
 
 
-def test_a_page_knows_whether_there_is_more() -> None:
+def test_a_page_shows_whether_there_are_more_rows() -> None:
     assert cut([1, 2, 3], 2) == ([1, 2], True)
     assert cut([1, 2], 2) == ([1, 2], False)
 
@@ -106,14 +106,14 @@ def test_a_moment_is_read_as_it_was_written(moment: Moment) -> None:
         ("1970-01-01T01:00:00+01:00", 0),
     ],
 )
-def test_a_time_is_utc_unless_it_says_otherwise(value: str, moment: int) -> None:
+def test_a_time_without_an_offset_is_utc(value: str, moment: int) -> None:
     assert read_moment("since", value) == moment
 
 
 @pytest.mark.parametrize(
     "value", ["now", "1970", "1969-12-31", "1970-01-01T00:00:00+00:01", "10000-01-01", "0001-01-01"]
 )
-def test_a_time_that_is_none_is_named(value: str) -> None:
+def test_an_invalid_time_is_named(value: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_moment("since", value)
 

@@ -78,13 +78,13 @@ def refused(body: bytes) -> InvalidRequest | TooLarge | None:
 @example(b'{"\\ud800": 1, "query": "q", "documents": ["a"]}')
 @example(b"[" * 100_000)
 @example(b'{"a":' * 100_000)
-def test_no_bytes_surprise_the_parser(body: bytes) -> None:
+def test_no_bytes_crash_the_parser(body: bytes) -> None:
     refused(body)
 
 
 @settings(unhurried, max_examples=50)
 @given(st.dictionaries(field_names, json_values | st.lists(json_values, min_size=1)))
-def test_no_json_surprises_the_parser(fields: dict[str, Any]) -> None:
+def test_no_json_crashes_the_parser(fields: dict[str, Any]) -> None:
     refused(json.dumps({"query": "q", "documents": ["a"]} | fields).encode())
 
 
@@ -134,7 +134,7 @@ def test_raw_scores_are_the_logits_exactly(logits: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("documents", "units"), [(1, 1), (100, 1), (101, 2), (1_000, 10)])
-def test_search_units_are_hundreds_begun(documents: int, units: int) -> None:
+def test_search_units_are_rounded_up_hundreds(documents: int, units: int) -> None:
     answer = json.loads(render(outcome([0.0] * documents), parsed()))
 
     assert answer["usage"]["search_units"] == units
@@ -142,7 +142,7 @@ def test_search_units_are_hundreds_begun(documents: int, units: int) -> None:
     assert isinstance(answer["meta"]["billed_units"]["search_units"], int)
 
 
-def test_the_job_carries_what_the_body_does_not_say() -> None:
+def test_the_job_includes_the_request_metadata() -> None:
     job = parsed(model="m", top_n=3, truncation_strategy="longest_first").job
 
     assert Envelope(job.request_id, job.timeout_s, job.deadline) == ENVELOPE
@@ -150,14 +150,14 @@ def test_the_job_carries_what_the_body_does_not_say() -> None:
     assert job.truncation is Truncation.LONGEST_FIRST
 
 
-def test_a_limit_is_a_number_of_characters_not_of_bytes() -> None:
+def test_limits_count_characters_rather_than_bytes() -> None:
     assert parsed(query="空" * 100).job.pairs[0].query == "空" * 100
 
     with pytest.raises(InvalidRequest):
         parsed(query="空" * 101)
 
 
-def test_as_many_documents_as_the_limit_are_accepted() -> None:
+def test_exactly_the_maximum_of_documents_is_accepted() -> None:
     assert len(parsed(documents=["d"] * 1_000).job.pairs) == 1_000
 
     with pytest.raises(TooLarge):
@@ -168,7 +168,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
     assert refused(b'\xef\xbb\xbf{"query": "q", "documents": ["a"]}') is None
 
 
-def test_warnings_name_each_field_once_and_end() -> None:
+def test_warnings_name_each_field_once_and_are_bounded() -> None:
     documents = [{"text": "a", f"extra{number}": 1} for number in range(100)] * 2
 
     warnings = parsed(documents=documents).warnings
@@ -178,7 +178,7 @@ def test_warnings_name_each_field_once_and_end() -> None:
     assert "..." in warnings[-1]
 
 
-def test_a_long_unknown_name_is_cut_in_its_warning() -> None:
+def test_a_long_unknown_name_is_shortened_in_its_warning() -> None:
     (warning,) = parsed(**{"x" * 10_000: 1}).warnings
 
     assert len(warning) < 150

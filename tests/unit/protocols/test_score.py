@@ -64,19 +64,19 @@ def parse_or_refuse(body: bytes) -> None:
 @given(st.binary())
 @example(b'{"pairs": [["\\udfff", "a"]]}')
 @example(b'{"pairs": ' + b"[" * 100_000)
-def test_no_bytes_surprise_the_parser(body: bytes) -> None:
+def test_no_bytes_crash_the_parser(body: bytes) -> None:
     parse_or_refuse(body)
 
 
 @settings(unhurried, max_examples=50)
 @given(st.dictionaries(field_names, json_values | st.lists(st.lists(json_values), min_size=1)))
-def test_no_json_surprises_the_parser(fields: dict[str, Any]) -> None:
+def test_no_json_crashes_the_parser(fields: dict[str, Any]) -> None:
     parse_or_refuse(json.dumps({"pairs": [["q", "a"]]} | fields).encode())
 
 
 @unhurried
 @given(pair_lists, st.booleans(), st.data())
-def test_every_pair_has_its_own_score_at_its_own_place(
+def test_every_pair_has_its_score_at_its_index(
     pairs: list[tuple[str, str]], raw: bool, data: st.DataObject
 ) -> None:
     logits = data.draw(
@@ -101,7 +101,7 @@ def test_a_job_names_its_queries_by_their_pairs() -> None:
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_a_field_that_would_change_the_answer_is_refused_by_name(name: str) -> None:
+def test_a_field_that_would_change_the_scores_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parsed(**{name: "anything"})
 
@@ -111,20 +111,20 @@ def test_a_field_that_would_change_the_answer_is_refused_by_name(name: str) -> N
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, value in UNSUPPORTED.items() if value is not None]
 )
-def test_a_value_that_asks_for_no_change_is_a_warning(name: str, value: object) -> None:
+def test_a_value_without_effect_causes_a_warning(name: str, value: object) -> None:
     (warning,) = parsed(**{name: value}).warnings
 
     assert f"'{name}'" in warning
 
 
-def test_as_many_pairs_as_the_limit_are_accepted() -> None:
+def test_exactly_the_maximum_of_pairs_is_accepted() -> None:
     assert len(parsed(pairs=[["q", "d"]] * 1_000).job.pairs) == 1_000
 
     with pytest.raises(TooLarge):
         parsed(pairs=[["q", "d"]] * 1_001)
 
 
-def test_a_limit_is_a_number_of_characters_of_each_query() -> None:
+def test_limits_count_the_characters_of_each_query() -> None:
     assert len(parsed(pairs=[["空" * 100, "d"], ["é" * 100, "d"]]).job.queries) == 2
 
     with pytest.raises(InvalidRequest) as refusal:

@@ -56,7 +56,7 @@ def a_load(
         pytest.param(a_load(0, speed=None), 0, 0, id="nothing to do and none there"),
     ],
 )
-def test_what_a_load_needs(load: Load, target: int, replicas: int | None) -> None:
+def test_a_load_needs_these_replicas(load: Load, target: int, replicas: int | None) -> None:
     assert needed(load, target, GOALS) == replicas
 
 
@@ -75,7 +75,7 @@ def test_a_longer_delay_needs_fewer_replicas() -> None:
         {"busy_max": 1.1},
     ],
 )
-def test_goals_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+def test_contradictory_goals_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Goals(**wrong)  # type: ignore[arg-type]  # a config file may hold it
 
@@ -108,21 +108,21 @@ def changes(targets: list[int]) -> list[int]:
     return [each for index, each in enumerate(targets) if index == 0 or targets[index - 1] != each]
 
 
-def test_a_step_of_load_is_followed_within_moments_and_not_by_halves() -> None:
+def test_a_load_step_is_followed_quickly_and_fully() -> None:
     targets = follow(lambda now_s: 1 if now_s < 30 else 4, 60)
 
     assert changes(targets) == [1, 4]
     assert at(targets, 31.7) == 4
 
 
-def test_a_burst_that_is_over_at_once_starts_nothing() -> None:
+def test_a_short_burst_starts_no_replica() -> None:
     targets = follow(lambda now_s: 8 if now_s % 10 < 0.8 else 1, 120)
 
     assert changes(targets) == [1]
 
 
 @pytest.mark.parametrize("burst_s", [0.1, 0.5, 0.9])
-def test_one_report_starts_nothing(burst_s: float) -> None:
+def test_a_single_report_starts_no_replica(burst_s: float) -> None:
     """A report that falls into a burst stays valid until the next one."""
     for phase in range(10):
         reported_s = [phase / 10 + 1.02 * number for number in range(60)]
@@ -134,7 +134,7 @@ def test_one_report_starts_nothing(burst_s: float) -> None:
         assert changes(follow(needs, 60)) == [1]
 
 
-def test_replicas_stay_for_a_while_and_then_go_to_what_was_needed_meanwhile() -> None:
+def test_replicas_stay_for_a_while_and_then_fall_to_the_maximum_needed_meanwhile() -> None:
     targets = follow(lambda now_s: 6 if now_s < 30 else 3 if now_s < 60 else 1, 700)
 
     assert changes(targets) == [1, 6, 3, 1]
@@ -144,7 +144,7 @@ def test_replicas_stay_for_a_while_and_then_go_to_what_was_needed_meanwhile() ->
 
 
 @pytest.mark.parametrize("period_s", [2.5, 10, 60, 120, 300])
-def test_load_that_comes_and_goes_does_not_make_it_flap(period_s: float) -> None:
+def test_alternating_load_does_not_cause_flapping(period_s: float) -> None:
     """At most one reversal in ten minutes of square-wave load."""
     targets = follow(lambda now_s: 6 if now_s % period_s < period_s / 2 else 0, 600)
 
@@ -152,14 +152,14 @@ def test_load_that_comes_and_goes_does_not_make_it_flap(period_s: float) -> None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_noise_around_a_level_does_not_make_it_flap(seed: int) -> None:
+def test_noise_does_not_cause_flapping(seed: int) -> None:
     chance = random.Random(seed)
     targets = follow(lambda _: chance.choice([3, 4, 5]), 1_200, target=4)
 
     assert len(changes(targets)) <= 2
 
 
-def test_it_goes_to_zero_and_back() -> None:
+def test_replicas_scale_to_zero_and_back() -> None:
     work = {(50, 51), (700, 700.5)}
     targets = follow(
         lambda now_s: int(any(begin <= now_s < end for begin, end in work)),
@@ -175,7 +175,7 @@ def test_it_goes_to_zero_and_back() -> None:
     assert at(targets, 700) == 1
 
 
-def test_from_zero_it_starts_one_first_and_more_as_soon_as_that_is_sure() -> None:
+def test_from_zero_one_replica_starts_first_and_more_once_confirmed() -> None:
     targets = follow(lambda _: 5, 10, target=0, bounds=FROM_ZERO)
 
     assert changes(targets) == [1, 5]
@@ -184,7 +184,7 @@ def test_from_zero_it_starts_one_first_and_more_as_soon_as_that_is_sure() -> Non
 @pytest.mark.parametrize("bounds", [Bounds(0, 0), Bounds(2, 3), Bounds(1, 1), Bounds(3, 64)])
 @pytest.mark.parametrize("target", [0, 1, 5, 100])
 @pytest.mark.parametrize("seed", range(5))
-def test_it_never_leaves_its_bounds(seed: int, bounds: Bounds, target: int) -> None:
+def test_the_target_never_leaves_its_bounds(seed: int, bounds: Bounds, target: int) -> None:
     chance = random.Random(seed)
     needs: Needs = lambda _: chance.choice([None, 0, 1, 7, 10**9])  # noqa: E731 - its type is checked
 
@@ -197,13 +197,13 @@ def quick_goals() -> Goals:
     return Goals(up_after_s=Seconds(0.5), down_after_s=Seconds(2), zero_after_s=Seconds(3))
 
 
-def test_without_knowledge_everything_stays() -> None:
+def test_without_samples_the_target_stays() -> None:
     targets = follow(lambda now_s: 4 if now_s < 10 else None, 2_000)
 
     assert changes(targets) == [1, 4]
 
 
-def test_after_a_blind_time_it_stops_nothing_before_it_has_seen_enough() -> None:
+def test_after_missing_samples_no_replica_stops_before_enough_new_ones() -> None:
     def needs(now_s: float) -> int | None:
         return None if 290 <= now_s < 291 else 4 if now_s < 10 else 1
 
@@ -213,7 +213,7 @@ def test_after_a_blind_time_it_stops_nothing_before_it_has_seen_enough() -> None
     assert at(targets, 590) == 4
 
 
-def test_a_restarted_controller_keeps_what_there_is() -> None:
+def test_a_restarted_controller_keeps_the_replicas() -> None:
     before = follow(lambda _: 6, 100)
     after = follow(lambda _: 2, 600, target=before[-1])
 
@@ -222,7 +222,7 @@ def test_a_restarted_controller_keeps_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("step_s", [-3_600.0, GAP_S + 1, 3_600.0])
-def test_a_clock_that_jumps_stops_nothing(step_s: float) -> None:
+def test_a_clock_jump_stops_no_replica(step_s: float) -> None:
     decision = decide(Sample(Instant(1_000), 4), 4, TO_EIGHT, None, GOALS)
 
     decision = decide(
@@ -232,7 +232,7 @@ def test_a_clock_that_jumps_stops_nothing(step_s: float) -> None:
     assert decision.target == 4
 
 
-def test_what_it_remembers_stays_small() -> None:
+def test_the_history_stays_small() -> None:
     chance = random.Random(3)
     history, target = None, 1
     for tick in range(20_000):

@@ -58,7 +58,9 @@ def test_a_field_that_collides_with_an_attribute_does_not_reach_the_caller() -> 
     get_logger("serve_app.test").error("event", extra={"message": "reserved by logging"})
 
 
-def test_lines_name_their_caller_and_keep_their_fields(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_name_their_caller_and_keep_their_fields(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     get_logger("serve_app.test").warning("event", extra={"number": 1})
     emit({"event": "rerank_request", "status": 503})
 
@@ -66,14 +68,14 @@ def test_lines_name_their_caller_and_keep_their_fields(caplog: pytest.LogCapture
     assert (first.message, first.levelname, first.funcName) == (
         "event",
         "WARNING",
-        test_lines_name_their_caller_and_keep_their_fields.__name__,
+        test_log_lines_name_their_caller_and_keep_their_fields.__name__,
     )
     assert first.__dict__["number"] == 1
     assert (second.message, second.levelname) == ("rerank_request", "ERROR")
     assert second.__dict__["status"] == 503
 
 
-def test_a_full_disk_under_the_log_of_a_replica_ends_no_call(tmp_path: Path) -> None:
+def test_a_full_disk_under_the_log_fails_no_call(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk, serve_log(disk.folder / "logs"):
         disk.fill()
         get_logger("serve_app.test").error("lost")

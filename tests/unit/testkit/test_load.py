@@ -44,14 +44,14 @@ def test_a_request_partly_in_the_window_counts_by_that_part() -> None:
     assert documents_per_s(outside, 10.0, 20.0) == 0
 
 
-def test_a_steady_load_has_its_speed_wherever_the_window_lies() -> None:
+def test_a_steady_load_has_the_same_speed_in_any_window() -> None:
     one_after_the_other = [Answer("a", 30, 3.0 * turn, 3.0 * turn + 3.0) for turn in range(20)]
 
     for opened in (3.0, 4.1, 17.7):
         assert documents_per_s(one_after_the_other, opened, opened + 7.3) == pytest.approx(10)
 
 
-def test_latencies_are_of_requests_begun_in_the_window() -> None:
+def test_latencies_count_requests_that_begin_in_the_window() -> None:
     group = Group("a", TARGET, clients=2, documents=1)
     answers = [
         Answer("a", 1, 9.0, 19.0),  # Began before the window.
@@ -66,7 +66,7 @@ def test_latencies_are_of_requests_begun_in_the_window() -> None:
     assert (found.requests, found.p50_ms, found.p99_ms) == (2, 500, 2_000)
 
 
-def test_groups_are_told_apart_and_together() -> None:
+def test_groups_are_counted_separately_and_together() -> None:
     groups = [Group("large", TARGET, 1, 50), Group("small", TARGET, 4, 5)]
     answers = [Answer("large", 50, 0.0, 10.0), Answer("small", 5, 2.0, 3.0)]
 
@@ -77,7 +77,7 @@ def test_groups_are_told_apart_and_together() -> None:
     assert (together.clients, together.documents, together.p99_ms) == (5, None, None)
 
 
-def test_requests_that_ran_out_of_time_are_counted_and_their_documents_are_not() -> None:
+def test_timed_out_requests_are_counted_without_their_documents() -> None:
     groups = [Group("large", TARGET, 1, 50), Group("small", TARGET, 4, 5)]
     answers = [Answer("large", 0, 0.0, 10.0), Answer("small", 5, 2.0, 3.0)]
 

@@ -83,7 +83,7 @@ def states_of(bert: Any, pairs: list[tuple[Ids, Ids]]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("changed", ["document", "query"])
-def test_below_layer_7_a_text_does_not_see_the_one_beside_it(start: Path, changed: str) -> None:
+def test_below_layer_7_a_text_does_not_see_the_other_one(start: Path, changed: str) -> None:
     queries = [ids[:8] for ids in token_ids(QUERIES, 8)]
     documents = token_ids(UNRELATED, 15)
     others = token_ids(SHARING, 15)

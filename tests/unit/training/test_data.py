@@ -32,7 +32,7 @@ def reference() -> Any:
     return AutoTokenizer.from_pretrained(ENCODER)
 
 
-def test_pairs_are_what_transformers_makes_of_them(reference: Any) -> None:
+def test_pairs_equal_those_of_transformers(reference: Any) -> None:
     queries, documents = zip(*PAIRS, strict=True)
     batch = collate(list(zip(token_ids(queries, 512), token_ids(documents, 512), strict=True)))
 
@@ -43,7 +43,7 @@ def test_pairs_are_what_transformers_makes_of_them(reference: Any) -> None:
     assert batch.real.long().equal(expected["attention_mask"])
 
 
-def test_segments_tell_cls_query_document_and_padding_apart() -> None:
+def test_segments_distinguish_cls_query_document_and_padding() -> None:
     batch = collate([([7, 8], [9]), ([7], [])])
 
     assert batch.input_ids.tolist() == [[CLS, 7, 8, SEP, 9, SEP], [CLS, 7, SEP, SEP, 0, 0]]
@@ -53,7 +53,7 @@ def test_segments_tell_cls_query_document_and_padding_apart() -> None:
     ]
 
 
-def test_long_texts_are_cut_after_so_many_tokens_and_no_earlier(reference: Any) -> None:
+def test_long_texts_are_cut_at_exactly_the_token_limit(reference: Any) -> None:
     long = "rain and light over the river " * 200
     whole = reference(long, add_special_tokens=False, truncation=False)["input_ids"]
     assert len(whole) == 1_200
@@ -62,7 +62,7 @@ def test_long_texts_are_cut_after_so_many_tokens_and_no_earlier(reference: Any) 
     assert token_ids([long], 2_000) == [whole]
 
 
-def test_most_questions_lose_case_and_mark_and_some_stay() -> None:
+def test_most_questions_lose_case_and_question_mark() -> None:
     rng = random.Random(0)
 
     searched = [as_searched("Who wrote Emma? ", rng) for _ in range(1_000)]
@@ -78,7 +78,7 @@ def test_a_set_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_set(tmp_path, "set") == ({3: "drei", 7: "sieben, größer"}, pairs)
 
 
-def test_tensors_are_whole_numbers() -> None:
+def test_tensors_have_integers() -> None:
     batch = collate([([7], [8])])
 
     assert {batch.input_ids.dtype, batch.token_types.dtype, batch.segments.dtype} == {torch.int64}

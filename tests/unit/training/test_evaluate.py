@@ -55,7 +55,7 @@ def test_cosine_ranks_the_paraphrase_first(encoder: Any, query: str, place: int)
     )
 
 
-def test_padding_is_not_left_on_for_the_next_who_tokenizes(encoder: Any) -> None:
+def test_padding_is_disabled_after_use(encoder: Any) -> None:
     before = token_ids(["rain", "rain and light"], 9)
 
     mean_states(encoder, ["rain", "rain and light"])

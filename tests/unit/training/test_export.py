@@ -52,7 +52,7 @@ def relative(error: torch.Tensor, of: torch.Tensor) -> float:
     return float(error.norm() / of.norm())
 
 
-def test_factors_give_a_matrix_of_low_rank_back() -> None:
+def test_factors_reproduce_a_matrix_of_low_rank() -> None:
     change = thin(5) + 1e-6 * dense()
 
     found = factors(change, rank_max=15)
@@ -63,7 +63,7 @@ def test_factors_give_a_matrix_of_low_rank_back() -> None:
 
 
 @pytest.mark.parametrize("change", [dense(), thin(16), thin(15) + 0.1 * dense()])
-def test_factors_decline_what_the_rank_does_not_hold(change: torch.Tensor) -> None:
+def test_factors_refuse_a_matrix_of_higher_rank(change: torch.Tensor) -> None:
     assert factors(change, rank_max=15) is None
 
 
@@ -93,7 +93,7 @@ def test_the_parts_of_both_changes_are_merged_to_their_sum(
     assert (merged - constructed - learned).norm() <= STORED * (constructed.norm() + learned.norm())
 
 
-def test_thin_factors_keep_a_small_change_beside_a_large_one() -> None:
+def test_thin_factors_keep_a_small_change_next_to_a_large_one() -> None:
     """Factored together, the learned change would be lost in the constructed change's rounding."""
     constructed, learned = thin(3, size=4.0), thin(4, size=1e-3)
 
@@ -107,7 +107,7 @@ def test_thin_factors_keep_a_small_change_beside_a_large_one() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("learned", [0.0, 0.01])
-def test_what_is_loaded_from_the_shipped_file_scores_as_the_model_does(
+def test_the_loaded_shipped_file_scores_as_the_model(
     learned: float, start: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(start).eval()

@@ -54,7 +54,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "sets"
 
 
-def test_each_side_is_cut_out_in_the_order_that_was_asked(lower: Lower) -> None:
+def test_each_side_is_extracted_in_the_requested_order(lower: Lower) -> None:
     pairs = [
         ([5_000 + place] * (1 + place % 7), [9_000 + place] * (place % 5)) for place in range(9)
     ]
@@ -95,7 +95,7 @@ def test_positives_and_negatives_are_the_texts_that_the_pairs_name(
     assert len(made.queries) == len(made.positives) == len(made.negatives)
 
 
-def test_a_passage_is_asked_about_twice_at_most(lower: Lower, small: Path) -> None:
+def test_a_passage_has_at_most_two_questions(lower: Lower, small: Path) -> None:
     made = training_set(lower, small, states.SETS[0])
 
     assert len(PAIRS) == 9
@@ -167,7 +167,7 @@ def test_a_second_run_computes_only_what_is_missing(
     assert {(out / kept).read_bytes() for kept in files - {"medquad.pt"}} == {b"as it was"}
 
 
-def test_what_was_written_is_loaded(
+def test_states_are_loaded_as_they_were_written(
     small: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(states, "lower_layers", lambda _folder: Lower())
@@ -186,7 +186,7 @@ def test_what_was_written_is_loaded(
     assert judged.judged == development(Lower(), JUDGED).judged
 
 
-def test_an_interrupted_write_leaves_no_file_behind_that_would_be_skipped(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_no_file_that_would_be_skipped(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         states.write(tmp_path / "set.pt", {"unwritable": lambda: None})
 

@@ -114,7 +114,7 @@ def test_sets_are_drawn_by_their_shares() -> None:
         assert drawn.count(place) / len(drawn) == pytest.approx(share, abs=0.04)
 
 
-def test_near_texts_are_mined_but_neither_the_answer_nor_its_likes() -> None:
+def test_near_texts_are_mined_without_the_answer_and_its_duplicates() -> None:
     angles = torch.tensor([0.0, 0.1, 0.8, 1.0, 3.0]) + 0.3
     documents = torch.stack([angles.cos(), angles.sin()], 1)
     query = torch.tensor([[1.0, 0.0], [3.0, 0.0]])  # Two tokens, one direction.
@@ -157,7 +157,7 @@ def two_documents() -> list[tuple[Material, int, list[int]]]:
     return [(mine(texts), 0, [0, 1])]
 
 
-def test_late_interaction_finds_each_token_s_like_and_cosine_compares_means() -> None:
+def test_late_interaction_matches_tokens_and_cosine_compares_means() -> None:
     late, means = late_interaction(two_documents())[0], cosines(two_documents())[0]
 
     assert late.tolist() == pytest.approx([1.0, 0.72 + math.log(3) / 20], abs=0.02)
@@ -256,7 +256,7 @@ def test_a_checkpoint_brings_back_weights_and_optimizer(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_another_run_s_folder_is_refused(
+def test_the_folder_of_another_run_is_refused(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun: list[Options] = []
@@ -329,7 +329,7 @@ def test_a_run_leaves_a_log_curves_and_a_model_that_learned(through: Path, start
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_that_was_stopped_gives_the_weights_of_one_that_was_not(
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     through: Path, start: Path, computed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = start.with_name("stopped")

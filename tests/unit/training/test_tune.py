@@ -24,7 +24,7 @@ PAIRS: list[tuple[Ids, Ids]] = [
 ]
 
 
-class Told:
+class FakeModel:
     """A fake model: the logit is the pair's sum of ids; after layer six, a token's state is its
     id."""
 
@@ -43,8 +43,8 @@ def tokens(pair: tuple[Ids, Ids]) -> Ids:
     return [CLS, *pair[0], SEP, *pair[1], SEP]
 
 
-def test_pairs_of_like_length_go_together_and_come_back_in_order() -> None:
-    model = Told()
+def test_pairs_of_similar_length_are_batched_and_returned_in_order() -> None:
+    model = FakeModel()
 
     made = whole(model, PAIRS)
 
@@ -71,13 +71,13 @@ def test_a_list_s_pairs_are_its_question_with_each_document() -> None:
     texts = material().texts
 
     assert pairs_of(texts, 1, [2, 0, 1]) == [([6, 7], [10]), ([6, 7], [8, 9]), ([6, 7], [])]
-    assert score_whole(Told(), texts, 0, [2]).tolist() == [CLS + 5 + SEP + 10 + SEP]
+    assert score_whole(FakeModel(), texts, 0, [2]).tolist() == [CLS + 5 + SEP + 10 + SEP]
 
 
-def test_states_stray_by_their_squared_distance_and_queries_weigh_as_documents() -> None:
+def test_the_state_loss_is_the_squared_distance_with_equal_weights() -> None:
     lists = [(material(), 0, [0, 2]), (material(), 1, [1])]
     pairs = [([5], [8, 9]), ([5], [10]), ([6, 7], [])]
-    same = whole(Told(), pairs).states
+    same = whole(FakeModel(), pairs).states
 
     in_query = [state.clone() for state in same]
     in_query[0][:3] += 3  # The first pair's query: squared distance 9, half a pair, one of three.
@@ -102,7 +102,7 @@ def test_logits_are_those_of_the_model(start: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_brings_the_states_nearer_and_changes_all_layers(
+def test_a_run_reduces_the_distance_of_states_and_changes_all_layers(
     start: Path, computed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune, "draw", lambda sets, options, _: draw(sets, options, 0))

@@ -58,7 +58,7 @@ def expected(model: Any, pairs: list[tuple[Ids, Ids]]) -> torch.Tensor:
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
-def test_logits_of_a_pair_s_own_states_are_the_model_s(
+def test_logits_of_the_own_states_of_a_pair_equal_the_model(
     start: Path, model: Any, pairs: list[tuple[Ids, Ids]], expected: torch.Tensor
 ) -> None:
     lower = lower_layers(start)
@@ -74,7 +74,7 @@ def test_logits_of_a_pair_s_own_states_are_the_model_s(
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
-def test_logits_of_states_computed_apart_are_near_the_model_s(
+def test_logits_of_separately_computed_states_are_near_the_model(
     start: Path, model: Any, pairs: list[tuple[Ids, Ids]], expected: torch.Tensor
 ) -> None:
     """As in training: queries without a document, documents after a placeholder query."""
@@ -93,7 +93,7 @@ def test_logits_of_states_computed_apart_are_near_the_model_s(
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
-def test_a_pair_s_logit_does_not_depend_on_longer_ones_beside_it(
+def test_the_logit_of_a_pair_does_not_depend_on_longer_ones_in_the_batch(
     start: Path, model: Any, pairs: list[tuple[Ids, Ids]]
 ) -> None:
     lower = lower_layers(start)
