@@ -1,6 +1,6 @@
 """Protocols between the packages. Fakes, SQL and Ray clients implement them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -134,11 +134,30 @@ class Tokenizer(Protocol):
         """
 
 
+class JobTokenizer(Protocol):
+    """Tokenizes jobs for one model without blocking the event loop."""
+
+    async def check_queries(self, job: Job, *, small: bool) -> None:
+        """See `Tokenizer.check_queries`. ``small`` jobs do not wait for others."""
+
+    async def tokenize(self, job: Job, *, small: bool) -> TokenizedJob:
+        """See `Tokenizer.tokenize`. ``small`` jobs do not wait for others."""
+
+
+PortionReport = Callable[[Tokens, Seconds], None]
+"""Takes the tokens of a scored portion, and the time for which its batch ran."""
+
+
 class JobScorer(Protocol):
     """Scores a whole job on any number of replicas."""
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         """Score ``job``. Tenants share the replicas fairly.
+
+        Args:
+            report: Called for each scored portion.
 
         Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded.
         """

@@ -147,10 +147,6 @@ class Settings(BaseSettings):
     tenant may hold a quarter. A single larger request is admitted only while its tenant holds
     nothing."""
 
-    dispatch: Literal["fair", "fifo"] = "fair"
-    """``fair``: fair queueing among tenants and jobs. ``fifo``: all portions are sent immediately
-    and wait at the scorers, first come, first served; a baseline for measurements."""
-
     portion_tokens_max: Annotated[int, Field(ge=16)] = 4_096
     """Most tokens of one portion, which is the unit of dispatch."""
 

@@ -19,19 +19,20 @@ from itertools import count
 from sqlalchemy import text
 
 from loadtests.traffic import Traffic
-from serve_app.admission.deadline import Forecast
+from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import Caller, JobScores, TokenizedJob, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
 from serve_app.ledger.db.engines import open_writer, opened
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.unmetered import Unmetered
-from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
-from serve_app.ports import Ledger
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.ports import Ledger, PortionReport
 from serve_app.settings import Settings
 from serve_app.telemetry.metrics import Metric, Metrics
 
@@ -56,6 +57,7 @@ class _EvenModel:
         caller: Caller,  # noqa: ARG002 - the port's
         job: Job,
         tokenized: TokenizedJob,  # noqa: ARG002 - the port's
+        report: PortionReport,  # noqa: ARG002 - the port's
     ) -> JobScores:
         # Sleep in a thread: the event loop's timers have a resolution of milliseconds.
         await asyncio.to_thread(time.sleep, SCORING_S)
@@ -72,12 +74,17 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
     (model,) = (each for each in settings.models if each.id == MODEL)
 
     def around(books: Ledger) -> Pipeline:
+        both = TokenizerThreads(threads, threads)
         return Pipeline(
+            admission=Admission(
+                SharedGate(settings.gate_tokens_max),
+                {MODEL: tokenizer.pair_tokens_max},
+                metrics,
+                CLOCK,
+            ),
             ledger=books,
             pricing=PriceList({MODEL: model.prices}),
-            gate=SharedGate(settings.gate_tokens_max, CLOCK),
-            models={MODEL: ServedModel(tokenizer, _EvenModel(), Forecast(CLOCK))},
-            tokenizer_threads=TokenizerThreads(threads, threads),
+            models={MODEL: ServedModel(ThreadedTokenizer(tokenizer, both), _EvenModel())},
             metrics=metrics,
             clock=CLOCK,
         )

@@ -206,7 +206,7 @@ class Benchmark:
             print(f"Only our service is measured: {error}")
 
     def _ours(self) -> None:
-        with self._service("fair") as (service, target):
+        with self._service("serve_app.app:build") as (service, target):
             server = Server(OURS, target, service.process.pid)
             self._warm_up(server)
             self._closed(server)
@@ -216,7 +216,7 @@ class Benchmark:
                 self._open(server)
 
     def _fifo(self) -> None:
-        with self._service("fifo") as (service, target):
+        with self._service("benchmarks.service.fifo:build") as (service, target):
             server = Server(FIFO, target, service.process.pid)
             self._warm_up(server)
             self._closed_loop(server, MIXED, closed_groups(target)[MIXED])
@@ -234,8 +234,8 @@ class Benchmark:
         self._keep(server, STEADY, groups, observed)
 
     @contextmanager
-    def _service(self, dispatch: str) -> Iterator[tuple[Service, Target]]:
-        config = service_config(self.model, self.precision, dispatch)
+    def _service(self, import_path: str) -> Iterator[tuple[Service, Target]]:
+        config = service_config(self.model, self.precision, import_path)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             service = Service.start(Path(folder), config, free_port())
             try:
@@ -281,9 +281,10 @@ class Benchmark:
         )
 
 
-def service_config(model: Path, precision: str, dispatch: str) -> dict[str, Any]:
+def service_config(model: Path, precision: str, import_path: str) -> dict[str, Any]:
     """Return cluster/local.yaml with our model, and limits that reject nothing."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
+    config["applications"][0]["import_path"] = import_path
     config["applications"][0]["args"] = {
         "models": [
             {
@@ -294,7 +295,6 @@ def service_config(model: Path, precision: str, dispatch: str) -> dict[str, Any]
                 "price_micro_dollars_per_document": 1,  # So that the initial credit lasts.
             }
         ],
-        "dispatch": dispatch,
         "request_timeout_s": TIMEOUT_S,
         "request_timeout_s_max": TIMEOUT_S,
     }

@@ -1,1 +1,1 @@
-"""Limits on the requests, refused work, tokens and bytes inside a gateway."""
+"""Decide which requests and jobs enter the gateway; refuse the others early and cheaply."""

@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.access.authenticator import Authenticator
+from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
@@ -26,6 +27,7 @@ from serve_app.domain.model import ModelCard
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import limit_threads
+from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
 from serve_app.ledger.back_office import BackOffice
@@ -36,7 +38,7 @@ from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.unmetered import Unmetered
 from serve_app.ledger.writer.limits import LedgerLimits
-from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
+from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.private_files import private_folder
 from serve_app.protocols.limits import Limits
 from serve_app.settings import ModelSettings, Settings
@@ -90,23 +92,10 @@ class Gateway:
         """Build the app. Serve calls this on the replica's event loop after the constructor."""
         settings = self._settings
         self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
-        pipeline = Pipeline(
-            ledger=self._ledger if settings.metering else Unmetered(),
-            pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
-            gate=SharedGate(settings.gate_tokens_max, self._clock),
-            models={
-                model: ServedModel(
-                    tokenizer, self._dispatchers[model], self._dispatchers[model].forecast
-                )
-                for model, tokenizer in self._tokenizers.items()
-            },
-            tokenizer_threads=TokenizerThreads(*self._tokenizer_threads),
-            metrics=self._metrics,
-            clock=self._clock,
-        )
+        threads = TokenizerThreads(*self._tokenizer_threads)
         return build_app(
             Service(
-                pipeline=pipeline,
+                pipeline=self._pipeline(threads),
                 access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
                 catalogue=Catalogue(
                     tuple(self._card(model) for model in settings.models),
@@ -125,20 +114,39 @@ class Gateway:
                     request_timeout_s_max=Seconds(settings.request_timeout_s_max),
                     body_timeout_s=Seconds(settings.body_timeout_s),
                 ),
-                parsers=self._tokenizer_threads[0],  # The pool for small jobs.
+                parsers=threads.small,
                 models=tuple(self._tokenizers),
                 default_model=ModelId(settings.models[0].id),
                 aliases={
                     alias: ModelId(model.id) for model in settings.models for alias in model.aliases
                 },
                 free_credit=Credits(settings.free_credit_micro_dollars),
-                body_gate=SharedGate(settings.body_bytes_held_max, self._clock),
+                body_gate=SharedGate(settings.body_bytes_held_max),
                 places=Places(),
                 report_places=Places(REPORTS),
                 refusal_budget=RefusalBudget(self._clock),
                 log=emit,
                 server_names_answers=True,  # Ray sets the client's request id or one of its own.
             )
+        )
+
+    def _pipeline(self, threads: TokenizerThreads) -> Pipeline:
+        settings = self._settings
+        return Pipeline(
+            admission=Admission(
+                SharedGate(settings.gate_tokens_max),
+                {model: each.pair_tokens_max for model, each in self._tokenizers.items()},
+                self._metrics,
+                self._clock,
+            ),
+            ledger=self._ledger if settings.metering else Unmetered(),
+            pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
+            models={
+                model: ServedModel(ThreadedTokenizer(tokenizer, threads), self._dispatchers[model])
+                for model, tokenizer in self._tokenizers.items()
+            },
+            metrics=self._metrics,
+            clock=self._clock,
         )
 
     def _event_delivery(self) -> Delivery:
@@ -156,7 +164,6 @@ class Gateway:
             portion_tokens_max,
             self._metrics,
             self._clock,
-            fair=self._settings.dispatch == "fair",
         )
 
     def _card(self, model: ModelSettings) -> ModelCard:

@@ -290,8 +290,9 @@ class TokenBatcher:
             return answer
         queue_wait_s = Seconds(batch.started - waiting.since)
         self._metrics.record(QUEUE_WAIT_SECONDS, queue_wait_s)
+        tokens_per_s = self._meter.tokens_per_s or 0.0
         return PortionScores(
-            tuple(answer), self._replica_id, queue_wait_s, batch.run_s, batch.tokens
+            tuple(answer), self._replica_id, queue_wait_s, batch.run_s, tokens_per_s
         )
 
     def _count_inflight(self, tokens: int) -> None:

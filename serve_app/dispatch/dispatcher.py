@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serve_app.admission.deadline import Forecast
-from serve_app.dispatch.dispatch_queue import Turn, Turnstile
+from serve_app.dispatch.dispatch_queue import DispatchQueue, QueuePlace
 from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
@@ -20,7 +19,7 @@ from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, TokenizedJob
 from serve_app.domain.priority import Claim
 from serve_app.domain.units import Instant, ModelId, Seconds, Tokens
-from serve_app.ports import PortionScorer
+from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics
 
 ATTEMPTS_MAX = 3
@@ -36,41 +35,39 @@ class Dispatcher:
         portion_tokens_max: Tokens,
         metrics: Metrics,
         clock: Clock,
-        *,
-        fair: bool = True,
     ) -> None:
-        """``fair=False`` sends every portion immediately; Ray then serves them in arrival order."""
-        self.forecast = Forecast(clock, refuses=fair)
         self._scorer = scorer
         self._metrics = metrics
         self._clock = clock
-        self._turnstile = Turnstile(
+        self._queue = DispatchQueue(
             portion_tokens_max,
             clock,
             lambda tokens: metrics.record(BACKLOG_TOKENS, tokens, model=model),
-            fair=fair,
         )
 
     @property
     def backlog_tokens(self) -> Tokens:
         """Queued tokens that have not been sent to a replica."""
-        return self._turnstile.backlog_tokens
+        return self._queue.backlog_tokens
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
-        """Score every pair of ``job``.
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
+        """Score every pair of ``job``. See `serve_app.ports.JobScorer`.
 
         Raises:
             EngineFailure, NoReplica, Overloaded, DeadlineExceeded: The first failure of a portion.
         """
-        portions = cut(job.request_id, tokenized.pairs, self._turnstile.portion_tokens)
-        claim = Claim.of(caller, job)
+        portions = cut(job.request_id, tokenized.pairs, self._queue.portion_tokens)
         costs = [each.portion.tokens for each in portions]
-        turns = self._turnstile.enter(job.request_id, claim, costs)
+        queued = self._queue.enter(job.request_id, Claim.of(caller, job), costs)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._score_portion(turn, each.portion, job.deadline))
-                    for turn, each in zip(turns, portions, strict=True)
+                    group.create_task(
+                        self._score_portion(place, each.portion, job.deadline, report)
+                    )
+                    for place, each in zip(queued, portions, strict=True)
                 ]
         except BaseExceptionGroup as group_failure:
             # Not `except*`: before Python 3.11.4 an exception raised inside it stays in a group.
@@ -81,21 +78,23 @@ class Dispatcher:
         return _join(portions, [task.result() for task in tasks], len(tokenized.pairs))
 
     async def _score_portion(
-        self, turn: Turn, portion: Portion, deadline: Instant
+        self, place: QueuePlace, portion: Portion, deadline: Instant, report: PortionReport
     ) -> PortionScores:
         """Return the portion's scores; `queue_wait_s` is the wait here plus that at the replica."""
         entered = self._clock.instant()
         try:
-            await turn.came
+            await place.granted
             waited_s = self._clock.instant() - entered
-            scores = await self._attempts(turn, portion, deadline)
+            scores = await self._attempts(place, portion, deadline)
         finally:
-            self._turnstile.leave(turn)
+            self._queue.leave(place)
+        report(portion.tokens, scores.run_s)
         return replace(scores, queue_wait_s=Seconds(waited_s + scores.queue_wait_s))
 
-    async def _attempts(self, turn: Turn, portion: Portion, deadline: Instant) -> PortionScores:
+    async def _attempts(
+        self, place: QueuePlace, portion: Portion, deadline: Instant
+    ) -> PortionScores:
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            sent = self._clock.instant()
             try:
                 scores = await self._scorer.score(portion, deadline)
             except ReplicaLost:
@@ -104,14 +103,13 @@ class Dispatcher:
                 self._metrics.record(PORTION_RETRIES)
                 continue
             except NoReplica:
-                self._turnstile.lost_all()
+                self._queue.lost_all()
                 raise
             if len(scores.logits) != len(portion.lengths):
                 raise EngineFailure(
                     f"sent {len(portion.lengths)} pairs, received {len(scores.logits)} logits"
                 )
-            self.forecast.scored(portion.request_id, portion.tokens, scores.run_s)
-            self._turnstile.answered(turn, scores, Seconds(self._clock.instant() - sent))
+            self._queue.answered(place, scores)
             return scores
         raise AssertionError("the last attempt returns or raises")
 

@@ -1,4 +1,4 @@
-"""Cut a job into portions, and choose their size. Pure: no clock, no asyncio.
+"""Cut a job into portions. Pure: no clock, no asyncio.
 
 Pairs are sorted by length, so that a portion's pairs need little padding. Portions have nearly
 equal cost, so that Ray's request counts per replica are comparable.
@@ -9,12 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from serve_app.domain.model import Pair, Portion, PortionScores
-from serve_app.domain.portion_size import tokens_in_time
+from serve_app.domain.model import Pair, Portion
 from serve_app.domain.units import RequestId, Tokens
-
-MEMORY = 0.8
-"""Weight of the previous estimate when a new batch is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +63,3 @@ def _portion(request_id: RequestId, group: Sequence[Pair]) -> CutPortion:
         query_tokens=tuple(pair.query_tokens for pair in group),
     )
     return CutPortion(portion, tuple(pair.index for pair in group))
-
-
-class PortionSize:
-    """Tracks the speed of one model's replicas, which are assumed to be equal."""
-
-    def __init__(self, tokens_max: Tokens) -> None:
-        self._tokens_max = tokens_max
-        self._tokens_per_s: float | None = None
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """Speed of one replica; ``None`` before the first batch that is large enough."""
-        return self._tokens_per_s
-
-    @property
-    def tokens(self) -> Tokens:
-        """Most tokens of a portion, except for a single pair that is longer."""
-        return Tokens(min(tokens_in_time(self._tokens_per_s or 0.0), self._tokens_max))
-
-    def answered(self, scores: PortionScores) -> None:
-        """Learn from a portion's batch, unless it was too small to show the device's speed."""
-        if scores.batch_tokens < self.tokens / 2 or scores.run_s <= 0:
-            return
-        tokens_per_s = scores.batch_tokens / scores.run_s
-        known = self._tokens_per_s
-        if known is not None:
-            tokens_per_s = MEMORY * known + (1 - MEMORY) * tokens_per_s
-        self._tokens_per_s = tokens_per_s

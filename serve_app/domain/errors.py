@@ -36,7 +36,7 @@ requires three rules (`tests/unit/domain/test_errors.py`):
 """
 
 from math import ceil
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits
@@ -286,11 +286,6 @@ class Overloaded(RerankError):
     def __init__(self, wait_s: float) -> None:
         super().__init__(wait_s)
         self.retry_after_s = retry_after(wait_s)
-
-    @classmethod
-    def until_gone(cls, excess: float, per_s: float) -> Self:
-        """Return an error with the time in which ``excess`` is processed at ``per_s``."""
-        return cls(excess / per_s)
 
     @property
     def public_message(self) -> str:

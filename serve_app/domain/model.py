@@ -184,7 +184,8 @@ class PortionScores:
     run_s: Seconds
     """Time of the whole batch on the device."""
 
-    batch_tokens: Tokens
+    tokens_per_s: float
+    """Recent speed of the replica, for all callers; 0 if it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,11 +253,11 @@ def test_an_overload_is_retried_after_retry_after(library: str) -> None:
     class BusyOnce(WordScorer):
         calls = 0
 
-        async def score(self, caller, job, tokenized):  # type: ignore[no-untyped-def]  # as in `JobScorer`
+        async def score(self, caller, job, tokenized, report):  # type: ignore[no-untyped-def]  # as in `JobScorer`
             type(self).calls += 1
             if type(self).calls == 1:
                 raise errors.Overloaded(1)
-            return await super().score(caller, job, tokenized)
+            return await super().score(caller, job, tokenized, report)
 
     with serving(BusyOnce()) as address:
         if library == "cohere":

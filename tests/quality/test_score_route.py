@@ -40,7 +40,7 @@ class EngineScorer:
 
     async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
         (logits,) = await asyncio.to_thread(self._engine.score, [portion])
-        return PortionScores(tuple(logits), "r", Seconds(0), Seconds(0.1), portion.tokens)
+        return PortionScores(tuple(logits), "r", Seconds(0), Seconds(0.1), 0.0)
 
     async def describe(self) -> ReplicaInfo:
         return ReplicaInfo("r", self._engine.device, self._engine.precision, "in this process")

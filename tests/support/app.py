@@ -9,7 +9,7 @@ import httpx
 from starlette.applications import Starlette
 
 from serve_app.access.authenticator import check_scopes
-from serve_app.admission.deadline import Forecast
+from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import PLACES, REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
@@ -35,11 +35,12 @@ from serve_app.domain.units import (
     TenantId,
     Tokens,
 )
+from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
 from serve_app.ledger.db.engines import Connection
-from serve_app.pipeline import Pipeline, ServedModel, TokenizerThreads
-from serve_app.ports import JobScorer, Tokenizer
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.ports import JobScorer, PortionReport, Tokenizer
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.metrics import Metrics
 from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
@@ -115,7 +116,9 @@ class WordTokenizer:
 class WordScorer:
     """Scores a document by the number of query words in it."""
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         shared = (
             len(set(pair.query.lower().split()) & set(pair.document.lower().split()))
             for pair in job.pairs
@@ -190,17 +193,22 @@ class FakeApp:
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
         self.clock = clock = FakeClock()
-        self.gate = SharedGate(4_000_000, clock)
-        self.body_gate = SharedGate(BODY_BYTES_HELD_MAX, clock)
+        self.gate = SharedGate(4_000_000)
+        self.body_gate = SharedGate(BODY_BYTES_HELD_MAX)
         metrics = Metrics(self._sink, clock)
-        served = ServedModel(self.tokenizer, self.scorer, Forecast(clock))
+        threads = TokenizerThreads(self.threads, self.threads)
+        served = ServedModel(ThreadedTokenizer(self.tokenizer, threads), self.scorer)
         self.service = Service(
             pipeline=Pipeline(
+                admission=Admission(
+                    self.gate,
+                    dict.fromkeys((MINI, BIG), self.tokenizer.pair_tokens_max),
+                    metrics,
+                    clock,
+                ),
                 ledger=self.ledger,
                 pricing=EightEach(),
-                gate=self.gate,
                 models={MINI: served, BIG: served},
-                tokenizer_threads=TokenizerThreads(self.threads, self.threads),
                 metrics=metrics,
                 clock=clock,
             ),

@@ -28,7 +28,7 @@ from serve_app.domain.units import (
     TenantId,
     Tokens,
 )
-from serve_app.ports import Quote, Usage
+from serve_app.ports import PortionReport, Quote, Usage
 from serve_app.telemetry.metrics import Metric, Metrics
 
 EMBEDDED = ModelId("embedded")
@@ -117,7 +117,9 @@ class FakeTokenizer:
 class LengthScorer:
     """Scores each document by its length in characters."""
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         logits = tuple(float(len(pair.document)) for pair in job.pairs)
         return JobScores(logits, Seconds(0.001), Seconds(0.002))
 
@@ -128,7 +130,9 @@ class FixedJobScorer:
     def __init__(self, *logits: float) -> None:
         self._logits = logits
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         return JobScores(self._logits, Seconds(0.001), Seconds(0.002))
 
 
@@ -139,7 +143,9 @@ class HangingJobScorer:
         self.entered = asyncio.Event()
         self.left = asyncio.Event()
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         self.entered.set()
         try:
             await asyncio.Event().wait()
@@ -154,14 +160,18 @@ class FailingJobScorer:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         raise self._error
 
 
 class UntouchedJobScorer:
     """Fails for every job, for tests in which none may reach the model."""
 
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
         raise AssertionError("scored a request that should have been refused")
 
 
@@ -176,10 +186,14 @@ class FakePortionScorer:
         self.attempts.append(portion)
         await asyncio.sleep(0)
         logits = tuple(self._answer(portion))
-        return PortionScores(logits, "replica", Seconds(0.001), Seconds(0.002), portion.tokens)
+        return PortionScores(logits, "replica", Seconds(0.001), Seconds(0.002), 0.0)
 
     async def describe(self) -> ReplicaInfo:
         return ReplicaInfo("replica", "cpu", "float32", "a fake")
+
+
+def no_report(tokens: Tokens, run_s: Seconds) -> None:
+    """Ignore a scored portion."""
 
 
 def a_job(

@@ -9,8 +9,9 @@ from threading import Event
 
 import pytest
 
-from serve_app.admission.deadline import Forecast
-from serve_app.admission.gate import SMALL_TOKENS_MAX, SharedGate
+from serve_app.admission.door import Admission
+from serve_app.admission.estimate import SMALL_TOKENS_MAX
+from serve_app.admission.gate import SharedGate
 from serve_app.domain.errors import (
     DeadlineExceeded,
     EngineFailure,
@@ -21,7 +22,7 @@ from serve_app.domain.errors import (
     OutOfCredit,
     Overloaded,
 )
-from serve_app.domain.job import Job, TextPair
+from serve_app.domain.job import Job
 from serve_app.domain.model import (
     Caller,
     JobScores,
@@ -30,9 +31,14 @@ from serve_app.domain.model import (
     ServiceTier,
     TokenizedJob,
 )
-from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId, Tokens
-from serve_app.pipeline import QUERY_CHARACTERS_SHORT, Pipeline, ServedModel, TokenizerThreads
-from serve_app.ports import JobScorer, Quote, Usage
+from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
+from serve_app.engine.tokenizer_threads import (
+    QUERY_CHARACTERS_SHORT,
+    ThreadedTokenizer,
+    TokenizerThreads,
+)
+from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.ports import JobScorer, PortionReport, Quote, Usage
 from tests.support.fakes import (
     CALLER,
     EMBEDDED,
@@ -59,17 +65,19 @@ class FixedPricing:
 def pipeline(
     ledger: FakeLedger,
     scorer: JobScorer,
-    gate_tokens_max: int = 10_000,
+    gate: SharedGate | None = None,
     tokenizer: FakeTokenizer | None = None,
 ) -> Pipeline:
-    clock = FakeClock()
+    clock, metrics = FakeClock(), some_metrics()
+    tokenizer = tokenizer or FakeTokenizer()
+    gate = gate or SharedGate(10**9)
+    threads = TokenizerThreads(*(ThreadPoolExecutor(1) for _ in range(2)))
     return Pipeline(
+        admission=Admission(gate, {EMBEDDED: tokenizer.pair_tokens_max}, metrics, clock),
         ledger=ledger,
         pricing=FixedPricing(),
-        gate=SharedGate(gate_tokens_max, clock),
-        models={EMBEDDED: ServedModel(tokenizer or FakeTokenizer(), scorer, Forecast(clock))},
-        tokenizer_threads=TokenizerThreads(*(ThreadPoolExecutor(1) for _ in range(2))),
-        metrics=some_metrics(),
+        models={EMBEDDED: ServedModel(ThreadedTokenizer(tokenizer, threads), scorer)},
+        metrics=metrics,
         clock=clock,
     )
 
@@ -127,26 +135,13 @@ class PatientLedger(FakeLedger):
         return await super().reserve(caller, quote)
 
 
-def test_a_small_job_is_tokenized_while_its_credit_is_reserved() -> None:
+def test_a_job_is_tokenized_while_its_credit_is_reserved() -> None:
     tokenizer = WatchedTokenizer()
     ledger = PatientLedger(100, tokenizer)
 
     asyncio.run(pipeline(ledger, FixedJobScorer(1, 2, 3), tokenizer=tokenizer).rerank(CALLER, JOB))
 
     assert ledger.log == ["reserve", "commit"]
-
-
-def test_a_large_job_is_tokenized_only_when_it_can_be_paid_for() -> None:
-    tokenizer = WatchedTokenizer()
-    large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
-    short_of_credit = pipeline(
-        FakeLedger(available=1), UntouchedJobScorer(), 10**9, tokenizer=tokenizer
-    )
-
-    with pytest.raises(OutOfCredit):
-        asyncio.run(short_of_credit.rerank(CALLER, large))
-
-    assert not tokenizer.asked.is_set()
 
 
 class ParticularTokenizer(FakeTokenizer):
@@ -157,7 +152,7 @@ class ParticularTokenizer(FakeTokenizer):
 @pytest.mark.parametrize("query", ["short", "long " * QUERY_CHARACTERS_SHORT])
 def test_a_query_that_cannot_be_used_is_refused_before_anything_is_reserved(query: str) -> None:
     ledger = FakeLedger(100)
-    door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
+    door = pipeline(ledger, UntouchedJobScorer(), tokenizer=ParticularTokenizer())
 
     with pytest.raises(InvalidRequest, match="not accepted"):
         asyncio.run(door.rerank(CALLER, a_job(query=query)))
@@ -165,24 +160,11 @@ def test_a_query_that_cannot_be_used_is_refused_before_anything_is_reserved(quer
     assert ledger.log == []
 
 
-@pytest.mark.parametrize(("words", "log"), [(1, []), (1_000, ["reserve", "void 0"])])
-def test_queries_that_take_long_to_check_are_checked_once_they_can_be_paid_for(
-    words: int, log: list[str]
-) -> None:
-    pairs = tuple(TextPair(f"{number} " + "long " * words, "a") for number in range(50))
-    ledger = FakeLedger(50 * PRICE)
-    door = pipeline(ledger, UntouchedJobScorer(), 10**9, tokenizer=ParticularTokenizer())
-
-    with pytest.raises(InvalidRequest, match="not accepted"):
-        asyncio.run(door.rerank(CALLER, replace(JOB, pairs=pairs)))
-
-    assert ledger.log == log
-    assert ledger.available == 50 * PRICE
-
-
 class EvenJobScorer:
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
-        return await FixedJobScorer(*[1.0] * len(job.pairs)).score(caller, job, tokenized)
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
+        return await FixedJobScorer(*[1.0] * len(job.pairs)).score(caller, job, tokenized, report)
 
 
 class TokenizerWithALargeJob(FakeTokenizer):
@@ -207,81 +189,13 @@ def test_a_small_job_is_tokenized_beside_a_large_one() -> None:
     large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
 
     async def both() -> None:
-        door = pipeline(FakeLedger(10**9), EvenJobScorer(), 10**9, tokenizer=tokenizer)
+        door = pipeline(FakeLedger(10**9), EvenJobScorer(), tokenizer=tokenizer)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(door.rerank(CALLER, replace(large, request_id=RequestId("large"))))
             await asyncio.to_thread(tokenizer.large.wait, 5)
             tasks.create_task(door.rerank(CALLER, JOB))
 
     asyncio.run(both())
-
-
-class LedgerBesideScoring(FakeLedger):
-    """Makes the second and later reservations only once their jobs are being scored."""
-
-    def __init__(self, available: int, scorer: HangingJobScorer) -> None:
-        super().__init__(available)
-        self._scorer = scorer
-
-    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
-        if "reserve" in self.log:
-            async with asyncio.timeout(5):
-                await self._scorer.entered.wait()
-        return await super().reserve(caller, quote)
-
-
-class ScorerOfFirst(HangingJobScorer):
-    """Answers the first job immediately, and no other."""
-
-    async def score(self, caller: Caller, job: Job, tokenized: TokenizedJob) -> JobScores:
-        if job.request_id == JOB.request_id:
-            return await FixedJobScorer(1, 2, 3).score(caller, job, tokenized)
-        return await super().score(caller, job, tokenized)
-
-
-def test_a_key_that_paid_has_its_next_small_job_scored_while_its_credit_is_reserved() -> None:
-    async def two_requests() -> Pipeline:
-        scorer = ScorerOfFirst()
-        ledger = LedgerBesideScoring(6 * PRICE - 1, scorer)
-        door = pipeline(ledger, scorer)
-        await door.rerank(CALLER, JOB)
-        with pytest.raises(OutOfCredit):
-            await door.rerank(CALLER, replace(JOB, request_id=RequestId("r2")))
-        assert scorer.left.is_set(), "a refused job is not scored any further"
-        assert ledger.charged == {"r1": 3 * PRICE}
-        return door
-
-    door = asyncio.run(two_requests())
-
-    assert door.gate.amount == 0
-
-
-def test_a_key_that_was_refused_has_no_head_start() -> None:
-    ledger = FakeLedger(available=3 * PRICE)
-    door = pipeline(ledger, FixedJobScorer(1, 2, 3))
-
-    async def requests() -> None:
-        await door.rerank(CALLER, JOB)
-        with pytest.raises(OutOfCredit):
-            await door.rerank(CALLER, JOB)
-
-    asyncio.run(requests())
-
-    assert not door.head_starts.take(CALLER.key_id, Tokens(1))
-
-
-def test_a_large_job_is_scored_only_when_it_is_paid_for() -> None:
-    large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
-    scorer = HangingJobScorer()
-    door = pipeline(FakeLedger(available=1), scorer, 10**9)
-    door.head_starts.earn(CALLER.key_id, Tokens(SMALL_TOKENS_MAX))
-
-    with pytest.raises(OutOfCredit):
-        asyncio.run(door.rerank(CALLER, large))
-
-    assert not scorer.entered.is_set()
-    kept = door.head_starts.take(CALLER.key_id, Tokens(SMALL_TOKENS_MAX))
-    assert kept, "the key keeps its allowance"
 
 
 def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
@@ -302,21 +216,23 @@ def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
 
 
 def test_a_gate_that_one_tenant_fills_is_open_to_others() -> None:
-    door = pipeline(FakeLedger(available=100), FixedJobScorer(1, 2, 3), gate_tokens_max=1_000)
+    gate = SharedGate(1_000)
+    door = pipeline(FakeLedger(available=100), FixedJobScorer(1, 2, 3), gate)
 
     with ExitStack() as held:
         with suppress(Overloaded):
             while True:
-                held.enter_context(door.gate.admit(TenantId("flood"), 10))
+                held.enter_context(gate.admit(TenantId("flood"), 10))
 
         assert asyncio.run(door.rerank(CALLER, JOB)).documents == 3
 
 
 def test_a_request_the_gate_refuses_costs_nothing() -> None:
     ledger = FakeLedger(available=100)
-    busy = pipeline(ledger, UntouchedJobScorer(), gate_tokens_max=1)
+    gate = SharedGate(1)
+    busy = pipeline(ledger, UntouchedJobScorer(), gate)
 
-    with busy.gate.admit(CALLER.tenant, 1), pytest.raises(Overloaded):
+    with gate.admit(CALLER.tenant, 1), pytest.raises(Overloaded):
         asyncio.run(busy.rerank(CALLER, JOB))
 
     assert ledger.log == [], "a refusal writes nothing"
@@ -338,24 +254,23 @@ def test_a_failure_to_score_costs_nothing(scorer: JobScorer) -> None:
 
 
 def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
-    ledger = FakeLedger(available=100)
+    ledger, gate = FakeLedger(available=100), SharedGate(10_000)
 
-    async def hang_up() -> Pipeline:
+    async def hang_up() -> None:
         scorer = HangingJobScorer()
-        hanging = pipeline(ledger, scorer)
+        hanging = pipeline(ledger, scorer, gate)
         request = asyncio.create_task(hanging.rerank(CALLER, JOB))
         await scorer.entered.wait()
-        assert hanging.gate.amount > 0
+        assert gate.amount > 0
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-        return hanging
 
-    hung_up = asyncio.run(hang_up())
+    asyncio.run(hang_up())
 
     assert ledger.available == 100
     assert ledger.log == ["reserve", "void 3"], "uncharged work is recorded too"
-    assert hung_up.gate.amount == 0
+    assert gate.amount == 0
 
 
 def test_a_request_out_of_time_is_voided_and_says_how_long_it_had() -> None:
@@ -409,11 +324,9 @@ def test_who_is_charged_is_answered_whatever_comes_after() -> None:
     assert ledger.charged == {"r1": outcome.charge}
 
 
-@pytest.mark.parametrize("earned", [0, SMALL_TOKENS_MAX])
-def test_a_request_that_comes_too_late_leaves_nothing_behind(earned: int) -> None:
+def test_a_request_that_comes_too_late_leaves_nothing_behind() -> None:
     async def too_late() -> set[asyncio.Task[object]]:
         door = pipeline(FakeLedger(available=100), HangingJobScorer())
-        door.head_starts.earn(CALLER.key_id, Tokens(earned))
         with pytest.raises(DeadlineExceeded):
             await door.rerank(CALLER, replace(JOB, deadline=Instant(1_000)))
         return asyncio.all_tasks() - {asyncio.current_task()}

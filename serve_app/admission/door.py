@@ -1,0 +1,79 @@
+"""Admission of jobs: the only door to the models of this gateway.
+
+    admit ──(room for the work? enough time?)──> ticket ──> tokenized, scored ──> leave
+
+A refusal comes before any durable or slow step, so it is cheap. The `Gate` limits the work that the
+gateway holds; `DeadlineAdmission` refuses jobs that would miss their deadline.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from serve_app.admission.deadline import AdmittedJob, DeadlineAdmission
+from serve_app.admission.estimate import estimate_tokens, is_small
+from serve_app.admission.gate import SharedGate
+from serve_app.domain.clock import Clock
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller
+from serve_app.domain.priority import Claim
+from serve_app.domain.units import ModelId, Seconds, Tokens
+from serve_app.telemetry.metrics import GATE_TOKENS, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An admitted job. Its holder reports the job's progress, from which admission learns."""
+
+    small: bool
+    """Whether the job is cheap to tokenize."""
+
+    _estimate: Tokens
+    _deadlines: DeadlineAdmission
+    _admitted: AdmittedJob
+
+    def tokenized(self, tokens: Tokens) -> None:
+        """Report the job's true size."""
+        self._deadlines.tokenized(self._estimate, tokens)
+
+    def scored(self, tokens: Tokens, run_s: Seconds) -> None:
+        """Report a scored portion of ``tokens``, from a batch that ran for ``run_s``."""
+        self._deadlines.scored(self._admitted, tokens, run_s)
+
+
+class Admission:
+    """Admits jobs to the models of one gateway. Not thread-safe."""
+
+    def __init__(
+        self,
+        gate: SharedGate,
+        pair_tokens_max: Mapping[ModelId, int],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        """``gate`` limits estimated tokens; ``pair_tokens_max`` is each model's longest pair."""
+        self._gate = gate
+        self._pair_tokens_max = pair_tokens_max
+        self._deadlines = {model: DeadlineAdmission(clock) for model in pair_tokens_max}
+        self._metrics = metrics
+        self._clock = clock
+
+    @contextmanager
+    def admit(self, caller: Caller, job: Job) -> Iterator[Ticket]:
+        """Hold the job's place while the block runs.
+
+        Raises:
+            Overloaded: The gateway is full, or the job would most likely miss its deadline.
+        """
+        tokens = estimate_tokens(job, self._pair_tokens_max[job.model])
+        left_s = Seconds(max(0.0, job.deadline - self._clock.instant()))
+        deadlines = self._deadlines[job.model]
+        try:
+            with (
+                deadlines.hold(Claim.of(caller, job), tokens, left_s) as admitted,
+                self._gate.admit(caller.tenant, tokens),
+            ):
+                self._metrics.record(GATE_TOKENS, self._gate.amount)
+                yield Ticket(is_small(job, tokens), tokens, deadlines, admitted)
+        finally:
+            self._metrics.record(GATE_TOKENS, self._gate.amount)

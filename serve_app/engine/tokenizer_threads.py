@@ -1,0 +1,46 @@
+"""Tokenize jobs on threads, so that the event loop stays free."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from serve_app.domain.job import Job
+from serve_app.domain.model import TokenizedJob
+from serve_app.ports import Tokenizer
+
+T = TypeVar("T")
+
+QUERY_CHARACTERS_SHORT = 500
+"""Queries of up to this length are checked on the event loop. It takes 0.1 ms, less than using a
+thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerThreads:
+    """Thread pools for tokenizing. Small jobs have their own and never wait for large ones."""
+
+    small: Executor
+    large: Executor
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadedTokenizer:
+    """`serve_app.ports.JobTokenizer` over a tokenizer that blocks."""
+
+    tokenizer: Tokenizer
+    threads: TokenizerThreads
+
+    async def check_queries(self, job: Job, *, small: bool) -> None:
+        if sum(map(len, job.queries)) <= QUERY_CHARACTERS_SHORT:
+            self.tokenizer.check_queries(job)
+        else:
+            await self._on_thread(self.tokenizer.check_queries, job, small=small)
+
+    async def tokenize(self, job: Job, *, small: bool) -> TokenizedJob:
+        return await self._on_thread(self.tokenizer.tokenize, job, small=small)
+
+    async def _on_thread(self, work: Callable[[Job], T], job: Job, *, small: bool) -> T:
+        threads = self.threads.small if small else self.threads.large
+        return await asyncio.get_running_loop().run_in_executor(threads, work, job)
