@@ -106,14 +106,7 @@ class Gateway:
                 office=self._office,
                 clock=self._clock,
                 metrics=self._metrics,
-                limits=Limits(
-                    body_bytes_max=settings.body_bytes_max,
-                    documents_per_request_max=settings.documents_per_request_max,
-                    query_characters_max=settings.query_characters_max,
-                    request_timeout_s=Seconds(settings.request_timeout_s),
-                    request_timeout_s_max=Seconds(settings.request_timeout_s_max),
-                    body_timeout_s=Seconds(settings.body_timeout_s),
-                ),
+                limits=_limits(settings),
                 parsers=threads.small,
                 models=tuple(self._tokenizers),
                 default_model=ModelId(settings.models[0].id),
@@ -205,3 +198,14 @@ class Gateway:
 def portion_limit(settings: Settings, pair_tokens_max: int) -> Tokens:
     """Return the most tokens of a portion: the setting, but at least the model's longest pair."""
     return Tokens(max(settings.portion_tokens_max, pair_tokens_max))
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body_bytes_max=settings.body_bytes_max,
+        documents_per_request_max=settings.documents_per_request_max,
+        query_characters_max=settings.query_characters_max,
+        request_timeout_s=Seconds(settings.request_timeout_s),
+        request_timeout_s_max=Seconds(settings.request_timeout_s_max),
+        body_timeout_s=Seconds(settings.body_timeout_s),
+    )
