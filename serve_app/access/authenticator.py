@@ -2,31 +2,25 @@
 
 The cache is keyed by the public id. It holds the database's result and not whether a secret
 matched, so a wrong secret does not change it. Existing keys and unknown ids have separate caches,
-so that guessed ids cannot evict real keys. `lookups` limits the guessing of ids, and `guesses` that
-of secrets.
+so that guessed ids cannot evict real keys, and `lookups` limits the database's work for guessed
+ids. A secret has too many random bits to be guessed: a metric counts the wrong ones.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeVar
 
 from serve_app.access.api_keys import matches, parse
-from serve_app.access.guesses import Guesses, delay_of, one_more
 from serve_app.access.lookups import Known, Lookups, Sleep
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Forbidden, Overloaded, Unauthenticated
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, Seconds
 from serve_app.ports import KeyStore, StoredKey
-
-T = TypeVar("T")
+from serve_app.telemetry.metrics import WRONG_SECRETS, Metrics
 
 KEYS_CACHED_MAX = 10_000
 MISSES_CACHED_MAX = 1_000
-GUESSED_IDS_MAX = 1_000
-DELAYED_MAX = 32
-"""Maximum concurrent delayed refusals. Each holds a request's place in the gateway."""
 
 
 class Authenticator:
@@ -36,6 +30,7 @@ class Authenticator:
         self,
         store: KeyStore,
         clock: Clock,
+        metrics: Metrics,
         cache_s: Seconds,
         *,
         keys_max: int = KEYS_CACHED_MAX,
@@ -45,12 +40,10 @@ class Authenticator:
         self._clock = clock
         self._cache_s = cache_s
         self._keys_max = keys_max
-        self._sleep = sleep
+        self._metrics = metrics
         self._lookups = Lookups(store, clock, sleep)
         self._keys: OrderedDict[KeyId, Known] = OrderedDict()
         self._misses: OrderedDict[KeyId, Known] = OrderedDict()
-        self._guesses: OrderedDict[KeyId, Guesses] = OrderedDict()
-        self._delayed = 0
 
     async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
         """Return the caller behind the first of ``api_keys`` that is valid.
@@ -65,9 +58,6 @@ class Authenticator:
         return caller
 
     async def _caller(self, api_keys: Sequence[str]) -> Caller:
-        """Find the caller. A wrong secret is refused after a delay, which grows with each wrong
-        secret for the same id. There is no delay while many refusals are delayed."""
-        delay_s = Seconds(0.0)
         overloaded: Overloaded | None = None
         for parsed in filter(None, map(parse, api_keys)):
             try:
@@ -78,12 +68,11 @@ class Authenticator:
             if stored is None:
                 continue
             if not matches(parsed, stored.secret_sha256):
-                delay_s = max(delay_s, self._count_guess(parsed.key_id))
+                self._metrics.record(WRONG_SECRETS)
             elif self._is_valid(stored):
                 return stored.caller
         if overloaded is not None:
             raise overloaded
-        await self._delay_refusal(delay_s)
         raise Unauthenticated
 
     def _is_valid(self, stored: StoredKey) -> bool:
@@ -108,21 +97,6 @@ class Authenticator:
         else:
             _put(self._keys, key_id, known, self._keys_max)
 
-    def _count_guess(self, key_id: KeyId) -> Seconds:
-        """Count a wrong secret; return the delay of its refusal."""
-        guesses = one_more(self._guesses.pop(key_id, None), self._clock.instant())
-        _put(self._guesses, key_id, guesses, GUESSED_IDS_MAX)
-        return delay_of(guesses.count)
-
-    async def _delay_refusal(self, wait_s: Seconds) -> None:
-        if wait_s <= 0 or self._delayed >= DELAYED_MAX:
-            return
-        self._delayed += 1
-        try:
-            await self._sleep(wait_s)
-        finally:
-            self._delayed -= 1
-
 
 def check_scopes(caller: Caller, scopes: Sequence[str]) -> None:
     """Raises: Forbidden if the caller has none of ``scopes``."""
@@ -131,7 +105,7 @@ def check_scopes(caller: Caller, scopes: Sequence[str]) -> None:
         raise Forbidden(f"this route: it needs the scope {names}")
 
 
-def _put(cache: OrderedDict[KeyId, T], key_id: KeyId, value: T, count_max: int) -> None:
+def _put(cache: OrderedDict[KeyId, Known], key_id: KeyId, value: Known, count_max: int) -> None:
     """Insert as the newest entry; evict the oldest if the cache is full."""
     cache[key_id] = value
     if len(cache) > count_max:

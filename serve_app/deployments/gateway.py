@@ -96,7 +96,9 @@ class Gateway:
         return build_app(
             Service(
                 pipeline=self._pipeline(threads),
-                access=Authenticator(self._ledger, self._clock, Seconds(settings.key_cache_s)),
+                access=Authenticator(
+                    self._ledger, self._clock, self._metrics, Seconds(settings.key_cache_s)
+                ),
                 catalogue=Catalogue(
                     tuple(self._card(model) for model in settings.models),
                     self._scorers,

@@ -46,6 +46,9 @@ REQUEST_SECONDS = Metric(
     ("code",),
     SECONDS,
 )
+WRONG_SECRETS = Metric(
+    "rerank_wrong_secrets", Kind.COUNTER, "API keys with a known id and a wrong secret."
+)
 STAGE_SECONDS = Metric(
     "rerank_stage_seconds",
     Kind.HISTOGRAM,
@@ -98,6 +101,7 @@ EVENT_AGE_SECONDS = Metric(
 METRICS = (
     REQUESTS,
     REQUEST_SECONDS,
+    WRONG_SECRETS,
     STAGE_SECONDS,
     DOCUMENTS,
     TOKENS_ANSWERED,

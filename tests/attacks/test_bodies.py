@@ -106,8 +106,7 @@ def test_many_wrong_entries_do_not_block_other_tenants(service: Service, broke_k
         everything_answers(service, timeout_s=5)
 
 
-def test_a_delayed_refusal_keeps_no_body_in_memory(service: Service) -> None:
-    """Wrong secrets of a known key are refused with a delay, and the bodies are not read."""
+def test_the_body_of_a_request_with_a_wrong_key_is_not_read(service: Service) -> None:
     wrong = service.key[:-8] + "00000000"
     headers = {"authorization": f"Bearer {wrong}"}
     before = gateway_memory_bytes(service)
@@ -124,8 +123,6 @@ def test_a_delayed_refusal_keeps_no_body_in_memory(service: Service) -> None:
         return answer.status_code
 
     with ThreadPoolExecutor(20) as threads:
-        for _ in range(5):  # Enough that the next ones are delayed.
-            assert guess() in (0, 401)
         waiting = [threads.submit(guess) for _ in range(20)]
         while not all(each.done() for each in waiting):
             highest = max(highest, gateway_memory_bytes(service))

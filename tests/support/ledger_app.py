@@ -55,7 +55,7 @@ class LedgerApp:
         self.service = replace(
             service,
             pipeline=replace(service.pipeline, clock=self.clock),
-            access=Authenticator(self.ledger, self.clock, Seconds(0)),
+            access=Authenticator(self.ledger, self.clock, service.metrics, Seconds(0)),
             office=self._office,
             clock=self.clock,
             free_credit=FREE_CREDIT,

@@ -9,18 +9,16 @@ import pytest
 
 from serve_app.access.api_keys import SCOPE_ADMIN, SCOPE_RERANK, ApiKey, generate
 from serve_app.access.authenticator import (
-    DELAYED_MAX,
-    GUESSED_IDS_MAX,
     MISSES_CACHED_MAX,
     Authenticator,
 )
-from serve_app.access.guesses import DELAY_S_MAX, FORGOTTEN_AFTER_S, FREE_GUESSES
 from serve_app.access.lookups import IDS_PER_LOOKUP_MAX, IDS_WAITING_MAX, PAUSE_S
 from serve_app.domain.errors import Forbidden, LedgerUnavailable, Overloaded, Unauthenticated
 from serve_app.domain.model import Caller
 from serve_app.domain.units import KeyId, Moment, Seconds, TenantId
 from serve_app.ports import StoredKey
-from tests.support.fakes import FakeClock
+from serve_app.telemetry.metrics import WRONG_SECRETS
+from tests.support.fakes import FakeClock, RecordingSink, some_metrics
 
 CACHE_S = Seconds(5.0)
 KEY = generate()
@@ -60,18 +58,19 @@ class Door:
     def __init__(self, *keys: ApiKey, cache_s: Seconds = CACHE_S, keys_max: int = 3) -> None:
         self.clock = FakeClock()
         self.store = FakeStore(*keys)
-        self.slept_s: list[float] = []
-        self.awake = asyncio.Event()
-        self.awake.set()
+        self.sink = RecordingSink()
         self.access = Authenticator(
-            self.store, self.clock, cache_s, keys_max=keys_max, sleep=self.sleep
+            self.store,
+            self.clock,
+            some_metrics(self.sink),
+            cache_s,
+            keys_max=keys_max,
+            sleep=self.sleep,
         )
 
     async def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
         self.clock.advance(seconds)
         await asyncio.sleep(0)
-        await self.awake.wait()
 
     async def lets_in(self, api_key: str | None) -> bool:
         try:
@@ -320,56 +319,12 @@ def test_ids_beyond_the_queue_limit_are_refused_but_a_known_key_is_queried_next(
     asyncio.run(scenario())
 
 
-def test_wrong_secrets_are_answered_later_each_time_and_the_right_one_at_once() -> None:
+def test_a_wrong_secret_of_a_known_key_is_counted() -> None:
     async def scenario() -> None:
         door = Door(KEY)
-        for _ in range(FREE_GUESSES + 10):
-            assert not await door.lets_in(FORGED)
-            slept = len(door.slept_s)
-            assert await door.lets_in(KEY.reveal())
-            assert len(door.slept_s) == slept
-        assert door.slept_s == sorted(door.slept_s)
-        assert len(set(door.slept_s)) > 3
-        assert door.slept_s[-1] == DELAY_S_MAX
-
-        door.clock.advance(FORGOTTEN_AFTER_S)
-        slept = len(door.slept_s)
-        assert not await door.lets_in(FORGED)
-        assert len(door.slept_s) == slept
-
-    asyncio.run(scenario())
-
-
-def test_few_refusals_wait_and_the_others_are_given_at_once() -> None:
-    async def scenario() -> None:
-        door = Door(KEY)
-        for _ in range(FREE_GUESSES):
-            assert not await door.lets_in(FORGED)
-        door.awake.clear()
-        guesses = [asyncio.create_task(door.lets_in(FORGED)) for _ in range(DELAYED_MAX + 20)]
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-        assert sum(not guess.done() for guess in guesses) == DELAYED_MAX
-        assert await door.lets_in(KEY.reveal())
-
-        guesses[-1].cancel()
-        for guess in guesses[:DELAYED_MAX]:
-            guess.cancel()  # The clients disconnect.
-        await asyncio.gather(*guesses, return_exceptions=True)
-        assert door.access._delayed == 0
-
-    asyncio.run(scenario())
-
-
-def test_guessing_secrets_of_many_ids_takes_bounded_memory() -> None:
-    keys = [ApiKey(KeyId(f"{number:012d}"), "1" * 64) for number in range(GUESSED_IDS_MAX + 50)]
-
-    async def scenario() -> None:
-        door = Door(*keys)
-        for key in keys:
-            assert not await door.lets_in(replace(key, secret="0" * 64).reveal())
-        assert len(door.access._guesses) == GUESSED_IDS_MAX
+        for api_key in (FORGED, KEY.reveal(), FORGED, generate().reveal(), "rk_x_y"):
+            await door.lets_in(api_key)
+        assert door.sink.values == {WRONG_SECRETS.name: [(1, {}), (1, {})]}
 
     asyncio.run(scenario())
 

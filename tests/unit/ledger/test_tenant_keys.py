@@ -22,7 +22,7 @@ from serve_app.ledger.accounts.tenant_keys import ROTATION_OVERLAP_S_MAX, Key, N
 from serve_app.ledger.db.audit_log import AuditContext, read_entries
 from serve_app.ledger.posting import steps
 from serve_app.ledger.sql_ledger import SqlLedger
-from tests.support.fakes import FakeClock, until
+from tests.support.fakes import FakeClock, some_metrics, until
 from tests.support.ledger import (
     AUDIT,
     NOW,
@@ -312,7 +312,7 @@ class Gateway:
 
     def __init__(self, ledger: SqlLedger) -> None:
         # Without a cache, which has its own tests.
-        self._access = Authenticator(ledger, SystemClock(), Seconds(0))
+        self._access = Authenticator(ledger, SystemClock(), some_metrics(), Seconds(0))
 
     def lets_in(self, key: ApiKey) -> Caller | None:
         async def scenario() -> Caller | None:
