@@ -15,19 +15,18 @@ from serve_app.protocols.models_list import render_model, render_models
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     """Return the endpoint of the list and the endpoint of one model."""
-    created_s = service.clock.moment() // 1_000
 
     async def list_models(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
         cards = [card for card in await service.catalogue.cards() if _may_use(caller, card)]
-        return _json(render_models(cards, service.limits, created_s))
+        return _json(render_models(cards, service.limits))
 
     async def get_model(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
         card = await _card(service, request.path_params["id"])
         if not _may_use(caller, card):
             raise Forbidden(f"the model '{card.id}'")
-        return _json(render_model(card, service.limits, created_s))
+        return _json(render_model(card, service.limits))
 
     return list_models, get_model
 

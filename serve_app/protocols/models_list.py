@@ -39,9 +39,7 @@ class ModelObject(BaseModel):
     id: str
     aliases: Annotated[list[str], Field(description="Other names for `model` in a request.")]
     object: Literal["model"] = "model"
-    created: Annotated[
-        int, Field(description="Start of the gateway that answers, in Unix seconds.")
-    ]
+    created: Annotated[int, Field(description="Always 0. OpenAI's clients need the field.")] = 0
     owned_by: Literal["rerank-serve"] = "rerank-serve"
     description: str
     source: str
@@ -60,22 +58,21 @@ class ModelList(BaseModel):
     data: list[ModelObject]
 
 
-def render_models(cards: Iterable[ModelCard], limits: Limits, created_s: int) -> bytes:
+def render_models(cards: Iterable[ModelCard], limits: Limits) -> bytes:
     """Return the list, in the order of ``cards``."""
-    models = [_model(card, limits, created_s) for card in cards]
+    models = [_model(card, limits) for card in cards]
     return ModelList(data=models).model_dump_json().encode()
 
 
-def render_model(card: ModelCard, limits: Limits, created_s: int) -> bytes:
-    return _model(card, limits, created_s).model_dump_json().encode()
+def render_model(card: ModelCard, limits: Limits) -> bytes:
+    return _model(card, limits).model_dump_json().encode()
 
 
-def _model(card: ModelCard, limits: Limits, created_s: int) -> ModelObject:
+def _model(card: ModelCard, limits: Limits) -> ModelObject:
     prices = card.prices
     return ModelObject(
         id=card.id,
         aliases=list(card.aliases),
-        created=created_s,
         description=card.description,
         source=card.source,
         revision=card.revision,

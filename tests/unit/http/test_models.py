@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from serve_app.domain.units import ModelId
+from serve_app.http.app import build_app
 from tests.support.app import BIG, BIG_ALIAS, MINI, FakeApp
 
 
@@ -21,6 +22,14 @@ def test_embedded_is_not_an_alias_if_a_model_has_that_name(app: FakeApp) -> None
 
     assert service.resolve_model("embedded") == "embedded"
     assert service.resolve_model(None) == MINI
+
+
+def test_every_gateway_answers_the_same(app: FakeApp) -> None:
+    first = app.send("GET", "/v1/models").json()
+    app.clock.advance(60)
+    app.asgi = build_app(app.service)
+
+    assert app.send("GET", "/v1/models").json() == first
 
 
 def test_a_key_restricted_to_a_model_sees_no_other(app: FakeApp) -> None:
