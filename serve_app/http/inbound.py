@@ -23,7 +23,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.domain.errors import MethodNotAllowed
 from serve_app.http.problems import problem
 from serve_app.http.request_ids import ACCEPTED_ID
-from serve_app.http.service import random_request_id
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.methods import METHODS
 
@@ -102,7 +101,8 @@ class InboundFilter:
 
         if scope["method"] not in METHODS:
             error = MethodNotAllowed(shown(scope["method"]), ", ".join(METHODS))
-            await problem(error, random_request_id())(scope, body.receive, send_bounded)
+            # The request has no id: Ray assigns it later, and nothing is logged.
+            await problem(error, "")(scope, body.receive, send_bounded)
             return
         scope["headers"] = list(_accepted(scope["headers"]))
         await self._app(scope, body.receive, send_bounded)

@@ -214,6 +214,7 @@ def test_an_unsupported_method_does_not_reach_ray() -> None:
     assert client.headers[b"allow"].decode() == ", ".join(METHODS)
     assert client.headers[b"connection"] == b"close"
     assert body["error"]["code"] == "method_not_allowed"
+    assert body["id"] == ""
     assert len(body["error"]["message"]) < 300
 
 
