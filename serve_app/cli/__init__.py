@@ -2,6 +2,7 @@
 
 import click
 
+from serve_app import __version__
 from serve_app.cli.accounts import COMMANDS
 from serve_app.cli.books import ledger
 from serve_app.cli.models import models
@@ -9,7 +10,7 @@ from serve_app.cli.up import up
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="rerank-serve")
+@click.version_option(__version__, prog_name="rerank-serve")
 def main() -> None:
     """Serve cross-encoders as a metered HTTP API on Ray Serve."""
 

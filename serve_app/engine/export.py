@@ -4,12 +4,12 @@ Importing this imports torch.
 """
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from serve_app import __version__
 from serve_app.domain.model import EMBEDDED
 from serve_app.engine.embedded import model as embedded
 from serve_app.engine.sources import BASE_REQUIREMENT, resolve
@@ -72,7 +72,7 @@ def export_embedded(folder: Path) -> None:
     # Only their owner can read the weights as written; a service often runs as another user.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     card = CARD.format(
-        version=version("rerank-serve"),
+        version=__version__,
         tokens=config.max_position_embeddings,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from serve_app import __version__
 from serve_app.domain.errors import InvalidRequest, MethodNotAllowed, NotFound, RerankError
 from serve_app.http.admin.routes import admin_endpoints
 from serve_app.http.error_boundary import Endpoint, guarded
@@ -34,8 +35,6 @@ RERANK_PATHS = (
 )
 
 SCORE_PATHS = ("/v1/score", "/score")
-
-API_VERSION = "1.0"
 
 
 def build_app(service: Service) -> Starlette:
@@ -85,7 +84,7 @@ def build_app(service: Service) -> Starlette:
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:
-    body = json.dumps(document(RERANK_PATHS, SCORE_PATHS, service.limits, API_VERSION)).encode()
+    body = json.dumps(document(RERANK_PATHS, SCORE_PATHS, service.limits, __version__)).encode()
 
     async def openapi_json(_request: Request) -> Response:
         return Response(body, media_type="application/json")

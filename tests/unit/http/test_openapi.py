@@ -8,6 +8,7 @@ import jsonschema  # type: ignore[import-untyped]  # no stubs
 import pytest
 from starlette.routing import Route
 
+from serve_app import __version__
 from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
@@ -54,6 +55,7 @@ def check(page: Any, schema: str, value: object) -> None:
 def test_the_document_has_the_version_that_the_bundled_page_supports(page: Any) -> None:
     assert re.fullmatch(r"3\.0\.\d", page["openapi"])
     assert set(page["info"]) == {"title", "version", "description"}
+    assert page["info"]["version"] == __version__
 
 
 def test_every_reference_resolves(page: Any) -> None:
