@@ -37,10 +37,15 @@ def export(model: str, folder: Path) -> None:
 
 
 def _export(folder: Path) -> None:
-    from serve_app.engine.export import export_embedded  # noqa: PLC0415 - imports torch
-    from serve_app.engine.sources import ModelLoadError  # noqa: PLC0415 - imports the hub's client
+    from serve_app.engine.sources import (  # noqa: PLC0415 - imports the hub's client
+        ModelLoadError,
+        check_torch,
+    )
 
     try:
+        check_torch(EMBEDDED)
+        from serve_app.engine.export import export_embedded  # noqa: PLC0415 - imports torch
+
         export_embedded(folder)
     except ModelLoadError as error:
         raise click.ClickException(str(error)) from None

@@ -5,6 +5,7 @@ It is separate from `serve_app.engine.loading` because importing it imports torc
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from serve_app.engine.embedded import model as embedded
 from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.mixed_precision import shorten
-from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
 from serve_app.engine.plain_products import keep_apart
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
@@ -60,7 +60,7 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         batch_tokens_max=limits.batch_tokens_max,
     )
     document_type = tokenizer.template.document_type if files.token_types else 0
-    if device.type == "cpu" and is_supported(model) and computes(number_format):
+    if device.type == "cpu" and is_supported(model) and _openvino_computes(number_format):
         compute = _through_openvino(model, number_format, with_types=document_type != 0)
         identity = Identity("cpu", _name(number_format), f"{description}, by OpenVINO")
     else:
@@ -78,9 +78,20 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
     return CrossEncoder(identity, forward, tokenizer.template, input_limits)
 
 
+def _openvino_computes(precision: torch.dtype) -> bool:
+    """Whether OpenVINO is installed and has instructions for ``precision`` on this CPU."""
+    if find_spec("openvino") is None:
+        return False
+    from serve_app.engine.openvino_encoder import computes  # noqa: PLC0415 - an extra
+
+    return computes(precision)
+
+
 def _through_openvino(
     model: Any, precision: torch.dtype, *, with_types: bool
 ) -> Callable[[Inputs], torch.Tensor]:
+    from serve_app.engine.openvino_encoder import OpenVinoEncoder  # noqa: PLC0415 - an extra
+
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if with_types else ()))
     cls_only = ClsOnlyEncoder(model.base_model)
     if precision is torch.float32:

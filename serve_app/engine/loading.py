@@ -5,7 +5,7 @@ imports torch when it is called. Both raise `serve_app.engine.sources.ModelLoadE
 """
 
 from serve_app.engine.limits import EngineLimits
-from serve_app.engine.sources import resolve
+from serve_app.engine.sources import check_torch, resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.ports import Engine
 
@@ -26,8 +26,9 @@ def load_engine(source: str, revision: str | None, precision: str, limits: Engin
     Args:
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
-    Raises: ModelLoadError.
+    Raises: ModelLoadError, also if torch is not installed.
     """
+    check_torch(source)
     # Importing torch takes seconds and 200 MB. A gateway imports this module and needs no torch.
     from serve_app.engine.assembly import assemble  # noqa: PLC0415 - imports torch
 

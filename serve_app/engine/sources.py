@@ -7,6 +7,7 @@ never starts.
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, errors, snapshot_download
@@ -58,6 +59,15 @@ def _hub_answers(source: str, revision: str | None) -> bool:
 
 class ModelLoadError(Exception):
     """A model cannot be served as configured; the message says why and gives the remedy."""
+
+
+def check_torch(model: str) -> None:
+    """Raises: ModelLoadError when torch, without which no model can be computed, is missing."""
+    if find_spec("torch") is None:
+        raise ModelLoadError(
+            f"model {model}: torch is not installed; install it with the extra 'engine': "
+            "pip install 'rerank-serve[engine]'"
+        )
 
 
 def resolve(source: str, revision: str | None, download: Download = download) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -13,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 RUNTIME, DEV = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
 ENTRY = re.compile(r"^(\S+)==(\S+)(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", re.MULTILINE)
 COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
+SERVED_EXTRAS = ("engine", "openvino", "postgres")
+"""Extras that the lock file for installation includes."""
+
 NOT_LOCKED = re.compile(r"torch|triton|(cuda|nvidia)-.+")
 """Torch and the packages that differ between its builds."""
 
@@ -29,17 +33,21 @@ def declared() -> tuple[list[str], list[str]]:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]
     build = pyproject["build-system"]["requires"]
-    return project["dependencies"] + build, project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    served = [requirement for extra in SERVED_EXTRAS for requirement in extras[extra]]
+    itself, *dev = extras["dev"]
+    assert itself == f"rerank-serve[{','.join(SERVED_EXTRAS)}]"
+    return project["dependencies"] + served + build, dev
 
 
-def installed_closure(extra: str) -> dict[str, str]:
-    """Return the installed versions of all dependencies with ``extra`` ("" for none).
+def installed_closure(extras: Sequence[str]) -> dict[str, str]:
+    """Return the installed versions of all dependencies with ``extras``.
 
     They include torch's dependencies, except those that differ between its builds.
     """
     versions: dict[str, str] = {}
-    seen = {("rerank-serve", extra)}
-    waiting = [("rerank-serve", extra)]
+    seen = {("rerank-serve", extra) for extra in extras}
+    waiting = list(seen)
     while waiting:
         name, wanted_extra = waiting.pop()
         found = distribution(name)
@@ -85,9 +93,11 @@ def assert_locked(text: str, lock_file: Path) -> None:
         assert requirement.specifier.contains(version, prereleases=True), f"{text}: {version}"
 
 
-@pytest.mark.parametrize(("lock_file", "extra"), [(RUNTIME, ""), (DEV, "dev")])
-def test_every_installed_package_has_the_locked_version(lock_file: Path, extra: str) -> None:
-    installed = installed_closure(extra)
+@pytest.mark.parametrize(("lock_file", "extras"), [(RUNTIME, SERVED_EXTRAS), (DEV, ["dev"])])
+def test_every_installed_package_has_the_locked_version(
+    lock_file: Path, extras: Sequence[str]
+) -> None:
+    installed = installed_closure(extras)
 
     assert len(installed) > 50
     assert installed.items() <= locked(lock_file).items(), "run 'make .venv/.dev'"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -53,6 +54,10 @@ def parse_url(database_url: str) -> URL:
                 raise ValueError("the ledger needs a SQLite file, because several processes use it")
             return url.set(drivername="sqlite")
         case "postgresql" | "postgres":
+            if find_spec("psycopg") is None:
+                raise ValueError(
+                    "PostgreSQL needs the extra 'postgres': pip install 'rerank-serve[postgres]'"
+                )
             return url.set(drivername="postgresql+psycopg")
         case other:
             raise ValueError(f"the ledger supports sqlite and postgresql, not {other}")

@@ -10,11 +10,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
 
 from serve_app.domain.units import Seconds
+
+with suppress(ModuleNotFoundError):  # Without the extra `postgres`, the database is SQLite.
+    import psycopg
+    from psycopg.pq import TransactionStatus
 
 HAS_TRANSACTION_TIMEOUT = 170_000
 """First PostgreSQL version with ``transaction_timeout``."""
