@@ -334,7 +334,7 @@ def test_nothing_is_prepared_behind_a_very_short_batch() -> None:
         await score_fifty(two, engine, clock, 2 * AHEAD_S - 0.001)
 
         portions = [asyncio.create_task(two.score(a_portion(50)))]
-        await asyncio.sleep(IDLE_WAIT_S + 0.002)
+        await until(lambda: engine.begun == [50, 50])
         portions.append(asyncio.create_task(two.score(a_portion(7))))
         await asyncio.sleep(0.05)
         assert engine.begun == [50, 50]
