@@ -81,9 +81,6 @@ class Collection:
     ordered: bool = True
     """Whether the candidates are ordered. MS MARCO's official ones are not."""
 
-    complete_dataset: str | None = None
-    """The ir_datasets id, if this collection has all queries and candidates of that dataset."""
-
 
 def read_folder(folder: Path, depth: int, queries_max: int | None = None) -> Collection:
     """Read the collection in ``folder``. Raises: CollectionError."""
@@ -142,13 +139,9 @@ def _read_dataset(dataset_id: str, depth: int | None, queries_max: int | None) -
     dataset = _load(dataset_id)
     grades: Grades = dataset.qrels_dict()
     queries = {query.query_id: query.default_text() for query in dataset.queries_iter()}
-    judged_qids = [qid for qid in queries if qid in grades]
-    qids = judged_qids[:queries_max]
+    qids = [qid for qid in queries if qid in grades][:queries_max]
     _require_queries(dataset_id, len(qids))
     candidates, ordered = _candidates(dataset, qids)
-    complete = len(qids) == len(judged_qids) and (
-        depth is None or all(len(docids) <= depth for docids in candidates.values())
-    )
     store = dataset.docs_store()
     # The first look-up downloads and indexes the documents. Do it before the progress bar starts.
     _texts(store, next(filter(None, candidates.values()), ())[:1])
@@ -165,7 +158,6 @@ def _read_dataset(dataset_id: str, depth: int | None, queries_max: int | None) -
         depth=depth,
         relevant_grade=relevant_grade(grades),
         ordered=ordered,
-        complete_dataset=dataset_id if complete else None,
     )
 
 

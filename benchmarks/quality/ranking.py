@@ -5,7 +5,7 @@
 
 The model is any model that the service can serve: a hub id, a local folder, or ``embedded``. It
 runs in the service's tokenizer and engine. `testkit.judged` describes the files of a folder and
-the source of a dataset, `benchmarks.quality.published` has published figures.
+the source of a dataset.
 
 The intervals are over queries: they show the variation between samples of such queries, not the
 accuracy of the figures on these queries.
@@ -25,7 +25,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.quality import published
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import Portion, Truncation
 from serve_app.domain.ranking import rank
@@ -52,8 +51,7 @@ LIMITS = EngineLimits(batch_tokens_max=8_192)
 RESAMPLES = 10_000
 
 FOLDER_DEPTH = 100
-"""Default number of candidates per query from a folder. The default for a dataset is all, as in the
-published figures."""
+"""Default number of candidates per query from a folder. The default for a dataset is all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,6 @@ class Quality:
     documents_per_s: float
     """Includes tokenizing, but not loading and warm-up."""
 
-    published: published.Reference | None
     per_query: tuple[QueryResult, ...]
 
 
@@ -95,7 +92,6 @@ def evaluate(model: str, collection: Collection, precision: str) -> Quality:
     ndcgs = [result.ndcg for result in results]
     mrrs = [result.mrr for result in results]
     firsts = [r.first_stage_ndcg for r in results if r.first_stage_ndcg is not None]
-    ndcg_mean, mrr_mean = float(np.mean(ndcgs)), float(np.mean(mrrs))
     return Quality(
         model=model,
         description=engine.description,
@@ -105,16 +101,13 @@ def evaluate(model: str, collection: Collection, precision: str) -> Quality:
         depth=collection.depth,
         queries=len(results),
         documents=documents,
-        ndcg=ndcg_mean,
+        ndcg=float(np.mean(ndcgs)),
         interval_95=interval_95(ndcgs),
-        mrr=mrr_mean,
+        mrr=float(np.mean(mrrs)),
         mrr_interval_95=interval_95(mrrs),
         relevant_grade=collection.relevant_grade,
         first_stage_ndcg=float(np.mean(firsts)) if firsts else None,
         documents_per_s=documents / elapsed_s,
-        published=published.reference(
-            model, collection.complete_dataset, ndcg=ndcg_mean, mrr=mrr_mean
-        ),
         per_query=tuple(results),
     )
 
@@ -204,8 +197,6 @@ def report(quality: Quality, *, per_query: bool) -> Iterator[str]:
     yield f"model {quality.model}: {quality.description}"
     yield f"precision {quality.precision} on {quality.device}"
     yield f"documents/s {quality.documents_per_s:.0f}"
-    if quality.published is not None:
-        yield from published.lines(quality.published)
     if per_query:
         for result in quality.per_query:
             first = _or_none(result.first_stage_ndcg)

@@ -1,8 +1,7 @@
 """The quality benchmark's arithmetic and errors, with a small dataset and a small model.
 
-The dataset consists of local files in ir_datasets' formats. It replaces the dataset of the
-published figures in the registry, so the command that reproduces a row runs unchanged, without a
-download. The model is a tiny BERT in a folder with the name of the row's model.
+The dataset consists of local files in ir_datasets' formats. It replaces a public dataset in the
+registry, so the documented command runs unchanged, without a download. The model is a tiny BERT.
 """
 
 import json
@@ -18,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from benchmarks.quality import published, ranking
+from benchmarks.quality import ranking
 from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.ports import Engine
 from testkit import tiny_models
@@ -70,7 +69,7 @@ def ir_datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.build(tmp_path_factory.mktemp("models") / "ms-marco-MiniLM-L12-v2")
+    return tiny_models.build(tmp_path_factory.mktemp("models") / "tiny")
 
 
 Register = Callable[..., None]
@@ -145,7 +144,7 @@ def expected_rr(qid: str, order: list[str], relevant_grade: int) -> float:
     return 1 / (relevant.index(True) + 1) if True in relevant else 0.0
 
 
-def test_a_row_is_reproduced_by_one_command(
+def test_one_command_measures_a_dataset(
     register: Register, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register(DL19, unscored())
@@ -161,24 +160,11 @@ def test_a_row_is_reproduced_by_one_command(
     assert answer["mrr"] == pytest.approx(mean(expected_rr(q, orders[q], 2) for q in GRADES))
     assert (answer["queries"], answer["documents"], answer["depth"]) == (4, 20, None)
     assert answer["first_stage_ndcg"] is None
-    difference = mean(ndcgs) - 0.7431
-    assert answer["published"]["comparison"] == {
-        "figure": "NDCG@10 TREC DL 2019",
-        "measured": pytest.approx(mean(ndcgs)),
-        "published": 0.7431,
-        "difference": pytest.approx(difference),
-    }
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith(f"NDCG@10 {mean(ndcgs):.4f} ")
-    assert printed[-1] == (
-        f"NDCG@10 TREC DL 2019: measured {mean(ndcgs):.4f}, published 0.7431, "
-        f"difference {difference:+.4f}"
-    )
 
 
-def test_the_dev_queries_are_compared_by_mrr(
-    register: Register, model: Path, tmp_path: Path
-) -> None:
+def test_mrr_counts_binary_grades_from_1(register: Register, model: Path, tmp_path: Path) -> None:
     binary = {q: {d: 1 for d, grade in of.items() if grade > 0} for q, of in GRADES.items()}
     register(DEV, unscored(), binary)
 
@@ -188,26 +174,7 @@ def test_the_dev_queries_are_compared_by_mrr(
     mrr = mean(expected_rr(q, orders[q], 1) for q in GRADES)
     assert mrr != pytest.approx(mean(expected_rr(q, orders[q], 2) for q in GRADES))
     assert answer["relevant_grade"] == 1
-    assert answer["published"]["comparison"] == {
-        "figure": "MRR@10 dev",
-        "measured": pytest.approx(mrr),
-        "published": 0.3902,
-        "difference": pytest.approx(mrr - 0.3902),
-    }
-
-
-@pytest.mark.parametrize(
-    ("depth", "queries_max", "complete"),
-    [(None, None, True), (12, 4, True), (11, None, False), (None, 3, False)],
-)
-def test_only_a_whole_dataset_is_compared(
-    depth: int | None, queries_max: int | None, complete: bool, register: Register
-) -> None:
-    register(DL19, unscored())
-
-    collection = read_dataset(DL19, depth, queries_max)
-
-    assert (collection.complete_dataset == DL19) is complete
+    assert answer["mrr"] == pytest.approx(mrr)
 
 
 def test_candidates_are_sorted_and_ties_keep_the_order_of_the_file(register: Register) -> None:
@@ -223,7 +190,6 @@ def test_candidates_are_sorted_and_ties_keep_the_order_of_the_file(register: Reg
     assert queries["q4"].docids == ()
     assert "unjudged" not in queries
     assert collection.ordered
-    assert collection.complete_dataset is None
 
 
 def test_candidates_without_scores_keep_the_order_of_the_file(register: Register) -> None:
@@ -360,49 +326,3 @@ def test_a_missing_network_is_reported_in_one_line(
     assert said == [line]
     assert answer.stdout == ""
     assert answer.returncode == 1
-
-
-def test_a_model_of_the_table_has_its_row_by_either_spelling_or_as_a_folder() -> None:
-    for spelling in (L12, "cross-encoder/ms-marco-MiniLM-L-12-v2", "/x/ms-marco-MiniLM-L12-v2/"):
-        shown = published.reference(spelling, DL19, ndcg=0.75, mrr=1.0)
-
-        assert shown is not None
-        assert shown.comparison is not None
-        assert shown.comparison.published == 0.7431
-        assert shown.comparison.difference == pytest.approx(0.0069)
-
-
-def test_every_published_row_is_its_own_models_and_stands_in_the_report() -> None:
-    """The figures in percent, as in the model cards."""
-    cards = {
-        "TinyBERT-L2": (69.84, 32.56, 9_000),
-        "MiniLM-L2": (71.01, 34.85, 4_100),
-        "MiniLM-L4": (73.04, 37.70, 2_500),
-        "MiniLM-L6": (74.30, 39.01, 1_800),
-        "MiniLM-L12": (74.31, 39.02, 960),
-    }
-    assert [row.model for row in published.TABLE] == [
-        f"cross-encoder/ms-marco-{name}-v2" for name in cards
-    ]
-    for row, (ndcg, mrr, speed) in zip(published.TABLE, cards.values(), strict=True):
-        by_ndcg = published.reference(row.model, DL19, ndcg=0.7, mrr=0.3)
-        by_mrr = published.reference(row.model, DEV, ndcg=0.7, mrr=0.3)
-
-        assert by_ndcg is not None
-        assert by_mrr is not None
-        assert by_ndcg.comparison is not None
-        assert by_mrr.comparison is not None
-        assert by_ndcg.comparison.published == pytest.approx(ndcg / 100)
-        assert by_mrr.comparison.published == pytest.approx(mrr / 100)
-        line = next(line for line in published.lines(by_ndcg) if row.model in line)
-        assert line.split()[1:] == [f"{ndcg / 100:.4f}", f"{mrr / 100:.4f}", f"{speed:,}"]
-
-
-def test_the_table_is_shown_for_its_datasets_and_its_models_only() -> None:
-    other_model = published.reference("mine", DL19, ndcg=0.7, mrr=0.3)
-    other_data = published.reference(L12, None, ndcg=0.7, mrr=0.3)
-
-    assert other_model is not None
-    assert other_data is not None
-    assert (other_model.comparison, other_data.comparison) == (None, None)
-    assert published.reference("mine", None, ndcg=0.7, mrr=0.3) is None
