@@ -26,17 +26,18 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
-    """Name that clients send as ``model``."""
+    """Name that clients send as ``model``. Answers, charges, logs and metrics use it, too."""
 
     aliases: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")], ...] = ()
-    """Other names that clients may send instead of the id: 1 to 256 characters, without control
-    characters."""
+    """Other names that clients may send instead of the id, such as the hub id: 1 to 256 characters,
+    without control characters, unique among all ids and aliases."""
 
     source: Annotated[str, Field(min_length=1)]
-    """A Hub id, a local folder, or ``embedded``."""
+    """A hub id, a local folder, or ``embedded``."""
 
     revision: str | None = None
-    """A Hub revision (branch, tag or commit); ignored for local folders."""
+    """A revision on the hub (branch, tag or commit); ``None`` means the newest. Ignored for local
+    folders."""
 
     precision: Precision = "auto"
     """``auto``: float16 on CUDA, bfloat16 on CPUs with AMX (matrix instructions), else float32."""
@@ -57,7 +58,8 @@ class ModelSettings(BaseModel):
     """Longest pair, in tokens; ``None`` means the maximum of the model."""
 
     deployment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
-    """Name of the Serve deployment; ``None`` means ``scorer-<id>``, derived from the model id."""
+    """Name of the Serve deployment, for ``deployments`` in the config file; ``None`` means
+    ``scorer-<id>``, with ``-`` for other characters than letters and digits."""
 
     @property
     def deployment_name(self) -> str:
@@ -101,8 +103,8 @@ class Settings(BaseSettings):
     to a file per node."""
 
     database_timeout_s: Annotated[float, Field(gt=0, le=10)] = 5.0
-    """Longest time for one ledger write, after which the request is refused. At most 10 s, because
-    the rate windows attribute a longer delay to a wrong clock."""
+    """Longest time for one ledger write, after which the request is refused, and for reading one
+    report. At most 10 s, because the rate windows attribute a longer delay to a wrong clock."""
 
     charges_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """Age in days after which charges are aggregated to sums per day, key and model."""
@@ -124,8 +126,13 @@ class Settings(BaseSettings):
     ``env:NAME``, because Ray logs the arguments of an application."""
 
     body_bytes_max: Annotated[int, Field(ge=1_000)] = 10_000_000
+    """Most bytes of a request body."""
+
     documents_per_request_max: Annotated[int, Field(ge=1)] = 1_000
+    """Most documents or pairs of a request."""
+
     query_characters_max: Annotated[int, Field(ge=1)] = 32_768
+    """Most characters of a query."""
 
     request_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """Timeout of a request without the header ``x-request-timeout-s``."""
@@ -140,25 +147,32 @@ class Settings(BaseSettings):
     """Time from a request's deadline until its reservation expires."""
 
     body_bytes_held_max: Annotated[int, Field(ge=1_000)] = 250_000_000
-    """Total bytes of request bodies that one gateway replica may hold."""
+    """Total bytes of request bodies that one gateway replica may hold; beyond that it answers 429.
+    A tenant may hold a quarter."""
 
     gate_tokens_max: Annotated[int, Field(ge=1)] = 8_000_000
-    """Total tokens that one gateway replica may hold, waiting or running (about 4 bytes each). A
-    tenant may hold a quarter. A single larger request is admitted only while its tenant holds
-    nothing."""
+    """Total tokens that one gateway replica may hold, waiting or running (about 4 bytes each);
+    beyond that it answers 429. A tenant may hold a quarter. A single larger request is admitted
+    only while its tenant holds nothing."""
 
     portion_tokens_max: Annotated[int, Field(ge=16)] = 4_096
-    """Most tokens of one portion, which is the unit of dispatch."""
+    """Most tokens of one portion, which is the unit of dispatch. Portions are smaller (from 512) if
+    the replica needs more than 0.15 s for them."""
 
     batch_tokens_max: Annotated[int, Field(ge=16)] = 8_192
-    """Most tokens that one scorer replica collects into a batch (`@serve.batch`)."""
+    """Most tokens that one scorer replica collects into a batch. A device that scores fewer in
+    0.15 s collects that many."""
 
     forward_tokens_max: Annotated[int, Field(ge=16)] | None = None
-    """Most tokens in one forward pass, including padding; ``None`` means the device's default."""
+    """Most tokens in one forward pass, including padding; ``None`` means ``batch_tokens_max`` on a
+    GPU, 2,048 on CPUs with AMX and 512 on other CPUs."""
 
     tokenizer_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """CPU threads of one gateway replica's tokenizers. Small jobs have their own threads."""
+
     scorer_threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of one scorer replica; 0 means all visible cores. Ignored on CUDA."""
+    """CPU threads of one scorer replica; 0 means all visible cores, at most the whole cores of a
+    container's CPU limit. Ignored on CUDA."""
 
     @field_validator("database_url")
     @classmethod

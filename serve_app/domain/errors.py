@@ -67,7 +67,7 @@ class RerankError(Exception):
 
 
 class InvalidRequest(RerankError):
-    """The request is malformed. ``where`` names the field, ``problem`` the fault."""
+    """The request is malformed: invalid JSON, a wrong type, no documents, or a blank query."""
 
     code = "invalid_request"
 
@@ -113,13 +113,13 @@ class OutOfCredit(RerankError):
 
 
 class SpendCapReached(RerankError):
-    """The request would exceed the monthly cap of ``whose``: ``key`` or ``tenant``."""
+    """The request would exceed the monthly (UTC) spending cap of the tenant or the key."""
 
     code = "spend_cap_reached"
 
     def __init__(self, whose: str, cap: Credits) -> None:
         super().__init__(whose, cap)
-        self.whose = whose
+        self.whose = whose  # "key" or "tenant".
         self.cap = cap
 
     @property
@@ -131,7 +131,7 @@ class SpendCapReached(RerankError):
 
 
 class RateLimited(RerankError):
-    """``whose`` (``key`` or ``tenant``) reached its limit of ``what``."""
+    """The tenant or the key reached its limit of requests or documents per minute."""
 
     code = "rate_limit_exceeded"
 
@@ -139,7 +139,7 @@ class RateLimited(RerankError):
         self, whose: str, what: str, wait_s: float, states: tuple[RateLimitState, ...]
     ) -> None:
         super().__init__(whose, what, wait_s, states)
-        self.whose = whose
+        self.whose = whose  # "key" or "tenant".
         self.what = what
         self.retry_after_s = retry_after(wait_s)
         self.states = states
@@ -153,14 +153,14 @@ class RateLimited(RerankError):
 
 
 class ConcurrencyLimited(RerankError):
-    """The gateway already processes ``limit`` requests of ``whose``: ``key`` or ``tenant``."""
+    """The tenant or the key reached its limit of concurrent requests in a gateway."""
 
     code = "rate_limit_exceeded"
     retry_after_s = 1
 
     def __init__(self, whose: str, limit: int) -> None:
         super().__init__(whose, limit)
-        self.whose = whose
+        self.whose = whose  # "key" or "tenant".
         self.limit = limit
 
     @property
@@ -172,7 +172,7 @@ class ConcurrencyLimited(RerankError):
 
 
 class TooManyRefusals(RerankError):
-    """The tenant used up its budget of ``limit`` refused requests. This one was not read."""
+    """Too many requests of the tenant were refused recently. This one was not read."""
 
     code = "rate_limit_exceeded"
 
@@ -190,7 +190,7 @@ class TooManyRefusals(RerankError):
 
 
 class Forbidden(RerankError):
-    """The key is valid, but may not use this model or route, which ``what`` names."""
+    """The key is valid, but may not use this model or route."""
 
     code = "forbidden"
 
@@ -205,7 +205,7 @@ class Forbidden(RerankError):
 
 
 class NotFound(RerankError):
-    """The model, route or account does not exist. ``what`` names it as the client did."""
+    """There is no such model, route, tenant, key or charge."""
 
     code = "not_found"
 
@@ -220,7 +220,7 @@ class NotFound(RerankError):
 
 
 class Conflict(RerankError):
-    """The change conflicts with existing data. ``problem`` gives the reason."""
+    """The change conflicts with existing data, such as a name that is taken (admin routes only)."""
 
     code = "conflict"
 
@@ -249,7 +249,7 @@ class MethodNotAllowed(RerankError):
 
 
 class TooLarge(RerankError):
-    """A size or number exceeds its limit. ``where`` names it."""
+    """The body, the number of documents or pairs, or the JSON's structure exceeds its limit."""
 
     code = "too_large"
 
@@ -265,7 +265,7 @@ class TooLarge(RerankError):
 
 
 class BodyTimeout(RerankError):
-    """The request's body did not arrive in time."""
+    """The request's body did not arrive within ``body_timeout_s``."""
 
     code = "body_timeout"
 
@@ -279,7 +279,7 @@ class BodyTimeout(RerankError):
 
 
 class Overloaded(RerankError):
-    """The service is at capacity and refused the work before computing any of it."""
+    """The service, or the tenant's own queue in it, is too full to answer the request in time."""
 
     code = "overloaded"
 
@@ -293,13 +293,13 @@ class Overloaded(RerankError):
 
 
 class ClientGone(RerankError):
-    """The client disconnected before its answer was ready."""
+    """The client disconnected before its answer was ready. Only logs have this code."""
 
     code = "client_gone"
 
 
 class EngineFailure(RerankError):
-    """The model failed. The request was not charged and may be retried."""
+    """The model failed on this request, or its score was not a finite number."""
 
     code = "engine_failure"
 
@@ -313,7 +313,7 @@ class EngineFailure(RerankError):
 
 
 class ReservationClosed(RerankError):
-    """The commit failed because the reservation had expired or was settled otherwise."""
+    """The charge failed because the reservation had expired or was settled otherwise."""
 
     code = "reservation_closed"
 
@@ -327,7 +327,7 @@ class ReservationClosed(RerankError):
 
 
 class LedgerUnavailable(RerankError):
-    """The ledger database did not answer in time."""
+    """The ledger's database did not answer in time."""
 
     code = "ledger_unavailable"
 
@@ -341,7 +341,7 @@ class LedgerUnavailable(RerankError):
 
 
 class NoReplica(RerankError):
-    """No replica of the model accepted the work."""
+    """No scorer of the model is available, or three in turn died while scoring the same part."""
 
     code = "no_replica"
 
