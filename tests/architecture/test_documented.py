@@ -1,36 +1,118 @@
-"""All settings, metrics, error codes and Ray variables are documented. Idea: Datasette."""
+"""The docs are current, complete and connected. Idea: Datasette."""
 
-import inspect
+import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
-from serve_app.domain import errors
-from serve_app.settings import ModelSettings, Settings
-from serve_app.telemetry.metrics import METRICS
+from docs.generate import FOLDER, pages
+from serve_app.cli.up_config import application_of
+from serve_app.deployments.serve_config import read_serve_config
+from serve_app.settings import Settings
+from tests.support.snippets import PAGES, ROOT, prose, snippets
 
-ROOT = Path(__file__).parents[2]
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
-API = (ROOT / "docs/api.md").read_text()
-CODES = sorted(
-    {
-        member.code
-        for _, member in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(member, errors.RerankError) and member is not errors.RerankError
-    }
+GENERATED = pages()
+LANGUAGES = {"bash", "json", "python", "text", "yaml"}
+NOT_RUN = {
+    "downloads a model": 1,
+    "installs packages": 3,
+    "needs PostgreSQL; tests/unit/ledger/test_backup.py runs it": 2,
+    "needs a cluster": 2,
+    "needs a day's complete logs": 1,
+    "needs a stopped service; tests/unit/ledger/test_backup.py runs it": 1,
+    "runs all tests": 1,
+    "runs tests": 1,
+    "runs until Ctrl-C": 3,
+    "writes into the repository": 1,
+}
+"""The number of blocks that no test of the docs runs, by reason."""
+
+FOLDERS = ("benchmarks", "examples", "loadtests")
+LINKED = [*PAGES, *(ROOT / folder / "README.md" for folder in FOLDERS)]
+LINK = re.compile(r"\]\(([^)#\s]+)")
+
+
+def of_page(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_pages_are_current(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == GENERATED[name], "run `make docs`"
+
+
+@pytest.mark.parametrize("page", LINKED, ids=of_page)
+def test_links_lead_to_files_of_the_repository(page: Path) -> None:
+    targets = LINK.findall("\n".join(prose(page)))
+    files = {target for target in targets if "://" not in target}
+
+    assert not {target for target in files if not (page.parent / target).exists()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_every_block_has_a_known_language(page: Path) -> None:
+    assert {each.language for each in snippets(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_commands_are_in_fenced_blocks_which_are_run(page: Path) -> None:
+    indented = [line for line in prose(page) if line.startswith("    ")]
+
+    if page.parent.name != "decisions":
+        assert indented == (["    make test"] if page.name == "README.md" else [])
+
+
+def test_the_number_of_blocks_that_are_not_run_is_bounded() -> None:
+    reasons = Counter(each.reason for page in PAGES for each in snippets(page) if each.reason)
+
+    assert reasons == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    "text", [each.text for page in PAGES for each in snippets(page) if each.language == "json"]
 )
+def test_json_blocks_are_json(text: str) -> None:
+    json.loads(text)
 
 
-@pytest.mark.parametrize("name", [*Settings.model_fields, *ModelSettings.model_fields])
-def test_every_setting_is_in_the_operations_guide(name: str) -> None:
-    assert f"`{name}`" in OPERATIONS
+@pytest.mark.parametrize(
+    "text", [each.text for page in PAGES for each in snippets(page) if each.language == "yaml"]
+)
+def test_yaml_blocks_are_a_part_of_a_serve_config_file(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RERANK_DATABASE_URL", "sqlite://")
+    content = yaml.safe_load(text)
+    settings = {name: content.pop(name) for name in Settings.model_fields if name in content}
+    application = {"import_path": "serve_app.app:build", "args": settings} | content
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"applications": [application]}))
+
+    application_of(read_serve_config(path))
 
 
-@pytest.mark.parametrize("name", [metric.name for metric in METRICS])
-def test_every_metric_is_in_the_operations_guide(name: str) -> None:
-    assert f"`{name}`" in OPERATIONS
+def test_lines_are_short() -> None:
+    """Table rows, list items that are one link, and generated pages may be longer."""
+    long = [
+        f"{of_page(page)}: {line}"
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if len(line) > 100 and not line.startswith(("|", "- [")) and page.parent.name != "reference"
+    ]
+
+    assert not long
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_every_error_code_is_in_the_api_guide(code: str) -> None:
-    assert f"`{code}`" in API
+def test_the_readme_fits_on_a_screen_or_two() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 70
+
+
+def test_every_example_is_named_in_its_readme() -> None:
+    readme = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^- `([^`]+)`:", readme, re.MULTILINE))
+    files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
+
+    assert named | {"README.md"} == files

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHON_FOLDERS = ("benchmarks", "cluster", "loadtests", "serve_app", "testkit", "tests", "training")
-FOLDERS = (*PYTHON_FOLDERS, "docs")
+PYTHON_FOLDERS = (
+    *("benchmarks", "cluster", "docs", "examples", "loadtests"),
+    *("serve_app", "testkit", "tests", "training"),
+)
 DOCUMENTS = ("*.md", "*.yaml", "*.yml", "ray.env")
 
 BANNED = (
@@ -42,9 +44,8 @@ _COMMENT_MARK = re.compile(r"^\s*#", re.MULTILINE)
 
 def files() -> list[str]:
     found = [path for pattern in DOCUMENTS for path in ROOT.glob(pattern)]
-    for folder in FOLDERS:
-        found += [path for pattern in DOCUMENTS for path in (ROOT / folder).rglob(pattern)]
     for folder in PYTHON_FOLDERS:
+        found += [path for pattern in DOCUMENTS for path in (ROOT / folder).rglob(pattern)]
         found += (ROOT / folder).rglob("*.py")
     names = {str(path.relative_to(ROOT)) for path in found if path != Path(__file__)}
     return sorted(names)

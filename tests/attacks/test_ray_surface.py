@@ -182,7 +182,7 @@ def test_every_listening_port_is_documented(service: Service) -> None:
     listening = {int(pid) for pid in re.findall(r"pid=(\d+)", sockets)} & pids
     programs = {_program(psutil.Process(pid)) for pid in listening}
 
-    documented = (ROOT / "docs/security.md").read_text()
+    documented = (ROOT / "docs/operate/security.md").read_text()
     rows = set(re.findall(r"^\| `([^`]+)` \| [\w ,]+ \|", documented, re.MULTILINE))
     assert {"haproxy", "gateway", "scorer", "raylet"} <= programs
     assert programs <= rows

@@ -66,7 +66,7 @@ class Report:
     """Total charge in micro-dollars."""
 
     charges_without_200: dict[str, int]
-    """Number of charges by the known gap of docs/operations.md that explains them."""
+    """Number of charges by the known gap of the billing guarantees that explains them."""
 
     reservations: dict[str, int]
     tenants_balanced: int

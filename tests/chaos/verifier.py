@@ -2,7 +2,7 @@
 
 A client must see 200 if and only if the ledger has exactly one charge for the request, with the
 documents, tokens and amount of the answer. A charge without a 200 is allowed only in the known gaps
-of docs/operations.md, and only if a fault of the run explains it.
+of docs/operate/billing-guarantees.md, and only if a fault of the run explains it.
 """
 
 from collections import Counter, deque
@@ -182,7 +182,7 @@ def _charges_without_200(
 def _explanation(
     exchange: Exchange, charged_at: Moment, logged: Logged | None, faults: Sequence[Happened]
 ) -> str | None:
-    """Return the known gap of docs/operations.md that explains the charge, if a fault caused it."""
+    """Return the documented gap that explains the charge, if a fault caused it."""
     kills = [each for each in faults if each.kind.kills_gateway]
     if logged is not None and not logged.charged:
         lost = logged.status == 503 and _reversal_was_lost(exchange, charged_at, faults, kills)

@@ -58,7 +58,7 @@ def emit_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -
 def take_back(connection: Connection, request_ids: Sequence[RequestId]) -> None:
     """Delete the pending events of reversed charges.
 
-    An event that was already sent stays; see the exception in `docs/operations.md`.
+    An event that was already sent stays; see `docs/operate/events.md`.
     """
     connection.execute(_take_back, [{"id": request_id} for request_id in request_ids])
 

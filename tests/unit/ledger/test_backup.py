@@ -1,7 +1,6 @@
 """The backup and restore commands of the operations guide, run as written."""
 
 import asyncio
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,14 +30,11 @@ from tests.support.ledger import (
     a_quote,
     a_tenant,
 )
+from tests.support.snippets import snippets
 from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
 
-GUIDE = Path(__file__).parents[3] / "docs/operations.md"
-SECTION = GUIDE.read_text(encoding="utf-8").split("\n## Backup and restore\n")[1].split("\n## ")[0]
-COMMANDS = [
-    "\n".join(line.removeprefix("    ") for line in block.splitlines())
-    for block in re.findall(r"(?:^    .+\n)+", SECTION, re.MULTILINE)
-]
+GUIDE = Path(__file__).parents[3] / "docs/operate/backup.md"
+COMMANDS = [each.text for each in snippets(GUIDE)]
 BACK_UP_SQLITE, RESTORE_SQLITE, BACK_UP_POSTGRESQL, RESTORE_POSTGRESQL, RECONCILE = COMMANDS
 
 REAL_TIME = LedgerLimits(expiry_interval_s=Seconds(0.05))
