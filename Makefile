@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format load bench lock clean
+.PHONY: help serve test check format docs load bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,9 +26,15 @@ check: .venv/.dev  ## Check format, lint, security, types, layers; run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app cluster testkit benchmarks loadtests
-	$(BIN)/mypy serve_app testkit tests benchmarks loadtests training
+	$(BIN)/mypy serve_app testkit tests benchmarks loadtests training docs examples
 	$(BIN)/lint-imports
+	$(MKDOCS) --quiet
 	$(BIN)/pytest tests benchmarks -m "not slow and not ray"
+
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: .venv/.dev  ## Write the generated pages of docs/, and build the site into var/site
+	$(BIN)/python -m docs.generate
+	$(MKDOCS)
 
 format: .venv/.dev  ## Format the code and apply the linter's fixes
 	$(BIN)/ruff check --fix .
