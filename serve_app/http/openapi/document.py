@@ -20,7 +20,10 @@ from serve_app.http.openapi.operations import OPERATIONS, QUERY_PARAMETERS, Oper
 from serve_app.http.openapi.scoring import RERANK, SCORE, ScoringOperation
 from serve_app.http.problems import PROBLEMS
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.schemas import component_schemas
+from serve_app.protocols.models_list import ModelList, ModelObject
+from serve_app.protocols.problem_body import ErrorBody
+from serve_app.protocols.schemas import WireType, component_schemas
+from serve_app.protocols.status import HealthBody, ReadinessBody
 
 Json = dict[str, Any]
 
@@ -30,6 +33,13 @@ Status 200 means that the charge is durable. Any other status means that nothing
 Client libraries for Cohere and OpenAI only need a different base URL."""
 
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
+TYPES: tuple[WireType, ...] = (
+    *RERANK.types,
+    *SCORE.types,
+    *(operation.answer for operation in OPERATIONS),
+    *(operation.body for operation in OPERATIONS if operation.body is not None),
+    *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody),
+)
 GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
 
 
@@ -69,18 +79,18 @@ def _paths() -> Json:
     paths: Json = {
         "/v1/models": {
             "get": _get(
-                "listModels", "List the models of the API key", "ModelList", GUARDED, SECURITY
+                "listModels", "List the models of the API key", ModelList, GUARDED, SECURITY
             )
         }
     }
-    one_model = _get("getModel", "Get a model", "ModelObject", [*GUARDED, NotFound], SECURITY)
+    one_model = _get("getModel", "Get a model", ModelObject, [*GUARDED, NotFound], SECURITY)
     one_model["parameters"] = [_path_parameter("Id or alias; may contain slashes.")]
     paths["/v1/models/{id}"] = {"get": one_model}
     paths["/health"] = {
-        "get": _get("health", "Check that the process is alive", "HealthBody", [], [])
+        "get": _get("health", "Check that the process is alive", HealthBody, [], [])
     }
-    ready = _get("ready", "Check that requests can be answered", "ReadinessBody", [], [])
-    ready["responses"]["503"] = _content("Not ready; the body names the cause.", "ReadinessBody")
+    ready = _get("ready", "Check that requests can be answered", ReadinessBody, [], [])
+    ready["responses"]["503"] = _content("Not ready; the body names the cause.", ReadinessBody)
     paths["/ready"] = {"get": ready}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _account(operation)
@@ -126,16 +136,16 @@ def _account(operation: Operation) -> Json:
 def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits) -> Json:
     unknown_here = {"405", str(PROBLEMS[Conflict].status)}
     statuses = [status for status in _statuses() if status not in unknown_here]
-    request_schema, answer_schema = scoring.schemas
+    request_type, answer_type = scoring.types
     request_example, answer_example = scoring.examples
-    answer = _content(scoring.answer, answer_schema, answer_example)
+    answer = _content(scoring.answer, answer_type, answer_example)
     answer["headers"] = {
         "server-timing": {
             "description": "Longest wait for a batch and total run time, in milliseconds.",
             "schema": {"type": "string"},
         }
     }
-    request = _content("", request_schema, request_example)["content"]
+    request = _content("", request_type, request_example)["content"]
     return {
         "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
         "operationId": scoring.name
@@ -149,7 +159,7 @@ def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits)
 
 
 def _get(
-    name: str, summary: str, schema: str, errors: list[type[RerankError]], security: list[Json]
+    name: str, summary: str, answer: WireType, errors: list[type[RerankError]], security: list[Json]
 ) -> Json:
     statuses = sorted(str(PROBLEMS[error].status) for error in errors)
     return {
@@ -157,7 +167,7 @@ def _get(
         "operationId": name,
         "tags": ["models" if security else "operations"],
         "security": security,
-        "responses": {"200": _content("Success.", schema)}
+        "responses": {"200": _content("Success.", answer)}
         | {status: _reference(status) for status in statuses},
     }
 
@@ -189,7 +199,7 @@ def _timeout_parameter(limits: Limits) -> Json:
 
 def _schemas(limits: Limits) -> Json:
     """Return the schemas of the wire types, with this installation's request limits."""
-    schemas = component_schemas()
+    schemas = component_schemas(TYPES)
     request = schemas["RerankRequest"]["properties"]
     request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
     request["documents"] |= {"maxItems": limits.documents_per_request_max}
@@ -209,7 +219,7 @@ def _statuses() -> dict[str, list[str]]:
 
 def _error(status: str, codes: list[str]) -> Json:
     names = " or ".join(f"`{code}`" for code in codes)
-    response = _content(f"{names}. Nothing was charged.", "ErrorBody")
+    response = _content(f"{names}. Nothing was charged.", ErrorBody)
     if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
         response["headers"] = {
             "Retry-After": {
@@ -224,8 +234,8 @@ def _reference(status: str) -> Json:
     return {"$ref": f"#/components/responses/{status}"}
 
 
-def _content(description: str, schema: str, example: Mapping[str, Any] | None = None) -> Json:
-    media: Json = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+def _content(description: str, kind: WireType, example: Mapping[str, Any] | None = None) -> Json:
+    media: Json = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
     if example is not None:
         media["example"] = example
     return {"description": description, "content": {"application/json": media}}

@@ -4,6 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_app.domain.errors import Conflict, InvalidRequest, NotFound, RerankError, TooLarge
+from serve_app.protocols.admin import (
+    AuditEntryList,
+    CreditCreate,
+    GrantList,
+    GrantObject,
+    KeyChange,
+    KeyCreate,
+    KeyList,
+    KeyObject,
+    KeyRotation,
+    NewKeyObject,
+    RefundCreate,
+    TenantChange,
+    TenantCreate,
+    TenantList,
+    TenantObject,
+)
+from serve_app.protocols.schemas import WireType
+from serve_app.protocols.usage import TenantUsageList, UsageList
 
 LIST_QUERY = ("limit", "cursor")
 USAGE_QUERY = ("since", "until", "group_by", *LIST_QUERY, "format")
@@ -28,10 +47,8 @@ class Operation:
     path: str
     name: str
     summary: str
-    answer: str
-    """Name of the response schema; ``body`` names the request schema."""
-
-    body: str | None = None
+    answer: WireType
+    body: WireType | None = None
     query: Sequence[str] = ()
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
     headers: Sequence[str] = ()
@@ -47,7 +64,7 @@ OPERATIONS = (
         "/v1/usage",
         "getUsage",
         "Get the usage of your tenant",
-        "UsageList",
+        UsageList,
         query=USAGE_QUERY,
         csv=True,
     ),
@@ -56,7 +73,7 @@ OPERATIONS = (
         "/admin/v1/usage",
         "getTenantsUsage",
         "Get the usage of all tenants",
-        "TenantUsageList",
+        TenantUsageList,
         query=(*USAGE_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
         csv=True,
@@ -66,7 +83,7 @@ OPERATIONS = (
         "/admin/v1/tenants",
         "listTenants",
         "List tenants by name",
-        "TenantList",
+        TenantList,
         query=LIST_QUERY,
     ),
     Operation(
@@ -74,8 +91,8 @@ OPERATIONS = (
         "/admin/v1/tenants",
         "createTenant",
         "Create a tenant",
-        "TenantObject",
-        "TenantCreate",
+        TenantObject,
+        TenantCreate,
         errors=(InvalidRequest, Conflict, TooLarge),
     ),
     Operation(
@@ -83,7 +100,7 @@ OPERATIONS = (
         "/admin/v1/tenants/{id}",
         "getTenant",
         "Get a tenant",
-        "TenantObject",
+        TenantObject,
         errors=(InvalidRequest, NotFound),
     ),
     Operation(
@@ -91,8 +108,8 @@ OPERATIONS = (
         "/admin/v1/tenants/{id}",
         "changeTenant",
         "Change a tenant's limits, alerts and weight",
-        "TenantObject",
-        "TenantChange",
+        TenantObject,
+        TenantChange,
         errors=_CHANGES,
     ),
     Operation(
@@ -100,7 +117,7 @@ OPERATIONS = (
         "/admin/v1/keys",
         "listKeys",
         "List API keys, oldest first",
-        "KeyList",
+        KeyList,
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
     ),
@@ -109,8 +126,8 @@ OPERATIONS = (
         "/admin/v1/keys",
         "createKey",
         "Create an API key; the secret is shown once",
-        "NewKeyObject",
-        "KeyCreate",
+        NewKeyObject,
+        KeyCreate,
         errors=_CHANGES,
     ),
     Operation(
@@ -118,7 +135,7 @@ OPERATIONS = (
         "/admin/v1/keys/{id}",
         "getKey",
         "Get an API key",
-        "KeyObject",
+        KeyObject,
         errors=(InvalidRequest, NotFound),
     ),
     Operation(
@@ -126,8 +143,8 @@ OPERATIONS = (
         "/admin/v1/keys/{id}",
         "changeKey",
         "Change an API key's limits",
-        "KeyObject",
-        "KeyChange",
+        KeyObject,
+        KeyChange,
         errors=_CHANGES,
     ),
     Operation(
@@ -135,8 +152,8 @@ OPERATIONS = (
         "/admin/v1/keys/{id}/rotate",
         "rotateKey",
         "Replace an API key; the new secret is shown once",
-        "NewKeyObject",
-        "KeyRotation",
+        NewKeyObject,
+        KeyRotation,
         errors=(*_CHANGES, Conflict),
     ),
     Operation(
@@ -144,7 +161,7 @@ OPERATIONS = (
         "/admin/v1/keys/{id}/revoke",
         "revokeKey",
         "Revoke an API key",
-        "KeyObject",
+        KeyObject,
         errors=(InvalidRequest, NotFound),
     ),
     Operation(
@@ -152,7 +169,7 @@ OPERATIONS = (
         "/admin/v1/credit",
         "listGrants",
         "List a tenant's grants, refunds and corrections",
-        "GrantList",
+        GrantList,
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
     ),
@@ -161,8 +178,8 @@ OPERATIONS = (
         "/admin/v1/credit",
         "addCredit",
         "Add credit; a negative amount is a correction",
-        "GrantObject",
-        "CreditCreate",
+        GrantObject,
+        CreditCreate,
         errors=(*_CHANGES, Conflict),
         headers=("Idempotency-Key",),
     ),
@@ -171,8 +188,8 @@ OPERATIONS = (
         "/admin/v1/credit/refunds",
         "refund",
         "Refund the charge of a request",
-        "GrantObject",
-        "RefundCreate",
+        GrantObject,
+        RefundCreate,
         errors=(*_CHANGES, Conflict),
         headers=("Idempotency-Key",),
     ),
@@ -181,7 +198,7 @@ OPERATIONS = (
         "/admin/v1/audit-log",
         "listAuditLog",
         "List the audit log",
-        "AuditEntryList",
+        AuditEntryList,
         query=(*LIST_QUERY, "tenant"),
         errors=(InvalidRequest, NotFound),
     ),

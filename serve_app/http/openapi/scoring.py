@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
+from serve_app.protocols.schemas import WireType
+from serve_app.protocols.score_schema import ScoreRequest, ScoreResponse
+
 Json = dict[str, Any]
 
 RERANK_REQUEST_EXAMPLE: Json = {
@@ -63,8 +67,8 @@ class ScoringOperation:
     answer: str
     """Description of the response."""
 
-    schemas: tuple[str, str]
-    """Names of the component schemas of the request and the response."""
+    types: tuple[WireType, WireType]
+    """Types of the request and the response."""
 
     examples: tuple[Json, Json]
     """An example request and its response."""
@@ -74,13 +78,13 @@ RERANK = ScoringOperation(
     "rerank",
     "Order documents by relevance",
     "The documents by relevance, best first.",
-    ("RerankRequest", "RerankResponse"),
+    (RerankRequest, RerankResponse),
     (RERANK_REQUEST_EXAMPLE, RERANK_RESPONSE_EXAMPLE),
 )
 SCORE = ScoringOperation(
     "score",
     "Score pairs of a query and a passage",
     "The scores in the order of the request's pairs.",
-    ("ScoreRequest", "ScoreResponse"),
+    (ScoreRequest, ScoreResponse),
     (SCORE_REQUEST_EXAMPLE, SCORE_RESPONSE_EXAMPLE),
 )
