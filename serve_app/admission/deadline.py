@@ -25,7 +25,7 @@ from serve_app.domain.units import Seconds, TenantId, Tokens
 
 AHEAD_SHARE_MAX = 0.3
 """Share of a job's time that the work ahead of it may take. The rest is for the job itself, and for
-later jobs that overtake it. See `benchmarks.admission.deadline`."""
+later jobs that overtake it. See `benchmarks.dispatch.deadline`."""
 
 ESTIMATES_KEPT = 0.99
 """Factor by which each job reduces the weight of earlier jobs in the estimate's correction."""
