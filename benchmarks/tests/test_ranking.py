@@ -291,6 +291,7 @@ def offline(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield {**os.environ, **proxies, **homes, **unset}  # noqa: TID251 - for a child process
 
 
+@pytest.mark.slow  # Starts processes that wait for a hub.
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -243,6 +243,7 @@ def random_keys(count: int) -> Iterator[str]:
     return (f"rk_{number:012d}_{'0' * 64}" for number in range(count))
 
 
+@pytest.mark.slow  # 100,000 calls
 def test_a_flood_of_unknown_ids_causes_few_bounded_queries() -> None:
     """100,000 ids, 500 concurrently, while a known and a new key are authenticated."""
     known, new = generate(), generate()

@@ -131,6 +131,7 @@ def refused(tmp_path: Path, *arguments: str, **variables: str) -> str:
     return line
 
 
+@pytest.mark.slow  # Starts three processes, and one waits for a hub.
 def test_an_unreachable_model_is_reported_in_one_line_however_it_is_named(
     tmp_path: Path, silent_hub: str
 ) -> None:
@@ -143,6 +144,7 @@ def test_an_unreachable_model_is_reported_in_one_line_however_it_is_named(
     assert "copy it to this node and name its folder instead" in by_variable
 
 
+@pytest.mark.slow  # Starts three processes.
 def test_a_folder_without_a_model_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 

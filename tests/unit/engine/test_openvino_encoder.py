@@ -31,6 +31,7 @@ def test_openvino_computes_float32_everywhere() -> None:
     assert computes(torch.float32)
 
 
+@pytest.mark.slow  # Loads an engine in a new process.
 def test_telemetry_is_disabled(folders: dict[str, Path], tmp_path: Path) -> None:
     """OpenVINO's telemetry leaves a client id in the home directory before it sends anything.
 

@@ -84,6 +84,7 @@ def test_a_failing_hub_is_one_sentence_with_a_remedy(error: Exception, says: str
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow  # Waits for a hub.
 def test_the_local_cache_is_used_if_the_hub_does_not_answer(tmp_path: Path) -> None:
     """Runs in a separate process, because the hub's client reads its variables when imported."""
     cached = tmp_path / "hub/models--acme--reranker"

@@ -91,6 +91,7 @@ LONG = [
 ]
 
 
+@pytest.mark.slow  # Tokenizes megabytes.
 @pytest.mark.parametrize("text", LONG)
 def test_a_long_text_is_truncated_like_transformers_truncates_it(
     files: TokenizerFiles, text: str
