@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format docs load bench lock clean
+.PHONY: help serve test check lint test-unit test-integration test-chaos coverage format docs load bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,11 +17,11 @@ help:    ## List the targets
 serve: .venv/.serve  ## Run the whole service on this machine; set RERANK_PORT and RERANK_MODEL
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
-test: check  ## Run all tests: check, then real-size models, contracts and a real Ray
-	$(BIN)/pytest tests benchmarks -m "slow or ray" --ignore tests/attacks
-	$(BIN)/pytest tests/attacks -m ray
+test: check test-integration test-chaos  ## Run all tests: check, test-integration, test-chaos
 
-check: .venv/.dev  ## Check format, lint, security, types, layers; run the tests without Ray (minutes)
+check: lint test-unit  ## Check format, lint, security, types and layers, and run test-unit (minutes)
+
+lint: .venv/.dev
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -29,7 +29,22 @@ check: .venv/.dev  ## Check format, lint, security, types, layers; run the tests
 	$(BIN)/mypy serve_app testkit tests benchmarks loadtests training docs examples
 	$(BIN)/lint-imports
 	$(MKDOCS) --quiet
-	$(BIN)/pytest tests benchmarks -m "not slow and not ray"
+
+# A worker that has run out of tests takes some of another one.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
+UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL)
+test-unit: .venv/.dev  ## Run the tests without Ray and without models of real size
+	$(BIN)/pytest $(UNIT)
+
+test-integration: .venv/.dev  ## Run the tests with models of real size and those on a real Ray
+	$(BIN)/pytest tests benchmarks -m "slow and not ray" --ignore tests/attacks --ignore tests/chaos $(PARALLEL)
+	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
+
+test-chaos: .venv/.dev  ## Run the tests that attack the service or kill its processes
+	$(BIN)/pytest tests/chaos tests/attacks -m "slow or ray"
+
+coverage: .venv/.dev  ## Print the branch coverage of serve_app by test-unit
+	$(BIN)/pytest $(UNIT) --cov serve_app --cov-branch --cov-report term:skip-covered
 
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 docs: .venv/.dev  ## Write the generated pages of docs/, and build the site into var/site
@@ -59,7 +74,7 @@ lock: .venv/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest a
 	$(UV_LOCK) --extra engine --extra openvino --extra postgres --only-binary :all: -c requirements-dev.txt -o requirements.txt
 
 clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11")'
