@@ -26,7 +26,6 @@ from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.posting.rate_limits import Demand
-from serve_app.ledger.posting.single_charge import SingleCharge
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ledger.writer.operation import Operation
 from serve_app.ledger.writer.thread import Writer
@@ -71,8 +70,8 @@ class SqlLedger:
         self._durable.share_fate(self._relaxed)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
-        # Reservations not yet charged or void; `None` while the outcome of a reserve is unknown.
-        self._reserved: dict[RequestId, Reservation | None] = {}
+        # Requests whose reservation is or may be written, and is not yet charged or void.
+        self._reserved: set[RequestId] = set()
         self._reads = 0
         self._reads_fail = False
         self._writer = Writer(
@@ -129,26 +128,22 @@ class SqlLedger:
         operation = Operation(
             write, quote.request_id, caller.tenant, caller.key_id, is_new=True, durable=False
         )
-        self._reserved[quote.request_id] = None
+        self._reserved.add(quote.request_id)
         try:
             states: tuple[RateLimitState, ...] = await self._written(operation)
         except (RerankError, asyncio.CancelledError) as error:
             refused = isinstance(error, RerankError) and not isinstance(error, LedgerUnavailable)
             if refused or operation.prevent():
-                self._reserved.pop(quote.request_id, None)
+                self._reserved.discard(quote.request_id)
             raise
-        self._reserved[quote.request_id] = wanted
         return states
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         """See `serve_app.ports.Ledger.commit`."""
         now = self._clock.moment()
         write = partial(Books.commit, request_id=request_id, amount=amount, usage=usage, now=now)
-        reserved = self._reserved.pop(request_id, None)
-        single = None
-        if reserved and reserved.amount == amount:
-            single = SingleCharge(reserved, usage, now)
-        operation = Operation(write, request_id, single_charge=single)
+        self._reserved.discard(request_id)
+        operation = Operation(write, request_id)
         try:
             await self._written(operation)
         except (LedgerUnavailable, asyncio.CancelledError):
@@ -167,7 +162,7 @@ class SqlLedger:
         refused during an outage would fill the queue.
         """
         if request_id in self._reserved:
-            del self._reserved[request_id]
+            self._reserved.remove(request_id)
             self._void(request_id, usage)
 
     def _void(self, request_id: RequestId, usage: Usage) -> None:

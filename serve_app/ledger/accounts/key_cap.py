@@ -26,8 +26,7 @@ def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) 
     )
     month = month_of(now)
     since, until = bounds_of(month)
-    # Tenant and time come first, as in the index. One statement reads all parts, because a
-    # reservation could become a charge between two statements.
+    # Tenant and time come first, as in the index.
     spent = (
         _total(
             charges.c.amount,

@@ -1,9 +1,8 @@
-"""SQL statements of `books` and `single_charge`, which read and write a whole group.
+"""SQL statements of `books`, which read and write a whole group.
 
-All transactions lock accounts before reservations. `single_charge` locks only a reservation and
-then waits for no other lock. A transaction that settles a reservation locks its row, so that the
-reservation is settled once and PostgreSQL does not return the row version from before the wait for
-the account.
+All transactions lock accounts before reservations. A transaction that settles a reservation locks
+its row, too. Otherwise PostgreSQL would return the row version from before the wait for the
+account.
 """
 
 from typing import Any
@@ -68,7 +67,7 @@ WRITE_KEY = (
     .values(spent_month=bindparam("month"), spent_amount=bindparam("spent"))
     .execution_options(**UNREAD)
 )
-_settle = (
+SETTLE = (
     update(reservations)
     .where(reservations.c.id == bindparam("row_id"))
     .values(
@@ -78,13 +77,8 @@ _settle = (
         tokens=bindparam("new_tokens"),
         settled_at=bindparam("now"),
     )
+    .execution_options(**UNREAD)
 )
-SETTLE = _settle.execution_options(**UNREAD)
-SETTLE_WHOLE = _settle.where(
-    reservations.c.state == State.PENDING.value, reservations.c.amount == bindparam("new_charged")
-)
-"""Settle a reservation that is still pending and is charged in full, so that no credit returns."""
-
 RESERVE = insert(reservations).execution_options(**UNREAD)
 CHARGE = insert(charges).execution_options(**UNREAD)
 UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
@@ -93,7 +87,7 @@ UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
 def settled_row(
     request_id: RequestId, state: State, charged: Credits, usage: Usage, now: Moment
 ) -> dict[str, Any]:
-    """Return the parameters of `SETTLE` and `SETTLE_WHOLE`."""
+    """Return the parameters of `SETTLE`."""
     return {
         "row_id": request_id,
         "new_state": state.value,

@@ -8,7 +8,6 @@ from typing import Any
 from serve_app.domain.errors import LedgerUnavailable, RerankError
 from serve_app.domain.units import KeyId, RequestId, TenantId
 from serve_app.ledger.posting.books import Books
-from serve_app.ledger.posting.single_charge import SingleCharge
 
 
 @dataclass(slots=True, eq=False)
@@ -34,9 +33,6 @@ class Operation:
     durable: bool = True
     """Whether its commit waits for the disk. If not, a database crash may undo it, so no result
     sent to a client may depend on it."""
-
-    single_charge: SingleCharge | None = None
-    """A faster equivalent of ``apply``, tried first if the operation is alone in its group."""
 
     future: Future[Any] = field(default_factory=Future)
     _begun: bool = False

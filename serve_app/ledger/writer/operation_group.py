@@ -21,12 +21,6 @@ def apply(
     Must run the first statements of the transaction. ``begun`` receives these operations before the
     first of them is applied.
     """
-    single = group[0].single_charge if len(group) == 1 else None
-    if single is not None and single.write(connection, events=events):
-        begun += [each for each in group if each.begin()]
-        if not begun:
-            connection.rollback()
-        return [None for _ in begun]
     known = {each.request_id for each in group if not each.is_new}
     books = _open(connection, group, known, events=events)
     begun += [each for each in group if each.begin()]

@@ -321,6 +321,26 @@ def test_an_abandoned_reservation_expires_and_its_late_commit_is_refused(
         asyncio.run(scenario(ledger))
 
 
+def test_a_ledger_forgets_the_requests_that_it_has_settled(database_url: str, acme: Caller) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        for request_id in (R1, R2, R3):
+            await ledger.reserve(acme, a_quote(request_id, 30))
+        await ledger.commit(R1, Credits(30), USAGE)
+        ledger.void(R2, USAGE)
+        await ledger.commit(R3, Credits(20), USAGE)
+        with pytest.raises(ReservationClosed):
+            await ledger.commit(R2, Credits(30), USAGE)
+        await ledger.commit(R1, Credits(30), USAGE)  # A repetition has no effect.
+        assert not ledger._reserved
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+    states = [state_of(database_url, each) for each in (R1, R2, R3)]
+    assert states == ["committed", "voided", "committed"]
+    assert (balance(database_url).available, balance(database_url).charged) == (50, 50)
+
+
 def test_closing_writes_waiting_operations_and_refuses_later_ones(
     database_url: str, acme: Caller
 ) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, delete, select
 
 from serve_app.domain.errors import OutOfCredit, RerankError, ReservationClosed
 from serve_app.domain.model import Caller
@@ -246,6 +246,32 @@ def test_processes_together_reserve_exactly_the_available_credit(
 
     assert sum(reserved) == 10
     assert balance_in(engine).available == 0
+
+
+@pytest.mark.parametrize("rival", ["void", "expire"])
+def test_a_race_settles_a_reservation_once(engine: Engine, acme: Caller, rival: str) -> None:
+    """Checked in fifty races."""
+
+    def attempt(action: str) -> bool:
+        try:
+            settle(engine, action, 30)
+        except ReservationClosed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(50):
+            with engine.begin() as connection:
+                steps.reserve(connection, a_reservation(acme, 30))
+            other = threads.submit(settle, engine, rival)
+            charged = threads.submit(attempt, "commit").result()
+            other.result()
+            left = balance_in(engine)
+            assert (left.pending, left.charged) == (0, 30 if charged else 0)
+            with engine.begin() as connection:
+                if charged:
+                    steps.reverse(connection, R1, USAGE, NOW)
+                connection.execute(delete(reservations))
 
 
 def test_gateways_that_lock_the_same_tenants_do_not_deadlock(
