@@ -21,7 +21,6 @@ from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.ledger.accounts import tenant_keys
 from serve_app.ledger.db.engines import open_reader, open_writer, reason
-from serve_app.ledger.db.kept_connection import KeptConnection
 from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting.books import Books
@@ -64,10 +63,9 @@ class SqlLedger:
         threads = self._limits.reader_threads
         # Without pings, because the writer recovers from failed writes.
         self._durable, self._relaxed = (
-            KeptConnection(open_writer(database_url, timeout_s, pre_ping=False, durable=durable))
+            open_writer(database_url, timeout_s, pre_ping=False, durable=durable)
             for durable in (True, False)
         )
-        self._durable.share_fate(self._relaxed)
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
         # Requests whose reservation is or may be written, and is not yet charged or void.
@@ -91,9 +89,8 @@ class SqlLedger:
         self._closed = True
         self._writer.close()
         self._readers.shutdown()
-        for kept in (self._durable, self._relaxed):
-            kept.close()
-        self._read_engine.dispose()
+        for engine in (self._durable, self._relaxed, self._read_engine):
+            engine.dispose()
 
     def check(self) -> None:
         """Check that the writer thread is running, without a database access.

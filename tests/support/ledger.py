@@ -129,7 +129,7 @@ def state_of(database_url: str, request_id: RequestId) -> str | None:
 
 
 class Begins(Protocol):
-    """An engine, a kept connection, or a test double."""
+    """An engine or a test double."""
 
     def begin(self) -> AbstractContextManager[Connection]: ...
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from serve_app.domain.units import Seconds
 
@@ -40,6 +40,7 @@ def pipeline(engine: Engine, transaction_s_max: Seconds) -> None:
     event.listen(engine, "connect", partial(_enter, transaction_ms_max=1_000 * transaction_s_max))
     event.listen(engine, "begin", _begin)
     event.listen(engine, "after_cursor_execute", _wait)
+    event.listen(engine, "handle_error", _distrust)
     event.listen(engine, "rollback", _drain)
     event.listen(engine, "reset", _reset)
     event.listen(engine, "close", _leave)
@@ -62,6 +63,12 @@ def _wait(connection: Connection, *args: Any) -> None:
     context = args[-2]
     if _UNREAD not in context.execution_options:
         _sync(connection.info)
+
+
+def _distrust(context: ExceptionContext) -> None:
+    # After a statement that could not be sent, the connection is out of step with its results, and
+    # nothing shows it. SQLAlchemy replaces a connection whose error is a disconnect.
+    context.is_disconnect = True
 
 
 def _drain(connection: Connection) -> None:

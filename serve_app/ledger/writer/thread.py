@@ -246,11 +246,15 @@ class Writer:
             self._busy_since = None
 
     def _probe(self) -> bool:
-        """Test the database; return whether it writes again or the next tick is due anyway."""
+        """Test the database; return whether it writes again or the next tick is due anyway.
+
+        After a restart of the database, both kinds of transaction must connect again.
+        """
         self._probes_left -= 1
         try:
-            with self._transaction() as connection:
-                probe(connection)
+            for durable in (False, True):
+                with self._transaction(durable=durable) as connection:
+                    probe(connection)
         except SQLAlchemyError:
             return self._probes_left <= 0
         return True

@@ -94,6 +94,30 @@ def test_refused_requests_take_no_queue_places_of_scored_ones(
 
 
 @pytest.mark.slow
+def test_after_a_restart_that_maintenance_has_noticed_no_request_fails(server: Postgres) -> None:
+    """The writer has a connection for each kind of transaction, and the restart closes both."""
+    caller = a_tenant(server.url(), 10_000)
+    r2 = RequestId("r2")
+
+    async def scenario(ledger: SqlLedger) -> None:
+        await ledger.reserve(caller, a_quote(R1, 10))
+        await ledger.commit(R1, Credits(10), USAGE)
+        server.kill()
+        await until(lambda: ledger._writer.is_failing)
+        server.start()
+        await until(lambda: not ledger._writer.is_failing)
+        await ledger.reserve(caller, a_quote(r2, 20))
+        await ledger.commit(r2, Credits(20), USAGE)
+
+    limits = replace(LIMITS, expiry_interval_s=Seconds(1))
+    ledger = SqlLedger(server.url(), SystemClock(), MARGIN_S, limits)
+    ledger.start()
+    asyncio.run(scenario(ledger))
+    ledger.close()
+    assert balance(server.url()).charged == 30
+
+
+@pytest.mark.slow
 def test_a_killed_server_is_detected_immediately_and_used_again_once_it_is_back(
     server: Postgres,
 ) -> None:

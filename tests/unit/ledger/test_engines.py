@@ -12,7 +12,6 @@ from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
 from serve_app.ledger.db.engines import open_writer, opened, reading
-from serve_app.ledger.db.kept_connection import KeptConnection
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.db.tables import tenants
 from tests.support.ledger import TIMEOUT_S, a_tenant, database_held
@@ -56,55 +55,6 @@ def test_a_writer_survives_the_loss_of_its_connection(engine: Engine) -> None:
 
     with engine.begin() as connection:
         assert connection.scalar(COUNT) == 0
-
-
-def test_a_kept_connection_outlives_its_transactions_but_no_failure(engine: Engine) -> None:
-    kept = KeptConnection(engine)
-
-    def connection_used() -> object:
-        with kept.begin() as connection:
-            assert connection.scalar(COUNT) == 0
-            return connection
-
-    def fail() -> None:
-        with kept.begin():
-            raise ZeroDivisionError
-
-    first = connection_used()
-    assert connection_used() is first
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert connection_used() is not first
-
-    kept.close()
-    with engine.begin() as connection:  # The pool's only one is back.
-        assert connection.scalar(COUNT) == 0
-
-
-@pytest.mark.parametrize("kind", [POSTGRESQL])
-def test_writers_that_share_their_fate_lose_no_transaction_each(database_url: str) -> None:
-    with (
-        opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as first,
-        opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as second,
-    ):
-        both = [KeptConnection(engine) for engine in (first, second)]
-        both[0].share_fate(both[1])
-        for kept in both:
-            with kept.begin() as connection:
-                lost: Any = connection.connection.dbapi_connection
-            lost.close()  # As after a restart of the server.
-
-        failures = 0
-        for kept in both:
-            try:
-                with kept.begin() as connection:
-                    assert connection.scalar(COUNT) == 0
-            except OperationalError:
-                failures += 1
-        for kept in both:
-            kept.close()
-
-    assert failures == 1
 
 
 @pytest.mark.parametrize("kind", [POSTGRESQL])

@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from serve_app.domain.model import Caller
 from serve_app.ledger.db.engines import open_writer, opened
-from serve_app.ledger.db.kept_connection import KeptConnection
 from serve_app.ledger.db.tables import reservations
 from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
@@ -119,14 +118,12 @@ def test_a_statement_that_cannot_be_sent_does_not_affect_later_ones(database_url
     too_many = select(reservations.c.id).where(reservations.c.id.in_(map(str, range(70_000))))
 
     with opened(open_writer(database_url, TIMEOUT_S, pre_ping=False)) as engine:
-        kept = KeptConnection(engine)
-        with pytest.raises(OperationalError), kept.begin() as connection:
+        with pytest.raises(OperationalError), engine.begin() as connection:
             connection.execute(too_many)
 
         for _ in range(2):
-            with kept.begin() as connection:
+            with engine.begin() as connection:
                 assert connection.scalar(COUNT) == 0
-        kept.close()
 
 
 def test_our_errors_roll_back_the_sent_statements(pipelined: Engine, acme: Caller) -> None:

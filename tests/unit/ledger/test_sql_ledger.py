@@ -186,7 +186,7 @@ def test_waiting_operations_share_one_transaction(database_url: str, acme: Calle
 
     idle = replace(LIMITS, expiry_interval_s=Seconds(0.05))
     with ledger_on(database_url, idle) as ledger:
-        event.listen(ledger._durable._engine, "commit", count)
+        event.listen(ledger._durable, "commit", count)
         asyncio.run(scenario(ledger))
 
     assert counted[1] - counted[0] <= 3  # The blocked tick, the group, and another tick.
