@@ -45,7 +45,7 @@ from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.books import Books
 from serve_app.ledger.reports.balances import check_balances
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
@@ -217,9 +217,13 @@ def naive(
             started = time.perf_counter()
             request_id = new_id()
             with engine.begin() as connection:
-                steps.reserve(connection, a_reservation(caller, request_id))
+                books = Books.open(connection, {caller.tenant}, {request_id})
+                books.reserve(a_reservation(caller, request_id))
+                books.write()
             with engine.begin() as connection:
-                steps.commit(connection, request_id, AMOUNT, USAGE, CLOCK.moment())
+                books = Books.open(connection, (), {request_id})
+                books.commit(request_id, AMOUNT, USAGE, CLOCK.moment())
+                books.write()
             times_ms.append(1_000 * (time.perf_counter() - started))
 
     with (

@@ -24,9 +24,9 @@ from serve_app.ledger.back_office import BackOffice
 from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.app import FakeApp
 from tests.support.fakes import FakeClock
 
@@ -110,11 +110,11 @@ class LedgerApp:
         )
         usage = Usage(1, Tokens(10))
         with transaction(self.database_url, TIMEOUT_S) as connection:
-            steps.reserve(connection, wanted)
+            postings.reserve(connection, wanted)
             if charged:
-                steps.commit(connection, wanted.request_id, wanted.amount, usage, moment)
+                postings.commit(connection, wanted.request_id, wanted.amount, usage, moment)
             else:
-                steps.void(connection, wanted.request_id, usage, moment)
+                postings.void(connection, wanted.request_id, usage, moment)
 
     def get(
         self, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None

@@ -20,7 +20,7 @@ from serve_app.ledger.accounts.tenant_accounts import (
 from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import charges, grants, tenants
 from serve_app.ledger.posting.refunds import refunded
-from serve_app.ledger.posting.steps import lock_accounts
+from serve_app.ledger.posting.sql import lock_accounts
 
 OTHER_GRANT = "the idempotency key was already used for another grant"
 
@@ -92,7 +92,7 @@ def grant(
         raise AccountProblem(f"the amount must be at most {AMOUNT_MAX:,} micro-dollars, not zero")
     if idempotency_key is not None:
         # A concurrent repetition waits here, and then finds the first grant.
-        lock_accounts(connection, {tenant}, ())
+        lock_accounts(connection, {tenant})
         known = _grant_of(connection, idempotency_key)
         if known is not None:
             if (known.tenant, known.amount, known.request_id) != (tenant, amount, None):
@@ -124,7 +124,7 @@ def refund(
     query = select(charges).where(charges.c.request_id == request_id)
     found = connection.execute(query).one_or_none()
     if found is not None:
-        lock_accounts(connection, {found.tenant_id}, ())
+        lock_accounts(connection, {found.tenant_id})
         # Read again: it may have been reversed before the lock was held.
         found = connection.execute(query).one_or_none()
     known = None if idempotency_key is None else _grant_of(connection, idempotency_key)

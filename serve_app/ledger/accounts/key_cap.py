@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from serve_app.domain.units import KeyId, Moment, TenantId
-from serve_app.ledger.db.tables import charges, reservations, usage_days
+from serve_app.ledger.db.tables import PENDING, charges, reservations, usage_days
 from serve_app.ledger.money.calendar import bounds_of, month_of
-from serve_app.ledger.posting.steps import PENDING
 
 
 def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from serve_app.domain.units import Credits, Moment, TenantId
 from serve_app.ledger.accounts import tenant_names
 from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import tenants
-from serve_app.ledger.posting.steps import lock_accounts
+from serve_app.ledger.posting.sql import lock_accounts
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
 """Low-credit alert thresholds of a new tenant: $5 and $1."""
@@ -139,7 +139,7 @@ def change_tenant(
     Raises: AccountProblem.
     """
     tenant = find_tenant(connection, name).id
-    lock_accounts(connection, {tenant}, ())
+    lock_accounts(connection, {tenant})
     if limits:
         known = find_tenant(connection, tenant).limits
         set_tenant_limits(connection, tenant, replace(known, **limits), audit)

@@ -24,7 +24,7 @@ from serve_app.ledger.accounts.tenant_accounts import (
 )
 from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import api_keys, tenants
-from serve_app.ledger.posting.steps import lock_accounts
+from serve_app.ledger.posting.sql import lock_accounts
 from serve_app.ports import StoredKey
 
 ROTATION_OVERLAP_S_MAX = Seconds(90 * 86_400)
@@ -113,7 +113,7 @@ def change_key_limits(
     connection: Connection, key_id: KeyId, limits: LimitChanges, audit: AuditContext
 ) -> None:
     """Change the given limits of a key; see `accounts.change_tenant`. Raises: AccountProblem."""
-    lock_accounts(connection, {_tenant_of(connection, key_id)}, ())
+    lock_accounts(connection, {_tenant_of(connection, key_id)})
     known = get_key(connection, key_id).stored.caller.key_limits
     set_key_limits(connection, key_id, replace(known, **limits), audit)
 
@@ -127,7 +127,7 @@ def set_key_limits(
     """
     check_limits(limits)
     tenant = _tenant_of(connection, key_id)
-    lock_accounts(connection, {tenant}, ())
+    lock_accounts(connection, {tenant})
     values = asdict(limits)
     known = get_key(connection, key_id).stored.caller.key_limits
     if (
@@ -159,7 +159,7 @@ def rotate_key(
         raise AccountProblem(f"the overlap must be 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")
     tenant = _tenant_of(connection, key_id)
     # A concurrent rotation waits here, and then finds the replacement.
-    lock_accounts(connection, {tenant}, ())
+    lock_accounts(connection, {tenant})
     _check_not_replaced(connection, tenant, key_id)
     old = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one()
     if old["revoked_at"] is not None or (old["expires_at"] or audit.now + 1) <= audit.now:

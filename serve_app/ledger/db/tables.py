@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    literal_column,
     text,
 )
 
@@ -147,6 +149,12 @@ reservations = Table(
     ),
     sqlite_with_rowid=False,
 )
+
+# Literals, not parameters: otherwise the databases would not use the partial indexes.
+PENDING: ColumnElement[str] = literal_column("'pending'")
+IS_SETTLED: ColumnElement[bool] = literal_column("state <> 'pending'")
+IS_COMMITTED: ColumnElement[bool] = literal_column("state = 'committed'")
+IS_NOT_CHARGED: ColumnElement[bool] = literal_column("state IN ('voided', 'expired')")
 
 charges = Table(
     "charges",

@@ -7,13 +7,13 @@ caller without limits costs no statement. The arithmetic is in `rate_window`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from serve_app.domain.errors import RateLimited
 from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
 from serve_app.domain.units import Moment
 from serve_app.ledger.db.pipelined import UNREAD
-from serve_app.ledger.db.tables import rate_windows, reservations
+from serve_app.ledger.db.tables import PENDING, rate_windows, reservations
 from serve_app.ledger.money import rate_window
 from serve_app.ledger.money.rate_window import Window
 from serve_app.ledger.money.reservation import Reservation
@@ -37,7 +37,7 @@ _running = (
     .select_from(reservations)
     .where(
         reservations.c.tenant_id == bindparam("tenant_id"),
-        reservations.c.state == literal_column("'pending'"),
+        reservations.c.state == PENDING,
         reservations.c.expires_at > bindparam("now"),
     )
 )

@@ -5,11 +5,12 @@ its row, too. Otherwise PostgreSQL would return the row version from before the 
 account.
 """
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
-from serve_app.domain.units import Credits, Moment, RequestId
+from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.db.pipelined import UNREAD
 from serve_app.ledger.db.tables import api_keys, charges, reservations, tenants
 from serve_app.ledger.money.reservation import Reservation, State
@@ -82,6 +83,14 @@ SETTLE = (
 RESERVE = insert(reservations).execution_options(**UNREAD)
 CHARGE = insert(charges).execution_options(**UNREAD)
 UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
+
+
+def lock_accounts(connection: Connection, tenant_ids: Collection[TenantId]) -> None:
+    """Lock these tenants: a tenant's row is the lock of all its data.
+
+    Must run the first statement of the transaction.
+    """
+    connection.execute(ACCOUNTS, {"tenant_ids": sorted(tenant_ids)}).all()
 
 
 def settled_row(

@@ -16,8 +16,7 @@ from sqlalchemy import (
 )
 
 from serve_app.domain.units import Credits, TenantId
-from serve_app.ledger.db.tables import charges, grants, reservations, tenants, usage_days
-from serve_app.ledger.posting.steps import PENDING
+from serve_app.ledger.db.tables import PENDING, charges, grants, reservations, tenants, usage_days
 
 
 @dataclass(frozen=True, slots=True)

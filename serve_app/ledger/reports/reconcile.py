@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, and_, func, or_, select
 
 from serve_app.domain.units import Moment
-from serve_app.ledger.db.tables import charges, reservations
+from serve_app.ledger.db.tables import IS_COMMITTED, IS_SETTLED, PENDING, charges, reservations
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
 from serve_app.ledger.money.reservation import State
-from serve_app.ledger.posting.steps import PENDING
 from serve_app.ledger.reports.balances import balances
-from serve_app.ledger.writer.retention import COMMITTED, RESERVATIONS_KEPT_MS, SETTLED
+from serve_app.ledger.writer.retention import RESERVATIONS_KEPT_MS
 
 OVERDUE_MS = 60_000
 """Tolerance for overdue reservations. A gateway expires them every few seconds."""
@@ -72,8 +71,8 @@ def _check_reservations(connection: Connection, day: Moment, findings: Findings)
         select(reservations.c.id, reservations.c.charged, charges.c.amount, same.label("same"))
         .outerjoin_from(reservations, charges, charges.c.request_id == reservations.c.id)
         .where(
-            SETTLED,
-            COMMITTED,
+            IS_SETTLED,
+            IS_COMMITTED,
             reservations.c.settled_at >= day,
             reservations.c.settled_at < day + MILLISECONDS_PER_DAY,
         )

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from serve_app.domain.units import Credits, Moment, TenantId, Tokens
-from serve_app.ledger.db.tables import charges, reservations, usage_days
+from serve_app.ledger.db.tables import IS_NOT_CHARGED, IS_SETTLED, charges, reservations, usage_days
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
 
 SUMS = (
@@ -39,10 +39,6 @@ SUMS = (
 
 _GROUP_COLUMNS = {"day": "day", "model": "model", "key": "key_id", "tenant": "tenant_id"}
 
-# A literal, not parameters: otherwise the databases would not use the partial indexes.
-_NOT_CHARGED: ColumnElement[bool] = literal_column(
-    "state <> 'pending' AND state IN ('voided', 'expired')"
-)
 _ZERO: ColumnElement[int] = literal_column("0")
 _ONE: ColumnElement[int] = literal_column("1")
 
@@ -142,7 +138,9 @@ def _settled(which: UsageFilter) -> CompoundSelect[tuple[object, ...]]:
             reservations,
             day_of_end,
             (_ONE, _ONE, documents, documents, reservations.c.tokens, _ZERO),
-        ).where(_NOT_CHARGED, _matches(which, reservations, reservations.c.settled_at)),
+        ).where(
+            IS_SETTLED, IS_NOT_CHARGED, _matches(which, reservations, reservations.c.settled_at)
+        ),
         _branch(usage_days, usage_days.c.day, tuple(usage_days.c[name] for name in SUMS)).where(
             _matches(which, usage_days, usage_days.c.day)
         ),

@@ -4,16 +4,17 @@ The writer thread runs it between two groups, in short transactions, so that a c
 of them at most.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.units import Instant, KeyId, Moment, Seconds
 from serve_app.ledger.db.engines import reason
-from serve_app.ledger.posting import steps
+from serve_app.ledger.db.tables import PENDING, api_keys, reservations
+from serve_app.ledger.posting.books import Books
 from serve_app.ledger.writer import retention
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.telemetry.logs import get_logger
@@ -23,6 +24,21 @@ PAUSE = 9
 """Pause after a retention step, in multiples of its duration: it gets a tenth of the time."""
 
 logger = get_logger(__name__)
+
+_due = (
+    select(reservations.c.id, reservations.c.tenant_id)
+    .where(reservations.c.state == PENDING, reservations.c.expires_at <= bindparam("now"))
+    .order_by(reservations.c.expires_at)
+    .limit(bindparam("count"))
+)
+_touch = (
+    update(api_keys)
+    .where(
+        api_keys.c.id == bindparam("key_id"),
+        func.coalesce(api_keys.c.last_used_at, 0) < bindparam("now"),
+    )
+    .values(last_used_at=bindparam("now"))
+)
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 
@@ -47,7 +63,7 @@ class Maintenance:
             again = self._expire(transaction)
             if self._used:
                 with transaction() as connection:
-                    steps.touch_keys(connection, self._used)
+                    touch_keys(connection, self._used)
                 self._used = {}
             if self._clock.instant() >= self._next_retention:
                 self._retire(transaction)
@@ -61,7 +77,7 @@ class Maintenance:
         """Expire overdue reservations; return whether more of them may be left."""
         count_max = self._limits.expired_per_transaction_max
         with transaction() as connection:
-            count = steps.expire_due(connection, self._clock.moment(), count_max)
+            count = expire_due(connection, self._clock.moment(), count_max)
         if count:
             logger.info("ledger_reservations_expired", extra={"count": count})
         return count == count_max
@@ -80,3 +96,25 @@ class Maintenance:
         if count:
             ended = self._clock.instant()
             self._next_retention = Instant(ended + PAUSE * (ended - started))
+
+
+def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
+    """Expire up to ``count_max`` overdue reservations and return their number.
+
+    The transaction must do nothing else, because it reads before it takes the locks.
+    """
+    due = connection.execute(_due, {"now": now, "count": count_max}).all()
+    if not due:
+        return 0
+    # Another gateway may have settled some of them in the meantime; `expire` skips these.
+    books = Books.open(connection, {row.tenant_id for row in due}, {row.id for row in due})
+    count = books.expire(now)
+    books.write()
+    return count
+
+
+def touch_keys(connection: Connection, used: Mapping[KeyId, Moment]) -> None:
+    """Record the time of each key's last use. The transaction must do nothing else."""
+    if used:
+        rows = [{"key_id": key_id, "now": moment} for key_id, moment in sorted(used.items())]
+        connection.execute(_touch, rows)

@@ -29,6 +29,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
 from serve_app.ledger.db.tables import (
+    IS_COMMITTED,
+    IS_NOT_CHARGED,
+    IS_SETTLED,
     api_keys,
     charges,
     rate_windows,
@@ -37,7 +40,7 @@ from serve_app.ledger.db.tables import (
     usage_days,
 )
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY, day_of
-from serve_app.ledger.posting.steps import lock_accounts
+from serve_app.ledger.posting.sql import lock_accounts
 from serve_app.ledger.reports.usage import SUMS
 
 RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
@@ -50,20 +53,15 @@ TENANTS_SHARE = 10
 """A step of N rows retires old charges of the tenants with the N / 10 oldest ones. So few tenants
 wait for a step, and it changes few days."""
 
-# Literals, not parameters: otherwise the databases would not use the partial index.
-SETTLED: ColumnElement[bool] = literal_column("state <> 'pending'")
-COMMITTED: ColumnElement[bool] = literal_column("state = 'committed'")
-NOT_CHARGED: ColumnElement[bool] = literal_column("state IN ('voided', 'expired')")
-
 _due_committed = (
     select(reservations.c.id, reservations.c.tenant_id)
-    .where(SETTLED, COMMITTED, reservations.c.settled_at < bindparam("before"))
+    .where(IS_SETTLED, IS_COMMITTED, reservations.c.settled_at < bindparam("before"))
     .order_by(reservations.c.settled_at)
     .limit(bindparam("count"))
 )
 _due_not_charged = (
     select(reservations.c.id, reservations.c.tenant_id)
-    .where(SETTLED, NOT_CHARGED, reservations.c.settled_at < bindparam("before"))
+    .where(IS_SETTLED, IS_NOT_CHARGED, reservations.c.settled_at < bindparam("before"))
     .limit(bindparam("count"))
 )
 _tenants_of_oldest = (
@@ -81,11 +79,11 @@ _due_charges = (
     .limit(bindparam("count"))
 )
 _forget_committed = delete(reservations).where(
-    reservations.c.id.in_(bindparam("ids", expanding=True)), COMMITTED
+    reservations.c.id.in_(bindparam("ids", expanding=True)), IS_COMMITTED
 )
 _take_not_charged = (
     delete(reservations)
-    .where(reservations.c.id.in_(bindparam("ids", expanding=True)), NOT_CHARGED)
+    .where(reservations.c.id.in_(bindparam("ids", expanding=True)), IS_NOT_CHARGED)
     .returning(
         reservations.c.tenant_id,
         reservations.c.settled_at.label("at"),
@@ -144,7 +142,7 @@ def step(connection: Connection, now: Moment, keep_days: int, count_max: int) ->
     due = _find_due(connection, now, keep_days, count_max)
     if not due.tenants:
         return _forget_windows(connection, now, count_max)
-    lock_accounts(connection, due.tenants, ())
+    lock_accounts(connection, due.tenants)
     # Rows that another gateway has retired or reversed in the meantime are skipped.
     forgotten = connection.execute(_forget_committed, {"ids": due.committed}).rowcount
     taken = [
@@ -210,7 +208,7 @@ def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
     idle = connection.execute(query).all()
     if not idle:
         return 0
-    lock_accounts(connection, {tenant for _, tenant in idle if tenant is not None}, ())
+    lock_accounts(connection, {tenant for _, tenant in idle if tenant is not None})
     subjects = [subject for subject, _ in idle]
     forget = delete(rate_windows).where(rate_windows.c.subject.in_(subjects), last < before)
     return connection.execute(forget).rowcount

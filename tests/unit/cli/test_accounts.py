@@ -19,8 +19,9 @@ from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds,
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
+from serve_app.ledger.writer import maintenance
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.fakes import EMBEDDED, FakeClock
 
 Run = Callable[..., Result]
@@ -210,11 +211,11 @@ def used(run: Run, database_url: str) -> Run:
                 RequestId(f"r{number}"), acme.id, key.key_id, EMBEDDED, Credits(800), at, at
             )
             usage = Usage(100, Tokens(5_000))
-            steps.reserve(connection, wanted)
+            postings.reserve(connection, wanted)
             if number == 0:
-                steps.commit(connection, wanted.request_id, wanted.amount, usage, at)
+                postings.commit(connection, wanted.request_id, wanted.amount, usage, at)
             else:
-                steps.void(connection, wanted.request_id, usage, at)
+                postings.void(connection, wanted.request_id, usage, at)
     return run
 
 
@@ -426,7 +427,7 @@ def test_the_list_of_keys_shows_their_last_use(run: Run, database_url: str) -> N
     assert "2026-01-02 00:00:00" not in succeeds(run("keys", "list"))
 
     with transaction(database_url, TIMEOUT_S) as connection:
-        steps.touch_keys(connection, {key.key_id: JAN_2})
+        maintenance.touch_keys(connection, {key.key_id: JAN_2})
 
     assert "2026-01-02 00:00:00" in succeeds(run("keys", "list"))
 

@@ -11,8 +11,8 @@ from serve_app.cli.books import ledger
 from serve_app.domain.units import Credits, Moment, RequestId, Tokens
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.fakes import EMBEDDED
 from tests.support.ledger import TIMEOUT_S, a_tenant
 
@@ -27,8 +27,8 @@ def charged_url(database_url: str) -> str:
     acme = a_tenant(database_url, PRICE)
     wanted = Reservation(RequestId("r1"), acme.tenant, acme.key_id, EMBEDDED, PRICE, NOON, NOON)
     with transaction(database_url, TIMEOUT_S) as connection:
-        steps.reserve(connection, wanted)
-        steps.commit(connection, wanted.request_id, PRICE, Usage(100, Tokens(5_000)), NOON)
+        postings.reserve(connection, wanted)
+        postings.commit(connection, wanted.request_id, PRICE, Usage(100, Tokens(5_000)), NOON)
     return database_url
 
 

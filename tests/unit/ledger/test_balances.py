@@ -6,10 +6,10 @@ from sqlalchemy import Engine, Update, update
 from serve_app.domain.units import Credits, Moment, Tokens
 from serve_app.ledger.db.tables import charges, grants, reservations, tenants, usage_days
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY as DAY
-from serve_app.ledger.posting import steps
 from serve_app.ledger.reports.balances import Balance, balances, check_balances
 from serve_app.ledger.writer.retention import step
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.ledger import NOW, R1, a_reservation, a_tenant
 
 
@@ -22,13 +22,13 @@ def books(engine: Engine, database_url: str) -> Engine:
     for request_id, amount, at in ((R1, 3, NOW), ("r2", 5, NOW + 9 * DAY)):
         wanted = a_reservation(acme, amount, request_id)
         with engine.begin() as connection:
-            steps.reserve(connection, wanted)
+            postings.reserve(connection, wanted)
         with engine.begin() as connection:
-            steps.commit(
+            postings.commit(
                 connection, wanted.request_id, Credits(amount), Usage(1, Tokens(9)), Moment(at)
             )
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 7, "r3"))
+        postings.reserve(connection, a_reservation(acme, 7, "r3"))
     with engine.begin() as connection:
         step(connection, Moment(NOW + 9 * DAY), 8, 100)
     return engine

@@ -12,7 +12,7 @@ from serve_app.ledger.accounts import credit_grants
 from serve_app.ledger.accounts.credit_grants import Grant
 from serve_app.ledger.accounts.tenant_accounts import AMOUNT_MAX, AccountProblem
 from serve_app.ledger.db.audit_log import AuditContext, read_entries
-from serve_app.ledger.posting import steps
+from tests.support import postings
 from tests.support.ledger import AUDIT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
 
 LATER = AuditContext("another", Moment(NOW + 5))
@@ -45,8 +45,8 @@ def refund(
 def charged(engine: Engine, acme: Caller) -> Caller:
     """acme with a charge of 30 for r1, out of 100."""
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 30))
-        steps.commit(connection, R1, Credits(30), USAGE, NOW)
+        postings.reserve(connection, a_reservation(acme, 30))
+        postings.commit(connection, R1, Credits(30), USAGE, NOW)
     return acme
 
 
@@ -109,7 +109,7 @@ def test_a_correction_takes_at_most_the_available_credit(engine: Engine, acme: C
 
 def test_a_correction_does_not_take_reserved_credit(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 70))
+        postings.reserve(connection, a_reservation(acme, 70))
 
     with pytest.raises(AccountProblem):
         grant(engine, acme, -31)
@@ -195,7 +195,7 @@ def test_reversing_a_charge_takes_back_its_refund(engine: Engine, charged: Calle
     refund(engine, 10)
 
     with engine.begin() as connection:
-        steps.reverse(connection, R1, USAGE, NOW)
+        postings.reverse(connection, R1, USAGE, NOW)
         listed = credit_grants.list_grants(connection, charged.tenant)
         *_, entry = read_entries(connection, charged.tenant)
 
@@ -209,13 +209,13 @@ def test_reversing_a_charge_takes_back_its_refund(engine: Engine, charged: Calle
 
 def test_uncharged_and_reversed_requests_are_not_refunded(engine: Engine, charged: Caller) -> None:
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(charged, 5, "pending"))
+        postings.reserve(connection, a_reservation(charged, 5, "pending"))
     for request_id in ("pending", "nobody", ""):
         with pytest.raises(AccountProblem, match="no charge"):
             refund(engine, 1, RequestId(request_id))
 
     with engine.begin() as connection:
-        steps.reverse(connection, R1, USAGE, NOW)
+        postings.reverse(connection, R1, USAGE, NOW)
     with pytest.raises(AccountProblem, match="no charge"):
         refund(engine, None)
     assert balance_in(engine).granted == 100

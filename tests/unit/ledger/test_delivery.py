@@ -37,9 +37,9 @@ from serve_app.ledger.events.delivery import (
 )
 from serve_app.ledger.events.outbox import Event
 from serve_app.ledger.events.queue import EventQueue
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.sql_ledger import SqlLedger
+from tests.support import postings
 from tests.support.event_sinks import Sink, listening
 from tests.support.fakes import FakeClock, RecordingSink, some_metrics
 from tests.support.ledger import (
@@ -128,7 +128,7 @@ def charge(engine: Engine, caller: Caller, *numbers: int) -> list[str]:
 
 def reverse(engine: Engine, request_id: str) -> None:
     with engine.begin() as connection:
-        steps.reverse(connection, RequestId(request_id), USAGE, NOW)
+        postings.reverse(connection, RequestId(request_id), USAGE, NOW)
 
 
 def waiting(engine: Engine) -> int:

@@ -16,11 +16,12 @@ from serve_app.ledger.db.audit_log import AuditContext, read_entries
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.schema import MIGRATIONS, migrate
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.reports.balances import balances
 from serve_app.ledger.reports.usage import Grouping, UsageFilter, usage
+from serve_app.ledger.writer import maintenance
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.killed import kills
 from tests.support.ledger import MODEL, TIMEOUT_S
 
@@ -210,7 +211,7 @@ def test_accounts_from_before_the_migration_work_afterwards(old_url: str) -> Non
         assert (row.requests, row.requests_not_charged, row.charged) == (4, 2, 32)
     now = Moment(70_000)
     with transaction(old_url, TIMEOUT_S) as connection:
-        assert steps.expire_due(connection, now, 10) == 1
+        assert maintenance.expire_due(connection, now, 10) == 1
     pay(old_url, now)
     with transaction(old_url, TIMEOUT_S) as connection:
         refund = credit_grants.refund(
@@ -237,9 +238,9 @@ def pay(url: str, now: Moment) -> None:
         Moment(now + 60_000),
     )
     with transaction(url, TIMEOUT_S) as connection:
-        steps.reserve(connection, wanted, Demand(5))
+        postings.reserve(connection, wanted, Demand(5))
     with transaction(url, TIMEOUT_S) as connection:
-        steps.commit(connection, wanted.request_id, Credits(5), Usage(5, Tokens(99)), now)
+        postings.commit(connection, wanted.request_id, Credits(5), Usage(5, Tokens(99)), now)
 
 
 REFUSED = [

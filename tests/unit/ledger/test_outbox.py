@@ -16,8 +16,8 @@ from serve_app.ledger.accounts import credit_grants, tenant_accounts
 from serve_app.ledger.events import outbox
 from serve_app.ledger.events.outbox import CHARGED, CREDIT_LOW, Event
 from serve_app.ledger.events.queue import EventQueue
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
+from tests.support import postings
 from tests.support.ledger import AUDIT, MODEL, NOW, R1, TIMEOUT_S, USAGE, a_reservation
 from tests.unit.ledger.conftest import POSTGRESQL
 
@@ -94,8 +94,8 @@ def test_without_a_sink_there_are_no_events(
 ) -> None:
     with engine.begin() as connection:
         tenant_accounts.set_alerts(connection, acme.tenant, [Credits(95)], AUDIT)
-        steps.reserve(connection, a_reservation(acme, 10))
-        steps.commit(connection, R1, Credits(10), USAGE, NOW)
+        postings.reserve(connection, a_reservation(acme, 10))
+        postings.commit(connection, R1, Credits(10), USAGE, NOW)
 
     assert queue.waiting(10) == []
     assert queue.oldest_at() is None
@@ -109,7 +109,7 @@ def test_reversing_a_charge_withdraws_its_event(
         charge(connection, acme, "r1")
         charge(connection, acme, "r2")
     with engine.begin() as connection:
-        getattr(steps, end)(connection, R1, USAGE, NOW)
+        getattr(postings, end)(connection, R1, USAGE, NOW)
 
     # A void does not affect a charge.
     assert ids(queue) == (["r2"] if end == "reverse" else ["r1", "r2"])
@@ -185,7 +185,7 @@ def test_confirming_a_withdrawn_event_deletes_no_other(
         charge(connection, acme, "r1")
     sent = ids(queue)
     with engine.begin() as connection:
-        steps.reverse(connection, R1, USAGE, NOW)
+        postings.reverse(connection, R1, USAGE, NOW)
     with engine.begin() as connection:
         charge(connection, acme, "r2")
 
@@ -253,7 +253,7 @@ def test_a_turn_does_not_delay_charges(engine: Engine, acme: Caller, queue: Even
         with engine.begin() as connection:
             charge(connection, acme, "r2")
         with engine.begin() as connection:
-            steps.reverse(connection, R1, USAGE, NOW)
+            postings.reverse(connection, R1, USAGE, NOW)
         queue.confirm(sent)
 
     assert ids(queue) == ["r2"]

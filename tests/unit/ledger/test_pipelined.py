@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from serve_app.domain.model import Caller
 from serve_app.ledger.db.engines import open_writer, opened
 from serve_app.ledger.db.tables import reservations
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.posting.sql import RESERVE
 from tests.chaos.database_proxy import DatabaseProxy
+from tests.support import postings
 from tests.support.ledger import TIMEOUT_S, a_reservation
 from tests.unit.ledger.conftest import POSTGRESQL
 
@@ -81,10 +81,10 @@ def test_a_lost_connection_is_reported_as_usual(
     proxy.cut()
 
     with pytest.raises(OperationalError), pipelined.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 10))
+        postings.reserve(connection, a_reservation(acme, 10))
 
     with pipelined.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 10))
+        postings.reserve(connection, a_reservation(acme, 10))
 
 
 def test_a_deferred_failure_is_raised_at_commit(pipelined: Engine) -> None:
@@ -129,7 +129,7 @@ def test_a_statement_that_cannot_be_sent_does_not_affect_later_ones(database_url
 def test_our_errors_roll_back_the_sent_statements(pipelined: Engine, acme: Caller) -> None:
     def fail() -> None:
         with pipelined.begin() as connection:
-            steps.reserve(connection, a_reservation(acme, 10))
+            postings.reserve(connection, a_reservation(acme, 10))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

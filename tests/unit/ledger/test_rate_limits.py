@@ -17,9 +17,10 @@ from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import open_writer, opened, transaction
 from serve_app.ledger.db.tables import api_keys, rate_windows, tenants
 from serve_app.ledger.money.calendar import bounds_of
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.sql_ledger import SqlLedger
+from serve_app.ledger.writer import maintenance
+from tests.support import postings
 from tests.support.fakes import FakeClock
 from tests.support.ledger import (
     AUDIT,
@@ -57,7 +58,7 @@ def ask(
     demand = Demand(documents, caller.key_limits, caller.tenant_limits)
     with engine.begin() as connection:
         try:
-            return steps.reserve(connection, wanted, demand)
+            return postings.reserve(connection, wanted, demand)
         except (RateLimited, SpendCapReached, OutOfCredit) as refusal:
             return refusal
 
@@ -262,7 +263,7 @@ def test_a_request_counts_as_running_until_it_is_settled_or_expired(
 ) -> None:
     caller = limited_by(acme, RateLimits(concurrent_requests_max=1))
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(caller, 1, R1))
+        postings.reserve(connection, a_reservation(caller, 1, R1))
     refusal = ask(engine, caller)
     assert isinstance(refusal, RateLimited)
     assert (refusal.what, refusal.retry_after_s, refusal.states) == ("concurrent requests", 1, ())
@@ -283,11 +284,11 @@ def test_a_settled_request_no_longer_counts_as_running(
 ) -> None:
     caller = limited_by(acme, RateLimits(concurrent_requests_max=1))
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(caller, 1, R1))
+        postings.reserve(connection, a_reservation(caller, 1, R1))
         if end == "commit":
-            steps.commit(connection, R1, Credits(1), USAGE, NOW)
+            postings.commit(connection, R1, Credits(1), USAGE, NOW)
         else:
-            getattr(steps, end)(connection, R1, USAGE, NOW)
+            getattr(postings, end)(connection, R1, USAGE, NOW)
 
     assert let_in(ask(engine, caller))
 
@@ -372,17 +373,17 @@ def test_uncharged_reservations_are_not_spent(
     )
     now = Moment(JANUARY + 600)
     with engine.begin() as connection:
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
     with engine.begin() as connection:
         if end == "expire":
-            assert steps.expire_due(connection, now, 10) == 1
+            assert maintenance.expire_due(connection, now, 10) == 1
         elif end == "commit less":
-            steps.commit(connection, R1, Credits(0), USAGE, now)
+            postings.commit(connection, R1, Credits(0), USAGE, now)
         elif end == "reverse a charge":
-            steps.commit(connection, R1, Credits(10), USAGE, now)
-            steps.reverse(connection, R1, USAGE, now)
+            postings.commit(connection, R1, Credits(10), USAGE, now)
+            postings.reverse(connection, R1, USAGE, now)
         else:
-            getattr(steps, end)(connection, R1, USAGE, now)
+            getattr(postings, end)(connection, R1, USAGE, now)
 
     assert spent(engine, whose) == (202601, 0)
     assert let_in(ask(engine, capped, JANUARY, amount=10))
@@ -395,10 +396,10 @@ def test_a_void_in_the_next_month_does_not_change_that_month(
         a_reservation(capped, 10, R1), created_at=Moment(JANUARY), key_capped=whose == "key"
     )
     with engine.begin() as connection:
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
     assert let_in(ask(engine, capped, FEBRUARY, amount=9))
     with engine.begin() as connection:
-        steps.void(connection, R1, USAGE, Moment(FEBRUARY))
+        postings.void(connection, R1, USAGE, Moment(FEBRUARY))
 
     assert spent(engine, whose) == (202602, 9)
     assert not let_in(ask(engine, capped, FEBRUARY, amount=2))

@@ -14,11 +14,11 @@ from serve_app.ledger.db.engines import reading
 from serve_app.ledger.db.tables import charges, reservations, tenants
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY as DAY
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
 from serve_app.ledger.reports.log_check import LogLine, check_logs, parse_line
 from serve_app.ledger.reports.reconcile import Findings, check_books
 from serve_app.ledger.writer.retention import step
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.ledger import MODEL, TIMEOUT_S
 
 TODAY = Moment(1_000 * DAY)
@@ -39,12 +39,12 @@ def request(engine: Engine, caller: Caller, request_id: str, at: int, *, answer:
     )
     usage = Usage(3, Tokens(90))
     with engine.begin() as connection:
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
     with engine.begin() as connection:
         if answer:
-            steps.commit(connection, wanted.request_id, Credits(3), usage, Moment(at))
+            postings.commit(connection, wanted.request_id, Credits(3), usage, Moment(at))
         else:
-            steps.void(connection, wanted.request_id, usage, Moment(at))
+            postings.void(connection, wanted.request_id, usage, Moment(at))
     line = LogLine(
         wanted.request_id, 200, Moment(at - 30), Moment(at + 2), caller.key_id, MODEL, 3, 90, 3
     )
@@ -134,7 +134,7 @@ def test_a_pending_reservation_is_not_a_difference(engine: Engine, acme: Caller)
         RequestId("r1"), acme.tenant, acme.key_id, MODEL, Credits(5), NOON, Moment(NOON + 1)
     )
     with engine.begin() as connection:
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
 
     assert books(engine, Moment(NOON + 60_001)).differences == []
     assert books(engine, Moment(NOON + 60_002)).differences == [

@@ -20,13 +20,13 @@ from serve_app.ledger.db.tables import charges, rate_windows, reservations, usag
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY as DAY
 from serve_app.ledger.money.calendar import day_of
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
 from serve_app.ledger.reports.balances import check_balances
 from serve_app.ledger.writer import maintenance
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ledger.writer.retention import step
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.fakes import FakeClock, until
 from tests.support.killed import kills
 from tests.support.ledger import AUDIT, MODEL, a_tenant, balance, ledger_on
@@ -56,7 +56,7 @@ def reserve(
         Moment(at),
         Moment(at + 60_000),
     )
-    steps.reserve(connection, wanted, demand)
+    postings.reserve(connection, wanted, demand)
     return wanted.request_id
 
 
@@ -65,7 +65,7 @@ def charge(engine: Engine, caller: Caller, request_id: str, at: int, **options: 
     with engine.begin() as connection:
         known = reserve(connection, caller, request_id, at, **options)
     with engine.begin() as connection:
-        steps.commit(connection, known, Credits(3), Usage(3, Tokens(90)), Moment(at))
+        postings.commit(connection, known, Credits(3), Usage(3, Tokens(90)), Moment(at))
     return known
 
 
@@ -73,7 +73,7 @@ def void(engine: Engine, caller: Caller, request_id: str, at: int) -> None:
     with engine.begin() as connection:
         known = reserve(connection, caller, request_id, at)
     with engine.begin() as connection:
-        steps.void(connection, known, Usage(2, Tokens(50)), Moment(at))
+        postings.void(connection, known, Usage(2, Tokens(50)), Moment(at))
 
 
 def retire(engine: Engine, now: int = TODAY, count_max: int = ALL) -> list[int]:
@@ -141,7 +141,7 @@ def test_uncharged_usage_is_summed_up_separately(engine: Engine, acme: Caller) -
     with engine.begin() as connection:
         reserve(connection, acme, "expired", OLD - 60_000)
     with engine.begin() as connection:
-        steps.expire_due(connection, OLD, ALL)
+        maintenance.expire_due(connection, OLD, ALL)
     void(engine, acme, "young", TODAY)
 
     retire(engine)
@@ -282,7 +282,7 @@ def test_a_charge_that_is_being_reversed_is_not_summed_up(engine: Engine, acme: 
     retiring = threading.Thread(target=lambda: taken.extend(retire(engine)))
 
     with engine.begin() as connection:
-        steps.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
+        postings.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
         retiring.start()
         retiring.join(0.3)  # It has read the charge and waits for the tenant's lock.
         assert retiring.is_alive()
@@ -299,7 +299,7 @@ def test_a_late_reversal_changes_nothing(engine: Engine, acme: Caller) -> None:
     before = totals(engine)
 
     with engine.begin() as connection:
-        steps.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
+        postings.reverse(connection, known, Usage(3, Tokens(90)), TODAY)
 
     assert totals(engine) == before
     balances_hold(engine)

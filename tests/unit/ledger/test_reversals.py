@@ -14,11 +14,11 @@ from sqlalchemy.exc import OperationalError
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, RequestId
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer.operation import Operation
 from serve_app.ledger.writer.thread import Writer
+from tests.support import postings
 from tests.support.fakes import FakeClock, until
 from tests.support.ledger import (
     LIMITS,
@@ -89,8 +89,8 @@ def lost_ids(caplog: pytest.LogCaptureFixture) -> list[list[RequestId]]:
 def a_charge(engine: Engine, acme: Caller, request_id: str = "r1") -> RequestId:
     with engine.begin() as connection:
         wanted = a_reservation(acme, 30, request_id, expires_at=NOW + 10**9)
-        steps.reserve(connection, wanted)
-        steps.commit(connection, wanted.request_id, wanted.amount, USAGE, NOW)
+        postings.reserve(connection, wanted)
+        postings.commit(connection, wanted.request_id, wanted.amount, USAGE, NOW)
     return wanted.request_id
 
 

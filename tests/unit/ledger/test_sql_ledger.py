@@ -20,11 +20,11 @@ from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, KeyId, RequestId, Seconds
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.db.tables import charges
-from serve_app.ledger.posting import steps
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer.operation import Operation
 from serve_app.ledger.writer.thread import Writer
+from tests.support import postings
 from tests.support.fakes import FakeClock, until
 from tests.support.ledger import (
     LIMITS,
@@ -504,7 +504,7 @@ def test_a_void_is_retried_after_a_database_failure(
     failing = FailingEngine(engine, 0)
     writer = Writer(failing.begin, FakeClock(), LIMITS)
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 30, expires_at=NOW + 10**9))
+        postings.reserve(connection, a_reservation(acme, 30, expires_at=NOW + 10**9))
     failing.failures = 3
     writer.submit_settlement(
         Operation(lambda books: books.void(R1, USAGE, NOW), R1, attempts_left=4)

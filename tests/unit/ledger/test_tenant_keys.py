@@ -20,8 +20,9 @@ from serve_app.ledger.accounts import tenant_accounts, tenant_keys
 from serve_app.ledger.accounts.tenant_accounts import AccountProblem
 from serve_app.ledger.accounts.tenant_keys import ROTATION_OVERLAP_S_MAX, Key, NewKey
 from serve_app.ledger.db.audit_log import AuditContext, read_entries
-from serve_app.ledger.posting import steps
 from serve_app.ledger.sql_ledger import SqlLedger
+from serve_app.ledger.writer import maintenance
+from tests.support import postings
 from tests.support.fakes import FakeClock, some_metrics, until
 from tests.support.ledger import (
     AUDIT,
@@ -164,16 +165,16 @@ def test_the_monthly_spending_continues_after_a_rotation(engine: Engine, acme: C
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
         wanted = replace(a_reservation(acme, 7), key_capped=True)
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
 
     new = rotate(engine, acme.key_id)
 
     with engine.begin() as connection:
         heir = replace(acme, key_id=new)
         wanted = replace(a_reservation(heir, 3, "r2"), key_capped=True)
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
-            steps.reserve(
+            postings.reserve(
                 connection, replace(wanted, request_id=RequestId("r3"), amount=Credits(1))
             )
 
@@ -184,7 +185,7 @@ def test_the_monthly_spending_continues_when_the_budget_changes(
     """The month is summed up only for the first cap, because that reads all its charges."""
     with engine.begin() as connection:
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
-        steps.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
+        postings.reserve(connection, replace(a_reservation(acme, 7), key_capped=True))
         statements: list[str] = []
         event.listen(
             connection, "before_cursor_execute", lambda *args: statements.append(str(args[2]))
@@ -193,9 +194,9 @@ def test_the_monthly_spending_continues_when_the_budget_changes(
         tenant_keys.set_key_limits(connection, acme.key_id, higher, AUDIT)
         assert not any("FROM charges" in each for each in statements)
         wanted = replace(a_reservation(acme, 5, "r2"), key_capped=True)
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
-            steps.reserve(
+            postings.reserve(
                 connection, replace(wanted, request_id=RequestId("r3"), amount=Credits(1))
             )
 
@@ -204,16 +205,16 @@ def test_reservations_pending_when_a_budget_is_set_return_to_it(
     engine: Engine, acme: Caller
 ) -> None:
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 7))
-        steps.reserve(connection, a_reservation(acme, 2, "r2"))
+        postings.reserve(connection, a_reservation(acme, 7))
+        postings.reserve(connection, a_reservation(acme, 2, "r2"))
         tenant_keys.set_key_limits(connection, acme.key_id, CAP, AUDIT)
-        steps.commit(connection, RequestId("r2"), Credits(2), USAGE, AUDIT.now)
-        steps.void(connection, R1, USAGE, AUDIT.now)
+        postings.commit(connection, RequestId("r2"), Credits(2), USAGE, AUDIT.now)
+        postings.void(connection, R1, USAGE, AUDIT.now)
 
         wanted = replace(a_reservation(acme, 8, "r3"), key_capped=True)
-        steps.reserve(connection, wanted)
+        postings.reserve(connection, wanted)
         with pytest.raises(SpendCapReached):
-            steps.reserve(
+            postings.reserve(
                 connection, replace(wanted, request_id=RequestId("r4"), amount=Credits(1))
             )
 
@@ -303,7 +304,7 @@ def test_the_last_use_is_written_by_the_writer_and_never_decreases(
     used_at = clock.moment()
 
     with engine.begin() as connection:
-        steps.touch_keys(connection, {acme.key_id: Moment(used_at - 1)})
+        maintenance.touch_keys(connection, {acme.key_id: Moment(used_at - 1)})
     assert last_used_at() == used_at
 
 

@@ -15,7 +15,7 @@ from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_key
 from serve_app.ledger.accounts.credit_grants import Grant
 from serve_app.ledger.accounts.tenant_accounts import AccountConflict, AccountProblem
 from serve_app.ledger.db import audit_log
-from serve_app.ledger.posting import steps
+from tests.support import postings
 from tests.support.ledger import AUDIT, NOW, R1, USAGE, a_reservation, a_tenant, balance_in
 
 Change = Callable[[Connection], object]
@@ -41,8 +41,8 @@ def at_once(engine: Engine, changes: Sequence[Change]) -> list[object]:
 
 def charged(engine: Engine, caller: Caller, amount: int) -> None:
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(caller, amount))
-        steps.commit(connection, R1, Credits(amount), USAGE, NOW)
+        postings.reserve(connection, a_reservation(caller, amount))
+        postings.commit(connection, R1, Credits(amount), USAGE, NOW)
 
 
 def test_concurrently_created_look_alikes_are_one_tenant(engine: Engine) -> None:
@@ -114,7 +114,7 @@ def test_concurrent_refunds_never_exceed_their_charge(
 def test_a_reversal_leaves_nothing_to_refund(engine: Engine, acme: Caller) -> None:
     charged(engine, acme, 40)
     with engine.begin() as connection:
-        steps.reverse(connection, R1, USAGE, NOW)
+        postings.reverse(connection, R1, USAGE, NOW)
 
         with pytest.raises(AccountProblem, match="no charge"):
             credit_grants.refund(connection, R1, None, "sorry", AUDIT)
@@ -185,7 +185,7 @@ def test_a_correction_and_reservations_never_take_the_same_credit(
     engine: Engine, acme: Caller
 ) -> None:
     def reserve(connection: Connection, number: int) -> object:
-        steps.reserve(connection, a_reservation(acme, 60, f"r{number}"))
+        postings.reserve(connection, a_reservation(acme, 60, f"r{number}"))
         return None
 
     correct = partial(

@@ -7,10 +7,10 @@ from sqlalchemy import Connection, Engine, event, text
 
 from serve_app.domain.units import Credits, Moment, Tokens
 from serve_app.ledger.accounts import tenant_accounts
-from serve_app.ledger.posting import steps
 from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
 from serve_app.ledger.writer import retention
 from serve_app.ports import Usage
+from tests.support import postings
 from tests.support.ledger import MODEL, NOW, R1, USAGE, a_reservation, a_tenant
 
 DAY_MS = 86_400_000
@@ -36,12 +36,12 @@ def busy(engine: Engine, database_url: str) -> Engine:
             (bolt, 5, "r4", 1),
         ):
             wanted = a_reservation(caller, amount, request_id)
-            steps.reserve(connection, wanted)
+            postings.reserve(connection, wanted)
             at = Moment(day * DAY_MS + 7)
             if request_id == "r3":
-                steps.void(connection, wanted.request_id, Usage(1, Tokens(9)), at)
+                postings.void(connection, wanted.request_id, Usage(1, Tokens(9)), at)
             elif request_id != "still pending":
-                steps.commit(connection, wanted.request_id, wanted.amount, USAGE, at)
+                postings.commit(connection, wanted.request_id, wanted.amount, USAGE, at)
     return engine
 
 
@@ -176,7 +176,7 @@ def test_the_usage_of_one_tenant_excludes_others(report: Engine) -> None:
 
 def test_a_reversed_charge_is_uncharged_usage(busy: Engine) -> None:
     with busy.begin() as connection:
-        steps.reverse(connection, R1, USAGE, NOW)
+        postings.reverse(connection, R1, USAGE, NOW)
         (row,) = usage(connection, UsageFilter(), Grouping.MODEL)
 
     assert (row.requests, row.requests_not_charged, row.charged) == (4, 2, 25)

@@ -15,8 +15,10 @@ from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.db.tables import charges, reservations
 from serve_app.ledger.money.reservation import Reservation
-from serve_app.ledger.posting import steps
+from serve_app.ledger.posting.sql import lock_accounts
 from serve_app.ledger.reports.balances import check_balances
+from serve_app.ledger.writer import maintenance
+from tests.support import postings
 from tests.support.ledger import (
     NOW,
     R1,
@@ -30,7 +32,7 @@ LATER = Moment(NOW + 60_000)
 RACER = """
 import sys
 from serve_app.domain.errors import OutOfCredit
-from serve_app.ledger.posting import steps
+from tests.support import postings
 from serve_app.ledger.db.engines import open_writer, opened
 from tests.support.ledger import TIMEOUT_S, a_reservation
 from serve_app.domain.model import Caller
@@ -42,7 +44,7 @@ with opened(open_writer(url, TIMEOUT_S)) as engine:
     for number in range(int(tries)):
         try:
             with engine.begin() as connection:
-                steps.reserve(connection, a_reservation(caller, 10, f"{name}-{number}"))
+                postings.reserve(connection, a_reservation(caller, 10, f"{name}-{number}"))
             reserved += 1
         except OutOfCredit:
             pass
@@ -53,20 +55,20 @@ print(reserved)
 def settle(engine: Engine, action: str, amount: int = 12) -> None:
     with engine.begin() as connection:
         if action == "commit":
-            steps.commit(connection, R1, Credits(amount), USAGE, NOW)
+            postings.commit(connection, R1, Credits(amount), USAGE, NOW)
         elif action == "void":
-            steps.void(connection, R1, USAGE, NOW)
+            postings.void(connection, R1, USAGE, NOW)
         elif action == "reverse":
-            steps.reverse(connection, R1, USAGE, NOW)
+            postings.reverse(connection, R1, USAGE, NOW)
         else:
-            steps.expire_due(connection, LATER, 10)
+            maintenance.expire_due(connection, LATER, 10)
 
 
 @pytest.fixture
 def reserved(engine: Engine, acme: Caller) -> Engine:
     """A database where r1 reserves 30 of acme's 100."""
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 30))
+        postings.reserve(connection, a_reservation(acme, 30))
     return engine
 
 
@@ -107,7 +109,7 @@ def test_a_commit_after_the_credit_was_released_is_refused(reserved: Engine, fir
 
 def test_a_tenant_cannot_reserve_more_than_it_has(reserved: Engine, acme: Caller) -> None:
     with pytest.raises(OutOfCredit) as refused, reserved.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 71, "r2"))
+        postings.reserve(connection, a_reservation(acme, 71, "r2"))
 
     assert (refused.value.needed, refused.value.available) == (71, 70)
     assert balance_in(reserved).pending == 30
@@ -117,13 +119,13 @@ def test_an_unknown_tenant_has_no_credit(engine: Engine, acme: Caller) -> None:
     unknown = replace(acme, tenant=TenantId("tn_nobody"))
 
     with pytest.raises(OutOfCredit), engine.begin() as connection:
-        steps.reserve(connection, a_reservation(unknown, 1))
+        postings.reserve(connection, a_reservation(unknown, 1))
 
 
 def test_free_requests_are_reserved_and_charged_like_others(engine: Engine, acme: Caller) -> None:
     with engine.begin() as connection:
-        steps.reserve(connection, a_reservation(acme, 0))
-        steps.commit(connection, R1, Credits(0), USAGE, NOW)
+        postings.reserve(connection, a_reservation(acme, 0))
+        postings.commit(connection, R1, Credits(0), USAGE, NOW)
         charged = connection.execute(select(charges)).one()
 
     assert (charged.amount, charged.documents, charged.tokens) == (0, 3, 90)
@@ -152,11 +154,11 @@ def test_only_overdue_reservations_expire_and_few_at_a_time(engine: Engine, acme
     with engine.begin() as connection:
         for number in range(5):
             wanted = a_reservation(acme, 10, f"r{number}", expires_at=NOW + number)
-            steps.reserve(connection, wanted)
+            postings.reserve(connection, wanted)
 
     def expire(now: int) -> int:
         with engine.begin() as connection:
-            return steps.expire_due(connection, Moment(now), 2)
+            return maintenance.expire_due(connection, Moment(now), 2)
 
     assert [expire(NOW - 1), expire(NOW + 2), expire(NOW + 2), expire(NOW + 2)] == [0, 2, 1, 0]
     assert balance_in(engine).pending == 20
@@ -195,16 +197,16 @@ def walk(connection: Connection, action: str, rng: random.Random, wanted: Reserv
     now = Moment(wanted.expires_at - 40)
     match action:
         case "reserve":
-            steps.reserve(connection, wanted)
+            postings.reserve(connection, wanted)
         case "commit":
             amount = rng.randint(0, reserved_amount(connection, request_id))
-            steps.commit(connection, request_id, Credits(amount), USAGE, now)
+            postings.commit(connection, request_id, Credits(amount), USAGE, now)
         case "void":
-            steps.void(connection, request_id, USAGE, now)
+            postings.void(connection, request_id, USAGE, now)
         case "reverse":
-            steps.reverse(connection, request_id, USAGE, now)
+            postings.reverse(connection, request_id, USAGE, now)
         case _:
-            steps.expire_due(connection, now, 10)
+            maintenance.expire_due(connection, now, 10)
 
 
 def reserved_amount(connection: Connection, request_id: RequestId) -> int:
@@ -218,7 +220,7 @@ def test_threads_together_reserve_exactly_the_available_credit(
     def attempt(number: int) -> bool:
         try:
             with engine.begin() as connection:
-                steps.reserve(connection, a_reservation(acme, 10, f"r{number}"))
+                postings.reserve(connection, a_reservation(acme, 10, f"r{number}"))
         except OutOfCredit:
             return False
         return True
@@ -262,7 +264,7 @@ def test_a_race_settles_a_reservation_once(engine: Engine, acme: Caller, rival: 
     with ThreadPoolExecutor(2) as threads:
         for _ in range(50):
             with engine.begin() as connection:
-                steps.reserve(connection, a_reservation(acme, 30))
+                postings.reserve(connection, a_reservation(acme, 30))
             other = threads.submit(settle, engine, rival)
             charged = threads.submit(attempt, "commit").result()
             other.result()
@@ -270,7 +272,7 @@ def test_a_race_settles_a_reservation_once(engine: Engine, acme: Caller, rival: 
             assert (left.pending, left.charged) == (0, 30 if charged else 0)
             with engine.begin() as connection:
                 if charged:
-                    steps.reverse(connection, R1, USAGE, NOW)
+                    postings.reverse(connection, R1, USAGE, NOW)
                 connection.execute(delete(reservations))
 
 
@@ -282,12 +284,12 @@ def test_gateways_that_lock_the_same_tenants_do_not_deadlock(
     def group(number: int) -> None:
         order = random.Random(number).sample(callers, len(callers))
         with engine.begin() as connection:
-            steps.lock_accounts(connection, {caller.tenant for caller in order}, ())
+            lock_accounts(connection, {caller.tenant for caller in order})
             for caller in order:
                 wanted = a_reservation(caller, 1, f"{number}-{caller.key_id}", NOW)
-                steps.reserve(connection, wanted)
+                postings.reserve(connection, wanted)
         with engine.begin() as connection:
-            steps.expire_due(connection, NOW, 100)
+            maintenance.expire_due(connection, NOW, 100)
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(group, range(12)))
