@@ -112,9 +112,6 @@ class Settings(BaseSettings):
     free_credit_micro_dollars: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 0
     """Initial credit of a new tenant unless the operator names an amount."""
 
-    metering: bool = True
-    """False turns off all charges and limits; only for measuring the cost of metering."""
-
     key_cache_s: Annotated[float, Field(ge=0, le=5)] = 5.0
     """Longest time for which a gateway caches a key, and for which a revoked key still works."""
 

@@ -18,6 +18,7 @@ from itertools import count
 
 from sqlalchemy import text
 
+from benchmarks.ledger.unmetered import UnmeteredLedger
 from loadtests.traffic import Traffic
 from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
@@ -30,7 +31,6 @@ from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThrea
 from serve_app.ledger.db.engines import open_writer, opened
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
-from serve_app.ledger.unmetered import Unmetered
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import Ledger, PortionReport
 from serve_app.settings import Settings
@@ -68,6 +68,7 @@ class _EvenModel:
 def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
     """Yield a metered and an unmetered pipeline with the same tokenizer."""
     ledger = SqlLedger(url, CLOCK, TIMEOUT_S)
+    unmetered = UnmeteredLedger(url, CLOCK, TIMEOUT_S)
     ledger.start()
     settings = Settings()
     metrics = Metrics(_NoSink(), CLOCK)
@@ -92,9 +93,10 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
     try:
         with ThreadPoolExecutor(settings.tokenizer_threads) as threads:
             tokenizer = load_tokenizer(model.source, model.revision, model.pair_tokens_max)
-            yield {"metered": around(ledger), "unmetered": around(Unmetered())}
+            yield {"metered": around(ledger), "unmetered": around(unmetered)}
     finally:
         ledger.close()
+        unmetered.close()
 
 
 @dataclass(frozen=True, slots=True)

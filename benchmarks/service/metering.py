@@ -2,7 +2,8 @@
 
     python -m benchmarks.service.metering --json benchmarks/results/metering.json
 
-Two services on this machine differ only in the setting `metering`. Two loads alternate between
+Two services on this machine differ only in their ledger: one is deployed from
+`benchmarks.service.unmetered`. Two loads alternate between
 them: 8 clients with 50 documents per request for some seconds, and one client with one document per
 request. The databases are SQLite and PostgreSQL, both with fsync. The model is `embedded`; with
 ``--tiny``, it is so small that only the rest of the service matters. A bare commit is one small
@@ -190,9 +191,10 @@ def service_with(
     config: dict[str, Any] = serve_config(
         [{"id": MODEL, "source": source}],
         [deployment("gateway", 1), deployment("scorer-embedded", 1)],
-        metering=metering,
         scorer_threads=threads,
     )
+    if not metering:
+        config["applications"][0]["import_path"] = "benchmarks.service.unmetered:build"
     service = Service.start(folder, config, free_port(), RERANK_DATABASE_URL=url)
     try:
         yield service

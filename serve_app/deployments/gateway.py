@@ -36,7 +36,6 @@ from serve_app.ledger.events.delivery import Delivery, HttpSink
 from serve_app.ledger.events.queue import EventQueue
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
-from serve_app.ledger.unmetered import Unmetered
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.private_files import private_folder
@@ -134,7 +133,7 @@ class Gateway:
                 self._metrics,
                 self._clock,
             ),
-            ledger=self._ledger if settings.metering else Unmetered(),
+            ledger=self._ledger,
             pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
             models={
                 model: ServedModel(ThreadedTokenizer(tokenizer, threads), self._dispatchers[model])

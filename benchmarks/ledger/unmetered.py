@@ -1,12 +1,13 @@
-"""A ledger without charges, used only to measure the cost of the real one."""
+"""A ledger without charges, to measure the cost of the real one."""
 
 from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, RequestId
+from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
 
 
-class Unmetered:
-    """Implements `serve_app.ports.Ledger` without a database: no limit, no credit, no charge."""
+class UnmeteredLedger(SqlLedger):
+    """Finds keys in the database, but has no limit, no credit and no charge."""
 
     async def reserve(
         self,
