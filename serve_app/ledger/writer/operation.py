@@ -1,9 +1,11 @@
-"""A queued write, shared by its caller and the writer thread."""
+"""A queued write, shared by its caller and the writer thread, and groups of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
+
+from sqlalchemy import Connection
 
 from serve_app.domain.errors import LedgerUnavailable, RerankError
 from serve_app.domain.units import KeyId, RequestId, TenantId
@@ -74,3 +76,43 @@ class Operation:
                 return False
         self.future = Future()
         return True
+
+
+def apply_group(
+    connection: Connection,
+    group: Sequence[Operation],
+    begun: list[Operation],
+    *,
+    events: bool,
+) -> list[object]:
+    """Apply the operations that are not cancelled once the locks are held; return their outcomes.
+
+    Must run the first statements of the transaction. ``begun`` receives these operations before the
+    first of them is applied.
+    """
+    known = {each.request_id for each in group if not each.is_new}
+    books = _open(connection, group, known, events=events)
+    begun += [each for each in group if each.begin()]
+    outcomes = [each.outcome(books) for each in begun]
+    books.write()
+    return outcomes
+
+
+def apply_again(connection: Connection, operation: Operation, *, events: bool) -> object:
+    """Apply an operation that has begun and may already be written."""
+    books = _open(connection, [operation], {operation.request_id}, events=events)
+    outcome = operation.outcome(books)
+    books.write()
+    return outcome
+
+
+def _open(
+    connection: Connection,
+    group: Sequence[Operation],
+    known: Collection[RequestId],
+    *,
+    events: bool,
+) -> Books:
+    """Open the books. Requests in ``known`` may already have a reservation."""
+    tenants = {each.tenant for each in group if each.tenant is not None}
+    return Books.open(connection, tenants, known, events=events)

@@ -30,10 +30,9 @@ from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Instant
 from serve_app.ledger.db.engines import probe, reason
-from serve_app.ledger.writer import operation_group
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ledger.writer.maintenance import Maintenance, Transaction
-from serve_app.ledger.writer.operation import Operation
+from serve_app.ledger.writer.operation import Operation, apply_again, apply_group
 from serve_app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
@@ -200,7 +199,7 @@ class Writer:
         try:
             durable = any(each.durable for each in group)
             with self._transaction(durable=durable) as connection:
-                outcomes = operation_group.apply(connection, group, begun, events=self._events)
+                outcomes = apply_group(connection, group, begun, events=self._events)
         except Exception as error:  # noqa: BLE001 - reported per operation
             if not begun:
                 self._give_up(group, error)
@@ -217,9 +216,7 @@ class Writer:
         for position, operation in enumerate(begun):
             try:
                 with self._transaction(durable=operation.durable) as connection:
-                    outcome = operation_group.apply_again(
-                        connection, operation, events=self._events
-                    )
+                    outcome = apply_again(connection, operation, events=self._events)
             except Exception as error:  # noqa: BLE001 - reported to its caller
                 self._give_up([operation], error)
                 if self._clock.instant() - started >= self._limits.database_timeout_s:
