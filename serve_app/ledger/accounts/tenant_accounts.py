@@ -16,7 +16,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -24,15 +23,13 @@ from sqlalchemy.exc import IntegrityError
 from serve_app.domain.model import UNLIMITED, WEIGHT_MAX, LimitChanges, RateLimits
 from serve_app.domain.units import Credits, Moment, TenantId
 from serve_app.ledger.accounts import tenant_names
+from serve_app.ledger.db.advisory_locks import AdvisoryLock, lock
 from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.posting.sql import lock_accounts
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
 """Low-credit alert thresholds of a new tenant: $5 and $1."""
-
-ADVISORY_LOCK = 7_236_190_452_120
-"""PostgreSQL lock key for tenant creation: unique in the ledger, equal in every version."""
 
 AMOUNT_MAX = Credits(10**15)
 """Largest grant, limit or alert threshold: a billion dollars. Sums stay far below 64 bits."""
@@ -192,9 +189,7 @@ def _refuse_look_alikes(connection: Connection, name: str) -> None:
     Blocks other creations until the end of the transaction, so that two gateways cannot create
     look-alikes concurrently. Creations are rare and names few, so all of them are compared.
     """
-    # On SQLite, a write transaction already excludes all other writers.
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    lock(connection, AdvisoryLock.TENANT_NAMES)
     keys = tenant_names.lookalike_keys(name)
     for known in connection.scalars(select(tenants.c.name)):
         plain = tenant_names.normalized(known)

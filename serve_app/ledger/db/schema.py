@@ -12,18 +12,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
+from serve_app.ledger.db.advisory_locks import AdvisoryLock, lock
 from serve_app.ledger.db.engines import open_reader, open_writer, opened, parse_url, reason
 from serve_app.private_files import close_to_others, private_file, private_folder
 
 MIGRATE_TIMEOUT_S = Seconds(30.0)
-ADVISORY_LOCK = 7_236_190_452_118
-"""Key of the PostgreSQL lock for migrations. It must be the same in every version."""
-
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 MAKE_ONE = "start a service or run `rerank-serve ledger migrate` to create the tables"
 UPDATE_IT = "start a service of this version or run `rerank-serve ledger migrate` to update them"
@@ -131,7 +129,7 @@ def _upgrade(database_url: str, timeout_s: Seconds) -> None:
         opened(open_writer(database_url, timeout_s)) as engine,
         engine.begin() as connection,
     ):
-        _only_us(connection)
+        lock(connection, AdvisoryLock.MIGRATION)
         if _revision(connection) != newest:  # No other process has migrated it meanwhile.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -147,9 +145,3 @@ def _current(database_url: str, timeout_s: Seconds) -> str | None:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
-
-
-def _only_us(connection: Connection) -> None:
-    # A SQLite write transaction already excludes all others. PostgreSQL needs a lock.
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})

@@ -10,18 +10,15 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Moment, Seconds
+from serve_app.ledger.db.advisory_locks import AdvisoryLock, try_lock
 from serve_app.ledger.db.engines import open_reader, open_writer, parse_url, reason
 from serve_app.ledger.events import outbox
 from serve_app.ledger.events.outbox import Event
 from serve_app.private_files import private_file
-
-ADVISORY_LOCK = 7_236_190_452_119
-"""Key of the PostgreSQL lock for the turn. It must be the same in every version."""
 
 TURN_S_MAX = Seconds(60.0)
 """PostgreSQL ends the turn of a vanished gateway after this time. A turn is one sink call."""
@@ -91,8 +88,7 @@ class EventQueue:
             connection.exec_driver_sql(
                 f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
             )
-            query = text("SELECT pg_try_advisory_xact_lock(:key)")
-            yield bool(connection.scalar(query, {"key": ADVISORY_LOCK}))
+            yield try_lock(connection, AdvisoryLock.EVENT_DELIVERY)
 
 
 @contextmanager
