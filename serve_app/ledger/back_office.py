@@ -5,17 +5,17 @@ They are few, so that concurrent reports wait or are rejected instead of filling
 Separate pools keep reports from delaying changes such as the revocation of a key.
 """
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
-from serve_app.ledger.db.engines import open_reader, open_writer, reason
+from serve_app.ledger.db.bounded_threads import BoundedThreads
+from serve_app.ledger.db.engines import open_reader, open_writer
+from serve_app.ledger.db.failures import database_failures
 from serve_app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
@@ -36,8 +36,10 @@ class BackOffice:
         """``timeout_s`` limits the wait for a thread and the run time of a statement."""
         self._readers = open_reader(database_url, timeout_s, connections=THREADS)
         self._writers = open_writer(database_url, timeout_s, connections=THREADS)
-        self._reports = _Desk("reports", timeout_s)
-        self._changes = _Desk("changes", timeout_s)
+        self._reports, self._changes = (
+            BoundedThreads(what, threads=THREADS, calls_max=CALLS_MAX, timeout_s=timeout_s)
+            for what in ("reports", "changes")
+        )
 
     def close(self) -> None:
         """Finish running calls, cancel waiting ones and disconnect."""
@@ -55,43 +57,19 @@ class BackOffice:
         return await self._changes.call(lambda: self._write(change))
 
     def _read(self, query: Callable[[Connection], T]) -> T:
-        with self._readers.connect() as connection:
+        with _logged_failures(), self._readers.connect() as connection:
             return query(connection)
 
     def _write(self, change: Callable[[Connection], T]) -> T:
-        with self._writers.begin() as connection:
+        with _logged_failures(), self._writers.begin() as connection:
             return change(connection)
 
 
-class _Desk:
-    """A thread pool for one kind of call, with a limit on waiting calls."""
-
-    def __init__(self, what: str, timeout_s: Seconds) -> None:
-        self._what = what
-        self._timeout_s = timeout_s
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"back-office-{what}")
-        self._calls = 0
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-    async def call(self, work: Callable[[], T]) -> T:
-        if self._calls >= CALLS_MAX:
-            raise LedgerUnavailable(f"too many {self._what} are waiting")
-        self._calls += 1
-        future = self._threads.submit(work)
-        outcome = asyncio.wrap_future(future)
-        try:
-            done, _ = await asyncio.wait({outcome}, timeout=self._timeout_s)
-            if not done and future.cancel():
-                raise LedgerUnavailable(f"earlier {self._what} take too long")
-            return await outcome  # It has begun: only the database determines its outcome.
-        except SQLAlchemyError as error:
-            logger.warning("ledger_back_office_failed", extra={"reason": reason(error)})
-            raise LedgerUnavailable(reason(error)) from error
-        finally:
-            self._calls -= 1
-            # Retrieve the exception of a call that was not cancelled, so that asyncio does not log
-            # it.
-            if not outcome.cancel() and not outcome.cancelled():
-                outcome.exception()
+@contextmanager
+def _logged_failures() -> Iterator[None]:
+    try:
+        with database_failures():
+            yield
+    except LedgerUnavailable as error:
+        logger.warning("ledger_back_office_failed", extra={"reason": error.reason})
+        raise

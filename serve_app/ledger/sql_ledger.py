@@ -7,20 +7,20 @@ determines its outcome.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable, RerankError
 from serve_app.domain.model import Caller, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.ledger.accounts import tenant_keys
-from serve_app.ledger.db.engines import open_reader, open_writer, reason
+from serve_app.ledger.db.bounded_threads import BoundedThreads, TooManyCalls
+from serve_app.ledger.db.engines import open_reader, open_writer
+from serve_app.ledger.db.failures import database_failures
 from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.money.reservation import Reservation
 from serve_app.ledger.posting.books import Books
@@ -67,10 +67,11 @@ class SqlLedger:
             for durable in (True, False)
         )
         self._read_engine = open_reader(database_url, timeout_s, connections=threads)
-        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="ledger-reader")
+        self._readers = BoundedThreads(
+            "reads", threads=threads, calls_max=self._limits.reads_max, timeout_s=timeout_s
+        )
         # Requests whose reservation is or may be written, and is not yet charged or void.
         self._reserved: set[RequestId] = set()
-        self._reads = 0
         self._reads_fail = False
         self._writer = Writer(
             self._durable.begin,
@@ -88,7 +89,7 @@ class SqlLedger:
         """Write the waiting operations, then disconnect. Blocks until done."""
         self._closed = True
         self._writer.close()
-        self._readers.shutdown()
+        self._readers.close()
         for engine in (self._durable, self._relaxed, self._read_engine):
             engine.dispose()
 
@@ -215,29 +216,22 @@ class SqlLedger:
         self._writer.submit_reversal(Operation(write, request_id, attempts_left=None))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
-        if self._closed or self._reads >= self._limits.reads_max:
-            raise LedgerUnavailable("closed" if self._closed else "too many reads are waiting")
-        if self._reads_fail and self._reads > 0:
+        if self._closed:
+            raise LedgerUnavailable("closed")
+        if self._reads_fail and self._readers.calls > 0:
             raise LedgerUnavailable("reads are failing, and another read is testing the database")
-        self._reads += 1
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._limits.database_timeout_s):
-                found = await loop.run_in_executor(self._readers, self._run_read, query)
-        except TimeoutError:
+            found = await self._readers.call(lambda: self._run_read(query), abandon=True)
+        except TooManyCalls:
+            raise
+        except LedgerUnavailable:
             self._reads_fail = True
-            raise LedgerUnavailable("a read took too long") from None
-        except SQLAlchemyError as error:
-            self._reads_fail = True
-            raise LedgerUnavailable(reason(error)) from error
-        else:
-            self._reads_fail = False
-            return found
-        finally:
-            self._reads -= 1
+            raise
+        self._reads_fail = False
+        return found
 
     def _run_read(self, query: Callable[[Connection], T]) -> T:
-        with self._read_engine.connect() as connection:
+        with database_failures(), self._read_engine.connect() as connection:
             return query(connection)
 
 

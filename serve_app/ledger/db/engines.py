@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
+from serve_app.ledger.db.failures import database_failures
 from serve_app.ledger.db.pipelined import pipeline
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "parse_url",
     "probe",
     "reading",
-    "reason",
     "transaction",
 ]
 
@@ -157,20 +156,10 @@ def probe(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else EMPTY_LOG_MESSAGE)
 
 
-def reason(error: BaseException) -> str:
-    """Return a description of a database error for logs, without the statement and parameters."""
-    origin = getattr(error, "orig", None) or error
-    return f"{type(origin).__name__}: {origin}".strip()
-
-
 @contextmanager
 def _in_one_transaction(engine: Engine) -> Iterator[Connection]:
-    with opened(engine):
-        try:
-            with engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise LedgerUnavailable(reason(error)) from error
+    with opened(engine), database_failures(), engine.begin() as connection:
+        yield connection
 
 
 def _open_snapshots(url: URL, timeout_s: Seconds) -> Engine:

@@ -13,12 +13,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
-from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
 from serve_app.ledger.db.advisory_locks import AdvisoryLock, lock
-from serve_app.ledger.db.engines import open_reader, open_writer, opened, parse_url, reason
+from serve_app.ledger.db.engines import open_reader, open_writer, opened, parse_url
+from serve_app.ledger.db.failures import database_failures
 from serve_app.private_files import close_to_others, private_file, private_folder
 
 MIGRATE_TIMEOUT_S = Seconds(30.0)
@@ -42,13 +42,11 @@ def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
         ValueError: The ledger does not support the URL.
     """
     url = parse_url(database_url)
-    try:
+    with database_failures("schema: ", CommandError):
         if url.get_backend_name() == "sqlite":
             _make_private(Path(str(url.database)))
             _write_ahead(database_url)
         _upgrade(database_url, timeout_s)
-    except (SQLAlchemyError, CommandError) as error:
-        raise LedgerUnavailable(f"schema: {reason(error)}") from error
 
 
 def require(database_url: str, timeout_s: Seconds) -> None:
@@ -66,10 +64,8 @@ def require(database_url: str, timeout_s: Seconds) -> None:
             f" --database-url, or {MAKE_ONE}"
         )
     newest, *older = _revisions(_config())
-    try:
+    with database_failures("schema: ", CommandError):
         found = _current(database_url, timeout_s)
-    except (SQLAlchemyError, CommandError) as error:
-        raise LedgerUnavailable(f"schema: {reason(error)}") from error
     if found is None:
         raise ValueError(f"{url!r} has no ledger tables; {MAKE_ONE}")
     if found in older:

@@ -10,12 +10,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Moment, Seconds
 from serve_app.ledger.db.advisory_locks import AdvisoryLock, try_lock
-from serve_app.ledger.db.engines import open_reader, open_writer, parse_url, reason
+from serve_app.ledger.db.engines import open_reader, open_writer, parse_url
+from serve_app.ledger.db.failures import database_failures
 from serve_app.ledger.events import outbox
 from serve_app.ledger.events.outbox import Event
 from serve_app.private_files import private_file
@@ -43,17 +41,17 @@ class EventQueue:
 
     def oldest_at(self) -> Moment | None:
         """Return the time of the oldest pending event."""
-        with _as_unavailable(), self._reader.connect() as connection:
+        with database_failures(), self._reader.connect() as connection:
             return outbox.oldest_at(connection)
 
     def waiting(self, count_max: int, without: Collection[str] = ()) -> list[Event]:
         """Return the oldest pending events, except those with ids in ``without``."""
-        with _as_unavailable(), self._reader.connect() as connection:
+        with database_failures(), self._reader.connect() as connection:
             return outbox.waiting(connection, count_max, without)
 
     def confirm(self, ids: Collection[str]) -> None:
         """Delete events that the sink has confirmed."""
-        with _as_unavailable(), self._writer.begin() as connection:
+        with database_failures(), self._writer.begin() as connection:
             outbox.confirm(connection, ids)
 
     @contextmanager
@@ -82,18 +80,10 @@ class EventQueue:
 
     @contextmanager
     def _database_turn(self) -> Iterator[bool]:
-        with _as_unavailable(), self._writer.begin() as connection:
+        with database_failures(), self._writer.begin() as connection:
             timeout_ms = round(TURN_S_MAX * 1_000)
             # Without this setting, the server would notice a vanished gateway only after hours.
             connection.exec_driver_sql(
                 f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
             )
             yield try_lock(connection, AdvisoryLock.EVENT_DELIVERY)
-
-
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise LedgerUnavailable(reason(error)) from error

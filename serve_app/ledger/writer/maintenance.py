@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.units import Instant, KeyId, Moment, Seconds
-from serve_app.ledger.db.engines import reason
+from serve_app.ledger.db.failures import reason
 from serve_app.ledger.db.tables import PENDING, api_keys, reservations
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.writer import retention

@@ -29,7 +29,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Instant
-from serve_app.ledger.db.engines import probe, reason
+from serve_app.ledger.db.engines import probe
+from serve_app.ledger.db.failures import reason
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ledger.writer.maintenance import Maintenance, Transaction
 from serve_app.ledger.writer.operation import Operation, apply_again, apply_group
