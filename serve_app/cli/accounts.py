@@ -24,7 +24,6 @@ from serve_app.cli.ledger_access import (
     tenant_id,
 )
 from serve_app.cli.reports import (
-    dollars,
     limit_facts,
     moment,
     print_facts,
@@ -33,6 +32,7 @@ from serve_app.cli.reports import (
     utc,
 )
 from serve_app.domain.clock import Clock
+from serve_app.domain.formats import dollars
 from serve_app.domain.model import WEIGHT_MAX, LimitChanges
 from serve_app.domain.units import Credits
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys

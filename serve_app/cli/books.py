@@ -21,7 +21,8 @@ from serve_app.cli.ledger_access import (
     settings,
 )
 from serve_app.cli.reports import print_table
-from serve_app.domain.units import Moment, Seconds
+from serve_app.domain.formats import moment_of, time_of
+from serve_app.domain.units import Seconds
 from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.db import backup
 from serve_app.ledger.db.engines import Connection, reading
@@ -133,8 +134,8 @@ def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str |
     Prints one line per difference, and exits with 1 if there is any.
     """
     now = CLOCK.moment()
-    wanted = day or datetime.fromtimestamp(now // 1_000, UTC) - timedelta(days=1)
-    since = day_of(Moment(int(wanted.replace(tzinfo=UTC).timestamp()) * 1_000))
+    wanted = day or time_of(now) - timedelta(days=1)
+    since = day_of(moment_of(wanted.replace(tzinfo=UTC)))
     named = [path for pattern in patterns for path in glob(pattern, recursive=True)]
     # Ray also links its newest session under a second name.
     paths = sorted({str(Path(path).resolve()) for path in named})
@@ -191,7 +192,7 @@ def _print_statement(statement: monthly_statement.Statement) -> None:
                 str(line["line"]),
                 str(line.get("model") or line.get("reason") or ""),
                 *(f"{line[name]:,}" if name in line else "" for name in ("documents", "tokens")),
-                monthly_statement.dollars(int(line["amount_micro_dollars"])),
+                monthly_statement.aligned(int(line["amount_micro_dollars"])),
             )
             for line in monthly_statement.lines(statement)
         ),

@@ -4,7 +4,8 @@ import click
 
 from serve_app.cli.amounts import Dollars
 from serve_app.cli.ledger_access import audit_context, database_option, open_books
-from serve_app.cli.reports import dollars, print_table, utc
+from serve_app.cli.reports import print_table, utc
+from serve_app.domain.formats import dollars
 from serve_app.domain.units import Credits, RequestId
 from serve_app.ledger.accounts import credit_grants, tenant_accounts
 from serve_app.ledger.db.engines import reading

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from serve_app.cli.amounts import NONE
 from serve_app.domain.csv_export import render_csv
+from serve_app.domain.formats import dollars, moment_of, write_day, write_second
 from serve_app.domain.model import RateLimits
-from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Moment
+from serve_app.domain.units import Moment
 from serve_app.ledger.reports.usage import Grouping, UsageRow
 
 PIPE_COLUMNS = 200
@@ -29,25 +30,16 @@ USAGE_FIELDS = (
 )
 
 
-def dollars(amount: int) -> str:
-    """Format micro-dollars exactly, with at least two decimals, such as ``$1,234.500008``."""
-    whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${whole:,}.{f'{micro_dollars:06d}'.rstrip('0'):0<2}"
-
-
 def utc(moment: Moment | None) -> str:
     """Format a moment in UTC to the second. ``None`` is '-'."""
-    if moment is None:
-        return "-"
-    return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if moment is None else write_second(moment)
 
 
 def moment(time: datetime | None) -> Moment | None:
     """Convert a time, which is in UTC unless it has a time zone."""
     if time is None:
         return None
-    return Moment(int(time.replace(tzinfo=time.tzinfo or UTC).timestamp()) * 1_000)
+    return moment_of(time.replace(tzinfo=time.tzinfo or UTC, microsecond=0))
 
 
 def print_table(
@@ -136,4 +128,4 @@ def _group(row: UsageRow, by: Grouping) -> str:
     (group,) = row.group
     if by is not Grouping.DAY:
         return group
-    return datetime.fromtimestamp(int(group) // 1_000, UTC).strftime("%Y-%m-%d")
+    return write_day(Moment(int(group)))

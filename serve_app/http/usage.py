@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.access.api_keys import SCOPE_ADMIN, SCOPES
+from serve_app.domain.formats import write_day
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Moment, TenantId
 from serve_app.http.admin.objects import as_client_errors
@@ -17,7 +18,6 @@ from serve_app.ledger.accounts.tenant_accounts import find_tenant
 from serve_app.ledger.db.engines import Connection
 from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
 from serve_app.protocols.paging import cut
-from serve_app.protocols.times import write_day
 from serve_app.protocols.usage import (
     ALL_GROUPS,
     CSV_TYPE,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serve_app.domain.errors import Conflict, InvalidRequest, NotFound
+from serve_app.domain.formats import write_moment
 from serve_app.domain.model import RateLimits
 from serve_app.domain.units import Moment
 from serve_app.ledger.accounts.credit_grants import Grant
@@ -24,7 +25,6 @@ from serve_app.protocols.admin import (
     TenantObject,
 )
 from serve_app.protocols.json_body import shown
-from serve_app.protocols.times import write_moment
 
 
 @contextmanager

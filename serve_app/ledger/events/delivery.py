@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable
-from serve_app.domain.units import Instant, Moment, Seconds
+from serve_app.domain.formats import write_moment
+from serve_app.domain.units import Instant, Seconds
 from serve_app.ledger.events.outbox import Event
 from serve_app.ledger.events.queue import EventQueue
 from serve_app.telemetry.logs import failure_fields, get_logger
@@ -85,7 +85,7 @@ def cloud_events(events: Sequence[Event]) -> list[dict[str, object]]:
             "source": SOURCE,
             "type": event.type,
             "subject": event.tenant,
-            "time": _rfc3339(event.at),
+            "time": write_moment(event.at),
             "datacontenttype": "application/json",
             "data": event.data,
         }
@@ -242,8 +242,3 @@ def _skip(response: httpx.Response) -> None:
 
 def _chance() -> float:
     return random.random()  # noqa: S311 - not a secret
-
-
-def _rfc3339(moment: Moment) -> str:
-    time = datetime.fromtimestamp(moment // 1_000, UTC)
-    return f"{time:%Y-%m-%dT%H:%M:%S}.{moment % 1_000:03d}Z"

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from serve_app.domain.formats import moment_of, time_of
 from serve_app.domain.units import Moment
 
 MILLISECONDS_PER_DAY = 86_400_000
@@ -14,7 +15,7 @@ def day_of(moment: Moment) -> Moment:
 
 def month_of(moment: Moment) -> int:
     """Return the month as the number yyyymm."""
-    time = datetime.fromtimestamp(moment // 1_000, UTC)
+    time = time_of(moment)
     return time.year * 100 + time.month
 
 
@@ -27,8 +28,4 @@ def bounds_of(month: int) -> tuple[Moment, Moment]:
     year, number = divmod(month, 100)
     begin = datetime(year, number, 1, tzinfo=UTC)
     end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
-    return _moment(begin), _moment(end)
-
-
-def _moment(time: datetime) -> Moment:
-    return Moment(int(time.timestamp()) * 1_000)
+    return moment_of(begin), moment_of(end)

@@ -8,7 +8,6 @@ the same bytes from either database, before and after retention replaces its row
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from sqlalchemy import (
 )
 
 from serve_app.domain import csv_export
-from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits, ModelId, Moment
+from serve_app.domain.formats import dollars, write_day, write_second
+from serve_app.domain.units import Credits, ModelId, Moment
 from serve_app.ledger.accounts.credit_grants import Grant, list_grants
 from serve_app.ledger.accounts.tenant_accounts import AccountProblem, Tenant
 from serve_app.ledger.db.tables import charges, usage_days
@@ -131,10 +131,9 @@ def month_name(month: int) -> str:
     return f"{month // 100:04d}-{month % 100:02d}"
 
 
-def dollars(amount: int) -> str:
+def aligned(amount: int) -> str:
     """Format micro-dollars with six decimals, for aligned columns: -1_500_000 is ``-$1.500000``."""
-    whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
-    return f"{'-' if amount < 0 else ''}${whole:,}.{micro_dollars:06d}"
+    return dollars(amount, decimals_min=6)
 
 
 def render_html(statement: Statement) -> str:
@@ -160,7 +159,7 @@ def lines(statement: Statement) -> Iterator[dict[str, Any]]:
     for used in statement.usage:
         yield {
             "line": "charges of a day",
-            "time": _day(used.day),
+            "time": write_day(used.day),
             "model": used.model,
             "requests": used.sums.requests,
             "requests_not_charged": used.sums.requests_not_charged,
@@ -210,13 +209,9 @@ def _usage(
 @cache
 def _page() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(dollars=dollars, day=_day, time=_time, month=month_name)
+    environment.filters.update(dollars=aligned, day=write_day, time=_time, month=month_name)
     return environment.from_string(PAGE.read_text(encoding="utf-8"))
 
 
-def _day(moment: Moment) -> str:
-    return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d")
-
-
 def _time(moment: Moment) -> str:
-    return datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{write_second(moment)} UTC"

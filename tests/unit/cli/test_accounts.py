@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from serve_app.access.api_keys import matches, parse
 from serve_app.cli.accounts import COMMANDS, bootstrap
-from serve_app.cli.reports import dollars
+from serve_app.domain.formats import dollars
 from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds, Tokens
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
 from serve_app.ledger.db.engines import transaction

@@ -242,4 +242,4 @@ def test_a_month_without_any_row_has_a_statement(month: Engine) -> None:
     [(0, "$0.000000"), (8, "$0.000008"), (-8, "-$0.000008"), (1_234_500_000, "$1,234.500000")],
 )
 def test_amounts_line_up(amount: int, text: str) -> None:
-    assert monthly_statement.dollars(amount) == text
+    assert monthly_statement.aligned(amount) == text

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.formats import write_day, write_moment
 from serve_app.domain.units import Moment
 from serve_app.protocols.paging import (
     INTEGER_MAX,
@@ -15,7 +16,7 @@ from serve_app.protocols.paging import (
     read_parameters,
     write_cursor,
 )
-from serve_app.protocols.times import read_moment, write_day, write_moment
+from serve_app.protocols.times import read_moment
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 PLACES = st.lists(TEXTS | st.integers(0, INTEGER_MAX), max_size=4).map(tuple)
