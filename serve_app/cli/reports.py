@@ -13,21 +13,12 @@ from rich.text import Text
 from serve_app.cli.amounts import NONE
 from serve_app.domain.csv_export import render_csv
 from serve_app.domain.formats import dollars, moment_of, write_day, write_second
-from serve_app.domain.model import RateLimits
+from serve_app.domain.model import USAGE_COUNTS, RateLimits
 from serve_app.domain.units import Moment
 from serve_app.ledger.reports.usage import Grouping, UsageRow
 
 PIPE_COLUMNS = 200
 """Table width without a terminal, wide enough that rows stay on one line."""
-
-USAGE_FIELDS = (
-    "requests",
-    "requests_not_charged",
-    "documents",
-    "documents_not_charged",
-    "tokens",
-    "charged_micro_dollars",
-)
 
 
 def utc(moment: Moment | None) -> str:
@@ -81,43 +72,21 @@ def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> Non
     if form is None:
         _print_usage_table(rows, by)
         return
-    names = (by.value, *USAGE_FIELDS)
     records = [
-        dict(
-            zip(
-                names,
-                (
-                    _group(row, by),
-                    row.requests,
-                    row.requests_not_charged,
-                    row.documents,
-                    row.documents_not_charged,
-                    row.tokens,
-                    row.charged,
-                ),
-                strict=True,
-            )
-        )
+        {by.value: _group(row, by)} | row.counts() | {"charged_micro_dollars": row.charged}
         for row in rows
     ]
     if form == "json":
         click.echo(json.dumps(records, indent=2))
         return
+    names = (by.value, *USAGE_COUNTS, "charged_micro_dollars")
     click.echo(render_csv(names, records, line_end="\n"), nl=False)
 
 
 def _print_usage_table(rows: Sequence[UsageRow], by: Grouping) -> None:
     numbers = ("Requests", "Not charged", "Documents", "Not charged ", "Tokens", "Charged")
     cells = [
-        (
-            _group(row, by),
-            f"{row.requests:,}",
-            f"{row.requests_not_charged:,}",
-            f"{row.documents:,}",
-            f"{row.documents_not_charged:,}",
-            f"{row.tokens:,}",
-            dollars(row.charged),
-        )
+        (_group(row, by), *(f"{count:,}" for count in row.counts().values()), dollars(row.charged))
         for row in rows
     ]
     print_table((by.value.capitalize(), *numbers), cells, frozenset(numbers))

@@ -93,14 +93,9 @@ def _fields(query: UsageQuery, row: UsageRow) -> Mapping[str, object]:
     groups = dict(zip(query.group_by, row.group, strict=True))
     if DAY in groups:
         groups[DAY] = write_day(Moment(int(groups[DAY])))
-    return groups | {
-        "requests": row.requests,
-        "errors": row.requests_not_charged,
-        "documents": row.documents,
-        "documents_not_charged": row.documents_not_charged,
-        "tokens": row.tokens,
-        "charged_micro_dollars": row.charged,
-    }
+    counts = row.counts()
+    errors = counts.pop("requests_not_charged")
+    return groups | counts | {"errors": errors, "charged_micro_dollars": row.charged}
 
 
 def _csv(body: bytes, cursor: str | None) -> Response:

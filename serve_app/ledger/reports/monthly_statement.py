@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from serve_app.domain import csv_export
 from serve_app.domain.formats import dollars, write_day, write_second
+from serve_app.domain.model import USAGE_COUNTS
 from serve_app.domain.units import Credits, ModelId, Moment
 from serve_app.ledger.accounts.credit_grants import Grant, list_grants
 from serve_app.ledger.accounts.tenant_accounts import AccountProblem, Tenant
@@ -39,11 +40,7 @@ CSV_COLUMNS = (
     "line",
     "time",
     "model",
-    "requests",
-    "requests_not_charged",
-    "documents",
-    "documents_not_charged",
-    "tokens",
+    *USAGE_COUNTS,
     "amount_micro_dollars",
     "reason",
     "request_id",
@@ -161,11 +158,7 @@ def lines(statement: Statement) -> Iterator[dict[str, Any]]:
             "line": "charges of a day",
             "time": write_day(used.day),
             "model": used.model,
-            "requests": used.sums.requests,
-            "requests_not_charged": used.sums.requests_not_charged,
-            "documents": used.sums.documents,
-            "documents_not_charged": used.sums.documents_not_charged,
-            "tokens": used.sums.tokens,
+            **used.sums.counts(),
             "amount_micro_dollars": -used.sums.charged,
         }
     yield {

@@ -23,19 +23,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from serve_app.domain.units import Credits, Moment, TenantId, Tokens
+from serve_app.domain.model import USAGE_SUMS, UsageSums
+from serve_app.domain.units import Moment, TenantId
 from serve_app.ledger.db.tables import IS_NOT_CHARGED, IS_SETTLED, charges, reservations, usage_days
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
-
-SUMS = (
-    "requests",
-    "requests_not_charged",
-    "documents",
-    "documents_not_charged",
-    "tokens",
-    "charged",
-)
-"""Sum columns of ``usage_days`` and of every report row."""
 
 _GROUP_COLUMNS = {"day": "day", "model": "model", "key": "key_id", "tenant": "tenant_id"}
 
@@ -62,20 +53,11 @@ class UsageFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageRow:
-    """The sums of one group. Documents and tokens include uncharged work."""
+class UsageRow(UsageSums):
+    """The sums of one group."""
 
     group: tuple[str, ...]
     """For each grouping, a tenant id, a key id, a model, or the first moment of a UTC day."""
-
-    requests: int
-    requests_not_charged: int
-    """Requests that ended without a response, because the client disconnected or they failed."""
-
-    documents: int
-    documents_not_charged: int
-    tokens: Tokens
-    charged: Credits
 
 
 def usage(
@@ -97,7 +79,7 @@ def usage(
         which = replace(which, since=Moment(max(which.since or 0, int(after[0]))))
     settled = _settled(which).subquery()
     groups = [settled.c[_GROUP_COLUMNS[each]] for each in by]
-    query = select(*groups, *(func.sum(settled.c[name]) for name in SUMS))
+    query = select(*groups, *(func.sum(settled.c[name]) for name in USAGE_SUMS))
     if after is not None:
         last = (
             int(value) if each is Grouping.DAY else value
@@ -110,18 +92,9 @@ def usage(
 
 def _row(row: Sequence[object], groups: int) -> UsageRow:
     # PostgreSQL's sums are decimals.
-    requests, free, documents, documents_free, tokens, charged = (
-        int(str(value)) for value in row[groups:]
-    )
-    return UsageRow(
-        group=tuple(str(value) for value in row[:groups]),
-        requests=requests,
-        requests_not_charged=free,
-        documents=documents,
-        documents_not_charged=documents_free,
-        tokens=Tokens(tokens),
-        charged=Credits(charged),
-    )
+    sums = (int(str(value)) for value in row[groups:])
+    named = dict(zip(USAGE_SUMS, sums, strict=True))
+    return UsageRow(**named, group=tuple(str(value) for value in row[:groups]))
 
 
 def _settled(which: UsageFilter) -> CompoundSelect[tuple[object, ...]]:
@@ -141,16 +114,16 @@ def _settled(which: UsageFilter) -> CompoundSelect[tuple[object, ...]]:
         ).where(
             IS_SETTLED, IS_NOT_CHARGED, _matches(which, reservations, reservations.c.settled_at)
         ),
-        _branch(usage_days, usage_days.c.day, tuple(usage_days.c[name] for name in SUMS)).where(
-            _matches(which, usage_days, usage_days.c.day)
-        ),
+        _branch(
+            usage_days, usage_days.c.day, tuple(usage_days.c[name] for name in USAGE_SUMS)
+        ).where(_matches(which, usage_days, usage_days.c.day)),
     )
 
 
 def _branch(
     table: Table, day: ColumnElement[int], sums: Sequence[ColumnElement[int]]
 ) -> Select[tuple[object, ...]]:
-    named = (column.label(name) for name, column in zip(SUMS, sums, strict=True))
+    named = (column.label(name) for name, column in zip(USAGE_SUMS, sums, strict=True))
     return select(table.c.tenant_id, table.c.key_id, table.c.model, day.label("day"), *named)
 
 

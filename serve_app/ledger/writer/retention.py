@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from serve_app.domain.model import USAGE_SUMS
 from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
 from serve_app.ledger.db.tables import (
     IS_COMMITTED,
@@ -41,7 +42,6 @@ from serve_app.ledger.db.tables import (
 )
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY, day_of
 from serve_app.ledger.posting.sql import lock_accounts
-from serve_app.ledger.reports.usage import SUMS
 
 RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
 """A committed reservation is kept for a reversal, which follows within seconds of the charge or of
@@ -184,11 +184,11 @@ def _add_to_days(connection: Connection, taken: Iterable[Row[Any]]) -> None:
         return
     on_sqlite = connection.dialect.name == "sqlite"
     adding = sqlite.insert(usage_days) if on_sqlite else postgresql.insert(usage_days)
-    added = {name: usage_days.c[name] + adding.excluded[name] for name in SUMS}
+    added = {name: usage_days.c[name] + adding.excluded[name] for name in USAGE_SUMS}
     connection.execute(
         adding.on_conflict_do_update(index_elements=DAY_KEY, set_=added),
         [
-            dict(zip((*DAY_KEY, *SUMS), (*day, *numbers), strict=True))
+            dict(zip((*DAY_KEY, *USAGE_SUMS), (*day, *numbers), strict=True))
             for day, numbers in sums.items()
         ],
     )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from serve_app.domain.units import Credits, Moment, Tokens
+from serve_app.domain.units import Moment, Tokens
 from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
 from serve_app.ledger.writer import retention
@@ -20,7 +20,7 @@ Row = tuple[int, int, int, int, int, int]
 
 
 def of(*group: str, sums: Row) -> UsageRow:
-    return UsageRow(group, *sums[:4], tokens=Tokens(sums[4]), charged=Credits(sums[5]))
+    return UsageRow(*sums, group=group)
 
 
 @pytest.fixture
