@@ -20,7 +20,7 @@ from serve_app.admission.throughput import ThroughputEstimator
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import ServiceTier
-from serve_app.domain.priority import PATIENCE, Claim, size_class
+from serve_app.domain.priority import TOKENS_AHEAD, Claim, size_class
 from serve_app.domain.units import Seconds, TenantId, Tokens
 
 AHEAD_SHARE_MAX = 0.3
@@ -34,7 +34,7 @@ WEIGHT_MAX, ERROR_FACTOR_MAX = 2_048, 4
 """Limits on a job's influence on the correction: its weight in estimated tokens, and the factor by
 which its estimate counts as wrong."""
 
-_TIERS = tuple(PATIENCE)
+_TIERS = tuple(TOKENS_AHEAD)
 
 
 class DeadlineAdmission:
@@ -101,7 +101,7 @@ class DeadlineAdmission:
         )
         higher = _TIERS[: _TIERS.index(claim.tier)]
         before = sum(jobs.tokens for tier in higher for jobs in self._tenants[tier].values())
-        return own + others + min(before, PATIENCE[claim.tier] * (own + others + tokens))
+        return own + others + min(before, TOKENS_AHEAD[claim.tier] * (own + others + tokens))
 
     def _own(self, claim: Claim, tokens: Tokens) -> float:
         jobs = self._tenants[claim.tier].get(claim.tenant)

@@ -20,8 +20,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from serve_app.dispatch.fair_share import FairShares, Patience
-from serve_app.domain.priority import PATIENCE, Claim, size_class
+from serve_app.dispatch.fair_share import Aging, FairShares
+from serve_app.domain.priority import TOKENS_AHEAD, Claim, size_class
 from serve_app.domain.units import RequestId, TenantId, Tokens
 
 
@@ -39,7 +39,7 @@ class FairQueue(Generic[T]):
     """Queued portions. The portions of a job leave in the order in which they were added."""
 
     def __init__(self) -> None:
-        self._tiers = {tier: _Tier[T](patience) for tier, patience in PATIENCE.items()}
+        self._tiers = {tier: _Tier[T](tokens_ahead) for tier, tokens_ahead in TOKENS_AHEAD.items()}
         self._claims: dict[RequestId, Claim] = {}
         self._portions = 0
         self._tokens = 0
@@ -73,9 +73,9 @@ class FairQueue(Generic[T]):
         job, portion, last = tier.take()
         for each in self._tiers.values():
             if each is tier:
-                each.patience.serve(portion.tokens)
+                each.aging.serve(portion.tokens)
             elif each.waits:
-                each.patience.pass_over(portion.tokens)
+                each.aging.pass_over(portion.tokens)
         if last:
             del self._claims[job]
         self._count([portion], -1)
@@ -94,7 +94,7 @@ class FairQueue(Generic[T]):
         """Return the highest waiting tier, unless a lower one has been passed over long enough."""
         waiting = [tier for tier in self._tiers.values() if tier.waits]
         for tier in reversed(waiting[1:]):
-            if tier.patience.is_over(tier.head.tokens):
+            if tier.aging.is_due(tier.head.tokens):
                 return tier
         return waiting[0] if waiting else None
 
@@ -106,10 +106,10 @@ class FairQueue(Generic[T]):
 class _Tier(Generic[T]):
     """The tenants of one service tier."""
 
-    def __init__(self, patience: int) -> None:
-        self.patience = Patience(patience)
+    def __init__(self, tokens_ahead: int) -> None:
+        self.aging = Aging(tokens_ahead)
         self._tenants: dict[TenantId, _Tenant[T]] = {}
-        self._turns: FairShares[TenantId] = FairShares()
+        self._shares: FairShares[TenantId] = FairShares()
 
     @property
     def waits(self) -> bool:
@@ -117,22 +117,22 @@ class _Tier(Generic[T]):
 
     @property
     def head(self) -> T:
-        return self._tenants[self._turns.first()].head
+        return self._tenants[self._shares.first()].head
 
     def add(self, job: RequestId, claim: Claim, portions: Sequence[T]) -> None:
         tenant = self._tenants.get(claim.tenant)
         if tenant is None:
             tenant = self._tenants[claim.tenant] = _Tenant()
-            self._turns.join(claim.tenant)
+            self._shares.join(claim.tenant)
         tenant.weight = claim.weight
         tenant.add(job, portions)
 
     def take(self) -> tuple[RequestId, T, bool]:
         """Return a job, its next portion, and whether that was the job's last portion."""
-        name = self._turns.first()
+        name = self._shares.first()
         tenant = self._tenants[name]
         job, portion, last = tenant.take()
-        self._turns.serve(name, portion.tokens / tenant.weight)
+        self._shares.serve(name, portion.tokens / tenant.weight)
         self._leave_if_done(name)
         return job, portion, last
 
@@ -144,10 +144,10 @@ class _Tier(Generic[T]):
     def _leave_if_done(self, name: TenantId) -> None:
         if self._tenants[name].waits:
             return
-        self._turns.leave(name)
+        self._shares.leave(name)
         del self._tenants[name]
         if not self._tenants:
-            self.patience.forget()
+            self.aging.reset()
 
 
 class _Tenant(Generic[T]):
@@ -157,7 +157,7 @@ class _Tenant(Generic[T]):
         self.weight = 1
         self._sizes: dict[RequestId, int] = {}
         self._jobs: dict[int, OrderedDict[RequestId, deque[T]]] = {}
-        self._turns: FairShares[int] = FairShares()
+        self._shares: FairShares[int] = FairShares()
 
     @property
     def waits(self) -> bool:
@@ -165,21 +165,21 @@ class _Tenant(Generic[T]):
 
     @property
     def head(self) -> T:
-        portions = next(iter(self._jobs[self._turns.first()].values()))
+        portions = next(iter(self._jobs[self._shares.first()].values()))
         return portions[0]
 
     def add(self, job: RequestId, portions: Sequence[T]) -> None:
         size = self._sizes[job] = size_class(sum(portion.tokens for portion in portions))
         if size not in self._jobs:
             self._jobs[size] = OrderedDict()
-            self._turns.join(size)
+            self._shares.join(size)
         self._jobs[size][job] = deque(portions)
 
     def take(self) -> tuple[RequestId, T, bool]:
-        size = self._turns.first()
+        size = self._shares.first()
         job, portions = next(iter(self._jobs[size].items()))
         portion = portions.popleft()
-        self._turns.serve(size, portion.tokens)
+        self._shares.serve(size, portion.tokens)
         if not portions:
             self.drop(job)
         return job, portion, not portions
@@ -189,5 +189,5 @@ class _Tenant(Generic[T]):
         dropped = self._jobs[size].pop(job)
         if not self._jobs[size]:
             del self._jobs[size]
-            self._turns.leave(size)
+            self._shares.leave(size)
         return list(dropped)

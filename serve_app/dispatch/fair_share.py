@@ -10,14 +10,14 @@ from serve_app.domain.units import Tokens
 K = TypeVar("K", bound=Hashable)
 
 
-class Patience:
+class Aging:
     """Aging: due once ``times`` as many tokens as its own were served before it."""
 
     def __init__(self, times: int) -> None:
         self._times = times
         self._passed = 0
 
-    def is_over(self, tokens: Tokens) -> bool:
+    def is_due(self, tokens: Tokens) -> bool:
         return self._passed >= self._times * tokens
 
     def pass_over(self, tokens: Tokens) -> None:
@@ -26,7 +26,7 @@ class Patience:
     def serve(self, tokens: Tokens) -> None:
         self._passed = max(0, self._passed - self._times * tokens)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._passed = 0
 
 

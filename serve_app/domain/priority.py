@@ -7,16 +7,16 @@ from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, ServiceTier
 from serve_app.domain.units import TenantId
 
-DEFAULT_PATIENCE = 4
+DEFAULT_TOKENS_AHEAD = 4
 """The default tier gets one token in five, however much of the priority tier is queued."""
 
-FLEX_PATIENCE = 19
+FLEX_TOKENS_AHEAD = 19
 """The flex tier gets one token in twenty."""
 
-PATIENCE = {
+TOKENS_AHEAD = {
     ServiceTier.PRIORITY: 0,
-    ServiceTier.DEFAULT: DEFAULT_PATIENCE,
-    ServiceTier.FLEX: FLEX_PATIENCE,
+    ServiceTier.DEFAULT: DEFAULT_TOKENS_AHEAD,
+    ServiceTier.FLEX: FLEX_TOKENS_AHEAD,
 }
 """Tokens of other tiers that go before one token of a waiting tier; highest tier first."""
 

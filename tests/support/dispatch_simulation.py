@@ -33,7 +33,7 @@ class Job:
     claim: Claim
     portions: tuple[Item, ...]
     arrives_s: float
-    hangs_up_s: float | None = None
+    disconnects_s: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -90,12 +90,12 @@ _numbers = itertools.count()
 
 
 def make_job(
-    claim: Claim, tokens: Sequence[int], arrives_s: float = 0.0, hangs_up_s: float | None = None
+    claim: Claim, tokens: Sequence[int], arrives_s: float = 0.0, disconnects_s: float | None = None
 ) -> Job:
     """Return a job with one portion for each of ``tokens``."""
     name = RequestId(f"{claim.tenant}-{next(_numbers)}")
     items = tuple(Item(name, index, Tokens(cost)) for index, cost in enumerate(tokens))
-    return Job(name, claim, items, arrives_s, hangs_up_s)
+    return Job(name, claim, items, arrives_s, disconnects_s)
 
 
 def some_sizes(chance: random.Random) -> list[int]:
@@ -145,8 +145,8 @@ class Simulation:
     def _expect(self, job: Job) -> None:
         self._jobs[job.id], self._left[job.id] = job, len(job.portions)
         self._later(job.arrives_s, lambda: self.queue.add(job.id, job.claim, job.portions))
-        if job.hangs_up_s is not None:
-            self._later(job.hangs_up_s, lambda: self.dropped.extend(self.queue.drop(job.id)))
+        if job.disconnects_s is not None:
+            self._later(job.disconnects_s, lambda: self.dropped.extend(self.queue.drop(job.id)))
 
     def _serve(self) -> None:
         while self._free and len(self.queue):

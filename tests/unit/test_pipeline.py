@@ -100,7 +100,7 @@ def test_the_answer_is_ordered_and_its_charge_is_committed() -> None:
     assert ledger.log == ["reserve", "commit"]
 
 
-def test_a_request_it_cannot_pay_for_is_refused_before_any_scoring() -> None:
+def test_a_request_without_credit_is_refused_before_scoring() -> None:
     scorer = HangingJobScorer()
 
     with pytest.raises(OutOfCredit):
@@ -150,7 +150,7 @@ class ParticularTokenizer(FakeTokenizer):
 
 
 @pytest.mark.parametrize("query", ["short", "long " * QUERY_CHARACTERS_SHORT])
-def test_a_query_that_cannot_be_used_is_refused_before_anything_is_reserved(query: str) -> None:
+def test_an_invalid_query_is_refused_before_the_reservation(query: str) -> None:
     ledger = FakeLedger(100)
     door = pipeline(ledger, UntouchedJobScorer(), tokenizer=ParticularTokenizer())
 
@@ -183,7 +183,7 @@ class TokenizerWithALargeJob(FakeTokenizer):
         return super().tokenize(job)
 
 
-def test_a_small_job_is_tokenized_beside_a_large_one() -> None:
+def test_a_small_job_does_not_wait_for_the_tokenization_of_a_large_one() -> None:
     """This holds for any number of large jobs of any tenant."""
     tokenizer = TokenizerWithALargeJob()
     large = a_job(documents=("x" * 4 * SMALL_TOKENS_MAX,) * 20)
@@ -198,7 +198,7 @@ def test_a_small_job_is_tokenized_beside_a_large_one() -> None:
     asyncio.run(both())
 
 
-def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
+def test_a_refused_reservation_hides_a_tokenizer_error() -> None:
     """The hidden error is not logged by asyncio either."""
     tokenizer = WatchedTokenizer(EngineFailure("not a text"))
     stray: list[object] = []
@@ -215,7 +215,7 @@ def test_a_refusal_hides_that_the_text_was_bad_too() -> None:
     assert not stray
 
 
-def test_a_gate_that_one_tenant_fills_is_open_to_others() -> None:
+def test_a_gate_filled_by_one_tenant_admits_others() -> None:
     gate = SharedGate(1_000)
     door = pipeline(FakeLedger(available=100), FixedJobScorer(1, 2, 3), gate)
 
@@ -253,10 +253,10 @@ def test_a_failure_to_score_costs_nothing(scorer: JobScorer) -> None:
     assert not ledger.charged
 
 
-def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
+def test_a_disconnect_releases_the_credit_and_the_place() -> None:
     ledger, gate = FakeLedger(available=100), SharedGate(10_000)
 
-    async def hang_up() -> None:
+    async def disconnect() -> None:
         scorer = HangingJobScorer()
         hanging = pipeline(ledger, scorer, gate)
         request = asyncio.create_task(hanging.rerank(CALLER, JOB))
@@ -266,14 +266,14 @@ def test_a_client_that_hangs_up_gets_its_credit_and_its_place_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await request
 
-    asyncio.run(hang_up())
+    asyncio.run(disconnect())
 
     assert ledger.available == 100
     assert ledger.log == ["reserve", "void 3"], "uncharged work is recorded too"
     assert gate.amount == 0
 
 
-def test_a_request_out_of_time_is_voided_and_says_how_long_it_had() -> None:
+def test_a_timed_out_request_is_voided_and_names_its_timeout() -> None:
     ledger = FakeLedger(available=100)
     late = replace(JOB, deadline=Instant(1_000.05))
 
@@ -284,7 +284,7 @@ def test_a_request_out_of_time_is_voided_and_says_how_long_it_had() -> None:
     assert ledger.available == 100
 
 
-def test_an_answer_whose_charge_could_not_be_written_does_not_go_out() -> None:
+def test_no_answer_is_sent_if_its_charge_cannot_be_written() -> None:
     ledger = FakeLedger(available=100)
     ledger.commit_fails_with = LedgerUnavailable("disk full")
 
@@ -294,7 +294,7 @@ def test_an_answer_whose_charge_could_not_be_written_does_not_go_out() -> None:
     assert ledger.log == ["reserve", "commit", "void 3"]
 
 
-def test_the_deadline_does_not_cut_a_commit_that_has_begun() -> None:
+def test_the_deadline_does_not_interrupt_a_commit() -> None:
     class SlowCommit(FakeLedger):
         async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
             await asyncio.sleep(0.1)
@@ -307,7 +307,7 @@ def test_the_deadline_does_not_cut_a_commit_that_has_begun() -> None:
     assert ledger.charged == {"r1": outcome.charge}
 
 
-def test_who_is_charged_is_answered_whatever_comes_after() -> None:
+def test_a_disconnect_after_the_commit_still_returns_the_answer() -> None:
     """If the client disconnects right after the commit, no later step would undo the charge."""
 
     class CommitOfTheLost(FakeLedger):
@@ -324,7 +324,7 @@ def test_who_is_charged_is_answered_whatever_comes_after() -> None:
     assert ledger.charged == {"r1": outcome.charge}
 
 
-def test_a_request_that_comes_too_late_leaves_nothing_behind() -> None:
+def test_a_request_after_its_deadline_leaves_no_task_behind() -> None:
     async def too_late() -> set[asyncio.Task[object]]:
         door = pipeline(FakeLedger(available=100), HangingJobScorer())
         with pytest.raises(DeadlineExceeded):
@@ -334,7 +334,7 @@ def test_a_request_that_comes_too_late_leaves_nothing_behind() -> None:
     assert not asyncio.run(too_late())
 
 
-def test_an_unknown_model_and_a_model_off_the_keys_list_are_told_apart() -> None:
+def test_an_unknown_model_and_a_forbidden_model_have_different_errors() -> None:
     narrow = Caller(TenantId("acme"), KeyId("k"), frozenset({"rerank"}), frozenset())
 
     with pytest.raises(NotFound):

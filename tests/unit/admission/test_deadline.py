@@ -61,7 +61,7 @@ def refusal(
         return error.retry_after_s
 
 
-def test_an_unknown_speed_refuses_nothing() -> None:
+def test_nothing_is_refused_before_the_throughput_is_known() -> None:
     admission = DeadlineAdmission(FakeClock())
 
     with admission.hold(a_claim(), Tokens(10**9), TIMEOUT_S):
@@ -94,7 +94,7 @@ def test_the_work_ahead_of_a_job_may_take_three_tenths_of_its_time() -> None:
         assert refusal(admission, a_claim(OTHER), 89_000, timeout_s=10) == 6
 
 
-def test_a_short_job_passes_however_long_the_others_are() -> None:
+def test_a_short_job_is_admitted_next_to_long_ones() -> None:
     with ExitStack() as held:
         admission, _ = busy([(a_claim(), 10**6), (a_claim(), 10**6)], held)
 
@@ -112,7 +112,7 @@ def test_estimates_that_are_always_wrong_are_corrected() -> None:
         assert refusal(admission, a_claim(), 60_000) == 3
 
 
-def test_a_short_job_waits_for_as_much_of_long_ones_as_goes_before_it() -> None:
+def test_the_work_ahead_of_a_short_job_includes_its_share_of_a_long_one() -> None:
     with ExitStack() as held:
         admission, _ = busy([(a_claim(), 400_000), *[(a_claim(), 1_000)] * 100], held)
 
@@ -120,7 +120,7 @@ def test_a_short_job_waits_for_as_much_of_long_ones_as_goes_before_it() -> None:
         assert refusal(admission, a_claim(), 1_000) is not None
 
 
-def test_short_jobs_that_come_at_once_beside_a_long_one_are_done_or_refused() -> None:
+def test_a_burst_of_short_jobs_next_to_a_long_one_is_partly_refused() -> None:
     clock = FakeClock()
     admission, queue = DeadlineAdmission(clock), FairQueue[Item]()
     with admission.hold(a_claim("past"), Tokens(BUSY_TOKENS), TIMEOUT_S):
@@ -142,7 +142,7 @@ def test_short_jobs_that_come_at_once_beside_a_long_one_are_done_or_refused() ->
     assert inside / SPEED <= TIMEOUT_S
 
 
-def test_a_tenants_flood_is_its_own() -> None:
+def test_a_flood_is_refused_to_its_tenant_only() -> None:
     with ExitStack() as held:
         admission, _ = busy([(a_claim(), 1_000)] * 300, held)
 
@@ -158,7 +158,7 @@ def test_a_job_of_any_length_is_admitted_if_little_is_ahead() -> None:
         assert refusal(admission, a_claim(), 10**6) is None
 
 
-def test_a_higher_tier_goes_before_and_a_lower_one_does_not() -> None:
+def test_work_of_higher_tiers_is_ahead_and_of_lower_tiers_is_not() -> None:
     with ExitStack() as held:
         admission, _ = busy([(a_claim(), 1_000)] * 300, held)
 
@@ -167,7 +167,7 @@ def test_a_higher_tier_goes_before_and_a_lower_one_does_not() -> None:
         assert refusal(admission, a_claim(OTHER, tier=ServiceTier.FLEX), 10_000) is not None
 
 
-def test_a_large_job_of_a_higher_tier_lets_others_pass() -> None:
+def test_a_large_job_of_a_higher_tier_is_not_ahead_entirely() -> None:
     with ExitStack() as held:
         admission, _ = busy([(a_claim(tier=ServiceTier.PRIORITY), 500_000)], held)
 
@@ -187,7 +187,7 @@ def test_scored_portions_of_a_job_are_no_longer_ahead() -> None:
         assert refusal(admission, a_claim(), 100_000) is None
 
 
-def test_what_waits_for_a_replica_to_start_tells_no_speed() -> None:
+def test_time_without_a_replica_does_not_count_for_throughput() -> None:
     clock = FakeClock()
     admission = DeadlineAdmission(clock)
     with ExitStack() as held:
@@ -206,7 +206,7 @@ def test_what_waits_for_a_replica_to_start_tells_no_speed() -> None:
         assert refusal(admission, a_claim(), 1_000) == 3, "only recent throughput counts"
 
 
-def test_a_model_that_stopped_answering_is_as_fast_as_it_was() -> None:
+def test_a_model_that_stops_answering_keeps_its_last_throughput() -> None:
     with ExitStack() as held:
         admission, clock = busy([(a_claim(), 1_000)] * 300, held)
 
@@ -216,7 +216,7 @@ def test_a_model_that_stopped_answering_is_as_fast_as_it_was() -> None:
         assert refusal(admission, a_claim(OTHER), 1_000) is None
 
 
-def test_whoever_is_refused_or_leaves_holds_nothing() -> None:
+def test_refused_and_finished_jobs_hold_nothing() -> None:
     with ExitStack() as held:
         admission, _ = busy([(a_claim(), 1_000)] * 300, held)
         assert refusal(admission, a_claim(), 1_000) is not None
@@ -225,7 +225,7 @@ def test_whoever_is_refused_or_leaves_holds_nothing() -> None:
     assert admission.ahead(a_claim(), Tokens(1_000)) == 0
 
 
-def test_time_without_work_tells_no_speed() -> None:
+def test_idle_time_does_not_count_for_throughput() -> None:
     with ExitStack() as held:
         admission, clock = busy([], held)
         clock.advance(IDLE_S_MAX)
@@ -235,7 +235,7 @@ def test_time_without_work_tells_no_speed() -> None:
         assert refusal(admission, a_claim(), 100_000) == 18
 
 
-def test_after_a_minute_with_little_inside_the_speed_may_be_another() -> None:
+def test_the_throughput_expires_after_a_minute_with_little_work() -> None:
     """Idle replicas may have been stopped or replaced."""
     with ExitStack() as held:
         admission, clock = busy([], held)
@@ -251,7 +251,7 @@ def test_after_a_minute_with_little_inside_the_speed_may_be_another() -> None:
         assert refusal(admission, a_claim(), 100_000) == 18
 
 
-def test_the_speed_of_a_model_whose_batches_take_long_is_known() -> None:
+def test_throughput_is_known_for_a_model_with_long_batches() -> None:
     clock, run_s, tokens = FakeClock(), Seconds(7), 1_400
     admission = DeadlineAdmission(clock)
     with ExitStack() as held:
@@ -266,7 +266,7 @@ def test_the_speed_of_a_model_whose_batches_take_long_is_known() -> None:
         assert refusal(admission, a_claim(), 20_000, timeout_s=300) == 2_000 / (tokens / run_s)
 
 
-def test_a_slow_model_is_busy_with_little() -> None:
+def test_a_slow_model_is_busy_with_little_work() -> None:
     """Short deadlines keep the admitted work small; the throughput stays known all the same."""
     clock = FakeClock()
     admission = DeadlineAdmission(clock)
@@ -286,7 +286,7 @@ def test_a_slow_model_is_busy_with_little() -> None:
         assert refusal(admission, a_claim(), 900, timeout_s=4) == 1
 
 
-def test_a_speed_that_fell_is_known_within_seconds() -> None:
+def test_a_drop_in_throughput_is_noticed_within_seconds() -> None:
     with ExitStack() as held:
         admission, clock = busy([(a_claim(), 40_000)] * 2, held)
         assert refusal(admission, a_claim(), 40_000) is None
@@ -309,7 +309,7 @@ def test_a_speed_that_fell_is_known_within_seconds() -> None:
         pytest.param([1_000] * 18 + [80_000], 0.9, id="a few very long ones"),
     ],
 )
-def test_at_twice_the_capacity_nearly_all_work_is_for_answers(
+def test_at_twice_the_capacity_nearly_all_work_is_answered(
     sizes: Sequence[int], done: float
 ) -> None:
     result = Overload(sizes, load=2, until_s=300).run()

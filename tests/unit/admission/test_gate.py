@@ -32,7 +32,7 @@ def test_an_estimate_grows_with_the_text_and_is_bounded_by_the_model() -> None:
     assert estimate_tokens(long, PAIR_TOKENS_MAX) == PAIR_TOKENS_MAX
 
 
-def test_a_text_of_other_letters_has_more_tokens_than_its_length_says() -> None:
+def test_text_that_is_not_ascii_has_more_tokens_per_character() -> None:
     chinese = a_job(documents=("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 100,))
     accents = a_job(documents=("d\N{LATIN SMALL LETTER E WITH ACUTE}j vu " * 10,))
 
@@ -75,7 +75,7 @@ def test_many_queries_make_a_job_large() -> None:
     assert not is_small(replace(a_job(), pairs=pairs), Tokens(1))
 
 
-def test_a_job_is_small_only_if_its_texts_are_too() -> None:
+def test_a_job_is_small_only_if_its_texts_are_short() -> None:
     """Tokenizing 10 MB of white space takes seconds and yields no token."""
     blank = a_job(documents=(" " * 10_000_000,))
 
@@ -84,7 +84,7 @@ def test_a_job_is_small_only_if_its_texts_are_too() -> None:
     assert not is_small(blank, estimate_tokens(blank, PAIR_TOKENS_MAX))
 
 
-def test_a_request_that_does_not_fit_beside_the_others_is_refused_whole() -> None:
+def test_a_request_that_does_not_fit_is_refused_as_a_whole() -> None:
     full = Gate(100)
 
     with full.admit(60), pytest.raises(Overloaded) as refused, full.admit(41):
@@ -94,14 +94,14 @@ def test_a_request_that_does_not_fit_beside_the_others_is_refused_whole() -> Non
     assert 1 <= refused.value.retry_after_s <= 60
 
 
-def test_an_empty_gate_lets_in_even_what_is_larger_than_itself() -> None:
+def test_an_empty_gate_admits_a_request_larger_than_its_limit() -> None:
     tiny = Gate(1)
 
     with tiny.admit(100):
         assert tiny.amount == 100
 
 
-def test_room_comes_back_however_the_block_ends() -> None:
+def test_room_is_released_when_the_block_fails() -> None:
     small = Gate(100)
 
     with pytest.raises(ZeroDivisionError), small.admit(50):
@@ -110,7 +110,7 @@ def test_room_comes_back_however_the_block_ends() -> None:
     assert small.amount == 0
 
 
-def test_a_tenant_that_fills_its_share_of_a_gate_closes_it_to_nobody_else() -> None:
+def test_a_tenant_that_fills_its_share_does_not_block_others() -> None:
     shared = SharedGate(1_000)
 
     with ExitStack() as held:
@@ -123,7 +123,7 @@ def test_a_tenant_that_fills_its_share_of_a_gate_closes_it_to_nobody_else() -> N
             pass
 
 
-def test_a_shared_gate_is_full_for_everybody_once_it_is() -> None:
+def test_a_full_shared_gate_refuses_every_tenant() -> None:
     shared = SharedGate(1_000)
 
     with ExitStack() as held:
@@ -141,7 +141,7 @@ def test_a_tenant_alone_may_hold_more_than_its_share_by_one_request() -> None:
         pass
 
 
-def test_who_turns_out_to_need_less_gives_the_rest_back_at_once() -> None:
+def test_an_amount_that_is_not_needed_is_released_at_once() -> None:
     shared = SharedGate(1_000)
 
     with shared.admit(ACME, 900) as hold_only:
@@ -155,7 +155,7 @@ def test_who_turns_out_to_need_less_gives_the_rest_back_at_once() -> None:
         pass
 
 
-def test_a_tenant_that_holds_nothing_of_what_it_may_has_no_second_share() -> None:
+def test_a_request_that_holds_nothing_gives_no_second_share() -> None:
     shared = SharedGate(1_000)
 
     with shared.admit(ACME, 100) as hold_only:
@@ -211,14 +211,14 @@ def test_a_refused_caller_learns_whose_places_are_taken() -> None:
         stack.enter_context(places.take(caller("other", "key9")))
 
 
-def test_places_come_back_however_their_requests_end() -> None:
+def test_places_are_released_when_requests_fail() -> None:
     places = Places(8)
     for _ in range(10):
         with pytest.raises(ZeroDivisionError), places.take(caller("acme", "key")):
             raise ZeroDivisionError
 
 
-def test_a_tenant_without_refusals_left_is_refused_until_some_come_back() -> None:
+def test_a_tenant_without_budget_is_refused_until_it_recovers() -> None:
     clock = FakeClock()
     budget = RefusalBudget(clock)
 
@@ -248,7 +248,7 @@ def test_a_large_body_costs_as_much_as_many_small_ones() -> None:
         budget.check(ACME)
 
 
-def test_a_tenant_is_back_after_seconds_however_much_was_refused_at_once() -> None:
+def test_a_tenant_recovers_within_seconds_after_any_number_of_refusals() -> None:
     clock = FakeClock()
     budget = RefusalBudget(clock)
     for _ in range(1_000):
@@ -262,7 +262,7 @@ def test_a_tenant_is_back_after_seconds_however_much_was_refused_at_once() -> No
     budget.check(ACME)
 
 
-def test_a_tenant_that_runs_into_its_limit_still_gets_all_of_the_limit() -> None:
+def test_a_tenant_at_its_limit_still_gets_the_whole_limit() -> None:
     """For an hour, half of the requests are answered, and the refusal budget refuses none."""
     clock = FakeClock()
     budget = RefusalBudget(clock)

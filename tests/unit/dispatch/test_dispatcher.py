@@ -177,7 +177,7 @@ class Dispatching:
         score = self._dispatcher.score(caller, job, tokenized, no_report)
         self.tasks[name] = asyncio.create_task(score)
 
-    async def hang_up(self, name: str) -> None:
+    async def disconnect(self, name: str) -> None:
         self.tasks[name].cancel()
         with pytest.raises(asyncio.CancelledError):
             await self.tasks[name]
@@ -207,7 +207,7 @@ def test_about_two_portions_are_with_a_replica_and_the_rest_wait() -> None:
 
 
 @pytest.mark.parametrize("tenant", ["acme", "another"])
-def test_a_small_job_is_sent_next_whatever_a_large_one_has_waiting(tenant: str) -> None:
+def test_a_small_job_is_sent_before_the_rest_of_a_large_one(tenant: str) -> None:
     async def scenario() -> None:
         scorer = HeldScorer()
         jobs = Dispatching(a_dispatcher(scorer))
@@ -218,7 +218,7 @@ def test_a_small_job_is_sent_next_whatever_a_large_one_has_waiting(tenant: str) 
         await scorer.answer_next()
 
         assert scorer.at("small") == 1
-        await jobs.hang_up("large")
+        await jobs.disconnect("large")
 
     asyncio.run(scenario())
 
@@ -243,7 +243,7 @@ def test_a_higher_tier_is_sent_first() -> None:
     asyncio.run(scenario())
 
 
-def test_a_hang_up_cancels_what_runs_and_drops_what_waits() -> None:
+def test_a_disconnect_cancels_running_portions_and_drops_queued_ones() -> None:
     async def scenario() -> None:
         scorer = HeldScorer()
         dispatcher = a_dispatcher(scorer)
@@ -251,7 +251,7 @@ def test_a_hang_up_cancels_what_runs_and_drops_what_waits() -> None:
         await jobs.start("leaves", 50)
         await jobs.start("stays", 3)
 
-        await jobs.hang_up("leaves")
+        await jobs.disconnect("leaves")
 
         assert len(scorer.cancelled) == 2
         assert (scorer.at("leaves"), scorer.at("stays")) == (0, 2)
@@ -260,7 +260,7 @@ def test_a_hang_up_cancels_what_runs_and_drops_what_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_the_wait_for_the_turn_is_part_of_the_wait() -> None:
+def test_the_queue_wait_includes_the_time_in_the_gateway() -> None:
     async def scenario() -> None:
         scorer, clock = HeldScorer(), FakeClock()
         jobs = Dispatching(a_dispatcher(scorer, clock=clock))
@@ -277,7 +277,7 @@ def test_the_wait_for_the_turn_is_part_of_the_wait() -> None:
     asyncio.run(scenario())
 
 
-def test_a_model_without_replicas_begins_anew() -> None:
+def test_a_model_without_replicas_starts_with_a_new_window() -> None:
     """Measurements of replicas that are gone do not apply to new ones."""
 
     async def scenario() -> None:
@@ -293,7 +293,7 @@ def test_a_model_without_replicas_begins_anew() -> None:
 
         await jobs.start("next", 10)
         assert scorer.at("next") == 2
-        await jobs.hang_up("next")
+        await jobs.disconnect("next")
 
     asyncio.run(scenario())
 
@@ -309,7 +309,7 @@ def mishaps(chance: random.Random) -> Callable[[Portion], Sequence[float]]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_happens_to_jobs_nothing_stays_behind(seed: int) -> None:
+def test_random_failures_and_cancellations_leave_nothing_behind(seed: int) -> None:
     chance = random.Random(seed)
 
     async def scenario() -> None:

@@ -8,7 +8,7 @@ import pytest
 from serve_app.dispatch.fair_queue import FairQueue
 from serve_app.dispatch.fair_share import FairShares
 from serve_app.domain.model import ServiceTier
-from serve_app.domain.priority import DEFAULT_PATIENCE, FLEX_PATIENCE
+from serve_app.domain.priority import DEFAULT_TOKENS_AHEAD, FLEX_TOKENS_AHEAD
 from serve_app.domain.units import RequestId
 from tests.support.dispatch_simulation import (
     PORTION_TOKENS_MAX,
@@ -29,7 +29,7 @@ PORTION_S = PORTION_TOKENS_MAX / TOKENS_PER_S
 TIERS = list(ServiceTier)
 
 
-def a_load(chance: random.Random, *, hang_ups: bool = True) -> list[Job]:
+def a_load(chance: random.Random, *, disconnects: bool = True) -> list[Job]:
     """Return jobs of a few tenants and every tier, from light load to heavy overload."""
     jobs = []
     window_s = chance.choice([0.1, 10, 200])
@@ -38,15 +38,15 @@ def a_load(chance: random.Random, *, hang_ups: bool = True) -> list[Job]:
             chance.choice("abcd"), weight=chance.randint(1, 5), tier=chance.choice(TIERS)
         )
         arrives_s = chance.uniform(0, window_s)
-        leaves = hang_ups and chance.random() < 0.3
-        hangs_up_s = arrives_s + chance.uniform(0, 2 * window_s) if leaves else None
-        jobs.append(make_job(claim, some_sizes(chance), arrives_s, hangs_up_s))
+        leaves = disconnects and chance.random() < 0.3
+        disconnects_s = arrives_s + chance.uniform(0, 2 * window_s) if leaves else None
+        jobs.append(make_job(claim, some_sizes(chance), arrives_s, disconnects_s))
     return jobs
 
 
-def loads(seed: int, *, hang_ups: bool = True) -> list[list[Job]]:
+def loads(seed: int, *, disconnects: bool = True) -> list[list[Job]]:
     chance = random.Random(seed)
-    return [a_load(chance, hang_ups=hang_ups) for _ in range(LOADS_PER_SEED)]
+    return [a_load(chance, disconnects=disconnects) for _ in range(LOADS_PER_SEED)]
 
 
 def shares(runs: list[Run], until_s: float) -> dict[str, float]:
@@ -79,7 +79,7 @@ def test_every_portion_leaves_once_in_its_jobs_order(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_its_counts_and_its_peek_are_true_after_every_step(seed: int) -> None:
+def test_counts_and_peek_are_correct_after_every_step(seed: int) -> None:
     chance = random.Random(seed)
     queue: FairQueue[Item] = FairQueue()
     waiting: dict[RequestId, list[Item]] = {}
@@ -108,7 +108,7 @@ def test_its_counts_and_its_peek_are_true_after_every_step(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_scorer_is_busy_exactly_when_it_would_be_first_come_first_served(seed: int) -> None:
-    for jobs in loads(seed, hang_ups=False):
+    for jobs in loads(seed, disconnects=False):
         fair = Simulation(FairQueue()).run(jobs)
         fifo = Simulation(Fifo()).run(jobs)
 
@@ -126,7 +126,7 @@ def idle_gaps(runs: list[Run]) -> list[float]:
     return [*gaps, runs[-1].ends_s]
 
 
-def test_one_clients_jobs_that_are_alike_are_done_one_after_the_other() -> None:
+def test_similar_jobs_of_a_client_run_one_after_the_other() -> None:
     """Interleaving would make all of them late."""
     jobs = [make_job(a_claim(), [500, 500, 500], number * 1e-6) for number in range(100)]
 
@@ -154,7 +154,7 @@ def test_weights_are_kept_while_all_tenants_wait(seed: int, tier: ServiceTier) -
 
 @pytest.mark.parametrize(("one_at_once", "three_at_once"), [(1, 3), (1, 30), (3, 3), (30, 30)])
 @pytest.mark.parametrize("seed", range(5))
-def test_weights_are_kept_also_when_every_answer_is_followed_by_the_next_request(
+def test_weights_hold_for_clients_in_a_closed_loop(
     seed: int, one_at_once: int, three_at_once: int
 ) -> None:
     """With few concurrent requests a tenant often has none queued, only some on the scorers."""
@@ -178,7 +178,7 @@ def test_weights_are_kept_also_when_every_answer_is_followed_by_the_next_request
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_among_any_tenants_none_is_ahead_of_its_weight_by_more_than_a_portion(seed: int) -> None:
+def test_no_tenant_is_ahead_of_its_weight_by_more_than_a_portion(seed: int) -> None:
     chance = random.Random(seed)
     weights = {f"t{number}": chance.randint(1, 9) for number in range(chance.randint(2, 12))}
     jobs = [
@@ -207,9 +207,7 @@ def test_among_any_tenants_none_is_ahead_of_its_weight_by_more_than_a_portion(se
 
 @pytest.mark.parametrize("scorers", [1, 4])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_thousand_jobs_of_one_tenant_keep_anothers_waiting_for_a_portion_at_most(
-    seed: int, scorers: int
-) -> None:
+def test_a_flood_of_one_tenant_delays_another_by_a_portion_at_most(seed: int, scorers: int) -> None:
     chance = random.Random(seed)
     heavy = [
         make_job(a_claim("heavy", weight=chance.randint(1, 5)), some_sizes(chance))
@@ -226,7 +224,7 @@ def test_a_thousand_jobs_of_one_tenant_keep_anothers_waiting_for_a_portion_at_mo
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_small_job_passes_the_large_ones_of_its_own_tenant(seed: int) -> None:
+def test_a_small_job_overtakes_large_ones_of_its_own_tenant(seed: int) -> None:
     chance = random.Random(seed)
     large = [make_job(a_claim(), [PORTION_TOKENS_MAX] * 100) for _ in range(3)]
     small = make_job(a_claim(), [300], chance.uniform(5, 50))
@@ -237,7 +235,7 @@ def test_a_small_job_passes_the_large_ones_of_its_own_tenant(seed: int) -> None:
     assert starts_s - small.arrives_s <= PORTION_S, "it waits only for the running portion"
 
 
-def test_a_large_job_gets_its_part_however_many_small_ones_its_tenant_sends() -> None:
+def test_a_large_job_keeps_its_share_among_many_small_ones() -> None:
     large = make_job(a_claim(), [PORTION_TOKENS_MAX] * 50)
     small = [make_job(a_claim(), [1_024], number / 8) for number in range(4_000)]  # Twice capacity.
 
@@ -248,7 +246,7 @@ def test_a_large_job_gets_its_part_however_many_small_ones_its_tenant_sends() ->
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_longest_of_short_jobs_is_not_kept_waiting_by_the_others(seed: int) -> None:
+def test_the_longest_of_the_short_jobs_is_not_delayed_by_the_others(seed: int) -> None:
     """Four clients send a new job as soon as they are answered, in addition to long jobs."""
     chance = random.Random(seed)
     came: dict[RequestId, float] = {}
@@ -273,16 +271,16 @@ def test_the_longest_of_short_jobs_is_not_kept_waiting_by_the_others(seed: int) 
 
 
 @pytest.mark.parametrize(
-    ("tier", "above", "patience"),
+    ("tier", "above", "tokens_ahead"),
     [
-        (ServiceTier.DEFAULT, [ServiceTier.PRIORITY], DEFAULT_PATIENCE),
-        (ServiceTier.FLEX, [ServiceTier.DEFAULT], FLEX_PATIENCE),
-        (ServiceTier.FLEX, [ServiceTier.PRIORITY], FLEX_PATIENCE),
-        (ServiceTier.FLEX, [ServiceTier.PRIORITY, ServiceTier.DEFAULT], FLEX_PATIENCE),
+        (ServiceTier.DEFAULT, [ServiceTier.PRIORITY], DEFAULT_TOKENS_AHEAD),
+        (ServiceTier.FLEX, [ServiceTier.DEFAULT], FLEX_TOKENS_AHEAD),
+        (ServiceTier.FLEX, [ServiceTier.PRIORITY], FLEX_TOKENS_AHEAD),
+        (ServiceTier.FLEX, [ServiceTier.PRIORITY, ServiceTier.DEFAULT], FLEX_TOKENS_AHEAD),
     ],
 )
-def test_a_lower_tier_gets_its_share_and_no_more_while_higher_ones_have_too_much(
-    tier: ServiceTier, above: list[ServiceTier], patience: int
+def test_a_lower_tier_gets_exactly_its_share_while_higher_tiers_are_overloaded(
+    tier: ServiceTier, above: list[ServiceTier], tokens_ahead: int
 ) -> None:
     chance = random.Random(7)
     low = [make_job(a_claim("low", tier=tier), some_sizes(chance)) for _ in range(200)]
@@ -294,7 +292,7 @@ def test_a_lower_tier_gets_its_share_and_no_more_while_higher_ones_have_too_much
 
     runs = Simulation(FairQueue()).run([*low, *high], until_s=300)
 
-    assert shares(runs, 300)["low"] == pytest.approx(1 / (1 + patience), abs=0.01)
+    assert shares(runs, 300)["low"] == pytest.approx(1 / (1 + tokens_ahead), abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +314,7 @@ def test_a_job_of_a_higher_tier_is_next(first: ServiceTier, second: ServiceTier)
     assert queue.take() == high.portions[0]
 
 
-def test_nobody_saves_up_turns_by_not_asking() -> None:
+def test_idle_time_earns_no_credit() -> None:
     busy = [make_job(a_claim("busy"), [1_000] * 400) for _ in range(2)]
     rested = [make_job(a_claim("rested"), [1_000] * 400, 50) for _ in range(2)]
 
@@ -326,7 +324,7 @@ def test_nobody_saves_up_turns_by_not_asking() -> None:
     assert shares(after, 100)["rested"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_places_that_moved_are_forgotten_where_they_were() -> None:
+def test_moved_keys_do_not_accumulate_in_the_heap() -> None:
     turns: FairShares[str] = FairShares()
     turns.join("a")
     turns.join("b")
@@ -336,7 +334,7 @@ def test_places_that_moved_are_forgotten_where_they_were() -> None:
     assert len(turns._waiting._heap) <= 2 * len(turns._waiting) + 17
 
 
-def test_what_left_is_forgotten() -> None:
+def test_keys_that_left_are_forgotten() -> None:
     """Tenants that come and go leave no state behind."""
     queue: FairQueue[Item] = FairQueue()
     steady = make_job(a_claim("steady"), [100] * 10_000)
@@ -348,6 +346,6 @@ def test_what_left_is_forgotten() -> None:
         queue.take()
 
     tier = queue._tiers[ServiceTier.DEFAULT]
-    turns = tier._turns
+    turns = tier._shares
     assert len(tier._tenants) + len(turns._left) + len(turns._left._heap) < 10
     assert len(turns._waiting._heap) < 10

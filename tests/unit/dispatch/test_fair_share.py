@@ -7,7 +7,7 @@ def remembered(shares: FairShares[str]) -> int:
     return len(shares._left._places) + len(shares._left._heap)
 
 
-def test_those_that_come_and_give_up_are_not_remembered_for_ever() -> None:
+def test_keys_that_join_and_leave_are_not_kept_forever() -> None:
     shares = FairShares[str]()
     shares.join("patient")
     for number in range(1_000):
@@ -17,7 +17,7 @@ def test_those_that_come_and_give_up_are_not_remembered_for_ever() -> None:
     assert remembered(shares) == 0
 
 
-def test_one_that_was_ahead_is_remembered_once_however_often_it_comes_back() -> None:
+def test_a_key_that_was_ahead_is_kept_once_however_often_it_returns() -> None:
     shares = FairShares[str]()
     shares.join("served")
     shares.join("patient")

@@ -39,11 +39,11 @@ def after(answers: int, each: Answered, window: InflightWindow | None = None) ->
     return window.tokens(NOW)
 
 
-def test_a_model_without_replicas_has_room_enough_for_one() -> None:
+def test_a_model_without_known_replicas_has_room_for_one() -> None:
     assert InflightWindow(PORTION).tokens(NOW) == AT_FIRST
 
 
-def test_every_replica_that_answers_adds_as_much() -> None:
+def test_each_answering_replica_adds_the_same_room() -> None:
     window = InflightWindow(PORTION)
     for replica in ("r1", "r2", "r3", "r2"):
         window.answered(answer(replica=replica, wait_s=0.02), NOW)
@@ -51,7 +51,7 @@ def test_every_replica_that_answers_adds_as_much() -> None:
     assert window.tokens(NOW) == 3 * AT_FIRST
 
 
-def test_a_replica_that_answers_no_more_is_forgotten() -> None:
+def test_a_replica_that_stops_answering_is_forgotten() -> None:
     window = InflightWindow(PORTION)
     window.answered(answer(replica="old", wait_s=0.02), NOW)
     later = Instant(NOW + REPLICA_MEMORY_S + 1)
@@ -60,25 +60,25 @@ def test_a_replica_that_answers_no_more_is_forgotten() -> None:
     assert window.tokens(later) == AT_FIRST
 
 
-def test_it_grows_while_portions_hardly_wait_and_others_are_queued() -> None:
+def test_the_window_grows_while_portions_hardly_wait_and_others_are_queued() -> None:
     assert AT_FIRST < after(4, answer()) < after(40, answer())
     assert after(10_000, answer()) == DEPTH_MAX * PORTION
 
 
-def test_it_does_not_grow_while_nothing_is_queued() -> None:
+def test_the_window_does_not_grow_while_nothing_is_queued() -> None:
     assert after(40, answer(others_wait=False)) == AT_FIRST
 
 
-def test_it_shrinks_while_portions_wait_longer_than_a_run() -> None:
+def test_the_window_shrinks_while_portions_wait_longer_than_a_run() -> None:
     assert after(40, answer(wait_s=0.08)) < AT_FIRST
     assert after(10_000, answer(wait_s=0.08)) == DEPTH_MIN * PORTION
 
 
-def test_it_stays_while_portions_wait_for_the_one_before() -> None:
+def test_the_window_is_kept_while_portions_wait_for_one_run() -> None:
     assert after(1_000, answer(wait_s=0.019)) == AT_FIRST
 
 
-def test_small_portions_behind_large_ones_do_not_make_it_shrink() -> None:
+def test_small_portions_behind_large_ones_do_not_shrink_the_window() -> None:
     """Waiting for ten times their own run time is correct for them."""
     window = InflightWindow(PORTION)
     for _ in range(1_000):
@@ -88,11 +88,11 @@ def test_small_portions_behind_large_ones_do_not_make_it_shrink() -> None:
     assert window.tokens(NOW) == AT_FIRST
 
 
-def test_a_tiny_model_whose_portions_wait_for_company_only_does_not_make_it_shrink() -> None:
+def test_waiting_to_fill_a_batch_does_not_shrink_the_window() -> None:
     assert after(1_000, answer(wait_s=0.003, run_s=0.0005)) >= AT_FIRST
 
 
-def test_without_any_replica_it_begins_anew() -> None:
+def test_the_window_is_reset_when_no_replica_is_left() -> None:
     shrunk = InflightWindow(PORTION)
     assert after(100, answer(wait_s=0.08), shrunk) < AT_FIRST
 
@@ -101,7 +101,7 @@ def test_without_any_replica_it_begins_anew() -> None:
     assert shrunk.tokens(NOW) == AT_FIRST
 
 
-def test_after_a_pause_it_begins_anew() -> None:
+def test_the_window_is_reset_after_a_pause() -> None:
     shrunk = InflightWindow(PORTION)
     assert after(100, answer(wait_s=0.08), shrunk) < AT_FIRST
 

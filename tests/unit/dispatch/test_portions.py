@@ -17,7 +17,7 @@ R1 = RequestId("r1")
     lengths=st.lists(st.integers(1, 512), min_size=1, max_size=300),
     tokens_max=st.integers(16, 5_000),
 )
-def test_every_pair_travels_once_and_no_portion_is_too_large(
+def test_every_pair_is_in_one_portion_and_no_portion_is_too_large(
     lengths: list[int], tokens_max: int
 ) -> None:
     pairs = [a_pair(index, tokens) for index, tokens in enumerate(lengths)]
