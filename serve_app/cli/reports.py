@@ -13,8 +13,9 @@ from rich.text import Text
 from serve_app.cli.amounts import NONE
 from serve_app.domain.csv_export import render_csv
 from serve_app.domain.formats import dollars, moment_of, write_day, write_second
-from serve_app.domain.model import USAGE_COUNTS, RateLimits
+from serve_app.domain.model import RateLimits
 from serve_app.domain.units import Moment
+from serve_app.domain.usage import USAGE_COUNTS
 from serve_app.ledger.reports.usage import Grouping, UsageRow
 
 PIPE_COLUMNS = 200

@@ -5,7 +5,7 @@ split into `Portion`s. Their `PortionScores` are combined into an `Outcome`. Por
 scores cross Ray handles, so they contain only bytes and tuples.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict
 
@@ -273,25 +273,3 @@ class Readiness:
     ledger: bool
     models: tuple[tuple[ModelId, bool], ...]
     """The first is the default model, on which readiness depends."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSums:
-    """Sums of computed and charged work. Documents and tokens include work without a charge."""
-
-    requests: int
-    requests_not_charged: int
-    """Requests that ended without a response, because the client disconnected or they failed."""
-
-    documents: int
-    documents_not_charged: int
-    tokens: int
-    charged: int
-
-    def counts(self) -> dict[str, int]:
-        """Return the sums by name, without the charged amount."""
-        return {name: getattr(self, name) for name in USAGE_COUNTS}
-
-
-USAGE_SUMS = tuple(field.name for field in fields(UsageSums))
-USAGE_COUNTS = USAGE_SUMS[:-1]

@@ -21,8 +21,8 @@ from sqlalchemy import (
 
 from serve_app.domain import csv_export
 from serve_app.domain.formats import dollars, write_day, write_second
-from serve_app.domain.model import USAGE_COUNTS
 from serve_app.domain.units import Credits, ModelId, Moment
+from serve_app.domain.usage import USAGE_COUNTS
 from serve_app.ledger.accounts.credit_grants import Grant, list_grants
 from serve_app.ledger.accounts.tenant_accounts import AccountProblem, Tenant
 from serve_app.ledger.db.tables import charges, usage_days

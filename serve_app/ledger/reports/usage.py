@@ -23,8 +23,8 @@ from sqlalchemy import (
     union_all,
 )
 
-from serve_app.domain.model import USAGE_SUMS, UsageSums
 from serve_app.domain.units import Moment, TenantId
+from serve_app.domain.usage import USAGE_SUMS, UsageSums
 from serve_app.ledger.db.tables import IS_NOT_CHARGED, IS_SETTLED, charges, reservations, usage_days
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
 

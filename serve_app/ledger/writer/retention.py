@@ -27,8 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from serve_app.domain.model import USAGE_SUMS
 from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
+from serve_app.domain.usage import USAGE_SUMS
 from serve_app.ledger.db.tables import (
     IS_COMMITTED,
     IS_NOT_CHARGED,
