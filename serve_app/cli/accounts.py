@@ -12,7 +12,7 @@ from datetime import datetime
 import click
 
 from serve_app.access import api_keys
-from serve_app.cli.amounts import NONE, Dollars, OrNone, limit_options
+from serve_app.cli.amounts import NONE, Dollars, OrNone, limit_facts, limit_options, setting_facts
 from serve_app.cli.credit import credit
 from serve_app.cli.keys import keys
 from serve_app.cli.ledger_access import (
@@ -24,7 +24,6 @@ from serve_app.cli.ledger_access import (
     tenant_id,
 )
 from serve_app.cli.reports import (
-    limit_facts,
     moment,
     print_facts,
     print_table,
@@ -117,7 +116,7 @@ def show_tenant(tenant: str, database_url: str | None) -> None:
             "Id": found.id,
             "Created": utc(found.created_at),
             "Available": dollars(found.available),
-            "Weight": f"{found.weight:,}",
+            **setting_facts(found.settings),
             "Alerts below": ", ".join(dollars(each) for each in found.alerts_below) or NONE,
         }
         | limit_facts(found.limits)
@@ -158,7 +157,7 @@ def set_tenant_weight(tenant: str, weight: int, database_url: str | None) -> Non
     """Set the share of TENANT in busy scorers, relative to other tenants. The default is 1."""
     with open_books(database_url) as connection:
         changed = tenant_accounts.change_tenant(
-            connection, tenant, {}, None, audit_context(), weight=weight
+            connection, tenant, {}, None, audit_context(), settings={"weight": weight}
         )
     click.echo(
         f"Tenant '{changed.name}' has weight {weight:,}. Gateways apply it within 5 seconds."

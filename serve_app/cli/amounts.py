@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, cast
 
 import click
 
-from serve_app.domain.model import LimitChanges
+from serve_app.domain.formats import dollars
+from serve_app.domain.model import LimitChanges, RateLimits, TenantSettings
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX
 
@@ -76,12 +78,39 @@ class OrNone(click.ParamType[Any]):
         return NONE if value == NONE else self._of.convert(value, param, ctx)
 
 
-_LIMITS: tuple[tuple[str, str, click.ParamType[Any]], ...] = (
-    ("requests_per_minute_max", "--requests-per-minute", Count()),
-    ("documents_per_minute_max", "--documents-per-minute", Count()),
-    ("concurrent_requests_max", "--concurrent-requests", Count()),
-    ("monthly_budget_micro_dollars", "--monthly-budget", Dollars(zero=True)),
-)
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    title: str
+    option: str
+    kind: click.ParamType[Any] = field(default_factory=Count)
+
+
+_LIMITS: dict[str, _Limit] = {
+    "requests_per_minute_max": _Limit("Requests per minute", "--requests-per-minute"),
+    "documents_per_minute_max": _Limit("Documents per minute", "--documents-per-minute"),
+    "concurrent_requests_max": _Limit("Concurrent requests", "--concurrent-requests"),
+    "monthly_budget_micro_dollars": _Limit(
+        "Monthly budget", "--monthly-budget", Dollars(zero=True)
+    ),
+}
+"""The fields of `RateLimits`."""
+
+
+def limit_facts(limits: RateLimits) -> dict[str, str]:
+    """Return the limits as text, by title."""
+    return {_LIMITS[name].title: _shown(name, value) for name, value in asdict(limits).items()}
+
+
+def setting_facts(settings: TenantSettings) -> dict[str, str]:
+    """Return the settings as text, by title."""
+    facts = asdict(settings).items()
+    return {name.replace("_", " ").capitalize(): f"{value:,}" for name, value in facts}
+
+
+def _shown(name: str, value: int | None) -> str:
+    if value is None:
+        return NONE
+    return dollars(value) if isinstance(_LIMITS[name].kind, Dollars) else f"{value:,}"
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -89,17 +118,17 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_limits(**typed: Any) -> None:
-        given = {field: typed.pop(field) for field, _, _ in _LIMITS}
+        given = {name: typed.pop(name) for name in _LIMITS}
         changes = {
-            field: None if value == NONE else value
-            for field, value in given.items()
+            name: None if value == NONE else value
+            for name, value in given.items()
             if value is not None
         }
         command(limits=cast(LimitChanges, changes), **typed)
 
     options = with_limits
-    for field, option, kind in reversed(_LIMITS):
-        options = click.option(option, field, type=OrNone(kind), help=f"'{NONE}' removes it.")(
-            options
-        )
+    for name, limit in reversed(_LIMITS.items()):
+        options = click.option(
+            limit.option, name, type=OrNone(limit.kind), help=f"'{NONE}' removes it."
+        )(options)
     return options

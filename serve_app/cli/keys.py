@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import click
 
 from serve_app.access import api_keys
-from serve_app.cli.amounts import limit_options
+from serve_app.cli.amounts import limit_facts, limit_options
 from serve_app.cli.ledger_access import audit_context, database_option, open_books, tenant_id
-from serve_app.cli.reports import limit_facts, print_facts, print_table, utc
+from serve_app.cli.reports import print_facts, print_table, utc
 from serve_app.domain.model import LimitChanges, RateLimits
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys

@@ -10,10 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serve_app.cli.amounts import NONE
 from serve_app.domain.csv_export import render_csv
 from serve_app.domain.formats import dollars, moment_of, write_day, write_second
-from serve_app.domain.model import RateLimits
 from serve_app.domain.units import Moment
 from serve_app.domain.usage import USAGE_COUNTS
 from serve_app.ledger.reports.usage import Grouping, UsageRow
@@ -52,20 +50,6 @@ def print_facts(facts: Mapping[str, str]) -> None:
     width = max(len(name) for name in facts) + 1
     for name, value in facts.items():
         click.echo(f"{name + ':':<{width}} {value}")
-
-
-def limit_facts(limits: RateLimits) -> dict[str, str]:
-    budget = limits.monthly_budget_micro_dollars
-    return {
-        "Requests per minute": _limit(limits.requests_per_minute_max),
-        "Documents per minute": _limit(limits.documents_per_minute_max),
-        "Concurrent requests": _limit(limits.concurrent_requests_max),
-        "Monthly budget": NONE if budget is None else dollars(budget),
-    }
-
-
-def _limit(value: int | None) -> str:
-    return NONE if value is None else f"{value:,}"
 
 
 def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> None:

@@ -5,7 +5,7 @@ split into `Portion`s. Their `PortionScores` are combined into an `Outcome`. Por
 scores cross Ray handles, so they contain only bytes and tuples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TypedDict
 
@@ -105,6 +105,32 @@ WEIGHT_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
+class TenantSettings:
+    """Settings of a tenant besides its limits. The layers read the names from `TENANT_SETTINGS`.
+
+    A new setting also needs a column, a migration, a field on the wire and a command.
+    """
+
+    weight: int = 1
+    """Share of busy scorers relative to other tenants."""
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError, with a message for the operator."""
+        if not 1 <= self.weight <= WEIGHT_MAX:
+            raise ValueError(f"the weight must be 1 to {WEIGHT_MAX}")
+
+
+TENANT_SETTINGS = tuple(field.name for field in fields(TenantSettings))
+DEFAULT_SETTINGS = TenantSettings()
+
+
+class SettingChanges(TypedDict, total=False):
+    """New values for some fields of `TenantSettings`."""
+
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The tenant and the API key of a request, with their permissions and limits."""
 
@@ -116,8 +142,7 @@ class Caller:
 
     tenant_limits: RateLimits = UNLIMITED
     key_limits: RateLimits = UNLIMITED
-    tenant_weight: int = 1
-    """The tenant's share of busy scorers relative to other tenants, at least 1."""
+    tenant_settings: TenantSettings = DEFAULT_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)

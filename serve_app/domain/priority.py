@@ -33,7 +33,7 @@ class Claim:
 
     @classmethod
     def of(cls, caller: Caller, job: Job) -> Self:
-        return cls(caller.tenant, caller.tenant_weight, job.service_tier)
+        return cls(caller.tenant, caller.tenant_settings.weight, job.service_tier)
 
 
 def size_class(tokens: float) -> int:

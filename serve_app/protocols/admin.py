@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.model import WEIGHT_MAX, LimitChanges
+from serve_app.domain.model import TENANT_SETTINGS, WEIGHT_MAX, LimitChanges, SettingChanges
 from serve_app.protocols.json_body import read_object
 from serve_app.protocols.paging import Page, read_parameters
 from serve_app.protocols.validation import Wire, check_texts, validated
@@ -95,6 +95,11 @@ class TenantChange(_Body):
         Field(max_length=10, description="An event is sent if credit falls below one of these."),
     ] = None
     weight: Weight | None = None
+
+
+def setting_changes(body: TenantCreate | TenantChange) -> SettingChanges:
+    """Return only the settings that were sent."""
+    return cast(SettingChanges, body.model_dump(include=set(TENANT_SETTINGS), exclude_none=True))
 
 
 class KeyCreate(_Body):

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from serve_app.domain.errors import Conflict, InvalidRequest, NotFound
 from serve_app.domain.formats import write_moment
-from serve_app.domain.model import RateLimits
 from serve_app.domain.units import Moment
 from serve_app.ledger.accounts.credit_grants import Grant
 from serve_app.ledger.accounts.tenant_accounts import (
@@ -49,9 +49,9 @@ def tenant_object(tenant: Tenant) -> TenantObject:
         name=tenant.name,
         available_micro_dollars=tenant.available,
         created_at=write_moment(tenant.created_at),
-        limits=_limits(tenant.limits),
+        limits=LimitsObject(**asdict(tenant.limits)),
         alerts_below_micro_dollars=list(tenant.alerts_below),
-        weight=tenant.weight,
+        **asdict(tenant.settings),
     )
 
 
@@ -70,7 +70,7 @@ def key_object(key: Key) -> KeyObject:
         revoked_at=_perhaps(stored.revoked_at),
         last_used_at=_perhaps(key.last_used_at),
         replaces=key.replaces,
-        limits=_limits(stored.caller.key_limits),
+        limits=LimitsObject(**asdict(stored.caller.key_limits)),
     )
 
 
@@ -102,15 +102,6 @@ def audit_entry_object(entry: AuditEntry) -> AuditEntryObject:
         tenant=entry.tenant,
         subject=entry.subject,
         details=entry.details,
-    )
-
-
-def _limits(limits: RateLimits) -> LimitsObject:
-    return LimitsObject(
-        requests_per_minute_max=limits.requests_per_minute_max,
-        documents_per_minute_max=limits.documents_per_minute_max,
-        concurrent_requests_max=limits.concurrent_requests_max,
-        monthly_budget_micro_dollars=limits.monthly_budget_micro_dollars,
     )
 
 

@@ -44,6 +44,7 @@ from serve_app.protocols.admin import (
     TenantCreate,
     parse_body,
     parse_once,
+    setting_changes,
 )
 from serve_app.protocols.json_body import text_fault
 
@@ -84,11 +85,13 @@ class _Admin:
             None if amount is None else Credits(amount), self._service.free_credit
         )
 
+        settings = setting_changes(wanted)
+
         def change(connection: Connection) -> tenant_accounts.Tenant:
             made = credit_grants.open_account(connection, wanted.name, credit, audit)
             below = _alerts(wanted.alerts_below_micro_dollars)
             return tenant_accounts.change_tenant(
-                connection, made.id, _changes(wanted.limits), below, audit, weight=wanted.weight
+                connection, made.id, _changes(wanted.limits), below, audit, settings=settings
             )
 
         return _json(tenant_object(await self._write(change)).model_dump_json())
@@ -103,10 +106,10 @@ class _Admin:
         audit = await self._audit(request)
         name = _id(request)
         wanted = parse_body(TenantChange, await self._body(request))
-        below = _alerts(wanted.alerts_below_micro_dollars)
+        below, settings = _alerts(wanted.alerts_below_micro_dollars), setting_changes(wanted)
         changed = await self._write(
             lambda connection: tenant_accounts.change_tenant(
-                connection, name, _changes(wanted.limits), below, audit, weight=wanted.weight
+                connection, name, _changes(wanted.limits), below, audit, settings=settings
             )
         )
         return _json(tenant_object(changed).model_dump_json())

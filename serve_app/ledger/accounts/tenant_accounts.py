@@ -20,7 +20,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from serve_app.domain.model import UNLIMITED, WEIGHT_MAX, LimitChanges, RateLimits
+from serve_app.domain.model import (
+    DEFAULT_SETTINGS,
+    TENANT_SETTINGS,
+    UNLIMITED,
+    LimitChanges,
+    RateLimits,
+    SettingChanges,
+    TenantSettings,
+)
 from serve_app.domain.units import Credits, Moment, TenantId
 from serve_app.ledger.accounts import tenant_names
 from serve_app.ledger.db.advisory_locks import AdvisoryLock, lock
@@ -61,8 +69,7 @@ class Tenant:
     created_at: Moment
     limits: RateLimits = UNLIMITED
     alerts_below: tuple[Credits, ...] = ALERTS_BELOW
-    weight: int = 1
-    """Share of busy scorers relative to other tenants."""
+    settings: TenantSettings = DEFAULT_SETTINGS
 
 
 def create_tenant(connection: Connection, name: str, audit: AuditContext) -> Tenant:
@@ -127,9 +134,9 @@ def change_tenant(
     below: Sequence[Credits] | None,
     audit: AuditContext,
     *,
-    weight: int | None = None,
+    settings: SettingChanges | None = None,
 ) -> Tenant:
-    """Change the given limits of a tenant, and its alerts and weight unless they are ``None``.
+    """Change the given limits and settings of a tenant, and its alerts unless they are ``None``.
 
     Concurrent changes of different limits do not overwrite each other.
 
@@ -142,8 +149,8 @@ def change_tenant(
         set_tenant_limits(connection, tenant, replace(known, **limits), audit)
     if below is not None:
         set_alerts(connection, tenant, below, audit)
-    if weight is not None:
-        set_tenant_weight(connection, tenant, weight, audit)
+    if settings:
+        change_settings(connection, tenant, settings, audit)
     return find_tenant(connection, tenant)
 
 
@@ -170,17 +177,21 @@ def set_alerts(
     record(connection, audit, "tenant.alerts", tenant, tenant, {"below": amounts})
 
 
-def set_tenant_weight(
-    connection: Connection, tenant: TenantId, weight: int, audit: AuditContext
+def change_settings(
+    connection: Connection, tenant: TenantId, changes: SettingChanges, audit: AuditContext
 ) -> None:
-    """Replace the tenant's share of busy scorers; gateways apply it within seconds.
+    """Change the given settings of a tenant; gateways apply them within seconds.
 
     Raises: AccountProblem.
     """
-    if not 1 <= weight <= WEIGHT_MAX:
-        raise AccountProblem(f"the weight must be 1 to {WEIGHT_MAX}")
-    change(connection, tenants, tenant, {"weight": weight})
-    record(connection, audit, "tenant.weight", tenant, tenant, {"weight": weight})
+    known = find_tenant(connection, tenant).settings
+    try:
+        settings = asdict(replace(known, **changes))
+    except ValueError as error:
+        raise AccountProblem(str(error)) from None
+    change(connection, tenants, tenant, settings)
+    for name in changes:
+        record(connection, audit, f"tenant.{name}", tenant, tenant, {name: settings[name]})
 
 
 def _refuse_look_alikes(connection: Connection, name: str) -> None:
@@ -214,12 +225,16 @@ def _tenant(row: RowMapping) -> Tenant:
         row["created_at"],
         limits_of(row),
         tuple(row["alerts_below"]),
-        row["weight"],
+        settings_of(row),
     )
 
 
 def limits_of(row: RowMapping, prefix: str = "") -> RateLimits:
     return RateLimits(**{name: row[f"{prefix}{name}"] for name in RateLimits.__slots__})
+
+
+def settings_of(row: RowMapping, prefix: str = "") -> TenantSettings:
+    return TenantSettings(**{name: row[f"{prefix}{name}"] for name in TENANT_SETTINGS})
 
 
 def check_limits(limits: RateLimits) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, insert, select, tuple_, update
 
-from serve_app.domain.model import UNLIMITED, Caller, LimitChanges, RateLimits
+from serve_app.domain.model import (
+    DEFAULT_SETTINGS,
+    TENANT_SETTINGS,
+    UNLIMITED,
+    Caller,
+    LimitChanges,
+    RateLimits,
+    TenantSettings,
+)
 from serve_app.domain.units import KeyId, ModelId, Moment, Seconds, TenantId
 from serve_app.ledger.accounts import key_cap
 from serve_app.ledger.accounts.tenant_accounts import (
@@ -21,6 +29,7 @@ from serve_app.ledger.accounts.tenant_accounts import (
     check_limits,
     check_text,
     limits_of,
+    settings_of,
 )
 from serve_app.ledger.db.audit_log import AuditContext, record
 from serve_app.ledger.db.tables import api_keys, tenants
@@ -104,7 +113,7 @@ def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, S
     """Return the existing keys among these public ids, including revoked and expired ones."""
     rows = connection.execute(_keys().where(api_keys.c.id.in_(key_ids))).mappings()
     return {
-        KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), row["tenant_weight"])
+        KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), settings_of(row, "tenant_"))
         for row in rows
     }
 
@@ -237,7 +246,7 @@ def _tenant_of(connection: Connection, key_id: KeyId) -> TenantId:
 
 
 def _keys() -> Select[tuple[object, ...]]:
-    names = ("name", "weight", *RateLimits.__slots__)
+    names = ("name", *TENANT_SETTINGS, *RateLimits.__slots__)
     of_tenant = (tenants.c[name].label(f"tenant_{name}") for name in names)
     return select(*api_keys.c, *of_tenant).join(tenants, tenants.c.id == api_keys.c.tenant_id)
 
@@ -254,7 +263,9 @@ def _key(row: RowMapping) -> Key:
 
 
 def _stored(
-    row: RowMapping, tenant_limits: RateLimits = UNLIMITED, tenant_weight: int = 1
+    row: RowMapping,
+    tenant_limits: RateLimits = UNLIMITED,
+    tenant_settings: TenantSettings = DEFAULT_SETTINGS,
 ) -> StoredKey:
     models = row["models"]
     caller = Caller(
@@ -264,6 +275,6 @@ def _stored(
         models=None if models is None else frozenset(models),
         tenant_limits=tenant_limits,
         key_limits=limits_of(row),
-        tenant_weight=tenant_weight,
+        tenant_settings=tenant_settings,
     )
     return StoredKey(caller, bytes(row["secret_sha256"]), row["revoked_at"], row["expires_at"])

@@ -45,17 +45,17 @@ def test_the_weight_of_a_tenant_is_returned_with_its_keys(engine: Engine) -> Non
         tenant_keys.create_key(connection, tenant.id, new, AUDIT)
         weights = []
         for weight in (1, 3):
-            tenant_accounts.set_tenant_weight(connection, tenant.id, weight, AUDIT)
+            tenant_accounts.change_settings(connection, tenant.id, {"weight": weight}, AUDIT)
             found = tenant_keys.find_keys(connection, [KeyId("k1")]).get(KeyId("k1"))
             assert found is not None
-            weights.append(found.caller.tenant_weight)
+            weights.append(found.caller.tenant_settings.weight)
 
         assert weights == [1, 3]
         for weight in (0, -1, 1_001):
             with pytest.raises(AccountProblem):
-                tenant_accounts.set_tenant_weight(connection, tenant.id, weight, AUDIT)
+                tenant_accounts.change_settings(connection, tenant.id, {"weight": weight}, AUDIT)
         with pytest.raises(AccountProblem):
-            tenant_accounts.set_tenant_weight(connection, TenantId("tn_x"), 2, AUDIT)
+            tenant_accounts.change_settings(connection, TenantId("tn_x"), {"weight": 2}, AUDIT)
 
 
 def test_a_grant_to_an_unknown_tenant_is_refused(engine: Engine) -> None:
