@@ -58,7 +58,7 @@ class DocsFiles:
     """The files that the page loads, read once."""
 
     def __init__(self) -> None:
-        root = resources.files("swagger_ui_bundle") / "vendor" / "swagger-ui-4.15.5"
+        root = resources.files("fastapi_swagger.resources")
         self._files = {
             name: (root.joinpath(name).read_bytes(), kind) for name, kind in MEDIA_TYPES.items()
         }
