@@ -46,7 +46,7 @@ GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavaila
 def document(
     rerank_paths: Sequence[str], score_paths: Sequence[str], limits: Limits, version: str
 ) -> Json:
-    """Return the OpenAPI 3.0 document.
+    """Return the OpenAPI 3.1 document.
 
     Args:
         rerank_paths: Every route that reranks, the preferred one first.
@@ -55,7 +55,7 @@ def document(
         version: Version of the API.
     """
     return {
-        "openapi": "3.0.3",
+        "openapi": "3.1.0",
         "info": {"title": "rerank-serve", "version": version, "description": DESCRIPTION},
         "paths": _scoring_paths(RERANK, rerank_paths, limits)
         | _scoring_paths(SCORE, score_paths, limits)
@@ -189,8 +189,7 @@ def _timeout_parameter(limits: Limits) -> Json:
         "description": f"Request timeout in seconds, at most {limits.request_timeout_s_max:g}.",
         "schema": {
             "type": "number",
-            "minimum": 0,
-            "exclusiveMinimum": True,
+            "exclusiveMinimum": 0,
             "maximum": limits.request_timeout_s_max,
             "default": limits.request_timeout_s,
         },
