@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # no stubs
+import openapi_spec_validator
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from serve_app import __version__
@@ -40,6 +42,10 @@ def resolved(page: Any, reference: str) -> Any:
 def check(page: Any, schema: str, value: object) -> None:
     document = {"$ref": f"#/components/schemas/{schema}", "components": page["components"]}
     jsonschema.validate(value, document, jsonschema.Draft202012Validator)
+
+
+def test_the_document_is_valid_openapi_3_1(page: Any) -> None:
+    openapi_spec_validator.validate(page, cls=OpenAPIV31SpecValidator)
 
 
 def test_the_document_has_the_version_that_the_bundled_page_supports(page: Any) -> None:
