@@ -30,14 +30,15 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 	$(MKDOCS) --quiet
 
+PARALLEL := --numprocesses logical --maxprocesses 4
 # A worker that has run out of tests takes some of another one.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
-UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL)
+UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL) --dist worksteal
 test-unit: .venv/.dev  ## Run the tests without Ray and without models of real size
 	$(BIN)/pytest $(UNIT)
 
 test-integration: .venv/.dev  ## Run the tests with models of real size and those on a real Ray
-	$(BIN)/pytest tests benchmarks -m "slow and not ray" --ignore tests/attacks --ignore tests/chaos $(PARALLEL)
+	$(BIN)/pytest tests benchmarks -m "slow and not ray" --ignore tests/attacks --ignore tests/chaos \
+		$(PARALLEL) --dist loadfile
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
 
 test-chaos: .venv/.dev  ## Run the tests that attack the service or kill its processes
