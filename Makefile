@@ -37,12 +37,11 @@ test-unit: .venv/.dev  ## Run the tests without Ray and without models of real s
 	$(BIN)/pytest $(UNIT)
 
 test-integration: .venv/.dev  ## Run the tests with models of real size and those on a real Ray
-	$(BIN)/pytest tests benchmarks -m "slow and not ray" --ignore tests/attacks --ignore tests/chaos \
-		$(PARALLEL) --dist loadfile
+	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadfile
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
 
 test-chaos: .venv/.dev  ## Run the tests that attack the service or kill its processes
-	$(BIN)/pytest tests/chaos tests/attacks -m "slow or ray"
+	$(BIN)/pytest tests/chaos tests/attacks -m ray
 
 coverage: .venv/.dev  ## Print the branch coverage of serve_app by test-unit
 	$(BIN)/pytest $(UNIT) --cov serve_app --cov-branch --cov-report term:skip-covered
