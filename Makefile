@@ -2,7 +2,8 @@
 .PHONY: help serve test check lint test-unit test-integration test-chaos coverage format docs load bench lock clean
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 # Installs exactly the versions in a lock file, and only files with a listed hash.
 PIP_LOCKED := $(PIP) install --progress-bar on --require-hashes --no-deps -r
@@ -14,14 +15,14 @@ TORCH_INDEX ?=
 help:    ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'
 
-serve: .venv/.serve  ## Run the whole service on this machine; set RERANK_PORT and RERANK_MODEL
+serve: $(VENV)/.serve  ## Run the whole service on this machine; set RERANK_PORT and RERANK_MODEL
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
 test: check test-integration test-chaos  ## Run all tests: check, test-integration, test-chaos
 
 check: lint test-unit  ## Check format, lint, security, types and layers, and run test-unit (minutes)
 
-lint: .venv/.dev
+lint: $(VENV)/.dev
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,35 +34,35 @@ lint: .venv/.dev
 PARALLEL := --numprocesses logical --maxprocesses 4
 # A worker that has run out of tests takes some of another one.
 UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL) --dist worksteal
-test-unit: .venv/.dev  ## Run the tests without Ray and without models of real size
+test-unit: $(VENV)/.dev  ## Run the tests without Ray and without models of real size
 	$(BIN)/pytest $(UNIT)
 
-test-integration: .venv/.dev  ## Run the tests with models of real size and those on a real Ray
+test-integration: $(VENV)/.dev  ## Run the tests with models of real size and those on a real Ray
 	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadfile
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
 
-test-chaos: .venv/.dev  ## Run the tests that attack the service or kill its processes
+test-chaos: $(VENV)/.dev  ## Run the tests that attack the service or kill its processes
 	$(BIN)/pytest tests/chaos tests/attacks -m ray
 
-coverage: .venv/.dev  ## Print the branch coverage of serve_app by test-unit
+coverage: $(VENV)/.dev  ## Print the branch coverage of serve_app by test-unit
 	$(BIN)/pytest $(UNIT) --cov serve_app --cov-branch --cov-report term:skip-covered
 
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-docs: .venv/.dev  ## Write the generated pages of docs/, and build the site into var/site
+docs: $(VENV)/.dev  ## Write the generated pages of docs/, and build the site into var/site
 	$(BIN)/python -m docs.generate
 	$(MKDOCS)
 
-format: .venv/.dev  ## Format the code and apply the linter's fixes
+format: $(VENV)/.dev  ## Format the code and apply the linter's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 HOST ?= http://127.0.0.1:8000
 USERS ?= 8
 DURATION ?= 60s
-load: .venv/.dev  ## Run a load test without the web page; set HOST, USERS and DURATION
+load: $(VENV)/.dev  ## Run a load test without the web page; set HOST, USERS and DURATION
 	$(BIN)/locust -f loadtests/locustfile.py --headless -H $(HOST) -u $(USERS) -t $(DURATION)
 
-bench: .venv/.dev  ## Measure the quality of the embedded model on the judged collection DATA
+bench: $(VENV)/.dev  ## Measure the quality of the embedded model on the judged collection DATA
 	$(BIN)/python -m benchmarks.quality.ranking --model embedded --data $(DATA)
 
 # The resolved versions are the same on x86_64 and aarch64; the hashes cover all platforms.
@@ -69,34 +70,34 @@ UPGRADE ?=
 UV_LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--group build --group torch --custom-compile-command 'make lock' $(UPGRADE)
-lock: .venv/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest allowed releases
+lock: $(VENV)/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest allowed releases
 	$(UV_LOCK) --extra dev -o requirements-dev.txt
 	$(UV_LOCK) --extra engine --extra openvino --extra postgres --only-binary :all: -c requirements-dev.txt -o requirements.txt
 
 clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11")'
-	@echo "Creating .venv ..."
-	@$(PYTHON) -m venv .venv
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11")'
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 # --only-binary: building a source distribution would download build requirements without hashes.
-.venv/.locked: .venv/bin/python requirements.txt
+$(VENV)/.locked: $(VENV)/bin/python requirements.txt
 	$(PIP_LOCKED) requirements.txt --only-binary :all:
 	@touch $@
 
 # Torch is not locked. The stamp's name depends on the requested build, so that another request
 # reinstalls it. The lock already contains the requirements that all builds of torch share.
-TORCH_STAMP := .venv/.torch-$(shell echo '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
-$(TORCH_STAMP): .venv/.locked
+TORCH_STAMP := $(VENV)/.torch-$(shell echo '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
+$(TORCH_STAMP): $(VENV)/.locked
 	$(PIP) install --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	@rm -f .venv/.torch-* && touch $@
+	@rm -f $(VENV)/.torch-* && touch $@
 
-.venv/.serve: $(TORCH_STAMP) pyproject.toml
+$(VENV)/.serve: $(TORCH_STAMP) pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/.dev: .venv/.serve requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.serve requirements-dev.txt
 	$(PIP_LOCKED) requirements-dev.txt
 	@touch $@
