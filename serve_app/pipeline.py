@@ -3,9 +3,9 @@
     admit ─> check the queries ─┬─> reserve credit ─┬─> score ─> rank ─> commit ─> answer
                                 └─> tokenize ───────┘
 
-Every step is a call on a port (`serve_app.ports`) or on `Admission`. Every early exit is a
-`RerankError`. A step sees the results of earlier steps only through its arguments. No work reaches
-a model before its credit is reserved, and no score is returned before the charge is committed.
+Every step calls a port (`serve_app.ports`) or `Admission`, and every expected failure is a
+`RerankError`. No work reaches a model before its credit is reserved, and no score is returned
+before the charge is committed.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as the pipeline uses it."""
+    """The tokenizer and the scorer of one model."""
 
     tokenizer: JobTokenizer
     scorer: JobScorer
@@ -36,7 +36,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The steps of a request, over the ports that it uses; built once per gateway replica."""
+    """Handles requests; built once per gateway replica."""
 
     admission: Admission
     ledger: Ledger
@@ -48,15 +48,15 @@ class Pipeline:
     async def rerank(self, caller: Caller, job: Job) -> Outcome:
         """Score, rank and charge one job of any wire format.
 
-        The answer exists only once its charge is committed. If the request ends before that for any
-        reason, including a disconnect of the client, the reserved credit is released.
+        If the request ends before its charge is committed, for example because the client
+        disconnects, the reserved credit is released.
         """
         model = self._model(caller, job.model)
         try:
             with self.admission.admit(caller, job) as ticket:
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
                     return await self._rerank(caller, job, model, ticket, deadline)
-        except (TimeoutError, DeadlineExceeded):  # Ours, or that of a call that timed out first.
+        except (TimeoutError, DeadlineExceeded):  # The timeout above, or an earlier one in a port.
             raise DeadlineExceeded(job.timeout_s) from None
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
@@ -74,7 +74,7 @@ class Pipeline:
         ticket: Ticket,
         deadline: asyncio.Timeout,
     ) -> Outcome:
-        # Before the reservation, so that an invalid query counts towards no limit.
+        # Check queries before the reservation, so that an invalid one counts towards no limit.
         await model.tokenizer.check_queries(job, small=ticket.small)
         amount = self.pricing.price(job.model, len(job.pairs), job.service_tier)
         quote = Quote(job.request_id, job.model, len(job.pairs), amount, job.timeout_s)
@@ -91,8 +91,8 @@ class Pipeline:
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
                 scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
             order = rank(scores.logits, job.top_n)
-            # The deadline no longer applies: a charge that may have been written must be answered.
-            # The ledger's own timeout limits the wait.
+            # From here on the deadline does not apply, because a charge that may be written must be
+            # answered. The ledger limits the wait for its commit.
             deadline.reschedule(None)
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
                 await self.ledger.commit(job.request_id, amount, usage)
@@ -116,7 +116,7 @@ class Pipeline:
     async def _tokenizing(
         self, job: Job, model: ServedModel, ticket: Ticket
     ) -> AsyncIterator[asyncio.Task[TokenizedJob]]:
-        """Tokenize while the block runs; cancel a tokenization that the block did not await."""
+        """Tokenize while the block runs; at its end, cancel the task if it is not done."""
 
         async def tokenize() -> TokenizedJob:
             with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
@@ -127,14 +127,15 @@ class Pipeline:
             yield task
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)  # The block's own error matters.
+            await asyncio.gather(task, return_exceptions=True)  # Only the block's error is raised.
 
     @contextmanager
     def _voided_on_failure(self, request_id: RequestId, usage: Usage) -> Iterator[None]:
-        """Void the reservation if the block fails; ``usage`` is the work computed for nothing.
+        """Void the reservation if the block fails; ``usage`` is the work computed until then.
 
-        The void also covers a reserve that was interrupted: its write may still arrive, but ahead
-        of the void. If the void is lost because this process dies, the reservation expires.
+        This also applies if a reserve is interrupted, because its write may still follow; the void
+        is written after it. If this process dies before the void is written, the reservation
+        expires.
         """
         try:
             yield
