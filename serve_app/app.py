@@ -23,7 +23,7 @@ def build(args: dict[str, Any]) -> Application:
         pydantic.ValidationError: A setting is unknown, invalid, or conflicts with the others.
     """
     settings = Settings(**args)
-    # Resolve these here: gateways and scorers start in other folders and processes.
+    # Resolve these here, because gateways and scorers start in other folders and processes.
     settings = settings.model_copy(
         update={
             "var_dir": settings.var_dir.absolute(),

@@ -1,4 +1,4 @@
-"""Protocols between the packages. Fakes, SQL and Ray clients implement them."""
+"""Interfaces between the packages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ class Ledger(Protocol):
         """
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """Release the whole reservation; ``usage`` is the work computed until then.
+        """Release the whole reservation; ``usage`` is the computed work.
 
         Never blocks and never raises: the write is queued behind earlier ones. If this process dies
         before the write, the reservation expires. Does nothing if the reservation is already

@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Create the folder ``path`` with mode 0700, or close it to others if it exists.
+    """Create the folder ``path`` with mode 0700, or remove others' permissions if it exists.
 
-    Missing parents are created with the default mode. Existing parents are not changed.
+    Missing parents get the default mode. Existing parents are not changed.
 
     Raises:
         OSError: Creating the folder fails, or ``path`` is not a folder.

@@ -17,10 +17,10 @@ SCOPE_RERANK = "rerank"
 SCOPE_ADMIN = "admin"
 SCOPES = (SCOPE_RERANK, SCOPE_ADMIN)
 
-ID_CHARACTERS = 12  # 62 random bits (base 36): ids made without coordination never collide.
+ID_CHARACTERS = 12  # 62 random bits (base 36), so that generated ids do not collide.
 SECRET_BYTES = 32
 
-# Both lengths are fixed and neither part contains '_', so a key has only one reading.
+# Both lengths are fixed and neither part contains '_', so a key can only be split in one way.
 _KEY = re.compile(rf"rk_([0-9a-z]{{{ID_CHARACTERS}}})_([0-9a-f]{{{2 * SECRET_BYTES}}})")
 _KEY_CHARACTERS = len("rk_") + ID_CHARACTERS + len("_") + 2 * SECRET_BYTES
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
@@ -38,23 +38,20 @@ class ApiKey:
 
     @property
     def secret_sha256(self) -> bytes:
-        """The digest that is stored instead of the secret."""
         return hashlib.sha256(self.secret.encode("ascii")).digest()
 
     def reveal(self) -> str:
-        """Return the whole key, which is shown once, to its owner."""
+        """Return the whole key, to be shown once."""
         return f"rk_{self.key_id}_{self.secret}"
 
 
 def generate() -> ApiKey:
-    """Return a new key from the random source of the operating system."""
     letters = string.digits + string.ascii_lowercase
     key_id = "".join(secrets.choice(letters) for _ in range(ID_CHARACTERS))
     return ApiKey(KeyId(key_id), secrets.token_hex(SECRET_BYTES))
 
 
 def parse(api_key: str) -> ApiKey | None:
-    """Return the key in its two parts, or ``None`` if the format is invalid."""
     if len(api_key) != _KEY_CHARACTERS:
         return None
     match = _KEY.fullmatch(api_key)
@@ -62,7 +59,7 @@ def parse(api_key: str) -> ApiKey | None:
 
 
 def matches(api_key: ApiKey, stored_sha256: bytes | None) -> bool:
-    """Return whether the secret is the stored one. An unknown key (``None``) takes as long."""
+    """Compare in constant time. An unknown key (``None``) takes as long as an existing one."""
     expected = _NO_DIGEST if stored_sha256 is None else stored_sha256
     same = hmac.compare_digest(api_key.secret_sha256, expected)
     return same and stored_sha256 is not None

@@ -3,7 +3,7 @@
 The cache is keyed by the public id. It holds the database's result and not whether a secret
 matched, so a wrong secret does not change it. Existing keys and unknown ids have separate caches,
 so that guessed ids cannot evict real keys, and `lookups` limits the database's work for guessed
-ids. A secret has too many random bits to be guessed: a metric counts the wrong ones.
+ids. Wrong secrets are only counted, because a secret has too many random bits to be guessed.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Authenticator:
         keys_max: int = KEYS_CACHED_MAX,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``cache_s``: how long a revoked key may still work. ``keys_max``: limits memory."""
+        """``cache_s`` limits how long a revoked key still works, and ``keys_max`` limits memory."""
         self._clock = clock
         self._cache_s = cache_s
         self._keys_max = keys_max
@@ -46,13 +46,7 @@ class Authenticator:
         self._misses: OrderedDict[KeyId, Known] = OrderedDict()
 
     async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
-        """Return the caller behind the first of ``api_keys`` that is valid.
-
-        Raises:
-            Unauthenticated: No key is valid. The error does not give the reason.
-            Forbidden: The key has none of ``scopes``.
-            Overloaded, LedgerUnavailable
-        """
+        """See `serve_app.ports.Access`. The error does not give the reason."""
         caller = await self._caller(api_keys)
         check_scopes(caller, scopes)
         return caller
@@ -62,7 +56,7 @@ class Authenticator:
         for parsed in filter(None, map(parse, api_keys)):
             try:
                 stored = await self._find(parsed.key_id)
-            except Overloaded as error:  # Another key may need no lookup.
+            except Overloaded as error:  # This lookup may not be needed for another key.
                 overloaded = error
                 continue
             if stored is None:
@@ -99,7 +93,6 @@ class Authenticator:
 
 
 def check_scopes(caller: Caller, scopes: Sequence[str]) -> None:
-    """Raises: Forbidden if the caller has none of ``scopes``."""
     if caller.scopes.isdisjoint(scopes):
         names = " or ".join(f"'{scope}'" for scope in scopes)
         raise Forbidden(f"this route: it needs the scope {names}")

@@ -18,7 +18,7 @@ from serve_app.ports import KeyStore, StoredKey
 
 IDS_PER_LOOKUP_MAX = 500
 IDS_WAITING_MAX = 2_000
-"""More than the requests that a gateway holds concurrently, so that only a bug reaches it."""
+"""Most ids that wait for a query."""
 
 PAUSE_S = Seconds(0.02)
 """Limits guessing to 50 queries and 25,000 ids per second, more than a gateway can read."""
@@ -30,7 +30,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The database's result for an id, and the start of its query."""
+    """The database's result for an id, and the time when its query started."""
 
     key: StoredKey | None
     asked_at: Instant
@@ -74,7 +74,6 @@ class Lookups:
         return await asyncio.shield(answer)
 
     async def _ask(self) -> None:
-        """Run queries until no id waits."""
         try:
             while self._waiting:
                 key_ids = list(islice(self._waiting, IDS_PER_LOOKUP_MAX))

@@ -4,9 +4,11 @@
 
 Under overload, excess jobs must be rejected up front; otherwise replicas spend time on jobs that
 will miss their deadline. A job is rejected if the work ahead of it takes more than three tenths of
-its time at the recent throughput. By fair-queue order the work ahead is: all of its tenant's jobs
-in the same size class; from every other size class and every other tenant at most an equal share;
-from higher tiers up to their quota; nothing from lower tiers.
+its time at the recent throughput. By the order of the fair queue, the work ahead is
+
+* all of the tenant's jobs in the same size class,
+* at most an equal share of each other size class and of each other tenant,
+* the work of higher tiers up to their quota, and none of lower tiers.
 
 All amounts are in estimated tokens, because jobs are admitted before they are tokenized. The gate,
 and not this module, limits memory.
@@ -32,7 +34,7 @@ ESTIMATES_KEPT = 0.99
 
 WEIGHT_MAX, ERROR_FACTOR_MAX = 2_048, 4
 """Limits on a job's influence on the correction: its weight in estimated tokens, and the factor by
-which its estimate counts as wrong."""
+which its estimate may be wrong."""
 
 _TIERS = tuple(TOKENS_AHEAD)
 
@@ -55,7 +57,6 @@ class DeadlineAdmission:
         self._true = ESTIMATES_KEPT * self._true + weight * of_one
 
     def scored(self, job: "AdmittedJob", tokens: Tokens, run_s: Seconds) -> None:
-        """Count a scored portion of ``tokens`` real tokens, from a batch that ran for ``run_s``."""
         self._throughput.scored(tokens, run_s, self._clock.instant())
         self._set(job, max(0.0, job.left - tokens * self._estimate_of_a_token))
 
@@ -92,7 +93,7 @@ class DeadlineAdmission:
             raise Overloaded(excess / speed)
 
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
-        """Return the tokens that most likely run before a new job of about ``tokens``."""
+        """Return the tokens that will probably run before a new job of about ``tokens``."""
         own = self._own(claim, tokens)
         others = sum(
             min(jobs.tokens, own + tokens)
@@ -123,7 +124,7 @@ class DeadlineAdmission:
 
 
 class _Jobs:
-    """Jobs of one tenant in one tier, summed by size class: ten thousand cost no more than ten."""
+    """Jobs of one tenant in one tier, summed by size class so that their number does not matter."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Admission of jobs: the only door to the models of this gateway.
+"""Admission of jobs to the models of this gateway.
 
     admit ──(room for the work? enough time?)──> ticket ──> tokenized, scored ──> leave
 
@@ -23,21 +23,18 @@ from serve_app.telemetry.metrics import GATE_TOKENS, Metrics
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """An admitted job. Its holder reports the job's progress, from which admission learns."""
+    """An admitted job. Its holder reports the job's progress."""
 
     small: bool
-    """Whether the job is cheap to tokenize."""
 
     _estimate: Tokens
     _deadlines: DeadlineAdmission
     _admitted: AdmittedJob
 
     def tokenized(self, tokens: Tokens) -> None:
-        """Report the job's true size."""
         self._deadlines.tokenized(self._estimate, tokens)
 
     def scored(self, tokens: Tokens, run_s: Seconds) -> None:
-        """Report a scored portion of ``tokens``, from a batch that ran for ``run_s``."""
         self._deadlines.scored(self._admitted, tokens, run_s)
 
 

@@ -18,11 +18,7 @@ SMALL_CHARACTERS_MAX = 200_000
 
 
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
-    """Return an estimate of the tokens of ``job`` before it is tokenized; never 0.
-
-    Admission precedes tokenization: otherwise a burst would be tokenized first and refused
-    afterwards.
-    """
+    """Return an estimate of the tokens of ``job``; never 0."""
     queries = {query: _estimate(query) for query in job.queries}
     return Tokens(
         sum(
@@ -33,7 +29,7 @@ def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
 
 
 def _estimate(text: str) -> int:
-    if text.isascii():  # Python stores this with the string.
+    if text.isascii():  # Python stores whether a string is ASCII, so this reads no text.
         return len(text) // ASCII_CHARACTERS_PER_TOKEN + 1
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 

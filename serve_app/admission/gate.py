@@ -10,7 +10,7 @@ TENANTS_AT_LEAST = 4
 """A tenant may hold at most 1/N of a `SharedGate`, so at least N tenants fit."""
 
 RETRY_AFTER_S = 5
-"""A full gate drains in some seconds: its requests have 10 s to arrive and 30 s to be answered."""
+"""A full gate drains within seconds: requests have 10 s to arrive and 30 s to be answered."""
 
 
 class Gate:
@@ -28,7 +28,6 @@ class Gate:
 
     @property
     def amount(self) -> int:
-        """Amount inside now."""
         return self._amount
 
     @property
@@ -75,7 +74,6 @@ class SharedGate:
 
     @property
     def amount(self) -> int:
-        """Amount inside now, of all tenants."""
         return self._all.amount
 
     @contextmanager

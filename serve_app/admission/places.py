@@ -24,7 +24,7 @@ REPORTS = 32
 operators' reports are not refused because of tenants' reports."""
 
 RETRY_AFTER_S = 1
-"""A place becomes free as soon as any request ends."""
+"""A place becomes free when any request ends."""
 
 
 class Places:

@@ -19,9 +19,8 @@ class RefusalBudget:
     """Limits the work that a gateway does for refused requests, per tenant.
 
     A refused request is not charged, although its body was received and parsed and the ledger was
-    queried. A tenant that has used up its budget is refused before that work. Answered requests
-    restore the budget, so a tenant that reaches a limit still gets all that the limit allows. Not
-    thread-safe.
+    queried. A tenant without budget is refused before that work. Answered requests restore the
+    budget, so that a tenant at a rate limit can still use the whole limit. Not thread-safe.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -30,7 +29,6 @@ class RefusalBudget:
         """Budget left at an instant. An absent tenant has its full budget."""
 
     def check(self, tenant: TenantId) -> None:
-        """Raises: TooManyRefusals if the tenant's budget is used up."""
         left = self._now_left(tenant)
         if left <= 0:
             raise TooManyRefusals(REFUSALS_MAX, (1 - left) / REFUSALS_PER_S)
@@ -42,7 +40,6 @@ class RefusalBudget:
         self._change(tenant, -_cost(body_bytes))
 
     def answered(self, tenant: TenantId, body_bytes: int) -> None:
-        """Count a request that was answered and charged."""
         if tenant in self._left:
             self._change(tenant, _cost(body_bytes))
 
@@ -51,7 +48,7 @@ class RefusalBudget:
         return min(REFUSALS_MAX, left + (self._clock.instant() - since) * REFUSALS_PER_S)
 
     def _change(self, tenant: TenantId, amount: float) -> None:
-        # At least minus the budget, so that a tenant is accepted again after about ten seconds.
+        # The deficit is limited, so that a tenant is accepted again after about ten seconds.
         left = max(-REFUSALS_MAX, self._now_left(tenant) + amount)
         if left >= REFUSALS_MAX:
             self._left.pop(tenant, None)

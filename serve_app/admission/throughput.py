@@ -6,16 +6,17 @@ from serve_app.domain.units import Instant, Seconds
 
 BUSY_TOKENS = 16_384
 BUSY_S = 0.75
-"""With less admitted work than this (in tokens, or in seconds of work if that is less), throughput
-reflects the demand and not the replicas' speed. About half of it is in flight to a replica."""
+"""Admitted work (in tokens, or in seconds of work if that is less) below which the model does not
+count as busy: its throughput then reflects the demand and not the speed of the replicas. About half
+of the work is in flight to a replica."""
 
 WINDOW_S = 10.0
 VALID_S = 2.0
-"""Busy time needed before a throughput estimate is valid."""
+"""Busy time after which a throughput estimate is valid."""
 
 SILENCE_S = 3.0
 SILENCE_RUNS = 3
-"""A busy model that returns no scores for this time, or for this many batch run times if that is
+"""A busy model that returns no scores for `SILENCE_S`, or for this many batch run times if that is
 longer, has no replica. Its throughput is then not measured."""
 
 IDLE_S_MAX = 60.0
@@ -38,7 +39,6 @@ class ThroughputEstimator:
         self._known: float | None = None
 
     def admitted(self, tokens: float, now: Instant) -> None:
-        """Set the admitted work that is not scored yet."""
         was_busy = self._since is not None
         self._busy_s = self._busy_until(now)
         known = self._known
@@ -61,7 +61,7 @@ class ThroughputEstimator:
             self._tokens += tokens
 
     def tokens_per_s(self, now: Instant) -> float | None:
-        """Return the throughput of the last ten busy seconds, else the last one known, if any."""
+        """Return the throughput of the last ten busy seconds, or else the last known one."""
         idle_since = None if self._since is not None else self._idle_since
         if idle_since is not None and now - idle_since > IDLE_S_MAX:
             self._discard()

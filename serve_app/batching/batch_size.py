@@ -1,8 +1,8 @@
 """Items, batches and batch sizes for Ray's batch queue. Pure.
 
 A batch holds at most the replica's limit, and at most the tokens that the device scores in the
-target time of a portion. A slow device gains nothing from larger batches, and would be idle while
-the answers to all callers are on their way.
+target time of a portion. A slow device gains nothing from larger batches, and would be idle after
+each of them until new requests arrive.
 """
 
 import math
@@ -65,7 +65,7 @@ class BatchSize:
 
     def __init__(self, tokens_max: Tokens, meter: ThroughputMeter) -> None:
         self.tokens_max = tokens_max
-        """The replica's limit, which may change; no portion is larger."""
+        """``tokens_max``: the replica's limit, which may change; no portion is larger."""
 
         self._meter = meter
         self._judged_by = 0
@@ -93,8 +93,8 @@ class BatchSize:
         return max(size, FULL) if isinstance(items[-1], FlushMarker) else size
 
     def may_be_short(self, waiting: Iterable[Waiting]) -> bool:
-        """Whether ``waiting`` may be less than a full batch, by any limit used since the last
-        true result. A full batch starts without a `FlushMarker`."""
+        """Return whether ``waiting`` may not fill a batch, by any limit since the last true result.
+        A full batch needs no `FlushMarker`."""
         short = batch_tokens(waiting) < max(self._judged_by, self.tokens)
         if short:
             self._judged_by = 0

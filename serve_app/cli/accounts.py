@@ -1,7 +1,7 @@
 """``rerank-serve tenants | usage | audit-log``: tenants, usage reports and the audit log.
 
-Every command uses one transaction. An error is one line on stderr and exit code 1. Commands that
-only read do not delay requests. Amounts are in dollars and times in UTC.
+Every command uses one transaction. Commands that only read do not delay requests. Amounts are in
+dollars and times in UTC.
 """
 
 import json

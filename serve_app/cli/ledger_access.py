@@ -34,8 +34,8 @@ def open_books(
 ) -> Iterator[Connection]:
     """Open a transaction on an existing, up-to-date ledger.
 
-    The ledger is neither created nor updated: if the environment selected the wrong database,
-    creating one would hide that, and older gateways cannot restart on an updated ledger.
+    The ledger is not created, because that would hide a wrong database URL, and not updated,
+    because older gateways cannot start on an updated ledger.
 
     Raises: ClickException, with a message of one line.
     """

@@ -1,9 +1,8 @@
 """A gateway's knowledge of the models behind it.
 
-An answer to any client proves best that a model answers, and costs nothing: a busy model is ready.
-A replica is only probed without a recent answer, and at most once a second however often readiness
-is requested. A model other than the default one is only probed until it has described itself:
-endless probes would keep a rarely used model from scaling to zero.
+A model is ready if it has recently answered any client. Otherwise a replica is probed, at most once
+a second. A model other than the default one is only probed until it has described itself, because
+further probes would keep a rarely used model from scaling to zero.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from serve_app.ports import PortionScorer
 PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 2.0
 FRESH_S = 10.0
-"""How long an answer proves that a model answers."""
+"""Time for which a model counts as ready after an answer."""
 
 
 class ProbedScorer(PortionScorer, Protocol):
@@ -60,7 +59,7 @@ class Catalogue:
         if self._probe is None or (self._probe.done() and due):
             self._probed_at = self._clock.instant()
             self._probe = asyncio.create_task(self._probe_all())
-        # Shielded, because concurrent callers share the probe.
+        # Shielded, because the probe serves all concurrent callers.
         return await asyncio.shield(self._probe)
 
     async def _probe_all(self) -> Readiness:

@@ -40,7 +40,6 @@ class HandleScorer:
 
     @property
     def answered_at(self) -> Instant:
-        """Time of the last answer; minus infinity if there was none, or no replica is left."""
         return self._answered_at
 
     async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
@@ -66,7 +65,7 @@ class HandleScorer:
 async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
     """Await a handle's response, and cancel the remote call when its caller stops waiting.
 
-    Every call has a timeout of its own, because Ray takes half a minute to notice a partition.
+    Every call has its own timeout, because Ray takes half a minute to notice a network partition.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -79,7 +78,7 @@ async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
         response.cancel()
         task = asyncio.current_task()
         if task is not None and task.cancelling() == 0:
-            # This task was not cancelled, so the call was cancelled at the replica.
+            # This task was not cancelled, so the replica cancelled the call.
             raise errors.ReplicaLost("the call was cancelled by its replica") from None
         raise
     except Exception as error:  # Over gRPC a replica's error arrives unchanged.
@@ -115,7 +114,7 @@ def translate(error: BaseException) -> errors.RerankError:
 def _replica_is_lost(error: BaseException) -> bool:
     if isinstance(error, grpc.RpcError):
         return _code(error) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    # A cancellation by this process raises CancelledError, so here the replica has gone.
+    # A cancellation by this process raises CancelledError, so here the replica is gone.
     return isinstance(error, ray_errors.RayActorError | serve_errors.RequestCancelledError)
 
 

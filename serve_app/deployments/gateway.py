@@ -1,8 +1,8 @@
 """The Gateway deployment: hosts the HTTP app and owns one pipeline.
 
-It creates and connects the components; it decides nothing itself. Blocking work (tokenizers,
-ledger, events) runs on threads of its own, because with Ray's throughput settings user code shares
-the event loop with Ray's router and health checks.
+It creates and connects the components. Blocking work (tokenizers, ledger, events) runs on threads,
+because with Ray's throughput settings user code shares the event loop with Ray's router and health
+checks.
 """
 
 from collections.abc import Mapping

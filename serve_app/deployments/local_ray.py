@@ -1,8 +1,7 @@
-"""A private Ray on this machine: started, given the application, and stopped without leftovers.
+"""A private Ray on this machine, started and stopped with the application.
 
-It shares the machine with other Rays: every port is a free one, every file lies in ``var_dir``, and
-only the processes that it started are stopped. When this process dies, even by SIGKILL, they end
-too.
+It does not disturb other Rays on the machine: it uses free ports, keeps its files in ``var_dir``,
+and stops only the processes that it started. These end even if this process is killed.
 """
 
 import io
@@ -75,10 +74,10 @@ class Progress:
 
 
 def free_port() -> int:
-    """Return a port that is free now and outside the system's own range; each call another one.
+    """Return a free port outside the system's own range, a different one at each call.
 
-    A port chosen by the system comes from the range for outgoing connections. One of them is
-    sometimes taken again before HAProxy binds it, and Serve then fails.
+    A port chosen by the system comes from the range for outgoing connections, one of which
+    sometimes takes it again before HAProxy binds it. Serve then fails.
 
     Raises:
         OSError: None of `FREE_PORTS` is free.
@@ -157,7 +156,7 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
             yield
         finally:
             family = psutil.Process().children(recursive=True)
-            # Ray's messages while it stops read like a failure.
+            # Ray's messages while it stops look like a failure.
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 if ray.is_initialized():
                     serve.shutdown()

@@ -41,7 +41,7 @@ class Scorer:
         join_serve_log()
         clock = SystemClock()
         entered = clock.instant()
-        # Age of the process: Ray may have kept it ready, or started it for this replica.
+        # Time since the process started. Ray may have started it earlier than this replica.
         process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._engine = load_engine(model.source, model.revision, model.precision, limits)
@@ -68,8 +68,8 @@ class Scorer:
     def reconfigure(self, user_config: UserConfig) -> None:
         """Apply another batch limit without a restart.
 
-        An invalid limit is clamped to the range from a portion's limit to the one that this replica
-        warmed up for, and logged: Serve stops a replica that raises here, and starts no other.
+        An invalid limit is clamped to the supported range and logged, because Serve stops a replica
+        that raises here, and starts no other.
         """
         wanted = user_config.get("batch_tokens_max", self._warm_tokens_max)
         limit = batch_limit(wanted, self._portion_tokens_max, self._warm_tokens_max)

@@ -1,4 +1,4 @@
-"""Collect portions into batches of tokens for the engine. Works around faults of `@serve.batch`.
+"""Collect portions into batches of tokens for the engine.
 
 Portions wait in Ray's batch queue and share a batch of at most `BatchSize.tokens`. Batches run on
 threads of their own, so the event loop continues to answer health checks and queue-length probes.
@@ -59,7 +59,7 @@ from serve_app.telemetry.metrics import (
 )
 
 IDLE_WAIT_S = 0.003
-"""How long the first portion of a batch waits for others while the device is idle."""
+"""Time for which the first portion of a batch waits for others while the device is idle."""
 
 BUSY_WAIT_S = 5.0
 """How long it waits while the device is busy, unless a `FlushMarker` ends the wait: practically,
@@ -69,8 +69,8 @@ LAST_WORDS_S = 0.1
 """Grace period for error responses to leave the process before it exits."""
 
 AHEAD_S = 0.005
-"""How long before the end of a batch the next one is prepared: 32,768 tokens take 3 ms. No batch is
-prepared during one that is hardly longer than this, because it would hold little."""
+"""Time before the end of a batch at which the next one is prepared, which takes 3 ms for 32,768
+tokens. During a batch that takes hardly longer, none is prepared, because it would hold little."""
 
 STUCK_S = 60.0
 """If a batch takes longer than this, the device hangs."""
@@ -146,7 +146,7 @@ class TokenBatcher:
             outcome: PortionScores | RerankError = await self._queue(waiting)
         finally:
             self._count_inflight(-portion.tokens)
-            if waiting in self._waiting:  # Cancelled: others may lack it to fill their batch.
+            if waiting in self._waiting:  # Cancelled; the others may not fill their batch.
                 self._waiting.discard(waiting)
                 if not self._running:
                     self._flush_batch()

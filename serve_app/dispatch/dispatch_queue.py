@@ -25,7 +25,7 @@ class QueuePlace:
     job: RequestId
     tokens: Tokens
     granted: asyncio.Future[None]
-    """Done when the portion may be sent; cancelled when its caller no longer waits for it."""
+    """Done when the portion may be sent, and cancelled when its caller no longer waits."""
 
 
 class DispatchQueue:

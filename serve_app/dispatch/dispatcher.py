@@ -53,11 +53,7 @@ class Dispatcher:
     async def score(
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
-        """Score every pair of ``job``. See `serve_app.ports.JobScorer`.
-
-        Raises:
-            EngineFailure, NoReplica, Overloaded, DeadlineExceeded: The first failure of a portion.
-        """
+        """See `serve_app.ports.JobScorer`. Raises the first failure of a portion."""
         portions = cut(job.request_id, tokenized.pairs, self._queue.portion_tokens)
         costs = [each.portion.tokens for each in portions]
         queued = self._queue.enter(job.request_id, Claim.of(caller, job), costs)
@@ -70,7 +66,8 @@ class Dispatcher:
                     for place, each in zip(queued, portions, strict=True)
                 ]
         except BaseExceptionGroup as group_failure:
-            # Not `except*`: before Python 3.11.4 an exception raised inside it stays in a group.
+            # Not `except*`: before Python 3.11.4, an exception raised inside it is put into a
+            # group.
             failures, bugs = group_failure.split(RerankError)
             if failures is None or bugs is not None:
                 raise

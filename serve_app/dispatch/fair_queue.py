@@ -1,19 +1,18 @@
 """Select the next portion among many jobs, tenants and service tiers. Pure: no clock, no asyncio.
 
-    tier     priority before default before flex; a lower tier that was passed over is owed a share
+    tier     priority before default before flex; a lower tier has a small guaranteed share
     tenant   the one that received the least service, in tokens divided by its weight
     size     among the tenant's jobs, the size class that received the least service
     job      within the size class, first come, first served
 
-Tenants are ordered by service received and not in a round robin. So a newcomer's first portion is
-next however much the others have queued, and a tenant that sends one request at a time, with
-nothing queued in between, gets its weight and no more. The caller must send every portion that it
-takes. The algorithm is start-time fair queueing (Goyal, Vin, Cheng 1996).
+Tenants are ordered by received service and not in a round robin: the first portion of a new tenant
+is next, and a tenant that sends one request at a time still gets its share (decision 0004). The
+caller must send every portion that it takes. The algorithm is start-time fair queueing (Goyal, Vin,
+Cheng 1996).
 
 A size class holds the jobs of a tenant that are within a factor of four of each other. They run one
 after the other, because interleaving would make all of them late. Size classes have equal shares,
-so that short jobs overtake long ones, long jobs progress however many short ones arrive, and no job
-starves.
+so that short jobs overtake long ones and no job starves.
 """
 
 from collections import OrderedDict, deque
@@ -66,7 +65,7 @@ class FairQueue(Generic[T]):
         return None if tier is None else tier.head
 
     def take(self) -> T | None:
-        """Remove and return the next portion, or ``None`` if and only if the queue is empty."""
+        """Remove and return the next portion, or ``None`` if the queue is empty."""
         tier = self._next_tier()
         if tier is None:
             return None
@@ -91,7 +90,7 @@ class FairQueue(Generic[T]):
         return dropped
 
     def _next_tier(self) -> "_Tier[T] | None":
-        """Return the highest waiting tier, unless a lower one has been passed over long enough."""
+        """Return the highest waiting tier, unless a lower one is due."""
         waiting = [tier for tier in self._tiers.values() if tier.waits]
         for tier in reversed(waiting[1:]):
             if tier.aging.is_due(tier.head.tokens):

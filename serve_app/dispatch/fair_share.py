@@ -11,7 +11,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Aging:
-    """Aging: due once ``times`` as many tokens as its own were served before it."""
+    """Whether a waiting tier is due: other tiers were served ``times`` as many tokens as its
+    own."""
 
     def __init__(self, times: int) -> None:
         self._times = times
@@ -42,7 +43,7 @@ class LeastFirst(Generic[K]):
         """Add ``key``, or change its amount."""
         place = (amount, next(self._order), key)
         self._places[key] = place
-        if len(self._heap) > 2 * len(self._places) + 16:  # Most belong to moved or removed keys.
+        if len(self._heap) > 2 * len(self._places) + 16:  # Most are out of date.
             self._heap = list(self._places.values())
             heapq.heapify(self._heap)
         else:
@@ -63,7 +64,7 @@ class LeastFirst(Generic[K]):
     def first(self) -> K:
         """Return the key with the least amount; there must be one."""
         while self._places.get(self._heap[0][2]) is not self._heap[0]:
-            heapq.heappop(self._heap)  # Moved or removed since.
+            heapq.heappop(self._heap)  # The key was moved or removed since.
         return self._heap[0][2]
 
 
@@ -85,19 +86,17 @@ class FairShares(Generic[K]):
         self._waiting.place(key, max(self._level, left_at))
 
     def first(self) -> K:
-        """Return the next key. At least one must wait."""
         return self._waiting.first()
 
     def serve(self, key: K, amount: float) -> None:
         """Count ``amount`` of service to ``key``; keys that wait get equal amounts over time."""
         self._level = self._waiting.amount(key)
         self._waiting.place(key, self._level + amount)
-        # A key that left below the present level would start at the present level anyway.
+        # A key that left below the current level would start at the current level anyway.
         while self._left and self._left.amount(self._left.first()) <= self._level:
             self._left.remove(self._left.first())
 
     def leave(self, key: K) -> None:
-        """Remove ``key``, which no longer waits."""
         level = self._waiting.remove(key)
         if not self._waiting:  # Nothing waits, so no key is ahead of another.
             self._left = LeastFirst()

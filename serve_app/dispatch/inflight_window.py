@@ -8,8 +8,7 @@ the answers: which replicas they come from, and how long the portions waited the
     portions wait much longer than a batch runs:                 smaller window
     portions hardly wait, and others are queued here:            larger window
 
-A fixed window is simpler, but loses throughput on fast replicas, and makes jobs wait up to four
-times as long if several gateways share the replicas; see decision 0016.
+Decision 0016 compares this with a fixed window.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from serve_app.domain.portion_size import tokens_in_time
 from serve_app.domain.units import Instant, Tokens
 
 DEPTH = 2.5
-"""Initial portions per replica: one that runs, one that is next, and room for small ones."""
+"""Initial portions per replica: a running one, the next one, and room for small ones."""
 
 DEPTH_MIN = 0.5
 DEPTH_MAX = 8.0
@@ -29,7 +28,7 @@ REPLICA_MEMORY_S = 30.0
 """A replica that has not answered for this time is no longer counted."""
 
 BATCHING_S = 0.005
-"""Waits up to this length do not count: a replica itself waits briefly to fill a batch."""
+"""Waits up to this length do not count, because a replica waits briefly to fill a batch."""
 
 SHORT_WAIT_RUNS = 0.25
 LONG_WAIT_RUNS = 1.25

@@ -25,9 +25,8 @@ class CutPortion:
 def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:
     """Cut ``pairs`` into as few portions of at most ``tokens_max`` tokens as their order allows.
 
-    All portions have nearly the same cost; only the last may cost less. A single pair longer than
-    ``tokens_max`` is a portion of its own. Every pair is in exactly one portion. Portions are
-    ordered from short pairs to long ones.
+    Portions have nearly the same cost; only the last may cost less. A single pair longer than
+    ``tokens_max`` is a portion of its own. Portions are ordered from short pairs to long ones.
     """
     assert pairs
     ordered = sorted(pairs, key=lambda pair: (pair.tokens, pair.index))
@@ -44,7 +43,7 @@ def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> lis
 def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
     """Fill portions in turn and return their starts and ends.
 
-    ``line``: tokens before each pair, then all tokens.
+    ``line`` has the number of tokens before each pair, and the total.
     """
     portions: list[tuple[int, int]] = []
     start, pairs = 0, len(line) - 1

@@ -13,7 +13,7 @@ class Clock(Protocol):
         """Return monotonic seconds, for durations and deadlines."""
 
     def moment(self) -> Moment:
-        """Return milliseconds since 1970 UTC, for stored data. They may step backwards."""
+        """Return milliseconds since 1970 UTC, for stored data. The system clock may be set back."""
 
 
 class SystemClock:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 RUN_AS_FORMULA = re.compile(r"\s*[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001 - full-width forms
-"""Beginning of a text that a spreadsheet runs as a formula: white space, then one of these."""
+"""A spreadsheet runs a text as a formula if, after white space, it begins with one of these."""
 
 
 def render_csv(
@@ -30,8 +30,5 @@ def render_csv(
 
 
 def inert(cell: object) -> object:
-    """Return ``cell``, with a single quote before a text that looks like a formula.
-
-    Numbers stay numbers, even negative ones.
-    """
+    """Return ``cell``, with a single quote before a text that looks like a formula."""
     return f"'{cell}" if isinstance(cell, str) and RUN_AS_FORMULA.match(cell) else cell

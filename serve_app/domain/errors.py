@@ -1,28 +1,5 @@
 """All expected failures of the service.
 
-    RerankError
-    ├─ InvalidRequest      the request is malformed
-    ├─ Unauthenticated     the API key is missing, unknown, expired or revoked
-    ├─ OutOfCredit         the tenant's credit does not cover the charge
-    ├─ SpendCapReached     the request would exceed the monthly cap of the tenant or the key
-    ├─ RateLimited         the tenant or the key exceeds its rate or concurrency limit
-    ├─ ConcurrencyLimited  the tenant or the key has too many requests in this gateway
-    ├─ TooManyRefusals     too many requests of the tenant were refused recently
-    ├─ Forbidden           the key is valid, but not for this model or route
-    ├─ NotFound            the model, route or account does not exist
-    ├─ Conflict            the change conflicts with existing data
-    ├─ MethodNotAllowed    the route does not accept this method
-    ├─ TooLarge            the body, or the number of documents, exceeds its limit
-    ├─ BodyTimeout         the body did not arrive in time
-    ├─ Overloaded          the service is at capacity; nothing was computed
-    ├─ ClientGone          the client disconnected (only for logs)
-    ├─ EngineFailure       the model failed, or a logit is not a finite number
-    ├─ ReservationClosed   the reservation had expired or was settled otherwise
-    ├─ LedgerUnavailable   the ledger database did not answer
-    ├─ NoReplica           no scorer replica is available, and none started in time
-    │  └─ ReplicaLost      the replica died with the work, which may be retried
-    └─ DeadlineExceeded    the request's deadline passed
-
 No failure leads to a charge, and every message to a client says so. Errors cross Ray handles, which
 requires three rules (`tests/unit/domain/test_errors.py`):
 

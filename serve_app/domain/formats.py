@@ -33,7 +33,7 @@ def write_day(moment: Moment) -> str:
 
 
 def dollars(amount: int, *, decimals_min: int = 2) -> str:
-    """Format micro-dollars exactly, such as ``$1,234.500008``, with at least so many decimals."""
+    """Format micro-dollars exactly, such as ``$1,234.500008``."""
     whole, micro_dollars = divmod(abs(amount), MICRO_DOLLARS_PER_DOLLAR)
     sign = "-" if amount < 0 else ""
     return f"{sign}${whole:,}.{f'{micro_dollars:06d}'.rstrip('0').ljust(decimals_min, '0')}"

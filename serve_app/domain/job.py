@@ -16,7 +16,6 @@ class TextPair(NamedTuple):
 
 
 def pairs_of(query: str, documents: Iterable[str]) -> tuple[TextPair, ...]:
-    """Return a pair of ``query`` and each document, in order."""
     return tuple(TextPair(query, document) for document in documents)
 
 

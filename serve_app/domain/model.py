@@ -1,4 +1,4 @@
-"""Data types of reranking: frozen dataclasses without dependencies on a framework.
+"""Data types of reranking.
 
 A `serve_app.domain.job.Job` (text pairs) becomes a `TokenizedJob` (pairs of token ids), which is
 split into `Portion`s. Their `PortionScores` are combined into an `Outcome`. Portions and their
@@ -72,7 +72,6 @@ class RateLimits:
     documents_per_minute_max: int | None = None
     concurrent_requests_max: int | None = None
     monthly_budget_micro_dollars: Credits | None = None
-    """Maximum spending per month."""
 
 
 UNLIMITED = RateLimits()
@@ -101,7 +100,7 @@ class RateLimitState:
 
 
 WEIGHT_MAX = 1_000
-"""Largest weight of a tenant. A competing tenant of weight 1 still gets about a thousandth."""
+"""A competing tenant of weight 1 still gets about a thousandth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,6 @@ class Pair:
     """Number of leading tokens in the query's segment, including special tokens."""
 
     truncated: bool
-    """Whether a text of the pair was cut to fit the model."""
 
     @property
     def tokens(self) -> Tokens:
@@ -262,7 +260,6 @@ class ReplicaInfo:
     device: str
     precision: str
     description: str
-    """Human-readable description of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +270,6 @@ class ModelCard:
     source: str
     revision: str | None
     description: str
-    """Human-readable description of the model."""
 
     precision: str
     """Precision reported by the replicas, or the configured one until a replica has answered."""

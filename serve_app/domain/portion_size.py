@@ -5,8 +5,8 @@ tokens that a replica scores in `RUN_S`: thousands on a GPU, hundreds on a CPU.
 """
 
 RUN_S = 0.15
-"""Target run time of a portion. Shorter portions would bring no gain that people notice, and the
-overhead of calls to replicas would start to matter."""
+"""Target run time of a portion. With shorter portions, the overhead of calls to replicas would
+matter."""
 
 TOKENS_MIN = 512
 """Smallest limit, and the initial one: a replica's speed is known only from its answers."""

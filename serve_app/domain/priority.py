@@ -1,4 +1,4 @@
-"""What decides the order of jobs: their tier, their tenant's weight and their size class."""
+"""Tier, weight and size class, which decide the order of jobs."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +8,7 @@ from serve_app.domain.model import Caller, ServiceTier
 from serve_app.domain.units import TenantId
 
 DEFAULT_TOKENS_AHEAD = 4
-"""The default tier gets one token in five, however much of the priority tier is queued."""
+"""The default tier gets one token in five while work of the priority tier is queued."""
 
 FLEX_TOKENS_AHEAD = 19
 """The flex tier gets one token in twenty."""

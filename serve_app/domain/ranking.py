@@ -14,7 +14,7 @@ def rank(logits: Sequence[float], top_n: int | None) -> list[int]:
         top_n: At least 1. ``None``, or more than the number of documents, returns all of them.
 
     Raises:
-        EngineFailure: A logit is NaN or infinite, which would silently lead to an arbitrary order.
+        EngineFailure: A logit is NaN or infinite, which would make the order arbitrary.
     """
     assert top_n is None or top_n >= 1
     for index, logit in enumerate(logits):

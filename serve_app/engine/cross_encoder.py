@@ -1,7 +1,6 @@
-"""Cross-encoder behind the `Engine` port: it reads query and document together, returns a logit.
+"""Cross-encoder behind the `Engine` port.
 
-It runs any `*ForSequenceClassification` of transformers with exactly one label. This module holds
-the steps around the model: unpacking, scoring, splitting by portion, warm-up and checks.
+It runs any `*ForSequenceClassification` of transformers with exactly one label.
 """
 
 import math
@@ -30,7 +29,7 @@ class Identity:
 
 
 class CrossEncoder:
-    """Each pair is one sequence; `PaddedForward` computes its logit.
+    """Scores pairs, each as one sequence.
 
     A GPU computes batches in order while its process mostly waits, so the process can prepare the
     next batch meanwhile. On a CPU the two batches would compete for cores.
@@ -65,8 +64,7 @@ class CrossEncoder:
     def warm_up(self) -> None:
         """Score a full pass of the longest pairs and two of the shortest pairs.
 
-        Then a lack of memory shows at start-up, and the first request is not slow. A batch of
-        several passes needs no more memory, because its passes run one after the other.
+        A lack of memory then shows at start-up, and the first request is not slow.
 
         Raises: EngineFailure, also when a logit is not a finite number.
         """
@@ -76,10 +74,6 @@ class CrossEncoder:
         self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
 
     def check(self) -> None:
-        """Score one short pair.
-
-        Raises: EngineFailure when the device fails or the logit is not a finite number.
-        """
         self._score_finite([self._shortest()])
 
     def _shortest(self, pairs: int = 1) -> Portion:

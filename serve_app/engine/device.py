@@ -36,9 +36,9 @@ NO_GPUS = ("", "-1", "NoDevFiles")
 def pick_device() -> torch.device:
     """Return CUDA if torch finds a GPU, else the CPU.
 
-    Raises: ModelLoadError for a GPU that this torch build has no kernels for, and for a missing GPU
-        that was assigned to this process: on the CPU the replica would continue to serve, a hundred
-        times slower than the others.
+    Raises: ModelLoadError for a GPU that this torch build has no kernels for, and if a GPU was
+    assigned to this process but is missing: on the CPU the replica would be a hundred times slower
+    than the others.
     """
     if not torch.cuda.is_available():
         # Ray sets the variable for a replica with GPUs and leaves it alone otherwise. A test
@@ -122,7 +122,7 @@ def cpu_multiplies_bfloat16() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Sizes of forward passes that suit a device."""
+    """Sizes of forward passes for a device."""
 
     tokens_max: int
     """Most tokens of a pass, padding included."""

@@ -39,8 +39,8 @@ class PaddedForward:
     """Fixed cost of a pass, as the number of tokens that could be computed in its place."""
 
     launching: Lock = field(default_factory=Lock)
-    """Held by a caller until all its passes are launched. So callers are computed one after the
-    other, and memory that one has freed by then is available to the next."""
+    """Held by a caller until all its passes are launched, so that callers are computed one after
+    the other, and memory that one has freed is available to the next."""
 
     def __call__(self, sequences: Sequence[Encoded]) -> torch.Tensor:
         """Return (N, D) float32 on the CPU for N >= 1 sequences, in their order.
@@ -82,8 +82,8 @@ class PaddedForward:
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return ``tensor`` on ``device``.
 
-    On CUDA the copy comes from pinned memory and is queued between the passes. So no caller waits
-    for it, and the next pass is prepared while the GPU computes the current one.
+    On CUDA the copy comes from pinned memory and is queued between the passes, so that the next
+    pass is prepared while the GPU computes the current one.
     """
     if device.type != "cuda":
         return tensor.to(device)

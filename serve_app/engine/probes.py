@@ -1,6 +1,6 @@
 """Pairs of special tokens only, for warm-up and checks. Pure.
 
-Special tokens are the only ids that every model is known to have and to have learnt.
+Special tokens are the only ids that every model has.
 """
 
 import numpy as np

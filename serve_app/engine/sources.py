@@ -1,8 +1,7 @@
 """Resolve a model's source (a hub id, a local folder or ``embedded``) to a local folder.
 
-Problems are raised as `ModelLoadError`, with one sentence for the operator that names the model and
-the remedy. It is not a `RerankError`, because no client ever sees it: a deployment with a bad model
-never starts.
+Problems are raised as `ModelLoadError`, with one sentence for the operator. No client sees it,
+because a deployment with a bad model never starts.
 """
 
 import re

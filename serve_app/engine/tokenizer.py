@@ -221,11 +221,7 @@ class PairTokenizer:
                 )
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """Return one tokenized pair for each text pair, in request order.
-
-        No pair is longer than `pair_tokens_max`. Every distinct query is tokenized once. The
-        queries of ``job`` must have passed `check_queries`.
-        """
+        """See `serve_app.ports.Tokenizer`. Every distinct query is tokenized once."""
         texts = list(job.queries)
         queries = {
             query: EncodedQuery(ids[: self._text_tokens_max], len(ids))
@@ -278,9 +274,9 @@ class PairTokenizer:
 def fit(query: int, document: int, room: int, truncation: Truncation) -> tuple[int, int]:
     """Return how many leading tokens of the query and of the document are kept. Pure.
 
-    Longest first does exactly what the Rust tokenizer does: the shorter text stays whole if it
-    leaves the other at least as much; otherwise each gets half, the longer one the odd token.
-    Source: `truncate_encodings` in tokenizers 0.23, src/utils/truncation.rs.
+    Longest first cuts exactly as the Rust tokenizer does: the shorter text stays whole if it leaves
+    the other at least as much; otherwise each gets half, and the longer one the odd token. Source:
+    `truncate_encodings` in tokenizers 0.23, src/utils/truncation.rs.
     """
     if query + document <= room:
         return query, document

@@ -1,11 +1,10 @@
 """Print transformers' view of a model's tokenizer files as one line of JSON.
 
-It runs as a separate program, because transformers imports torch: a gateway that did this in its
-own process would start 3 s later and stay 220 MB larger for its lifetime (Linux, torch 2.13 CPU).
-For the same reason it imports nothing from serve_app and is started by its path.
+It runs as a separate program, because transformers imports torch (decision 0003). For the same
+reason it imports nothing from serve_app and is started by its path.
 
-Reading `tokenizer.json` directly would be simpler, but wrong for some models: since version 5,
-transformers rebuilds the normalizers of several families from other files.
+Reading `tokenizer.json` directly is wrong for some models: since version 5, transformers rebuilds
+the normalizers of several families from other files.
 """
 
 import json

@@ -1,6 +1,6 @@
 """``GET /health``: the process is alive. ``GET /ready``: the service can answer requests.
 
-The two are separate because restarting a healthy gateway does not bring a model back.
+They are separate, because a gateway must not be restarted when only a model is unavailable.
 """
 
 from starlette.requests import Request
@@ -13,7 +13,6 @@ from serve_app.protocols.status import render_health, render_readiness
 
 
 async def health(_request: Request) -> Response:
-    """Answer without checking any dependency."""
     return Response(render_health(), media_type="application/json")
 
 

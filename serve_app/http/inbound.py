@@ -126,12 +126,12 @@ class _Body:
         self._wanted.set()
 
     def hold(self) -> None:
-        """Deliver nothing more of a body that is not read to its end."""
+        """Stop delivering the body if it has not been read to its end."""
         if not self.is_read:
             self._wanted.clear()
 
     async def drop_rest(self) -> None:
-        """Read what still arrives and drop it, for `LINGER_S` at most."""
+        """Read and drop the rest of the body, for at most `LINGER_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
                 while (await self._receive()).get("more_body", False):

@@ -81,11 +81,9 @@ class Service:
     """Limits the work for requests that are then refused."""
 
     models: Collection[ModelId]
-    """Ids of the served models."""
 
     default_model: ModelId
     aliases: Mapping[str, ModelId]
-    """Model ids by alias."""
 
     free_credit: Credits
     """Credit of a new tenant unless the operator names an amount."""

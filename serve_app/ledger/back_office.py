@@ -1,8 +1,7 @@
 """Database access for reports and account changes, off the event loop.
 
-Its own connections and threads keep a report over a year from delaying a key lookup or a charge.
-They are few, so that concurrent reports wait or are rejected instead of filling the gateway.
-Separate pools keep reports from delaying changes such as the revocation of a key.
+Its own connections and threads keep a long report from delaying a key lookup or a charge. Separate
+pools keep reports from delaying changes such as the revocation of a key.
 """
 
 from collections.abc import Callable, Iterator

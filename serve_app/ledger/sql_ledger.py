@@ -61,7 +61,7 @@ class SqlLedger:
         self._limits = limits or LedgerLimits()
         timeout_s = self._limits.database_timeout_s
         threads = self._limits.reader_threads
-        # Without pings, because the writer recovers from failed writes.
+        # No pings, because the writer recovers from failed writes.
         self._durable, self._relaxed = (
             open_writer(database_url, timeout_s, pre_ping=False, durable=durable)
             for durable in (True, False)
@@ -70,7 +70,7 @@ class SqlLedger:
         self._readers = BoundedThreads(
             "reads", threads=threads, calls_max=self._limits.reads_max, timeout_s=timeout_s
         )
-        # Requests whose reservation is or may be written, and is not yet charged or void.
+        # Requests with a reservation that is or may be written and is neither charged nor void yet.
         self._reserved: set[RequestId] = set()
         self._reads_fail = False
         self._writer = Writer(

@@ -45,7 +45,7 @@ def read_object(body: bytes) -> dict[str, object]:
 
 
 def shown(name: str) -> str:
-    """Make a client's text fit for a response: short, and valid Unicode."""
+    """Make a client's text short and valid Unicode, for a response."""
     return name[:SHOWN_CHARACTERS_MAX].encode("utf-8", "replace").decode()
 
 

@@ -1,7 +1,7 @@
 """Query parameters and pages of lists.
 
-A cursor encodes the place of a page's last row in the list's order. So the next page starts after
-that row even if rows were added or removed since, and the database does not count from the start.
+A cursor encodes the place of a page's last row in the list's order. The next page starts after that
+row, even if rows were added or removed since.
 
 Unlike an unknown body field, an unknown query parameter is refused: with a misspelt ``until``, the
 sums would cover the wrong period.

@@ -1,6 +1,5 @@
-"""The default error body. It repeats the message in every field that a client family reads.
-
-OpenAI's clients read ``error``, Cohere's ``message``, and the Jina and Voyage families ``detail``.
+"""The default error body. It repeats the message for each family of clients: OpenAI's clients read
+``error``, Cohere's ``message``, and those of Jina and Voyage ``detail``.
 """
 
 from typing import Annotated

@@ -103,7 +103,7 @@ def job_of(
 
 
 def check_count(field: str, items: object, limits: Limits) -> None:
-    """Refuse a list that is too long before its entries are validated, which may take long.
+    """Refuse a list that is too long before its entries are validated.
 
     Raises: TooLarge.
     """

@@ -1,10 +1,10 @@
 """Number of replicas that a deployment should have. Pure: no clock, no asyncio, no Ray.
 
     needed   (queued + inflight tokens) / (tokens per second of a replica x target delay)
-    target   is kept between the least needed recently and the most needed over a long time
+    target   at least the lowest need during `up_after_s`, at most the highest during `down_after_s`
 
-So a short burst starts no replica, and load that comes and goes stops none. Loads are reported once
-a second and stay valid until the next report; a single high report starts no replica.
+So a short burst starts no replica, and a short pause stops none. Loads are reported once a second
+and stay valid until the next report.
 """
 
 import math
@@ -18,7 +18,7 @@ DOWN_AFTER_S = Seconds(300)
 ZERO_AFTER_S = Seconds(600)
 
 TOLERANCE_REPLICAS = 0.1
-"""No further replica is started for a smaller fraction of a replica than this."""
+"""No replica is started for a smaller fraction of a replica than this."""
 
 GAP_S = 5.0
 """A longer gap between samples discards the history."""
@@ -79,9 +79,9 @@ def needed(load: Load, target: int, goals: Goals) -> int | None:
     if tokens == 0 and load.busy_replicas == 0 and load.portions == 0:
         return 0
     if not load.tokens_per_s:
-        return max(1, target)  # No replica works yet, or any more; fewer would not help.
+        return max(1, target)  # No replica works, and fewer would not help.
     wanted = tokens / (load.tokens_per_s * goals.delay_s)
-    # Replicas that keep up have short queues, so queued tokens alone would stop them.
+    # Replicas that keep up have short queues, so the queued tokens alone would stop too many.
     kept_busy = min(target, math.ceil(load.busy_replicas / goals.busy_max))
     return max(1, kept_busy, math.ceil(wanted - TOLERANCE_REPLICAS))
 
@@ -141,7 +141,7 @@ def decide(
     kept = min(bounds.most, max(bounds.least, target))
     if sample is None:
         return Decision(kept, None)
-    needed = min(bounds.most, max(1, sample.needed))  # `zero_after_s` decides on 0, below.
+    needed = min(bounds.most, max(1, sample.needed))  # `zero_after_s` decides about 0 below.
     history = _remember(history, sample, needed, goals)
     known_s = sample.at - history.since
     if kept == 0:

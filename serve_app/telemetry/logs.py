@@ -1,9 +1,9 @@
 """Logging: loggers that never raise, and one structured line per request.
 
-No line contains a query, a document or a secret. Three separately testable steps write a line: a
-`RequestRecord` collects facts while the request runs, `request_fields` converts them to a flat
-mapping, and `emit` writes it through standard logging. The message of an unexpected exception is
-omitted, because it may quote the text that caused it. Its type and frames are logged.
+No line contains a query, a document or a secret. A `RequestRecord` collects facts while the request
+runs, `request_fields` converts them to a flat mapping, and `emit` writes it. The message of an
+unexpected exception is omitted, because it may quote the text that caused it. Its type and frames
+are logged.
 """
 
 import logging
@@ -68,7 +68,6 @@ class RequestRecord:
 
     @property
     def truncated_documents(self) -> int:
-        """Number of answered documents that were truncated."""
         return sum(ranked.truncated for ranked in self.outcome.results) if self.outcome else 0
 
 

@@ -133,13 +133,12 @@ class Metrics:
         self._clock = clock
 
     def record(self, metric: Metric, value: float = 1, **labels: str) -> None:
-        """Add to a counter, set a gauge, or observe a value."""
         assert set(labels) == set(metric.labels), f"{metric.name} takes {metric.labels}"
         self._sink.record(metric, value, labels)
 
     @contextmanager
     def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
-        """Observe the duration of the block, however it ends."""
+        """Observe the duration of the block, even if it fails."""
         started = self._clock.instant()
         try:
             yield

@@ -1,7 +1,7 @@
 """The first monthly spending cap of a key, which can be set in the middle of a month.
 
-The spending of a key without a cap is not counted, so the month's spending is summed up when the
-cap is set. From then on, `books` counts each reservation that is marked ``key_capped``.
+The spending of a key without a cap is not counted, so it is summed up when the cap is set. From
+then on, `serve_app.ledger.posting.books` counts reservations that are marked ``key_capped``.
 """
 
 from typing import Any

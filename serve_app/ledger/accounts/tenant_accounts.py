@@ -157,7 +157,6 @@ def change_tenant(
 def set_tenant_limits(
     connection: Connection, tenant: TenantId, limits: RateLimits, audit: AuditContext
 ) -> None:
-    """Replace the tenant's limits. Raises: AccountProblem."""
     check_limits(limits)
     change(connection, tenants, tenant, asdict(limits))
     record(connection, audit, "tenant.limits", tenant, tenant, asdict(limits))
@@ -166,10 +165,6 @@ def set_tenant_limits(
 def set_alerts(
     connection: Connection, tenant: TenantId, below: Sequence[Credits], audit: AuditContext
 ) -> None:
-    """Replace the amounts below which a low-credit event is emitted.
-
-    Raises: AccountProblem.
-    """
     if any(not 0 < each <= AMOUNT_MAX for each in below) or len(below) > 10:
         raise AccountProblem("there can be at most 10 alert amounts, each above zero")
     amounts = sorted(set(below), reverse=True)

@@ -1,8 +1,7 @@
 """Connections to the ledger's database, SQLite or PostgreSQL.
 
-SQLite serves one machine, PostgreSQL several. On both, a write transaction sees every earlier one,
-and once it has returned, it and every earlier one survive a power loss. The exceptions are
-transactions of a writer that is not `durable`: the next transaction of a durable one makes them so.
+SQLite serves one machine, PostgreSQL several. On both, a write transaction sees every earlier one.
+Once a durable transaction has returned, it and every earlier one survive a power loss.
 """
 
 import random

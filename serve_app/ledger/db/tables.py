@@ -2,8 +2,8 @@
 
 Amounts are integer micro-dollars, and times are integer milliseconds since 1970 UTC. `grants` and
 `charges` are append-only, with two exceptions: a charge is deleted if its commit was reported as
-failed, or when it becomes part of a daily sum in `usage_days`. `tenants.available` holds the
-remaining credit, so that one conditional UPDATE can check and reserve.
+failed, or when a daily sum in `usage_days` replaces it. `tenants.available` holds the remaining
+credit, so that one conditional UPDATE can check and reserve.
 """
 
 from sqlalchemy import (

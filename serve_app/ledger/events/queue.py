@@ -1,8 +1,8 @@
 """The consumer side of the outbox.
 
 Only the gateway that has the turn delivers events, so that the sink does not get an event from
-several gateways. A turn ends with its process. No gateway waits for a turn, and a turn locks no
-row, so charges never wait for a sink.
+several gateways. No gateway waits for a turn, and a turn locks no row, so charges never wait for a
+sink.
 """
 
 import fcntl
@@ -40,17 +40,14 @@ class EventQueue:
         self._writer.dispose()
 
     def oldest_at(self) -> Moment | None:
-        """Return the time of the oldest pending event."""
         with database_failures(), self._reader.connect() as connection:
             return outbox.oldest_at(connection)
 
     def waiting(self, count_max: int, without: Collection[str] = ()) -> list[Event]:
-        """Return the oldest pending events, except those with ids in ``without``."""
         with database_failures(), self._reader.connect() as connection:
             return outbox.waiting(connection, count_max, without)
 
     def confirm(self, ids: Collection[str]) -> None:
-        """Delete events that the sink has confirmed."""
         with database_failures(), self._writer.begin() as connection:
             outbox.confirm(connection, ids)
 
@@ -68,7 +65,7 @@ class EventQueue:
 
     @contextmanager
     def _file_turn(self) -> Iterator[bool]:
-        # A file lock, because an open SQLite transaction would block all other writers.
+        # A file lock, because an open transaction would block all other writers of SQLite.
         private_file(self._file)
         with self._file.open("ab") as file:
             try:

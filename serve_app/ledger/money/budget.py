@@ -1,7 +1,7 @@
 """Available credit and monthly spending caps. Pure functions.
 
 The month of a cap never moves back, so that a gateway with a slow clock does not reset the
-spending. A gateway with a fast clock starts the next month early for all gateways, but only once.
+spending.
 """
 
 from dataclasses import dataclass, replace

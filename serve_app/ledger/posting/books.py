@@ -2,10 +2,10 @@
 
     Books.open ──lock and read── reserve, commit, void, ... ──(rules)── write ──> COMMIT
 
-A statement costs as much as a dozen decisions, so a group of a hundred requests reads its accounts
-and reservations in one or two statements and writes them in four. The decisions are in `rules` and
-`spending`. A rejected operation changes nothing. The caller's transaction locks every account that
-is read.
+SQL statements take most of the time, so a group of a hundred requests reads its accounts and
+reservations in one or two statements and writes them in four. The rules are in
+`serve_app.ledger.money`. A rejected operation changes nothing. The caller's transaction locks every
+account that is read.
 """
 
 from collections.abc import Collection, Mapping, Sequence

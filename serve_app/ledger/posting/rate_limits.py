@@ -20,7 +20,7 @@ from serve_app.ledger.money.reservation import Reservation
 
 CONCURRENT = "concurrent requests"
 RETRY_CONCURRENT_S = 1
-"""Wait at the concurrency limit, because the end of running requests is unknown."""
+"""Suggested wait at the concurrency limit; the end of running requests is unknown."""
 
 _windows = select(rate_windows).where(
     rate_windows.c.subject.in_(bindparam("subjects", expanding=True))

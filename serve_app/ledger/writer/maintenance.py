@@ -21,7 +21,8 @@ from serve_app.telemetry.logs import get_logger
 
 RETENTION_INTERVAL_S = Seconds(60.0)
 PAUSE = 9
-"""Pause after a retention step, in multiples of its duration: it gets a tenth of the time."""
+"""Pause after a retention step, in multiples of its duration, so that retention takes a tenth of
+the time."""
 
 logger = get_logger(__name__)
 

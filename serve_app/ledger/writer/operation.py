@@ -45,7 +45,7 @@ class Operation:
         return self.future.set_running_or_notify_cancel()
 
     def prevent(self) -> bool:
-        """Try to cancel it; return whether it certainly has had no effect and never will."""
+        """Try to cancel it; return whether it has had no effect and never will."""
         return self.future.cancel() or not self._begun
 
     def outcome(self, books: Books) -> object:

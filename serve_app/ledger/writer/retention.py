@@ -50,8 +50,8 @@ the end of an outage."""
 WINDOWS_KEPT_S = 3_600
 
 TENANTS_SHARE = 10
-"""A step of N rows retires old charges of the tenants with the N / 10 oldest ones. So few tenants
-wait for a step, and it changes few days."""
+"""A step of N rows retires charges only of the tenants with the N / 10 oldest charges, so that few
+tenants wait for it and few days change."""
 
 _due_committed = (
     select(reservations.c.id, reservations.c.tenant_id)
