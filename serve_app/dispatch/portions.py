@@ -19,7 +19,6 @@ class CutPortion:
 
     portion: Portion
     indices: tuple[int, ...]
-    """The document index of each of the portion's pairs."""
 
 
 def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:

@@ -49,5 +49,4 @@ class Job:
         return first
 
     def query_path(self, index: int) -> str:
-        """Return the request field of the query of the pair at ``index``."""
         return self.query_field.format(index=index)

@@ -34,7 +34,6 @@ class Envelope:
     timeout_s: Seconds
     deadline: Instant
     warnings: tuple[str, ...] = ()
-    """Sentences about ignored headers."""
 
 
 class ParsedRequest(Protocol):
@@ -55,7 +54,6 @@ class WireFormat(Generic[Parsed]):
     """Parse a body. Raises: InvalidRequest, which names the field at fault; TooLarge."""
 
     render: Callable[[Outcome, Parsed], bytes]
-    """Return the answer as JSON in UTF-8."""
 
 
 class JobFields(Protocol):
@@ -112,7 +110,6 @@ def check_count(field: str, items: object, limits: Limits) -> None:
 
 
 def check_query(path: str, query: str, limits: Limits) -> None:
-    """Raises: InvalidRequest if ``query`` is blank or too long."""
     if not query.strip():
         raise InvalidRequest(path, "must not be blank")
     if len(query) > limits.query_characters_max:

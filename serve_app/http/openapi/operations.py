@@ -53,7 +53,6 @@ class Operation:
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
     headers: Sequence[str] = ()
     csv: bool = False
-    """Whether the response may be CSV instead of JSON."""
 
 
 _CHANGES = (InvalidRequest, NotFound, TooLarge)

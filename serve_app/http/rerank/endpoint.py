@@ -47,7 +47,6 @@ from serve_app.telemetry.metrics import (
 )
 
 SCOPE = "rerank"
-"""The scope that an API key needs for scoring."""
 
 OUR_FAULTS = (
     EngineFailure,
@@ -64,8 +63,6 @@ BODY_BYTES_ON_LOOP_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A received body, and the timeout and deadline of its request."""
-
     content: bytes
     allowed_s: Seconds
     deadline: Instant
@@ -74,8 +71,6 @@ class _Body:
 def rerank_endpoint(
     service: Service, wire_format: WireFormat[Parsed]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of one wire format, for any number of routes."""
-
     async def rerank(request: Request) -> Response:
         started = service.clock.instant()
         ids = request_ids(request)
@@ -201,7 +196,6 @@ async def _body(
 
 
 def _server_timing(outcome: Outcome) -> str:
-    """Return ``Server-Timing`` in milliseconds: longest queue wait and sum of run times."""
     queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
     return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
 

@@ -60,7 +60,6 @@ class NewKey:
     label: str
     scopes: Collection[str]
     models: Collection[ModelId] | None
-    """Allowed models; ``None`` means every model."""
 
     expires_at: Moment | None
     limits: RateLimits = UNLIMITED
@@ -99,10 +98,6 @@ def list_keys(
 
 
 def get_key(connection: Connection, key_id: KeyId) -> Key:
-    """Return the key with this public id.
-
-    Raises: UnknownAccount.
-    """
     row = connection.execute(_keys().where(api_keys.c.id == key_id)).mappings().one_or_none()
     if row is None:
         raise UnknownAccount(f"key '{key_id}'")
@@ -110,7 +105,6 @@ def get_key(connection: Connection, key_id: KeyId) -> Key:
 
 
 def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
-    """Return the existing keys among these public ids, including revoked and expired ones."""
     rows = connection.execute(_keys().where(api_keys.c.id.in_(key_ids))).mappings()
     return {
         KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), settings_of(row, "tenant_"))
