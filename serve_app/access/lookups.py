@@ -50,14 +50,12 @@ class Lookups:
     async def find(self, key_id: KeyId, *, exists: bool) -> Known:
         """Return the database's result for this id.
 
-        ``exists``: the database has returned this key before. It then goes to the front of the
-        queue, even if the queue is full.
+        ``exists``: the database has returned this key before, so it goes to the front of the queue,
+        even if that is full.
 
         Callers share a query, so the disconnect of one client does not cancel it for the others.
 
-        Raises:
-            Overloaded: Too many ids wait; the database was not asked.
-            LedgerUnavailable: The database did not answer.
+        Raises: Overloaded, LedgerUnavailable.
         """
         answer = self._asked.get(key_id) or self._waiting.get(key_id)
         if answer is None:

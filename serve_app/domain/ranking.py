@@ -9,12 +9,9 @@ from serve_app.domain.errors import EngineFailure
 def rank(logits: Sequence[float], top_n: int | None) -> list[int]:
     """Return the indices of the ``top_n`` best documents, best first; ties keep request order.
 
-    Args:
-        logits: One per document, in request order, of any range.
-        top_n: At least 1. ``None``, or more than the number of documents, returns all of them.
+    ``None``, or a ``top_n`` above the number of documents, returns all of them.
 
-    Raises:
-        EngineFailure: A logit is NaN or infinite, which would make the order arbitrary.
+    Raises: EngineFailure if a logit is NaN or infinite, which would make the order arbitrary.
     """
     assert top_n is None or top_n >= 1
     for index, logit in enumerate(logits):

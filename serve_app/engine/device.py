@@ -58,13 +58,10 @@ def pick_device() -> torch.device:
 def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> str | None:
     """Return why a GPU cannot run this torch build, or ``None`` if it can. Pure.
 
-    Machine code (``sm_75``) runs on its own major version from its minor version up; ``sm_90a``
-    runs only on exactly that version; intermediate code (``compute_90``) runs on the same version
-    and all newer ones.
-    Source: CUDA C++ programming guide, "Application Compatibility".
-
-    Args:
-        built_for: Architectures as listed by `torch.cuda.get_arch_list`.
+    ``built_for`` has the architectures of `torch.cuda.get_arch_list`. Machine code (``sm_75``) runs
+    on its own major version from its minor version up; ``sm_90a`` runs only on exactly that
+    version; intermediate code (``compute_90``) runs on the same version and all newer ones. Source:
+    CUDA C++ programming guide, "Application Compatibility".
     """
     for name in built_for:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)

@@ -35,13 +35,10 @@ def plan(
 
     Each group becomes one pass, or as many as the limit requires. A pass costs its tokens, padding
     included, plus ``pass_cost_tokens``. A sequence longer than ``forward_tokens_max`` runs alone.
-    Every sequence is in exactly one pass, shortest first.
+    Passes are ordered from short sequences to long ones.
 
-    The work grows with the square of the number of *different* lengths: about a millisecond for a
+    The work grows with the square of the number of different lengths: about a millisecond for a
     batch of 32,768 tokens.
-
-    Args:
-        lengths: Tokens of each sequence, 1 or more, in any order.
     """
     if not lengths:
         return []

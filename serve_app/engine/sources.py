@@ -69,15 +69,11 @@ def check_torch(model: str) -> None:
 def resolve(source: str, revision: str | None, download: Download = download) -> Path:
     """Return the folder that holds ``source``; a hub model is downloaded or taken from the cache.
 
-    For ``embedded`` it is the base's folder: config, tokenizer and encoder, without the adapter.
+    For ``embedded`` it is the base's folder: config, tokenizer and encoder, without the adapter. A
+    local folder wins over a hub id of the same name. ``revision`` is ignored for folders and
+    ``embedded``.
 
-    Args:
-        source: A local folder wins over a hub id of the same name.
-        revision: Branch, tag or commit of a hub model; ignored for folders and ``embedded``.
-        download: Replaced in tests.
-
-    Raises:
-        ModelLoadError: No such folder, model, revision or package, or the hub cannot be reached.
+    Raises: ModelLoadError.
     """
     if source == EMBEDDED:
         return _base()

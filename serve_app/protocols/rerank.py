@@ -50,17 +50,9 @@ def parse(
     envelope: Envelope,
     resolve_model: ResolveModel,
 ) -> ParsedRerank:
-    """Parse a request.
+    """Parse a request. See `serve_app.protocols.wire_format.WireFormat`.
 
-    Args:
-        body: Any bytes, as received.
-        limits: Only the number of documents and the length of the query are checked here.
-        envelope: Becomes part of the job.
-        resolve_model: Maps the client's ``model``, ``None`` if absent, to an id.
-
-    Raises:
-        InvalidRequest: Names the field at fault, such as ``documents[3].text``.
-        TooLarge: There are too many documents.
+    ``limits``: only the number of documents and the length of the query are checked here.
     """
     fields = read_fields(body)
     check_count("documents", fields.get("documents"), limits)

@@ -58,17 +58,9 @@ class ParsedScore:
 def parse(
     body: bytes, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedScore:
-    """Parse a request.
+    """Parse a request. See `serve_app.protocols.wire_format.WireFormat`.
 
-    Args:
-        body: Any bytes, as received.
-        limits: The limit on documents applies to the pairs, that on query length to each query.
-        envelope: Becomes part of the job.
-        resolve_model: Maps the client's ``model``, ``None`` if absent, to an id.
-
-    Raises:
-        InvalidRequest: Names the field at fault, such as ``pairs[3]`` or ``pairs[3][0]``.
-        TooLarge: There are too many pairs.
+    ``limits``: the limit on documents applies to the pairs, and that on query length to each query.
     """
     fields = read_fields(body)
     _check_supported(fields)

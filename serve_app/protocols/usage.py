@@ -84,12 +84,10 @@ class UsageQuery:
 def parse_usage(
     parameters: Sequence[tuple[str, str]], accept: str, groups: Sequence[str]
 ) -> UsageQuery:
-    """Parse a query.
+    """Parse the query parameters of a report.
 
-    Args:
-        parameters: Query parameters of the URL, in any order.
-        accept: The header ``Accept``. It may ask for CSV; the parameter ``format`` overrides it.
-        groups: Fields to group by. If they include ``tenant``, the query may also select a tenant.
+    The header ``accept`` may ask for CSV; the parameter ``format`` overrides it. If ``groups``
+    include ``tenant``, the query may also select a tenant.
 
     Raises: InvalidRequest, which names the parameter.
     """

@@ -129,12 +129,8 @@ def decide(
 ) -> Decision:
     """Return the new target number of replicas.
 
-    Args:
-        sample: Current need; ``None`` if unknown: the target then stays as it is.
-        target: Current target.
-        bounds: Limits of the new target.
-        history: From the previous decision; ``None`` for the first one, or after a restart.
-        goals: Times that govern the decision.
+    If the need in ``sample`` is unknown (``None``), the target does not change. ``history`` comes
+    from the previous decision; it is ``None`` for the first one.
     """
     kept = min(bounds.most, max(bounds.least, target))
     if sample is None:

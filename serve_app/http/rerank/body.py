@@ -23,20 +23,12 @@ async def read_body(
 ) -> bytes:
     """Return the whole body.
 
-    Args:
-        request: A request with an unread body.
-        bytes_max: Limit on the announced length and on the bytes that arrive.
-        timeout_s: Limit on the time until the end of the body arrives.
-        recheck: Called about once a second while the body arrives; raises if the caller is no
-            longer allowed.
-        progress: Called with the number of bytes so far, each time more arrive.
+    ``bytes_max`` limits the announced length and the bytes that arrive. ``recheck`` is called about
+    once a second while the body arrives, and raises if the caller is no longer allowed.
+    ``progress`` is called with the number of bytes so far.
 
-    Raises:
-        TooLarge: The ``content-length`` is over the limit, which is checked before reading, or the
-            bytes that arrive are. The rest stays unread.
-        InvalidRequest: The body is compressed, or its length is not a number.
-        BodyTimeout: The body did not end in time.
-        ClientGone: The client disconnected before the end of the body.
+    Raises: TooLarge, BodyTimeout, ClientGone, and InvalidRequest if the body is compressed or its
+    length is not a number.
     """
     _check_headers(request, bytes_max)
     want_body(request)

@@ -18,12 +18,9 @@ T = TypeVar("T")
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """Run ``work``. Cancel it when the client disconnects or this call is cancelled.
 
-    Returns only after the work has ended and has released its resources. If the work succeeds
-    despite the cancellation, because its charge was already being written, returns its result.
-
-    Args:
-        receive: The request's ASGI channel, with the body read to the end.
-        work: Started by this call.
+    Returns only after the work has ended. If it succeeds despite the cancellation, because its
+    charge was already being written, returns its result. The body must have been read from
+    ``receive``.
 
     Raises: ClientGone, and any exception of ``work``.
     """

@@ -79,13 +79,9 @@ def grant(
 ) -> Grant:
     """Add ``amount`` to the tenant's available credit. A negative amount is a correction.
 
-    Args:
-        idempotency_key: A repeated grant with the same key returns the first one, so that a payment
-            that is reported twice is granted once.
+    A repeated grant with the same ``idempotency_key`` returns the first one.
 
-    Raises:
-        AccountProblem: The tenant does not exist or has less credit than the correction takes, the
-            amount is out of range, or the key was already used for another grant.
+    Raises: AccountProblem, also if the key was already used for another grant.
     """
     if amount == 0 or abs(amount) > AMOUNT_MAX:
         raise AccountProblem(f"the amount must be at most {AMOUNT_MAX:,} micro-dollars, not zero")
@@ -112,13 +108,11 @@ def refund(
 ) -> Grant:
     """Refund ``amount`` of a request's charge, or by default the part not yet refunded.
 
-    Args:
-        idempotency_key: A repeated refund with the same key returns the first one. Without an
-            ``amount``, it matches any amount.
+    A repeated refund with the same ``idempotency_key`` returns the first one. Without an
+    ``amount``, it matches any amount.
 
-    Raises:
-        AccountProblem: The charge does not exist or is already part of a daily sum, ``amount`` is
-            out of range, or the key was already used for another grant.
+    Raises: AccountProblem, also if the charge is already part of a daily sum or the key was already
+    used for another grant.
     """
     query = select(charges).where(charges.c.request_id == request_id)
     found = connection.execute(query).one_or_none()

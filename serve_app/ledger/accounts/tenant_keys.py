@@ -153,10 +153,7 @@ def rotate_key(
 
     The old key remains valid for ``overlap_s``, unless it expires earlier.
 
-    Raises:
-        AccountConflict: The key was already rotated.
-        AccountProblem: The key does not exist, is revoked or is expired; or the overlap is out of
-            range.
+    Raises: AccountConflict if the key was already rotated, AccountProblem.
     """
     if not 0 <= overlap_s <= ROTATION_OVERLAP_S_MAX:
         raise AccountProblem(f"the overlap must be 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")

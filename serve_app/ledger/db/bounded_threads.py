@@ -35,13 +35,10 @@ class BoundedThreads:
     async def call(self, work: Callable[[], T], *, abandon: bool = False) -> T:
         """Return the result of ``work``, which must begin within the time limit.
 
-        Args:
-            abandon: Whether to leave a call alone that has begun but takes longer than the time
-                limit. Otherwise wait for it: only the database determines the outcome of a change.
+        ``abandon``: leave a call alone that has begun but takes longer than the time limit.
+        Otherwise wait for it, because only the database determines the outcome of a change.
 
-        Raises:
-            TooManyCalls: Too many calls wait or run.
-            LedgerUnavailable: The time limit is over.
+        Raises: TooManyCalls, LedgerUnavailable.
         """
         if self.calls >= self._calls_max:
             raise TooManyCalls(f"too many {self._what} are waiting")

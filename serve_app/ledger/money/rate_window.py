@@ -57,13 +57,8 @@ def admit(
 ) -> tuple[Window, tuple[RateLimitState, ...]]:
     """Return the window with one more request, and the caller's new limit states.
 
-    Args:
-        window: The stored window, of any age.
-        documents: Number of documents in the request.
-
-    Raises:
-        RateLimited: A limit is reached. It carries the time until all limits admit the request.
-        TooLarge: The request alone has more documents than the limit per minute.
+    Raises: RateLimited with the time until all limits admit the request; TooLarge if the request
+    alone has more documents than the limit.
     """
     current = live(window, now)
     documents_max = limits.documents_per_minute_max

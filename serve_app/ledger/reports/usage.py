@@ -69,10 +69,8 @@ def usage(
 ) -> list[UsageRow]:
     """Return the sums per group, ordered by group. Groups without requests have no row.
 
-    Args:
-        by: At least one grouping, each at most once, in the order of sorting.
-        after: The last group of the previous page; only groups after it are returned.
-        count_max: Most rows to return.
+    ``by`` has at least one grouping, in the order of sorting. ``after`` is the last group of the
+    previous page.
     """
     if after is not None and by[0] is Grouping.DAY:
         # Lets the query use the index. The tuple comparison below is exact.

@@ -130,11 +130,9 @@ _Day = tuple[TenantId, Moment, KeyId, ModelId]
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
     """Retire up to ``count_max`` rows; return their number, which is 0 if none is left.
 
-    The transaction must do nothing else, because it reads before it takes the locks.
-
-    Args:
-        now: The current time. A wrong time is harmless: rows retired too early still count.
-        keep_days: Whole UTC days to keep besides the current one; at least 1.
+    The transaction must do nothing else, because it reads before it takes the locks. A wrong
+    ``now`` is harmless: rows retired too early still count. ``keep_days`` counts whole UTC days
+    besides the current one.
     """
     assert keep_days >= 1
     due = _find_due(connection, now, keep_days, count_max)
