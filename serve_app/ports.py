@@ -119,6 +119,7 @@ class Tokenizer(Protocol):
     """Tokenizes text pairs for one model. Thread-safe; too slow for the event loop."""
 
     pair_tokens_max: Tokens
+    """Longest pair, including special tokens."""
 
     def check_queries(self, job: Job) -> None:
         """Check every distinct query. Queries of up to 1,000 characters do not wait for other jobs.
@@ -184,6 +185,7 @@ class Engine(Protocol):
     precision: str
     description: str
     pair_tokens_max: int
+    """Longest pair, including special tokens."""
 
     batches_at_once: int
     """Maximum concurrent callers of `score`, 1 or 2; their batches run one after the other. With 2,

@@ -99,6 +99,7 @@ def check_scopes(caller: Caller, scopes: Sequence[str]) -> None:
 
 
 def _put(cache: OrderedDict[KeyId, Known], key_id: KeyId, value: Known, count_max: int) -> None:
+    """Insert as the newest entry; evict the oldest if the cache is full."""
     cache[key_id] = value
     if len(cache) > count_max:
         cache.popitem(last=False)

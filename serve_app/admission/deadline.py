@@ -109,6 +109,7 @@ class DeadlineAdmission:
         return 0.0 if jobs is None else jobs.before_another(tokens, self._size(tokens))
 
     def _size(self, tokens: Tokens) -> int:
+        """Return the size class that the job will most likely have in the fair queue."""
         return size_class(tokens / self._estimate_of_a_token)
 
     @property
@@ -136,6 +137,7 @@ class _Jobs:
         self.tokens += tokens
 
     def before_another(self, tokens: int, size: int) -> float:
+        """Return the tokens that run before a new job of ``tokens`` in class ``size``."""
         alike = self._of_size.get(size, 0.0)
         return alike + sum(
             min(left, alike + tokens) for each, left in self._of_size.items() if each != size

@@ -48,6 +48,7 @@ class Admission:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        """``gate`` limits estimated tokens; ``pair_tokens_max`` is each model's longest pair."""
         self._gate = gate
         self._pair_tokens_max = pair_tokens_max
         self._deadlines = {model: DeadlineAdmission(clock) for model in pair_tokens_max}

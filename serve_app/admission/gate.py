@@ -78,6 +78,7 @@ class SharedGate:
 
     @contextmanager
     def admit(self, tenant: TenantId, amount: int) -> Iterator[Callable[[int], None]]:
+        """See `Gate.admit`."""
         own = self._own.get(tenant)
         if own is None:
             own = self._own[tenant] = Gate(max(1, self._amount_max // TENANTS_AT_LEAST))

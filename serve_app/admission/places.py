@@ -17,12 +17,14 @@ PLACES = 4_096
 (measured) in addition to the body, which `SharedGate` limits."""
 
 KEYS_AT_LEAST = 2
+"""A key may hold at most 1/N of its tenant's places."""
 
 REPORTS = 32
 """Places for tenants' own reports: half of the concurrent database calls of all reports, so that
 operators' reports are not refused because of tenants' reports."""
 
 RETRY_AFTER_S = 1
+"""A place becomes free when any request ends."""
 
 
 class Places:

@@ -5,6 +5,7 @@ from serve_app.domain.errors import TooManyRefusals
 from serve_app.domain.units import Instant, TenantId
 
 REFUSALS_MAX = 200
+"""A tenant's full budget of refused requests."""
 
 REFUSALS_PER_S = 20
 """Budget regained per second. A small refused request costs a gateway at most 3 ms of CPU, so this
@@ -35,6 +36,7 @@ class RefusalBudget:
             self._left.pop(tenant, None)
 
     def refused(self, tenant: TenantId, body_bytes: int) -> None:
+        """Count a request that was refused after ``body_bytes`` of its body had arrived."""
         self._change(tenant, -_cost(body_bytes))
 
     def answered(self, tenant: TenantId, body_bytes: int) -> None:

@@ -12,6 +12,7 @@ of the work is in flight to a replica."""
 
 WINDOW_S = 10.0
 VALID_S = 2.0
+"""Busy time after which a throughput estimate is valid."""
 
 SILENCE_S = 3.0
 SILENCE_RUNS = 3

@@ -72,6 +72,7 @@ class BatchSize:
 
     @property
     def tokens(self) -> int:
+        """Most tokens of a batch now, except for a single portion that is larger."""
         tokens_per_s = self._meter.tokens_per_s
         if tokens_per_s is None:
             return self.tokens_max

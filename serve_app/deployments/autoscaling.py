@@ -36,6 +36,7 @@ logger = get_logger("ray.serve")
 
 
 def backlog_stat(deployment: str) -> str:
+    """Return the name under which gateways report the queued tokens of a scorer deployment."""
     return f"backlog_tokens/{deployment}"
 
 
@@ -138,11 +139,13 @@ def _load(
 
 
 def _any_report(name: str, others: Mapping[str, AutoscalingContext]) -> bool:
+    """Whether gateways reported a backlog, however old by this node's clock."""
     gateway = others.get(GATEWAY_DEPLOYMENT)
     return gateway is not None and bool((gateway.raw_metrics or {}).get(backlog_stat(name)))
 
 
 def _recent_reports(context: AutoscalingContext, stat: str) -> list[list[float]]:
+    """Return the values of each replica that reported recently, oldest first."""
     by_replica = (context.raw_metrics or {}).get(stat, {})
     return [
         [point.value for point in series]

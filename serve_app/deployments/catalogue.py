@@ -49,10 +49,12 @@ class Catalogue:
         self._probe: asyncio.Task[Readiness] | None = None
 
     async def cards(self) -> tuple[ModelCard, ...]:
+        """Return every model as its replicas describe themselves now."""
         await self.readiness()
         return tuple(self._cards.values())
 
     async def readiness(self) -> Readiness:
+        """Return the readiness: the ledger and the default model must answer."""
         due = self._clock.instant() - self._probed_at >= PROBE_EVERY_S
         if self._probe is None or (self._probe.done() and due):
             self._probed_at = self._clock.instant()

@@ -86,6 +86,7 @@ async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
 
 
 def as_ours(error: errors.RerankError) -> errors.RerankError:
+    """Return a copy of the error in its original class, without Ray's additions."""
     for cls in type(error).__mro__:
         if _OURS.get(cls.__name__) is cls:
             copy: errors.RerankError = cls(*error.args)

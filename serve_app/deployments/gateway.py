@@ -88,6 +88,7 @@ class Gateway:
             self._delivery.start()
 
     def __serve_build_asgi_app__(self) -> object:
+        """Build the app. Serve calls this on the replica's event loop after the constructor."""
         settings = self._settings
         self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
         threads = TokenizerThreads(*self._tokenizer_threads)
@@ -182,6 +183,7 @@ class Gateway:
         }
 
     def check_health(self) -> None:
+        """Raises: LedgerUnavailable when the ledger's writer thread has ended."""
         self._ledger.check()
 
     def __del__(self) -> None:

@@ -165,6 +165,7 @@ def _connections(config: str, open_files_max: int) -> int:
 
 
 def _error_body(kind: str, code: str, message: str) -> str:
+    """Return the error body of `serve_app.protocols.problem_body`, without an id."""
     return (
         f'{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{code}"}},'
         f'"message":"{message}","detail":"{message}","id":""}}'
@@ -179,6 +180,7 @@ def _response(status: str, body: str, more_headers: str = "") -> str:
 
 
 def _quoted(text: str) -> str:
+    """Quote ``text`` as one word of HAProxy's configuration language."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -213,6 +215,7 @@ ERROR_RESPONSES = {
     ),
     504: _response("500 Internal Server Error", _LOST),
 }
+"""Raw answers of HAProxy itself, by status."""
 
 
 if __name__ == "__main__":

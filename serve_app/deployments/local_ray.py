@@ -34,6 +34,7 @@ from ray.serve.schema import (
 from serve_app.private_files import private_folder
 
 HAPROXY_COMMAND = "rerank-serve-haproxy"
+"""See `serve_app.deployments.haproxy`."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Portions travel by gRPC, not through the object store; Ray requires at least 75 MiB."""
@@ -49,6 +50,7 @@ SESSIONS_KEPT = 3
 
 
 STOP_TIMEOUT_S = 3.0
+"""Ray processes that still run after this are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Progress:
 
     running: bool
     failed: str | None
+    """Reason why the application will never run, or ``None``."""
 
     deployments: tuple[DeploymentProgress, ...]
 
@@ -96,6 +99,7 @@ def port_is_taken(port: int) -> bool:
 
 
 def local_environment(run_dir: Path) -> dict[str, str]:
+    """Return the environment that keeps Ray to ``run_dir`` and to free ports."""
     return {
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
         # A replica that requests no GPU still sees an existing one; torch picks the device.

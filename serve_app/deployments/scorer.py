@@ -80,6 +80,7 @@ class Scorer:
         self._batcher.limit_batches(limit)
 
     async def score(self, portion: Portion) -> PortionScores:
+        """Raises: EngineFailure."""
         return await self._batcher.score(portion)
 
     async def describe(self) -> ReplicaInfo:
@@ -96,6 +97,7 @@ class Scorer:
         return self._batcher.autoscaling_stats()
 
     async def check_health(self) -> None:
+        """Raises: EngineFailure; Serve then replaces the replica."""
         await self._batcher.check()
 
 

@@ -59,6 +59,7 @@ def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
 
 
 def _nested_model(annotation: Any) -> Any:
+    """Return the pydantic model inside ``annotation``, such as ``list[Model] | None``, if any."""
     if hasattr(annotation, "model_fields"):
         return annotation
     return next((model for each in get_args(annotation) if (model := _nested_model(each))), None)

@@ -73,6 +73,7 @@ AHEAD_S = 0.005
 tokens. During a batch that takes hardly longer, none is prepared, because it would hold little."""
 
 STUCK_S = 60.0
+"""If a batch takes longer than this, the device hangs."""
 
 
 class TokenBatcher:

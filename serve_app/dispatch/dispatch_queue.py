@@ -52,6 +52,7 @@ class DispatchQueue:
         return self._queue.tokens
 
     def enter(self, job: RequestId, claim: Claim, portions: Sequence[Tokens]) -> list[QueuePlace]:
+        """Queue a job's portions in this order and return the place of each."""
         loop = asyncio.get_running_loop()
         places = [QueuePlace(job, tokens, loop.create_future()) for tokens in portions]
         self._queue.add(job, claim, places)

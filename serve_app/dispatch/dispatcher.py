@@ -47,6 +47,7 @@ class Dispatcher:
 
     @property
     def backlog_tokens(self) -> Tokens:
+        """Queued tokens that have not been sent to a replica."""
         return self._queue.backlog_tokens
 
     async def score(

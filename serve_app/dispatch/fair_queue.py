@@ -60,10 +60,12 @@ class FairQueue(Generic[T]):
         self._count(portions, 1)
 
     def peek(self) -> T | None:
+        """Return the portion that `take` would return, or ``None`` if the queue is empty."""
         tier = self._next_tier()
         return None if tier is None else tier.head
 
     def take(self) -> T | None:
+        """Remove and return the next portion, or ``None`` if the queue is empty."""
         tier = self._next_tier()
         if tier is None:
             return None
@@ -79,6 +81,7 @@ class FairQueue(Generic[T]):
         return portion
 
     def drop(self, job: RequestId) -> list[T]:
+        """Remove and return the queued portions of ``job``; an unknown job has none."""
         claim = self._claims.pop(job, None)
         if claim is None:
             return []
@@ -100,6 +103,8 @@ class FairQueue(Generic[T]):
 
 
 class _Tier(Generic[T]):
+    """The tenants of one service tier."""
+
     def __init__(self, tokens_ahead: int) -> None:
         self.aging = Aging(tokens_ahead)
         self._tenants: dict[TenantId, _Tenant[T]] = {}
@@ -145,6 +150,8 @@ class _Tier(Generic[T]):
 
 
 class _Tenant(Generic[T]):
+    """The jobs of one tenant in one tier."""
+
     def __init__(self) -> None:
         self.weight = 1
         self._sizes: dict[RequestId, int] = {}

@@ -40,6 +40,7 @@ class LeastFirst(Generic[K]):
         self._order = itertools.count()
 
     def place(self, key: K, amount: float) -> None:
+        """Add ``key``, or change its amount."""
         place = (amount, next(self._order), key)
         self._places[key] = place
         if len(self._heap) > 2 * len(self._places) + 16:  # Most are out of date.
@@ -61,6 +62,7 @@ class LeastFirst(Generic[K]):
         return len(self._places)
 
     def first(self) -> K:
+        """Return the key with the least amount; there must be one."""
         while self._places.get(self._heap[0][2]) is not self._heap[0]:
             heapq.heappop(self._heap)  # The key was moved or removed since.
         return self._heap[0][2]
@@ -79,6 +81,7 @@ class FairShares(Generic[K]):
         self._left: LeastFirst[K] = LeastFirst()
 
     def join(self, key: K) -> None:
+        """Add ``key``, which must not be waiting."""
         left_at = self._left.remove(key) if key in self._left else 0.0
         self._waiting.place(key, max(self._level, left_at))
 

@@ -102,6 +102,7 @@ class _Round:
         self._run += answer.scores.run_s * answer.tokens
 
     def verdict(self) -> float:
+        """Return the factor by which to change the depth."""
         if self._wait > LONG_WAIT_RUNS * self._run:
             return 1 / STEP
         return STEP if self._others_wait and self._wait < SHORT_WAIT_RUNS * self._run else 1.0

@@ -19,6 +19,7 @@ class CutPortion:
 
     portion: Portion
     indices: tuple[int, ...]
+    """The document index of each of the portion's pairs."""
 
 
 def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:

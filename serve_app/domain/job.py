@@ -49,4 +49,5 @@ class Job:
         return first
 
     def query_path(self, index: int) -> str:
+        """Return the request field of the query of the pair at ``index``."""
         return self.query_field.format(index=index)

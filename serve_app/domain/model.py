@@ -91,6 +91,7 @@ class RateLimitState:
     """State of one rate limit of a caller, including the current request."""
 
     what: str
+    """The limited unit, per minute: ``requests`` or ``documents``."""
 
     limit: int
     remaining: int
@@ -110,6 +111,7 @@ class TenantSettings:
     """
 
     weight: int = 1
+    """Share of busy scorers relative to other tenants."""
 
     def __post_init__(self) -> None:
         """Raises: ValueError, with a message for the operator."""
@@ -147,6 +149,7 @@ class Pair:
     """A tokenized query and document, with the model's special tokens."""
 
     index: int
+    """Position of the pair in the request."""
 
     input_ids: bytes
     """Token ids of the whole pair, as little-endian int32."""
@@ -236,6 +239,7 @@ class Outcome:
     request_id: RequestId
     model: ModelId
     results: tuple[RankedDocument, ...]
+    """Best first."""
 
     documents: int
     """Number of pairs that were scored and charged, including those outside ``top_n``."""
@@ -279,6 +283,7 @@ class ModelCard:
     """Whether a replica answered the most recent probe or request."""
 
     aliases: tuple[str, ...] = ()
+    """Other names that clients may use instead of ``id``."""
 
 
 @dataclass(frozen=True, slots=True)

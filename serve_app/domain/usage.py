@@ -17,6 +17,7 @@ class UsageSums:
     charged: int
 
     def counts(self) -> dict[str, int]:
+        """Return the sums by name, without the charged amount."""
         return {name: getattr(self, name) for name in USAGE_COUNTS}
 
 

@@ -79,6 +79,7 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
 
 
 def _openvino_computes(precision: torch.dtype) -> bool:
+    """Whether OpenVINO is installed and has instructions for ``precision`` on this CPU."""
     if find_spec("openvino") is None:
         return False
     from serve_app.engine.openvino_encoder import computes  # noqa: PLC0415 - an extra

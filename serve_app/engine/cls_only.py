@@ -26,6 +26,7 @@ ARCHITECTURES = frozenset(
 
 
 def is_supported(model: Any) -> bool:
+    """Whether `ClsOnlyEncoder` can replace the model's encoder."""
     return type(model).__name__ in ARCHITECTURES and not model.config.is_decoder
 
 
@@ -92,6 +93,7 @@ class _Layer(torch.nn.Module):
         return self.output(self.intermediate(rows), rows)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
+        """Reshape (B, R, H) to (B, heads, R, head size)."""
         return states.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
 

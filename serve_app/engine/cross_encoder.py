@@ -52,10 +52,10 @@ class CrossEncoder:
         self._limits = limits
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        """See `serve_app.ports.Engine`.
+        """Return the logits of every portion's pairs in order; see `serve_app.ports.Engine`.
 
-        A logit may change in its last digits with the other pairs in its pass, because kernels then
-        choose other reductions; `tests/quality` states the tolerance.
+        A logit may change in its last digits with the other pairs in its pass, because kernels
+        then choose other reductions; `tests/quality` states the tolerance.
         """
         pairs = [pair for portion in portions for pair in unpack(portion, self._limits)]
         logits = self._forward(pairs).squeeze(1).tolist() if pairs else []
@@ -92,5 +92,6 @@ def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
 
 
 def describe(model: Any) -> str:
+    """Return the architecture and its size as readable text."""
     weights = sum(parameter.numel() for parameter in model.parameters())
     return f"cross-encoder {type(model).__name__}, {weights / 1e6:.1f} M weights"

@@ -21,6 +21,7 @@ PRECISIONS = {
 }
 
 CGROUP = Path("/sys/fs/cgroup")
+"""Folder of a container's own limits (cgroup v2)."""
 
 AMPERE = (8, 0)
 """The first compute capability with bfloat16."""

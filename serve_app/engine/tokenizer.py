@@ -50,8 +50,10 @@ class TokenizerFiles:
     """Tokenizer data from a model's folder; see `serve_app.engine.tokenizer_export`."""
 
     model: str
+    """The model's source, for messages."""
 
     backend: str
+    """The Rust tokenizer as JSON."""
 
     tokenizer_tokens_max: int
     """The tokenizer's own limit; astronomically large if it states none."""
@@ -178,8 +180,10 @@ class PairTokenizer:
     """Tokenizer of one model. Thread-safe: nothing changes after construction."""
 
     pair_tokens_max: Tokens
+    """Longest pair, special tokens included."""
 
     def __init__(self, files: TokenizerFiles, pair_tokens_max: int | None = None) -> None:
+        """Raises: ModelLoadError."""
         backend = Backend.from_str(files.backend)
         # A tokenizer.json may enable both, and would then truncate at its own length.
         backend.no_truncation()
@@ -195,8 +199,11 @@ class PairTokenizer:
             )
 
     def check_queries(self, job: Job) -> None:
-        """See `serve_app.ports.Tokenizer`. A query must leave room for one token of a document,
-        unless the job allows the query to be truncated."""
+        """Check every distinct query of ``job``.
+
+        Raises: InvalidRequest, naming the query's field, when a query has no tokens, or leaves no
+            room for one token of a document and the job does not allow it to be truncated.
+        """
         room = self._text_tokens_max - 1
         for query, index in job.queries.items():
             tokens = self._encoder.count(query)

@@ -38,6 +38,7 @@ def export(folder: str) -> dict[str, Any]:
 
 
 def _positions(config: Any) -> int | None:
+    """Return the number of tokens with a position; ``None`` if the config does not state it."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions < 1:
         return None

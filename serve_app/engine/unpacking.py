@@ -14,6 +14,7 @@ from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import INPUT_ID_BYTES, Portion
 
 Ids = NDArray[np.int32]
+"""Token ids of one sequence, shape (T,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Encoded:
 
     ids: Ids
     query_tokens: int
+    """Number of leading tokens in the query's segment."""
 
 
 @dataclass(frozen=True, slots=True)

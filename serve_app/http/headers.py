@@ -56,6 +56,7 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
 
 
 def ignored_headers(headers: Headers) -> tuple[str, ...]:
+    """Return a warning for each ignored header that other services support."""
     if IDEMPOTENCY_HEADER in headers:
         return ("The header 'Idempotency-Key' was ignored: each answer is charged.",)
     return ()

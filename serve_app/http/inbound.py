@@ -109,6 +109,8 @@ class InboundFilter:
 
 
 class _Body:
+    """The body of one request, held back until the application calls `want_body`."""
+
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._wanted = asyncio.Event()

@@ -14,6 +14,8 @@ from serve_app.protocols.models_list import render_model, render_models
 
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
+    """Return the endpoint of the list and the endpoint of one model."""
+
     async def list_models(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
         cards = [card for card in await service.catalogue.cards() if _may_use(caller, card)]

@@ -45,7 +45,8 @@ class Catalogue(Protocol):
     async def cards(self) -> tuple[ModelCard, ...]:
         """Return every model; the first is the default."""
 
-    async def readiness(self) -> Readiness: ...
+    async def readiness(self) -> Readiness:
+        """Return whether a rerank request would be answered now."""
 
 
 def random_request_id() -> RequestId:
@@ -68,12 +69,16 @@ class Service:
     """Threads for parsing large bodies, which would block the event loop."""
 
     body_gate: SharedGate
+    """Limits the bytes of request bodies held concurrently, before they are parsed."""
 
     places: Places
+    """Limits the requests that are read and processed concurrently."""
 
     report_places: Places
+    """Limits the tenants' own reports that wait for or read the database."""
 
     refusal_budget: RefusalBudget
+    """Limits the work for requests that are then refused."""
 
     models: Collection[ModelId]
 
@@ -81,6 +86,7 @@ class Service:
     aliases: Mapping[str, ModelId]
 
     free_credit: Credits
+    """Credit of a new tenant unless the operator names an amount."""
 
     log: Emit
     new_request_id: Callable[[], RequestId] = random_request_id

@@ -37,6 +37,8 @@ CURSOR_HEADER = "x-next-cursor"
 
 
 def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
+    """Return the endpoint for a tenant's own usage and the endpoint for all tenants' usage."""
+
     async def own(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), *SCOPES)
         query = _query(request, OWN_GROUPS)

@@ -25,6 +25,7 @@ THREADS = 2
 """Threads for reports, and the same number for changes."""
 
 CALLS_MAX = 64
+"""Most reports that wait or run, and most changes."""
 
 
 class BackOffice:
@@ -40,15 +41,18 @@ class BackOffice:
         )
 
     def close(self) -> None:
+        """Finish running calls, cancel waiting ones and disconnect."""
         self._reports.close()
         self._changes.close()
         self._readers.dispose()
         self._writers.dispose()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
+        """See `serve_app.http.service.Office.read`."""
         return await self._reports.call(lambda: self._read(query))
 
     async def write(self, change: Callable[[Connection], T]) -> T:
+        """See `serve_app.http.service.Office.write`."""
         return await self._changes.call(lambda: self._write(change))
 
     def _read(self, query: Callable[[Connection], T]) -> T:

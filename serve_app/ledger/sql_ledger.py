@@ -137,6 +137,7 @@ class SqlLedger:
         return states
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+        """See `serve_app.ports.Ledger.commit`."""
         now = self._clock.moment()
         write = partial(Books.commit, request_id=request_id, amount=amount, usage=usage, now=now)
         self._reserved.discard(request_id)
@@ -174,6 +175,7 @@ class SqlLedger:
         )
 
     async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
+        """See `serve_app.ports.KeyStore.find_keys`."""
         return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
 
     async def ping(self) -> bool:

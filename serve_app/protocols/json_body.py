@@ -50,12 +50,14 @@ def shown(name: str) -> str:
 
 
 def text_fault(text: str) -> str | None:
+    """Return why the database rejects ``text``, or ``None``."""
     if "\x00" in text:
         return "must not contain a NUL character"
     return unicode_fault(text)
 
 
 def unicode_fault(text: str) -> str | None:
+    """Return why ``text`` is not valid Unicode, or ``None``."""
     if text.isascii():
         return None
     try:

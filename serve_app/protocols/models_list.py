@@ -59,6 +59,7 @@ class ModelList(BaseModel):
 
 
 def render_models(cards: Iterable[ModelCard], limits: Limits) -> bytes:
+    """Return the list, in the order of ``cards``."""
     models = [_model(card, limits) for card in cards]
     return ModelList(data=models).model_dump_json().encode()
 

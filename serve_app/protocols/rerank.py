@@ -42,6 +42,7 @@ class ParsedRerank:
     return_documents: bool
     raw_scores: bool
     warnings: tuple[str, ...]
+    """Sentences about ignored parts of the request."""
 
 
 def parse(
@@ -70,6 +71,7 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
+    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = RerankResponse(
         id=outcome.request_id,
         model=outcome.model,
@@ -84,6 +86,7 @@ RERANK = WireFormat(parse, render)
 
 
 def _texts(request: RerankRequest) -> Iterator[tuple[str, str]]:
+    """Yield each text of the request after its path."""
     yield "model", request.model or ""
     yield "query", request.query
     for index, document in enumerate(request.documents):

@@ -53,6 +53,7 @@ class ParsedScore:
     job: Job
     raw_scores: bool
     warnings: tuple[str, ...]
+    """Sentences about ignored parts of the request."""
 
 
 def parse(
@@ -78,6 +79,7 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
+    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = ScoreResponse(
         id=outcome.request_id,
         model=outcome.model,
@@ -106,6 +108,7 @@ def _check_supported(fields: Mapping[str, object]) -> None:
 
 
 def _texts(request: ScoreRequest) -> Iterator[tuple[str, str]]:
+    """Yield each text of the request after its path."""
     yield "model", request.model or ""
     for index, pair in enumerate(request.pairs):
         for place, text in enumerate(pair):

@@ -77,6 +77,7 @@ class UsageQuery:
     group_by: tuple[str, ...]
     limit: int
     after: tuple[str, ...] | None
+    """The last group of the previous page."""
 
     as_csv: bool
 
@@ -116,6 +117,7 @@ def parse_usage(
 
 
 def next_cursor(query: UsageQuery, last: Sequence[str]) -> str:
+    """Return the cursor of the page after the group ``last``."""
     return write_cursor(_order(query.group_by), tuple(last))
 
 

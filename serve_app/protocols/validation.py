@@ -15,6 +15,10 @@ _TAGS = {"string", "object"}
 
 
 def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
+    """Return ``fields`` as the wire type ``kind``.
+
+    Raises: InvalidRequest, which names the field at fault, such as ``documents[3].text``.
+    """
     try:
         return kind.model_validate(fields)
     except ValidationError as error:

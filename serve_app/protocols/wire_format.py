@@ -34,6 +34,7 @@ class Envelope:
     timeout_s: Seconds
     deadline: Instant
     warnings: tuple[str, ...] = ()
+    """Sentences about ignored headers."""
 
 
 class ParsedRequest(Protocol):
@@ -54,6 +55,7 @@ class WireFormat(Generic[Parsed]):
     """Parse a body. Raises: InvalidRequest, which names the field at fault; TooLarge."""
 
     render: Callable[[Outcome, Parsed], bytes]
+    """Return the answer as JSON in UTF-8."""
 
 
 class JobFields(Protocol):
@@ -110,6 +112,7 @@ def check_count(field: str, items: object, limits: Limits) -> None:
 
 
 def check_query(path: str, query: str, limits: Limits) -> None:
+    """Raises: InvalidRequest if ``query`` is blank or too long."""
     if not query.strip():
         raise InvalidRequest(path, "must not be blank")
     if len(query) > limits.query_characters_max:

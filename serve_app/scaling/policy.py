@@ -59,11 +59,13 @@ class Load:
     """Tokens in the gateways' queues; ``None`` if no gateway has reported recently."""
 
     inflight_tokens: Tokens
+    """Tokens on the replicas, waiting or running."""
 
     tokens_per_s: float | None
     """Speed of one replica while it is busy; ``None`` if none has reported recently."""
 
     busy_replicas: float
+    """Sum of the replicas' recent busy ratios."""
 
     portions: float
     """Portions recently on replicas or under way, including those waiting for the first replica."""

@@ -19,6 +19,7 @@ from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import RequestId, Seconds
 
 Emit = Callable[[Mapping[str, object]], None]
+"""Writes the fields of one event as one line."""
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
@@ -59,6 +60,7 @@ class RequestRecord:
 
     caller: Caller | None = None
     body_bytes: int = 0
+    """Bytes of the body that have arrived."""
 
     job: Job | None = None
     outcome: Outcome | None = None
@@ -72,6 +74,7 @@ class RequestRecord:
 def request_fields(
     record: RequestRecord, status: int, code: str, duration_s: Seconds
 ) -> dict[str, object]:
+    """Return the fields of the line in reading order, without unknown ones."""
     fields: dict[str, object] = {
         "event": REQUEST,
         "id": record.request_id,
@@ -128,6 +131,7 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
 
 
 def _frames(error: BaseException) -> str:
+    """Return the traceback without messages, the root cause last."""
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < CAUSES_MAX:

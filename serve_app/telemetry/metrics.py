@@ -138,6 +138,7 @@ class Metrics:
 
     @contextmanager
     def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
+        """Observe the duration of the block, even if it fails."""
         started = self._clock.instant()
         try:
             yield

@@ -183,6 +183,7 @@ def _check_tensor(key: str, base_state: State, tensors: State) -> None:
 
 
 def _shape(suffix: str, shape: tuple[int, ...], name: str, tensors: State) -> tuple[int, ...]:
+    """Return the shape that the tensor must have; ``lora_A`` determines the rank."""
     if suffix == LORA_A:
         return (*tensors[name + LORA_A].shape[:1], *shape[1:])
     if suffix == LORA_B:

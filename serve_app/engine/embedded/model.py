@@ -59,6 +59,7 @@ def check_base(weights: Path, expected: str) -> None:
 
 
 def _blank(base: Path, adapter: Adapter) -> Any:
+    """Return the model in its final shape with random weights."""
     try:
         config = BertConfig.from_pretrained(base, **adapter.config)  # nosec B615 # a local folder
         model = BertForSequenceClassification(config)

@@ -48,12 +48,15 @@ class Listing(Generic[Row]):
 
     name: str
     kinds: Sequence[type[str] | type[int]]
+    """Types of the values in a row's place."""
 
     read: Callable[[Connection, Wanted], Sequence[Row]]
     place: Callable[[Row], Place]
     render: Callable[[Sequence[Row], str | None], str]
+    """Render a page of rows, with the cursor of the next page, as JSON."""
 
     of_tenant: bool = True
+    """Whether the parameter ``tenant`` may filter the rows."""
 
     tenant_needed: bool = False
 

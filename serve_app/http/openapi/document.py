@@ -98,6 +98,7 @@ def _paths() -> Json:
 
 
 def _account(operation: Operation) -> Json:
+    """Describe a usage or admin route."""
     described = _get(
         operation.name,
         operation.summary,
@@ -196,6 +197,7 @@ def _timeout_parameter(limits: Limits) -> Json:
 
 
 def _schemas(limits: Limits) -> Json:
+    """Return the schemas of the wire types, with this installation's request limits."""
     schemas = component_schemas(TYPES)
     request = schemas["RerankRequest"]["properties"]
     request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}

@@ -53,6 +53,7 @@ class Operation:
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
     headers: Sequence[str] = ()
     csv: bool = False
+    """Whether the response may be CSV instead of JSON."""
 
 
 _CHANGES = (InvalidRequest, NotFound, TooLarge)

@@ -65,10 +65,13 @@ class ScoringOperation:
 
     summary: str
     answer: str
+    """Description of the response."""
 
     types: tuple[WireType, WireType]
+    """Types of the request and the response."""
 
     examples: tuple[Json, Json]
+    """An example request and its response."""
 
 
 RERANK = ScoringOperation(

@@ -65,6 +65,7 @@ class DocsFiles:
         self._files["start.js"] = (START, "text/javascript")
 
     async def answer(self, request: Request) -> Response:
+        """Raises: NotFound."""
         name = request.path_params["name"]
         if name not in self._files:
             raise NotFound(f"file '{shown(name)}'", None)

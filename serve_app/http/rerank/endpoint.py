@@ -47,6 +47,7 @@ from serve_app.telemetry.metrics import (
 )
 
 SCOPE = "rerank"
+"""The scope that an API key needs for scoring."""
 
 OUR_FAULTS = (
     EngineFailure,
@@ -63,6 +64,8 @@ BODY_BYTES_ON_LOOP_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class _Body:
+    """A received body, and the timeout and deadline of its request."""
+
     content: bytes
     allowed_s: Seconds
     deadline: Instant
@@ -71,6 +74,8 @@ class _Body:
 def rerank_endpoint(
     service: Service, wire_format: WireFormat[Parsed]
 ) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of one wire format, for any number of routes."""
+
     async def rerank(request: Request) -> Response:
         started = service.clock.instant()
         ids = request_ids(request)
@@ -196,6 +201,7 @@ async def _body(
 
 
 def _server_timing(outcome: Outcome) -> str:
+    """Return ``Server-Timing`` in milliseconds: longest queue wait and sum of run times."""
     queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
     return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
 

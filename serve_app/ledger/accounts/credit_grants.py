@@ -50,6 +50,7 @@ class FirstCredit:
 
 
 def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
+    """Return the amount ``wanted`` by the operator, or by default the free credit."""
     if wanted is None:
         return FirstCredit(free, "free credit")
     return FirstCredit(wanted, "first credit")

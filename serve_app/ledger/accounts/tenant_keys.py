@@ -60,6 +60,7 @@ class NewKey:
     label: str
     scopes: Collection[str]
     models: Collection[ModelId] | None
+    """Allowed models; ``None`` means every model."""
 
     expires_at: Moment | None
     limits: RateLimits = UNLIMITED
@@ -98,6 +99,10 @@ def list_keys(
 
 
 def get_key(connection: Connection, key_id: KeyId) -> Key:
+    """Return the key with this public id.
+
+    Raises: UnknownAccount.
+    """
     row = connection.execute(_keys().where(api_keys.c.id == key_id)).mappings().one_or_none()
     if row is None:
         raise UnknownAccount(f"key '{key_id}'")
@@ -105,6 +110,7 @@ def get_key(connection: Connection, key_id: KeyId) -> Key:
 
 
 def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
+    """Return the existing keys among these public ids, including revoked and expired ones."""
     rows = connection.execute(_keys().where(api_keys.c.id.in_(key_ids))).mappings()
     return {
         KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), settings_of(row, "tenant_"))

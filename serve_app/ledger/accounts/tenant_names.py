@@ -69,4 +69,5 @@ def _prototypes() -> Mapping[int, str]:
 
 
 def _plain(text: str) -> str:
+    """Remove the direction marks that the data has around right-to-left characters."""
     return text.replace("\u200e", "")

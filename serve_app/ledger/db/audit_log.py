@@ -55,6 +55,7 @@ def record(
 def read_entries(
     connection: Connection, tenant: TenantId | None = None, *, after: int = 0, count_max: int = 100
 ) -> list[AuditEntry]:
+    """Return the changes of one tenant or of all tenants, oldest first."""
     query = select(audit_log).where(audit_log.c.id > after)
     if tenant is not None:
         query = query.where(audit_log.c.tenant_id == tenant)

@@ -30,6 +30,7 @@ class BoundedThreads:
         self.calls = 0
 
     def close(self) -> None:
+        """Finish running calls and cancel waiting ones. Blocks until done."""
         self._threads.shutdown(cancel_futures=True)
 
     async def call(self, work: Callable[[], T], *, abandon: bool = False) -> T:

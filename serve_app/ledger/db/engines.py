@@ -138,6 +138,7 @@ def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
 
 @contextmanager
 def opened(engine: Engine) -> Iterator[Engine]:
+    """Dispose of the engine at the end of the block."""
     try:
         yield engine
     finally:
@@ -188,6 +189,7 @@ def _open(url: URL, timeout_s: Seconds, connections: int, **options: Any) -> Eng
 
 
 def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str, Any]:
+    """Return the driver's arguments. ``settings`` are PostgreSQL session settings."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": timeout_s}  # SQLite's busy_timeout
     timeout_ms = max(1, round(timeout_s * 1_000))

@@ -19,6 +19,7 @@ with suppress(ModuleNotFoundError):  # Without the extra `postgres`, the databas
     from psycopg.pq import TransactionStatus
 
 HAS_TRANSACTION_TIMEOUT = 170_000
+"""First PostgreSQL version with ``transaction_timeout``."""
 
 _UNREAD = "rerank_unread"
 UNREAD = {_UNREAD: True}

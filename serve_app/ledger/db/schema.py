@@ -109,6 +109,7 @@ def _config() -> Config:
 
 
 def _revisions(config: Config) -> list[str]:
+    """Return the schema revisions that this version knows, newest first."""
     return [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
 
 

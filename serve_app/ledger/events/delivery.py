@@ -63,6 +63,7 @@ class Aside:
     """An event of a rejected batch, to be sent alone and not before ``retry_at``."""
 
     refusals: int
+    """Number of rejections when sent alone."""
 
     retry_at: Instant
 
@@ -96,6 +97,7 @@ class HttpSink:
     """An address that accepts events. Calls block."""
 
     def __init__(self, url: str, token: str) -> None:
+        """``token`` is sent as ``Authorization: Bearer``; without a token there is no header."""
         headers = {"content-type": CONTENT_TYPE}
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -130,6 +132,7 @@ class Delivery:
     """
 
     def __init__(self, queue: EventQueue, sink: HttpSink, metrics: Metrics, clock: Clock) -> None:
+        """The thread closes ``queue`` and ``sink`` when it ends."""
         self._queue = queue
         self._sink = sink
         self._metrics = metrics

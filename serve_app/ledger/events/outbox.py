@@ -40,6 +40,7 @@ class Event:
 
 
 def emit_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -> None:
+    """Add an event for each of these rows of ``charges``."""
     rows = [
         {
             "event_id": charge["request_id"],
@@ -80,6 +81,7 @@ def report_low_credit(
 
 
 def waiting(connection: Connection, count_max: int, without: Collection[str] = ()) -> list[Event]:
+    """Return the oldest unconfirmed events, except those with ids in ``without``."""
     query = select(outbox).where(outbox.c.event_id.not_in(without)).order_by(outbox.c.id)
     return [
         Event(row.event_id, row.type, row.tenant_id, row.at, row.data)
@@ -88,6 +90,7 @@ def waiting(connection: Connection, count_max: int, without: Collection[str] = (
 
 
 def oldest_at(connection: Connection) -> Moment | None:
+    """Return the time of the oldest pending event."""
     at = connection.scalar(select(outbox.c.at).order_by(outbox.c.id).limit(1))
     return None if at is None else Moment(at)
 

@@ -29,6 +29,7 @@ class EventQueue:
     """
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
+        """``timeout_s`` limits the run time of one statement."""
         self._reader = open_reader(database_url, timeout_s, connections=1)
         # One connection holds the turn while the other one confirms.
         self._writer = open_writer(database_url, timeout_s, connections=2)

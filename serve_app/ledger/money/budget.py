@@ -16,6 +16,7 @@ class Spending:
 
     cap: Credits | None
     month: int
+    """The month as the number yyyymm."""
 
     amount: Credits
 
@@ -54,6 +55,10 @@ def give_back(account: Account, amount: Credits, month: int) -> Account:
 
 
 def spend(spending: Spending, amount: Credits, month: int, whose: str) -> Spending:
+    """Add ``amount`` to the spending of ``month``.
+
+    Raises: SpendCapReached.
+    """
     so_far = spending.amount if spending.month >= month else Credits(0)
     total = Credits(so_far + amount)
     if spending.cap is not None and total > spending.cap:
@@ -62,6 +67,7 @@ def spend(spending: Spending, amount: Credits, month: int, whose: str) -> Spendi
 
 
 def unspend(spending: Spending, amount: Credits, month: int) -> Spending:
+    """Subtract ``amount`` if ``month`` is still the counted month."""
     if spending.month != month:
         return spending
     return replace(spending, amount=Credits(max(0, spending.amount - amount)))

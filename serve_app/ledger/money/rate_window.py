@@ -83,6 +83,7 @@ def admit(
 
 
 def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitState, ...]:
+    """Return the remaining amount and reset time of each limit."""
     reset_s = Seconds(0.0)
     if window:
         reset_s = Seconds((window[-1].second + WINDOW_S + 1) - now / 1_000)
@@ -101,6 +102,7 @@ def is_ahead(window: Window, now: Moment) -> bool:
 
 
 def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:
+    """Return the state with the least remaining for each kind of limit."""
     chosen: dict[str, RateLimitState] = {}
     for state in (state for states in of_each for state in states):
         known = chosen.get(state.what)
@@ -110,6 +112,7 @@ def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:
 
 
 def encode(window: Window) -> list[list[int]]:
+    """Convert a window for a JSON column."""
     return [[count.second, count.requests, count.documents] for count in window]
 
 
@@ -118,6 +121,7 @@ def decode(stored: Sequence[Sequence[int]]) -> Window:
 
 
 def _limited(limits: RateLimits, documents: int) -> list[tuple[str, int, int]]:
+    """Return (what, limit, amount of this request) for each limit that is set."""
     both = (
         (REQUESTS, limits.requests_per_minute_max, 1),
         (DOCUMENTS, limits.documents_per_minute_max, documents),

@@ -50,6 +50,7 @@ class Reservation:
     expires_at: Moment
     state: State = State.PENDING
     charged: Credits = NOTHING
+    """Zero until the reservation is committed."""
 
     key_capped: bool = False
     """Whether it counts towards the key's monthly cap as well as the tenant's."""

@@ -138,6 +138,7 @@ class Books:
         self._charges[request_id] = sql.charged_row(known, amount, usage, now)
 
     def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
+        """Release a pending reservation. Do nothing if it is settled or does not exist."""
         known = self._reservations.get(request_id)
         settlement = reservation.void(known)
         if known is not None and settlement is not None:
@@ -156,6 +157,7 @@ class Books:
             self._take_back_refunds(known, now)
 
     def expire(self, now: Moment) -> int:
+        """Release every expired reservation of these books and return their number."""
         count = 0
         for known in list(self._reservations.values()):
             settlement = reservation.expire(known, now)
@@ -165,6 +167,7 @@ class Books:
         return count
 
     def write(self) -> None:
+        """Write all changes."""
         self._write_rows()
         self._execute(sql.WRITE_ACCOUNT, [*map(self._account_row, self._differences)])
         self._execute(sql.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))])

@@ -120,6 +120,7 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
 
 
 def count(connection: Connection, admitted: Admitted) -> None:
+    """Write the windows that `check` returned."""
     for subject, window in admitted.windows.items():
         counts = rate_window.encode(window)
         if subject in admitted.known:

@@ -12,6 +12,7 @@ REVERSED = "the refunded charge was reversed"
 
 
 def refunded(connection: Connection, request_id: RequestId) -> Credits:
+    """Return the net amount refunded of the request's charge."""
     # The sum includes the negative entries of `take_back`.
     total = select(func.sum(grants.c.amount)).where(grants.c.request_id == request_id)
     return Credits(int(connection.scalar(total) or 0))

@@ -96,6 +96,7 @@ def lock_accounts(connection: Connection, tenant_ids: Collection[TenantId]) -> N
 def settled_row(
     request_id: RequestId, state: State, charged: Credits, usage: Usage, now: Moment
 ) -> dict[str, Any]:
+    """Return the parameters of `SETTLE`."""
     return {
         "row_id": request_id,
         "new_state": state.value,
@@ -107,6 +108,7 @@ def settled_row(
 
 
 def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) -> dict[str, Any]:
+    """Return the parameters of `CHARGE`."""
     return {
         "request_id": known.request_id,
         "tenant_id": known.tenant,

@@ -80,6 +80,7 @@ def _sums(
     tenant: TenantId | None,
     counts: ColumnElement[bool] | None = None,
 ) -> Select[tuple[str, int]]:
+    """Sum ``amount`` per tenant over the rows that match ``counts``."""
     where = true() if counts is None else counts
     if tenant is not None:
         where = and_(where, table.c.tenant_id == tenant)

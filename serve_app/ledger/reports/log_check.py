@@ -84,6 +84,8 @@ def check_logs(connection: Connection, day: Moment, lines: Iterable[LogLine]) ->
 
 @dataclass(slots=True)
 class _Sum:
+    """Sums of the lines of one key and model."""
+
     requests: int = 0
     documents: int = 0
     tokens: int = 0
@@ -100,6 +102,8 @@ _Group = tuple[KeyId | None, ModelId | None]
 
 
 class _LogCheck:
+    """The state of the comparison for one day."""
+
     def __init__(self, connection: Connection, day: Moment) -> None:
         self.findings = Findings({"lines of the day": 0, "answered 200": 0})
         self._connection = connection

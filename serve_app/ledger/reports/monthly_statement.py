@@ -62,6 +62,7 @@ class Statement:
 
     tenant: Tenant
     month: int
+    """The month as the number yyyymm."""
 
     until: Moment
     """The end of the month, or the current time for a month that is not complete."""
@@ -123,6 +124,7 @@ def statement(
 
 
 def month_name(month: int) -> str:
+    """Format 202611 as 2026-11."""
     return f"{month // 100:04d}-{month % 100:02d}"
 
 

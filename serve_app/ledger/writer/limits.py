@@ -19,16 +19,19 @@ class LedgerLimits:
     """Longest wait of an operation before it begins, and longest run time of a statement."""
 
     expiry_interval_s: Seconds = EXPIRY_INTERVAL_S
+    """Interval at which overdue reservations are expired."""
 
     stuck_after_s: Seconds = STUCK_AFTER_S
     """While a transaction takes longer than this, new requests are refused immediately."""
 
     probe_interval_s: Seconds = PROBE_INTERVAL_S
+    """Interval between tests of a failing database."""
 
     operations_max: int = 4_096
     """Most waiting writes. Voids can use twice this limit; reversals are not limited."""
 
     group_operations_max: int = 256
+    """Most writes in one transaction."""
 
     expired_per_transaction_max: int = 1_000
 
@@ -44,3 +47,4 @@ class LedgerLimits:
 
     reader_threads: int = 2
     reads_max: int = 256
+    """Most reads that wait or run."""

@@ -56,6 +56,7 @@ class Operation:
             return refusal
 
     def resolve(self, outcome: object) -> None:
+        """Set the caller's result, after the transaction has committed."""
         if isinstance(outcome, RerankError):
             self.future.set_exception(outcome)
         else:
@@ -112,5 +113,6 @@ def _open(
     *,
     events: bool,
 ) -> Books:
+    """Open the books. Requests in ``known`` may already have a reservation."""
     tenants = {each.tenant for each in group if each.tenant is not None}
     return Books.open(connection, tenants, known, events=events)

@@ -117,6 +117,8 @@ _take_charges = (
 
 @dataclass(slots=True)
 class _Due:
+    """Rows to retire, and the tenants to lock first."""
+
     committed: Sequence[RequestId] = ()
     not_charged: Sequence[RequestId] = ()
     charges: Sequence[RequestId] = ()

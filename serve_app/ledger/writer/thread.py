@@ -258,6 +258,7 @@ class Writer:
         return True
 
     def _give_up(self, operations: Sequence[Operation], error: Exception) -> None:
+        """Keep operations with attempts left for the next tick, and fail the others."""
         logger.warning(
             "ledger_write_failed",
             extra={"reason": reason(error), "operations": len(operations)},
@@ -278,6 +279,7 @@ class Writer:
         return not group or self._clock.instant() >= self._next_tick
 
     def _tick(self) -> None:
+        """Retry failed settlements and reversals, then run maintenance."""
         limits = self._limits
         self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
         self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
