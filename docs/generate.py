@@ -61,7 +61,7 @@ ERRORS = """\
 # Errors
 
 `code` is stable: programs may depend on it.
-`type` is the family that OpenAI's clients expect.
+`type` is the kind of error, by the names that OpenAI's clients expect.
 `computed` means that the service computes `Retry-After` for each answer.
 [Errors](../api/errors.md) describes the body, and when to repeat a request.
 """
