@@ -91,8 +91,8 @@ class Pipeline:
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
                 scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
             order = rank(scores.logits, job.top_n)
-            # From here on the deadline does not apply, because a charge that may be written must be
-            # answered. The ledger limits the wait for its commit.
+            # From here on the deadline does not apply: it could end the request without an answer
+            # although its charge is being written. The ledger limits the wait for its commit.
             deadline.reschedule(None)
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
                 await self.ledger.commit(job.request_id, amount, usage)
@@ -133,9 +133,8 @@ class Pipeline:
     def _voided_on_failure(self, request_id: RequestId, usage: Usage) -> Iterator[None]:
         """Void the reservation if the block fails; ``usage`` is the work computed until then.
 
-        This also applies if a reserve is interrupted, because its write may still follow; the void
-        is written after it. If this process dies before the void is written, the reservation
-        expires.
+        If ``reserve`` is interrupted, its reservation may still be written, and the void is written
+        after it. If this process dies before the void is written, the reservation expires.
         """
         try:
             yield
