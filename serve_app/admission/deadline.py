@@ -7,8 +7,10 @@ will miss their deadline. A job is rejected if the work ahead of it takes more t
 its time at the recent throughput. By the order of the fair queue, the work ahead is
 
 * all of the tenant's jobs in the same size class,
-* at most an equal share of each other size class and of each other tenant,
-* the work of higher tiers up to their quota, and none of lower tiers.
+* from each other size class of the tenant, at most the tokens of this class and this job together,
+* from each other tenant, at most the tokens of this tenant that are ahead and this job together,
+* from higher tiers, at most the share that they have while this tier waits,
+* from lower tiers, nothing.
 
 All amounts are in estimated tokens, because jobs are admitted before they are tokenized. The gate,
 and not this module, limits memory.

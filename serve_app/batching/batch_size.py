@@ -1,8 +1,8 @@
 """Items, batches and batch sizes for Ray's batch queue. Pure.
 
 A batch holds at most the replica's limit, and at most the tokens that the device scores in the
-target time of a portion. A slow device gains nothing from larger batches, and would be idle after
-each of them until new requests arrive.
+target time of a portion. A slow device gains nothing from larger batches: a batch would hold all
+portions that wait, and the device would then be idle until others arrive.
 """
 
 import math

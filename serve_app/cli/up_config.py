@@ -1,4 +1,4 @@
-"""The Serve config file of ``rerank-serve up``, with its own models or another one."""
+"""Read the Serve config file of ``rerank-serve up``; ``--model`` replaces the models in it."""
 
 import os
 import re

@@ -6,7 +6,7 @@
 
 The policy is application-level, because only the gateways can count the work that they hold back.
 Every deployment to be scaled needs an ``autoscaling_config``. The gateway's deployment needs one
-too, even with equal minimum and maximum, because Ray collects metrics of no other deployment. The
+too, even with equal minimum and maximum: without it, Ray collects no metrics of the gateways. The
 delays in it should be 0: the policy has its own.
 
 Ray calls the policy ten times a second on the controller's event loop, where an error would stop

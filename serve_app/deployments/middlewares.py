@@ -1,9 +1,9 @@
 """The middlewares that Ray Serve puts around every HTTP server of its own.
 
-Ray calls `middlewares` because ``cluster/ray.env`` names it in
-``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``: in each gateway, and in the proxy on the head, to
-which HAProxy sends requests while no gateway answers. That proxy passes a request on as a message
-between processes, so a body cannot be held back there.
+``cluster/ray.env`` names `middlewares` in ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, so Ray
+calls it in each gateway and in its own proxy on the head. HAProxy sends requests to that proxy
+while no gateway answers. The proxy passes a request on as a message between processes, so a body
+cannot be held back there.
 """
 
 from ray import serve

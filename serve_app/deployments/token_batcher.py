@@ -5,18 +5,18 @@ threads of their own, so the event loop continues to answer health checks and qu
 Four faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
 * While a batch runs, Ray splits new items into small batches every ``batch_wait_timeout_s``. So the
-  wait is long while the device is busy, and a `FlushMarker` in the queue ends it with the batch.
+  wait is long while the device is busy. A `FlushMarker` in the queue ends it when the batch ends.
 * An item over the maximum, a size function that raises, or a ``BaseException`` out of the batch
   function ends the batch loop for good, while the replica still counts as healthy. So oversized
   portions are rejected before the queue, the size function cannot raise, and `check` verifies that
   the loop is alive.
 * An exception fails every item of the batch. So each item gets its own scores or its own error.
-* A batch that is being collected keeps the maximum that was set when it began. So the maximum is
-  constant, and sizes are parts of a batch's current capacity.
+* A change of the maximum does not apply to the batch that is being collected. So the maximum is
+  constant, and the size of an item is its share of the batch's current capacity.
 
 An engine that accepts two batches computes one after the other, and prepares the second while it
-computes the first. It gets the second batch when that is full, or shortly before the first one
-ends, so that portions that arrive until then share it.
+computes the first. It gets the second batch when that is full, and otherwise shortly before the
+first one ends, so that portions that arrive until then can join it.
 
 A device that fails every batch answers faster than any other, so Ray would send it most of the
 work. When all portions of a batch fail, the device is checked; if that fails too, the replica ends.

@@ -1,4 +1,4 @@
-"""``GET /v1/usage``: usage of the caller's tenant. ``GET /admin/v1/usage``: of one or all."""
+"""``GET /v1/usage`` of the caller's tenant, and ``GET /admin/v1/usage`` of one tenant or all."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

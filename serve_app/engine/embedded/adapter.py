@@ -1,13 +1,14 @@
 """File format of the adapter that turns the embedded model's encoder into a cross-encoder.
 
-It is a safetensors file. For a parameter NAME of `BertForSequenceClassification` it may hold
+It is a safetensors file with changes to parameters of `BertForSequenceClassification`. A change is
+added to the encoder's parameter, or to zeros if the encoder has none. For a parameter NAME it may
+hold
 
     NAME.lora_A (R, in) and NAME.lora_B (out, R)   float16              adds lora_B @ lora_A
     NAME.delta, shaped like the parameter          float16 or float32   is added itself
     NAME.rows (out, in) and NAME.scale (out,)      int8 and float32     adds rows * scale[:, None]
 
-and the parameter starts as the encoder's, or as zeros if the encoder has none. The metadata values
-are strings:
+The metadata values are strings:
 
     format        `FORMAT`
     base          the package that holds the encoder

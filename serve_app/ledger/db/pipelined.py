@@ -1,4 +1,4 @@
-"""PostgreSQL pipeline mode: statements without a needed result are sent with the next one.
+"""PostgreSQL pipeline mode: a statement whose result is not needed is sent with the next one.
 
 A transaction of the writer is BEGIN, one SELECT, two to four writes and COMMIT. Only two of them
 wait for the server: the SELECT, sent with the BEGIN, and the COMMIT, sent with the writes. A later

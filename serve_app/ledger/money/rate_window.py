@@ -4,9 +4,10 @@ A window counts per whole second and drops a second once all of it is 60 s old. 
 60 s exceeds the limit, and evenly spaced requests get at least 60/61 of it. All gateways count in
 the same windows, which are stored in the database under their tenant's lock.
 
-Clocks differ and jump, and a request that waits for the lock keeps its arrival time. If a window is
-up to `AHEAD_S_MAX` ahead, a request counts in its newest second. If it is further ahead, its future
-counts move to the present, so that a fast clock does not delay callers for much more than a minute.
+A window may be ahead of a request's time, because clocks differ and jump, and because a request
+that waits for the lock keeps its arrival time. If the window is up to `AHEAD_S_MAX` ahead, the
+request counts in its newest second. If it is further ahead, its future counts move to the present,
+so that a fast clock does not delay callers for much more than a minute.
 """
 
 import math

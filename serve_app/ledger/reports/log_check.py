@@ -1,8 +1,8 @@
 """Compare the responses in the gateways' logs with the ledger's charges for one day.
 
 Charge rows and log lines (`serve_app.telemetry.logs`) are compared in both directions. Daily sums
-are compared with the sums of log lines without a charge row; there, a request in progress at
-midnight can belong to either day.
+are compared with the sums of the log lines that have no charge row. A request that was in progress
+at midnight can be part of either day's sum.
 """
 
 import json
