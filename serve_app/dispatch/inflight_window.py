@@ -98,7 +98,7 @@ class _Round:
     def add(self, answer: Answered) -> None:
         self.tokens += answer.tokens
         self._others_wait |= answer.others_wait
-        self._wait += max(0.0, answer.scores.queue_wait_s - BATCHING_S) * answer.tokens
+        self._wait += (answer.scores.queue_wait_s - BATCHING_S) * answer.tokens
         self._run += answer.scores.run_s * answer.tokens
 
     def verdict(self) -> float:
