@@ -1,7 +1,7 @@
 """The HTTP application: its routes and middleware."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,7 +31,10 @@ RERANK_PATHS = (
     "/v1/rerank",
     "/v2/rerank",
     "/rerank",
-    "/v1/v2/rerank",  # Cohere's library uses this path if its base URL ends in /v1.
+    "/v1/v1/rerank",  # Cohere's libraries use these two paths if their base URL ends in /v1.
+    "/v1/v2/rerank",
+    "/v1/reranking",
+    "/reranking",
 )
 
 SCORE_PATHS = ("/v1/score", "/score")
@@ -44,6 +47,12 @@ def build_app(service: Service) -> Starlette:
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
 
+    def scoring(paths: Iterable[str], endpoint: Endpoint) -> Iterator[Route]:
+        """Serve each path with and without a trailing slash; a redirect can lose the body."""
+        for path in paths:
+            yield Route(path, endpoint, methods=["POST"])
+            yield Route(f"{path}/", endpoint, methods=["POST"])
+
     def get(path: str, endpoint: Endpoint) -> Route:
         return Route(path, guarded(service, endpoint), methods=["GET"])
 
@@ -55,8 +64,8 @@ def build_app(service: Service) -> Starlette:
 
     app = Starlette(
         routes=[
-            *(Route(path, rerank, methods=["POST"]) for path in RERANK_PATHS),
-            *(Route(path, score, methods=["POST"]) for path in SCORE_PATHS),
+            *scoring(RERANK_PATHS, rerank),
+            *scoring(SCORE_PATHS, score),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
             get("/v1/usage", own_usage),

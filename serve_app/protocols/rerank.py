@@ -61,7 +61,7 @@ def parse(
     check_query("query", request.query, limits)
     check_unicode(_texts(request))
     pairs = pairs_of(request.query, map(_text, request.documents))
-    job = job_of(request, envelope, resolve_model, pairs, top_n=request.top_n)
+    job = job_of(request, envelope, resolve_model, pairs, top_n=request.top_n or None)
     return ParsedRerank(
         job,
         bool(request.return_documents),

@@ -62,7 +62,7 @@ class RerankRequest(BaseModel):
     ]
     top_n: Annotated[
         int | None,
-        Field(ge=1, le=TOP_N_MAX, description="Number of results to return. Default: all."),
+        Field(ge=0, le=TOP_N_MAX, description="Number of results to return. Absent or 0: all."),
     ] = None
     return_documents: Annotated[
         bool | None, Field(description="Whether each result contains its document's text.")

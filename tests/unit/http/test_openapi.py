@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from serve_app import __version__
+from serve_app.http.app import RERANK_PATHS, SCORE_PATHS
 from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
@@ -87,7 +88,7 @@ def test_every_schema_is_valid(page: Any) -> None:
 
 def test_every_route_is_listed_with_its_methods(app: FakeApp, page: Any) -> None:
     served = {
-        (route.path.replace(":path", ""), method.lower())
+        (route.path.replace(":path", "").rstrip("/"), method.lower())
         for route in app.asgi.routes
         if isinstance(route, Route) and route.path not in UNLISTED
         for method in route.methods or ()
@@ -138,11 +139,11 @@ def test_the_examples_are_valid(page: Any) -> None:
 
 def schema_of(case: Case) -> str | None:
     """Return the name of the schema that the golden answer must match, if any."""
-    path = case["request"].get("path", "/v1/rerank")
+    path = case["request"].get("path", "/v1/rerank").rstrip("/")
     if case["answer"]["status"] >= 400:
         return "ErrorBody"
-    schemas = {"rerank": "RerankResponse", "score": "ScoreResponse"}
-    return schemas.get(path.rpartition("/")[2])
+    schemas = dict.fromkeys(RERANK_PATHS, "RerankResponse")
+    return (schemas | dict.fromkeys(SCORE_PATHS, "ScoreResponse")).get(path)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_the_schema_refuses_the_bodies_that_the_parser_refuses(page: Any) -> Non
     with pytest.raises(jsonschema.ValidationError):
         check(page, "RerankRequest", {"query": "q", "documents": [3]})
     with pytest.raises(jsonschema.ValidationError):
-        check(page, "RerankRequest", {"query": "q", "documents": ["a"], "top_n": 0})
+        check(page, "RerankRequest", {"query": "q", "documents": ["a"], "top_n": -1})
     for pair in (["q"], ["q", "a", "b"], ["q", 3]):
         with pytest.raises(jsonschema.ValidationError):
             check(page, "ScoreRequest", {"pairs": [pair]})

@@ -67,7 +67,7 @@ def test_an_answered_request_is_counted(app: FakeApp) -> None:
 
 
 def test_a_refused_request_is_counted_without_its_documents(app: FakeApp) -> None:
-    app.rerank(top_n=0)
+    app.rerank(top_n=-1)
 
     assert app.codes() == ["invalid_request"]
     assert app.total("rerank_documents") == app.total("rerank_credits") == 0
