@@ -30,7 +30,7 @@ class ModelSettings(BaseModel):
 
     aliases: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")], ...] = ()
     """Other names that clients may send instead of the id, such as the hub id: 1 to 256 characters,
-    without control characters, unique among all ids and aliases."""
+    without control characters. Ids and aliases match in any letter case and must be unique."""
 
     source: Annotated[str, Field(min_length=1)]
     """A hub id, a local folder, or ``embedded``."""
@@ -198,10 +198,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
         problems = []
-        names = [name for model in self.models for name in (model.id, *model.aliases)]
+        aliases = [alias.casefold() for model in self.models for alias in model.aliases]
+        names = [*(model.id.casefold() for model in self.models), *aliases]
         if len(set(names)) < len(names):
-            problems.append("models: an id or alias is used more than once")
-        if any(EMBEDDED in model.aliases for model in self.models):
+            problems.append("models: an id or alias, in any letter case, is used more than once")
+        if EMBEDDED in aliases:
             problems.append(
                 f"models: '{EMBEDDED}' names the default model and must not be an alias"
             )

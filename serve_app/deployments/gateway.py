@@ -24,6 +24,7 @@ from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import ModelCard
+from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import limit_threads
@@ -109,11 +110,9 @@ class Gateway:
                 metrics=self._metrics,
                 limits=_limits(settings),
                 parsers=threads.small,
-                models=tuple(self._tokenizers),
-                default_model=ModelId(settings.models[0].id),
-                aliases={
-                    alias: ModelId(model.id) for model in settings.models for alias in model.aliases
-                },
+                model_names=ModelNames(
+                    {ModelId(model.id): model.aliases for model in settings.models}
+                ),
                 free_credit=Credits(settings.free_credit_micro_dollars),
                 body_gate=SharedGate(settings.body_bytes_held_max),
                 places=Places(),

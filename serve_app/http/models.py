@@ -36,7 +36,7 @@ def _may_use(caller: Caller, card: ModelCard) -> bool:
 
 
 async def _card(service: Service, name: str) -> ModelCard:
-    wanted = service.resolve_model(name)
+    wanted = service.model_names.resolve(name)
     for card in await service.catalogue.cards():
         if card.id == wanted:
             return card

@@ -1,7 +1,7 @@
 """Dependencies of the HTTP layer. The composition root supplies them."""
 
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -10,8 +10,9 @@ from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.clock import Clock
-from serve_app.domain.model import EMBEDDED, ModelCard, Readiness
-from serve_app.domain.units import Credits, ModelId, RequestId
+from serve_app.domain.model import ModelCard, Readiness
+from serve_app.domain.model_names import ModelNames
+from serve_app.domain.units import Credits, RequestId
 from serve_app.ledger.db.engines import Connection
 from serve_app.pipeline import Pipeline
 from serve_app.ports import Access
@@ -80,10 +81,7 @@ class Service:
     refusal_budget: RefusalBudget
     """Limits the work for requests that are then refused."""
 
-    models: Collection[ModelId]
-
-    default_model: ModelId
-    aliases: Mapping[str, ModelId]
+    model_names: ModelNames
 
     free_credit: Credits
     """Credit of a new tenant unless the operator names an amount."""
@@ -92,13 +90,3 @@ class Service:
     new_request_id: Callable[[], RequestId] = random_request_id
     server_names_answers: bool = False
     """Whether the server adds ``x-request-id`` to responses itself."""
-
-    def resolve_model(self, name: str | None) -> ModelId:
-        """Return the model id for ``name``, which is an id, an alias or ``None``.
-
-        ``None`` means the default model, and so does ``embedded`` unless it is a model's id. An
-        unknown name is returned unchanged.
-        """
-        if name is None or (name == EMBEDDED and EMBEDDED not in self.models):
-            return self.default_model
-        return self.aliases.get(name, ModelId(name))

@@ -26,6 +26,7 @@ from serve_app.domain.model import (
     ServiceTier,
     TokenizedJob,
 )
+from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import (
     Credits,
     KeyId,
@@ -223,9 +224,7 @@ class FakeApp:
             report_places=Places(REPORTS),
             refusal_budget=RefusalBudget(clock),
             parsers=self.threads,
-            models=(MINI, BIG),
-            default_model=MINI,
-            aliases={BIG_ALIAS: BIG},
+            model_names=ModelNames({MINI: (), BIG: (BIG_ALIAS,)}),
             free_credit=Credits(0),
             log=self.lines.append,
             new_request_id=_numbered(),

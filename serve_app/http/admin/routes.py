@@ -4,7 +4,7 @@ Every route needs a key with the scope ``admin``. A change runs as one transacti
 loop. It uses the same functions as the command line, and the audit log records it under that key.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +14,8 @@ from starlette.responses import Response
 from serve_app.access import api_keys
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import Caller, LimitChanges, RateLimits
-from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, Seconds
+from serve_app.domain.model_names import ModelNames
+from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.http.admin.lists import AUDIT_LOG, GRANTS, KEYS, TENANTS, list_endpoint
 from serve_app.http.admin.objects import (
     as_client_errors,
@@ -118,7 +119,7 @@ class _Admin:
         audit = await self._audit(request)
         wanted = parse_body(KeyCreate, await self._body(request))
         key = api_keys.generate()
-        new = _new_key(wanted, key, audit.now, self._service.aliases)
+        new = _new_key(wanted, key, audit.now, self._service.model_names)
 
         def change(connection: Connection) -> tenant_keys.Key:
             tenant = tenant_accounts.find_tenant(connection, wanted.tenant)
@@ -236,7 +237,7 @@ def _id(request: Request) -> str:
 
 
 def _new_key(
-    wanted: KeyCreate, key: api_keys.ApiKey, now: Moment, aliases: Mapping[str, ModelId]
+    wanted: KeyCreate, key: api_keys.ApiKey, now: Moment, model_names: ModelNames
 ) -> NewKey:
     days, names = wanted.expires_in_days, wanted.models
     return NewKey(
@@ -244,7 +245,7 @@ def _new_key(
         key.secret_sha256,
         wanted.label,
         set(wanted.scopes),
-        None if names is None else {aliases.get(name, ModelId(name)) for name in names},
+        None if names is None else set(map(model_names.resolve, names)),
         None if days is None else Moment(now + days * MILLISECONDS_PER_DAY),
         RateLimits(**_changes(wanted.limits)),
     )

@@ -151,9 +151,8 @@ async def _answer_to(
 ) -> Response:
     warnings = ignored_headers(request.headers)
     envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
-    parse = partial(
-        wire_format.parse, body.content, service.limits, envelope, service.resolve_model
-    )
+    resolve_model = service.model_names.resolve
+    parse = partial(wire_format.parse, body.content, service.limits, envelope, resolve_model)
     if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
         parsed = parse()
     else:

@@ -199,7 +199,7 @@ def test_a_new_key_works_and_its_secret_is_shown_once(ledger_app: LedgerApp) -> 
 
 
 def test_a_key_for_an_alias_is_stored_with_the_models_id(ledger_app: LedgerApp) -> None:
-    wanted = {"tenant": "acme", "models": [BIG_ALIAS, "mini"]}
+    wanted = {"tenant": "acme", "models": [BIG_ALIAS.upper(), "Mini"]}
 
     assert done(ledger_app.post("/admin/v1/keys", wanted))["models"] == [BIG, "mini"]
 

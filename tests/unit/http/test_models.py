@@ -1,27 +1,28 @@
 """Model names in requests, and the models that a key may list."""
 
-from dataclasses import replace
-
 import pytest
 
-from serve_app.domain.units import ModelId
 from serve_app.http.app import build_app
-from tests.support.app import BIG, BIG_ALIAS, MINI, FakeApp
+from tests.support.app import BIG, BIG_ALIAS, FakeApp
 
 
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [(None, MINI), ("embedded", MINI), ("acme/big", BIG), (BIG_ALIAS, BIG), ("nope", "nope")],
-)
-def test_a_name_is_resolved_to_a_model_id(app: FakeApp, name: str | None, model: str) -> None:
-    assert app.service.resolve_model(name) == model
+@pytest.mark.parametrize("name", ["acme/big", "ACME/Big", BIG_ALIAS, BIG_ALIAS.upper()])
+def test_a_name_matches_in_any_letter_case(app: FakeApp, name: str) -> None:
+    answer = app.rerank(model=name)
+
+    assert (answer.status_code, answer.json()["model"]) == (200, BIG)
+    assert app.lines[0]["model"] == BIG
+    assert app.send("GET", f"/v1/models/{name}").json()["id"] == BIG
 
 
-def test_embedded_is_not_an_alias_if_a_model_has_that_name(app: FakeApp) -> None:
-    service = replace(app.service, models=(ModelId("embedded"), MINI, BIG))
+@pytest.mark.parametrize(("name", "status"), [("ACME/BIG", 200), ("MINI", 403), ("Embedded", 403)])
+def test_a_restricted_key_is_restricted_in_any_letter_case(
+    app: FakeApp, name: str, status: int
+) -> None:
+    body = {"model": name, "query": "q", "documents": ["a"]}
 
-    assert service.resolve_model("embedded") == "embedded"
-    assert service.resolve_model(None) == MINI
+    assert app.send("POST", "/v1/rerank", key="rk-big-only", body=body).status_code == status
+    assert app.send("GET", f"/v1/models/{name}", key="rk-big-only").status_code == status
 
 
 def test_every_gateway_answers_the_same(app: FakeApp) -> None:

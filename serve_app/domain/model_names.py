@@ -1,0 +1,27 @@
+"""The names that clients may use for the served models."""
+
+from collections.abc import Iterable, Mapping
+
+from serve_app.domain.model import EMBEDDED
+from serve_app.domain.units import ModelId
+
+
+class ModelNames:
+    """The ids and aliases of the served models, which match in any letter case."""
+
+    def __init__(self, aliases: Mapping[ModelId, Iterable[str]]) -> None:
+        """``aliases``: the other names of each model. The first model is the default."""
+        self._default = next(iter(aliases))
+        self._ids = {EMBEDDED: self._default} | {
+            name.casefold(): model for model, others in aliases.items() for name in (model, *others)
+        }
+
+    def resolve(self, name: str | None) -> ModelId:
+        """Return the id, as configured, of the model that ``name`` refers to.
+
+        ``None`` means the default model, and so does ``embedded`` unless it is a model's id. An
+        unknown name is returned unchanged.
+        """
+        if name is None:
+            return self._default
+        return self._ids.get(name.casefold(), ModelId(name))
