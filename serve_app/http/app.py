@@ -47,12 +47,6 @@ def build_app(service: Service) -> Starlette:
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
 
-    def scoring(paths: Iterable[str], endpoint: Endpoint) -> Iterator[Route]:
-        """Serve each path with and without a trailing slash; a redirect can lose the body."""
-        for path in paths:
-            yield Route(path, endpoint, methods=["POST"])
-            yield Route(f"{path}/", endpoint, methods=["POST"])
-
     def get(path: str, endpoint: Endpoint) -> Route:
         return Route(path, guarded(service, endpoint), methods=["GET"])
 
@@ -64,8 +58,8 @@ def build_app(service: Service) -> Starlette:
 
     app = Starlette(
         routes=[
-            *scoring(RERANK_PATHS, rerank),
-            *scoring(SCORE_PATHS, score),
+            *_scoring(RERANK_PATHS, rerank),
+            *_scoring(SCORE_PATHS, score),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
             get("/v1/usage", own_usage),
@@ -87,9 +81,16 @@ def build_app(service: Service) -> Starlette:
         ],
         exception_handlers={HTTPException: _no_route},
     )
-    # Some clients lose the body on a redirect to the path with or without a trailing slash.
     app.router.redirect_slashes = False
     return app
+
+
+def _scoring(paths: Iterable[str], endpoint: Endpoint) -> Iterator[Route]:
+    """Serve each path with and without a trailing slash. Some clients lose the body on a redirect
+    from one to the other."""
+    for path in paths:
+        yield Route(path, endpoint, methods=["POST"])
+        yield Route(f"{path}/", endpoint, methods=["POST"])
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:
