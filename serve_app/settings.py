@@ -140,6 +140,12 @@ class Settings(BaseSettings):
     body_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """Longest time for a request body to arrive, whatever the timeout of the request."""
 
+    cors_allowed_origins: tuple[
+        Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^\s/*A-Z]+)$")], ...
+    ] = ()
+    """Origins whose web pages may call the API from a browser, such as ``https://app.example``, in
+    lower case and without a path; ``*`` means any."""
+
     reservation_margin_s: Annotated[float, Field(ge=1)] = 30.0
     """Time from a request's deadline until its reservation expires."""
 

@@ -119,6 +119,7 @@ class Gateway:
                 report_places=Places(REPORTS),
                 refusal_budget=RefusalBudget(self._clock),
                 log=emit,
+                cors_allowed_origins=settings.cors_allowed_origins,
                 server_names_answers=True,  # Ray sets the client's request id or one of its own.
             )
         )

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from serve_app import __version__
 from serve_app.domain.errors import InvalidRequest, MethodNotAllowed, NotFound, RerankError
 from serve_app.http.admin.routes import admin_endpoints
+from serve_app.http.cors import cors
 from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
 from serve_app.http.models import models_endpoints
@@ -73,11 +74,12 @@ def build_app(service: Service) -> Starlette:
             get("/", _to_docs),
         ],
         middleware=[
+            *cors(service.cors_allowed_origins),
             Middleware(
                 NamesRequests,
                 new_request_id=service.new_request_id,
                 add_header=not service.server_names_answers,
-            )
+            ),
         ],
         exception_handlers={HTTPException: _no_route},
     )

@@ -15,7 +15,11 @@ TIMEOUT_HEADER = "x-request-timeout-s"
 
 IDEMPOTENCY_HEADER = "idempotency-key"
 
-RATE_LIMIT_PREFIX = "x-ratelimit-"
+RATE_LIMIT_HEADERS = tuple(
+    f"x-ratelimit-{value}-{what}"
+    for what in ("requests", "documents")
+    for value in ("limit", "remaining", "reset")
+)
 
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -66,7 +70,7 @@ def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:
     """Return ``x-ratelimit-limit-requests`` etc., as OpenAI's clients name them; whole seconds."""
     headers = {}
     for state in states:
-        headers[f"{RATE_LIMIT_PREFIX}limit-{state.what}"] = str(state.limit)
-        headers[f"{RATE_LIMIT_PREFIX}remaining-{state.what}"] = str(state.remaining)
-        headers[f"{RATE_LIMIT_PREFIX}reset-{state.what}"] = f"{math.ceil(state.reset_s)}s"
+        headers[f"x-ratelimit-limit-{state.what}"] = str(state.limit)
+        headers[f"x-ratelimit-remaining-{state.what}"] = str(state.remaining)
+        headers[f"x-ratelimit-reset-{state.what}"] = f"{math.ceil(state.reset_s)}s"
     return headers

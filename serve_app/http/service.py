@@ -1,7 +1,7 @@
 """Dependencies of the HTTP layer. The composition root supplies them."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -88,5 +88,8 @@ class Service:
 
     log: Emit
     new_request_id: Callable[[], RequestId] = random_request_id
+    cors_allowed_origins: Sequence[str] = ()
+    """Origins whose web pages may call the API; see `serve_app.http.cors`."""
+
     server_names_answers: bool = False
     """Whether the server adds ``x-request-id`` to responses itself."""

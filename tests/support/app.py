@@ -187,6 +187,7 @@ class FakeApp:
     limits: Limits = LIMITS
     readiness: Readiness = READY
     places: int = PLACES
+    cors_allowed_origins: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.granted)
@@ -228,6 +229,7 @@ class FakeApp:
             free_credit=Credits(0),
             log=self.lines.append,
             new_request_id=_numbered(),
+            cors_allowed_origins=self.cors_allowed_origins,
         )
         self.asgi: Starlette = build_app(self.service)
 

@@ -57,6 +57,10 @@ def test_the_default_ledger_has_an_absolute_path(
         ({"request_timeout_s": 61}, "request_timeout_s"),
         ({"batch_tokens_max": 1_000}, "batch_tokens_max"),
         ({"key_cache_s": 6}, "key_cache_s"),
+        ({"cors_allowed_origins": ["app.example"]}, "cors_allowed_origins"),
+        ({"cors_allowed_origins": ["https://app.example/"]}, "cors_allowed_origins"),
+        ({"cors_allowed_origins": ["https://App.example"]}, "cors_allowed_origins"),
+        ({"cors_allowed_origins": ["https://*.example"]}, "cors_allowed_origins"),
         ({"no_such_setting": 1}, "no_such_setting"),
     ],
 )
