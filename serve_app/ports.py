@@ -86,8 +86,8 @@ class Ledger(Protocol):
         """Reserve the quote's amount; return the caller's rate limits once that is durable.
 
         Raises:
-            RateLimited, TooLarge, SpendCapReached, OutOfCredit, ReservationClosed,
-            LedgerUnavailable
+            ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit,
+            ReservationClosed, LedgerUnavailable
         """
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:

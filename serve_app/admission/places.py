@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from serve_app.admission.durations import RecentDurations
 from serve_app.admission.gate import TENANTS_AT_LEAST
-from serve_app.domain.errors import ConcurrencyLimited, Overloaded
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import ConcurrencyLimited, Overloaded, retry_after
 from serve_app.domain.model import Caller
-from serve_app.domain.units import KeyId, TenantId
+from serve_app.domain.units import KeyId, Seconds, TenantId
 
 Owner = TypeVar("Owner")
 
@@ -34,7 +36,9 @@ class Places:
     arrive use up only the places of their own key. Not thread-safe.
     """
 
-    def __init__(self, places: int = PLACES) -> None:
+    def __init__(self, clock: Clock, places: int = PLACES) -> None:
+        self._clock = clock
+        self._durations = RecentDurations()
         self._all_max = places
         self._tenant_max = places // TENANTS_AT_LEAST
         self._key_max = self._tenant_max // KEYS_AT_LEAST
@@ -46,25 +50,40 @@ class Places:
     def take(self, caller: Caller) -> Iterator[None]:
         """Hold a place while the block runs.
 
+        The wait of a `ConcurrencyLimited` that the block raises is computed here, because only the
+        holder of the places knows how long the tenant's requests take.
+
         Raises:
             ConcurrencyLimited: The key or its tenant already holds its maximum.
             Overloaded: All places are taken.
         """
         if self._of_keys[caller.key_id] >= self._key_max:
-            raise ConcurrencyLimited("key", self._key_max)
+            raise self._with_wait(ConcurrencyLimited("key", self._key_max), caller.tenant)
         if self._of_tenants[caller.tenant] >= self._tenant_max:
-            raise ConcurrencyLimited("tenant", self._tenant_max)
+            raise self._with_wait(ConcurrencyLimited("tenant", self._tenant_max), caller.tenant)
         if self._all >= self._all_max:
             raise Overloaded(RETRY_AFTER_S)
+        started = self._clock.instant()
         self._all += 1
         self._of_tenants[caller.tenant] += 1
         self._of_keys[caller.key_id] += 1
         try:
             yield
+        except ConcurrencyLimited as refusal:
+            self._with_wait(refusal, caller.tenant)
+            raise
+        else:
+            self._durations.add(caller.tenant, Seconds(self._clock.instant() - started))
         finally:
             self._all -= 1
             _release(self._of_tenants, caller.tenant)
             _release(self._of_keys, caller.key_id)
+
+    def _with_wait(self, refusal: ConcurrencyLimited, tenant: TenantId) -> ConcurrencyLimited:
+        """Set the time until one of the running requests will most likely have ended."""
+        wait_s = self._durations.typical_s(tenant) / max(1, refusal.limit)
+        refusal.retry_after_s = retry_after(wait_s)
+        return refusal
 
 
 def _release(taken: Counter[Owner], owner: Owner) -> None:

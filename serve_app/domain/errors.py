@@ -130,10 +130,12 @@ class RateLimited(RerankError):
 
 
 class ConcurrencyLimited(RerankError):
-    """The tenant or the key reached its limit of concurrent requests in a gateway."""
+    """The tenant or the key reached its own limit of concurrent requests, or that of a gateway."""
 
     code = "rate_limit_exceeded"
+
     retry_after_s = 1
+    """`serve_app.admission.places` computes it from the durations of recent requests."""
 
     def __init__(self, whose: str, limit: int) -> None:
         super().__init__(whose, limit)

@@ -99,7 +99,8 @@ class Books:
         """Reserve ``wanted.amount`` and return the resulting state of the caller's rate limits.
 
         Raises:
-            ReservationClosed, RateLimited, TooLarge, SpendCapReached, OutOfCredit
+            ReservationClosed, ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached,
+            OutOfCredit
         """
         if not reservation.must_reserve(self._reservations.get(wanted.request_id), wanted):
             return ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from serve_app.domain.errors import RateLimited
+from serve_app.domain.errors import ConcurrencyLimited, RateLimited
 from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
 from serve_app.domain.units import Moment
 from serve_app.ledger.db.pipelined import UNREAD
@@ -17,10 +17,6 @@ from serve_app.ledger.db.tables import PENDING, rate_windows, reservations
 from serve_app.ledger.money import rate_window
 from serve_app.ledger.money.rate_window import Window
 from serve_app.ledger.money.reservation import Reservation
-
-CONCURRENT = "concurrent requests"
-RETRY_CONCURRENT_S = 1
-"""Suggested wait at the concurrency limit; the end of running requests is unknown."""
 
 _windows = select(rate_windows).where(
     rate_windows.c.subject.in_(bindparam("subjects", expanding=True))
@@ -81,8 +77,9 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
     Writes only windows that a fast clock had moved into the future.
 
     Raises:
-        RateLimited: A limit is reached. It carries the time after which all limits admit the
-            request.
+        ConcurrencyLimited: The limit of concurrent requests is reached.
+        RateLimited: A limit per minute is reached. It carries the time after which all limits admit
+            the request.
         TooLarge: See `rate_window.admit`.
     """
     limited = {
@@ -153,4 +150,4 @@ def _check_running(connection: Connection, wanted: Reservation, demand: Demand) 
     ).one()
     for whose, running, limit in (("key", in_key, of_key), ("tenant", in_tenant, of_tenant)):
         if limit is not None and running >= limit:
-            raise RateLimited(whose, CONCURRENT, RETRY_CONCURRENT_S, ())
+            raise ConcurrencyLimited(whose, limit)

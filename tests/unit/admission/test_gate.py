@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from serve_app.admission.durations import REQUESTS, TENANTS_MAX, RecentDurations
 from serve_app.admission.estimate import SMALL_TOKENS_MAX, estimate_tokens, is_small
 from serve_app.admission.gate import TENANTS_AT_LEAST, Gate, SharedGate
 from serve_app.admission.places import Places
@@ -14,10 +15,15 @@ from serve_app.admission.refusals import (
     REFUSALS_PER_S,
     RefusalBudget,
 )
-from serve_app.domain.errors import ConcurrencyLimited, Overloaded, TooManyRefusals
+from serve_app.domain.errors import (
+    RETRY_AFTER_S_MAX,
+    ConcurrencyLimited,
+    Overloaded,
+    TooManyRefusals,
+)
 from serve_app.domain.job import TextPair
 from serve_app.domain.model import Caller
-from serve_app.domain.units import KeyId, TenantId, Tokens
+from serve_app.domain.units import KeyId, Seconds, TenantId, Tokens
 from tests.support.fakes import FakeClock, a_job
 
 PAIR_TOKENS_MAX = 512
@@ -186,7 +192,7 @@ def taken(places: Places, *callers: Caller) -> int:
 
 
 def test_a_key_holds_an_eighth_of_the_places_and_a_tenant_a_quarter() -> None:
-    places = Places(64)
+    places = Places(FakeClock(), 64)
     keys = [caller("acme", f"key{index}") for index in range(4)]
 
     assert taken(places, *[keys[0]] * 64) == 8
@@ -196,7 +202,7 @@ def test_a_key_holds_an_eighth_of_the_places_and_a_tenant_a_quarter() -> None:
 
 
 def test_a_refused_caller_learns_whose_places_are_taken() -> None:
-    places = Places(16)
+    places = Places(FakeClock(), 16)
     one, two, three = (caller("acme", f"key{index}") for index in range(3))
 
     with ExitStack() as stack:
@@ -212,10 +218,58 @@ def test_a_refused_caller_learns_whose_places_are_taken() -> None:
 
 
 def test_places_are_released_when_requests_fail() -> None:
-    places = Places(8)
+    places = Places(FakeClock(), 8)
     for _ in range(10):
         with pytest.raises(ZeroDivisionError), places.take(caller("acme", "key")):
             raise ZeroDivisionError
+
+
+def test_the_wait_at_a_limit_is_the_usual_duration_divided_by_the_limit() -> None:
+    clock = FakeClock()
+    places = Places(clock, 16)
+    one = caller("acme", "key")
+
+    def refusal(limit: int) -> int:
+        with pytest.raises(ConcurrencyLimited) as refused, places.take(one):
+            raise ConcurrencyLimited("key", limit)
+        return refused.value.retry_after_s
+
+    assert refusal(2) == 1, "no request was answered yet"
+    for duration_s in (30, 4, 18):
+        with places.take(one):
+            clock.advance(duration_s)
+    assert [refusal(limit) for limit in (0, 1, 2, 5, 100)] == [18, 18, 9, 4, 1]
+    with places.take(one), places.take(one), pytest.raises(ConcurrencyLimited) as refused:
+        places.take(one).__enter__()
+    assert refused.value.retry_after_s == 9
+    with pytest.raises(ConcurrencyLimited) as other, places.take(caller("other", "k2")):
+        raise ConcurrencyLimited("key", 1)
+    assert other.value.retry_after_s == 1
+
+
+def test_the_wait_at_a_limit_follows_the_last_answers_and_is_bounded() -> None:
+    clock = FakeClock()
+    places = Places(clock)
+    one = caller("acme", "key")
+    for duration_s in [1] * REQUESTS + [500] * REQUESTS:
+        with places.take(one):
+            clock.advance(duration_s)
+
+    with pytest.raises(ConcurrencyLimited) as refused, places.take(one):
+        raise ConcurrencyLimited("tenant", 1)
+
+    assert refused.value.retry_after_s == RETRY_AFTER_S_MAX
+
+
+def test_durations_of_a_limited_number_of_tenants_are_kept() -> None:
+    durations = RecentDurations()
+    for index in range(TENANTS_MAX + 1):
+        durations.add(TenantId(f"tenant{index}"), Seconds(7))
+        durations.add(TenantId("busy"), Seconds(9))
+
+    assert durations.typical_s(TenantId("tenant0")) == Seconds(0)
+    assert durations.typical_s(TenantId(f"tenant{TENANTS_MAX}")) == Seconds(7)
+    assert durations.typical_s(TenantId("busy")) == Seconds(9)
 
 
 def test_a_tenant_without_budget_is_refused_until_it_recovers() -> None:

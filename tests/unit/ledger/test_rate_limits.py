@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from sqlalchemy import Engine, event, func, select
 
-from serve_app.domain.errors import OutOfCredit, RateLimited, SpendCapReached
+from serve_app.domain.errors import ConcurrencyLimited, OutOfCredit, RateLimited, SpendCapReached
 from serve_app.domain.model import UNLIMITED, Caller, RateLimits, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
@@ -39,7 +39,9 @@ MINUTE_MS = 61_000
 OTHER_KEY = KeyId("other-key")
 _numbers = count()
 
-Outcome = tuple[RateLimitState, ...] | RateLimited | SpendCapReached | OutOfCredit
+Outcome = (
+    tuple[RateLimitState, ...] | ConcurrencyLimited | RateLimited | SpendCapReached | OutOfCredit
+)
 
 
 def limited_by(caller: Caller, key: RateLimits, tenant: RateLimits = UNLIMITED) -> Caller:
@@ -59,7 +61,7 @@ def ask(
     with engine.begin() as connection:
         try:
             return postings.reserve(connection, wanted, demand)
-        except (RateLimited, SpendCapReached, OutOfCredit) as refusal:
+        except (ConcurrencyLimited, RateLimited, SpendCapReached, OutOfCredit) as refusal:
             return refusal
 
 
@@ -265,8 +267,8 @@ def test_a_request_counts_as_running_until_it_is_settled_or_expired(
     with engine.begin() as connection:
         postings.reserve(connection, a_reservation(caller, 1, R1))
     refusal = ask(engine, caller)
-    assert isinstance(refusal, RateLimited)
-    assert (refusal.what, refusal.retry_after_s, refusal.states) == ("concurrent requests", 1, ())
+    assert isinstance(refusal, ConcurrencyLimited)
+    assert (refusal.whose, refusal.limit) == ("key", 1)
 
     # The reservation is overdue, but not yet expired.
     assert let_in(ask(engine, caller, NOW + 60_000))
@@ -305,7 +307,7 @@ def test_requests_of_one_group_count_each_other(database_url: str, acme: Caller)
         outcomes = asyncio.run(scenario(ledger))
 
     assert sum(isinstance(each, tuple) for each in outcomes) == 3
-    assert sum(isinstance(each, RateLimited) for each in outcomes) == 7
+    assert sum(isinstance(each, ConcurrencyLimited) for each in outcomes) == 7
 
 
 CAP = RateLimits(monthly_budget_micro_dollars=Credits(10))
