@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from serve_app.admission.door import Admission, Ticket
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound
+from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound, RerankError
 from serve_app.domain.job import Job
-from serve_app.domain.model import Caller, Outcome, RankedDocument, TokenizedJob
+from serve_app.domain.model import Caller, Outcome, RankedDocument, RateLimitState, TokenizedJob
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import ModelId, RequestId, Tokens
 from serve_app.ports import JobScorer, JobTokenizer, Ledger, Pricing, Quote, Usage
@@ -52,12 +52,18 @@ class Pipeline:
         disconnects, the reserved credit is released.
         """
         model = self._model(caller, job.model)
+        rate_limits: list[RateLimitState] = []
         try:
             with self.admission.admit(caller, job) as ticket:
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                    return await self._rerank(caller, job, model, ticket, deadline)
+                    return await self._rerank(caller, job, model, ticket, deadline, rate_limits)
         except (TimeoutError, DeadlineExceeded):  # The timeout above, or an earlier one in a port.
-            raise DeadlineExceeded(job.timeout_s) from None
+            late = DeadlineExceeded(job.timeout_s)
+            late.states = tuple(rate_limits)
+            raise late from None
+        except RerankError as error:
+            error.states = error.states or tuple(rate_limits)
+            raise
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
         if model not in self.models:
@@ -73,7 +79,9 @@ class Pipeline:
         model: ServedModel,
         ticket: Ticket,
         deadline: asyncio.Timeout,
+        rate_limits: list[RateLimitState],
     ) -> Outcome:
+        """``rate_limits`` receives the caller's limits as soon as they are known."""
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         await model.tokenizer.check_queries(job, small=ticket.small)
         amount = self.pricing.price(job.model, len(job.pairs), job.service_tier)
@@ -82,7 +90,7 @@ class Pipeline:
         with self._voided_on_failure(job.request_id, NOTHING_COMPUTED):
             async with self._tokenizing(job, model, ticket) as tokenizing:
                 with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
-                    rate_limits = await self.ledger.reserve(caller, quote)
+                    rate_limits += await self.ledger.reserve(caller, quote)
                 tokenized = await tokenizing
         ticket.tokenized(tokenized.tokens)
 
@@ -109,7 +117,7 @@ class Pipeline:
             charge=amount,
             queue_wait_s=scores.queue_wait_s,
             run_s=scores.run_s,
-            rate_limits=rate_limits,
+            rate_limits=tuple(rate_limits),
         )
 
     @asynccontextmanager

@@ -37,6 +37,9 @@ class RerankError(Exception):
     where: str | None = None
     """The request field at fault, if any."""
 
+    states: tuple[RateLimitState, ...] = ()
+    """The caller's rate limits, for the headers of the response, if they are known."""
+
     @property
     def public_message(self) -> str:
         """The message for the client, without internals, secrets or other tenants' data."""

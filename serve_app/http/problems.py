@@ -94,13 +94,11 @@ def problem(error: Exception, request_id: str) -> Response:
 
 
 def _headers(error: RerankError, kind: Row) -> dict[str, str]:
-    headers = {}
+    headers = rate_limit_headers(error.states)
     retry_after_s = getattr(error, "retry_after_s", kind.retry_after_s)
     if retry_after_s is not None:
         # Some clients ignore values other than integers from 1 to 60.
         headers["retry-after"] = str(retry_after(retry_after_s))
-    if isinstance(error, RateLimited):
-        headers |= rate_limit_headers(error.states)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="rerank-serve"'
     if isinstance(error, MethodNotAllowed):

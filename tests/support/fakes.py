@@ -74,14 +74,17 @@ class FakeLedger:
         self.pending: dict[RequestId, Credits] = {}
         self.charged: dict[RequestId, Credits] = {}
         self.commit_fails_with: Exception | None = None
+        self.rate_limits: tuple[RateLimitState, ...] = ()
 
     async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
         self.log.append("reserve")
         if quote.amount > self.available:
-            raise OutOfCredit(quote.amount, Credits(self.available))
+            refusal = OutOfCredit(quote.amount, Credits(self.available))
+            refusal.states = self.rate_limits
+            raise refusal
         self.available -= quote.amount
         self.pending[quote.request_id] = quote.amount
-        return ()
+        return self.rate_limits
 
     async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
         self.log.append("commit")

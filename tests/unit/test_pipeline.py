@@ -21,6 +21,7 @@ from serve_app.domain.errors import (
     NotFound,
     OutOfCredit,
     Overloaded,
+    RerankError,
 )
 from serve_app.domain.job import Job
 from serve_app.domain.model import (
@@ -31,7 +32,7 @@ from serve_app.domain.model import (
     ServiceTier,
     TokenizedJob,
 )
-from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, TenantId
+from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, Seconds, TenantId
 from serve_app.engine.tokenizer_threads import (
     QUERY_CHARACTERS_SHORT,
     ThreadedTokenizer,
@@ -282,6 +283,26 @@ def test_a_timed_out_request_is_voided_and_names_its_timeout() -> None:
 
     assert exceeded.value.timeout_s == JOB.timeout_s
     assert ledger.available == 100
+
+
+@pytest.mark.parametrize(
+    ("scorer", "error"),
+    [
+        (FailingJobScorer(EngineFailure("broken")), EngineFailure),
+        (FailingJobScorer(TimeoutError()), DeadlineExceeded),
+        (HangingJobScorer(), DeadlineExceeded),
+    ],
+)
+def test_a_failure_after_the_reservation_carries_the_rate_limits(
+    scorer: JobScorer, error: type[RerankError]
+) -> None:
+    ledger = FakeLedger()
+    ledger.rate_limits = (RateLimitState("requests", 5, 4, Seconds(9)),)
+
+    with pytest.raises(error) as failure:
+        rerank(ledger, scorer, replace(JOB, deadline=Instant(1_000.05)))
+
+    assert failure.value.states == ledger.rate_limits
 
 
 def test_no_answer_is_sent_if_its_charge_cannot_be_written() -> None:

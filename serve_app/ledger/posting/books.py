@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Executable, Row
 
-from serve_app.domain.errors import OutOfCredit
+from serve_app.domain.errors import OutOfCredit, RerankError
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
 from serve_app.ledger.events import outbox
@@ -99,11 +99,19 @@ class Books:
         """Reserve ``wanted.amount`` and return the resulting state of the caller's rate limits.
 
         Raises:
-            ReservationClosed, ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached,
-            OutOfCredit
+            ReservationClosed
+            ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit: They carry the
+                state of the caller's rate limits without this request.
         """
         if not reservation.must_reserve(self._reservations.get(wanted.request_id), wanted):
             return ()
+        try:
+            return self._reserve(wanted, demand)
+        except RerankError as refusal:
+            refusal.states = refusal.states or rate_limits.states(self.connection, wanted, demand)
+            raise
+
+    def _reserve(self, wanted: Reservation, demand: Demand) -> tuple[RateLimitState, ...]:
         if wanted.tenant not in self._accounts:
             raise OutOfCredit(wanted.amount, Credits(0))
         if demand.counts_running:

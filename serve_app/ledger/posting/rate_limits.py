@@ -4,7 +4,7 @@ All gateways count in the same rows under the tenant's lock, so a limit holds ac
 caller without limits costs no statement. The arithmetic is in `rate_window`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
@@ -17,6 +17,9 @@ from serve_app.ledger.db.tables import PENDING, rate_windows, reservations
 from serve_app.ledger.money import rate_window
 from serve_app.ledger.money.rate_window import Window
 from serve_app.ledger.money.reservation import Reservation
+
+Limited = Mapping[str, tuple[str, RateLimits]]
+"""The limits per minute of a key or tenant by its id, with the word for it in messages."""
 
 _windows = select(rate_windows).where(
     rate_windows.c.subject.in_(bindparam("subjects", expanding=True))
@@ -82,38 +85,37 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
             the request.
         TooLarge: See `rate_window.admit`.
     """
-    limited = {
-        subject: (whose, limits)
-        for subject, whose, limits in (
-            (wanted.key_id, "key", demand.key_limits),
-            (wanted.tenant, "tenant", demand.tenant_limits),
-        )
-        if limits.requests_per_minute_max is not None or limits.documents_per_minute_max is not None
-    }
     _check_running(connection, wanted, demand)
+    limited = _limited(wanted, demand)
     if not limited:
         return NOTHING_LIMITED
     now = wanted.created_at
     stored = _stored(connection, sorted(limited), now)
     windows: dict[str, Window] = {}
-    states, refusals = [], []
+    with_this, refusals = [], []
     for subject, (whose, limits) in limited.items():
         window = stored.get(subject, ())
         try:
-            windows[subject], with_this = rate_window.admit(
-                window, limits, demand.documents, now, whose
-            )
-            states.append(with_this)
+            windows[subject], own = rate_window.admit(window, limits, demand.documents, now, whose)
+            with_this.append(own)
         except RateLimited as refusal:
             refusals.append(refusal)
     if refusals:
         last = max(refusals, key=lambda refusal: refusal.retry_after_s)
-        without = [
-            rate_window.states(rate_window.live(stored.get(subject, ()), now), limits, now)
-            for subject, (_, limits) in limited.items()
-        ]
-        raise RateLimited(last.whose, last.what, last.retry_after_s, rate_window.tightest(*without))
-    return Admitted(windows, frozenset(stored), rate_window.tightest(*states))
+        without = _states(stored, limited, now)
+        raise RateLimited(last.whose, last.what, last.retry_after_s, without)
+    return Admitted(windows, frozenset(stored), rate_window.tightest(*with_this))
+
+
+def states(
+    connection: Connection, wanted: Reservation, demand: Demand
+) -> tuple[RateLimitState, ...]:
+    """Return the state of the caller's limits without the request ``wanted``."""
+    limited = _limited(wanted, demand)
+    if not limited:
+        return ()
+    now = wanted.created_at
+    return _states(_stored(connection, sorted(limited), now), limited, now)
 
 
 def count(connection: Connection, admitted: Admitted) -> None:
@@ -124,6 +126,28 @@ def count(connection: Connection, admitted: Admitted) -> None:
             connection.execute(_replace, {"row_subject": subject, "new_counts": counts})
         else:
             connection.execute(_begin_window, {"subject": subject, "counts": counts})
+
+
+def _limited(wanted: Reservation, demand: Demand) -> Limited:
+    return {
+        subject: (whose, limits)
+        for subject, whose, limits in (
+            (wanted.key_id, "key", demand.key_limits),
+            (wanted.tenant, "tenant", demand.tenant_limits),
+        )
+        if limits.requests_per_minute_max is not None or limits.documents_per_minute_max is not None
+    }
+
+
+def _states(
+    stored: Mapping[str, Window], limited: Limited, now: Moment
+) -> tuple[RateLimitState, ...]:
+    return rate_window.tightest(
+        *(
+            rate_window.states(rate_window.live(stored.get(subject, ()), now), limits, now)
+            for subject, (_, limits) in limited.items()
+        )
+    )
 
 
 def _stored(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:

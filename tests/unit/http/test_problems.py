@@ -3,7 +3,8 @@
 import pytest
 
 from serve_app.domain import errors
-from serve_app.domain.units import Credits, TenantId
+from serve_app.domain.model import RateLimitState
+from serve_app.domain.units import Credits, Seconds, TenantId
 from tests.support.app import FakeApp
 from tests.support.fakes import FailingJobScorer
 
@@ -49,6 +50,32 @@ def test_our_errors_are_answered_as_in_the_table(
     assert b"10.0.0.7" not in answer.content
     assert (app.ledger.charged, app.ledger.available) == ({}, 1_000_000)
     assert app.codes() == [error.code]
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("granted", "error", "status"),
+    [
+        (0, errors.NoReplica("unused"), 402),
+        (100, errors.EngineFailure("broken"), 500),
+        (100, errors.NoReplica("gone"), 503),
+        (100, errors.DeadlineExceeded(2.5), 504),
+    ],
+)
+def test_errors_have_the_rate_limit_headers_if_the_limits_are_known(
+    granted: int, error: Exception, status: int
+) -> None:
+    app = FakeApp(scorer=FailingJobScorer(error), granted=granted)
+    app.ledger.rate_limits = (RateLimitState("documents", 50, 47, Seconds(8.2)),)
+
+    answer = app.rerank()
+
+    assert answer.status_code == status
+    assert {name: answer.headers[name] for name in answer.headers if "ratelimit" in name} == {
+        "x-ratelimit-limit-documents": "50",
+        "x-ratelimit-remaining-documents": "47",
+        "x-ratelimit-reset-documents": "9s",
+    }
     app.close()
 
 

@@ -9,7 +9,14 @@ from itertools import count
 import pytest
 from sqlalchemy import Engine, event, func, select
 
-from serve_app.domain.errors import ConcurrencyLimited, OutOfCredit, RateLimited, SpendCapReached
+from serve_app.domain.errors import (
+    ConcurrencyLimited,
+    OutOfCredit,
+    RateLimited,
+    RerankError,
+    SpendCapReached,
+    TooLarge,
+)
 from serve_app.domain.model import UNLIMITED, Caller, RateLimits, RateLimitState
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId
 from serve_app.ledger.accounts import tenant_accounts, tenant_keys
@@ -39,9 +46,7 @@ MINUTE_MS = 61_000
 OTHER_KEY = KeyId("other-key")
 _numbers = count()
 
-Outcome = (
-    tuple[RateLimitState, ...] | ConcurrencyLimited | RateLimited | SpendCapReached | OutOfCredit
-)
+Outcome = tuple[RateLimitState, ...] | RerankError
 
 
 def limited_by(caller: Caller, key: RateLimits, tenant: RateLimits = UNLIMITED) -> Caller:
@@ -61,8 +66,19 @@ def ask(
     with engine.begin() as connection:
         try:
             return postings.reserve(connection, wanted, demand)
-        except (ConcurrencyLimited, RateLimited, SpendCapReached, OutOfCredit) as refusal:
+        except RerankError as refusal:
             return refusal
+
+
+def recorded(engine: Engine) -> list[str]:
+    """Return a list that receives every later statement."""
+    statements: list[str] = []
+    event.listen(
+        engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, statement, *_: statements.append(statement),
+    )
+    return statements
 
 
 def let_in(outcome: Outcome) -> bool:
@@ -161,6 +177,54 @@ def test_the_tighter_state_is_returned_and_a_refused_request_does_not_count(
     assert after[0].remaining == 2
 
 
+PER_MINUTE = RateLimits(requests_per_minute_max=5, documents_per_minute_max=50)
+
+
+@pytest.mark.parametrize(
+    ("limits", "request_size", "error"),
+    [
+        ((PER_MINUTE,), {"amount": 101}, OutOfCredit),
+        ((UNLIMITED, PER_MINUTE), {"amount": 101}, OutOfCredit),
+        ((PER_MINUTE,), {"documents": 51}, TooLarge),
+        ((PER_MINUTE, RateLimits(concurrent_requests_max=1)), {}, ConcurrencyLimited),
+        ((replace(PER_MINUTE, concurrent_requests_max=1),), {}, ConcurrencyLimited),
+        (
+            (replace(PER_MINUTE, monthly_budget_micro_dollars=Credits(3)),),
+            {"amount": 3},
+            SpendCapReached,
+        ),
+    ],
+)
+def test_every_refusal_carries_the_limits_without_the_refused_request(
+    engine: Engine,
+    acme: Caller,
+    limits: tuple[RateLimits, ...],
+    request_size: dict[str, int],
+    error: type[RerankError],
+) -> None:
+    set_limits(engine, acme, "key", limits[0])
+    caller = limited_by(acme, *limits)
+    assert let_in(ask(engine, caller, documents=7))
+
+    refusal = ask(engine, caller, **request_size)
+
+    assert isinstance(refusal, error)
+    assert [(each.what, each.limit, each.remaining) for each in refusal.states] == [
+        ("requests", 5, 4),
+        ("documents", 50, 43),
+    ]
+
+
+def test_a_refusal_without_limits_per_minute_reads_no_window(engine: Engine, acme: Caller) -> None:
+    statements = recorded(engine)
+
+    refusal = ask(engine, acme, amount=101)
+
+    assert isinstance(refusal, OutOfCredit)
+    assert refusal.states == ()
+    assert not any("rate_windows" in statement for statement in statements)
+
+
 def test_retry_after_is_when_both_key_and_tenant_admit_it(engine: Engine, acme: Caller) -> None:
     mine = limited_by(
         acme, RateLimits(requests_per_minute_max=1), RateLimits(requests_per_minute_max=2)
@@ -247,12 +311,7 @@ def test_a_request_refused_for_another_reason_does_not_count(engine: Engine, acm
 
 
 def test_a_caller_without_limits_reads_no_window(engine: Engine, acme: Caller) -> None:
-    statements: list[str] = []
-    event.listen(
-        engine,
-        "before_cursor_execute",
-        lambda _c, _cursor, statement, *_: statements.append(statement),
-    )
+    statements = recorded(engine)
 
     assert let_in(ask(engine, acme))
 
