@@ -36,6 +36,9 @@ class Job:
     deadline: Instant
     """``timeout_s`` after the request's headers were read."""
 
+    document_tokens_max: int | None = None
+    """Tokens read of each document; ``None`` means as many as fit the model."""
+
     service_tier: ServiceTier = ServiceTier.DEFAULT
     query_field: str = "query"
     """Request field of a query, for error messages. ``{index}`` is replaced by the pair's index."""

@@ -234,14 +234,16 @@ class PairTokenizer:
             enough = max(self._text_tokens_max, queries[pair.query].tokens) + 1
             indices.setdefault(enough, []).append(index)
         pairs: dict[int, Pair] = {}
+        read_max = job.document_tokens_max
         for enough, group in indices.items():
             documents = [cut(job.pairs[index].document, enough) for index in group]
             encoded = self._encoder.encode(documents)
             for index, document, ids in zip(group, documents, encoded, strict=True):
                 pair = job.pairs[index]
-                whole = len(document) == len(pair.document)
+                kept = ids if read_max is None else ids[:read_max]
+                whole = len(document) == len(pair.document) and len(kept) == len(ids)
                 pairs[index] = self._pair(
-                    index, queries[pair.query], ids, job.truncation, whole=whole
+                    index, queries[pair.query], kept, job.truncation, whole=whole
                 )
         return TokenizedJob(tuple(pairs[index] for index in range(len(job.pairs))))
 

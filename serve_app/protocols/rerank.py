@@ -19,11 +19,13 @@ from serve_app.protocols.rerank_schema import (
 )
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
+    UNSUPPORTED,
     Envelope,
     ResolveModel,
     WireFormat,
     check_count,
     check_query,
+    check_supported,
     check_unicode,
     job_of,
     meta,
@@ -56,12 +58,20 @@ def parse(
     ``limits``: only the number of documents and the length of the query are checked here.
     """
     fields = read_fields(body)
+    check_supported(fields, UNSUPPORTED, RerankRequest.model_fields)
     check_count("documents", fields.get("documents"), limits)
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)
     check_unicode(_texts(request))
     pairs = pairs_of(request.query, map(_text, request.documents))
-    job = job_of(request, envelope, resolve_model, pairs, top_n=request.top_n or None)
+    job = job_of(
+        request,
+        envelope,
+        resolve_model,
+        pairs,
+        top_n=request.top_n,
+        document_tokens_max=request.max_tokens_per_doc,
+    )
     return ParsedRerank(
         job,
         bool(request.return_documents),

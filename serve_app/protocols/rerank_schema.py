@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from serve_app.protocols.wire_schema import (
+    COUNT_MAX,
     AnswerId,
+    MaxTokensPerDoc,
     Meta,
     ModelName,
     RawScores,
@@ -18,8 +20,6 @@ from serve_app.protocols.wire_schema import (
     TruncationStrategy,
     Usage,
 )
-
-TOP_N_MAX = 2_147_483_647
 
 
 class DocumentText(BaseModel):
@@ -45,7 +45,7 @@ class RerankRequest(BaseModel):
     """Documents to order by how well they answer a query.
 
     For every optional field, null means absent. Unknown fields are ignored and named in
-    ``meta.warnings``.
+    ``meta.warnings``, except fields that would change the answer: they are refused.
     """
 
     model_config = ConfigDict(strict=True)
@@ -62,7 +62,7 @@ class RerankRequest(BaseModel):
     ]
     top_n: Annotated[
         int | None,
-        Field(ge=0, le=TOP_N_MAX, description="Number of results to return. Absent or 0: all."),
+        Field(ge=0, le=COUNT_MAX, description="Number of results to return. Absent or 0: all."),
     ] = None
     return_documents: Annotated[
         bool | None, Field(description="Whether each result contains its document's text.")
@@ -73,6 +73,7 @@ class RerankRequest(BaseModel):
     ] = None
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
+    max_tokens_per_doc: MaxTokensPerDoc = None
     service_tier: Tier = "default"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 
-from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job, TextPair
 from serve_app.domain.model import Outcome
 from serve_app.protocols.json_body import shown
@@ -12,11 +11,13 @@ from serve_app.protocols.limits import Limits
 from serve_app.protocols.score_schema import PairScore, ScoreRequest, ScoreResponse
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
+    UNSUPPORTED,
     Envelope,
     ResolveModel,
     WireFormat,
     check_count,
     check_query,
+    check_supported,
     check_unicode,
     job_of,
     meta,
@@ -26,24 +27,15 @@ from serve_app.protocols.wire_format import (
     usage,
 )
 
-UNSUPPORTED: Mapping[str, object] = {
+UNSUPPORTED_HERE: Mapping[str, tuple[object, ...]] = {
     # Texts outside of `pairs`.
-    **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2")),
+    **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2"), ()),
     # Number and content of the results.
-    "top_n": None,
-    "top_k": None,
-    "return_documents": False,
-    "rank_fields": None,
-    # Truncation.
-    "truncation": True,
-    "truncate_prompt_tokens": None,
-    "max_tokens_per_doc": None,
-    # Meaning of a score.
-    "instruction": None,
-    "normalize": True,
-    "use_activation": True,
+    "top_n": (),
+    "return_documents": (False,),
+    "rank_fields": (),
+    **UNSUPPORTED,
 }
-"""Fields of other APIs that would change the answer, each with the value that has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +56,18 @@ def parse(
     ``limits``: the limit on documents applies to the pairs, and that on query length to each query.
     """
     fields = read_fields(body)
-    _check_supported(fields)
+    check_supported(fields, UNSUPPORTED_HERE, ScoreRequest.model_fields)
     check_count("pairs", fields.get("pairs"), limits)
     request = validated(ScoreRequest, fields)
     pairs = tuple(starmap(TextPair, request.pairs))
-    job = job_of(request, envelope, resolve_model, pairs, query_field="pairs[{index}][0]")
+    job = job_of(
+        request,
+        envelope,
+        resolve_model,
+        pairs,
+        document_tokens_max=request.max_tokens_per_doc,
+        query_field="pairs[{index}][0]",
+    )
     for query, index in job.queries.items():
         check_query(job.query_path(index), query, limits)
     check_unicode(_texts(request))
@@ -98,13 +97,6 @@ def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
 
 
 SCORE = WireFormat(parse, render)
-
-
-def _check_supported(fields: Mapping[str, object]) -> None:
-    for name, harmless in UNSUPPORTED.items():
-        if name in fields and fields[name] is not harmless:
-            known = ", ".join(ScoreRequest.model_fields)
-            raise InvalidRequest(name, f"is not supported by this route, which reads {known}")
 
 
 def _texts(request: ScoreRequest) -> Iterator[tuple[str, str]]:

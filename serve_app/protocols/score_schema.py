@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from serve_app.protocols.wire_schema import (
     AnswerId,
+    MaxTokensPerDoc,
     Meta,
     ModelName,
     RawScores,
@@ -49,6 +50,7 @@ class ScoreRequest(BaseModel):
     ]
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
+    max_tokens_per_doc: MaxTokensPerDoc = None
     service_tier: Tier = "default"
 
 

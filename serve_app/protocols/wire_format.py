@@ -4,7 +4,7 @@ A wire format parses the bytes of a body into a `Job` and renders an `Outcome` t
 answer. It knows nothing of HTTP, and the pipeline knows nothing of it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -21,6 +21,22 @@ DOCUMENTS_PER_SEARCH_UNIT = 100
 """Cohere's definition. Clients multiply search units by their own prices."""
 
 WARNINGS_MAX = 20
+
+UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
+    # Number and content of the results.
+    "top_k": (),
+    "relevant_spans": ({"mode": "disabled"},),
+    # Truncation.
+    "truncation": (True,),
+    "truncation_side": ("right",),
+    "truncate_prompt_tokens": (-1,),
+    "max_tokens_per_query": (0,),
+    # Meaning of a score.
+    "instruction": ("",),
+    "normalize": (True,),
+    "use_activation": (True,),
+}
+"""Fields of other APIs that would change the answer, each with the values that have no effect."""
 
 ResolveModel = Callable[[str | None], ModelId]
 """Maps a request's ``model``, ``None`` if absent, to the id of a model."""
@@ -79,24 +95,52 @@ def read_fields(body: bytes) -> dict[str, object]:
     return {name: value for name, value in read_object(body).items() if value is not None}
 
 
-def job_of(
+def check_supported(
+    fields: Mapping[str, object],
+    unsupported: Mapping[str, tuple[object, ...]],
+    known: Iterable[str],
+) -> None:
+    """Refuse what the client would otherwise be charged for without getting it.
+
+    Args:
+        fields: The request.
+        unsupported: Unsupported fields, each with the values that have no effect.
+        known: The fields that the route reads, for the message.
+
+    Raises: InvalidRequest.
+    """
+    for name, harmless in unsupported.items():
+        if name not in fields:
+            continue
+        value = fields[name]
+        if not any(type(value) is type(each) and value == each for each in harmless):
+            names = ", ".join(known)
+            raise InvalidRequest(name, f"is not supported by this route, which reads {names}")
+
+
+def job_of(  # noqa: PLR0913 - one for each option of a request
     request: JobFields,
     envelope: Envelope,
     resolve_model: ResolveModel,
     pairs: tuple[TextPair, ...],
     *,
     top_n: int | None = None,
+    document_tokens_max: int | None = None,
     query_field: str = "query",
 ) -> Job:
-    """Return the job of a valid request; absent fields get their defaults."""
+    """Return the job of a valid request; absent fields get their defaults.
+
+    A ``top_n`` or ``document_tokens_max`` of 0 means absent.
+    """
     return Job(
         request_id=envelope.request_id,
         model=resolve_model(request.model),
         pairs=pairs,
-        top_n=top_n,
+        top_n=top_n or None,
         truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
         timeout_s=envelope.timeout_s,
         deadline=envelope.deadline,
+        document_tokens_max=document_tokens_max or None,
         service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
         query_field=query_field,
     )

@@ -6,6 +6,9 @@ from pydantic import BaseModel, Field
 
 MODEL_CHARACTERS_MAX = 256
 
+COUNT_MAX = 2_147_483_647
+"""Largest number that a request may contain."""
+
 ModelName = Annotated[
     str | None,
     Field(
@@ -20,6 +23,15 @@ RawScores = Annotated[
 TruncationStrategy = Annotated[
     Literal["only_document", "longest_first"] | None,
     Field(description="How to truncate a pair that is longer than the model's maximum."),
+]
+MaxTokensPerDoc = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=COUNT_MAX,
+        description="Tokens to read of each document, if the model can read more. Absent or 0: as "
+        "many as fit the model.",
+    ),
 ]
 Tier = Annotated[
     Literal["default", "flex", "priority"] | None,

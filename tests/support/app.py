@@ -102,14 +102,17 @@ class WordTokenizer:
     def tokenize(self, job: Job) -> TokenizedJob:
         return TokenizedJob(
             tuple(
-                self._pair(index, pair.query, pair.document) for index, pair in enumerate(job.pairs)
+                self._pair(index, pair.query, pair.document, job.document_tokens_max)
+                for index, pair in enumerate(job.pairs)
             )
         )
 
-    def _pair(self, index: int, query: str, text: str) -> Pair:
+    def _pair(self, index: int, query: str, text: str, document_tokens_max: int | None) -> Pair:
         query_tokens = len(query.split()) + 2
-        tokens = query_tokens + len(text.split()) + 1
-        kept = min(tokens, PAIR_TOKENS_MAX)
+        words = len(text.split())
+        tokens = query_tokens + words + 1
+        read = words if document_tokens_max is None else min(words, document_tokens_max)
+        kept = min(query_tokens + read + 1, PAIR_TOKENS_MAX)
         ids = bytes(kept * INPUT_ID_BYTES)
         return Pair(index, ids, Tokens(query_tokens), truncated=kept < tokens)
 

@@ -140,6 +140,26 @@ def test_a_long_document_is_cut_at_its_end_and_marked(folders: dict[str, Path]) 
     assert ids(cut)[-1] == ids(whole)[-1]
 
 
+@pytest.mark.parametrize("truncation", Truncation)
+@settings(max_examples=40, deadline=None)
+@given(query=st.sampled_from(["cat", "dog cat"]), document=NASTY, limit=st.integers(1, 50))
+def test_a_limited_document_is_read_to_its_limit_or_the_models(
+    folders: dict[str, Path], truncation: Truncation, query: str, document: str, limit: int
+) -> None:
+    tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=40)
+    whole, empty = tokenize_pairs(tokenizer, [(query, document), (query, "")], truncation)
+    limited_job = replace(job(query, [document]), truncation=truncation, document_tokens_max=limit)
+
+    limited = tokenizer.tokenize(limited_job).pairs[0]
+
+    document_tokens = whole.tokens - empty.tokens
+    kept = min(limit, document_tokens)
+    suffix = len(tokenizer.template.suffix)
+    expected = ids(whole)[: whole.query_tokens + kept] + ids(whole)[whole.tokens - suffix :]
+    assert ids(limited) == expected
+    assert limited.truncated == (whole.truncated or limit < document_tokens)
+
+
 def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
 

@@ -15,7 +15,7 @@ from serve_app.domain.ranking import rank, relevance_score
 from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import ParsedRerank, parse, render
-from serve_app.protocols.wire_format import WARNINGS_MAX, Envelope
+from serve_app.protocols.wire_format import UNSUPPORTED, WARNINGS_MAX, Envelope
 
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -148,6 +148,35 @@ def test_the_job_includes_the_request_metadata() -> None:
     assert Envelope(job.request_id, job.timeout_s, job.deadline) == ENVELOPE
     assert (job.model, job.top_n) == ("m", 3)
     assert job.truncation is Truncation.LONGEST_FIRST
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_a_field_that_would_change_the_answer_is_refused_by_name(name: str) -> None:
+    for value in ("anything", False, 1, 0.5, {"mode": "enabled"}):
+        with pytest.raises(InvalidRequest) as refusal:
+            parsed(**{name: value})
+
+        assert refusal.value.where == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, harmless in UNSUPPORTED.items() for value in harmless],
+)
+def test_a_value_without_effect_causes_a_warning(name: str, value: object) -> None:
+    (warning,) = parsed(**{name: value}).warnings
+
+    assert f"'{name}'" in warning
+
+
+@pytest.mark.parametrize(("value", "tokens"), [(None, None), (0, None), (1, 1), (4_096, 4_096)])
+def test_the_job_has_the_limit_on_the_tokens_of_a_document(
+    value: int | None, tokens: int | None
+) -> None:
+    request = parsed(max_tokens_per_doc=value)
+
+    assert request.job.document_tokens_max == tokens
+    assert request.warnings == ()
 
 
 def test_limits_count_characters_rather_than_bytes() -> None:
