@@ -3,9 +3,11 @@
 import pytest
 
 from serve_app.domain import errors
-from serve_app.domain.model import RateLimitState
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller, JobScores, RateLimitState, TokenizedJob
 from serve_app.domain.units import Credits, Seconds, TenantId
-from tests.support.app import FakeApp
+from serve_app.ports import PortionReport, Quote
+from tests.support.app import FakeApp, WordScorer
 from tests.support.fakes import FailingJobScorer
 
 ANSWERS = [
@@ -114,6 +116,32 @@ def test_an_unexpected_exception_in_another_route_is_answered_and_logged(
     (line,) = app.lines
     assert (line["event"], line["error"]) == ("unexpected_failure", "RuntimeError")
     assert password not in str(line) + answer.text
+
+
+def test_the_wait_at_a_limit_of_concurrent_requests_is_the_usual_duration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class ThreeSecondScorer(WordScorer):
+        async def score(
+            self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+        ) -> JobScores:
+            app.clock.advance(3)
+            return await super().score(caller, job, tokenized, report)
+
+    async def refuse(_caller: Caller, _quote: Quote) -> tuple[RateLimitState, ...]:
+        raise errors.ConcurrencyLimited("key", 1)
+
+    app = FakeApp(scorer=ThreeSecondScorer())
+    app.rerank()
+    monkeypatch.setattr(app.ledger, "reserve", refuse)
+
+    answers = [app.rerank() for _ in range(2)]
+
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+        assert "At most 1 concurrent requests of one key" in answer.json()["message"]
+        assert "Retry in 3 s" in answer.json()["message"]
+    app.close()
 
 
 def test_a_full_gate_answers_immediately_with_retry_after() -> None:
