@@ -19,7 +19,6 @@ from serve_app.protocols.rerank_schema import (
 )
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
-    UNSUPPORTED,
     Envelope,
     ResolveModel,
     WireFormat,
@@ -58,7 +57,7 @@ def parse(
     ``limits``: only the number of documents and the length of the query are checked here.
     """
     fields = read_fields(body)
-    check_supported(fields, UNSUPPORTED, RerankRequest.model_fields)
+    check_supported(fields, RerankRequest.model_fields)
     check_count("documents", fields.get("documents"), limits)
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)

@@ -1,6 +1,6 @@
 """The wire format of ``/v1/score``: pairs of a query and a passage, answered in request order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -11,7 +11,6 @@ from serve_app.protocols.limits import Limits
 from serve_app.protocols.score_schema import PairScore, ScoreRequest, ScoreResponse
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
-    UNSUPPORTED,
     Envelope,
     ResolveModel,
     WireFormat,
@@ -26,16 +25,6 @@ from serve_app.protocols.wire_format import (
     unknown_field_warnings,
     usage,
 )
-
-UNSUPPORTED_HERE: Mapping[str, tuple[object, ...]] = {
-    # Texts outside of `pairs`.
-    **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2"), ()),
-    # Number and content of the results.
-    "top_n": (),
-    "return_documents": (False,),
-    "rank_fields": (),
-    **UNSUPPORTED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +45,7 @@ def parse(
     ``limits``: the limit on documents applies to the pairs, and that on query length to each query.
     """
     fields = read_fields(body)
-    check_supported(fields, UNSUPPORTED_HERE, ScoreRequest.model_fields)
+    check_supported(fields, ScoreRequest.model_fields)
     check_count("pairs", fields.get("pairs"), limits)
     request = validated(ScoreRequest, fields)
     pairs = tuple(starmap(TextPair, request.pairs))

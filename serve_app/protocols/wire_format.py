@@ -4,7 +4,7 @@ A wire format parses the bytes of a body into a `Job` and renders an `Outcome` t
 answer. It knows nothing of HTTP, and the pipeline knows nothing of it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -22,21 +22,34 @@ DOCUMENTS_PER_SEARCH_UNIT = 100
 
 WARNINGS_MAX = 20
 
-UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
+Fields = Mapping[str, object]
+"""The fields of a JSON object, without nulls."""
+
+ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
+    # Texts.
+    **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2"), ()),
     # Number and content of the results.
+    "top_n": (),
     "top_k": (),
+    "return_documents": (False,),
+    "return_text": (False,),
+    "rank_fields": (),
     "relevant_spans": ({"mode": "disabled"},),
     # Truncation.
+    "truncate": (True,),
     "truncation": (True,),
+    "truncation_direction": ("Right",),
     "truncation_side": ("right",),
     "truncate_prompt_tokens": (-1,),
     "max_tokens_per_query": (0,),
+    "max_tokens_per_doc": (0,),
     # Meaning of a score.
     "instruction": ("",),
     "normalize": (True,),
+    "raw_scores": (False,),
     "use_activation": (True,),
 }
-"""Fields of other APIs that would change the answer, each with the values that have no effect."""
+"""Fields of all APIs that change the answer, each with the values that have no effect."""
 
 ResolveModel = Callable[[str | None], ModelId]
 """Maps a request's ``model``, ``None`` if absent, to the id of a model."""
@@ -87,7 +100,7 @@ class JobFields(Protocol):
     def service_tier(self) -> str | None: ...
 
 
-def read_fields(body: bytes) -> dict[str, object]:
+def read_fields(body: bytes) -> Fields:
     """Return the fields of the JSON object in ``body``; an explicit null counts as absent.
 
     Raises: InvalidRequest, TooLarge.
@@ -95,25 +108,19 @@ def read_fields(body: bytes) -> dict[str, object]:
     return {name: value for name, value in read_object(body).items() if value is not None}
 
 
-def check_supported(
-    fields: Mapping[str, object],
-    unsupported: Mapping[str, tuple[object, ...]],
-    known: Iterable[str],
-) -> None:
+def check_supported(fields: Fields, known: Collection[str]) -> None:
     """Refuse what the client would otherwise be charged for without getting it.
 
     Args:
-        fields: The request.
-        unsupported: Unsupported fields, each with the values that have no effect.
-        known: The fields that the route reads, for the message.
+        fields: The fields of a request.
+        known: Names of the route's fields. Others of `ANSWER_OPTIONS` must have no effect.
 
     Raises: InvalidRequest.
     """
-    for name, harmless in unsupported.items():
-        if name not in fields:
-            continue
+    for name in [each for each in fields if each in ANSWER_OPTIONS and each not in known]:
         value = fields[name]
-        if not any(type(value) is type(each) and value == each for each in harmless):
+        # The types too, because 1 == True.
+        if not any(type(value) is type(each) and value == each for each in ANSWER_OPTIONS[name]):
             names = ", ".join(known)
             raise InvalidRequest(name, f"is not supported by this route, which reads {names}")
 

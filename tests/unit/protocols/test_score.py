@@ -14,9 +14,15 @@ from serve_app.domain.model import Outcome, RankedDocument
 from serve_app.domain.ranking import rank, relevance_score
 from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.score import UNSUPPORTED_HERE, ParsedScore, parse, render
-from serve_app.protocols.wire_format import Envelope
+from serve_app.protocols.score import ParsedScore, parse, render
+from serve_app.protocols.score_schema import ScoreRequest
+from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope
 
+UNSUPPORTED = {
+    name: harmless
+    for name, harmless in ANSWER_OPTIONS.items()
+    if name not in ScoreRequest.model_fields
+}
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
 ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -100,7 +106,7 @@ def test_a_job_names_its_queries_by_their_pairs() -> None:
     assert job.query_path(3) == "pairs[3][0]"
 
 
-@pytest.mark.parametrize("name", UNSUPPORTED_HERE)
+@pytest.mark.parametrize("name", UNSUPPORTED)
 def test_a_field_that_would_change_the_scores_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parsed(**{name: "anything"})
@@ -110,7 +116,7 @@ def test_a_field_that_would_change_the_scores_is_refused_by_name(name: str) -> N
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(name, value) for name, harmless in UNSUPPORTED_HERE.items() for value in harmless],
+    [(name, value) for name, harmless in UNSUPPORTED.items() for value in harmless],
 )
 def test_a_value_without_effect_causes_a_warning(name: str, value: object) -> None:
     (warning,) = parsed(**{name: value}).warnings
