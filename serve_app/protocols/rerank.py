@@ -58,7 +58,7 @@ def parse(
     """
     fields = read_fields(body)
     check_supported(fields, RerankRequest.model_fields)
-    check_count("documents", fields.get("documents"), limits)
+    check_count("documents", fields.get("documents"), limits, "documents")
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)
     check_unicode(_texts(request))

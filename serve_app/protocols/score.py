@@ -1,14 +1,28 @@
-"""The wire format of ``/v1/score``: pairs of a query and a passage, answered in request order."""
+"""The wire format of ``/v1/score``: pairs of a query and a passage, answered in request order.
 
-from collections.abc import Iterator
+A request has the field ``pairs``, or the texts in one of vLLM's forms: one query for all passages,
+or as many queries as passages.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import starmap
+from itertools import chain, starmap
 
-from serve_app.domain.job import Job, TextPair
+from serve_app.domain.errors import InvalidRequest
+from serve_app.domain.job import Job, TextPair, pairs_of
 from serve_app.domain.model import Outcome
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.score_schema import PairScore, ScoreRequest, ScoreResponse
+from serve_app.protocols.score_schema import (
+    PairScore,
+    ScoreData,
+    ScoreDocuments,
+    ScoreItems,
+    ScoreRequest,
+    ScoreResponse,
+    ScoreTexts,
+    TextsRequest,
+)
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
     Envelope,
@@ -25,6 +39,15 @@ from serve_app.protocols.wire_format import (
     unknown_field_warnings,
     usage,
 )
+
+FORMS: Mapping[tuple[str, ...], type[ScoreRequest | TextsRequest]] = {
+    ("pairs",): ScoreRequest,
+    ("text_1", "text_2"): ScoreTexts,
+    ("queries", "documents"): ScoreDocuments,
+    ("queries", "items"): ScoreItems,
+    ("data_1", "data_2"): ScoreData,
+}
+"""The type of a request by the fields that contain its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +68,30 @@ def parse(
     ``limits``: the limit on documents applies to the pairs, and that on query length to each query.
     """
     fields = read_fields(body)
-    check_supported(fields, ScoreRequest.model_fields)
-    check_count("pairs", fields.get("pairs"), limits)
-    request = validated(ScoreRequest, fields)
-    pairs = tuple(starmap(TextPair, request.pairs))
+    names = _form(fields)
+    kind = FORMS[names]
+    check_supported(fields, kind.model_fields)
+    for name in names:
+        check_count(name, fields.get(name), limits, "pairs" if name == "pairs" else "texts")
+    request = validated(kind, fields)
+    if isinstance(request, ScoreRequest):
+        pairs, query_field = tuple(starmap(TextPair, request.pairs)), "pairs[{index}][0]"
+        texts = _texts_of_pairs(request.pairs)
+    else:
+        pairs, query_field = _paired(fields, request, names)
+        texts = _texts_of_lists(request, names)
     job = job_of(
         request,
         envelope,
         resolve_model,
         pairs,
         document_tokens_max=request.max_tokens_per_doc,
-        query_field="pairs[{index}][0]",
+        query_field=query_field,
     )
     for query, index in job.queries.items():
         check_query(job.query_path(index), query, limits)
-    check_unicode(_texts(request))
-    unknown = (shown(name) for name in fields if name not in ScoreRequest.model_fields)
+    check_unicode(chain([("model", request.model or "")], texts))
+    unknown = (shown(name) for name in fields if name not in kind.model_fields)
     return ParsedScore(
         job, bool(request.raw_scores), envelope.warnings + unknown_field_warnings(unknown)
     )
@@ -88,9 +119,55 @@ def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
 SCORE = WireFormat(parse, render)
 
 
-def _texts(request: ScoreRequest) -> Iterator[tuple[str, str]]:
-    """Yield each text of the request after its path."""
-    yield "model", request.model or ""
-    for index, pair in enumerate(request.pairs):
+def _form(fields: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of the fields that contain the texts.
+
+    Raises: InvalidRequest if there are fields of several forms.
+    """
+    sent = [name for form in FORMS for name in form if name in fields]
+    if not sent:
+        return ("pairs",)
+    best = max(FORMS, key=lambda form: (sent[0] in form, sum(name in form for name in sent)))
+    for name in sent:
+        if name not in best:
+            raise InvalidRequest(name, f"cannot be combined with {' and '.join(best)}")
+    return best
+
+
+def _paired(
+    fields: Mapping[str, object], request: TextsRequest, names: tuple[str, ...]
+) -> tuple[tuple[TextPair, ...], str]:
+    """Return the pairs of a request in one of vLLM's forms, and the field of their queries.
+
+    Raises: InvalidRequest if there are several queries, but not one for each passage.
+    """
+    first, second = names
+    queries, passages = _lists(request, names)
+    if len(queries) == 1:
+        path = first if isinstance(fields[first], str) else f"{first}[0]"
+        return pairs_of(queries[0], passages), path
+    if len(queries) != len(passages):
+        raise InvalidRequest(
+            first,
+            f"must have one text, or as many as {second} has ({len(passages)}), "
+            f"but has {len(queries)}",
+        )
+    return tuple(map(TextPair, queries, passages)), first + "[{index}]"
+
+
+def _lists(request: TextsRequest, names: Iterable[str]) -> list[list[str]]:
+    return [getattr(request, name) for name in names]
+
+
+def _texts_of_pairs(pairs: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
+    """Yield each text after its path."""
+    for index, pair in enumerate(pairs):
         for place, text in enumerate(pair):
             yield f"pairs[{index}][{place}]", text
+
+
+def _texts_of_lists(request: TextsRequest, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each text after its path."""
+    for name, texts in zip(names, _lists(request, names), strict=True):
+        for index, text in enumerate(texts):
+            yield f"{name}[{index}]", text

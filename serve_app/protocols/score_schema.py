@@ -29,6 +29,25 @@ QueryAndPassage = Annotated[
 ]
 
 
+def _as_list(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise PydanticCustomError("texts", "neither a string nor a list")
+
+
+NonEmptyList = Annotated[list[str], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[
+    NonEmptyList,
+    BeforeValidator(_as_list, json_schema_input_type=str | NonEmptyList),
+]
+Queries = Annotated[
+    Texts, Field(description="One query, or as many as there are passages; none may be blank.")
+]
+Passages = Annotated[Texts, Field(description="The passages, which may be empty.")]
+
+
 class ScoreRequest(BaseModel):
     """Pairs of a query and a passage. Each is scored independently.
 
@@ -52,6 +71,46 @@ class ScoreRequest(BaseModel):
     truncation_strategy: TruncationStrategy = "only_document"
     max_tokens_per_doc: MaxTokensPerDoc = None
     service_tier: Tier = "default"
+
+
+class TextsRequest(BaseModel):
+    """Base of vLLM's forms: one query with every passage, or each query with its own passage."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: ModelName = None
+    raw_scores: RawScores = False
+    truncation_strategy: TruncationStrategy = "only_document"
+    max_tokens_per_doc: MaxTokensPerDoc = None
+    service_tier: Tier = "default"
+
+
+class ScoreTexts(TextsRequest):
+    """Texts in vLLM's first form."""
+
+    text_1: Queries
+    text_2: Passages
+
+
+class ScoreData(TextsRequest):
+    """Texts in vLLM's form ``data_1`` and ``data_2``."""
+
+    data_1: Queries
+    data_2: Passages
+
+
+class ScoreDocuments(TextsRequest):
+    """Queries and documents."""
+
+    queries: Queries
+    documents: Passages
+
+
+class ScoreItems(TextsRequest):
+    """Queries and items."""
+
+    queries: Queries
+    items: Passages
 
 
 class PairScore(BaseModel):

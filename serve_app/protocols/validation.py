@@ -71,6 +71,7 @@ def _problem(error: ErrorDetails) -> str:
         "list_type": "must be a list",
         "model_type": "must be an object",
         "pair": "must be a list of exactly two strings: a query and a passage",
+        "texts": "must be a string or a list of strings",
         "extra_forbidden": "is not a known field",
         "too_short": "must not be empty",
         "too_long": f"must have at most {context.get('max_length')} entries",

@@ -27,7 +27,8 @@ Fields = Mapping[str, object]
 
 ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     # Texts.
-    **dict.fromkeys(("query", "queries", "documents", "texts", "text_1", "text_2"), ()),
+    "query": (),
+    "texts": (),
     # Number and content of the results.
     "top_n": (),
     "top_k": (),
@@ -153,13 +154,13 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
     )
 
 
-def check_count(field: str, items: object, limits: Limits) -> None:
-    """Refuse a list that is too long before its entries are validated.
+def check_count(field: str, items: object, limits: Limits, unit: str) -> None:
+    """Refuse a list that is too long before its entries are validated, which may take long.
 
     Raises: TooLarge.
     """
     if isinstance(items, list) and len(items) > limits.documents_per_request_max:
-        raise TooLarge(field, limits.documents_per_request_max, field)
+        raise TooLarge(field, limits.documents_per_request_max, unit)
 
 
 def check_query(path: str, query: str, limits: Limits) -> None:

@@ -14,7 +14,7 @@ from serve_app.domain.model import Outcome, RankedDocument
 from serve_app.domain.ranking import rank, relevance_score
 from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.score import ParsedScore, parse, render
+from serve_app.protocols.score import FORMS, ParsedScore, parse, render
 from serve_app.protocols.score_schema import ScoreRequest
 from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope
 
@@ -32,7 +32,9 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=6,
 )
-field_names = st.sampled_from(["model", "pairs", "raw_scores", "service_tier", "top_n"])
+field_names = st.sampled_from(
+    ["model", "pairs", "raw_scores", "service_tier", "top_n", "text_1", "text_2", "queries"]
+)
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 queries = texts.filter(lambda text: bool(text.strip()) and len(text) <= 100)
 pair_lists = st.lists(st.tuples(queries, texts), min_size=1, max_size=40)
@@ -45,6 +47,10 @@ def resolve(name: str | None) -> ModelId:
 def parsed(**fields: object) -> ParsedScore:
     body = {"pairs": [["q", "a"]]} | fields
     return parse(json.dumps(body).encode(), LIMITS, ENVELOPE, resolve)
+
+
+def parsed_form(**fields: object) -> ParsedScore:
+    return parse(json.dumps(fields).encode(), LIMITS, ENVELOPE, resolve)
 
 
 def outcome(logits: list[float]) -> Outcome:
@@ -112,6 +118,44 @@ def test_a_field_that_would_change_the_scores_is_refused_by_name(name: str) -> N
         parsed(**{name: "anything"})
 
     assert refusal.value.where == name
+
+
+@pytest.mark.parametrize("form", FORMS, ids="-".join)
+def test_each_form_accepts_one_query_or_one_for_each_passage(form: tuple[str, ...]) -> None:
+    first, second = form if len(form) == 2 else ("text_1", "text_2")
+
+    one = parsed_form(**{first: "q", second: ["a", "b"]})
+    each = parsed_form(**{first: ["q", "r"], second: ["a", "b"]})
+
+    assert one.job.pairs == (TextPair("q", "a"), TextPair("q", "b"))
+    assert one.job.query_path(1) == first
+    assert each.job.pairs == (TextPair("q", "a"), TextPair("r", "b"))
+    assert each.job.query_path(1) == f"{first}[1]"
+
+
+@pytest.mark.parametrize(("queries", "passages"), [(2, 1), (2, 3), (3, 2)])
+def test_other_numbers_of_queries_and_passages_are_refused(queries: int, passages: int) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parsed_form(text_1=["q"] * queries, text_2=["a"] * passages)
+
+    assert refusal.value.where == "text_1"
+    assert "text_2" in refusal.value.problem
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != ("pairs",)], ids="-".join)
+def test_two_forms_in_one_request_are_refused(form: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parsed(**dict.fromkeys(form, "a"))
+
+    assert refusal.value.where == form[0]
+
+
+def test_each_list_of_texts_has_the_maximum_of_pairs() -> None:
+    assert len(parsed_form(text_1="q", text_2=["d"] * 1_000).job.pairs) == 1_000
+
+    for too_many in ({"text_2": ["d"] * 1_001}, {"text_1": ["q"] * 1_001}):
+        with pytest.raises(TooLarge):
+            parsed_form(**({"text_1": "q", "text_2": ["d"]} | too_many))
 
 
 @pytest.mark.parametrize(
