@@ -18,7 +18,6 @@ from serve_app import __version__
 from serve_app.cli import main as command_line
 from serve_app.domain.errors import RerankError
 from serve_app.domain.units import Seconds
-from serve_app.http.app import RERANK_PATHS, SCORE_PATHS
 from serve_app.http.openapi.document import document
 from serve_app.http.problems import INTERNAL, PROBLEMS, Row
 from serve_app.protocols.limits import Limits
@@ -242,7 +241,7 @@ def _openapi() -> dict[str, Any]:
         request_timeout_s_max=Seconds(settings.request_timeout_s_max),
         body_timeout_s=Seconds(settings.body_timeout_s),
     )
-    return document(RERANK_PATHS, SCORE_PATHS, limits, __version__)
+    return document(limits, __version__)
 
 
 def _decisions() -> Iterator[str]:

@@ -1,7 +1,8 @@
 """The HTTP application: its routes and middleware."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from serve_app.http.cors import cors
 from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
 from serve_app.http.models import models_endpoints
+from serve_app.http.openapi import scoring
 from serve_app.http.openapi.document import document
 from serve_app.http.openapi.swagger import DocsFiles, docs
 from serve_app.http.problems import problem
@@ -27,24 +29,17 @@ from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.rerank import RERANK
 from serve_app.protocols.score import SCORE
+from serve_app.protocols.wire_format import WireFormat
 
-RERANK_PATHS = (
-    "/v1/rerank",
-    "/v2/rerank",
-    "/rerank",
-    "/v1/v1/rerank",  # Cohere's libraries use these two paths if their base URL ends in /v1.
-    "/v1/v2/rerank",
-    "/v1/reranking",
-    "/reranking",
-)
-
-SCORE_PATHS = ("/v1/score", "/score")
+WIRE_FORMATS: Mapping[str, WireFormat[Any]] = {
+    scoring.RERANK.name: RERANK,
+    scoring.SCORE.name: SCORE,
+}
+"""The wire format of each scoring operation."""
 
 
 def build_app(service: Service) -> Starlette:
     """Return the ASGI application for ``service``. It starts and owns no resources."""
-    rerank = rerank_endpoint(service, RERANK)
-    score = rerank_endpoint(service, SCORE)
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
 
@@ -59,8 +54,7 @@ def build_app(service: Service) -> Starlette:
 
     app = Starlette(
         routes=[
-            *_scoring(RERANK_PATHS, rerank),
-            *_scoring(SCORE_PATHS, score),
+            *_scoring_routes(service),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
             get("/v1/usage", own_usage),
@@ -87,16 +81,18 @@ def build_app(service: Service) -> Starlette:
     return app
 
 
-def _scoring(paths: Iterable[str], endpoint: Endpoint) -> Iterator[Route]:
+def _scoring_routes(service: Service) -> Iterator[Route]:
     """Serve each path with and without a trailing slash. Some clients lose the body on a redirect
     from one to the other."""
-    for path in paths:
-        yield Route(path, endpoint, methods=["POST"])
-        yield Route(f"{path}/", endpoint, methods=["POST"])
+    for operation in scoring.SCORING:
+        endpoint = rerank_endpoint(service, WIRE_FORMATS[operation.name])
+        for path in operation.paths:
+            yield Route(path, endpoint, methods=["POST"])
+            yield Route(f"{path}/", endpoint, methods=["POST"])
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:
-    body = json.dumps(document(RERANK_PATHS, SCORE_PATHS, service.limits, __version__)).encode()
+    body = json.dumps(document(service.limits, __version__)).encode()
 
     async def openapi_json(_request: Request) -> Response:
         return Response(body, media_type="application/json")

@@ -1,6 +1,6 @@
 """``GET /openapi.json``: the API description, generated from wire types and the status table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from serve_app.domain.errors import (
@@ -17,12 +17,13 @@ from serve_app.domain.errors import (
 )
 from serve_app.http.headers import TIMEOUT_HEADER
 from serve_app.http.openapi.operations import OPERATIONS, QUERY_PARAMETERS, Operation
-from serve_app.http.openapi.scoring import RERANK, SCORE, ScoringOperation
+from serve_app.http.openapi.scoring import SCORING, ScoringOperation
 from serve_app.http.problems import PROBLEMS
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.models_list import ModelList, ModelObject
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.schemas import WireType, component_schemas
+from serve_app.protocols.score import FORMS
 from serve_app.protocols.status import HealthBody, ReadinessBody
 
 Json = dict[str, Any]
@@ -34,8 +35,7 @@ Client libraries for Cohere and OpenAI only need a different base URL."""
 
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
 TYPES: tuple[WireType, ...] = (
-    *RERANK.types,
-    *SCORE.types,
+    *(kind for scoring in SCORING for kind in scoring.types),
     *(operation.answer for operation in OPERATIONS),
     *(operation.body for operation in OPERATIONS if operation.body is not None),
     *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody),
@@ -43,23 +43,17 @@ TYPES: tuple[WireType, ...] = (
 GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
 
 
-def document(
-    rerank_paths: Sequence[str], score_paths: Sequence[str], limits: Limits, version: str
-) -> Json:
+def document(limits: Limits, version: str) -> Json:
     """Return the OpenAPI 3.1 document.
 
     Args:
-        rerank_paths: Every route that reranks, the preferred one first.
-        score_paths: Every route that scores pairs, the preferred one first.
         limits: Shown in descriptions and as bounds in the request schemas.
         version: Version of the API.
     """
     return {
         "openapi": "3.1.0",
         "info": {"title": "rerank-serve", "version": version, "description": DESCRIPTION},
-        "paths": _scoring_paths(RERANK, rerank_paths, limits)
-        | _scoring_paths(SCORE, score_paths, limits)
-        | _paths(),
+        "paths": _scoring_paths(limits) | _paths(),
         "components": {
             "schemas": _schemas(limits),
             "responses": {status: _error(status, codes) for status, codes in _statuses().items()},
@@ -71,8 +65,12 @@ def document(
     }
 
 
-def _scoring_paths(scoring: ScoringOperation, paths: Sequence[str], limits: Limits) -> Json:
-    return {path: {"post": _score(scoring, path, paths[0], limits)} for path in paths}
+def _scoring_paths(limits: Limits) -> Json:
+    return {
+        path: {"post": _score(scoring, path, limits)}
+        for scoring in SCORING
+        for path in scoring.paths
+    }
 
 
 def _paths() -> Json:
@@ -133,19 +131,19 @@ def _account(operation: Operation) -> Json:
     return described
 
 
-def _score(scoring: ScoringOperation, path: str, preferred: str, limits: Limits) -> Json:
+def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
     unknown_here = {"405", str(PROBLEMS[Conflict].status)}
     statuses = [status for status in _statuses() if status not in unknown_here]
-    request_type, answer_type = scoring.types
+    preferred = scoring.paths[0]
     request_example, answer_example = scoring.examples
-    answer = _content(scoring.answer, answer_type, answer_example)
+    answer = _content(scoring.answer, scoring.response, example=answer_example)
     answer["headers"] = {
         "server-timing": {
             "description": "Longest wait for a batch and total run time, in milliseconds.",
             "schema": {"type": "string"},
         }
     }
-    request = _content("", request_type, request_example)["content"]
+    request = _content("", *scoring.requests, example=request_example)["content"]
     return {
         "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
         "operationId": scoring.name
@@ -202,7 +200,13 @@ def _schemas(limits: Limits) -> Json:
     request = schemas["RerankRequest"]["properties"]
     request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
     request["documents"] |= {"maxItems": limits.documents_per_request_max}
-    schemas["ScoreRequest"]["properties"]["pairs"] |= {"maxItems": limits.documents_per_request_max}
+    for names, kind in FORMS.items():
+        for name in names:
+            field = schemas[kind.__name__]["properties"][name]
+            # A field that may be a string, too, has its list among other types.
+            for each in field.get("anyOf", [field]):
+                if each["type"] == "array":
+                    each["maxItems"] = limits.documents_per_request_max
     return schemas
 
 
@@ -233,8 +237,9 @@ def _reference(status: str) -> Json:
     return {"$ref": f"#/components/responses/{status}"}
 
 
-def _content(description: str, kind: WireType, example: Mapping[str, Any] | None = None) -> Json:
-    media: Json = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
+def _content(description: str, *kinds: WireType, example: Mapping[str, Any] | None = None) -> Json:
+    schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]
+    media: Json = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
     if example is not None:
         media["example"] = example
     return {"description": description, "content": {"application/json": media}}

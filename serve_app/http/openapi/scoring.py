@@ -5,7 +5,8 @@ from typing import Any
 
 from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
 from serve_app.protocols.schemas import WireType
-from serve_app.protocols.score_schema import ScoreRequest, ScoreResponse
+from serve_app.protocols.score import FORMS
+from serve_app.protocols.score_schema import ScoreResponse
 
 Json = dict[str, Any]
 
@@ -67,24 +68,45 @@ class ScoringOperation:
     answer: str
     """Description of the response."""
 
-    types: tuple[WireType, WireType]
-    """Types of the request and the response."""
+    paths: tuple[str, ...]
+    """Its routes, the preferred one first. Each is also served with a trailing slash."""
 
+    requests: tuple[WireType, ...]
+    """Types of the request; a request matches one of them."""
+
+    response: WireType
     examples: tuple[Json, Json]
     """An example request and its response."""
+
+    @property
+    def types(self) -> tuple[WireType, ...]:
+        return (*self.requests, self.response)
 
 
 RERANK = ScoringOperation(
     "rerank",
     "Order documents by relevance",
     "The documents by relevance, best first.",
-    (RerankRequest, RerankResponse),
+    (
+        "/v1/rerank",
+        "/v2/rerank",
+        "/rerank",
+        "/v1/v1/rerank",  # Cohere's libraries use these two paths if their base URL ends in /v1.
+        "/v1/v2/rerank",
+        "/v1/reranking",
+        "/reranking",
+    ),
+    (RerankRequest,),
+    RerankResponse,
     (RERANK_REQUEST_EXAMPLE, RERANK_RESPONSE_EXAMPLE),
 )
 SCORE = ScoringOperation(
     "score",
     "Score pairs of a query and a passage",
     "The scores in the order of the request's pairs.",
-    (ScoreRequest, ScoreResponse),
+    ("/v1/score", "/score"),
+    tuple(FORMS.values()),
+    ScoreResponse,
     (SCORE_REQUEST_EXAMPLE, SCORE_RESPONSE_EXAMPLE),
 )
+SCORING = (RERANK, SCORE)

@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from serve_app import __version__
-from serve_app.http.app import RERANK_PATHS, SCORE_PATHS
+from serve_app.http.openapi.scoring import RERANK, SCORE
 from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
@@ -125,6 +125,8 @@ def test_the_limits_are_documented(page: Any) -> None:
     assert fields["query"]["maxLength"] == LIMITS.query_characters_max
     pairs = page["components"]["schemas"]["ScoreRequest"]["properties"]["pairs"]
     assert pairs["maxItems"] == LIMITS.documents_per_request_max
+    _, texts = page["components"]["schemas"]["ScoreTexts"]["properties"]["text_2"]["anyOf"]
+    assert texts["maxItems"] == LIMITS.documents_per_request_max
 
 
 def test_the_examples_are_valid(page: Any) -> None:
@@ -142,8 +144,8 @@ def schema_of(case: Case) -> str | None:
     path = case["request"].get("path", "/v1/rerank").rstrip("/")
     if case["answer"]["status"] >= 400:
         return "ErrorBody"
-    schemas = dict.fromkeys(RERANK_PATHS, "RerankResponse")
-    return (schemas | dict.fromkeys(SCORE_PATHS, "ScoreResponse")).get(path)
+    schemas = dict.fromkeys(RERANK.paths, "RerankResponse")
+    return (schemas | dict.fromkeys(SCORE.paths, "ScoreResponse")).get(path)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,10 @@ def test_the_schema_refuses_the_bodies_that_the_parser_refuses(page: Any) -> Non
     for pair in (["q"], ["q", "a", "b"], ["q", 3]):
         with pytest.raises(jsonschema.ValidationError):
             check(page, "ScoreRequest", {"pairs": [pair]})
+    check(page, "ScoreTexts", {"text_1": "q", "text_2": ["a"]})
+    for passages in ([], [3], 3):
+        with pytest.raises(jsonschema.ValidationError):
+            check(page, "ScoreTexts", {"text_1": "q", "text_2": passages})
 
 
 def test_the_docs_page_refers_to_this_origin_only(app: FakeApp) -> None:
