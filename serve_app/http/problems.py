@@ -1,4 +1,5 @@
-"""Convert errors to HTTP responses. This is the only table of statuses.
+"""Convert errors to HTTP responses. This is the only table of statuses; a wire format
+may replace some of them.
 
 Ray derives classes from ours at run time, so a row also applies to subclasses. An unexpected
 exception becomes a 500 without details.
@@ -33,7 +34,7 @@ from serve_app.domain.errors import (
     retry_after,
 )
 from serve_app.http.headers import rate_limit_headers
-from serve_app.protocols.problem_body import ErrorDetail, render_problem
+from serve_app.protocols.problem_body import Problem, RenderProblem, render_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,12 @@ def row(error: BaseException) -> Row:
     return next((PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS), INTERNAL)
 
 
-def problem(error: Exception, request_id: str) -> Response:
-    """Return the response to ``error``. It never contains ``str(error)``."""
+def problem(error: Exception, request_id: str, render: RenderProblem = render_problem) -> Response:
+    """Return the response to ``error`` in a wire format. It never contains ``str(error)``."""
     known = error if isinstance(error, RerankError) else RerankError()
     kind = row(known)
-    detail = ErrorDetail(
-        message=known.public_message, type=kind.family, param=known.where, code=known.code
-    )
-    return Response(
-        render_problem(detail, request_id), kind.status, _headers(known, kind), "application/json"
-    )
+    status, body = render(Problem(known, kind.status, kind.family, request_id))
+    return Response(body, status, _headers(known, kind), "application/json")
 
 
 def _headers(error: RerankError, kind: Row) -> dict[str, str]:

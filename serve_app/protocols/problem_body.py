@@ -1,10 +1,34 @@
-"""The default error body. It repeats the message for each family of clients: OpenAI's clients read
-``error``, Cohere's ``message``, and those of Jina and Voyage ``detail``.
+"""Error bodies: the interface of all wire formats, and the default body.
+
+The default body repeats the message in every field that a client family reads. OpenAI's clients
+read ``error``, Cohere's ``message``, and the Jina family ``detail``.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, Field
+
+from serve_app.domain.errors import RerankError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error with the facts that error bodies contain."""
+
+    error: RerankError
+    status: int
+    """The default status of the error."""
+
+    family: str
+    """Family of the error, as OpenAI's clients name it."""
+
+    request_id: str
+
+
+RenderProblem = Callable[[Problem], tuple[int, bytes]]
+"""Returns the status and the JSON body of the response to an error."""
 
 
 class ErrorDetail(BaseModel):
@@ -25,6 +49,10 @@ class ErrorBody(BaseModel):
     id: Annotated[str, Field(description="Id of the request in the service's logs.")]
 
 
-def render_problem(detail: ErrorDetail, request_id: str) -> bytes:
-    body = ErrorBody(error=detail, message=detail.message, detail=detail.message, id=request_id)
-    return body.model_dump_json().encode()
+def render_problem(problem: Problem) -> tuple[int, bytes]:
+    """Return the default status and body."""
+    error = problem.error
+    message = error.public_message
+    detail = ErrorDetail(message=message, type=problem.family, param=error.where, code=error.code)
+    body = ErrorBody(error=detail, message=message, detail=message, id=problem.request_id)
+    return problem.status, body.model_dump_json().encode()

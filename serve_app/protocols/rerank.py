@@ -20,6 +20,7 @@ from serve_app.protocols.rerank_schema import (
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
     Envelope,
+    Fields,
     ResolveModel,
     WireFormat,
     check_count,
@@ -28,7 +29,6 @@ from serve_app.protocols.wire_format import (
     check_unicode,
     job_of,
     meta,
-    read_fields,
     score_of,
     unknown_field_warnings,
     usage,
@@ -47,7 +47,7 @@ class ParsedRerank:
 
 
 def parse(
-    body: bytes,
+    fields: Fields,
     limits: Limits,
     envelope: Envelope,
     resolve_model: ResolveModel,
@@ -56,7 +56,6 @@ def parse(
 
     ``limits``: only the number of documents and the length of the query are checked here.
     """
-    fields = read_fields(body)
     check_supported(fields, RerankRequest.model_fields)
     check_count("documents", fields.get("documents"), limits, "documents")
     request = validated(RerankRequest, fields)
@@ -107,7 +106,7 @@ def _text(document: str | DocumentText) -> str:
     return document if isinstance(document, str) else document.text
 
 
-def _unknown_fields(fields: dict[str, object]) -> Iterator[str]:
+def _unknown_fields(fields: Fields) -> Iterator[str]:
     yield from (shown(name) for name in fields if name not in RerankRequest.model_fields)
     documents = fields["documents"]
     assert isinstance(documents, list)

@@ -26,6 +26,7 @@ from serve_app.protocols.score_schema import (
 from serve_app.protocols.validation import validated
 from serve_app.protocols.wire_format import (
     Envelope,
+    Fields,
     ResolveModel,
     WireFormat,
     check_count,
@@ -34,7 +35,6 @@ from serve_app.protocols.wire_format import (
     check_unicode,
     job_of,
     meta,
-    read_fields,
     score_of,
     unknown_field_warnings,
     usage,
@@ -61,13 +61,12 @@ class ParsedScore:
 
 
 def parse(
-    body: bytes, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
+    fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedScore:
     """Parse a request. See `serve_app.protocols.wire_format.WireFormat`.
 
     ``limits``: the limit on documents applies to the pairs, and that on query length to each query.
     """
-    fields = read_fields(body)
     names = _form(fields)
     kind = FORMS[names]
     check_supported(fields, kind.model_fields)
@@ -119,7 +118,7 @@ def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
 SCORE = WireFormat(parse, render)
 
 
-def _form(fields: Mapping[str, object]) -> tuple[str, ...]:
+def _form(fields: Fields) -> tuple[str, ...]:
     """Return the names of the fields that contain the texts.
 
     Raises: InvalidRequest if there are fields of several forms.
@@ -135,7 +134,7 @@ def _form(fields: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _paired(
-    fields: Mapping[str, object], request: TextsRequest, names: tuple[str, ...]
+    fields: Fields, request: TextsRequest, names: tuple[str, ...]
 ) -> tuple[tuple[TextPair, ...], str]:
     """Return the pairs of a request in one of vLLM's forms, and the field of their queries.
 

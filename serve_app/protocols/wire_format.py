@@ -1,12 +1,12 @@
 """The interface of scoring wire formats, and the functions that they share.
 
-A wire format parses the bytes of a body into a `Job` and renders an `Outcome` to the bytes of an
-answer. It knows nothing of HTTP, and the pipeline knows nothing of it.
+A wire format parses the fields of a JSON body into a `Job`, and renders an `Outcome` or an error to
+the bytes of a body. It knows nothing of HTTP, and the pipeline knows nothing of it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import Job, TextPair
@@ -15,6 +15,7 @@ from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.json_body import read_object, unicode_fault
 from serve_app.protocols.limits import Limits
+from serve_app.protocols.problem_body import RenderProblem, render_problem
 from serve_app.protocols.wire_schema import ApiVersion, BilledUnits, Meta, MetaTokens, Usage
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
@@ -81,11 +82,19 @@ Parsed = TypeVar("Parsed", bound=ParsedRequest)
 class WireFormat(Generic[Parsed]):
     """The functions of one wire format."""
 
-    parse: Callable[[bytes, Limits, Envelope, ResolveModel], Parsed]
-    """Parse a body. Raises: InvalidRequest, which names the field at fault; TooLarge."""
+    parse: Callable[[Fields, Limits, Envelope, ResolveModel], Parsed]
+    """Parse a body's fields. Raises: InvalidRequest, which names the field at fault; TooLarge."""
 
     render: Callable[[Outcome, Parsed], bytes]
     """Return the answer as JSON in UTF-8."""
+
+    render_problem: RenderProblem = render_problem
+    variants: Mapping[str, "WireFormat[Any]"] = field(default_factory=dict)
+    """Wire formats that share the routes of this one, by a field that only their requests have."""
+
+    def of(self, fields: Fields) -> "WireFormat[Any]":
+        """Return the wire format of a body with ``fields``: this one or a variant."""
+        return next((self.variants[name] for name in self.variants if name in fields), self)
 
 
 class JobFields(Protocol):

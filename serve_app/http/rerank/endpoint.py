@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,7 +35,7 @@ from serve_app.http.request_ids import request_ids
 from serve_app.http.rerank.body import Recheck, declared_bytes, read_body
 from serve_app.http.rerank.disconnect import while_connected
 from serve_app.http.service import Service
-from serve_app.protocols.wire_format import Envelope, Parsed, WireFormat
+from serve_app.protocols.wire_format import Envelope, ParsedRequest, WireFormat, read_fields
 from serve_app.telemetry.logs import RequestRecord, failure_fields, request_fields
 from serve_app.telemetry.metrics import (
     CREDITS,
@@ -71,8 +72,15 @@ class _Body:
     deadline: Instant
 
 
+@dataclass(slots=True)
+class _Spoken:
+    """The wire format of a request: the route's, until the body shows a variant of it."""
+
+    wire_format: WireFormat[Any]
+
+
 def rerank_endpoint(
-    service: Service, wire_format: WireFormat[Parsed]
+    service: Service, wire_format: WireFormat[Any]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint of one wire format, for any number of routes."""
 
@@ -80,13 +88,14 @@ def rerank_endpoint(
         started = service.clock.instant()
         ids = request_ids(request)
         record = RequestRecord(ids.own, ids.shown)
+        spoken = _Spoken(wire_format)
         try:
-            response = await _answer(service, wire_format, request, record, started)
+            response = await _answer(service, spoken, request, record, started)
         except asyncio.CancelledError as error:
             _conclude(service, record, started, CLIENT_GONE_STATUS, error)
             raise
         except Exception as error:  # noqa: BLE001  The outermost handler of a request.
-            response = problem(error, ids.own)
+            response = problem(error, ids.own, spoken.wire_format.render_problem)
             _conclude(service, record, started, response.status_code, error)
         else:
             _conclude(service, record, started, response.status_code, None)
@@ -97,7 +106,7 @@ def rerank_endpoint(
 
 async def _answer(
     service: Service,
-    wire_format: WireFormat[Parsed],
+    spoken: _Spoken,
     request: Request,
     record: RequestRecord,
     started: Instant,
@@ -118,7 +127,7 @@ async def _answer(
         record.caller = caller = await authenticate()
         # Other requests of the tenant may have been refused while this body arrived.
         service.refusal_budget.check(caller.tenant)
-        return await _answer_to(caller, service, wire_format, request, record, body)
+        return await _answer_to(caller, service, spoken, request, record, body)
 
 
 @contextmanager
@@ -144,15 +153,14 @@ def _refusals_counted(service: Service, caller: Caller, record: RequestRecord) -
 async def _answer_to(
     caller: Caller,
     service: Service,
-    wire_format: WireFormat[Parsed],
+    spoken: _Spoken,
     request: Request,
     record: RequestRecord,
     body: _Body,
 ) -> Response:
     warnings = ignored_headers(request.headers)
     envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
-    resolve_model = service.model_names.resolve
-    parse = partial(wire_format.parse, body.content, service.limits, envelope, resolve_model)
+    parse = partial(_parse, spoken, body.content, service, envelope)
     if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
         parsed = parse()
     else:
@@ -166,11 +174,20 @@ async def _answer_to(
 
     outcome = await while_connected(request.receive, work())
     return Response(
-        wire_format.render(outcome, parsed),
+        spoken.wire_format.render(outcome, parsed),
         media_type="application/json",
         headers={"server-timing": _server_timing(outcome)}
         | rate_limit_headers(outcome.rate_limits),
     )
+
+
+def _parse(spoken: _Spoken, body: bytes, service: Service, envelope: Envelope) -> ParsedRequest:
+    fields = read_fields(body)
+    spoken.wire_format = spoken.wire_format.of(fields)
+    parsed: ParsedRequest = spoken.wire_format.parse(
+        fields, service.limits, envelope, service.model_names.resolve
+    )
+    return parsed
 
 
 async def _body(

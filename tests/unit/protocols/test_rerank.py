@@ -16,7 +16,7 @@ from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import ParsedRerank, parse, render
 from serve_app.protocols.rerank_schema import RerankRequest
-from serve_app.protocols.wire_format import ANSWER_OPTIONS, WARNINGS_MAX, Envelope
+from serve_app.protocols.wire_format import ANSWER_OPTIONS, WARNINGS_MAX, Envelope, read_fields
 
 UNSUPPORTED = {
     name: harmless
@@ -52,7 +52,7 @@ def resolve(name: str | None) -> ModelId:
 
 def parsed(**fields: object) -> ParsedRerank:
     body = {"query": "q", "documents": ["a"]} | fields
-    return parse(json.dumps(body).encode(), LIMITS, ENVELOPE, resolve)
+    return parse(read_fields(json.dumps(body).encode()), LIMITS, ENVELOPE, resolve)
 
 
 def outcome(logits: list[float], top_n: int | None = None) -> Outcome:
@@ -71,7 +71,7 @@ def outcome(logits: list[float], top_n: int | None = None) -> Outcome:
 def refused(body: bytes) -> InvalidRequest | TooLarge | None:
     """Return the parser's error for ``body``; any exception but its own two is a failure."""
     try:
-        parse(body, LIMITS, ENVELOPE, resolve)
+        parse(read_fields(body), LIMITS, ENVELOPE, resolve)
     except (InvalidRequest, TooLarge) as error:
         return error
     return None

@@ -16,15 +16,15 @@ from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.score import FORMS, ParsedScore, parse, render
 from serve_app.protocols.score_schema import ScoreRequest
-from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope
+from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope, read_fields
 
+LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
+ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 UNSUPPORTED = {
     name: harmless
     for name, harmless in ANSWER_OPTIONS.items()
     if name not in ScoreRequest.model_fields
 }
-LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
-ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -46,11 +46,11 @@ def resolve(name: str | None) -> ModelId:
 
 def parsed(**fields: object) -> ParsedScore:
     body = {"pairs": [["q", "a"]]} | fields
-    return parse(json.dumps(body).encode(), LIMITS, ENVELOPE, resolve)
+    return parse(read_fields(json.dumps(body).encode()), LIMITS, ENVELOPE, resolve)
 
 
 def parsed_form(**fields: object) -> ParsedScore:
-    return parse(json.dumps(fields).encode(), LIMITS, ENVELOPE, resolve)
+    return parse(read_fields(json.dumps(fields).encode()), LIMITS, ENVELOPE, resolve)
 
 
 def outcome(logits: list[float]) -> Outcome:
@@ -69,7 +69,7 @@ def outcome(logits: list[float]) -> Outcome:
 def parse_or_refuse(body: bytes) -> None:
     """Parse ``body``; any exception but the parser's own two is a failure."""
     with suppress(InvalidRequest, TooLarge):
-        parse(body, LIMITS, ENVELOPE, resolve)
+        parse(read_fields(body), LIMITS, ENVELOPE, resolve)
 
 
 @unhurried
