@@ -46,6 +46,11 @@ class Places:
         self._of_tenants: Counter[TenantId] = Counter()
         self._of_keys: Counter[KeyId] = Counter()
 
+    @property
+    def key_max(self) -> int:
+        """Places that one key may hold."""
+        return self._key_max
+
     @contextmanager
     def take(self, caller: Caller) -> Iterator[None]:
         """Hold a place while the block runs.

@@ -17,9 +17,10 @@ from serve_app.http.admin.routes import admin_endpoints
 from serve_app.http.cors import cors
 from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
-from serve_app.http.models import models_endpoints
+from serve_app.http.models import info_endpoint, models_endpoints
 from serve_app.http.openapi import scoring
 from serve_app.http.openapi.document import document
+from serve_app.http.openapi.scoring import ScoringOperation
 from serve_app.http.openapi.swagger import DocsFiles, docs
 from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
@@ -29,13 +30,15 @@ from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.rerank import RERANK
 from serve_app.protocols.score import SCORE
+from serve_app.protocols.tei import RERANK_OR_TEI, TEI
 from serve_app.protocols.wire_format import WireFormat
 
-WIRE_FORMATS: Mapping[str, WireFormat[Any]] = {
-    scoring.RERANK.name: RERANK,
-    scoring.SCORE.name: SCORE,
-}
-"""The wire format of each scoring operation."""
+SCORING: tuple[tuple[ScoringOperation, WireFormat[Any]], ...] = (
+    (scoring.RERANK, RERANK),
+    (scoring.RERANK_AT_ROOT, RERANK_OR_TEI),
+    (scoring.SCORE, SCORE),
+)
+"""The scoring routes with their wire formats."""
 
 
 def build_app(service: Service) -> Starlette:
@@ -57,6 +60,11 @@ def build_app(service: Service) -> Starlette:
             *_scoring_routes(service),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
+            Route(
+                "/info",
+                guarded(service, info_endpoint(service), TEI.render_problem),
+                methods=["GET"],
+            ),
             get("/v1/usage", own_usage),
             get("/admin/v1/usage", all_usage),
             *(by_method(path, each) for path, each in admin_endpoints(service).items()),
@@ -84,8 +92,8 @@ def build_app(service: Service) -> Starlette:
 def _scoring_routes(service: Service) -> Iterator[Route]:
     """Serve each path with and without a trailing slash. Some clients lose the body on a redirect
     from one to the other."""
-    for operation in scoring.SCORING:
-        endpoint = rerank_endpoint(service, WIRE_FORMATS[operation.name])
+    for operation, wire_format in SCORING:
+        endpoint = rerank_endpoint(service, wire_format)
         for path in operation.paths:
             yield Route(path, endpoint, methods=["POST"])
             yield Route(f"{path}/", endpoint, methods=["POST"])

@@ -1,8 +1,12 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``: the models that the caller's key may use."""
+"""``GET /v1/models``, ``GET /v1/models/{id}`` and the forms of other servers for the same.
+
+Only models that the caller's key may use are answered.
+"""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serve_app import __version__
 from serve_app.domain.errors import Forbidden, NotFound
 from serve_app.domain.model import Caller, ModelCard
 from serve_app.http.error_boundary import Endpoint
@@ -11,6 +15,7 @@ from serve_app.http.rerank.endpoint import SCOPE
 from serve_app.http.service import Service
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.models_list import render_model, render_models
+from serve_app.protocols.tei import render_info
 
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
@@ -23,24 +28,36 @@ def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
 
     async def get_model(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
-        card = await _card(service, request.path_params["id"])
-        if not _may_use(caller, card):
-            raise Forbidden(f"the model '{card.id}'")
+        card = await _card(service, caller, request.path_params["id"])
         return _json(render_model(card, service.limits))
 
     return list_models, get_model
+
+
+def info_endpoint(service: Service) -> Endpoint:
+    """Return the endpoint of TEI's ``/info``, which describes the default model."""
+
+    async def info(request: Request) -> Response:
+        caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
+        card = await _card(service, caller, None)
+        return _json(render_info(card, service.limits, service.places.key_max, __version__))
+
+    return info
 
 
 def _may_use(caller: Caller, card: ModelCard) -> bool:
     return caller.models is None or card.id in caller.models
 
 
-async def _card(service: Service, name: str) -> ModelCard:
+async def _card(service: Service, caller: Caller, name: str | None) -> ModelCard:
+    """Return the model with an id or alias; ``None`` means the default model."""
     wanted = service.model_names.resolve(name)
     for card in await service.catalogue.cards():
         if card.id == wanted:
+            if not _may_use(caller, card):
+                raise Forbidden(f"the model '{card.id}'")
             return card
-    raise NotFound(f"model '{shown(name)}'; GET /v1/models lists them", "model")
+    raise NotFound(f"model '{shown(wanted)}'; GET /v1/models lists them", "model")
 
 
 def _json(body: bytes) -> Response:

@@ -34,6 +34,9 @@ from serve_app.protocols.wire_format import (
     usage,
 )
 
+IGNORED = ("texts",)
+"""A request with documents has the default form, whatever texts TEI's form would have."""
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedRerank:
@@ -56,7 +59,7 @@ def parse(
 
     ``limits``: only the number of documents and the length of the query are checked here.
     """
-    check_supported(fields, RerankRequest.model_fields)
+    check_supported(fields, RerankRequest.model_fields, IGNORED)
     check_count("documents", fields.get("documents"), limits, "documents")
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)

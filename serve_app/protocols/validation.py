@@ -79,6 +79,6 @@ def _problem(error: ErrorDetails) -> str:
         "string_too_long": f"must have at most {context.get('max_length')} characters",
         "greater_than_equal": f"must be at least {context.get('ge')}",
         "less_than_equal": f"must be at most {context.get('le')}",
-        "literal_error": f"must be {context.get('expected')}",
+        "literal_error": f"must be {context.get('expected')}".replace("True", "true"),
     }
     return problems.get(error["type"], "is not valid")

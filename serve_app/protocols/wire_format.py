@@ -5,7 +5,7 @@ the bytes of a body. It knows nothing of HTTP, and the pipeline knows nothing of
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
@@ -38,7 +38,7 @@ ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     "rank_fields": (),
     "relevant_spans": ({"mode": "disabled"},),
     # Truncation.
-    "truncate": (True,),
+    "truncate": (True, "END"),
     "truncation": (True,),
     "truncation_direction": ("Right",),
     "truncation_side": ("right",),
@@ -89,12 +89,12 @@ class WireFormat(Generic[Parsed]):
     """Return the answer as JSON in UTF-8."""
 
     render_problem: RenderProblem = render_problem
-    variants: Mapping[str, "WireFormat[Any]"] = field(default_factory=dict)
-    """Wire formats that share the routes of this one, by a field that only their requests have."""
+    choose: Callable[[Fields], "WireFormat[Any]"] | None = None
+    """Return the wire format of a body, on routes that several formats share."""
 
     def of(self, fields: Fields) -> "WireFormat[Any]":
-        """Return the wire format of a body with ``fields``: this one or a variant."""
-        return next((self.variants[name] for name in self.variants if name in fields), self)
+        """Return the wire format of a body with ``fields``."""
+        return self.choose(fields) if self.choose else self
 
 
 class JobFields(Protocol):
@@ -118,19 +118,22 @@ def read_fields(body: bytes) -> Fields:
     return {name: value for name, value in read_object(body).items() if value is not None}
 
 
-def check_supported(fields: Fields, known: Collection[str]) -> None:
+def check_supported(fields: Fields, known: Collection[str], ignored: Collection[str] = ()) -> None:
     """Refuse what the client would otherwise be charged for without getting it.
 
     Args:
         fields: The fields of a request.
         known: Names of the route's fields. Others of `ANSWER_OPTIONS` must have no effect.
+        ignored: Names of other fields that cannot change this route's answer.
 
     Raises: InvalidRequest.
     """
-    for name in [each for each in fields if each in ANSWER_OPTIONS and each not in known]:
+    options = [name for name in fields if name in ANSWER_OPTIONS and name not in known]
+    for name in options:
         value = fields[name]
         # The types too, because 1 == True.
-        if not any(type(value) is type(each) and value == each for each in ANSWER_OPTIONS[name]):
+        harmless = any(type(value) is type(each) and value == each for each in ANSWER_OPTIONS[name])
+        if not harmless and name not in ignored:
             names = ", ".join(known)
             raise InvalidRequest(name, f"is not supported by this route, which reads {names}")
 

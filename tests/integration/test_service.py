@@ -93,7 +93,7 @@ def test_the_right_document_comes_first_and_its_charge_is_committed(service: Ser
     assert state(service, answer["id"]) == "committed"
 
 
-@pytest.mark.parametrize("path", RERANK.paths)
+@pytest.mark.parametrize("path", [*RERANK.paths, "/rerank"])
 def test_the_usage_in_a_response_equals_its_ledger_row(service: Service, path: str) -> None:
     """Every reported number equals the ledger's row, for texts of many kinds."""
     documents = [*DOCUMENTS, DOCUMENTS[0], "é", "塔の高さは三百三十メートル。", LONG]

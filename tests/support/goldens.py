@@ -1,5 +1,4 @@
-"""The golden files: requests in ``rerank/*.json`` and ``score/*.json``, with the answers that
-clients rely on.
+"""The golden files: requests in the folders `WIRE_FORMATS`, with the answers that clients rely on.
 
 A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. After
 a deliberate change of the API, ``python -m tests.support.goldens`` rewrites the answers. Review
@@ -15,7 +14,7 @@ import httpx
 from tests.support.app import FakeApp
 
 FOLDER = Path(__file__).parents[1] / "contract"
-WIRE_FORMATS = ("rerank", "score")
+WIRE_FORMATS = ("rerank", "score", "tei")
 HEADERS = ("content-type", "retry-after", "www-authenticate", "allow", "server-timing")
 
 Case = dict[str, Any]

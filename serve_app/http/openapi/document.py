@@ -1,6 +1,5 @@
 """``GET /openapi.json``: the API description, generated from wire types and the status table."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from serve_app.domain.errors import (
@@ -25,6 +24,7 @@ from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.schemas import WireType, component_schemas
 from serve_app.protocols.score import FORMS
 from serve_app.protocols.status import HealthBody, ReadinessBody
+from serve_app.protocols.tei import TeiError, TeiInfo
 
 Json = dict[str, Any]
 
@@ -38,7 +38,7 @@ TYPES: tuple[WireType, ...] = (
     *(kind for scoring in SCORING for kind in scoring.types),
     *(operation.answer for operation in OPERATIONS),
     *(operation.body for operation in OPERATIONS if operation.body is not None),
-    *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody),
+    *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody, TeiInfo),
 )
 GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
 
@@ -56,7 +56,9 @@ def document(limits: Limits, version: str) -> Json:
         "paths": _scoring_paths(limits) | _paths(),
         "components": {
             "schemas": _schemas(limits),
-            "responses": {status: _error(status, codes) for status, codes in _statuses().items()},
+            "responses": {
+                status: _error(status, codes, ErrorBody) for status, codes in _statuses().items()
+            },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -90,6 +92,11 @@ def _paths() -> Json:
     ready = _get("ready", "Check that requests can be answered", ReadinessBody, [], [])
     ready["responses"]["503"] = _content("Not ready; the body names the cause.", ReadinessBody)
     paths["/ready"] = {"get": ready}
+    paths["/info"] = {
+        "get": _get(
+            "info", "Describe the default model as TEI does", TeiInfo, GUARDED, SECURITY, TeiError
+        )
+    }
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _account(operation)
     return paths
@@ -132,11 +139,9 @@ def _account(operation: Operation) -> Json:
 
 
 def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
-    unknown_here = {"405", str(PROBLEMS[Conflict].status)}
-    statuses = [status for status in _statuses() if status not in unknown_here]
     preferred = scoring.paths[0]
     request_example, answer_example = scoring.examples
-    answer = _content(scoring.answer, scoring.response, example=answer_example)
+    answer = _content(scoring.answer, *scoring.responses, example=answer_example)
     answer["headers"] = {
         "server-timing": {
             "description": "Longest wait for a batch and total run time, in milliseconds.",
@@ -152,21 +157,35 @@ def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
         "security": SECURITY,
         "parameters": [_timeout_parameter(limits)],
         "requestBody": {"required": True, "content": request},
-        "responses": {"200": answer} | {status: _reference(status) for status in statuses},
+        "responses": {"200": answer} | _errors(scoring),
     }
 
 
+def _errors(scoring: ScoringOperation) -> Json:
+    """Describe the responses to errors of a scoring route."""
+    unknown_here = {"405", str(PROBLEMS[Conflict].status)}
+    codes = {status: each for status, each in _statuses().items() if status not in unknown_here}
+    codes |= {str(status): [code] for status, code in scoring.own_statuses.items()}
+    return {status: _response(status, each, *scoring.errors) for status, each in codes.items()}
+
+
 def _get(
-    name: str, summary: str, answer: WireType, errors: list[type[RerankError]], security: list[Json]
+    name: str,
+    summary: str,
+    answer: WireType,
+    errors: list[type[RerankError]],
+    security: list[Json],
+    error_type: WireType = ErrorBody,
 ) -> Json:
     statuses = sorted(str(PROBLEMS[error].status) for error in errors)
+    codes = _statuses()
     return {
         "summary": summary,
         "operationId": name,
         "tags": ["models" if security else "operations"],
         "security": security,
         "responses": {"200": _content("Success.", answer)}
-        | {status: _reference(status) for status in statuses},
+        | {status: _response(status, codes[status], error_type) for status in statuses},
     }
 
 
@@ -220,9 +239,9 @@ def _statuses() -> dict[str, list[str]]:
     return codes
 
 
-def _error(status: str, codes: list[str]) -> Json:
+def _error(status: str, codes: list[str], *kinds: WireType) -> Json:
     names = " or ".join(f"`{code}`" for code in codes)
-    response = _content(f"{names}. Nothing was charged.", ErrorBody)
+    response = _content(f"{names}. Nothing was charged.", *kinds)
     if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
         response["headers"] = {
             "Retry-After": {
@@ -233,11 +252,13 @@ def _error(status: str, codes: list[str]) -> Json:
     return response
 
 
-def _reference(status: str) -> Json:
-    return {"$ref": f"#/components/responses/{status}"}
+def _response(status: str, codes: list[str], *kinds: WireType) -> Json:
+    if kinds == (ErrorBody,):
+        return {"$ref": f"#/components/responses/{status}"}
+    return _error(status, codes, *kinds)
 
 
-def _content(description: str, *kinds: WireType, example: Mapping[str, Any] | None = None) -> Json:
+def _content(description: str, *kinds: WireType, example: Json | list[Json] | None = None) -> Json:
     schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]
     media: Json = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
     if example is not None:

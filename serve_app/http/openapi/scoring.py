@@ -1,12 +1,15 @@
 """OpenAPI descriptions of the scoring wire formats, as data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
 from serve_app.protocols.schemas import WireType
 from serve_app.protocols.score import FORMS
 from serve_app.protocols.score_schema import ScoreResponse
+from serve_app.protocols.tei import STATUSES, TeiError, TeiRequest, TeiResponse
 
 Json = dict[str, Any]
 
@@ -74,13 +77,21 @@ class ScoringOperation:
     requests: tuple[WireType, ...]
     """Types of the request; a request matches one of them."""
 
-    response: WireType
-    examples: tuple[Json, Json]
+    responses: tuple[WireType, ...]
+    """Types of the response."""
+
+    examples: tuple[Json, Json | list[Json]]
     """An example request and its response."""
+
+    errors: tuple[WireType, ...] = (ErrorBody,)
+    """Types of the response to an error."""
+
+    own_statuses: Mapping[int, str] = field(default_factory=dict)
+    """Error codes by status, for statuses of this wire format only."""
 
     @property
     def types(self) -> tuple[WireType, ...]:
-        return (*self.requests, self.response)
+        return (*self.requests, *self.responses, *self.errors)
 
 
 RERANK = ScoringOperation(
@@ -90,14 +101,11 @@ RERANK = ScoringOperation(
     (
         "/v1/rerank",
         "/v2/rerank",
-        "/rerank",
         "/v1/v1/rerank",  # Cohere's libraries use these two paths if their base URL ends in /v1.
         "/v1/v2/rerank",
-        "/v1/reranking",
-        "/reranking",
     ),
     (RerankRequest,),
-    RerankResponse,
+    (RerankResponse,),
     (RERANK_REQUEST_EXAMPLE, RERANK_RESPONSE_EXAMPLE),
 )
 SCORE = ScoringOperation(
@@ -106,7 +114,21 @@ SCORE = ScoringOperation(
     "The scores in the order of the request's pairs.",
     ("/v1/score", "/score"),
     tuple(FORMS.values()),
-    ScoreResponse,
+    (ScoreResponse,),
     (SCORE_REQUEST_EXAMPLE, SCORE_RESPONSE_EXAMPLE),
 )
-SCORING = (RERANK, SCORE)
+RERANK_AT_ROOT = ScoringOperation(
+    "rerank",
+    "Alias of /v1/rerank; with `texts` instead of `documents`: rerank of TEI",
+    "The documents or texts by relevance, best first.",
+    ("/rerank", "/reranking", "/v1/reranking"),
+    (RerankRequest, TeiRequest),
+    (RerankResponse, TeiResponse),
+    (
+        {"query": "How do I reset my password?", "texts": ["At nine.", "Use 'Forgot password'."]},
+        [{"index": 1, "score": 0.93}, {"index": 0, "score": 0.01}],
+    ),
+    (ErrorBody, TeiError),
+    {status: code for code, status in STATUSES.items()},
+)
+SCORING = (RERANK, RERANK_AT_ROOT, SCORE)

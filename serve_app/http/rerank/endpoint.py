@@ -74,7 +74,7 @@ class _Body:
 
 @dataclass(slots=True)
 class _Spoken:
-    """The wire format of a request: the route's, until the body shows a variant of it."""
+    """The wire format of a request: the route's, until the body is read."""
 
     wire_format: WireFormat[Any]
 

@@ -14,14 +14,14 @@ from serve_app.domain.model import Outcome, RankedDocument, Truncation
 from serve_app.domain.ranking import rank, relevance_score
 from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.rerank import ParsedRerank, parse, render
+from serve_app.protocols.rerank import IGNORED, ParsedRerank, parse, render
 from serve_app.protocols.rerank_schema import RerankRequest
 from serve_app.protocols.wire_format import ANSWER_OPTIONS, WARNINGS_MAX, Envelope, read_fields
 
 UNSUPPORTED = {
     name: harmless
     for name, harmless in ANSWER_OPTIONS.items()
-    if name not in RerankRequest.model_fields
+    if name not in RerankRequest.model_fields and name not in IGNORED
 }
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,123 @@
+"""Parts of the wire formats that rank strings for one query, in the forms of other servers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.domain.job import Job, pairs_of
+from serve_app.protocols.json_body import shown
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.wire_format import (
+    Envelope,
+    Fields,
+    ResolveModel,
+    check_count,
+    check_query,
+    check_supported,
+    check_unicode,
+    job_of,
+    unknown_field_warnings,
+)
+from serve_app.protocols.wire_schema import COUNT_MAX, ModelName, Tier, TruncationStrategy
+
+Query = Annotated[str, Field(description="The text to rank by; not blank.")]
+Strings = Annotated[
+    list[str], Field(min_length=1, fail_fast=True, description="The texts, which may be empty.")
+]
+TopN = Annotated[
+    int | None,
+    Field(ge=1, le=COUNT_MAX, description="Number of results to return. Default: all."),
+]
+
+
+class RankingRequest(BaseModel):
+    """Base of the requests. Null means absent; unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: ModelName = None
+    truncation_strategy: TruncationStrategy = "only_document"
+    service_tier: Tier = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The content of a validated request, whatever its fields are called."""
+
+    request: RankingRequest
+    query: str
+    texts: Sequence[str]
+    top_n: int | None = None
+    return_texts: bool | None = False
+    raw_scores: bool | None = False
+    query_path: str = "query"
+    """Path of the query, for error messages."""
+
+    text_path: str = "documents[{}]"
+    """Path of a text; ``{}`` is replaced by its index."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRanking:
+    """A job and the options for its answer."""
+
+    job: Job
+    return_texts: bool
+    raw_scores: bool
+    warnings: tuple[str, ...]
+    """Sentences about ignored parts of the request."""
+
+    def text(self, index: int) -> str | None:
+        """Return the text at ``index`` if the answer contains texts."""
+        return self.job.pairs[index].document if self.return_texts else None
+
+
+def check_fields(
+    kind: type[RankingRequest], fields: Fields, list_name: str, limits: Limits
+) -> None:
+    """Check what `validated` does not.
+
+    Raises: InvalidRequest, TooLarge.
+    """
+    check_supported(fields, kind.model_fields)
+    check_count(list_name, fields.get(list_name), limits, list_name)
+
+
+def parsed_ranking(
+    ranking: Ranking,
+    fields: Fields,
+    limits: Limits,
+    envelope: Envelope,
+    resolve_model: ResolveModel,
+) -> ParsedRanking:
+    """Return the job of a request and the options for its answer.
+
+    Raises: InvalidRequest.
+    """
+    check_query(ranking.query_path, ranking.query, limits)
+    check_unicode(_with_paths(ranking))
+    job = job_of(
+        ranking.request,
+        envelope,
+        resolve_model,
+        pairs_of(ranking.query, ranking.texts),
+        top_n=ranking.top_n,
+        query_field=ranking.query_path,
+    )
+    known = type(ranking.request).model_fields
+    unknown = (shown(name) for name in fields if name not in known)
+    return ParsedRanking(
+        job,
+        bool(ranking.return_texts),
+        bool(ranking.raw_scores),
+        envelope.warnings + unknown_field_warnings(unknown),
+    )
+
+
+def _with_paths(ranking: Ranking) -> Iterator[tuple[str, str]]:
+    yield "model", ranking.request.model or ""
+    yield ranking.query_path, ranking.query
+    for index, text in enumerate(ranking.texts):
+        yield ranking.text_path.format(index), text
