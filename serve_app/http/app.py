@@ -17,7 +17,7 @@ from serve_app.http.admin.routes import admin_endpoints
 from serve_app.http.cors import cors
 from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.health import health, ready_endpoint
-from serve_app.http.models import info_endpoint, models_endpoints
+from serve_app.http.models import infinity_models_endpoint, info_endpoint, models_endpoints
 from serve_app.http.openapi import scoring
 from serve_app.http.openapi.document import document
 from serve_app.http.openapi.scoring import ScoringOperation
@@ -27,7 +27,9 @@ from serve_app.http.request_ids import NamesRequests, request_ids
 from serve_app.http.rerank.endpoint import rerank_endpoint
 from serve_app.http.service import Service
 from serve_app.http.usage import usage_endpoints
+from serve_app.protocols.infinity import INFINITY
 from serve_app.protocols.json_body import shown
+from serve_app.protocols.problem_body import RenderProblem, render_problem
 from serve_app.protocols.rerank import RERANK
 from serve_app.protocols.score import SCORE
 from serve_app.protocols.tei import RERANK_OR_TEI, TEI
@@ -37,8 +39,14 @@ SCORING: tuple[tuple[ScoringOperation, WireFormat[Any]], ...] = (
     (scoring.RERANK, RERANK),
     (scoring.RERANK_AT_ROOT, RERANK_OR_TEI),
     (scoring.SCORE, SCORE),
+    (scoring.INFINITY, INFINITY),
 )
 """The scoring routes with their wire formats."""
+
+PREFIXES: Mapping[str, RenderProblem] = {
+    "/infinity/": INFINITY.render_problem,
+}
+"""The error bodies of paths that only one family of clients uses, served or not."""
 
 
 def build_app(service: Service) -> Starlette:
@@ -46,8 +54,8 @@ def build_app(service: Service) -> Starlette:
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
 
-    def get(path: str, endpoint: Endpoint) -> Route:
-        return Route(path, guarded(service, endpoint), methods=["GET"])
+    def get(path: str, endpoint: Endpoint, render: RenderProblem = render_problem) -> Route:
+        return Route(path, guarded(service, endpoint, render), methods=["GET"])
 
     def by_method(path: str, endpoints: Mapping[str, Endpoint]) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -60,11 +68,8 @@ def build_app(service: Service) -> Starlette:
             *_scoring_routes(service),
             get("/v1/models", list_models),
             get("/v1/models/{id:path}", get_model),
-            Route(
-                "/info",
-                guarded(service, info_endpoint(service), TEI.render_problem),
-                methods=["GET"],
-            ),
+            get("/info", info_endpoint(service), TEI.render_problem),
+            get("/infinity/models", infinity_models_endpoint(service), INFINITY.render_problem),
             get("/v1/usage", own_usage),
             get("/admin/v1/usage", all_usage),
             *(by_method(path, each) for path, each in admin_endpoints(service).items()),
@@ -113,9 +118,11 @@ async def _to_docs(_request: Request) -> Response:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """Convert a routing error of Starlette to the default error body."""
+    """Convert a routing error of Starlette to the error body of the path's clients."""
     assert isinstance(error, HTTPException)
-    return problem(_routing_error(request, error), request_ids(request).own)
+    path = request.scope["path"]
+    render = next((PREFIXES[each] for each in PREFIXES if path.startswith(each)), render_problem)
+    return problem(_routing_error(request, error), request_ids(request).own, render)
 
 
 def _routing_error(request: Request, error: HTTPException) -> RerankError:

@@ -13,6 +13,7 @@ from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import sent_keys
 from serve_app.http.rerank.endpoint import SCOPE
 from serve_app.http.service import Service
+from serve_app.protocols.infinity import render_infinity_models
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.models_list import render_model, render_models
 from serve_app.protocols.tei import render_info
@@ -23,8 +24,7 @@ def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
 
     async def list_models(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
-        cards = [card for card in await service.catalogue.cards() if _may_use(caller, card)]
-        return _json(render_models(cards, service.limits))
+        return _json(render_models(await _cards(service, caller), service.limits))
 
     async def get_model(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
@@ -43,6 +43,20 @@ def info_endpoint(service: Service) -> Endpoint:
         return _json(render_info(card, service.limits, service.places.key_max, __version__))
 
     return info
+
+
+def infinity_models_endpoint(service: Service) -> Endpoint:
+    """Return the endpoint of Infinity's list of models."""
+
+    async def list_models(request: Request) -> Response:
+        caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
+        return _json(render_infinity_models(await _cards(service, caller)))
+
+    return list_models
+
+
+async def _cards(service: Service, caller: Caller) -> list[ModelCard]:
+    return [card for card in await service.catalogue.cards() if _may_use(caller, card)]
 
 
 def _may_use(caller: Caller, card: ModelCard) -> bool:

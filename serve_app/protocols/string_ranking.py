@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain.job import Job, pairs_of
+from serve_app.domain.model import Outcome
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.wire_format import (
@@ -18,9 +19,16 @@ from serve_app.protocols.wire_format import (
     check_supported,
     check_unicode,
     job_of,
+    score_of,
     unknown_field_warnings,
 )
-from serve_app.protocols.wire_schema import COUNT_MAX, ModelName, Tier, TruncationStrategy
+from serve_app.protocols.wire_schema import (
+    COUNT_MAX,
+    ModelName,
+    Tier,
+    Truncated,
+    TruncationStrategy,
+)
 
 Query = Annotated[str, Field(description="The text to rank by; not blank.")]
 Strings = Annotated[
@@ -74,6 +82,19 @@ class ParsedRanking:
         return self.job.pairs[index].document if self.return_texts else None
 
 
+class StringResult(BaseModel):
+    """The result for one document."""
+
+    index: Annotated[int, Field(ge=0, description="The document's position in the request.")]
+    relevance_score: Annotated[
+        float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
+    ]
+    document: Annotated[str | None, Field(description="Only present with `return_documents`.")] = (
+        None
+    )
+    truncated: Truncated = None
+
+
 def check_fields(
     kind: type[RankingRequest], fields: Fields, list_name: str, limits: Limits
 ) -> None:
@@ -114,6 +135,19 @@ def parsed_ranking(
         bool(ranking.raw_scores),
         envelope.warnings + unknown_field_warnings(unknown),
     )
+
+
+def string_results(outcome: Outcome, parsed: ParsedRanking) -> list[StringResult]:
+    """Return the results of the answer to ``parsed``, best first."""
+    return [
+        StringResult(
+            index=ranked.index,
+            relevance_score=score_of(ranked, raw=parsed.raw_scores),
+            document=parsed.text(ranked.index),
+            truncated=True if ranked.truncated else None,
+        )
+        for ranked in outcome.results
+    ]
 
 
 def _with_paths(ranking: Ranking) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from serve_app.http.headers import TIMEOUT_HEADER
 from serve_app.http.openapi.operations import OPERATIONS, QUERY_PARAMETERS, Operation
 from serve_app.http.openapi.scoring import SCORING, ScoringOperation
 from serve_app.http.problems import PROBLEMS
+from serve_app.protocols.infinity import InfinityError, InfinityModels
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.models_list import ModelList, ModelObject
 from serve_app.protocols.problem_body import ErrorBody
@@ -38,7 +39,7 @@ TYPES: tuple[WireType, ...] = (
     *(kind for scoring in SCORING for kind in scoring.types),
     *(operation.answer for operation in OPERATIONS),
     *(operation.body for operation in OPERATIONS if operation.body is not None),
-    *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody, TeiInfo),
+    *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody, TeiInfo, InfinityModels),
 )
 GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
 
@@ -95,6 +96,16 @@ def _paths() -> Json:
     paths["/info"] = {
         "get": _get(
             "info", "Describe the default model as TEI does", TeiInfo, GUARDED, SECURITY, TeiError
+        )
+    }
+    paths["/infinity/models"] = {
+        "get": _get(
+            "listInfinityModels",
+            "List the models of the API key as Infinity does",
+            InfinityModels,
+            GUARDED,
+            SECURITY,
+            InfinityError,
         )
     }
     for operation in OPERATIONS:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve_app.protocols.infinity import InfinityError, InfinityRequest, InfinityResponse
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
 from serve_app.protocols.schemas import WireType
@@ -40,6 +41,15 @@ RERANK_RESPONSE_EXAMPLE: Json = {
     },
 }
 
+
+STRINGS_REQUEST_EXAMPLE: Json = {
+    "query": "How do I reset my password?",
+    "documents": ["Our office opens at nine.", "Use 'Forgot password' to set a new one."],
+}
+STRING_RESULTS_EXAMPLE = [
+    {"index": 1, "relevance_score": 0.93},
+    {"index": 0, "relevance_score": 0.01},
+]
 
 SCORE_REQUEST_EXAMPLE: Json = {
     "pairs": [
@@ -131,4 +141,17 @@ RERANK_AT_ROOT = ScoringOperation(
     (ErrorBody, TeiError),
     {status: code for code, status in STATUSES.items()},
 )
-SCORING = (RERANK, RERANK_AT_ROOT, SCORE)
+INFINITY = ScoringOperation(
+    "rerank",
+    "Order documents by relevance, for clients of Infinity",
+    "The documents by relevance, best first.",
+    ("/infinity/rerank",),
+    (InfinityRequest,),
+    (InfinityResponse,),
+    (
+        STRINGS_REQUEST_EXAMPLE,
+        RERANK_RESPONSE_EXAMPLE | {"object": "rerank", "results": STRING_RESULTS_EXAMPLE},
+    ),
+    (InfinityError,),
+)
+SCORING = (RERANK, RERANK_AT_ROOT, SCORE, INFINITY)

@@ -6,6 +6,7 @@ import pytest
 
 from serve_app.domain import errors
 from serve_app.domain.units import Credits
+from serve_app.protocols.infinity import InfinityError
 from serve_app.protocols.tei import TeiError
 from tests.support.app import FakeApp
 from tests.support.fakes import FailingJobScorer
@@ -39,16 +40,29 @@ def failing(failure: Exception, path: str, body: dict[str, Any]) -> Any:
     return answer
 
 
+def check_headers(answer: Any, status: int, retry_after: str | None) -> None:
+    assert answer.status_code == status
+    assert answer.headers.get("retry-after") == retry_after
+    assert b"hunter2" not in answer.content
+    assert b"10.0.0.7" not in answer.content
+
+
+@each_failure
+def test_infinity(failure: Exception, status: int, retry_after: str | None) -> None:
+    answer = failing(failure, "/infinity/rerank", {"query": QUERY, "documents": TEXTS})
+
+    check_headers(answer, status, retry_after)
+    assert set(answer.json()) == {"error"}
+    assert InfinityError.model_validate_json(answer.content).error.code == status
+
+
 @each_failure
 def test_tei(failure: Exception, status: int, retry_after: str | None) -> None:
     answer = failing(failure, "/rerank", {"query": QUERY, "texts": TEXTS})
 
     expected = {"InvalidRequest": 422, "EngineFailure": 424}.get(type(failure).__name__, status)
-    assert answer.status_code == expected
-    assert answer.headers.get("retry-after") == retry_after
+    check_headers(answer, expected, retry_after)
     error = TeiError.model_validate_json(answer.content)
     assert set(answer.json()) == {"error", "error_type"}
-    assert "hunter2" not in error.error
-    assert "10.0.0.7" not in error.error
     assert (error.error_type == "Overloaded") == (status == 429)
     assert (error.error_type == "Backend") == (status in {500, 504})

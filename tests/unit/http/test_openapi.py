@@ -17,6 +17,7 @@ from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
 
 UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
+ERRORS = {"infinity": "InfinityError", "voyage": "VoyageError"}
 
 
 @pytest.fixture
@@ -142,15 +143,16 @@ def test_the_examples_are_valid(page: Any) -> None:
 def schema_of(page: Any, case: Case) -> Any:
     """Return the schema that the golden answer must match, if any.
 
-    It is that of the route and status, or of the default error.
+    It is that of the route and status, or that of the path's errors.
     """
     path, method = case["request"].get("path", "/v1/rerank"), case["request"].get("method", "POST")
     responses = page["paths"].get(path.rstrip("/"), {}).get(method.lower(), {}).get("responses", {})
     if response := responses.get(str(case["answer"]["status"])):
         response = resolved(page, response["$ref"]) if "$ref" in response else response
         return response["content"]["application/json"]["schema"]
+    error = ERRORS.get(path.split("/")[1], "ErrorBody")
     failed = case["answer"]["status"] >= 400
-    return {"$ref": "#/components/schemas/ErrorBody"} if failed else None
+    return {"$ref": f"#/components/schemas/{error}"} if failed else None
 
 
 @pytest.fixture(scope="module")
