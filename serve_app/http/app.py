@@ -29,6 +29,7 @@ from serve_app.http.service import Service
 from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.infinity import INFINITY
 from serve_app.protocols.json_body import shown
+from serve_app.protocols.nvidia import NVIDIA
 from serve_app.protocols.problem_body import RenderProblem, render_problem
 from serve_app.protocols.rerank import RERANK
 from serve_app.protocols.score import SCORE
@@ -40,6 +41,7 @@ SCORING: tuple[tuple[ScoringOperation, WireFormat[Any]], ...] = (
     (scoring.RERANK_AT_ROOT, RERANK_OR_TEI),
     (scoring.SCORE, SCORE),
     (scoring.INFINITY, INFINITY),
+    (scoring.NVIDIA, NVIDIA),
 )
 """The scoring routes with their wire formats."""
 

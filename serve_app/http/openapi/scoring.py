@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app.protocols.infinity import InfinityError, InfinityRequest, InfinityResponse
+from serve_app.protocols.nvidia import NvidiaRequest, NvidiaResponse
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.rerank_schema import RerankRequest, RerankResponse
 from serve_app.protocols.schemas import WireType
@@ -154,4 +155,25 @@ INFINITY = ScoringOperation(
     ),
     (InfinityError,),
 )
-SCORING = (RERANK, RERANK_AT_ROOT, SCORE, INFINITY)
+NVIDIA = ScoringOperation(
+    "ranking",
+    "Order passages by relevance, for clients of NVIDIA's NIM",
+    "The passages by relevance, best first.",
+    ("/v1/ranking",),
+    (NvidiaRequest,),
+    (NvidiaResponse,),
+    (
+        {
+            "query": {"text": "How do I reset my password?"},
+            "passages": [{"text": "Our office opens at nine."}, {"text": "Use 'Forgot password'."}],
+        },
+        {
+            "id": RERANK_RESPONSE_EXAMPLE["id"],
+            "model": "embedded",
+            "rankings": [{"index": 1, "logit": 2.6}, {"index": 0, "logit": -4.6}],
+            "usage": RERANK_RESPONSE_EXAMPLE["usage"],
+            "meta": RERANK_RESPONSE_EXAMPLE["meta"],
+        },
+    ),
+)
+SCORING = (RERANK, RERANK_AT_ROOT, SCORE, INFINITY, NVIDIA)

@@ -7,6 +7,7 @@ import pytest
 from serve_app.domain import errors
 from serve_app.domain.units import Credits
 from serve_app.protocols.infinity import InfinityError
+from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.tei import TeiError
 from tests.support.app import FakeApp
 from tests.support.fakes import FailingJobScorer
@@ -54,6 +55,15 @@ def test_infinity(failure: Exception, status: int, retry_after: str | None) -> N
     check_headers(answer, status, retry_after)
     assert set(answer.json()) == {"error"}
     assert InfinityError.model_validate_json(answer.content).error.code == status
+
+
+@each_failure
+def test_nvidia(failure: Exception, status: int, retry_after: str | None) -> None:
+    body = {"query": {"text": QUERY}, "passages": [{"text": text} for text in TEXTS]}
+    answer = failing(failure, "/v1/ranking", body)
+
+    check_headers(answer, status, retry_after)
+    ErrorBody.model_validate_json(answer.content)
 
 
 @each_failure

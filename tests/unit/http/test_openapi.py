@@ -12,12 +12,18 @@ from starlette.routing import Route
 
 from serve_app import __version__
 from serve_app.http.openapi.document import document
+from serve_app.http.openapi.scoring import SCORING
 from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
 
 UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
 ERRORS = {"infinity": "InfinityError", "voyage": "VoyageError"}
+
+
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    return document(LIMITS, __version__)
 
 
 @pytest.fixture
@@ -130,14 +136,13 @@ def test_the_limits_are_documented(page: Any) -> None:
     assert texts["maxItems"] == LIMITS.documents_per_request_max
 
 
-def test_the_examples_are_valid(page: Any) -> None:
-    for path, name in (("/v1/rerank", "Rerank"), ("/v1/score", "Score")):
-        operation = page["paths"][path]["post"]
-        request = operation["requestBody"]["content"]["application/json"]["example"]
-        answer = operation["responses"]["200"]["content"]["application/json"]["example"]
-
-        check(page, f"{name}Request", request)
-        check(page, f"{name}Response", answer)
+@pytest.mark.parametrize("path", [path for scoring in SCORING for path in scoring.paths])
+def test_the_examples_are_valid(whole: Any, path: str) -> None:
+    operation = whole["paths"][path]["post"]
+    for described in (operation["requestBody"], operation["responses"]["200"]):
+        content = described["content"]["application/json"]
+        schema = content["schema"] | {"components": whole["components"]}
+        jsonschema.validate(content["example"], schema, jsonschema.Draft202012Validator)
 
 
 def schema_of(page: Any, case: Case) -> Any:
@@ -153,11 +158,6 @@ def schema_of(page: Any, case: Case) -> Any:
     error = ERRORS.get(path.split("/")[1], "ErrorBody")
     failed = case["answer"]["status"] >= 400
     return {"$ref": f"#/components/schemas/{error}"} if failed else None
-
-
-@pytest.fixture(scope="module")
-def whole() -> Any:
-    return document(LIMITS, __version__)
 
 
 @pytest.mark.parametrize("case", cases().values(), ids=list(cases()))

@@ -1,0 +1,108 @@
+"""The wire format of ``/v1/ranking``, as NVIDIA's NIM for reranking has it.
+
+NVIDIA's client shows the ``detail`` of the default error body.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.domain.model import Outcome
+from serve_app.protocols.limits import Limits
+from serve_app.protocols.string_ranking import (
+    ParsedRanking,
+    Ranking,
+    RankingRequest,
+    TopN,
+    check_fields,
+    parsed_ranking,
+)
+from serve_app.protocols.validation import validated
+from serve_app.protocols.wire_format import (
+    Envelope,
+    Fields,
+    ResolveModel,
+    WireFormat,
+    meta,
+    usage,
+)
+from serve_app.protocols.wire_schema import AnswerId, Meta, Truncated, Usage
+
+
+class RankingText(BaseModel):
+    """A query or a passage. Images are not supported."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    text: str
+
+
+class NvidiaRequest(RankingRequest):
+    """Passages to order by how well they answer a query, as clients of NVIDIA's NIM send them."""
+
+    query: Annotated[RankingText, Field(description="The text to rank by; not blank.")]
+    passages: Annotated[
+        list[RankingText],
+        Field(min_length=1, fail_fast=True, description="A text may be empty."),
+    ]
+    top_n: TopN = None
+    truncate: Annotated[
+        Literal["END"] | None, Field(description="Pairs that are too long are always truncated.")
+    ] = "END"
+
+
+class PassageRank(BaseModel):
+    """The logit of one passage."""
+
+    index: Annotated[int, Field(ge=0, description="The passage's position in the request.")]
+    logit: Annotated[float, Field(description="Any real number; higher is better.")]
+    truncated: Truncated = None
+
+
+class NvidiaResponse(BaseModel):
+    """The passages by relevance, best first. The charge is durable before the answer is sent."""
+
+    id: AnswerId
+    model: str
+    rankings: list[PassageRank]
+    usage: Usage
+    meta: Meta
+
+
+def parse(
+    fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
+) -> ParsedRanking:
+    """Parse a request. Raises: InvalidRequest, TooLarge."""
+    check_fields(NvidiaRequest, fields, "passages", limits)
+    request = validated(NvidiaRequest, fields)
+    ranking = Ranking(
+        request,
+        request.query.text,
+        [passage.text for passage in request.passages],
+        request.top_n,
+        query_path="query.text",
+        text_path="passages[{}].text",
+    )
+    return parsed_ranking(ranking, fields, limits, envelope, resolve_model)
+
+
+def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
+    """Return the answer to ``parsed`` as JSON in UTF-8."""
+    answer = NvidiaResponse(
+        id=outcome.request_id,
+        model=outcome.model,
+        rankings=[
+            PassageRank(
+                index=ranked.index,
+                logit=ranked.logit,
+                truncated=True if ranked.truncated else None,
+            )
+            for ranked in outcome.results
+        ],
+        usage=usage(outcome),
+        meta=meta(outcome, parsed.warnings),
+    )
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+NVIDIA = WireFormat(parse, render)
