@@ -34,6 +34,7 @@ from serve_app.protocols.problem_body import RenderProblem, render_problem
 from serve_app.protocols.rerank import RERANK
 from serve_app.protocols.score import SCORE
 from serve_app.protocols.tei import RERANK_OR_TEI, TEI
+from serve_app.protocols.voyage import VOYAGE
 from serve_app.protocols.wire_format import WireFormat
 
 SCORING: tuple[tuple[ScoringOperation, WireFormat[Any]], ...] = (
@@ -42,11 +43,13 @@ SCORING: tuple[tuple[ScoringOperation, WireFormat[Any]], ...] = (
     (scoring.SCORE, SCORE),
     (scoring.INFINITY, INFINITY),
     (scoring.NVIDIA, NVIDIA),
+    (scoring.VOYAGE, VOYAGE),
 )
 """The scoring routes with their wire formats."""
 
 PREFIXES: Mapping[str, RenderProblem] = {
     "/infinity/": INFINITY.render_problem,
+    "/voyage/": VOYAGE.render_problem,
 }
 """The error bodies of paths that only one family of clients uses, served or not."""
 

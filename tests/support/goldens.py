@@ -14,7 +14,7 @@ import httpx
 from tests.support.app import FakeApp
 
 FOLDER = Path(__file__).parents[1] / "contract"
-WIRE_FORMATS = ("rerank", "score", "tei", "infinity", "nvidia")
+WIRE_FORMATS = ("rerank", "score", "tei", "infinity", "nvidia", "voyage")
 HEADERS = ("content-type", "retry-after", "www-authenticate", "allow", "server-timing")
 
 Case = dict[str, Any]

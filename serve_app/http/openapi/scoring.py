@@ -12,6 +12,7 @@ from serve_app.protocols.schemas import WireType
 from serve_app.protocols.score import FORMS
 from serve_app.protocols.score_schema import ScoreResponse
 from serve_app.protocols.tei import STATUSES, TeiError, TeiRequest, TeiResponse
+from serve_app.protocols.voyage import VoyageError, VoyageRequest, VoyageResponse
 
 Json = dict[str, Any]
 
@@ -176,4 +177,24 @@ NVIDIA = ScoringOperation(
         },
     ),
 )
-SCORING = (RERANK, RERANK_AT_ROOT, SCORE, INFINITY, NVIDIA)
+VOYAGE = ScoringOperation(
+    "rerank",
+    "Order documents by relevance, for clients of Voyage",
+    "The documents by relevance, best first.",
+    ("/voyage/v1/rerank",),
+    (VoyageRequest,),
+    (VoyageResponse,),
+    (
+        STRINGS_REQUEST_EXAMPLE,
+        {
+            "id": RERANK_RESPONSE_EXAMPLE["id"],
+            "object": "list",
+            "model": "embedded",
+            "data": STRING_RESULTS_EXAMPLE,
+            "usage": RERANK_RESPONSE_EXAMPLE["usage"],
+            "meta": RERANK_RESPONSE_EXAMPLE["meta"],
+        },
+    ),
+    (VoyageError,),
+)
+SCORING = (RERANK, RERANK_AT_ROOT, SCORE, INFINITY, NVIDIA, VOYAGE)

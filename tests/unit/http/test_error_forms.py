@@ -9,6 +9,7 @@ from serve_app.domain.units import Credits
 from serve_app.protocols.infinity import InfinityError
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.tei import TeiError
+from serve_app.protocols.voyage import VoyageError
 from tests.support.app import FakeApp
 from tests.support.fakes import FailingJobScorer
 
@@ -76,3 +77,12 @@ def test_tei(failure: Exception, status: int, retry_after: str | None) -> None:
     assert set(answer.json()) == {"error", "error_type"}
     assert (error.error_type == "Overloaded") == (status == 429)
     assert (error.error_type == "Backend") == (status in {500, 504})
+
+
+@each_failure
+def test_voyage(failure: Exception, status: int, retry_after: str | None) -> None:
+    answer = failing(failure, "/voyage/v1/rerank", {"query": QUERY, "documents": TEXTS})
+
+    check_headers(answer, status, retry_after)
+    assert set(answer.json()) == {"detail"}
+    VoyageError.model_validate_json(answer.content)
