@@ -49,6 +49,8 @@ FORMS: Mapping[tuple[str, ...], type[ScoreRequest | TextsRequest]] = {
 }
 """The type of a request by the fields that contain its texts."""
 
+TEXT_FIELDS = frozenset(name for form in FORMS for name in form)
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedScore:
@@ -123,8 +125,8 @@ def _form(fields: Fields) -> tuple[str, ...]:
 
     Raises: InvalidRequest if there are fields of several forms.
     """
-    sent = [name for form in FORMS for name in form if name in fields]
-    if not sent:
+    sent = [name for name in fields if name in TEXT_FIELDS]
+    if not sent or sent == ["pairs"]:
         return ("pairs",)
     best = max(FORMS, key=lambda form: (sent[0] in form, sum(name in form for name in sent)))
     for name in sent:
