@@ -16,7 +16,7 @@ from serve_app.domain.errors import (
 )
 from serve_app.http.headers import TIMEOUT_HEADER
 from serve_app.http.openapi.operations import OPERATIONS, QUERY_PARAMETERS, Operation
-from serve_app.http.openapi.scoring import SCORING, ScoringOperation
+from serve_app.http.openapi.scoring import SCORING, TEXT_LISTS, ScoringOperation
 from serve_app.http.problems import PROBLEMS
 from serve_app.protocols.infinity import InfinityError, InfinityModels
 from serve_app.protocols.limits import Limits
@@ -227,9 +227,12 @@ def _timeout_parameter(limits: Limits) -> Json:
 def _schemas(limits: Limits) -> Json:
     """Return the schemas of the wire types, with this installation's request limits."""
     schemas = component_schemas(TYPES)
-    request = schemas["RerankRequest"]["properties"]
-    request["query"] |= {"minLength": 1, "maxLength": limits.query_characters_max}
-    request["documents"] |= {"maxItems": limits.documents_per_request_max}
+    query = {"minLength": 1, "maxLength": limits.query_characters_max}
+    for ranking, texts in TEXT_LISTS.items():
+        request = schemas[ranking.__name__]["properties"]
+        nested = "$ref" in request["query"]
+        request["query"] |= {"properties": {"text": query}} if nested else query
+        request[texts] |= {"maxItems": limits.documents_per_request_max}
     for names, kind in FORMS.items():
         for name in names:
             field = schemas[kind.__name__]["properties"][name]

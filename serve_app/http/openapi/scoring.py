@@ -198,3 +198,12 @@ VOYAGE = ScoringOperation(
     (VoyageError,),
 )
 SCORING = (RERANK, RERANK_AT_ROOT, SCORE, INFINITY, NVIDIA, VOYAGE)
+
+TEXT_LISTS: Mapping[WireType, str] = {
+    RerankRequest: "documents",
+    TeiRequest: "texts",
+    InfinityRequest: "documents",
+    NvidiaRequest: "passages",
+    VoyageRequest: "documents",
+}
+"""The field with the texts of each request that has one query."""

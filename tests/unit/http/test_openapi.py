@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from serve_app import __version__
 from serve_app.http.openapi.document import document
-from serve_app.http.openapi.scoring import SCORING
+from serve_app.http.openapi.scoring import SCORING, TEXT_LISTS
 from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
@@ -126,10 +126,11 @@ def test_health_and_readiness_need_no_key(page: Any) -> None:
 
 
 def test_the_limits_are_documented(page: Any) -> None:
-    fields = page["components"]["schemas"]["RerankRequest"]["properties"]
-
-    assert fields["documents"]["maxItems"] == LIMITS.documents_per_request_max
-    assert fields["query"]["maxLength"] == LIMITS.query_characters_max
+    for kind, texts in TEXT_LISTS.items():
+        fields = page["components"]["schemas"][kind.__name__]["properties"]
+        query = fields["query"].get("properties", {}).get("text", fields["query"])
+        assert fields[texts]["maxItems"] == LIMITS.documents_per_request_max
+        assert query["maxLength"] == LIMITS.query_characters_max
     pairs = page["components"]["schemas"]["ScoreRequest"]["properties"]["pairs"]
     assert pairs["maxItems"] == LIMITS.documents_per_request_max
     _, texts = page["components"]["schemas"]["ScoreTexts"]["properties"]["text_2"]["anyOf"]
@@ -176,6 +177,8 @@ def test_the_schema_refuses_the_bodies_that_the_parser_refuses(page: Any) -> Non
         with pytest.raises(jsonschema.ValidationError):
             check(page, "ScoreRequest", {"pairs": [pair]})
     check(page, "ScoreTexts", {"text_1": "q", "text_2": ["a"]})
+    with pytest.raises(jsonschema.ValidationError):
+        check(page, "NvidiaRequest", {"query": {"text": ""}, "passages": [{"text": "a"}]})
     for passages in ([], [3], 3):
         with pytest.raises(jsonschema.ValidationError):
             check(page, "ScoreTexts", {"text_1": "q", "text_2": passages})
