@@ -9,17 +9,10 @@ from collections.abc import Sequence
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from serve_app.http.headers import IDEMPOTENCY_HEADER, RATE_LIMIT_HEADERS, TIMEOUT_HEADER
+from serve_app.http.headers import RATE_LIMIT_HEADERS
 from serve_app.http.request_ids import HEADER as REQUEST_ID_HEADER
 
 METHODS = ("GET", "POST")
-REQUEST_HEADERS = (
-    "authorization",
-    "content-type",
-    "x-api-key",
-    TIMEOUT_HEADER,
-    IDEMPOTENCY_HEADER,
-)
 EXPOSED_HEADERS = (REQUEST_ID_HEADER, "retry-after", "server-timing", *RATE_LIMIT_HEADERS)
 
 
@@ -33,7 +26,7 @@ def cors(allowed_origins: Sequence[str]) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=allowed_origins,
             allow_methods=METHODS,
-            allow_headers=REQUEST_HEADERS,
+            allow_headers=("*",),  # SDKs in browsers send headers of their own.
             expose_headers=EXPOSED_HEADERS,
         )
     ]
