@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from serve_app.http.openapi.scoring import RERANK
+from serve_app.http.openapi.scoring import RERANK, RERANK_AT_ROOT
 from testkit.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
 from testkit.service import Service, wait_for
 from testkit.tiny_models import POISON
@@ -93,7 +93,7 @@ def test_the_right_document_comes_first_and_its_charge_is_committed(service: Ser
     assert state(service, answer["id"]) == "committed"
 
 
-@pytest.mark.parametrize("path", [*RERANK.paths, "/rerank"])
+@pytest.mark.parametrize("path", [*RERANK.paths, *RERANK_AT_ROOT.paths])
 def test_the_usage_in_a_response_equals_its_ledger_row(service: Service, path: str) -> None:
     """Every reported number equals the ledger's row, for texts of many kinds."""
     documents = [*DOCUMENTS, DOCUMENTS[0], "é", "塔の高さは三百三十メートル。", LONG]
