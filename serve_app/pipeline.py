@@ -52,18 +52,12 @@ class Pipeline:
         disconnects, the reserved credit is released.
         """
         model = self._model(caller, job.model)
-        rate_limits: list[RateLimitState] = []
         try:
             with self.admission.admit(caller, job) as ticket:
                 async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                    return await self._rerank(caller, job, model, ticket, deadline, rate_limits)
+                    return await self._rerank(caller, job, model, ticket, deadline)
         except (TimeoutError, DeadlineExceeded):  # The timeout above, or an earlier one in a port.
-            late = DeadlineExceeded(job.timeout_s)
-            late.states = tuple(rate_limits)
-            raise late from None
-        except RerankError as error:
-            error.states = error.states or tuple(rate_limits)
-            raise
+            raise DeadlineExceeded(job.timeout_s) from None
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
         if model not in self.models:
@@ -79,9 +73,7 @@ class Pipeline:
         model: ServedModel,
         ticket: Ticket,
         deadline: asyncio.Timeout,
-        rate_limits: list[RateLimitState],
     ) -> Outcome:
-        """``rate_limits`` receives the caller's limits as soon as they are known."""
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         await model.tokenizer.check_queries(job, small=ticket.small)
         amount = self.pricing.price(job.model, len(job.pairs), job.service_tier)
@@ -90,12 +82,12 @@ class Pipeline:
         with self._voided_on_failure(job.request_id, NOTHING_COMPUTED):
             async with self._tokenizing(job, model, ticket) as tokenizing:
                 with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
-                    rate_limits += await self.ledger.reserve(caller, quote)
+                    rate_limits = await self.ledger.reserve(caller, quote)
                 tokenized = await tokenizing
         ticket.tokenized(tokenized.tokens)
 
         usage = Usage(len(tokenized.pairs), tokenized.tokens)
-        with self._voided_on_failure(job.request_id, usage):
+        with self._voided_on_failure(job.request_id, usage, rate_limits):
             with self.metrics.timed(STAGE_SECONDS, stage="score"):
                 scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
             order = rank(scores.logits, job.top_n)
@@ -117,7 +109,7 @@ class Pipeline:
             charge=amount,
             queue_wait_s=scores.queue_wait_s,
             run_s=scores.run_s,
-            rate_limits=tuple(rate_limits),
+            rate_limits=rate_limits,
         )
 
     @asynccontextmanager
@@ -138,14 +130,19 @@ class Pipeline:
             await asyncio.gather(task, return_exceptions=True)  # Only the block's error is raised.
 
     @contextmanager
-    def _voided_on_failure(self, request_id: RequestId, usage: Usage) -> Iterator[None]:
+    def _voided_on_failure(
+        self, request_id: RequestId, usage: Usage, rate_limits: tuple[RateLimitState, ...] = ()
+    ) -> Iterator[None]:
         """Void the reservation if the block fails; ``usage`` is the work computed until then.
 
+        An error of the block gets the caller's ``rate_limits``, for the headers of its answer.
         If ``reserve`` is interrupted, its reservation may still be written, and the void is written
         after it. If this process dies before the void is written, the reservation expires.
         """
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.ledger.void(request_id, usage)
+            if isinstance(error, RerankError):
+                error.states = rate_limits or error.states
             raise
