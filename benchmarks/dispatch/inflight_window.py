@@ -17,6 +17,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -191,7 +192,7 @@ class Simulation:
             replica = min(two, key=lambda each: each.portions)
             replica.portions += 1
             sent = _Sent(gateway, portion, self._now_s + ROUND_TRIP_S / 2)
-            self._later(ROUND_TRIP_S / 2, lambda to=replica, sent=sent: self._arrive(to, sent))  # type: ignore[misc]
+            self._later(ROUND_TRIP_S / 2, partial(self._arrive, replica, sent))
 
     def _arrive(self, replica: _Replica, sent: _Sent) -> None:
         replica.waiting.append(sent)
@@ -223,10 +224,7 @@ class Simulation:
                 run_s,
                 self._device.tokens_per_s,
             )
-            self._later(
-                ROUND_TRIP_S / 2,
-                lambda sent=sent, scores=scores: self._answered(replica, sent, scores),  # type: ignore[misc]
-            )
+            self._later(ROUND_TRIP_S / 2, partial(self._answered, replica, sent, scores))
         self._start(replica)
 
     def _answered(self, replica: _Replica, sent: _Sent, scores: PortionScores) -> None:

@@ -30,9 +30,9 @@ class UnlimitedWindow(InflightWindow):
 class FifoGateway(gateway.Gateway.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
     """`Gateway` with unlimited windows."""
 
-    def __init__(self, *args: Any) -> None:
+    async def __init__(self, *args: Any) -> None:  # type: ignore[misc]  # as in Ray's wrapper
         dispatch_queue.InflightWindow = UnlimitedWindow  # type: ignore[attr-defined]  # imported there
-        super().__init__(*args)
+        await super().__init__(*args)
 
 
 def build(args: dict[str, Any]) -> Application:
