@@ -9,14 +9,17 @@ from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import (
     Caller,
     JobScores,
+    Outcome,
     Pair,
     Portion,
     PortionScores,
+    RankedDocument,
     RateLimitState,
     ReplicaInfo,
     TokenizedJob,
     Truncation,
 )
+from serve_app.domain.ranking import rank
 from serve_app.domain.units import (
     Credits,
     Instant,
@@ -225,3 +228,17 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - threads make it true without an event
             await asyncio.sleep(0.01)
+
+
+def an_outcome(logits: list[float], top_n: int | None = None) -> Outcome:
+    """Return the outcome of a job with these logits."""
+    return Outcome(
+        request_id=RequestId("rr_1"),
+        model=ModelId("default"),
+        results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, top_n)),
+        documents=len(logits),
+        tokens=Tokens(7),
+        charge=Credits(8),
+        queue_wait_s=Seconds(0),
+        run_s=Seconds(0),
+    )

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import TextPair
-from serve_app.domain.model import Outcome, RankedDocument, Truncation
+from serve_app.domain.model import Truncation
 from serve_app.domain.ranking import rank, relevance_score
-from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.infinity import INFINITY, InfinityRequest
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.nvidia import NVIDIA, NvidiaRequest
@@ -23,6 +23,7 @@ from serve_app.protocols.string_ranking import ParsedRanking, RankingRequest
 from serve_app.protocols.tei import RERANK_OR_TEI, TEI, TeiRequest
 from serve_app.protocols.voyage import VOYAGE, VoyageRequest
 from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope, WireFormat, read_fields
+from tests.support.fakes import an_outcome
 
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
 ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
@@ -106,19 +107,6 @@ def parsed(family: Family, body: dict[str, Any]) -> ParsedRanking:
     return family.wire_format.parse(fields, LIMITS, ENVELOPE, resolve)
 
 
-def outcome(logits: list[float], top_n: int | None) -> Outcome:
-    return Outcome(
-        request_id=RequestId("rr_1"),
-        model=ModelId("default"),
-        results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, top_n)),
-        documents=len(logits),
-        tokens=Tokens(7),
-        charge=Credits(8),
-        queue_wait_s=Seconds(0),
-        run_s=Seconds(0),
-    )
-
-
 @each_family
 @unhurried
 @given(data=st.data())
@@ -141,7 +129,7 @@ def test_every_text_has_its_score_at_its_index(
     top_n = data.draw(st.none() | st.integers(1, count + 1))
 
     request = parsed(family, family.body("q", documents) | {family.top: top_n})
-    answer = json.loads(family.wire_format.render(outcome(logits, top_n), request))
+    answer = json.loads(family.wire_format.render(an_outcome(logits, top_n), request))
 
     assert request.job.pairs == tuple(TextPair("q", document) for document in documents)
     assert request.job.top_n == top_n

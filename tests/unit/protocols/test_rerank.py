@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import pairs_of
-from serve_app.domain.model import Outcome, RankedDocument, Truncation
-from serve_app.domain.ranking import rank, relevance_score
-from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.domain.model import Truncation
+from serve_app.domain.ranking import relevance_score
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import IGNORED, ParsedRerank, parse, render
 from serve_app.protocols.rerank_schema import RerankRequest
 from serve_app.protocols.wire_format import ANSWER_OPTIONS, WARNINGS_MAX, Envelope, read_fields
+from tests.support.fakes import an_outcome
 
 UNSUPPORTED = {
     name: harmless
@@ -42,6 +43,7 @@ finite_json_values = _json(st.floats(allow_nan=False, allow_infinity=False))
 field_names = st.sampled_from(
     ["model", "query", "documents", "top_n", "return_documents", "raw_scores"]
 )
+
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 document_lists = st.lists(texts, min_size=1, max_size=40)
 
@@ -53,19 +55,6 @@ def resolve(name: str | None) -> ModelId:
 def parsed(**fields: object) -> ParsedRerank:
     body = {"query": "q", "documents": ["a"]} | fields
     return parse(read_fields(json.dumps(body).encode()), LIMITS, ENVELOPE, resolve)
-
-
-def outcome(logits: list[float], top_n: int | None = None) -> Outcome:
-    return Outcome(
-        request_id=RequestId("rr_1"),
-        model=ModelId("default"),
-        results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, top_n)),
-        documents=len(logits),
-        tokens=Tokens(7),
-        charge=Credits(8),
-        queue_wait_s=Seconds(0),
-        run_s=Seconds(0),
-    )
 
 
 def refused(body: bytes) -> InvalidRequest | TooLarge | None:
@@ -118,7 +107,7 @@ def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.Dat
     ]
 
     request = parsed(documents=sent, top_n=top_n, return_documents=True)
-    answer = json.loads(render(outcome(logits, request.job.top_n), request))
+    answer = json.loads(render(an_outcome(logits, request.job.top_n), request))
 
     assert request.job.pairs == pairs_of("q", documents)
     results = answer["results"]
@@ -133,7 +122,7 @@ def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.Dat
 @unhurried
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_raw_scores_are_the_logits_exactly(logits: list[float]) -> None:
-    answer = json.loads(render(outcome(logits), parsed(raw_scores=True)))
+    answer = json.loads(render(an_outcome(logits), parsed(raw_scores=True)))
 
     for result in answer["results"]:
         assert result["relevance_score"] == logits[result["index"]]
@@ -141,7 +130,7 @@ def test_raw_scores_are_the_logits_exactly(logits: list[float]) -> None:
 
 @pytest.mark.parametrize(("documents", "units"), [(1, 1), (100, 1), (101, 2), (1_000, 10)])
 def test_search_units_are_rounded_up_hundreds(documents: int, units: int) -> None:
-    answer = json.loads(render(outcome([0.0] * documents), parsed()))
+    answer = json.loads(render(an_outcome([0.0] * documents), parsed()))
 
     assert answer["usage"]["search_units"] == units
     assert answer["meta"]["billed_units"]["search_units"] == units
@@ -224,7 +213,7 @@ def test_a_long_unknown_name_is_shortened_in_its_warning() -> None:
 def test_the_answer_is_valid_json_for_scores_of_any_size() -> None:
     logits = [math.pi * 1e300, -1e-300, 5e-324, 0.1]
 
-    answer = json.loads(render(outcome(logits), parsed(raw_scores=True)))
+    answer = json.loads(render(an_outcome(logits), parsed(raw_scores=True)))
 
     assert [result["relevance_score"] for result in answer["results"]] == sorted(
         logits, reverse=True
