@@ -22,6 +22,7 @@ from serve_app.deployments.token_batcher import (
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure, ReplicaLost
 from serve_app.domain.model import Portion
+from serve_app.domain.portion_size import TOKENS_MIN
 from serve_app.domain.units import RequestId, Tokens
 from tests.support.fakes import FakeClock, RecordingSink, some_metrics, until
 
@@ -99,6 +100,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(test)
+    finally:
         # More than once, because `wait_for` in Python 3.11 may swallow a cancellation.
         while left := asyncio.all_tasks(loop):
             for task in left:
@@ -107,7 +109,6 @@ def run(test: Coroutine[Any, Any, None]) -> None:
         for each in gc.get_objects():
             if type(each) is _BatchQueue:  # `isinstance` calls each object, and some then warn.
                 each._handle_batch_task = None
-    finally:
         loop.close()
 
 
@@ -236,7 +237,10 @@ def test_a_slow_device_gets_no_more_than_it_scores_in_the_target_time() -> None:
         async with asyncio.timeout(BUSY_WAIT_S / 2):
             await asyncio.gather(*large, *small, *huge)
 
-        assert sorted(engine.batches[1:]) == [400, 400, 400, 480, 2_000]
+        # Which portions share a batch depends on the scheduling of the Python version.
+        *shared, largest = sorted(engine.batches[1:])
+        assert (sum(shared), len(shared), largest) == (3 * 400 + 12 * 40, 4, 2_000)
+        assert max(shared) <= TOKENS_MIN
 
     run(test())
 
