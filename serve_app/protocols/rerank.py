@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Outcome, RankedDocument
+from serve_app.domain.model import Outcome
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank_schema import (
@@ -45,6 +45,7 @@ class ParsedRerank:
     job: Job
     return_documents: bool
     raw_scores: bool
+    min_score: float | None
     warnings: tuple[str, ...]
     """Sentences about ignored parts of the request."""
 
@@ -77,6 +78,7 @@ def parse(
         job,
         bool(request.return_documents),
         bool(request.raw_scores),
+        request.min_score,
         envelope.warnings + unknown_field_warnings(_unknown_fields(fields)),
     )
 
@@ -86,7 +88,7 @@ def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
     answer = RerankResponse(
         id=outcome.request_id,
         model=outcome.model,
-        results=[_result(ranked, parsed) for ranked in outcome.results],
+        results=list(_results(outcome, parsed)),
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
@@ -120,12 +122,16 @@ def _unknown_fields(fields: Fields) -> Iterator[str]:
                     yield f"documents[].{shown(name)}"
 
 
-def _result(ranked: RankedDocument, parsed: ParsedRerank) -> RerankResult:
-    return RerankResult(
-        index=ranked.index,
-        relevance_score=score_of(ranked, raw=parsed.raw_scores),
-        document=DocumentText(text=parsed.job.pairs[ranked.index].document)
-        if parsed.return_documents
-        else None,
-        truncated=True if ranked.truncated else None,
-    )
+def _results(outcome: Outcome, parsed: ParsedRerank) -> Iterator[RerankResult]:
+    """Yield the results whose score is not below the request's ``min_score``, best first."""
+    for ranked in outcome.results:
+        score = score_of(ranked, raw=parsed.raw_scores)
+        if parsed.min_score is None or score >= parsed.min_score:
+            yield RerankResult(
+                index=ranked.index,
+                relevance_score=score,
+                document=DocumentText(text=parsed.job.pairs[ranked.index].document)
+                if parsed.return_documents
+                else None,
+                truncated=True if ranked.truncated else None,
+            )

@@ -64,6 +64,14 @@ class RerankRequest(BaseModel):
         int | None,
         Field(ge=0, le=COUNT_MAX, description="Number of results to return. Absent or 0: all."),
     ] = None
+    min_score: Annotated[
+        float | None,
+        Field(
+            allow_inf_nan=False,
+            description="Results with a lower `relevance_score` are left out after `top_n` is "
+            "applied. The charge stays the same.",
+        ),
+    ] = None
     return_documents: Annotated[
         bool | None, Field(description="Whether each result contains its document's text.")
     ] = False

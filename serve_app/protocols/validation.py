@@ -67,6 +67,8 @@ def _problem(error: ErrorDetails) -> str:
         "missing": "is required",
         "string_type": "must be a string",
         "int_type": "must be a whole number",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
         "bool_type": "must be true or false",
         "list_type": "must be a list",
         "model_type": "must be an object",

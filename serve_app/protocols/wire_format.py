@@ -33,6 +33,8 @@ ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     # Number and content of the results.
     "top_n": (),
     "top_k": (),
+    "min_score": (),
+    "score_threshold": (),
     "return_documents": (False,),
     "return_text": (False,),
     "rank_fields": (),

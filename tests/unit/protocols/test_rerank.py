@@ -128,6 +128,25 @@ def test_raw_scores_are_the_logits_exactly(logits: list[float]) -> None:
         assert result["relevance_score"] == logits[result["index"]]
 
 
+@pytest.mark.parametrize("raw_scores", [True, False])
+@unhurried
+@given(logits=st.lists(st.floats(-50, 50), min_size=1, max_size=20), data=st.data())
+def test_results_below_the_lowest_score_are_left_out(
+    raw_scores: bool, logits: list[float], data: st.DataObject
+) -> None:
+    """The limit is compared with the score that the client would see, equal ones stay."""
+    top_n = data.draw(st.none() | st.integers(1, 20))
+    everything = parsed(raw_scores=raw_scores, top_n=top_n)
+    ranked = json.loads(render(an_outcome(logits, top_n), everything))["results"]
+    limits = st.sampled_from([result["relevance_score"] for result in ranked])
+    min_score = data.draw(limits | st.floats(-1, 1))
+
+    request = parsed(raw_scores=raw_scores, top_n=top_n, min_score=min_score)
+    results = json.loads(render(an_outcome(logits, top_n), request))["results"]
+
+    assert results == [result for result in ranked if result["relevance_score"] >= min_score]
+
+
 @pytest.mark.parametrize(("documents", "units"), [(1, 1), (100, 1), (101, 2), (1_000, 10)])
 def test_search_units_are_rounded_up_hundreds(documents: int, units: int) -> None:
     answer = json.loads(render(an_outcome([0.0] * documents), parsed()))
