@@ -4,15 +4,15 @@ It is lenient where real clients differ (nulls, extra fields, two forms of a doc
 where a guess could answer a different question: no value is converted to fit its type.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import Outcome
+from serve_app.protocols.documents import Document, returned, text_of
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank_schema import (
-    DocumentText,
     RerankRequest,
     RerankResponse,
     RerankResult,
@@ -43,7 +43,9 @@ class ParsedRerank:
     """A job and the options for its answer."""
 
     job: Job
-    return_documents: bool
+    documents: Sequence[Document] | None
+    """The documents as sent, if the answer contains them."""
+
     raw_scores: bool
     min_score: float | None
     warnings: tuple[str, ...]
@@ -64,22 +66,22 @@ def parse(
     check_count("documents", fields.get("documents"), limits, "documents")
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)
-    check_unicode(_texts(request))
-    pairs = pairs_of(request.query, map(_text, request.documents))
+    check_unicode([("model", request.model or ""), ("query", request.query)])
+    texts = [text_of(f"documents[{i}]", each) for i, each in enumerate(request.documents)]
     job = job_of(
         request,
         envelope,
         resolve_model,
-        pairs,
+        pairs_of(request.query, texts),
         top_n=request.top_n,
         document_tokens_max=request.max_tokens_per_doc,
     )
     return ParsedRerank(
         job,
-        bool(request.return_documents),
+        request.documents if request.return_documents else None,
         bool(request.raw_scores),
         request.min_score,
-        envelope.warnings + unknown_field_warnings(_unknown_fields(fields)),
+        envelope.warnings + unknown_field_warnings(_unknown_fields(fields, request)),
     )
 
 
@@ -98,24 +100,11 @@ def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
 RERANK = WireFormat(parse, render)
 
 
-def _texts(request: RerankRequest) -> Iterator[tuple[str, str]]:
-    """Yield each text of the request after its path."""
-    yield "model", request.model or ""
-    yield "query", request.query
-    for index, document in enumerate(request.documents):
-        path = f"documents[{index}]"
-        yield path if isinstance(document, str) else f"{path}.text", _text(document)
-
-
-def _text(document: str | DocumentText) -> str:
-    return document if isinstance(document, str) else document.text
-
-
-def _unknown_fields(fields: Fields) -> Iterator[str]:
+def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
     yield from (shown(name) for name in fields if name not in RerankRequest.model_fields)
-    documents = fields["documents"]
-    assert isinstance(documents, list)
-    for document in documents:
+    if request.return_documents:  # The answer contains all fields of documents.
+        return
+    for document in request.documents:
         if isinstance(document, dict):
             for name, value in document.items():
                 if name != "text" and value is not None:
@@ -130,8 +119,6 @@ def _results(outcome: Outcome, parsed: ParsedRerank) -> Iterator[RerankResult]:
             yield RerankResult(
                 index=ranked.index,
                 relevance_score=score,
-                document=DocumentText(text=parsed.job.pairs[ranked.index].document)
-                if parsed.return_documents
-                else None,
+                document=returned(parsed.documents[ranked.index]) if parsed.documents else None,
                 truncated=True if ranked.truncated else None,
             )

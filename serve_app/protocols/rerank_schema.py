@@ -6,7 +6,7 @@ these clients only need a different base URL. The OpenAPI document is generated 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from serve_app.protocols.wire_schema import (
     COUNT_MAX,
@@ -21,22 +21,27 @@ from serve_app.protocols.wire_schema import (
     Usage,
 )
 
-
-class DocumentText(BaseModel):
-    """A document as an object. Other fields are ignored with a warning."""
-
-    model_config = ConfigDict(strict=True)
-
-    text: str
+# `serve_app.protocols.documents` checks the fields.
+DocumentObject = Annotated[
+    dict[str, object],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"text": {"type": "string"}},
+            "required": ["text"],
+            "additionalProperties": True,
+        }
+    ),
+]
 
 
 def _document_kind(value: object) -> str:
-    return "object" if isinstance(value, dict | DocumentText) else "string"
+    return "object" if isinstance(value, dict) else "string"
 
 
 # An explicit discriminator, because pydantic's default reports the errors of both forms.
 Document = Annotated[
-    Annotated[str, Tag("string")] | Annotated[DocumentText, Tag("object")],
+    Annotated[str, Tag("string")] | Annotated[DocumentObject, Tag("object")],
     Discriminator(_document_kind),
 ]
 
@@ -57,7 +62,8 @@ class RerankRequest(BaseModel):
         Field(
             min_length=1,
             fail_fast=True,
-            description='Strings or objects `{"text": ...}`. A text may be empty.',
+            description='Strings or objects `{"text": ...}`. A text may be empty. Other fields of '
+            "an object are kept in the answer.",
         ),
     ]
     top_n: Annotated[
@@ -73,7 +79,7 @@ class RerankRequest(BaseModel):
         ),
     ] = None
     return_documents: Annotated[
-        bool | None, Field(description="Whether each result contains its document's text.")
+        bool | None, Field(description="Whether each result contains its document.")
     ] = False
     rank_fields: Annotated[
         list[Literal["text"]] | None,
@@ -93,7 +99,11 @@ class RerankResult(BaseModel):
         float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
     document: Annotated[
-        DocumentText | None, Field(description="Only present with `return_documents`.")
+        DocumentObject | None,
+        Field(
+            description="The document as an object, with all its fields. Only present with "
+            "`return_documents`."
+        ),
     ] = None
     truncated: Truncated = None
 

@@ -122,7 +122,7 @@ def test_cohere_v1_reads_the_documents_back(address: str) -> None:
     with cohere_v1(address) as client:
         answer = client.rerank(
             query=QUERY,
-            documents=[{"text": text} for text in DOCUMENTS],
+            documents=[{"text": text, "id": text[:5]} for text in DOCUMENTS],
             return_documents=True,
         )
 
@@ -131,6 +131,7 @@ def test_cohere_v1_reads_the_documents_back(address: str) -> None:
         "a blue car",
         "grass is green",
     ]
+    assert [result.document.id for result in answer.results] == ["the s", "a blu", "grass"]
 
 
 def test_openai_lists_the_models(address: str) -> None:

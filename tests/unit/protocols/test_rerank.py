@@ -13,6 +13,7 @@ from serve_app.domain.job import pairs_of
 from serve_app.domain.model import Truncation
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
+from serve_app.protocols.documents import DEPTH_MAX
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import IGNORED, ParsedRerank, parse, render
 from serve_app.protocols.rerank_schema import RerankRequest
@@ -117,6 +118,32 @@ def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.Dat
         assert result["relevance_score"] == relevance_score(logits[result["index"]])
     scores = [result["relevance_score"] for result in results]
     assert scores == sorted(scores, reverse=True)
+
+
+@unhurried
+@given(st.lists(st.dictionaries(st.text(), finite_json_values), min_size=1, max_size=5))
+def test_an_object_comes_back_whole(objects: list[dict[str, Any]]) -> None:
+    sent = [fields | {"text": "a"} for fields in objects]
+
+    request = parsed(documents=sent, return_documents=True)
+    answer = json.loads(render(an_outcome([0.0] * len(sent)), request))
+
+    assert [result["document"] for result in answer["results"]] == sent
+
+
+def test_the_deepest_object_that_is_accepted_comes_back() -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        value: Any = "a"
+        for _ in range(levels):
+            value = {"b": [value]}
+        return {"text": "a", "field": value}
+
+    request = parsed(documents=[nested(DEPTH_MAX // 2)], return_documents=True)
+    answer = json.loads(render(an_outcome([0.0]), request))
+
+    assert answer["results"][0]["document"] == nested(DEPTH_MAX // 2)
+    with pytest.raises(InvalidRequest):
+        parsed(documents=[nested(DEPTH_MAX // 2 + 1)])
 
 
 @unhurried
