@@ -1,7 +1,8 @@
-"""Documents of a request: strings, or objects with a text and any other fields."""
+"""Documents of a request: strings, or objects with any fields."""
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from serve_app.domain.errors import InvalidRequest
@@ -11,35 +12,70 @@ DEPTH_MAX = 32
 """Levels of lists and objects within a field. JSON parsers and serializers have limits of their
 own, which differ between versions of Python."""
 
-Document = str | Mapping[str, object]
+Document = str | dict[str, object]
 
 
-def text_of(path: str, document: Document) -> str:
-    """Return the text that the model reads. ``path`` is the document's, for error messages.
+def text_of(index: int, document: Document, rank_fields: Sequence[str] | None) -> str:
+    """Return the text of ``document`` that the model reads.
 
-    Raises: InvalidRequest if there is no text, or an answer could not contain the document.
+    Of an object, that is its ``text``. If it has none, or ``rank_fields`` names other fields, it is
+    one line for each field, in the order of ``rank_fields`` if given: ``name: value``, as in YAML.
+    Values that are not strings are written as JSON, which YAML includes. Strings are not quoted or
+    escaped, because the model reads them better as they are.
+
+    Args:
+        index: Position of the document in the request, for error messages.
+        document: A string or an object.
+        rank_fields: Names of the fields to read. A document may lack some of them.
+
+    Raises: InvalidRequest if there is nothing to read, or an answer could not contain the document.
     """
     if isinstance(document, str):
-        _check(path, document)
+        if fault := unicode_fault(document):
+            raise InvalidRequest(f"documents[{index}]", fault)
         return document
     for name, value in document.items():
-        _check(f"{path}.{shown(name)}", value, name)
+        if fault := _first_fault((name, value), DEPTH_MAX):
+            raise _invalid(index, name, fault)
     text = document.get("text")
-    if text is None:
-        raise InvalidRequest(f"{path}.text", "is required")
-    if not isinstance(text, str):
-        raise InvalidRequest(f"{path}.text", "must be a string")
-    return text
+    if not isinstance(text, str | None):
+        raise _invalid(index, "text", "must be a string")
+    if text is not None and (not rank_fields or rank_fields == ["text"]):
+        return text
+    return _text_of_fields(index, document, rank_fields)
 
 
-def returned(document: Document) -> dict[str, object]:
-    """Return the object for ``document`` in an answer."""
-    return {"text": document} if isinstance(document, str) else dict(document)
+def returned(document: Document, text: str) -> dict[str, object]:
+    """Return the object for ``document`` in an answer.
+
+    It always has a ``text``, which clients require: ``text``, which the model read, if the document
+    has none.
+    """
+    if isinstance(document, str):
+        return {"text": text}
+    return document | {"text": text} if document.get("text") is None else document
 
 
-def _check(path: str, *values: object) -> None:
-    if fault := _first_fault(values, DEPTH_MAX):
-        raise InvalidRequest(path, fault)
+def _text_of_fields(
+    index: int, document: dict[str, object], rank_fields: Sequence[str] | None
+) -> str:
+    if not rank_fields and "image" in document:
+        raise _invalid(index, "image", "is not supported; only texts can be ranked")
+    names = dict.fromkeys(rank_fields or document)
+    lines = [_line(name, document[name]) for name in names if document.get(name) is not None]
+    if lines:
+        return "\n".join(lines)
+    if rank_fields:
+        raise InvalidRequest(f"documents[{index}]", "has none of the rank_fields")
+    raise _invalid(index, "text", "is required")
+
+
+def _line(name: str, value: object) -> str:
+    return f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+
+
+def _invalid(index: int, field: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"documents[{index}].{shown(field)}", problem)
 
 
 def _first_fault(values: Iterable[object], levels: int) -> str | None:

@@ -67,7 +67,10 @@ def parse(
     request = validated(RerankRequest, fields)
     check_query("query", request.query, limits)
     check_unicode([("model", request.model or ""), ("query", request.query)])
-    texts = [text_of(f"documents[{i}]", each) for i, each in enumerate(request.documents)]
+    texts = [
+        text_of(index, document, request.rank_fields)
+        for index, document in enumerate(request.documents)
+    ]
     job = job_of(
         request,
         envelope,
@@ -102,10 +105,10 @@ RERANK = WireFormat(parse, render)
 
 def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
     yield from (shown(name) for name in fields if name not in RerankRequest.model_fields)
-    if request.return_documents:  # The answer contains all fields of documents.
+    if request.return_documents or request.rank_fields:  # Then other fields are expected.
         return
     for document in request.documents:
-        if isinstance(document, dict):
+        if isinstance(document, dict) and document.get("text") is not None:
             for name, value in document.items():
                 if name != "text" and value is not None:
                     yield f"documents[].{shown(name)}"
@@ -119,6 +122,12 @@ def _results(outcome: Outcome, parsed: ParsedRerank) -> Iterator[RerankResult]:
             yield RerankResult(
                 index=ranked.index,
                 relevance_score=score,
-                document=returned(parsed.documents[ranked.index]) if parsed.documents else None,
+                document=_returned(ranked.index, parsed),
                 truncated=True if ranked.truncated else None,
             )
+
+
+def _returned(index: int, parsed: ParsedRerank) -> dict[str, object] | None:
+    if parsed.documents is None:
+        return None
+    return returned(parsed.documents[index], parsed.job.pairs[index].document)

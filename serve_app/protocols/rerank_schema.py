@@ -27,8 +27,7 @@ DocumentObject = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "properties": {"text": {"type": "string"}},
-            "required": ["text"],
+            "properties": {"text": {"type": ["string", "null"]}},
             "additionalProperties": True,
         }
     ),
@@ -62,8 +61,8 @@ class RerankRequest(BaseModel):
         Field(
             min_length=1,
             fail_fast=True,
-            description='Strings or objects `{"text": ...}`. A text may be empty. Other fields of '
-            "an object are kept in the answer.",
+            description="Strings or objects. A text may be empty. An object's fields are kept in "
+            "the answer.",
         ),
     ]
     top_n: Annotated[
@@ -82,8 +81,12 @@ class RerankRequest(BaseModel):
         bool | None, Field(description="Whether each result contains its document.")
     ] = False
     rank_fields: Annotated[
-        list[Literal["text"]] | None,
-        Field(max_length=100, description="Document fields to read. Only `text` is supported."),
+        list[str] | None,
+        Field(
+            max_length=100,
+            description="Fields of objects to read, in this order. Default: `text`, or all fields "
+            "of an object without it.",
+        ),
     ] = None
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
@@ -101,8 +104,8 @@ class RerankResult(BaseModel):
     document: Annotated[
         DocumentObject | None,
         Field(
-            description="The document as an object, with all its fields. Only present with "
-            "`return_documents`."
+            description="The document as an object, with all its fields and a `text`. Only present "
+            "with `return_documents`."
         ),
     ] = None
     truncated: Truncated = None

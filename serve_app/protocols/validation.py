@@ -62,7 +62,7 @@ def _problem(error: ErrorDetails) -> str:
     """Return our own message. Pydantic's may repeat the value, which may be a document."""
     context = error.get("ctx", {})
     if error["type"] == "string_type" and error["loc"][-1] == "string":
-        return "must be a string or an object with a 'text'"
+        return "must be a string or an object"
     problems = {
         "missing": "is required",
         "string_type": "must be a string",
