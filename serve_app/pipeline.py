@@ -52,12 +52,8 @@ class Pipeline:
         disconnects, the reserved credit is released.
         """
         model = self._model(caller, job.model)
-        try:
-            with self.admission.admit(caller, job) as ticket:
-                async with asyncio.timeout(job.deadline - self.clock.instant()) as deadline:
-                    return await self._rerank(caller, job, model, ticket, deadline)
-        except (TimeoutError, DeadlineExceeded):  # The timeout above, or an earlier one in a port.
-            raise DeadlineExceeded(job.timeout_s) from None
+        with self.admission.admit(caller, job) as ticket:
+            return await self._rerank(caller, job, model, ticket)
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
         if model not in self.models:
@@ -67,20 +63,19 @@ class Pipeline:
         return self.models[model]
 
     async def _rerank(
-        self,
-        caller: Caller,
-        job: Job,
-        model: ServedModel,
-        ticket: Ticket,
-        deadline: asyncio.Timeout,
+        self, caller: Caller, job: Job, model: ServedModel, ticket: Ticket
     ) -> Outcome:
         # Check queries before the reservation, so that an invalid one counts towards no limit.
-        await model.tokenizer.check_queries(job, small=ticket.small)
+        async with self._until_deadline(job):
+            await model.tokenizer.check_queries(job, small=ticket.small)
         amount = self.pricing.price(job.model, len(job.pairs), job.service_tier)
         quote = Quote(job.request_id, job.model, len(job.pairs), amount, job.timeout_s)
 
         with self._voided_on_failure(job.request_id, NOTHING_COMPUTED):
-            async with self._tokenizing(job, model, ticket) as tokenizing:
+            async with (
+                self._until_deadline(job),
+                self._tokenizing(job, model, ticket) as tokenizing,
+            ):
                 with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                     rate_limits = await self.ledger.reserve(caller, quote)
                 tokenized = await tokenizing
@@ -88,12 +83,12 @@ class Pipeline:
 
         usage = Usage(len(tokenized.pairs), tokenized.tokens)
         with self._voided_on_failure(job.request_id, usage, rate_limits):
-            with self.metrics.timed(STAGE_SECONDS, stage="score"):
-                scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
+            async with self._until_deadline(job):
+                with self.metrics.timed(STAGE_SECONDS, stage="score"):
+                    scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
             order = rank(scores.logits, job.top_n)
-            # From here on the deadline does not apply: it could end the request without an answer
+            # The deadline does not apply to the commit: it could end the request without an answer
             # although its charge is being written. The ledger limits the wait for its commit.
-            deadline.reschedule(None)
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
                 await self.ledger.commit(job.request_id, amount, usage)
 
@@ -111,6 +106,15 @@ class Pipeline:
             run_s=scores.run_s,
             rate_limits=rate_limits,
         )
+
+    @asynccontextmanager
+    async def _until_deadline(self, job: Job) -> AsyncIterator[None]:
+        """Raises: DeadlineExceeded, if the block is not done at the job's deadline."""
+        try:
+            async with asyncio.timeout(job.deadline - self.clock.instant()):
+                yield
+        except (TimeoutError, DeadlineExceeded):  # The timeout above, or an earlier one in a port.
+            raise DeadlineExceeded(job.timeout_s) from None
 
     @asynccontextmanager
     async def _tokenizing(

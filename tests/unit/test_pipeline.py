@@ -21,6 +21,7 @@ from serve_app.domain.errors import (
     NotFound,
     OutOfCredit,
     Overloaded,
+    RerankError,
 )
 from serve_app.domain.job import Job
 from serve_app.domain.model import (
@@ -284,12 +285,22 @@ def test_a_timed_out_request_is_voided_and_names_its_timeout() -> None:
     assert ledger.available == 100
 
 
-def test_a_failure_after_the_reservation_carries_the_rate_limits() -> None:
+@pytest.mark.parametrize(
+    ("scorer", "error"),
+    [
+        (FailingJobScorer(EngineFailure("broken")), EngineFailure),
+        (FailingJobScorer(TimeoutError()), DeadlineExceeded),
+        (HangingJobScorer(), DeadlineExceeded),
+    ],
+)
+def test_a_failure_after_the_reservation_carries_the_rate_limits(
+    scorer: JobScorer, error: type[RerankError]
+) -> None:
     ledger = FakeLedger()
     ledger.rate_limits = (RateLimitState("requests", 5, 4, Seconds(9)),)
 
-    with pytest.raises(EngineFailure) as failure:
-        rerank(ledger, FailingJobScorer(EngineFailure("broken")))
+    with pytest.raises(error) as failure:
+        rerank(ledger, scorer, replace(JOB, deadline=Instant(1_000.05)))
 
     assert failure.value.states == ledger.rate_limits
 

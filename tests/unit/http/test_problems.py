@@ -61,6 +61,7 @@ def test_our_errors_are_answered_as_in_the_table(
         (0, errors.NoReplica("unused"), 402),
         (100, errors.EngineFailure("broken"), 500),
         (100, errors.NoReplica("gone"), 503),
+        (100, errors.DeadlineExceeded(2.5), 504),
     ],
 )
 def test_errors_have_the_rate_limit_headers_if_the_limits_are_known(
