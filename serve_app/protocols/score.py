@@ -11,6 +11,7 @@ from itertools import chain, starmap
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job, TextPair, pairs_of
 from serve_app.domain.model import Outcome
+from serve_app.domain.units import Moment
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.score_schema import (
@@ -58,6 +59,7 @@ class ParsedScore:
 
     job: Job
     raw_scores: bool
+    received: Moment
     warnings: tuple[str, ...]
     """Sentences about ignored parts of the request."""
 
@@ -93,15 +95,15 @@ def parse(
         check_query(job.query_path(index), query, limits)
     check_unicode(chain([("model", request.model or "")], texts))
     unknown = (shown(name) for name in fields if name not in kind.model_fields)
-    return ParsedScore(
-        job, bool(request.raw_scores), envelope.warnings + unknown_field_warnings(unknown)
-    )
+    warnings = envelope.warnings + unknown_field_warnings(unknown)
+    return ParsedScore(job, bool(request.raw_scores), envelope.received, warnings)
 
 
 def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
     """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = ScoreResponse(
         id=outcome.request_id,
+        created=parsed.received // 1_000,
         model=outcome.model,
         data=[
             PairScore(

@@ -129,6 +129,7 @@ class ScoreResponse(BaseModel):
 
     id: AnswerId
     object: Literal["list"] = "list"
+    created: Annotated[int, Field(description="Time of the request in UNIX seconds.")]
     model: str
     data: list[PairScore]
     usage: Usage

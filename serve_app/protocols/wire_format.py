@@ -12,7 +12,7 @@ from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import Job, TextPair
 from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
 from serve_app.domain.ranking import relevance_score
-from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
+from serve_app.domain.units import Instant, ModelId, Moment, RequestId, Seconds
 from serve_app.protocols.json_body import read_object, unicode_fault
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import RenderProblem, render_problem
@@ -61,11 +61,12 @@ ResolveModel = Callable[[str | None], ModelId]
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Request metadata taken from headers, not from the body."""
+    """Request metadata that is not in the body."""
 
     request_id: RequestId
     timeout_s: Seconds
     deadline: Instant
+    received: Moment
     warnings: tuple[str, ...] = ()
     """Sentences about ignored headers."""
 

@@ -62,6 +62,7 @@ SCORE_REQUEST_EXAMPLE: Json = {
 SCORE_RESPONSE_EXAMPLE: Json = {
     "id": "rr_5d1f0c7be2a94f0e8d3c6b5a49382716",
     "object": "list",
+    "created": 1_764_374_400,
     "model": "embedded",
     "data": [
         {"object": "score", "index": 0, "score": 0.93},

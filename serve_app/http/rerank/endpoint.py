@@ -159,7 +159,8 @@ async def _answer_to(
     body: _Body,
 ) -> Response:
     warnings = ignored_headers(request.headers)
-    envelope = Envelope(record.request_id, body.allowed_s, body.deadline, warnings)
+    received = service.clock.moment()
+    envelope = Envelope(record.request_id, body.allowed_s, body.deadline, received, warnings)
     parse = partial(_parse, spoken, body.content, service, envelope)
     if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
         parsed = parse()

@@ -12,14 +12,14 @@ from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import TextPair
 from serve_app.domain.model import Outcome, RankedDocument
 from serve_app.domain.ranking import rank, relevance_score
-from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.domain.units import Credits, Instant, ModelId, Moment, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.score import FORMS, ParsedScore, parse, render
 from serve_app.protocols.score_schema import ScoreRequest
 from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope, read_fields
 
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
-ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
+ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130), Moment(1_764_374_400_500))
 UNSUPPORTED = {
     name: harmless
     for name, harmless in ANSWER_OPTIONS.items()
