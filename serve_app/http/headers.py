@@ -59,6 +59,11 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
     return Seconds(seconds)
 
 
+def is_cohere(headers: Headers) -> bool:
+    """Return whether one of Cohere's libraries sent the request."""
+    return headers.get("x-fern-sdk-name", "") in ("cohere", "cohere-ai")  # Python, JavaScript
+
+
 def ignored_headers(headers: Headers) -> tuple[str, ...]:
     """Return a warning for each ignored header that other services support."""
     if IDEMPOTENCY_HEADER in headers:

@@ -10,9 +10,10 @@ from serve_app import __version__
 from serve_app.domain.errors import Forbidden, NotFound
 from serve_app.domain.model import Caller, ModelCard
 from serve_app.http.error_boundary import Endpoint
-from serve_app.http.headers import sent_keys
+from serve_app.http.headers import is_cohere, sent_keys
 from serve_app.http.rerank.endpoint import SCOPE
 from serve_app.http.service import Service
+from serve_app.protocols.cohere_models import render_cohere_model, render_cohere_models
 from serve_app.protocols.infinity import render_infinity_models
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.models_list import render_model, render_models
@@ -21,14 +22,20 @@ from serve_app.protocols.tei import render_info
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     """Return the endpoint of the list and the endpoint of one model."""
+    default = service.model_names.resolve(None)
 
     async def list_models(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
-        return _json(render_models(await _cards(service, caller), service.limits))
+        cards = await _cards(service, caller)
+        if is_cohere(request.headers):
+            return _json(render_cohere_models(cards, default, request.query_params))
+        return _json(render_models(cards, service.limits))
 
     async def get_model(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
         card = await _card(service, caller, request.path_params["id"])
+        if is_cohere(request.headers):
+            return _json(render_cohere_model(card, default))
         return _json(render_model(card, service.limits))
 
     return list_models, get_model

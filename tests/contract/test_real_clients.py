@@ -207,6 +207,21 @@ def test_each_library_raises_its_own_class(
     assert of_openai.value.request_id.startswith("rr_")
 
 
+def test_cohere_v1_lists_the_models(address: str) -> None:
+    with cohere_v1(address) as client:
+        listed = client.models.list(page_size=5).models
+        default = client.models.list(endpoint="rerank", default_only=True).models
+        for_chats = client.models.list(endpoint="chat").models
+        big = client.models.get("acme/big")
+
+    assert [(model.name, model.endpoints) for model in listed] == [
+        ("mini", ["rerank"]),
+        ("acme/big", ["rerank"]),
+    ]
+    assert ([model.name for model in default], for_chats) == (["mini"], [])
+    assert (big.name, big.context_length) == ("acme/big", 8_192)
+
+
 def _by_cohere_v2(address: str) -> None:
     with cohere_v2(address, "rk-guess") as client:
         client.rerank(model="mini", query=QUERY, documents=DOCUMENTS)

@@ -41,6 +41,25 @@ def test_a_key_restricted_to_a_model_sees_no_other(app: FakeApp) -> None:
     assert app.send("GET", "/v1/models/mini", key="rk-big-only").status_code == 403
 
 
+@pytest.mark.parametrize("name", ["cohere", "cohere-ai"])
+def test_the_libraries_of_cohere_get_the_models_in_their_form(app: FakeApp, name: str) -> None:
+    headers = {"x-fern-sdk-name": name}
+
+    listed = app.send("GET", "/v1/models", key="rk-big-only", headers=headers).json()
+    one = app.send("GET", "/v1/models/mini", headers=headers).json()
+
+    assert [(model["name"], model["default_endpoints"]) for model in listed["models"]] == [
+        (BIG, [])
+    ]
+    assert one["default_endpoints"] == ["rerank"]
+
+
+def test_other_fern_libraries_get_the_form_of_openai(app: FakeApp) -> None:
+    listed = app.send("GET", "/v1/models", headers={"x-fern-sdk-name": "other"}).json()
+
+    assert listed == app.send("GET", "/v1/models").json()
+
+
 def test_an_alias_is_resolved_to_the_model_id(app: FakeApp) -> None:
     answer = app.rerank(model=BIG_ALIAS)
     found = app.send("GET", f"/v1/models/{BIG_ALIAS}").json()
