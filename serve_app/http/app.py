@@ -22,6 +22,7 @@ from serve_app.http.openapi import scoring
 from serve_app.http.openapi.document import document
 from serve_app.http.openapi.scoring import ScoringOperation
 from serve_app.http.openapi.swagger import DocsFiles, docs
+from serve_app.http.paths import JoinedPaths
 from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
 from serve_app.http.rerank.endpoint import rerank_endpoint
@@ -86,12 +87,13 @@ def build_app(service: Service) -> Starlette:
             get("/", _to_docs),
         ],
         middleware=[
-            *cors(service.cors_allowed_origins),
             Middleware(
                 NamesRequests,
                 new_request_id=service.new_request_id,
                 add_header=not service.server_names_answers,
             ),
+            *cors(service.cors_allowed_origins),
+            Middleware(JoinedPaths),
         ],
         exception_handlers={HTTPException: _no_route},
     )
@@ -100,13 +102,10 @@ def build_app(service: Service) -> Starlette:
 
 
 def _scoring_routes(service: Service) -> Iterator[Route]:
-    """Serve each path with and without a trailing slash. Some clients lose the body on a redirect
-    from one to the other."""
     for operation, wire_format in SCORING:
         endpoint = rerank_endpoint(service, wire_format)
         for path in operation.paths:
             yield Route(path, endpoint, methods=["POST"])
-            yield Route(f"{path}/", endpoint, methods=["POST"])
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:

@@ -97,7 +97,7 @@ def openai_client(address: str, key: str = "rk-good") -> Iterator[openai.OpenAI]
         yield client
 
 
-@pytest.mark.parametrize("base", ["", "/v1"])
+@pytest.mark.parametrize("base", ["", "/", "/v1", "/v1/", "/v2", "/v2/"])
 def test_cohere_v2_reads_the_ranking_and_the_usage(address: str, base: str) -> None:
     with cohere_v2(address + base) as client:
         answer = client.rerank(model="mini", query=QUERY, documents=DOCUMENTS, top_n=2)

@@ -85,7 +85,7 @@ class ScoringOperation:
     """Description of the response."""
 
     paths: tuple[str, ...]
-    """Its routes, the preferred one first. Each is also served with a trailing slash."""
+    """Its routes, the preferred one first."""
 
     requests: tuple[WireType, ...]
     """Types of the request; a request matches one of them."""
@@ -111,12 +111,7 @@ RERANK = ScoringOperation(
     "rerank",
     "Order documents by relevance",
     "The documents by relevance, best first.",
-    (
-        "/v1/rerank",
-        "/v2/rerank",
-        "/v1/v1/rerank",  # Cohere's libraries use these two paths if their base URL ends in /v1.
-        "/v1/v2/rerank",
-    ),
+    ("/v1/rerank", "/v2/rerank"),
     (RerankRequest,),
     (RerankResponse,),
     (RERANK_REQUEST_EXAMPLE, RERANK_RESPONSE_EXAMPLE),

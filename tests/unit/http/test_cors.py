@@ -78,6 +78,7 @@ def test_a_preflight_needs_no_key_and_takes_no_place(full_app: FakeApp) -> None:
         "x-stainless-lang",
     }
     assert "access-control-allow-credentials" not in answer.headers
+    assert answer.headers["x-request-id"] == "rr_1"
     assert full_app.lines == []
 
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from serve_app import __version__
 from serve_app.http.openapi.document import document
 from serve_app.http.openapi.scoring import SCORING, TEXT_LISTS
+from serve_app.http.paths import route_path
 from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
@@ -95,7 +96,7 @@ def test_every_schema_is_valid(page: Any) -> None:
 
 def test_every_route_is_listed_with_its_methods(app: FakeApp, page: Any) -> None:
     served = {
-        (route.path.replace(":path", "").rstrip("/"), method.lower())
+        (route.path.replace(":path", ""), method.lower())
         for route in app.asgi.routes
         if isinstance(route, Route) and route.path not in UNLISTED
         for method in route.methods or ()
@@ -151,8 +152,9 @@ def schema_of(page: Any, case: Case) -> Any:
 
     It is that of the route and status, or that of the path's errors.
     """
-    path, method = case["request"].get("path", "/v1/rerank"), case["request"].get("method", "POST")
-    responses = page["paths"].get(path.rstrip("/"), {}).get(method.lower(), {}).get("responses", {})
+    path = route_path(case["request"].get("path", "/v1/rerank"))
+    method = case["request"].get("method", "POST")
+    responses = page["paths"].get(path, {}).get(method.lower(), {}).get("responses", {})
     if response := responses.get(str(case["answer"]["status"])):
         response = resolved(page, response["$ref"]) if "$ref" in response else response
         return response["content"]["application/json"]["schema"]

@@ -160,7 +160,7 @@ def test_a_full_gate_answers_immediately_with_retry_after() -> None:
     app.close()
 
 
-@pytest.mark.parametrize("path", ["/v1/usage/", "/v1//rerank", "/v1/rerank/x", "/-/nothing"])
+@pytest.mark.parametrize("path", ["/v1/usage/x", "/v1/rerank/x", "/-/nothing"])
 def test_an_unknown_route_is_answered_with_the_error_body(app: FakeApp, path: str) -> None:
     answer = app.send("POST", path)
 

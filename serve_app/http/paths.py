@@ -1,0 +1,33 @@
+"""The paths of requests, which clients join from a base URL and a route.
+
+A base URL may end in a slash or in a version that the route also has. These paths are answered
+directly, because some clients lose the body on a redirect.
+"""
+
+import re
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_VERSION_BEFORE_VERSION = re.compile(r"/v[12](?=/v[12]/)")
+
+
+class JoinedPaths:
+    """ASGI middleware that replaces a joined path by that of the route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": route_path(scope["path"])}
+        await self._app(scope, receive, send)
+
+
+def route_path(path: str) -> str:
+    """Return ``path`` without repeated slashes, a slash at its end, and a second version."""
+    if path.startswith("/docs"):  # The links in the page are relative to its path.
+        return path
+    path = re.sub("//+", "/", path)
+    if version := _VERSION_BEFORE_VERSION.match(path):
+        path = path[version.end() :]
+    return path.rstrip("/") or "/"
