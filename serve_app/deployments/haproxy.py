@@ -12,8 +12,8 @@ place, closes HAProxy's folder and Ray's session folder to other users, and exec
 * Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
 * Requests to upgrade to another protocol are not passed on.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
-* HAProxy's own answers are in JSON, with ``Retry-After`` while no gateway answers. Only malformed
-  requests are answered in HTML, by its parser.
+* HAProxy's own answers are in JSON, with an ``x-request-id``, and with ``Retry-After`` while no
+  gateway answers. Only malformed requests are answered in HTML, by its parser.
 
 It imports little, because Ray waits for it at each reload.
 """
@@ -130,6 +130,8 @@ def edited(config: str, error_folder: Path, open_files_max: int) -> str:
         "    http-request return status 400 content-type application/json "
         f"string {_quoted(_PATH_BODY)} unless {{ path_beg / }}\n"
         "    http-request del-header upgrade\n"
+        "    http-after-response set-header x-request-id %[uuid] "
+        "unless { res.hdr(x-request-id) -m found }\n"
     )
     edits: list[tuple[str, str]] = [
         (r"^    log \S+ local0 info\n", ""),

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
@@ -23,6 +24,7 @@ from serve_app.deployments.haproxy import (
     harden,
 )
 from serve_app.deployments.local_ray import free_port
+from serve_app.http.request_ids import ACCEPTED_ID
 from serve_app.protocols.problem_body import ErrorBody
 from testkit.service import ROOT, wait_for
 
@@ -130,6 +132,22 @@ def test_haproxy_starts_with_the_connections_that_the_open_file_limit_allows(
         _, errors = process.communicate(timeout=30)
 
     assert still_runs, errors
+
+
+def test_haproxys_own_answers_have_request_ids(generated: Path) -> None:
+    (port,) = re.findall(
+        r"^frontend http_frontend\n    bind \S*:(\d+)", generated.read_text(), re.M
+    )
+    with subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process:
+        wait_for(generated.with_name("admin.sock").exists, what="HAProxy's start")
+        unknown = httpx.request("BREW", f"http://127.0.0.1:{port}/v1/rerank")
+        unserved = httpx.get(f"http://127.0.0.1:{port}/v1/rerank")
+        process.terminate()
+
+    assert unknown.status_code == 405
+    ids = [answer.headers["x-request-id"] for answer in (unknown, unserved)]
+    assert all(ACCEPTED_ID.fullmatch(each) for each in ids)
+    assert len(set(ids)) == 2
 
 
 def test_a_too_low_open_file_limit_is_refused_by_number(generated: Path) -> None:

@@ -5,6 +5,8 @@ from starlette.datastructures import Headers
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.http.headers import sent_keys, timeout_s
+from serve_app.http.openapi.operations import OPERATIONS
+from serve_app.http.openapi.scoring import SCORING
 from serve_app.http.service import random_request_id
 from tests.support.app import LIMITS, FakeApp
 
@@ -71,13 +73,22 @@ def test_any_other_timeout_is_refused(value: str) -> None:
 
 
 ROUTES = [
-    ("POST", "/v1/rerank"),
+    *(("POST", path) for operation in SCORING for path in operation.paths),
+    *((operation.method.upper(), operation.path) for operation in OPERATIONS),
     ("GET", "/v1/models"),
+    ("GET", "/v1/models/mini"),
+    ("GET", "/info"),
+    ("GET", "/infinity/models"),
     ("GET", "/health"),
     ("GET", "/ready"),
+    ("GET", "/openapi.json"),
     ("GET", "/docs"),
+    ("GET", "/docs/nothing"),
+    ("GET", "/"),
     ("GET", "/nowhere"),
     ("PUT", "/v1/rerank"),
+    ("OPTIONS", "/v1/rerank"),
+    ("HEAD", "/v1/models"),
 ]
 
 

@@ -6,6 +6,7 @@ from serve_app.domain import errors
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, RateLimitState, TokenizedJob
 from serve_app.domain.units import Credits, Seconds, TenantId
+from serve_app.http.problems import PROBLEMS, problem
 from serve_app.ports import PortionReport, Quote
 from tests.support.app import FakeApp, WordScorer
 from tests.support.fakes import FailingJobScorer
@@ -142,6 +143,36 @@ def test_the_wait_at_a_limit_of_concurrent_requests_is_the_usual_duration(
         assert "At most 1 concurrent requests of one key" in answer.json()["message"]
         assert "Retry in 3 s" in answer.json()["message"]
     app.close()
+
+
+class SlowAnswers(errors.ConcurrencyLimited):
+    retry_after_s = 3_600
+
+
+RETRYABLE = [
+    *(errors.Overloaded(wait_s) for wait_s in (0, 0.2, 60.5, 1e9)),
+    *(errors.RateLimited("key", "requests", wait_s, ()) for wait_s in (0, 60.5, 1e9)),
+    *(errors.TooManyRefusals(200, wait_s) for wait_s in (0, 60.5, 1e9)),
+    errors.ConcurrencyLimited("key", 1),
+    SlowAnswers("key", 1),
+    errors.ReservationClosed("expired"),
+    errors.LedgerUnavailable("gone"),
+    errors.NoReplica("gone"),
+]
+
+
+@pytest.mark.parametrize("error", RETRYABLE, ids=repr)
+def test_every_429_and_503_has_a_retry_after_of_at_most_a_minute(error: Exception) -> None:
+    answer = problem(error, "rr_1")
+
+    assert answer.status_code in (429, 503)
+    assert 1 <= int(answer.headers["retry-after"]) <= errors.RETRY_AFTER_S_MAX == 60
+
+
+def test_every_retryable_error_is_tested() -> None:
+    retryable = {kind for kind, row in PROBLEMS.items() if row.status in (429, 503)}
+
+    assert retryable <= {type(error) for error in RETRYABLE}
 
 
 def test_a_full_gate_answers_immediately_with_retry_after() -> None:
