@@ -16,6 +16,7 @@ from serve_app.domain.errors import InvalidRequest, MethodNotAllowed, NotFound, 
 from serve_app.http.admin.routes import admin_endpoints
 from serve_app.http.cors import cors
 from serve_app.http.error_boundary import Endpoint, guarded
+from serve_app.http.headers import server_url
 from serve_app.http.health import health, ready_endpoint
 from serve_app.http.models import infinity_models_endpoint, info_endpoint, models_endpoints
 from serve_app.http.openapi import scoring
@@ -109,10 +110,12 @@ def _scoring_routes(service: Service) -> Iterator[Route]:
 
 
 def _openapi_endpoint(service: Service) -> Endpoint:
-    body = json.dumps(document(service.limits, __version__)).encode()
+    mark = "SERVER"
+    before, after = json.dumps(document(service.limits, __version__, mark)).split(mark)
 
-    async def openapi_json(_request: Request) -> Response:
-        return Response(body, media_type="application/json")
+    async def openapi_json(request: Request) -> Response:
+        server = server_url(request.headers, request.url.scheme)
+        return Response(f"{before}{server}{after}", media_type="application/json")
 
     return openapi_json
 

@@ -21,7 +21,8 @@ RATE_LIMIT_HEADERS = tuple(
     for value in ("limit", "remaining", "reset")
 )
 
-_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,30})?")
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
 def sent_keys(headers: Headers) -> tuple[str, ...]:
@@ -62,6 +63,17 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
 def is_cohere(headers: Headers) -> bool:
     """Return whether one of Cohere's libraries sent the request."""
     return headers.get("x-fern-sdk-name", "") in ("cohere", "cohere-ai")  # Python, JavaScript
+
+
+def server_url(headers: Headers, scheme: str) -> str:
+    """Return the URL of the service as the client sees it, or ``/`` if ``Host`` is not valid.
+
+    ``scheme`` is that of the connection; a proxy names that of its own in ``X-Forwarded-Proto``.
+    """
+    host = headers.get("host", "")
+    if headers.get("x-forwarded-proto") in ("http", "https"):
+        scheme = headers["x-forwarded-proto"]
+    return f"{scheme}://{host}" if _HOST.fullmatch(host) else "/"
 
 
 def ignored_headers(headers: Headers) -> tuple[str, ...]:

@@ -3,8 +3,6 @@
 from typing import Any
 
 from serve_app.domain.errors import (
-    RETRY_AFTER_S_MAX,
-    ClientGone,
     Conflict,
     EngineFailure,
     Forbidden,
@@ -14,10 +12,22 @@ from serve_app.domain.errors import (
     RerankError,
     Unauthenticated,
 )
-from serve_app.http.headers import TIMEOUT_HEADER
-from serve_app.http.openapi.operations import OPERATIONS, QUERY_PARAMETERS, Operation
+from serve_app.http.headers import RATE_LIMIT_HEADERS
+from serve_app.http.openapi import parameters
+from serve_app.http.openapi.operations import OPERATIONS, Operation
+from serve_app.http.openapi.responses import (
+    CURSOR,
+    HEADERS,
+    SERVER_TIMING,
+    content,
+    error_codes,
+    error_response,
+    error_responses,
+    response,
+)
 from serve_app.http.openapi.scoring import SCORING, TEXT_LISTS, ScoringOperation
 from serve_app.http.problems import PROBLEMS
+from serve_app.protocols.cohere_models import CohereModel, CohereModels
 from serve_app.protocols.infinity import InfinityError, InfinityModels
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.models_list import ModelList, ModelObject
@@ -34,32 +44,41 @@ DESCRIPTION = """Scores how well documents answer a query, at a price per docume
 Status 200 means that the charge is durable. Any other status means that nothing was charged.
 Client libraries for Cohere and OpenAI only need a different base URL."""
 
+LICENSE = "Apache-2.0"
 SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}]
 TYPES: tuple[WireType, ...] = (
     *(kind for scoring in SCORING for kind in scoring.types),
     *(operation.answer for operation in OPERATIONS),
     *(operation.body for operation in OPERATIONS if operation.body is not None),
-    *(ModelList, ModelObject, HealthBody, ReadinessBody, ErrorBody, TeiInfo, InfinityModels),
+    *(ModelList, ModelObject, CohereModels, CohereModel, TeiInfo, InfinityModels),
+    *(HealthBody, ReadinessBody, ErrorBody),
 )
-GUARDED = [Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable]
+GUARDED = (Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable)
 
 
-def document(limits: Limits, version: str) -> Json:
+def document(limits: Limits, version: str, server: str = "http://127.0.0.1:8000") -> Json:
     """Return the OpenAPI 3.1 document.
 
     Args:
         limits: Shown in descriptions and as bounds in the request schemas.
         version: Version of the API.
+        server: URL of the service. Programs that import the document use the first server, and
+            some of them know no relative URL.
     """
     return {
         "openapi": "3.1.0",
-        "info": {"title": "rerank-serve", "version": version, "description": DESCRIPTION},
-        "paths": _scoring_paths(limits) | _paths(),
+        "info": {
+            "title": "rerank-serve",
+            "version": version,
+            "description": DESCRIPTION,
+            "license": {"name": LICENSE, "identifier": LICENSE},
+        },
+        "servers": [{"url": server}, {"url": "/", "description": "The host of this document."}],
+        "paths": _scoring_paths(limits) | _model_paths() | _status_paths() | _account_paths(),
         "components": {
             "schemas": _schemas(limits),
-            "responses": {
-                status: _error(status, codes, ErrorBody) for status, codes in _statuses().items()
-            },
+            "responses": error_responses(),
+            "headers": HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -76,38 +95,79 @@ def _scoring_paths(limits: Limits) -> Json:
     }
 
 
-def _paths() -> Json:
-    paths: Json = {
-        "/v1/models": {
-            "get": _get(
-                "listModels", "List the models of the API key", ModelList, GUARDED, SECURITY
+def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
+    preferred = scoring.paths[0]
+    request_example, answer_example = scoring.examples
+    codes = {status: each for status, each in error_codes().items() if status != _CONFLICT}
+    codes |= {str(status): [code] for status, code in scoring.own_statuses.items()}
+    return {
+        "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
+        "operationId": scoring.name
+        + "".join(part.capitalize() for part in path.split("/") if part != scoring.name),
+        "tags": ["rerank"],
+        "security": SECURITY,
+        "parameters": [parameters.timeout(limits), parameters.REQUEST_ID],
+        "requestBody": {
+            "required": True,
+            "content": content(*scoring.requests, example=request_example),
+        },
+        "responses": {
+            "200": response(
+                scoring.answer,
+                content(*scoring.responses, example=answer_example),
+                (SERVER_TIMING, *RATE_LIMIT_HEADERS),
             )
         }
+        | {status: error_response(status, each, scoring.errors) for status, each in codes.items()},
     }
-    one_model = _get("getModel", "Get a model", ModelObject, [*GUARDED, NotFound], SECURITY)
-    one_model["parameters"] = [_path_parameter("Id or alias; may contain slashes.")]
-    paths["/v1/models/{id}"] = {"get": one_model}
-    paths["/health"] = {
-        "get": _get("health", "Check that the process is alive", HealthBody, [], [])
+
+
+_CONFLICT = str(PROBLEMS[Conflict].status)
+
+
+def _model_paths() -> Json:
+    """Describe the routes of models, which need a key."""
+    list_models = _get(
+        "listModels",
+        "List the models of the API key; for Cohere's libraries in Cohere's form",
+        (ModelList, CohereModels),
+    )
+    get_model = _get(
+        "getModel",
+        "Get a model; for Cohere's libraries in Cohere's form",
+        (ModelObject, CohereModel),
+        (*GUARDED, NotFound),
+    )
+    get_model["parameters"] = [parameters.path_id("Id or alias; may contain slashes.")]
+    info = _get("info", "Describe the default model as TEI does", (TeiInfo,), error=TeiError)
+    of_infinity = _get(
+        "listInfinityModels",
+        "List the models of the API key as Infinity does",
+        (InfinityModels,),
+        error=InfinityError,
+    )
+    return {
+        "/v1/models": {"get": list_models},
+        "/v1/models/{id}": {"get": get_model},
+        "/info": {"get": info},
+        "/infinity/models": {"get": of_infinity},
     }
-    ready = _get("ready", "Check that requests can be answered", ReadinessBody, [], [])
-    ready["responses"]["503"] = _content("Not ready; the body names the cause.", ReadinessBody)
-    paths["/ready"] = {"get": ready}
-    paths["/info"] = {
-        "get": _get(
-            "info", "Describe the default model as TEI does", TeiInfo, GUARDED, SECURITY, TeiError
-        )
-    }
-    paths["/infinity/models"] = {
-        "get": _get(
-            "listInfinityModels",
-            "List the models of the API key as Infinity does",
-            InfinityModels,
-            GUARDED,
-            SECURITY,
-            InfinityError,
-        )
-    }
+
+
+def _status_paths() -> Json:
+    """Describe the routes that need no key."""
+    health = _get("health", "Check that the process is alive", (HealthBody,), ())
+    ready = _get("ready", "Check that requests can be answered", (ReadinessBody,), ())
+    ready["responses"]["503"] = response(
+        "Not ready; the body names the cause.", content(ReadinessBody), ["retry-after"]
+    )
+    for operation in (health, ready):
+        operation |= {"tags": ["operations"], "security": []}
+    return {"/health": {"get": health}, "/ready": {"get": ready}}
+
+
+def _account_paths() -> Json:
+    paths: Json = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _account(operation)
     return paths
@@ -116,111 +176,39 @@ def _paths() -> Json:
 def _account(operation: Operation) -> Json:
     """Describe a usage or admin route."""
     described = _get(
-        operation.name,
-        operation.summary,
-        operation.answer,
-        [*GUARDED, *operation.errors],
-        SECURITY,
+        operation.name, operation.summary, (operation.answer,), (*GUARDED, *operation.errors)
     )
     described["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
-    parameters = (
-        [_path_parameter("Public id of the tenant or key.")] if "{id}" in operation.path else []
-    )
-    parameters += [
-        {"name": name, "in": "query", "schema": {"type": "string"}}
-        | {"description": QUERY_PARAMETERS[name]}
-        for name in operation.query
-    ]
-    parameters += [
-        {"name": name, "in": "header", "schema": {"type": "string"}} for name in operation.headers
-    ]
-    if parameters:
-        described["parameters"] = parameters
+    described["parameters"] = [*operation.parameters]
+    if "{id}" in operation.path:
+        described["parameters"].append(parameters.path_id("Public id of the tenant or key."))
     if operation.body is not None:
-        described["requestBody"] = {"content": _content("", operation.body)["content"]}
+        described["requestBody"] = {
+            "required": any(each.is_required() for each in operation.body.model_fields.values()),
+            "content": content(operation.body),
+        }
     if operation.csv:
-        described["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-        described["responses"]["200"]["headers"] = {
-            "x-next-cursor": {
-                "description": "For CSV: cursor of the next page; absent on the last page.",
-                "schema": {"type": "string"},
-            }
-        }
+        answer = content(operation.answer) | {"text/csv": {"schema": {"type": "string"}}}
+        described["responses"]["200"] = response("Success.", answer, [CURSOR])
     return described
-
-
-def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
-    preferred = scoring.paths[0]
-    request_example, answer_example = scoring.examples
-    answer = _content(scoring.answer, *scoring.responses, example=answer_example)
-    answer["headers"] = {
-        "server-timing": {
-            "description": "Longest wait for a batch and total run time, in milliseconds.",
-            "schema": {"type": "string"},
-        }
-    }
-    request = _content("", *scoring.requests, example=request_example)["content"]
-    return {
-        "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
-        "operationId": scoring.name
-        + "".join(part.capitalize() for part in path.split("/") if part != scoring.name),
-        "tags": ["rerank"],
-        "security": SECURITY,
-        "parameters": [_timeout_parameter(limits)],
-        "requestBody": {"required": True, "content": request},
-        "responses": {"200": answer} | _errors(scoring),
-    }
-
-
-def _errors(scoring: ScoringOperation) -> Json:
-    """Describe the responses to errors of a scoring route."""
-    unknown_here = {"405", str(PROBLEMS[Conflict].status)}
-    codes = {status: each for status, each in _statuses().items() if status not in unknown_here}
-    codes |= {str(status): [code] for status, code in scoring.own_statuses.items()}
-    return {status: _response(status, each, *scoring.errors) for status, each in codes.items()}
 
 
 def _get(
     name: str,
     summary: str,
-    answer: WireType,
-    errors: list[type[RerankError]],
-    security: list[Json],
-    error_type: WireType = ErrorBody,
+    answers: tuple[WireType, ...],
+    errors: tuple[type[RerankError], ...] = GUARDED,
+    error: WireType = ErrorBody,
 ) -> Json:
-    statuses = sorted(str(PROBLEMS[error].status) for error in errors)
-    codes = _statuses()
+    statuses = sorted({str(PROBLEMS[each].status) for each in errors})
+    codes = error_codes()
     return {
         "summary": summary,
         "operationId": name,
-        "tags": ["models" if security else "operations"],
-        "security": security,
-        "responses": {"200": _content("Success.", answer)}
-        | {status: _response(status, codes[status], error_type) for status in statuses},
-    }
-
-
-def _path_parameter(description: str) -> Json:
-    return {
-        "name": "id",
-        "in": "path",
-        "required": True,
-        "description": description,
-        "schema": {"type": "string"},
-    }
-
-
-def _timeout_parameter(limits: Limits) -> Json:
-    return {
-        "name": TIMEOUT_HEADER,
-        "in": "header",
-        "description": f"Request timeout in seconds, at most {limits.request_timeout_s_max:g}.",
-        "schema": {
-            "type": "number",
-            "exclusiveMinimum": 0,
-            "maximum": limits.request_timeout_s_max,
-            "default": limits.request_timeout_s,
-        },
+        "tags": ["models"],
+        "security": SECURITY,
+        "responses": {"200": response("Success.", content(*answers))}
+        | {status: error_response(status, codes[status], (error,)) for status in statuses},
     }
 
 
@@ -241,40 +229,3 @@ def _schemas(limits: Limits) -> Json:
                 if each["type"] == "array":
                     each["maxItems"] = limits.documents_per_request_max
     return schemas
-
-
-def _statuses() -> dict[str, list[str]]:
-    """Return the error codes of each status, without that of a disconnected client."""
-    codes: dict[str, list[str]] = {}
-    for error, kind in PROBLEMS.items():
-        if error is not ClientGone:
-            codes.setdefault(str(kind.status), []).append(error.code)
-    codes[str(PROBLEMS[EngineFailure].status)].append(RerankError.code)
-    return codes
-
-
-def _error(status: str, codes: list[str], *kinds: WireType) -> Json:
-    names = " or ".join(f"`{code}`" for code in codes)
-    response = _content(f"{names}. Nothing was charged.", *kinds)
-    if int(status) in (PROBLEMS[Overloaded].status, PROBLEMS[LedgerUnavailable].status):
-        response["headers"] = {
-            "Retry-After": {
-                "description": "Seconds to wait before a retry.",
-                "schema": {"type": "integer", "minimum": 1, "maximum": RETRY_AFTER_S_MAX},
-            }
-        }
-    return response
-
-
-def _response(status: str, codes: list[str], *kinds: WireType) -> Json:
-    if kinds == (ErrorBody,):
-        return {"$ref": f"#/components/responses/{status}"}
-    return _error(status, codes, *kinds)
-
-
-def _content(description: str, *kinds: WireType, example: Json | list[Json] | None = None) -> Json:
-    schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]
-    media: Json = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
-    if example is not None:
-        media["example"] = example
-    return {"description": description, "content": {"application/json": media}}

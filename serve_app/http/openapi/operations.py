@@ -2,8 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from serve_app.domain.errors import Conflict, InvalidRequest, NotFound, RerankError, TooLarge
+from serve_app.domain.errors import (
+    BodyTimeout,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RerankError,
+    TooLarge,
+)
+from serve_app.http.openapi import parameters
 from serve_app.protocols.admin import (
     AuditEntryList,
     CreditCreate,
@@ -24,19 +33,7 @@ from serve_app.protocols.admin import (
 from serve_app.protocols.schemas import WireType
 from serve_app.protocols.usage import TenantUsageList, UsageList
 
-LIST_QUERY = ("limit", "cursor")
-USAGE_QUERY = ("since", "until", "group_by", *LIST_QUERY, "format")
-
-QUERY_PARAMETERS = {
-    "since": "Start of the period, inclusive (ISO 8601 date or time, UTC).",
-    "until": "End of the period, exclusive (ISO 8601 date or time, UTC).",
-    "group_by": "Comma-separated list of `day`, `model`, `key` (and `tenant`, on the admin route) "
-    "to group the rows by. Default: `day`.",
-    "limit": "Maximum rows per page, 1 to 1000; default 100. For CSV, 1 to 10000; default 10000.",
-    "cursor": "The `next_cursor` of the previous page (for CSV, its header `x-next-cursor`).",
-    "format": "`json` or `csv`. Default: CSV if the header `Accept` names `text/csv`, else JSON.",
-    "tenant": "Filter by tenant id or name.",
-}
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +46,13 @@ class Operation:
     summary: str
     answer: WireType
     body: WireType | None = None
-    query: Sequence[str] = ()
+    parameters: Sequence[Json] = ()
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
-    headers: Sequence[str] = ()
     csv: bool = False
     """Whether the response may be CSV instead of JSON."""
 
 
-_CHANGES = (InvalidRequest, NotFound, TooLarge)
+_CHANGES = (InvalidRequest, NotFound, BodyTimeout, TooLarge)
 
 OPERATIONS = (
     Operation(
@@ -65,7 +61,7 @@ OPERATIONS = (
         "getUsage",
         "Get the usage of your tenant",
         UsageList,
-        query=USAGE_QUERY,
+        parameters=parameters.USAGE,
         csv=True,
     ),
     Operation(
@@ -74,7 +70,7 @@ OPERATIONS = (
         "getTenantsUsage",
         "Get the usage of all tenants",
         TenantUsageList,
-        query=(*USAGE_QUERY, "tenant"),
+        parameters=(*parameters.USAGE, parameters.TENANT),
         errors=(InvalidRequest, NotFound),
         csv=True,
     ),
@@ -84,7 +80,7 @@ OPERATIONS = (
         "listTenants",
         "List tenants by name",
         TenantList,
-        query=LIST_QUERY,
+        parameters=parameters.LIST,
     ),
     Operation(
         "post",
@@ -93,7 +89,7 @@ OPERATIONS = (
         "Create a tenant",
         TenantObject,
         TenantCreate,
-        errors=(InvalidRequest, Conflict, TooLarge),
+        errors=(InvalidRequest, BodyTimeout, Conflict, TooLarge),
     ),
     Operation(
         "get",
@@ -118,7 +114,7 @@ OPERATIONS = (
         "listKeys",
         "List API keys, oldest first",
         KeyList,
-        query=(*LIST_QUERY, "tenant"),
+        parameters=(*parameters.LIST, parameters.TENANT),
         errors=(InvalidRequest, NotFound),
     ),
     Operation(
@@ -170,7 +166,7 @@ OPERATIONS = (
         "listGrants",
         "List a tenant's grants, refunds and corrections",
         GrantList,
-        query=(*LIST_QUERY, "tenant"),
+        parameters=(*parameters.LIST, parameters.TENANT | {"required": True}),
         errors=(InvalidRequest, NotFound),
     ),
     Operation(
@@ -181,7 +177,7 @@ OPERATIONS = (
         GrantObject,
         CreditCreate,
         errors=(*_CHANGES, Conflict),
-        headers=("Idempotency-Key",),
+        parameters=(parameters.IDEMPOTENCY_KEY,),
     ),
     Operation(
         "post",
@@ -191,7 +187,7 @@ OPERATIONS = (
         GrantObject,
         RefundCreate,
         errors=(*_CHANGES, Conflict),
-        headers=("Idempotency-Key",),
+        parameters=(parameters.IDEMPOTENCY_KEY,),
     ),
     Operation(
         "get",
@@ -199,7 +195,7 @@ OPERATIONS = (
         "listAuditLog",
         "List the audit log",
         AuditEntryList,
-        query=(*LIST_QUERY, "tenant"),
+        parameters=(*parameters.LIST, parameters.TENANT),
         errors=(InvalidRequest, NotFound),
     ),
 )

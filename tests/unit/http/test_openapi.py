@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from serve_app import __version__
+from serve_app.http.headers import RATE_LIMIT_HEADERS
 from serve_app.http.openapi.document import document
 from serve_app.http.openapi.scoring import SCORING, TEXT_LISTS
 from serve_app.http.paths import route_path
@@ -19,6 +20,7 @@ from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
 
 UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
+SCORING_PATHS = {path for scoring in SCORING for path in scoring.paths}
 ERRORS = {"infinity": "InfinityError", "voyage": "VoyageError"}
 
 
@@ -59,7 +61,7 @@ def test_the_document_is_valid_openapi_3_1(page: Any) -> None:
 
 def test_the_document_has_the_version_that_the_bundled_page_supports(page: Any) -> None:
     assert page["openapi"] == "3.1.0"
-    assert set(page["info"]) == {"title", "version", "description"}
+    assert set(page["info"]) == {"title", "version", "description", "license"}
     assert page["info"]["version"] == __version__
 
 
@@ -70,15 +72,99 @@ def test_every_reference_resolves(page: Any) -> None:
     assert all(resolved(page, reference) for reference in references)
 
 
-def test_retryable_statuses_have_a_retry_after_header(page: Any) -> None:
-    answers = page["components"]["responses"]
+def answers(page: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the path, the status and the headers of every response."""
+    for path, item in page["paths"].items():
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                found = resolved(page, answer["$ref"]) if "$ref" in answer else answer
+                yield (
+                    path,
+                    status,
+                    {name: resolved(page, each["$ref"]) for name, each in found["headers"].items()},
+                )
 
-    assert {
-        status for status in answers if "Retry-After" in answers[status].get("headers", {})
-    } == {
-        "429",
-        "503",
+
+def test_every_response_has_its_headers(page: Any) -> None:
+    for path, status, headers in answers(page):
+        required = {name for name, header in headers.items() if header.get("required")}
+        scoring = path in SCORING_PATHS
+
+        assert required == {
+            "x-request-id",
+            *(["retry-after"] if status in ("429", "503") else []),
+            *(["www-authenticate"] if status == "401" else []),
+            *(["server-timing"] if scoring and status == "200" else []),
+        }
+        assert "access-control-allow-origin" in headers
+        if scoring and status in ("200", "402", "424", "429", "500", "503", "504"):
+            assert set(RATE_LIMIT_HEADERS) < set(headers)
+
+
+def test_retry_after_is_at_most_a_minute(page: Any) -> None:
+    assert page["components"]["headers"]["retry-after"]["schema"] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 60,
     }
+
+
+def test_parameters_have_types_and_bounds(page: Any) -> None:
+    def schema(path: str, method: str, name: str) -> Any:
+        found = page["paths"][path][method]["parameters"]
+        return next(each for each in found if each["name"] == name)["schema"]
+
+    limit = {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100}
+    assert schema("/admin/v1/keys", "get", "limit") == limit
+    assert schema("/v1/usage", "get", "limit") == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10_000,
+    }
+    assert schema("/v1/rerank", "post", "x-request-timeout-s") == {
+        "type": "number",
+        "minimum": 0.001,
+        "maximum": LIMITS.request_timeout_s_max,
+        "default": LIMITS.request_timeout_s,
+    }
+
+
+def test_what_is_required_is_marked(page: Any) -> None:
+    paths = page["paths"]
+    bodies = {
+        (method, path): operation["requestBody"].get("required", False)
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if "requestBody" in operation
+    }
+    tenant = next(
+        each for each in paths["/admin/v1/credit"]["get"]["parameters"] if each["name"] == "tenant"
+    )
+
+    optional = {("patch", "/admin/v1/tenants/{id}"), ("post", "/admin/v1/keys/{id}/rotate")}
+    assert {operation for operation, required in bodies.items() if not required} == optional
+    assert tenant["required"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "url"),
+    [
+        ({}, "http://test"),
+        (
+            {"host": "rerank.example:8443", "x-forwarded-proto": "https"},
+            "https://rerank.example:8443",
+        ),
+        ({"host": "[::1]:8000", "x-forwarded-proto": "gopher"}, "http://[::1]:8000"),
+        ({"host": 'a"b'}, "/"),
+        ({"host": "a/b"}, "/"),
+    ],
+)
+def test_the_first_server_is_the_one_that_was_asked(
+    app: FakeApp, headers: dict[str, str], url: str
+) -> None:
+    served = app.send("GET", "/openapi.json", key=None, headers=headers).json()
+
+    assert served["servers"][0] == {"url": url}
 
 
 def test_a_refund_has_the_idempotency_header(page: Any) -> None:
