@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint test-unit test-integration test-chaos coverage format docs load bench lock clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos coverage format docs load bench lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,7 +37,11 @@ UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL) --dist worksteal
 test-unit: $(VENV)/.dev  ## Run the tests without Ray and without models of real size
 	$(BIN)/pytest $(UNIT)
 
-test-integration: $(VENV)/.dev  ## Run the tests with models of real size and those on a real Ray
+# The linter is a program for Node.js, which the dev requirements contain.
+lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
+	PATH="$(abspath $(BIN)):$$PATH" npx --yes @redocly/cli@2.77.0 lint docs/reference/openapi.json
+
+test-integration: lint-openapi  ## Run the tests with models of real size and those on a real Ray
 	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadfile
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
 
