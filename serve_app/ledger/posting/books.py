@@ -77,7 +77,7 @@ class Books:
                 books._read_accounts(sql.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
                 known = connection.execute(sql.KNOWN, wanted).all()
         for row in known:
-            books._reservations[row.id] = _reservation(row)
+            books._reservations[row.id] = sql.reservation_of(row)
         return books
 
     def _read_accounts(
@@ -131,7 +131,7 @@ class Books:
                 self.connection, wanted, account.available, below, events=self._events
             )
         self._reservations[wanted.request_id] = wanted
-        self._made[wanted.request_id] = _row(wanted)
+        self._made[wanted.request_id] = sql.reserved_row(wanted)
         return admitted.states
 
     def commit(self, request_id: RequestId, amount: Credits, usage: Usage, now: Moment) -> None:
@@ -262,36 +262,3 @@ class Books:
                 row.monthly_budget_micro_dollars, row.spent_month, row.spent_amount
             )
         return self._keys[key_id]
-
-
-def _reservation(row: Row[Any]) -> Reservation:
-    return Reservation(
-        request_id=row.id,
-        tenant=row.tenant_id,
-        key_id=row.key_id,
-        model=row.model,
-        amount=row.amount,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        state=State(row.state),
-        charged=row.charged,
-        key_capped=row.key_capped,
-    )
-
-
-def _row(wanted: Reservation) -> dict[str, Any]:
-    return {
-        "id": wanted.request_id,
-        "tenant_id": wanted.tenant,
-        "key_id": wanted.key_id,
-        "model": wanted.model,
-        "amount": wanted.amount,
-        "state": wanted.state.value,
-        "charged": wanted.charged,
-        "documents": 0,
-        "tokens": 0,
-        "created_at": wanted.created_at,
-        "expires_at": wanted.expires_at,
-        "settled_at": None,
-        "key_capped": wanted.key_capped,
-    }

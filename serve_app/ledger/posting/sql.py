@@ -8,7 +8,7 @@ account.
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.db.pipelined import UNREAD
@@ -91,6 +91,41 @@ def lock_accounts(connection: Connection, tenant_ids: Collection[TenantId]) -> N
     Must run the first statement of the transaction.
     """
     connection.execute(ACCOUNTS, {"tenant_ids": sorted(tenant_ids)}).all()
+
+
+def reservation_of(row: Row[Any]) -> Reservation:
+    """Return the reservation of a row of `KNOWN` and its like."""
+    return Reservation(
+        request_id=row.id,
+        tenant=row.tenant_id,
+        key_id=row.key_id,
+        model=row.model,
+        amount=row.amount,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        state=State(row.state),
+        charged=row.charged,
+        key_capped=row.key_capped,
+    )
+
+
+def reserved_row(wanted: Reservation) -> dict[str, Any]:
+    """Return the parameters of `RESERVE`."""
+    return {
+        "id": wanted.request_id,
+        "tenant_id": wanted.tenant,
+        "key_id": wanted.key_id,
+        "model": wanted.model,
+        "amount": wanted.amount,
+        "state": wanted.state.value,
+        "charged": wanted.charged,
+        "documents": 0,
+        "tokens": 0,
+        "created_at": wanted.created_at,
+        "expires_at": wanted.expires_at,
+        "settled_at": None,
+        "key_capped": wanted.key_capped,
+    }
 
 
 def settled_row(
