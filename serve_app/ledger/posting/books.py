@@ -8,21 +8,20 @@ reservations in one or two statements and writes them in four. The rules are in
 account that is read.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from sqlalchemy import Connection, Executable, Row
+from sqlalchemy import Connection, Row
 
 from serve_app.domain.errors import OutOfCredit, RerankError
 from serve_app.domain.model import RateLimitState
-from serve_app.domain.units import Credits, KeyId, Moment, RequestId, TenantId
+from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.events import outbox
 from serve_app.ledger.money import budget, reservation
-from serve_app.ledger.money.budget import Account, Spending
-from serve_app.ledger.money.calendar import month_of
 from serve_app.ledger.money.reservation import Reservation, Settlement, State
 from serve_app.ledger.posting import rate_limits, refunds, sql
+from serve_app.ledger.posting.account_rows import AccountRows
 from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
 from serve_app.ports import Usage
 
@@ -35,15 +34,12 @@ class Books:
     def __init__(self, connection: Connection, *, events: bool) -> None:
         self.connection = connection
         self._events = events
-        self._accounts: dict[TenantId, Account] = {}
-        self._keys: dict[KeyId, Spending] = {}
+        self._accounts = AccountRows(connection)
         self._reservations: dict[RequestId, Reservation] = {}
         self._settled: dict[RequestId, dict[str, Any]] = {}
         self._made: dict[RequestId, dict[str, Any]] = {}
         self._charges: dict[RequestId, dict[str, Any]] = {}
         self._uncharged: list[RequestId] = []
-        self._differences: dict[TenantId, int] = {}
-        self._changed_keys: set[KeyId] = set()
 
     @classmethod
     def open(
@@ -65,33 +61,20 @@ class Books:
         # Avoid list parameters for single operations: a list is expanded on every execution.
         match tenants, requests:
             case [tenant], []:
-                books._read_accounts(sql.ACCOUNT, {"tenant_id": tenant})
+                books._accounts.read(sql.ACCOUNT, {"tenant_id": tenant})
             case [], [request]:
                 only = {"request_id": request}
-                known = books._read_accounts(sql.KNOWN_WITH_ACCOUNT, only)
+                known = books._accounts.read(sql.KNOWN_WITH_ACCOUNT, only)
             case _, []:
-                books._read_accounts(sql.ACCOUNTS, wanted)
+                books._accounts.read(sql.ACCOUNTS, wanted)
             case [], _:
-                known = books._read_accounts(sql.KNOWN_WITH_ACCOUNTS, wanted)
+                known = books._accounts.read(sql.KNOWN_WITH_ACCOUNTS, wanted)
             case _:
-                books._read_accounts(sql.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
+                books._accounts.read(sql.ACCOUNTS_AND_THOSE_OF_REQUESTS, wanted)
                 known = connection.execute(sql.KNOWN, wanted).all()
         for row in known:
             books._reservations[row.id] = sql.reservation_of(row)
         return books
-
-    def _read_accounts(
-        self, statement: Executable, wanted: Mapping[str, Any]
-    ) -> Sequence[Row[Any]]:
-        rows = self.connection.execute(statement, wanted).all()
-        for row in rows:
-            self._accounts[row.tenant_id] = Account(
-                row.tenant_id,
-                row.available,
-                tuple(row.alerts_below),
-                Spending(row.monthly_budget_micro_dollars, row.spent_month, row.spent_amount),
-            )
-        return rows
 
     def reserve(
         self, wanted: Reservation, demand: Demand = NOT_LIMITED
@@ -117,14 +100,8 @@ class Books:
         if demand.counts_running:
             self.write()  # The check counts rows, so they must be in the table.
         admitted = rate_limits.check(self.connection, wanted, demand)
-        month = month_of(wanted.created_at)
-        account = budget.take(self._accounts[wanted.tenant], wanted.amount, month)
-        if wanted.key_capped:
-            key = budget.spend(self._key(wanted.key_id), wanted.amount, month, "key")
-            self._keys[wanted.key_id] = key
-            self._changed_keys.add(wanted.key_id)
+        account = self._accounts.take(wanted)
         rate_limits.count(self.connection, admitted)
-        self._put(account)
         below = budget.crossed(account, wanted.amount)
         if below is not None:
             outbox.report_low_credit(
@@ -178,41 +155,25 @@ class Books:
     def write(self) -> None:
         """Write all changes."""
         self._write_rows()
-        self._execute(sql.WRITE_ACCOUNT, [*map(self._account_row, self._differences)])
-        self._execute(sql.WRITE_KEY, [*map(self._key_row, sorted(self._changed_keys))])
-        for changes in (self._made, self._settled, self._charges, self._differences):
+        self._accounts.write()
+        for changes in (self._made, self._settled, self._charges):
             changes.clear()
         self._uncharged.clear()
-        self._changed_keys.clear()
 
     def _write_rows(self) -> None:
-        self._execute(sql.RESERVE, [*self._made.values()])
-        self._execute(sql.SETTLE, [*self._settled.values()])
+        sql.write(self.connection, sql.RESERVE, [*self._made.values()])
+        sql.write(self.connection, sql.SETTLE, [*self._settled.values()])
         if self._uncharged:
-            self._execute(sql.UNCHARGE, [{"row_id": each} for each in self._uncharged])
+            sql.write(self.connection, sql.UNCHARGE, [{"row_id": each} for each in self._uncharged])
             outbox.take_back(self.connection, self._uncharged)
         rows = [*self._charges.values()]
-        self._execute(sql.CHARGE, rows)
+        sql.write(self.connection, sql.CHARGE, rows)
         if rows and self._events:
             outbox.emit_charges(self.connection, rows)
 
-    def _execute(self, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
-        # Drivers use a slower path for lists.
-        if rows:
-            self.connection.execute(statement, rows[0] if len(rows) == 1 else rows)
-
-    def _account_row(self, tenant: TenantId) -> dict[str, Any]:
-        account = self._accounts[tenant]
-        return {
-            "row_id": tenant,
-            "difference": self._differences[tenant],
-            "month": account.spending.month,
-            "spent": account.spending.amount,
-        }
-
     def _end(self, known: Reservation, settlement: Settlement, usage: Usage, now: Moment) -> None:
         if settlement.returned:
-            self._return(known, settlement.returned)
+            self._accounts.give_back(known, settlement.returned)
         state, charged = settlement.state, settlement.charged
         self._reservations[known.request_id] = replace(known, state=state, charged=charged)
         made = self._made.get(known.request_id)
@@ -229,36 +190,9 @@ class Books:
             known.request_id, state, charged, usage, now
         )
 
-    def _return(self, known: Reservation, amount: Credits) -> None:
-        month = month_of(known.created_at)
-        self._put(budget.give_back(self._accounts[known.tenant], amount, month))
-        if known.key_capped:
-            key = budget.unspend(self._key(known.key_id), amount, month)
-            self._keys[known.key_id] = key
-            self._changed_keys.add(known.key_id)
-
     def _take_back_refunds(self, known: Reservation, now: Moment) -> None:
         """Take earlier refunds back, because the whole charge is returned."""
         amount = refunds.refunded(self.connection, known.request_id)
         if amount:
-            account = self._accounts[known.tenant]
-            self._put(replace(account, available=Credits(account.available - amount)))
+            self._accounts.take_back(known.tenant, amount)
             refunds.take_back(self.connection, known.tenant, known.request_id, amount, now)
-
-    def _key_row(self, key_id: KeyId) -> dict[str, Any]:
-        key = self._keys[key_id]
-        return {"row_id": key_id, "month": key.month, "spent": key.amount}
-
-    def _put(self, account: Account) -> None:
-        before = self._accounts[account.tenant].available
-        change = account.available - before
-        self._differences[account.tenant] = self._differences.get(account.tenant, 0) + change
-        self._accounts[account.tenant] = account
-
-    def _key(self, key_id: KeyId) -> Spending:
-        if key_id not in self._keys:
-            row = self.connection.execute(sql.CAPPED_KEY, {"key_id": key_id}).one()
-            self._keys[key_id] = Spending(
-                row.monthly_budget_micro_dollars, row.spent_month, row.spent_amount
-            )
-        return self._keys[key_id]

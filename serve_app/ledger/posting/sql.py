@@ -5,10 +5,10 @@ its row, too. Otherwise PostgreSQL would return the row version from before the 
 account.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Executable, Row, bindparam, delete, insert, or_, select, update
 
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.db.pipelined import UNREAD
@@ -91,6 +91,13 @@ def lock_accounts(connection: Connection, tenant_ids: Collection[TenantId]) -> N
     Must run the first statement of the transaction.
     """
     connection.execute(ACCOUNTS, {"tenant_ids": sorted(tenant_ids)}).all()
+
+
+def write(connection: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
+    """Execute ``statement`` for each row."""
+    # Drivers use a slower path for lists.
+    if rows:
+        connection.execute(statement, rows[0] if len(rows) == 1 else rows)
 
 
 def reservation_of(row: Row[Any]) -> Reservation:
