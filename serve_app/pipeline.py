@@ -67,9 +67,9 @@ class Pipeline:
     ) -> Outcome:
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         async with self._until_deadline(job):
-            await model.tokenizer.check_queries(job, small=ticket.small)
-        amount = self.pricing.price(job.model, len(job.pairs), job.service_tier)
-        quote = Quote(job.request_id, job.model, len(job.pairs), amount, job.timeout_s)
+            most = await model.tokenizer.check_queries(job, small=ticket.small)
+        reserved = self.pricing.price(job.model, most, job.service_tier)
+        quote = Quote(job.request_id, job.model, len(job.pairs), reserved, job.timeout_s)
 
         with self._voided_on_failure(job.request_id, NOTHING_COMPUTED):
             async with (
@@ -82,6 +82,7 @@ class Pipeline:
         ticket.tokenized(tokenized.tokens)
 
         usage = Usage(len(tokenized.pairs), tokenized.tokens)
+        charge = self.pricing.price(job.model, usage, job.service_tier)
         with self._voided_on_failure(job.request_id, usage, rate_limits):
             async with self._until_deadline(job):
                 with self.metrics.timed(STAGE_SECONDS, stage="score"):
@@ -90,7 +91,7 @@ class Pipeline:
             # The deadline does not apply to the commit: it could end the request without an answer
             # although its charge is being written. The ledger limits the wait for its commit.
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
-                await self.ledger.commit(job.request_id, amount, usage)
+                await self.ledger.commit(job.request_id, charge, usage)
 
         return Outcome(
             request_id=job.request_id,
@@ -101,7 +102,7 @@ class Pipeline:
             ),
             documents=usage.documents,
             tokens=usage.tokens,
-            charge=amount,
+            charge=charge,
             queue_wait_s=scores.queue_wait_s,
             run_s=scores.run_s,
             rate_limits=rate_limits,

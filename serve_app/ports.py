@@ -39,7 +39,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Size and price of one request, known before any work."""
+    """Size and highest price of one request, known before any work."""
 
     request_id: RequestId
     model: ModelId
@@ -111,8 +111,8 @@ class Ledger(Protocol):
 class Pricing(Protocol):
     """Sets the prices of requests. Pure."""
 
-    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
-        """Return the price. It is known before scoring, so reservation and charge are equal."""
+    def price(self, model: ModelId, usage: Usage, tier: ServiceTier) -> Credits:
+        """Return the price of ``usage``. More documents or tokens never cost less."""
 
 
 class Tokenizer(Protocol):
@@ -121,8 +121,10 @@ class Tokenizer(Protocol):
     pair_tokens_max: Tokens
     """Longest pair, including special tokens."""
 
-    def check_queries(self, job: Job) -> None:
-        """Check every distinct query. Queries of up to 1,000 characters do not wait for other jobs.
+    def check_queries(self, job: Job) -> Usage:
+        """Check every distinct query, and return the most work that ``job`` can need.
+
+        Queries of up to 1,000 characters do not wait for other jobs.
 
         Raises: InvalidRequest if a query has no token, or leaves no room for a document.
         """
@@ -137,7 +139,7 @@ class Tokenizer(Protocol):
 class JobTokenizer(Protocol):
     """Tokenizes jobs for one model without blocking the event loop."""
 
-    async def check_queries(self, job: Job, *, small: bool) -> None:
+    async def check_queries(self, job: Job, *, small: bool) -> Usage:
         """See `Tokenizer.check_queries`. ``small`` jobs do not wait for others."""
 
     async def tokenize(self, job: Job, *, small: bool) -> TokenizedJob:

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serve_app.domain.model import EMBEDDED, Prices
+from serve_app.domain.model import EMBEDDED
+from serve_app.domain.model_card import Prices, Tariff
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -54,6 +55,22 @@ class ModelSettings(BaseModel):
     """Price in the service tier ``priority``; ``None`` means twice the price above. At the same
     price, all clients would use this tier."""
 
+    price_micro_dollars_per_million_tokens: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    """Price of the tokens that the model reads, in addition to the price of the documents. 50,000
+    means $0.05 per million tokens."""
+
+    flex_price_micro_dollars_per_million_tokens: (
+        Annotated[int, Field(ge=0, le=1_000_000_000)] | None
+    ) = None
+    """Price of the tokens in the service tier ``flex``; ``None`` means half the price above,
+    rounded up."""
+
+    priority_price_micro_dollars_per_million_tokens: (
+        Annotated[int, Field(ge=0, le=2_000_000_000)] | None
+    ) = None
+    """Price of the tokens in the service tier ``priority``; ``None`` means twice the price
+    above."""
+
     pair_tokens_max: Annotated[int, Field(ge=16, le=32_768)] | None = None
     """Longest pair, in tokens; ``None`` means the maximum of the model."""
 
@@ -67,15 +84,27 @@ class ModelSettings(BaseModel):
         return self.deployment or f"scorer-{slug}"
 
     @property
-    def prices(self) -> Prices:
-        default = self.price_micro_dollars_per_document
-        flex = self.flex_price_micro_dollars_per_document
-        priority = self.priority_price_micro_dollars_per_document
-        return Prices(
-            default,
-            flex=-(-default // 2) if flex is None else flex,
-            priority=2 * default if priority is None else priority,
+    def tariff(self) -> Tariff:
+        return Tariff(
+            _prices(
+                self.price_micro_dollars_per_document,
+                self.flex_price_micro_dollars_per_document,
+                self.priority_price_micro_dollars_per_document,
+            ),
+            _prices(
+                self.price_micro_dollars_per_million_tokens,
+                self.flex_price_micro_dollars_per_million_tokens,
+                self.priority_price_micro_dollars_per_million_tokens,
+            ),
         )
+
+
+def _prices(default: int, flex: int | None, priority: int | None) -> Prices:
+    return Prices(
+        default,
+        flex=-(-default // 2) if flex is None else flex,
+        priority=2 * default if priority is None else priority,
+    )
 
 
 class Settings(BaseSettings):

@@ -84,7 +84,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
                 CLOCK,
             ),
             ledger=books,
-            pricing=PriceList({MODEL: model.prices}),
+            pricing=PriceList({MODEL: model.tariff}),
             models={MODEL: ServedModel(ThreadedTokenizer(tokenizer, both), _EvenModel())},
             metrics=metrics,
             clock=CLOCK,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import RerankError
-from serve_app.domain.model import ModelCard, Readiness
+from serve_app.domain.model_card import ModelCard, Readiness
 from serve_app.domain.units import Instant, ModelId
 from serve_app.ports import PortionScorer
 

@@ -23,7 +23,7 @@ from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import SystemClock
-from serve_app.domain.model import ModelCard
+from serve_app.domain.model_card import ModelCard
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
@@ -134,7 +134,7 @@ class Gateway:
                 self._clock,
             ),
             ledger=self._ledger,
-            pricing=PriceList({ModelId(model.id): model.prices for model in settings.models}),
+            pricing=PriceList({ModelId(model.id): model.tariff for model in settings.models}),
             models={
                 model: ServedModel(ThreadedTokenizer(tokenizer, threads), self._dispatchers[model])
                 for model, tokenizer in self._tokenizers.items()
@@ -168,7 +168,7 @@ class Gateway:
             description="",
             precision=model.precision,
             device=None,
-            prices=model.prices,
+            tariff=model.tariff,
             pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
             ready=False,
             aliases=model.aliases,

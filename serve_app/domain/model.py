@@ -49,19 +49,6 @@ class ServiceTier(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
-    """Price per document in each tier, in micro-dollars."""
-
-    default: int
-    flex: int
-    priority: int
-
-    def of(self, tier: ServiceTier) -> int:
-        prices = {ServiceTier.FLEX: self.flex, ServiceTier.PRIORITY: self.priority}
-        return prices.get(tier, self.default)
-
-
-@dataclass(frozen=True, slots=True)
 class RateLimits:
     """Limits of a key, or of all keys of a tenant together. ``None`` means unlimited.
 
@@ -260,37 +247,3 @@ class ReplicaInfo:
     device: str
     precision: str
     description: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A served model, as listed by `GET /v1/models`."""
-
-    id: ModelId
-    source: str
-    revision: str | None
-    description: str
-
-    precision: str
-    """Precision reported by the replicas, or the configured one until a replica has answered."""
-
-    device: str | None
-    """``None`` until a replica has answered."""
-
-    prices: Prices
-    pair_tokens_max: int
-    ready: bool
-    """Whether a replica answered the most recent probe or request."""
-
-    aliases: tuple[str, ...] = ()
-    """Other names that clients may use instead of ``id``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether the service can answer requests, with the state of each dependency."""
-
-    ready: bool
-    ledger: bool
-    models: tuple[tuple[ModelId, bool], ...]
-    """The first is the default model, on which readiness depends."""

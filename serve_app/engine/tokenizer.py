@@ -26,6 +26,7 @@ from serve_app.domain.model import Pair, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.text_prefix import TextEncoder, cut
+from serve_app.ports import Usage
 
 PAIR_TOKENS_DEFAULT = 512
 """Limit of a model that states none."""
@@ -198,8 +199,8 @@ class PairTokenizer:
                 f"room for text with {self.template.tokens} special tokens; set at least 16"
             )
 
-    def check_queries(self, job: Job) -> None:
-        """Check every distinct query of ``job``.
+    def check_queries(self, job: Job) -> Usage:
+        """Check every distinct query of ``job``, and return the most work that it can need.
 
         Raises: InvalidRequest, naming the query's field, when a query has no tokens, or leaves no
             room for one token of a document and the job does not allow it to be truncated.
@@ -219,6 +220,7 @@ class PairTokenizer:
                     "model; shorten it, or send truncation_strategy 'longest_first' to have it "
                     "truncated",
                 )
+        return Usage(len(job.pairs), Tokens(len(job.pairs) * self.pair_tokens_max))
 
     def tokenize(self, job: Job) -> TokenizedJob:
         """See `serve_app.ports.Tokenizer`. Every distinct query is tokenized once."""

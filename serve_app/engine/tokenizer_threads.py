@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from serve_app.domain.job import Job
 from serve_app.domain.model import TokenizedJob
-from serve_app.ports import Tokenizer
+from serve_app.ports import Tokenizer, Usage
 
 T = TypeVar("T")
 
@@ -32,11 +32,10 @@ class ThreadedTokenizer:
     tokenizer: Tokenizer
     threads: TokenizerThreads
 
-    async def check_queries(self, job: Job, *, small: bool) -> None:
+    async def check_queries(self, job: Job, *, small: bool) -> Usage:
         if sum(map(len, job.queries)) <= QUERY_CHARACTERS_SHORT:
-            self.tokenizer.check_queries(job)
-        else:
-            await self._on_thread(self.tokenizer.check_queries, job, small=small)
+            return self.tokenizer.check_queries(job)
+        return await self._on_thread(self.tokenizer.check_queries, job, small=small)
 
     async def tokenize(self, job: Job, *, small: bool) -> TokenizedJob:
         return await self._on_thread(self.tokenizer.tokenize, job, small=small)

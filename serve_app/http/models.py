@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from serve_app import __version__
 from serve_app.domain.errors import Forbidden, NotFound
-from serve_app.domain.model import Caller, ModelCard
+from serve_app.domain.model import Caller
+from serve_app.domain.model_card import ModelCard
 from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import is_cohere, sent_keys
 from serve_app.http.rerank.endpoint import SCOPE

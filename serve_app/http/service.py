@@ -10,7 +10,7 @@ from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.clock import Clock
-from serve_app.domain.model import ModelCard, Readiness
+from serve_app.domain.model_card import ModelCard, Readiness
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, RequestId
 from serve_app.ledger.db.engines import Connection

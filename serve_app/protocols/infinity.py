@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from serve_app.domain.model import ModelCard, Outcome
+from serve_app.domain.model import Outcome
+from serve_app.domain.model_card import ModelCard
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import Problem
 from serve_app.protocols.string_ranking import (

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from serve_app.domain.model import ModelCard
+from serve_app.domain.model_card import ModelCard
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR
 from serve_app.protocols.limits import Limits
 
 
 class ModelPricing(BaseModel):
-    """Price of a document of any length."""
+    """Prices of a document and of tokens. A request costs the sum of both."""
 
     micro_dollars_per_document: int
     flex_micro_dollars_per_document: Annotated[int, Field(description="With `service_tier: flex`.")]
@@ -19,6 +19,16 @@ class ModelPricing(BaseModel):
         int, Field(description="With `service_tier: priority`.")
     ]
     dollars_per_1000_documents: float
+    micro_dollars_per_million_tokens: Annotated[
+        int, Field(description="Price of all tokens of a request, rounded up to a micro-dollar.")
+    ]
+    flex_micro_dollars_per_million_tokens: Annotated[
+        int, Field(description="With `service_tier: flex`.")
+    ]
+    priority_micro_dollars_per_million_tokens: Annotated[
+        int, Field(description="With `service_tier: priority`.")
+    ]
+    dollars_per_million_tokens: float
     currency: Literal["USD"] = "USD"
 
 
@@ -69,7 +79,7 @@ def render_model(card: ModelCard, limits: Limits) -> bytes:
 
 
 def _model(card: ModelCard, limits: Limits) -> ModelObject:
-    prices = card.prices
+    documents, tokens = card.tariff.per_document, card.tariff.per_million_tokens
     return ModelObject(
         id=card.id,
         aliases=list(card.aliases),
@@ -80,10 +90,14 @@ def _model(card: ModelCard, limits: Limits) -> ModelObject:
         device=card.device,
         ready=card.ready,
         pricing=ModelPricing(
-            micro_dollars_per_document=prices.default,
-            flex_micro_dollars_per_document=prices.flex,
-            priority_micro_dollars_per_document=prices.priority,
-            dollars_per_1000_documents=prices.default * 1_000 / MICRO_DOLLARS_PER_DOLLAR,
+            micro_dollars_per_document=documents.default,
+            flex_micro_dollars_per_document=documents.flex,
+            priority_micro_dollars_per_document=documents.priority,
+            dollars_per_1000_documents=documents.default * 1_000 / MICRO_DOLLARS_PER_DOLLAR,
+            micro_dollars_per_million_tokens=tokens.default,
+            flex_micro_dollars_per_million_tokens=tokens.flex,
+            priority_micro_dollars_per_million_tokens=tokens.priority,
+            dollars_per_million_tokens=tokens.default / MICRO_DOLLARS_PER_DOLLAR,
         ),
         limits=ModelLimits(
             pair_tokens_max=card.pair_tokens_max,

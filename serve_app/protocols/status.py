@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from serve_app.domain.model import Readiness
+from serve_app.domain.model_card import Readiness
 
 
 class HealthBody(BaseModel):

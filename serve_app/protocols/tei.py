@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, RootModel
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.model import ModelCard, Outcome
+from serve_app.domain.model import Outcome
+from serve_app.domain.model_card import ModelCard
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import Problem
 from serve_app.protocols.rerank import RERANK

@@ -19,13 +19,11 @@ from serve_app.domain.model import (
     INPUT_ID_BYTES,
     Caller,
     JobScores,
-    ModelCard,
     Pair,
-    Prices,
-    Readiness,
     ServiceTier,
     TokenizedJob,
 )
+from serve_app.domain.model_card import ModelCard, Prices, Readiness, Tariff
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import (
     Credits,
@@ -41,7 +39,7 @@ from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
 from serve_app.ledger.db.engines import Connection
 from serve_app.pipeline import Pipeline, ServedModel
-from serve_app.ports import JobScorer, PortionReport, Tokenizer
+from serve_app.ports import JobScorer, PortionReport, Tokenizer, Usage
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.metrics import Metrics
 from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
@@ -87,8 +85,8 @@ class FakeAccess:
 
 
 class EightEach:
-    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
-        return Credits((4 if tier is ServiceTier.FLEX else 8) * documents)
+    def price(self, model: ModelId, usage: Usage, tier: ServiceTier) -> Credits:
+        return Credits((4 if tier is ServiceTier.FLEX else 8) * usage.documents)
 
 
 class WordTokenizer:
@@ -96,8 +94,8 @@ class WordTokenizer:
 
     pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
 
-    def check_queries(self, job: Job) -> None:
-        pass
+    def check_queries(self, job: Job) -> Usage:
+        return Usage(len(job.pairs), Tokens(len(job.pairs) * PAIR_TOKENS_MAX))
 
     def tokenize(self, job: Job) -> TokenizedJob:
         return TokenizedJob(
@@ -143,7 +141,7 @@ class FakeCatalogue:
             description="Counts words",
             precision="float32",
             device="cpu",
-            prices=Prices(8, flex=4, priority=16),
+            tariff=Tariff(Prices(8, flex=4, priority=16)),
             pair_tokens_max=PAIR_TOKENS_MAX,
             ready=True,
         )
@@ -154,7 +152,9 @@ class FakeCatalogue:
             description="Counts more words",
             precision="auto",
             device=None,
-            prices=Prices(80, flex=40, priority=160),
+            tariff=Tariff(
+                Prices(80, flex=40, priority=160), Prices(50_000, flex=25_000, priority=100_000)
+            ),
             pair_tokens_max=8_192,
             ready=False,
             aliases=(BIG_ALIAS,),

@@ -95,7 +95,7 @@ class FakeLedger:
             raise self.commit_fails_with
         if request_id not in self.pending:
             raise ReservationClosed("voided")
-        del self.pending[request_id]
+        self.available += self.pending.pop(request_id) - amount
         self.charged[request_id] = amount
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
@@ -108,8 +108,8 @@ class FakeTokenizer:
 
     pair_tokens_max = Tokens(512)
 
-    def check_queries(self, job: Job) -> None:
-        pass
+    def check_queries(self, job: Job) -> Usage:
+        return Usage(len(job.pairs), Tokens(len(job.pairs) * self.pair_tokens_max))
 
     def tokenize(self, job: Job) -> TokenizedJob:
         return TokenizedJob(

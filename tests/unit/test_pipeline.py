@@ -32,12 +32,14 @@ from serve_app.domain.model import (
     ServiceTier,
     TokenizedJob,
 )
+from serve_app.domain.model_card import Prices, Tariff
 from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, Seconds, TenantId
 from serve_app.engine.tokenizer_threads import (
     QUERY_CHARACTERS_SHORT,
     ThreadedTokenizer,
     TokenizerThreads,
 )
+from serve_app.ledger.money.pricing import PriceList
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer, PortionReport, Quote, Usage
 from tests.support.fakes import (
@@ -59,8 +61,8 @@ JOB = a_job(top_n=2)
 
 
 class FixedPricing:
-    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
-        return Credits(PRICE * documents)
+    def price(self, model: ModelId, usage: Usage, tier: ServiceTier) -> Credits:
+        return Credits(PRICE * usage.documents)
 
 
 def pipeline(
@@ -99,6 +101,26 @@ def test_the_answer_is_ordered_and_its_charge_is_committed() -> None:
     assert outcome.tokens == 10  # The query has two words, the documents have 1 + 2 + 1.
     assert ledger.charged == {RequestId("r1"): outcome.charge} == {"r1": 3 * PRICE}
     assert ledger.log == ["reserve", "commit"]
+
+
+def test_the_price_of_the_most_tokens_is_reserved_and_the_exact_price_is_charged() -> None:
+    ledger = FakeLedger(available=1_000)
+    tariff = Tariff(Prices(PRICE, 0, 0), Prices(200_000, 0, 0))
+    tokens_max = FakeTokenizer.pair_tokens_max * len(JOB.pairs)
+
+    door = replace(
+        pipeline(ledger, FixedJobScorer(0.1, 0.9, 0.5)), pricing=PriceList({EMBEDDED: tariff})
+    )
+    outcome = asyncio.run(door.rerank(CALLER, JOB))
+
+    assert outcome.charge == 3 * PRICE + 2  # Two micro-dollars for ten tokens.
+    assert ledger.charged == {"r1": outcome.charge}
+    assert ledger.available == 1_000 - outcome.charge, "the rest of the reservation is released"
+
+    ledger.available = 3 * PRICE + tokens_max // 5
+    with pytest.raises(OutOfCredit) as refused:
+        asyncio.run(door.rerank(CALLER, JOB))
+    assert refused.value.needed == 3 * PRICE + -(-tokens_max // 5)
 
 
 def test_a_request_without_credit_is_refused_before_scoring() -> None:
@@ -146,7 +168,7 @@ def test_a_job_is_tokenized_while_its_credit_is_reserved() -> None:
 
 
 class ParticularTokenizer(FakeTokenizer):
-    def check_queries(self, job: Job) -> None:
+    def check_queries(self, job: Job) -> Usage:
         raise InvalidRequest("query", "is not accepted")
 
 

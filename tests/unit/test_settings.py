@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from serve_app.domain.model import Prices
+from serve_app.domain.model_card import Prices, Tariff
 from serve_app.settings import ModelSettings, Settings
 
 TWO = [{"id": "a", "source": "x"}, {"id": "b", "source": "x"}]
@@ -125,6 +125,16 @@ def test_by_default_flex_costs_half_and_priority_twice(
         price_micro_dollars_per_document=price,
         flex_price_micro_dollars_per_document=flex,
         priority_price_micro_dollars_per_document=priority,
+        price_micro_dollars_per_million_tokens=price,
+        flex_price_micro_dollars_per_million_tokens=flex,
+        priority_price_micro_dollars_per_million_tokens=priority,
     )
 
-    assert model.prices == Prices(*expected)
+    assert model.tariff == Tariff(Prices(*expected), Prices(*expected))
+
+
+def test_tokens_are_free_by_default() -> None:
+    tariff = ModelSettings(id="a", source="x").tariff
+
+    assert tariff == Tariff(Prices(8, flex=4, priority=16))
+    assert tariff.per_million_tokens == Prices(0, flex=0, priority=0)

@@ -39,7 +39,8 @@ from serve_app.protocols.tei import TeiError, TeiInfo
 
 Json = dict[str, Any]
 
-DESCRIPTION = """Scores how well documents answer a query, at a price per document.
+DESCRIPTION = """Scores how well documents answer a query, at a price per document, per token or
+both.
 
 Status 200 means that the charge is durable. Any other status means that nothing was charged.
 Client libraries for Cohere and OpenAI only need a different base URL."""

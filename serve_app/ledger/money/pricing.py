@@ -1,18 +1,26 @@
-"""Prices per document, by model and service tier. Pure functions."""
+"""Prices of requests, by model and service tier. Pure functions."""
 
 from collections.abc import Mapping
 
-from serve_app.domain.model import Prices, ServiceTier
+from serve_app.domain.model import ServiceTier
+from serve_app.domain.model_card import Tariff
 from serve_app.domain.units import Credits, ModelId
+from serve_app.ports import Usage
+
+TOKENS_PER_PRICE = 1_000_000
 
 
 class PriceList:
     """The prices of each model; implements `serve_app.ports.Pricing`."""
 
-    def __init__(self, prices: Mapping[ModelId, Prices]) -> None:
-        self._prices = dict(prices)
+    def __init__(self, tariffs: Mapping[ModelId, Tariff]) -> None:
+        self._tariffs = dict(tariffs)
 
-    def price(self, model: ModelId, documents: int, tier: ServiceTier) -> Credits:
+    def price(self, model: ModelId, usage: Usage, tier: ServiceTier) -> Credits:
         """Return the price. The pipeline rejects models without one earlier."""
-        assert documents >= 0
-        return Credits(self._prices[model].of(tier) * documents)
+        assert usage.documents >= 0
+        assert usage.tokens >= 0
+        tariff = self._tariffs[model]
+        of_documents = usage.documents * tariff.per_document.of(tier)
+        of_tokens = -(-usage.tokens * tariff.per_million_tokens.of(tier) // TOKENS_PER_PRICE)
+        return Credits(of_documents + of_tokens)

@@ -4,7 +4,8 @@ import asyncio
 
 from serve_app.deployments.catalogue import FRESH_S, PROBE_EVERY_S, Catalogue
 from serve_app.domain.errors import NoReplica
-from serve_app.domain.model import ModelCard, Prices, Readiness, ReplicaInfo
+from serve_app.domain.model import ReplicaInfo
+from serve_app.domain.model_card import ModelCard, Prices, Readiness, Tariff
 from serve_app.domain.units import Instant, ModelId
 from tests.support.fakes import FakeClock, FakePortionScorer
 
@@ -26,7 +27,8 @@ class ProbedScorer(FakePortionScorer):
 
 
 def card(model: ModelId) -> ModelCard:
-    return ModelCard(model, "hub/id", None, "", "auto", None, Prices(8, 4, 16), 512, ready=False)
+    tariff = Tariff(Prices(8, flex=4, priority=16))
+    return ModelCard(model, "hub/id", None, "", "auto", None, tariff, 512, ready=False)
 
 
 class Scene:

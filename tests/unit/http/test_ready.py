@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve_app.domain.model import Readiness
+from serve_app.domain.model_card import Readiness
 from tests.support.app import BIG, MINI, FakeApp
 
 

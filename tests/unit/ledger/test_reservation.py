@@ -3,13 +3,19 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve_app.domain.errors import ReservationClosed
-from serve_app.domain.model import Prices, ServiceTier
-from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId
+from serve_app.domain.model import ServiceTier
+from serve_app.domain.model_card import Prices, Tariff
+from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId, Tokens
 from serve_app.ledger.money import reservation
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.money.reservation import Reservation, Settlement, State
+from serve_app.ports import Usage
+
+FREE = Prices(0, flex=0, priority=0)
 
 PENDING = Reservation(
     RequestId("r1"),
@@ -108,10 +114,45 @@ def test_only_a_reversal_undoes_a_commit(
 
 def test_work_costs_the_price_per_document_of_its_model_and_tier() -> None:
     small, free = ModelId("small"), ModelId("free")
-    prices = PriceList({small: Prices(8, flex=3, priority=20), free: Prices(0, 0, 0)})
+    prices = PriceList({small: Tariff(Prices(8, flex=3, priority=20)), free: Tariff(FREE)})
+    work = Usage(1_000, Tokens(70_000))
 
-    assert prices.price(small, 1_000, ServiceTier.DEFAULT) == 8_000
-    assert prices.price(small, 1_000, ServiceTier.PRIORITY) == 20_000
-    assert prices.price(small, 1_000, ServiceTier.FLEX) == 3_000
-    assert prices.price(small, 0, ServiceTier.DEFAULT) == 0
-    assert prices.price(free, 1_000, ServiceTier.DEFAULT) == 0
+    assert prices.price(small, work, ServiceTier.DEFAULT) == 8_000
+    assert prices.price(small, work, ServiceTier.PRIORITY) == 20_000
+    assert prices.price(small, work, ServiceTier.FLEX) == 3_000
+    assert prices.price(small, Usage(0, Tokens(0)), ServiceTier.DEFAULT) == 0
+    assert prices.price(free, work, ServiceTier.DEFAULT) == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tier", "amount"),
+    [
+        (0, ServiceTier.DEFAULT, 16),
+        (1, ServiceTier.DEFAULT, 17),
+        (1_000_000, ServiceTier.DEFAULT, 50_016),
+        (1_000_001, ServiceTier.DEFAULT, 50_017),
+        (1_000_000, ServiceTier.FLEX, 20_006),
+        (1_000_000, ServiceTier.PRIORITY, 90_040),
+    ],
+)
+def test_a_price_of_tokens_is_added_and_rounded_up(
+    tokens: int, tier: ServiceTier, amount: int
+) -> None:
+    tariff = Tariff(Prices(8, flex=3, priority=20), Prices(50_000, flex=20_000, priority=90_000))
+    prices = PriceList({ModelId("m"): tariff})
+
+    assert prices.price(ModelId("m"), Usage(2, Tokens(tokens)), tier) == amount
+
+
+@given(st.data())
+def test_more_work_never_costs_less(data: st.DataObject) -> None:
+    """The price of the most work that a job can need is reserved, so it must cover the charge."""
+    price = st.integers(0, 10**9)
+    tariff = Tariff(*(Prices(*data.draw(st.tuples(price, price, price))) for _ in range(2)))
+    more = Usage(data.draw(st.integers(0, 10_000)), Tokens(data.draw(st.integers(0, 10**9))))
+    less = Usage(
+        data.draw(st.integers(0, more.documents)), Tokens(data.draw(st.integers(0, more.tokens)))
+    )
+    prices, tier = PriceList({ModelId("m"): tariff}), data.draw(st.sampled_from(ServiceTier))
+
+    assert prices.price(ModelId("m"), less, tier) <= prices.price(ModelId("m"), more, tier)
