@@ -15,7 +15,7 @@ from serve_app.domain.model import Portion
 from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.packing import split
 from serve_app.engine.probes import probe
-from serve_app.engine.tokenizer import Template
+from serve_app.engine.template import Template
 from serve_app.engine.unpacking import InputLimits, unpack
 
 

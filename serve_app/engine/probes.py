@@ -7,7 +7,7 @@ import numpy as np
 
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId
-from serve_app.engine.tokenizer import Template
+from serve_app.engine.template import Template
 
 
 def probe(template: Template, tokens: int, pairs: int) -> Portion:
