@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from serve_app.domain.model import ModelCard
+from serve_app.domain.model_card import ModelCard
 from serve_app.domain.units import ModelId
 
 ENDPOINT: Final = "rerank"
