@@ -61,6 +61,12 @@ class InvalidRequest(RerankError):
         return f"{self.where}: {self.problem}. {NOTHING_CHARGED}"
 
 
+class CompressedBody(InvalidRequest):
+    """The header ``Content-Encoding`` says that the body is compressed. Send it uncompressed."""
+
+    code = "unsupported_media_type"
+
+
 class Unauthenticated(RerankError):
     """The API key is missing, unknown, expired or revoked. The message does not reveal which."""
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from serve_app.domain.errors import (
     BodyTimeout,
     ClientGone,
+    CompressedBody,
     ConcurrencyLimited,
     Conflict,
     DeadlineExceeded,
@@ -60,6 +61,7 @@ PROBLEMS: dict[type[RerankError], Row] = {
     BodyTimeout: Row(408, "invalid_request_error"),
     Conflict: Row(409, "conflict_error"),
     TooLarge: Row(413, "invalid_request_error"),
+    CompressedBody: Row(415, "invalid_request_error"),
     Overloaded: Row(429, "rate_limit_error"),
     RateLimited: Row(429, "rate_limit_error"),
     ConcurrencyLimited: Row(429, "rate_limit_error"),
@@ -98,6 +100,8 @@ def _headers(error: RerankError, kind: Row) -> dict[str, str]:
         headers["retry-after"] = str(retry_after(retry_after_s))
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="rerank-serve"'
+    if isinstance(error, CompressedBody):
+        headers["accept-encoding"] = "identity"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allowed
     return headers

@@ -42,7 +42,7 @@ EARLY_ANSWERS: dict[str, tuple[str, str, Mapping[str, str] | Literal["own"], int
     "a method that the route does not serve": ("PUT", "/v1/rerank", "own", 405),
     "an unknown method": ("BREW", "/v1/rerank", "own", 405),
     "a body too large": ("POST", "/v1/rerank", "own", 413),
-    "a compressed body": ("POST", "/v1/rerank", "own", 400),
+    "a compressed body": ("POST", "/v1/rerank", "own", 415),
     "a timeout that is no number": ("POST", "/v1/score", "own", 400),
     "a body for a route without one": ("POST", "/health", {}, 405),
     "a body of a GET request": ("GET", "/health", {}, 200),

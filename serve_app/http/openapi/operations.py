@@ -6,6 +6,7 @@ from typing import Any
 
 from serve_app.domain.errors import (
     BodyTimeout,
+    CompressedBody,
     Conflict,
     InvalidRequest,
     NotFound,
@@ -52,7 +53,7 @@ class Operation:
     """Whether the response may be CSV instead of JSON."""
 
 
-_CHANGES = (InvalidRequest, NotFound, BodyTimeout, TooLarge)
+_CHANGES = (InvalidRequest, NotFound, BodyTimeout, TooLarge, CompressedBody)
 
 OPERATIONS = (
     Operation(
@@ -89,7 +90,7 @@ OPERATIONS = (
         "Create a tenant",
         TenantObject,
         TenantCreate,
-        errors=(InvalidRequest, BodyTimeout, Conflict, TooLarge),
+        errors=(InvalidRequest, BodyTimeout, Conflict, TooLarge, CompressedBody),
     ),
     Operation(
         "get",

@@ -5,7 +5,13 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 
-from serve_app.domain.errors import BodyTimeout, ClientGone, InvalidRequest, TooLarge
+from serve_app.domain.errors import (
+    BodyTimeout,
+    ClientGone,
+    CompressedBody,
+    InvalidRequest,
+    TooLarge,
+)
 from serve_app.domain.units import Seconds
 from serve_app.http.inbound import want_body
 
@@ -27,8 +33,8 @@ async def read_body(
     once a second while the body arrives, and raises if the caller is no longer allowed.
     ``progress`` is called with the number of bytes so far.
 
-    Raises: TooLarge, BodyTimeout, ClientGone, and InvalidRequest if the body is compressed or its
-    length is not a number.
+    Raises: TooLarge, BodyTimeout, ClientGone, CompressedBody, and InvalidRequest if the length of
+    the body is not a number.
     """
     _check_headers(request, bytes_max)
     want_body(request)
@@ -66,7 +72,7 @@ def declared_bytes(request: Request, bytes_max: int) -> int:
 def _check_headers(request: Request, bytes_max: int) -> None:
     # A small compressed body can expand to gigabytes.
     if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
-        raise InvalidRequest("content-encoding", "is not supported; send the body uncompressed")
+        raise CompressedBody("content-encoding", "is not supported; send the body uncompressed")
     length = request.headers.get("content-length", "0").strip()
     if not (length.isascii() and length.isdigit()):
         raise InvalidRequest("content-length", "must be a number of bytes")
