@@ -151,10 +151,10 @@ class Settings(BaseSettings):
     """Token sent to that URL as ``Authorization: Bearer``; empty sends none. It must be given as
     ``env:NAME``, because Ray logs the arguments of an application."""
 
-    body_bytes_max: Annotated[int, Field(ge=1_000)] = 10_000_000
+    body_bytes_max: Annotated[int, Field(ge=1_000, le=33_554_432)] = 10_000_000
     """Most bytes of a request body."""
 
-    documents_per_request_max: Annotated[int, Field(ge=1)] = 1_000
+    documents_per_request_max: Annotated[int, Field(ge=1, le=10_000)] = 1_000
     """Most documents or pairs of a request."""
 
     query_characters_max: Annotated[int, Field(ge=1)] = 32_768

@@ -6,24 +6,39 @@ fields.
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # as above
 from typing import NoReturn
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
 
 SHOWN_CHARACTERS_MAX = 64
 
-STRINGS_MAX = 25_000
-OUTSIDE_STRINGS_CHARACTERS_MAX = 262_144
-ESCAPES_MAX = 2_000_000
-"""Limits on structure and escapes, which are slow to parse: 10 MB of ``[]`` take 0.7 s, 10 MB of
-``\\n`` between letters take 30 ms, and 10 MB of plain text take a few milliseconds. Within these
-limits no step takes more than about 20 ms, during which no other thread runs. The limits allow
-1,000 documents with ten fields each, and 10 MB of text with every character escaped as ``\\uXXXX``.
-"""
+FAST_CHARACTERS_MAX = 1_000_000
+"""Longer texts are parsed in Python. Python's parser in C would block all other threads until it is
+done, such as the event loop. For texts of this length that takes a few milliseconds."""
 
 
-def read_object(body: bytes) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class JsonLimits:
+    """Limits on structure and escapes, which are slow to parse.
+
+    10 MB of ``[]`` take 0.7 s, 10 MB of ``\\n`` between letters take 30 ms, and 10 MB of plain text
+    take a few milliseconds. The defaults allow 1,000 documents with ten fields each, and 10 MB of
+    text with every character escaped as ``\\uXXXX``. Within them, other threads never wait for more
+    than about 20 ms.
+    """
+
+    strings_max: int = 25_000
+    outside_strings_characters_max: int = 262_144
+    escapes_max: int = 2_000_000
+
+
+DEFAULT_LIMITS = JsonLimits()
+
+
+def read_object(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, object]:
     """Return the JSON object in ``body``.
 
     Raises:
@@ -37,7 +52,7 @@ def read_object(body: bytes) -> dict[str, object]:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
-    _check_structure(text)
+    _check_structure(text, limits)
     value = _parsed(text)
     if not isinstance(value, dict):
         raise InvalidRequest("body", "must be a JSON object")
@@ -67,37 +82,37 @@ def unicode_fault(text: str) -> str | None:
     return None
 
 
-def _check_structure(text: str) -> None:
+def _check_structure(text: str, limits: JsonLimits) -> None:
     """Refuse a text that would take long to parse, without parsing all of it.
 
     A text that is not JSON may be accepted here; `_parsed` refuses it.
     """
-    if text.count("\\") > ESCAPES_MAX:
-        raise TooLarge("body", ESCAPES_MAX, "backslashes")
+    if text.count("\\") > limits.escapes_max:
+        raise TooLarge("body", limits.escapes_max, "backslashes")
+    strings_max, outside_max = limits.strings_max, limits.outside_strings_characters_max
     strings = outside = position = 0
     while (quote := text.find('"', position)) >= 0:
         strings += 1
         outside += quote - position
-        if strings > STRINGS_MAX or outside > OUTSIDE_STRINGS_CHARACTERS_MAX:
+        if strings > strings_max or outside > outside_max:
             break
         try:
             _, position = scanstring(text, quote + 1)
         except json.JSONDecodeError:
             return
     outside += len(text) - position
-    if strings > STRINGS_MAX:
-        raise TooLarge("body", STRINGS_MAX, "JSON strings")
-    if outside > OUTSIDE_STRINGS_CHARACTERS_MAX:
-        raise TooLarge(
-            "body", OUTSIDE_STRINGS_CHARACTERS_MAX, "characters of JSON outside of strings"
-        )
+    if strings > strings_max:
+        raise TooLarge("body", strings_max, "JSON strings")
+    if outside > outside_max:
+        raise TooLarge("body", outside_max, "characters of JSON outside of strings")
 
 
 def _parsed(text: str) -> object:
+    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+    if len(text) > FAST_CHARACTERS_MAX:
+        decoder.scan_once = py_make_scanner(decoder)  # type: ignore[attr-defined]  # as above
     try:
-        value: object = json.loads(
-            text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
-        )
+        value: object = decoder.decode(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest("body", f"is not valid JSON at {where}") from None

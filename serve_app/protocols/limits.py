@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from serve_app.domain.units import Seconds
+from serve_app.protocols.json_body import DEFAULT_LIMITS, JsonLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,17 @@ class Limits:
 
     body_timeout_s: Seconds
     """Longest time for a body to arrive."""
+
+    @property
+    def json(self) -> JsonLimits:
+        """Return the limits on JSON, which grow with the maximum of documents and bytes.
+
+        Each document above 1,000 allows 25 more strings and 64 more characters outside of them:
+        enough for ten fields, but not for their indentation.
+        """
+        more = max(0, self.documents_per_request_max - 1_000)
+        return JsonLimits(
+            DEFAULT_LIMITS.strings_max + 25 * more,
+            DEFAULT_LIMITS.outside_strings_characters_max + 64 * more,
+            max(DEFAULT_LIMITS.escapes_max, self.body_bytes_max // 5),
+        )

@@ -13,7 +13,7 @@ from serve_app.domain.job import Job, TextPair
 from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, Moment, RequestId, Seconds
-from serve_app.protocols.json_body import read_object, unicode_fault
+from serve_app.protocols.json_body import DEFAULT_LIMITS, JsonLimits, read_object, unicode_fault
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import RenderProblem, render_problem
 from serve_app.protocols.wire_schema import ApiVersion, BilledUnits, Meta, MetaTokens, Usage
@@ -113,12 +113,12 @@ class JobFields(Protocol):
     def service_tier(self) -> str | None: ...
 
 
-def read_fields(body: bytes) -> Fields:
+def read_fields(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) -> Fields:
     """Return the fields of the JSON object in ``body``; an explicit null counts as absent.
 
     Raises: InvalidRequest, TooLarge.
     """
-    return {name: value for name, value in read_object(body).items() if value is not None}
+    return {name: value for name, value in read_object(body, limits).items() if value is not None}
 
 
 def check_supported(fields: Fields, known: Collection[str], ignored: Collection[str] = ()) -> None:

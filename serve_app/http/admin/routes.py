@@ -218,7 +218,7 @@ class _Admin:
         timeout_s = self._service.limits.body_timeout_s
         body = await read_body(request, BODY_BYTES_MAX, timeout_s, recheck, lambda _size: None)
         await recheck()
-        return body
+        return bytes(body)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         with as_client_errors():

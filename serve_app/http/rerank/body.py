@@ -26,7 +26,7 @@ Progress = Callable[[int], None]
 
 async def read_body(
     request: Request, bytes_max: int, timeout_s: Seconds, recheck: Recheck, progress: Progress
-) -> bytes:
+) -> bytearray:
     """Return the whole body.
 
     ``bytes_max`` limits the announced length and the bytes that arrive. ``recheck`` is called about
@@ -38,8 +38,7 @@ async def read_body(
     """
     _check_headers(request, bytes_max)
     want_body(request)
-    parts: list[bytes] = []
-    size = 0
+    body = bytearray()
     now = asyncio.get_running_loop().time
     ends_at = now() + timeout_s
     while True:
@@ -49,13 +48,12 @@ async def read_body(
                     message = await request.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    progress(size)
-                    if size > bytes_max:
+                    body += message.get("body", b"")
+                    progress(len(body))
+                    if len(body) > bytes_max:
                         raise TooLarge("body", bytes_max, "bytes")
                     if not message.get("more_body", False):
-                        return b"".join(parts)
+                        return body
         except TimeoutError:
             if now() >= ends_at:
                 raise BodyTimeout(timeout_s) from None

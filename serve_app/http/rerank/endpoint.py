@@ -67,7 +67,7 @@ BODY_BYTES_ON_LOOP_MAX = 65_536
 class _Body:
     """A received body, and the timeout and deadline of its request."""
 
-    content: bytes
+    content: bytearray
     allowed_s: Seconds
     deadline: Instant
 
@@ -182,8 +182,8 @@ async def _answer_to(
     )
 
 
-def _parse(spoken: _Spoken, body: bytes, service: Service, envelope: Envelope) -> ParsedRequest:
-    fields = read_fields(body)
+def _parse(spoken: _Spoken, body: bytearray, service: Service, envelope: Envelope) -> ParsedRequest:
+    fields = read_fields(body, service.limits.json)
     spoken.wire_format = spoken.wire_format.of(fields)
     parsed: ParsedRequest = spoken.wire_format.parse(
         fields, service.limits, envelope, service.model_names.resolve
