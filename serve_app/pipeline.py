@@ -21,6 +21,7 @@ from serve_app.domain.model import Caller, Outcome, RankedDocument, RateLimitSta
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import ModelId, RequestId, Tokens
 from serve_app.ports import JobScorer, JobTokenizer, Ledger, Pricing, Quote, Usage
+from serve_app.protocols.stored_outcome import replayed, to_store
 from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
 
 NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
@@ -46,7 +47,7 @@ class Pipeline:
     clock: Clock
 
     async def rerank(self, caller: Caller, job: Job) -> Outcome:
-        """Score, rank and charge one job of any wire format.
+        """Score, rank and charge one job of any wire format; answer a repeat from the ledger.
 
         If the request ends before its charge is committed, for example because the client
         disconnects, the reserved credit is released.
@@ -68,8 +69,7 @@ class Pipeline:
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         async with self._until_deadline(job):
             most = await model.tokenizer.check_queries(job, small=ticket.small)
-        reserved = self.pricing.price(job.model, most, job.service_tier)
-        quote = Quote(job.request_id, job.model, len(job.pairs), reserved, job.timeout_s)
+        quote = Quote.of(job, self.pricing.price(job.model, most, job.service_tier))
 
         with self._voided_on_failure(job.request_id, NOTHING_COMPUTED):
             async with (
@@ -77,36 +77,37 @@ class Pipeline:
                 self._tokenizing(job, model, ticket) as tokenizing,
             ):
                 with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
-                    rate_limits = await self.ledger.reserve(caller, quote)
+                    reserved = await self.ledger.reserve(caller, quote)
+                if reserved.outcome is not None:
+                    return replayed(reserved.outcome, reserved.rate_limits)
                 tokenized = await tokenizing
         ticket.tokenized(tokenized.tokens)
 
         usage = Usage(len(tokenized.pairs), tokenized.tokens)
         charge = self.pricing.price(job.model, usage, job.service_tier)
-        with self._voided_on_failure(job.request_id, usage, rate_limits):
+        with self._voided_on_failure(job.request_id, usage, reserved.rate_limits):
             async with self._until_deadline(job):
                 with self.metrics.timed(STAGE_SECONDS, stage="score"):
                     scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
-            order = rank(scores.logits, job.top_n)
+            outcome = Outcome(
+                request_id=job.request_id,
+                model=job.model,
+                results=tuple(
+                    RankedDocument(index, scores.logits[index], tokenized.pairs[index].truncated)
+                    for index in rank(scores.logits, job.top_n)
+                ),
+                documents=usage.documents,
+                tokens=usage.tokens,
+                charge=charge,
+                queue_wait_s=scores.queue_wait_s,
+                run_s=scores.run_s,
+                rate_limits=reserved.rate_limits,
+            )
             # The deadline does not apply to the commit: it could end the request without an answer
             # although its charge is being written. The ledger limits the wait for its commit.
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
-                await self.ledger.commit(job.request_id, charge, usage)
-
-        return Outcome(
-            request_id=job.request_id,
-            model=job.model,
-            results=tuple(
-                RankedDocument(index, scores.logits[index], tokenized.pairs[index].truncated)
-                for index in order
-            ),
-            documents=usage.documents,
-            tokens=usage.tokens,
-            charge=charge,
-            queue_wait_s=scores.queue_wait_s,
-            run_s=scores.run_s,
-            rate_limits=rate_limits,
-        )
+                await self.ledger.commit(job.request_id, charge, usage, to_store(job, outcome))
+        return outcome
 
     @asynccontextmanager
     async def _until_deadline(self, job: Job) -> AsyncIterator[None]:

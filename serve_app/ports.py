@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
-from serve_app.domain.job import Job
+from serve_app.domain.job import Idempotency, Job
 from serve_app.domain.model import (
     Caller,
     JobScores,
@@ -48,6 +48,34 @@ class Quote:
     timeout_s: Seconds
     """Timeout of the request. Its reservation lasts a little longer."""
 
+    idempotency: Idempotency | None = None
+
+    @classmethod
+    def of(cls, job: Job, amount: Credits) -> Self:
+        return cls(
+            job.request_id, job.model, len(job.pairs), amount, job.timeout_s, job.idempotency
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The caller's rate limits, and the answer to a repeat, for which nothing is reserved."""
+
+    rate_limits: tuple[RateLimitState, ...] = ()
+    repeats: RequestId | None = None
+    """The first request, if this one repeats it."""
+
+    outcome: bytes | None = None
+    """The stored outcome of the first request."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An outcome in bytes, to be stored for the repeats of its request."""
+
+    idempotency: Idempotency
+    outcome: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -82,19 +110,27 @@ class KeyStore(Protocol):
 class Ledger(Protocol):
     """Reserves and charges the credit of tenants."""
 
-    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
-        """Reserve the quote's amount; return the caller's rate limits once that is durable.
+    async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
+        """Reserve the quote's amount; return once that is written.
+
+        A repeat of a charged request reserves nothing and counts towards no limit.
 
         Raises:
             ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit,
-            ReservationClosed, LedgerUnavailable
+            IdempotencyKeyInUse, IdempotencyKeyReused, ReservationClosed, LedgerUnavailable
         """
 
-    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+    async def commit(
+        self,
+        request_id: RequestId,
+        amount: Credits,
+        usage: Usage,
+        stored: StoredOutcome | None = None,
+    ) -> None:
         """Charge ``amount`` (at most the reserved amount) and release the rest.
 
-        Returns once that is durable; only then may the answer be sent. Cancelling the call before
-        its write has begun drops the write.
+        Returns once that and ``stored`` are durable; only then may the answer be sent. Cancelling
+        the call before its write has begun drops the write.
 
         Raises: ReservationClosed, LedgerUnavailable; then the answer must not be sent.
         """

@@ -221,6 +221,26 @@ class Conflict(RerankError):
         return f"{self.problem[:1].upper()}{self.problem[1:]}. {NOTHING_CHARGED}"
 
 
+class IdempotencyKeyReused(Conflict):
+    """The idempotency key belongs to a request with another route or body."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyKeyInUse(RerankError):
+    """A request with the same idempotency key is still running."""
+
+    code = "idempotency_key_in_use"
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.retry_after_s = retry_after(wait_s)
+
+    @property
+    def public_message(self) -> str:
+        return f"This Idempotency-Key is in use. Retry in {self.retry_after_s} s. {NOTHING_CHARGED}"
+
+
 class MethodNotAllowed(RerankError):
     """The route exists, but does not accept this method."""
 

@@ -20,6 +20,17 @@ def pairs_of(query: str, documents: Iterable[str]) -> tuple[TextPair, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What identifies a request and its repeats, besides the tenant."""
+
+    key_sha256: bytes
+    """Digest of the client's idempotency key."""
+
+    request_sha256: bytes
+    """Digest of the route and the body, which all repeats share."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A parsed request. In a rerank request, all pairs have the same query."""
 
@@ -40,6 +51,7 @@ class Job:
     """Tokens read of each document; ``None`` means as many as fit the model."""
 
     service_tier: ServiceTier = ServiceTier.DEFAULT
+    idempotency: Idempotency | None = None
     query_field: str = "query"
     """Request field of a query, for error messages. ``{index}`` is replaced by the pair's index."""
 

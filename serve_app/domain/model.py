@@ -238,6 +238,10 @@ class Outcome:
     rate_limits: tuple[RateLimitState, ...] = ()
     """For each kind of limit, the caller's state with the least remaining."""
 
+    replayed: bool = False
+    """Whether this answers a repeat: all other fields but ``rate_limits`` are the first request's.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:

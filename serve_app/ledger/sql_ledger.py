@@ -15,7 +15,8 @@ from sqlalchemy import Connection, select
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import LedgerUnavailable, RerankError
-from serve_app.domain.model import Caller, RateLimitState
+from serve_app.domain.job import Idempotency
+from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, KeyId, Moment, RequestId, Seconds
 from serve_app.ledger.accounts import tenant_keys
 from serve_app.ledger.db.bounded_threads import BoundedThreads, TooManyCalls
@@ -28,7 +29,7 @@ from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ledger.writer.operation import Operation
 from serve_app.ledger.writer.thread import Writer
-from serve_app.ports import Quote, StoredKey, Usage
+from serve_app.ports import Quote, Reserved, StoredKey, StoredOutcome, Usage
 from serve_app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
@@ -103,7 +104,7 @@ class SqlLedger:
         if not self._writer.is_alive:
             raise LedgerUnavailable("the writer thread is not running")
 
-    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+    async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
         """See `serve_app.ports.Ledger.reserve`.
 
         Fails immediately while the database is failing or stuck.
@@ -122,24 +123,50 @@ class SqlLedger:
             key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
         )
         demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
-        write = partial(Books.reserve, wanted=wanted, demand=demand)
+        write = partial(Books.reserve, wanted=wanted, demand=demand, idempotency=quote.idempotency)
         operation = Operation(
-            write, quote.request_id, caller.tenant, caller.key_id, is_new=True, durable=False
+            write,
+            quote.request_id,
+            caller.tenant,
+            caller.key_id,
+            quote.idempotency,
+            is_new=True,
+            durable=False,
         )
         self._reserved.add(quote.request_id)
         try:
-            states: tuple[RateLimitState, ...] = await self._written(operation)
+            reserved: Reserved = await self._written(operation)
         except (RerankError, asyncio.CancelledError) as error:
             refused = isinstance(error, RerankError) and not isinstance(error, LedgerUnavailable)
             if refused or operation.prevent():
                 self._reserved.discard(quote.request_id)
             raise
-        return states
+        if reserved.repeats is not None and quote.idempotency is not None:
+            self._reserved.discard(quote.request_id)
+            await self._replay(reserved.repeats, quote.idempotency)
+        return reserved
 
-    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+    async def _replay(self, request_id: RequestId, idempotency: Idempotency) -> None:
+        """Make the charge final. Durable, because a reversal could follow the repeat's answer."""
+        write = partial(Books.replay, request_id=request_id, idempotency=idempotency)
+        await self._written(Operation(write, request_id))
+
+    async def commit(
+        self,
+        request_id: RequestId,
+        amount: Credits,
+        usage: Usage,
+        stored: StoredOutcome | None = None,
+    ) -> None:
         """See `serve_app.ports.Ledger.commit`."""
-        now = self._clock.moment()
-        write = partial(Books.commit, request_id=request_id, amount=amount, usage=usage, now=now)
+        write = partial(
+            Books.commit,
+            request_id=request_id,
+            amount=amount,
+            usage=usage,
+            now=self._clock.moment(),
+            stored=stored,
+        )
         self._reserved.discard(request_id)
         operation = Operation(write, request_id)
         try:
@@ -150,7 +177,7 @@ class SqlLedger:
             else:
                 # The charge may be written: its COMMIT may be running, or the response is lost. The
                 # client gets no result, so the charge must not stay.
-                self._reverse(request_id, usage)
+                self._reverse(request_id, usage, stored)
             raise
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
@@ -211,8 +238,14 @@ class SqlLedger:
             raise LedgerUnavailable("a write did not begin in time")
         return future.result()
 
-    def _reverse(self, request_id: RequestId, usage: Usage) -> None:
-        write = partial(Books.reverse, request_id=request_id, usage=usage, now=self._clock.moment())
+    def _reverse(self, request_id: RequestId, usage: Usage, stored: StoredOutcome | None) -> None:
+        write = partial(
+            Books.reverse,
+            request_id=request_id,
+            usage=usage,
+            now=self._clock.moment(),
+            idempotency=stored.idempotency if stored else None,
+        )
         self._writer.submit_reversal(Operation(write, request_id, attempts_left=None))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:

@@ -30,7 +30,7 @@ async def ask(ledger: SqlLedger, caller: Caller, documents: int) -> int:
     """
     request_id = RequestId(uuid.uuid4().hex)
     quote = Quote(request_id, ModelId("tiny"), documents, Credits(documents), TIMEOUT_S)
-    (state,) = await ledger.reserve(caller, quote)
+    (state,) = (await ledger.reserve(caller, quote)).rate_limits
     ledger.void(request_id, Usage(documents, Tokens(documents)))
     return state.remaining
 

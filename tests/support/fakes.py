@@ -3,8 +3,14 @@
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 
-from serve_app.domain.errors import OutOfCredit, ReservationClosed
+from serve_app.domain.errors import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    OutOfCredit,
+    ReservationClosed,
+)
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import (
     Caller,
@@ -31,7 +37,8 @@ from serve_app.domain.units import (
     TenantId,
     Tokens,
 )
-from serve_app.ports import PortionReport, Quote, Usage
+from serve_app.ledger.money.idempotency import OTHER_REQUEST
+from serve_app.ports import PortionReport, Quote, Reserved, StoredOutcome, Usage
 from serve_app.telemetry.metrics import Metric, Metrics
 
 EMBEDDED = ModelId("embedded")
@@ -78,18 +85,37 @@ class FakeLedger:
         self.charged: dict[RequestId, Credits] = {}
         self.commit_fails_with: Exception | None = None
         self.rate_limits: tuple[RateLimitState, ...] = ()
+        self.key_in_use: str | None = None
+        self._tenants: dict[RequestId, TenantId] = {}
+        self._answered: dict[tuple[TenantId, bytes], tuple[RequestId, bytes, bytes]] = {}
 
-    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+    async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
         self.log.append("reserve")
+        if quote.idempotency is not None:
+            key = (caller.tenant, quote.idempotency.key_sha256)
+            if self.key_in_use and key[1] == sha256(self.key_in_use.encode()).digest():
+                raise IdempotencyKeyInUse(3)
+            if key in self._answered:
+                request_id, request_sha256, outcome = self._answered[key]
+                if request_sha256 != quote.idempotency.request_sha256:
+                    raise IdempotencyKeyReused(OTHER_REQUEST)
+                return Reserved(self.rate_limits, request_id, outcome)
+            self._tenants[quote.request_id] = caller.tenant
         if quote.amount > self.available:
             refusal = OutOfCredit(quote.amount, Credits(self.available))
             refusal.states = self.rate_limits
             raise refusal
         self.available -= quote.amount
         self.pending[quote.request_id] = quote.amount
-        return self.rate_limits
+        return Reserved(self.rate_limits)
 
-    async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+    async def commit(
+        self,
+        request_id: RequestId,
+        amount: Credits,
+        usage: Usage,
+        stored: StoredOutcome | None = None,
+    ) -> None:
         self.log.append("commit")
         if self.commit_fails_with is not None:
             raise self.commit_fails_with
@@ -97,6 +123,10 @@ class FakeLedger:
             raise ReservationClosed("voided")
         self.available += self.pending.pop(request_id) - amount
         self.charged[request_id] = amount
+        if stored is not None:
+            key = (self._tenants[request_id], stored.idempotency.key_sha256)
+            sha256 = stored.idempotency.request_sha256
+            self._answered[key] = (request_id, sha256, stored.outcome)
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
         self.log.append(f"void {usage.documents}")

@@ -15,9 +15,9 @@ def reserve(
 ) -> tuple[RateLimitState, ...]:
     """See `Books.reserve`."""
     books = Books.open(connection, {wanted.tenant}, {wanted.request_id})
-    states = books.reserve(wanted, demand)
+    reserved = books.reserve(wanted, demand)
     books.write()
-    return states
+    return reserved.rate_limits
 
 
 def commit(

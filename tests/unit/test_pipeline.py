@@ -23,7 +23,7 @@ from serve_app.domain.errors import (
     Overloaded,
     RerankError,
 )
-from serve_app.domain.job import Job
+from serve_app.domain.job import Idempotency, Job
 from serve_app.domain.model import (
     Caller,
     JobScores,
@@ -41,7 +41,7 @@ from serve_app.engine.tokenizer_threads import (
 )
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.pipeline import Pipeline, ServedModel
-from serve_app.ports import JobScorer, PortionReport, Quote, Usage
+from serve_app.ports import JobScorer, PortionReport, Quote, Reserved, StoredOutcome, Usage
 from tests.support.fakes import (
     CALLER,
     EMBEDDED,
@@ -153,7 +153,7 @@ class PatientLedger(FakeLedger):
         super().__init__(available)
         self._tokenizer = tokenizer
 
-    async def reserve(self, caller: Caller, quote: Quote) -> tuple[RateLimitState, ...]:
+    async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
         assert await asyncio.to_thread(self._tokenizer.asked.wait, 5)
         return await super().reserve(caller, quote)
 
@@ -327,6 +327,20 @@ def test_a_failure_after_the_reservation_carries_the_rate_limits(
     assert failure.value.states == ledger.rate_limits
 
 
+def test_a_repeat_is_answered_without_scoring() -> None:
+    ledger = FakeLedger(available=3 * PRICE)
+    ledger.rate_limits = (RateLimitState("requests", 5, 4, Seconds(9)),)
+    keyed = replace(JOB, idempotency=Idempotency(b"key", b"request"))
+
+    first = rerank(ledger, FixedJobScorer(0.1, 0.9, 0.5), keyed)
+    repeat = replace(keyed, request_id=RequestId("r2"))
+    second = rerank(ledger, UntouchedJobScorer(), repeat)
+
+    assert second == replace(first, replayed=True)
+    assert ledger.charged == {"r1": 3 * PRICE}
+    assert ledger.log == ["reserve", "commit", "reserve"]
+
+
 def test_no_answer_is_sent_if_its_charge_cannot_be_written() -> None:
     ledger = FakeLedger(available=100)
     ledger.commit_fails_with = LedgerUnavailable("disk full")
@@ -339,9 +353,15 @@ def test_no_answer_is_sent_if_its_charge_cannot_be_written() -> None:
 
 def test_the_deadline_does_not_interrupt_a_commit() -> None:
     class SlowCommit(FakeLedger):
-        async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
+        async def commit(
+            self,
+            request_id: RequestId,
+            amount: Credits,
+            usage: Usage,
+            stored: StoredOutcome | None = None,
+        ) -> None:
             await asyncio.sleep(0.1)
-            await super().commit(request_id, amount, usage)
+            await super().commit(request_id, amount, usage, stored)
 
     ledger = SlowCommit(available=100)
 
@@ -354,8 +374,14 @@ def test_a_disconnect_after_the_commit_still_returns_the_answer() -> None:
     """If the client disconnects right after the commit, no later step would undo the charge."""
 
     class CommitOfTheLost(FakeLedger):
-        async def commit(self, request_id: RequestId, amount: Credits, usage: Usage) -> None:
-            await super().commit(request_id, amount, usage)
+        async def commit(
+            self,
+            request_id: RequestId,
+            amount: Credits,
+            usage: Usage,
+            stored: StoredOutcome | None = None,
+        ) -> None:
+            await super().commit(request_id, amount, usage, stored)
             request = asyncio.current_task()
             assert request is not None
             asyncio.get_running_loop().call_soon(request.cancel)

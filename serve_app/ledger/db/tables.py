@@ -191,6 +191,23 @@ usage_days = Table(
     sqlite_with_rowid=False,
 )
 
+idempotent_requests = Table(
+    # Requests with an idempotency key of the last 24 hours. Digests, indices and numbers, no text.
+    "idempotent_requests",
+    metadata,
+    Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
+    Column("key_sha256", LargeBinary(32), primary_key=True),
+    Column("request_sha256", LargeBinary(32), nullable=False),  # of the route and the body
+    Column("request_id", String(128), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("outcome", LargeBinary),  # NULL: not charged
+    Column(
+        "replayed", Boolean(create_constraint=False), nullable=False, server_default=text("false")
+    ),
+    Index("idempotent_requests_by_time", "created_at"),
+    sqlite_with_rowid=False,
+)
+
 rate_windows = Table(
     # Recent requests of keys and tenants with limits per minute; see `rate_window`.
     "rate_windows",

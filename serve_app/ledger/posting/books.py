@@ -14,16 +14,19 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row
 
-from serve_app.domain.errors import OutOfCredit, RerankError
+from serve_app.domain.errors import OutOfCredit, RerankError, ReservationClosed
+from serve_app.domain.job import Idempotency
 from serve_app.domain.model import RateLimitState
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
 from serve_app.ledger.events import outbox
 from serve_app.ledger.money import budget, reservation
+from serve_app.ledger.money.idempotency import KeyedRequest, stored_outcome
 from serve_app.ledger.money.reservation import Reservation, Settlement, State
 from serve_app.ledger.posting import rate_limits, refunds, sql
 from serve_app.ledger.posting.account_rows import AccountRows
+from serve_app.ledger.posting.keyed_requests import Key, KeyedRequests
 from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
-from serve_app.ports import Usage
+from serve_app.ports import Reserved, StoredOutcome, Usage
 
 NO_USAGE = Usage(0, reservation.NO_TOKENS)
 
@@ -35,6 +38,7 @@ class Books:
         self.connection = connection
         self._events = events
         self._accounts = AccountRows(connection)
+        self._keyed = KeyedRequests(connection)
         self._reservations: dict[RequestId, Reservation] = {}
         self._settled: dict[RequestId, dict[str, Any]] = {}
         self._made: dict[RequestId, dict[str, Any]] = {}
@@ -76,23 +80,53 @@ class Books:
             books._reservations[row.id] = sql.reservation_of(row)
         return books
 
+    def read_keys(self, keys: Collection[Key]) -> None:
+        """Read the requests with these idempotency keys; their accounts must be open."""
+        requests = self._keyed.read(keys)
+        if requests:
+            wanted = {"request_ids": sorted(requests)}
+            for row in self.connection.execute(sql.KNOWN, wanted).all():
+                self._reservations[row.id] = sql.reservation_of(row)
+
     def reserve(
-        self, wanted: Reservation, demand: Demand = NOT_LIMITED
-    ) -> tuple[RateLimitState, ...]:
+        self,
+        wanted: Reservation,
+        demand: Demand = NOT_LIMITED,
+        idempotency: Idempotency | None = None,
+    ) -> Reserved:
         """Reserve ``wanted.amount`` and return the resulting state of the caller's rate limits.
 
+        If ``wanted`` repeats a charged request, change nothing and return the stored outcome.
+
         Raises:
-            ReservationClosed
+            ReservationClosed, IdempotencyKeyInUse, IdempotencyKeyReused
             ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit: They carry the
                 state of the caller's rate limits without this request.
         """
         if not reservation.must_reserve(self._reservations.get(wanted.request_id), wanted):
-            return ()
+            return Reserved()
         try:
-            return self._reserve(wanted, demand)
+            if idempotency is None:
+                return Reserved(self._reserve(wanted, demand))
+            return self._reserve_once(wanted, demand, idempotency)
         except RerankError as refusal:
             refusal.states = refusal.states or rate_limits.states(self.connection, wanted, demand)
             raise
+
+    def _reserve_once(
+        self, wanted: Reservation, demand: Demand, idempotency: Idempotency
+    ) -> Reserved:
+        key = (wanted.tenant, idempotency.key_sha256)
+        request = KeyedRequest(wanted.request_id, idempotency.request_sha256, wanted.created_at)
+        known = self._keyed.get(key)
+        reserved = self._reservations.get(known.request_id) if known else None
+        outcome = stored_outcome(known, reserved, request)
+        if known is not None and outcome is not None:
+            states = rate_limits.states(self.connection, wanted, demand)
+            return Reserved(states, known.request_id, outcome)
+        states = self._reserve(wanted, demand)
+        self._keyed.begin(key, request)
+        return Reserved(states)
 
     def _reserve(self, wanted: Reservation, demand: Demand) -> tuple[RateLimitState, ...]:
         if wanted.tenant not in self._accounts:
@@ -111,8 +145,15 @@ class Books:
         self._made[wanted.request_id] = sql.reserved_row(wanted)
         return admitted.states
 
-    def commit(self, request_id: RequestId, amount: Credits, usage: Usage, now: Moment) -> None:
-        """Charge ``amount`` and return the rest of the reservation to the tenant.
+    def commit(
+        self,
+        request_id: RequestId,
+        amount: Credits,
+        usage: Usage,
+        now: Moment,
+        stored: StoredOutcome | None = None,
+    ) -> None:
+        """Charge ``amount``, return the rest of the reservation to the tenant, and keep ``stored``.
 
         Raises: ReservationClosed.
         """
@@ -122,6 +163,19 @@ class Books:
             return
         self._end(known, settlement, usage, now)
         self._charges[request_id] = sql.charged_row(known, amount, usage, now)
+        if stored is not None:
+            key = (known.tenant, stored.idempotency.key_sha256)
+            self._keyed.store(key, request_id, stored.outcome)
+
+    def replay(self, request_id: RequestId, idempotency: Idempotency) -> None:
+        """Make the charge of a request final, because its stored outcome answers a repeat.
+
+        Raises: ReservationClosed if the charge was taken back.
+        """
+        known = self._reservations.get(request_id)
+        if known is None or known.state is not State.COMMITTED:
+            raise ReservationClosed(known.state if known else reservation.UNKNOWN)
+        self._keyed.mark_replayed((known.tenant, idempotency.key_sha256), request_id)
 
     def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
         """Release a pending reservation. Do nothing if it is settled or does not exist."""
@@ -130,11 +184,24 @@ class Books:
         if known is not None and settlement is not None:
             self._end(known, settlement, usage, now)
 
-    def reverse(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
-        """Void the reservation and take back the charge of a commit that was reported as failed."""
+    def reverse(
+        self,
+        request_id: RequestId,
+        usage: Usage,
+        now: Moment,
+        idempotency: Idempotency | None = None,
+    ) -> None:
+        """Void the reservation and take back the charge of a commit that was reported as failed.
+
+        Do nothing if the charge is final; see `replay`.
+        """
         known = self._reservations.get(request_id)
         settlement = reservation.reverse(known)
         if known is None or settlement is None:
+            return
+        if idempotency is not None and self._keyed.is_replayed(
+            (known.tenant, idempotency.key_sha256), request_id
+        ):
             return
         if known.state is State.COMMITTED and self._charges.pop(request_id, None) is None:
             self._uncharged.append(request_id)
@@ -155,6 +222,7 @@ class Books:
     def write(self) -> None:
         """Write all changes."""
         self._write_rows()
+        self._keyed.write()
         self._accounts.write()
         for changes in (self._made, self._settled, self._charges):
             changes.clear()

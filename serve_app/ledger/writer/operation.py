@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from serve_app.domain.errors import LedgerUnavailable, RerankError
+from serve_app.domain.job import Idempotency
 from serve_app.domain.units import KeyId, RequestId, TenantId
 from serve_app.ledger.posting.books import Books
 
@@ -23,6 +24,9 @@ class Operation:
 
     key_id: KeyId | None = None
     """The API key that is recorded as used, or ``None``."""
+
+    idempotency: Idempotency | None = None
+    """The idempotency key to read, which needs ``tenant``."""
 
     attempts_left: int | None = 1
     """Attempts left; ``None`` means unlimited. Retries run at ticks, so only operations without a
@@ -115,4 +119,12 @@ def _open(
 ) -> Books:
     """Open the books. Requests in ``known`` may already have a reservation."""
     tenants = {each.tenant for each in group if each.tenant is not None}
-    return Books.open(connection, tenants, known, events=events)
+    books = Books.open(connection, tenants, known, events=events)
+    keys = {
+        (each.tenant, each.idempotency.key_sha256)
+        for each in group
+        if each.tenant is not None and each.idempotency is not None
+    }
+    if keys:
+        books.read_keys(keys)
+    return books

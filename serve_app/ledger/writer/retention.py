@@ -3,6 +3,7 @@
     charges, voided and expired reservations ──after charges_kept_days──> usage_days
     committed reservations ──a day after they were settled──> deleted; their charge stays
     rate windows ──unused for an hour──> deleted
+    idempotency keys with their outcomes ──after 24 hours──> deleted
 
 A step is a small transaction that locks the accounts of its tenants, like a charge. A step that is
 killed changes nothing, and concurrent gateways never count a request twice: each request is either
@@ -41,6 +42,7 @@ from serve_app.ledger.db.tables import (
     usage_days,
 )
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY, day_of
+from serve_app.ledger.posting import keyed_requests
 from serve_app.ledger.posting.sql import lock_accounts
 
 RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
@@ -130,7 +132,8 @@ _Day = tuple[TenantId, Moment, KeyId, ModelId]
 
 
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
-    """Retire up to ``count_max`` rows; return their number, which is 0 if none is left.
+    """Retire up to ``count_max`` rows, and as many idempotency keys; return their number, which is
+    0 if none is left.
 
     The transaction must do nothing else, because it reads before it takes the locks. A wrong
     ``now`` is harmless: rows retired too early still count. ``keep_days`` counts whole UTC days
@@ -138,8 +141,14 @@ def step(connection: Connection, now: Moment, keep_days: int, count_max: int) ->
     """
     assert keep_days >= 1
     due = _find_due(connection, now, keep_days, count_max)
-    if not due.tenants:
-        return _forget_windows(connection, now, count_max)
+    if due.tenants:
+        retired = _retire(connection, due)
+    else:
+        retired = _forget_windows(connection, now, count_max)
+    return retired + keyed_requests.forget(connection, now, count_max)
+
+
+def _retire(connection: Connection, due: _Due) -> int:
     lock_accounts(connection, due.tenants)
     # Rows that another gateway has retired or reversed in the meantime are skipped.
     forgotten = connection.execute(_forget_committed, {"ids": due.committed}).rowcount

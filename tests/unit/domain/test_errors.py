@@ -21,6 +21,8 @@ SAMPLES = [
     errors.Forbidden("the model 'big'"),
     errors.NotFound("model 'big'", "model"),
     errors.Conflict("a tenant named 'acme' already exists"),
+    errors.IdempotencyKeyReused("this key was used for another request"),
+    errors.IdempotencyKeyInUse(3),
     errors.MethodNotAllowed("PUT", "POST"),
     errors.TooLarge("documents", 1_000, "documents"),
     errors.BodyTimeout(10.0),

@@ -10,7 +10,7 @@ from starlette.types import Message
 from serve_app.domain.errors import ClientGone, EngineFailure
 from serve_app.domain.units import Credits, RequestId
 from serve_app.http.rerank.disconnect import while_connected
-from serve_app.ports import Usage
+from serve_app.ports import StoredOutcome, Usage
 from tests.support.app import FakeApp
 from tests.support.asgi import Exchange
 from tests.support.fakes import HangingJobScorer
@@ -97,12 +97,15 @@ def test_a_charge_written_despite_a_disconnect_is_logged() -> None:
         commit = app.ledger.commit
 
         async def past_the_point_of_no_return(
-            request_id: RequestId, amount: Credits, usage: Usage
+            request_id: RequestId,
+            amount: Credits,
+            usage: Usage,
+            stored: StoredOutcome | None = None,
         ) -> None:
             committing.set()
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            await commit(request_id, amount, usage)
+            await commit(request_id, amount, usage, stored)
 
         app.ledger.commit = past_the_point_of_no_return  # type: ignore[method-assign]  # replaces a fake's method
         task = asyncio.create_task(Exchange([BODY]).run(app.asgi))

@@ -69,7 +69,7 @@ def apply(books: Books, step: Step, callers: Sequence[Caller]) -> str:
                     key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
                 )
                 demand = Demand(amount, caller.key_limits, caller.tenant_limits)
-                return str(books.reserve(wanted, demand))
+                return str(books.reserve(wanted, demand).rate_limits)
             case "commit":
                 books.commit(request_id, Credits(8), USAGE, now)
             case "void":

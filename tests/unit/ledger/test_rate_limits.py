@@ -27,6 +27,7 @@ from serve_app.ledger.money.calendar import bounds_of
 from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer import maintenance
+from serve_app.ports import Reserved
 from tests.support import postings
 from tests.support.fakes import FakeClock
 from tests.support.ledger import (
@@ -365,7 +366,7 @@ def test_requests_of_one_group_count_each_other(database_url: str, acme: Caller)
     with ledger_on(database_url) as ledger:
         outcomes = asyncio.run(scenario(ledger))
 
-    assert sum(isinstance(each, tuple) for each in outcomes) == 3
+    assert sum(isinstance(each, Reserved) for each in outcomes) == 3
     assert sum(isinstance(each, ConcurrencyLimited) for each in outcomes) == 7
 
 

@@ -24,6 +24,7 @@ from serve_app.ledger.posting.books import Books
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer.operation import Operation
 from serve_app.ledger.writer.thread import Writer
+from serve_app.ports import Reserved
 from tests.support import postings
 from tests.support.fakes import FakeClock, until
 from tests.support.ledger import (
@@ -134,10 +135,10 @@ def test_a_refusal_does_not_affect_its_group(database_url: str, acme: Caller) ->
         outcomes = asyncio.run(scenario(ledger))
 
     assert [type(each) for each in outcomes] == [
-        tuple,
+        Reserved,
         OutOfCredit,
         ReservationClosed,
-        tuple,
+        Reserved,
     ]
     # The commit without a reservation failed as closed, and the reservation of r3 stays.
     assert balance(database_url).pending == 50
@@ -162,7 +163,7 @@ def test_an_operation_that_breaks_its_transaction_fails_alone(
     with ledger_on(database_url) as ledger:
         outcomes = asyncio.run(scenario(ledger))
 
-    assert [type(each) for each in outcomes] == [tuple, LedgerUnavailable, tuple]
+    assert [type(each) for each in outcomes] == [Reserved, LedgerUnavailable, Reserved]
     assert balance(database_url).pending == 50
 
 
