@@ -91,6 +91,7 @@ class Pipeline:
                     scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
             outcome = Outcome(
                 request_id=job.request_id,
+                created_at=self.clock.moment(),
                 model=job.model,
                 results=tuple(
                     RankedDocument(index, scores.logits[index], tokenized.pairs[index].truncated)

@@ -13,6 +13,7 @@ from serve_app.domain.units import (
     Credits,
     KeyId,
     ModelId,
+    Moment,
     RequestId,
     Seconds,
     TenantId,
@@ -224,6 +225,7 @@ class Outcome:
     """The result of a request, with its charge and timings."""
 
     request_id: RequestId
+    created_at: Moment
     model: ModelId
     results: tuple[RankedDocument, ...]
     """Best first."""

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from serve_app.http.headers import RATE_LIMIT_HEADERS
+from serve_app.http.headers import RATE_LIMIT_HEADERS, REPLAYED_HEADER
 from serve_app.http.request_ids import HEADER as REQUEST_ID_HEADER
 
 METHODS = ("GET", "POST")
-EXPOSED_HEADERS = (REQUEST_ID_HEADER, "retry-after", "server-timing", *RATE_LIMIT_HEADERS)
+EXPOSED_HEADERS = (
+    *(REQUEST_ID_HEADER, "retry-after", "server-timing", REPLAYED_HEADER),
+    *RATE_LIMIT_HEADERS,
+)
 
 
 def cors(allowed_origins: Sequence[str]) -> list[Middleware]:

@@ -14,6 +14,12 @@ from serve_app.protocols.limits import Limits
 TIMEOUT_HEADER = "x-request-timeout-s"
 
 IDEMPOTENCY_HEADER = "idempotency-key"
+IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
+IDEMPOTENCY_KEY_PATTERN = rf"^[ -~]{{1,{IDEMPOTENCY_KEY_CHARACTERS_MAX}}}$"
+"""Printable ASCII."""
+
+REPLAYED_HEADER = "idempotent-replayed"
+"""Response header of an answer to a repeat."""
 
 RATE_LIMIT_HEADERS = tuple(
     f"x-ratelimit-{value}-{what}"
@@ -76,11 +82,20 @@ def server_url(headers: Headers, scheme: str) -> str:
     return f"{scheme}://{host}" if _HOST.fullmatch(host) else "/"
 
 
-def ignored_headers(headers: Headers) -> tuple[str, ...]:
-    """Return a warning for each ignored header that other services support."""
-    if IDEMPOTENCY_HEADER in headers:
-        return ("The header 'Idempotency-Key' was ignored: each answer is charged.",)
-    return ()
+def idempotency_key(headers: Headers) -> str | None:
+    """Return the idempotency key, if the client sent one.
+
+    Raises: InvalidRequest if it is malformed or sent more than once.
+    """
+    values = headers.getlist(IDEMPOTENCY_HEADER)
+    if len(values) > 1:
+        raise InvalidRequest(IDEMPOTENCY_HEADER, "must not be sent more than once")
+    if values and not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, values[0]):
+        raise InvalidRequest(
+            IDEMPOTENCY_HEADER,
+            f"must have 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} printable ASCII characters",
+        )
+    return values[0] if values else None
 
 
 def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:

@@ -84,7 +84,7 @@ def parse(
         request.documents if request.return_documents else None,
         bool(request.raw_scores),
         request.min_score,
-        envelope.warnings + unknown_field_warnings(_unknown_fields(fields, request)),
+        unknown_field_warnings(_unknown_fields(fields, request)),
     )
 
 

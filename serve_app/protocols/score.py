@@ -11,7 +11,6 @@ from itertools import chain, starmap
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job, TextPair, pairs_of
 from serve_app.domain.model import Outcome
-from serve_app.domain.units import Moment
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.score_schema import (
@@ -59,7 +58,6 @@ class ParsedScore:
 
     job: Job
     raw_scores: bool
-    received: Moment
     warnings: tuple[str, ...]
     """Sentences about ignored parts of the request."""
 
@@ -95,15 +93,14 @@ def parse(
         check_query(job.query_path(index), query, limits)
     check_unicode(chain([("model", request.model or "")], texts))
     unknown = (shown(name) for name in fields if name not in kind.model_fields)
-    warnings = envelope.warnings + unknown_field_warnings(unknown)
-    return ParsedScore(job, bool(request.raw_scores), envelope.received, warnings)
+    return ParsedScore(job, bool(request.raw_scores), unknown_field_warnings(unknown))
 
 
 def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
     """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = ScoreResponse(
         id=outcome.request_id,
-        created=parsed.received // 1_000,
+        created=outcome.created_at // 1_000,
         model=outcome.model,
         data=[
             PairScore(

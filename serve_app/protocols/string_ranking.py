@@ -133,7 +133,7 @@ def parsed_ranking(
         job,
         bool(ranking.return_texts),
         bool(ranking.raw_scores),
-        envelope.warnings + unknown_field_warnings(unknown),
+        unknown_field_warnings(unknown),
     )
 
 

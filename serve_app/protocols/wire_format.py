@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
-from serve_app.domain.job import Job, TextPair
+from serve_app.domain.job import Idempotency, Job, TextPair
 from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
 from serve_app.domain.ranking import relevance_score
-from serve_app.domain.units import Instant, ModelId, Moment, RequestId, Seconds
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.json_body import DEFAULT_LIMITS, JsonLimits, read_object, unicode_fault
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import RenderProblem, render_problem
@@ -61,14 +61,12 @@ ResolveModel = Callable[[str | None], ModelId]
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Request metadata that is not in the body."""
+    """Request metadata that the wire format does not read from the body."""
 
     request_id: RequestId
     timeout_s: Seconds
     deadline: Instant
-    received: Moment
-    warnings: tuple[str, ...] = ()
-    """Sentences about ignored headers."""
+    idempotency: Idempotency | None = None
 
 
 class ParsedRequest(Protocol):
@@ -165,6 +163,7 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
         deadline=envelope.deadline,
         document_tokens_max=document_tokens_max or None,
         service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
+        idempotency=envelope.idempotency,
         query_field=query_field,
     )
 

@@ -64,7 +64,8 @@ class RequestRecord:
 
     job: Job | None = None
     outcome: Outcome | None = None
-    """Set once the charge is committed, even if the client has disconnected."""
+    """Set once the charge is committed, even if the client has disconnected; for a repeat, the
+    outcome of the first request."""
 
     @property
     def truncated_documents(self) -> int:
@@ -87,7 +88,9 @@ def request_fields(
         fields |= {"tenant": record.caller.tenant, "key_id": record.caller.key_id}
     if record.job:
         fields |= {"documents": len(record.job.pairs), "timeout_s": record.job.timeout_s}
-    if record.outcome:
+    if record.outcome and record.outcome.replayed:
+        fields |= {"model": record.outcome.model, "repeats": record.outcome.request_id}
+    elif record.outcome:
         fields |= _outcome_fields(record.outcome)
         fields["truncated_documents"] = record.truncated_documents
     return fields

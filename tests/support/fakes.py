@@ -264,6 +264,7 @@ def an_outcome(logits: list[float], top_n: int | None = None) -> Outcome:
     """Return the outcome of a job with these logits."""
     return Outcome(
         request_id=RequestId("rr_1"),
+        created_at=Moment(1_764_374_400_500),
         model=ModelId("default"),
         results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, top_n)),
         documents=len(logits),

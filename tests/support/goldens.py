@@ -1,8 +1,9 @@
 """The golden files: requests in the folders `WIRE_FORMATS`, with the answers that clients rely on.
 
-A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. After
-a deliberate change of the API, ``python -m tests.support.goldens`` rewrites the answers. Review
-the difference before you commit it.
+A case is ``{"about", "request": {method, path, key, headers, body | raw_body}, "answer"}``. With
+``before``, which changes the request, another request is sent first. The idempotency key
+``key_in_use`` belongs to a running request. After a deliberate change of the API, ``python -m
+tests.support.goldens`` rewrites the answers. Review the difference before you commit it.
 """
 
 import json
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "contract"
 WIRE_FORMATS = ("rerank", "score", "tei", "infinity", "nvidia", "voyage")
 HEADERS = (
     *("content-type", "retry-after", "www-authenticate", "allow", "accept-encoding"),
-    "server-timing",
+    *("server-timing", "idempotent-replayed"),
 )
 
 Case = dict[str, Any]
@@ -35,19 +36,24 @@ def cases() -> dict[str, Case]:
 def answer(case: Case) -> Case:
     """Return the answer of a new application to the request of ``case``."""
     request = case["request"]
-    body = request["raw_body"].encode() if "raw_body" in request else request.get("body")
     app = FakeApp(granted=case.get("granted", 1_000_000))
+    app.ledger.key_in_use = case.get("key_in_use")
     try:
-        response = app.send(
-            request.get("method", "POST"),
-            request.get("path", "/v1/rerank"),
-            key=request.get("key", "rk-good"),
-            headers=request.get("headers"),
-            body=body,
-        )
+        if "before" in case:
+            assert _send(app, request | case["before"]).status_code == 200
+        return _case(_send(app, request))
     finally:
         app.close()
-    return _case(response)
+
+
+def _send(app: FakeApp, request: Case) -> httpx.Response:
+    return app.send(
+        request.get("method", "POST"),
+        request.get("path", "/v1/rerank"),
+        key=request.get("key", "rk-good"),
+        headers=request.get("headers"),
+        body=request["raw_body"].encode() if "raw_body" in request else request.get("body"),
+    )
 
 
 def _case(response: httpx.Response) -> Case:

@@ -12,7 +12,7 @@ from serve_app.domain.errors import (
     RerankError,
     Unauthenticated,
 )
-from serve_app.http.headers import RATE_LIMIT_HEADERS
+from serve_app.http.headers import RATE_LIMIT_HEADERS, REPLAYED_HEADER
 from serve_app.http.openapi import parameters
 from serve_app.http.openapi.operations import OPERATIONS, Operation
 from serve_app.http.openapi.responses import (
@@ -23,6 +23,7 @@ from serve_app.http.openapi.responses import (
     error_codes,
     error_response,
     error_responses,
+    idempotency_conflict,
     response,
 )
 from serve_app.http.openapi.scoring import SCORING, TEXT_LISTS, ScoringOperation
@@ -107,7 +108,11 @@ def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
         + "".join(part.capitalize() for part in path.split("/") if part != scoring.name),
         "tags": ["rerank"],
         "security": SECURITY,
-        "parameters": [parameters.timeout(limits), parameters.REQUEST_ID],
+        "parameters": [
+            parameters.timeout(limits),
+            parameters.REQUEST_ID,
+            parameters.IDEMPOTENT_SCORING,
+        ],
         "requestBody": {
             "required": True,
             "content": content(*scoring.requests, example=request_example),
@@ -116,8 +121,9 @@ def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
             "200": response(
                 scoring.answer,
                 content(*scoring.responses, example=answer_example),
-                (SERVER_TIMING, *RATE_LIMIT_HEADERS),
-            )
+                (SERVER_TIMING, REPLAYED_HEADER, *RATE_LIMIT_HEADERS),
+            ),
+            _CONFLICT: idempotency_conflict(scoring.errors),
         }
         | {status: error_response(status, each, scoring.errors) for status, each in codes.items()},
     }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.http.headers import TIMEOUT_HEADER
+from serve_app.http.headers import IDEMPOTENCY_KEY_PATTERN, TIMEOUT_HEADER
 from serve_app.http.request_ids import HEADER as REQUEST_ID_HEADER
 from serve_app.protocols.admin import IDEMPOTENCY_KEY_CHARACTERS_MAX
 from serve_app.protocols.limits import Limits
@@ -78,6 +78,13 @@ IDEMPOTENCY_KEY = _parameter(
     "Another way to send `idempotency_key`.",
     minLength=1,
     maxLength=IDEMPOTENCY_KEY_CHARACTERS_MAX,
+)
+IDEMPOTENT_SCORING = _parameter(
+    "header",
+    "Idempotency-Key",
+    "A repeat with the same key, route and body within 24 hours gets the first answer and is not "
+    "charged.",
+    pattern=IDEMPOTENCY_KEY_PATTERN,
 )
 REQUEST_ID = _parameter(
     "header",

@@ -7,10 +7,12 @@ from serve_app.domain.errors import (
     RETRY_AFTER_S_MAX,
     ClientGone,
     EngineFailure,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
     MethodNotAllowed,
     RerankError,
 )
-from serve_app.http.headers import RATE_LIMIT_HEADERS
+from serve_app.http.headers import RATE_LIMIT_HEADERS, REPLAYED_HEADER
 from serve_app.http.problems import PROBLEMS
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.schemas import WireType
@@ -21,8 +23,10 @@ SERVER_TIMING, CURSOR = "server-timing", "x-next-cursor"
 
 _ALWAYS = ("x-request-id", "access-control-allow-origin")
 _RETRIED = ("429", "503")
-_UNLISTED = (ClientGone, MethodNotAllowed)
-"""Errors without an operation: the client has gone, or there is no such operation."""
+IDEMPOTENCY_CONFLICTS = (IdempotencyKeyInUse, IdempotencyKeyReused)
+
+_UNLISTED = (ClientGone, MethodNotAllowed, *IDEMPOTENCY_CONFLICTS)
+"""Errors without an operation, or of only the scoring operations: see `idempotency_conflict`."""
 
 _LIMITS_MAY_BE_KNOWN = ("402", "424", "429", "500", "503", "504")
 """Statuses of errors that may occur after the limits of the account are looked up."""
@@ -68,6 +72,11 @@ HEADERS: Json = {
         "description": "Longest wait for a batch and total run time, in milliseconds.",
         "required": True,
         "schema": {"type": "string"},
+    },
+    REPLAYED_HEADER: {
+        "description": "Only present if the request repeats an earlier one with the same "
+        "`Idempotency-Key`. The answer is that of the first request, which alone was charged.",
+        "schema": {"type": "string", "enum": ["true"]},
     },
     CURSOR: {
         "description": "For CSV: cursor of the next page; absent on the last page.",
@@ -117,6 +126,13 @@ def error_response(status: str, codes: Sequence[str], kinds: Sequence[WireType])
     if tuple(kinds) == (ErrorBody,):
         return {"$ref": f"#/components/responses/{status}"}
     return _error(status, codes, kinds)
+
+
+def idempotency_conflict(kinds: Sequence[WireType]) -> Json:
+    """Describe the answers 409 of scoring operations; only one of them has ``retry-after``."""
+    described = _error("409", [each.code for each in IDEMPOTENCY_CONFLICTS], kinds)
+    described["headers"]["retry-after"] = HEADERS["retry-after"] | {"required": False}
+    return described
 
 
 def _error(status: str, codes: Sequence[str], kinds: Sequence[WireType]) -> Json:

@@ -8,6 +8,7 @@ some of those.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +28,16 @@ from serve_app.domain.errors import (
     RerankError,
     ReservationClosed,
 )
+from serve_app.domain.job import Idempotency
 from serve_app.domain.model import Caller, Outcome
-from serve_app.domain.units import Instant, Seconds
-from serve_app.http.headers import ignored_headers, rate_limit_headers, sent_keys, timeout_s
+from serve_app.domain.units import Instant, RequestId, Seconds
+from serve_app.http.headers import (
+    REPLAYED_HEADER,
+    idempotency_key,
+    rate_limit_headers,
+    sent_keys,
+    timeout_s,
+)
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.rerank.body import Recheck, declared_bytes, read_body
@@ -65,11 +73,24 @@ BODY_BYTES_ON_LOOP_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A received body, and the timeout and deadline of its request."""
+    """A received body, and what the headers of its request ask for."""
 
     content: bytearray
     allowed_s: Seconds
     deadline: Instant
+    path: str
+    idempotency_key: str | None
+
+    def envelope(self, request_id: RequestId) -> Envelope:
+        return Envelope(request_id, self.allowed_s, self.deadline, self._idempotency())
+
+    def _idempotency(self) -> Idempotency | None:
+        if self.idempotency_key is None:
+            return None
+        request = hashlib.sha256(f"{self.path.rstrip('/')}\n".encode())
+        request.update(self.content)
+        key = hashlib.sha256(self.idempotency_key.encode())
+        return Idempotency(key.digest(), request.digest())
 
 
 @dataclass(slots=True)
@@ -158,10 +179,7 @@ async def _answer_to(
     record: RequestRecord,
     body: _Body,
 ) -> Response:
-    warnings = ignored_headers(request.headers)
-    received = service.clock.moment()
-    envelope = Envelope(record.request_id, body.allowed_s, body.deadline, received, warnings)
-    parse = partial(_parse, spoken, body.content, service, envelope)
+    parse = partial(_parse, spoken, body, service, record.request_id)
     if record.body_bytes <= BODY_BYTES_ON_LOOP_MAX:
         parsed = parse()
     else:
@@ -178,15 +196,16 @@ async def _answer_to(
         spoken.wire_format.render(outcome, parsed),
         media_type="application/json",
         headers={"server-timing": _server_timing(outcome)}
+        | ({REPLAYED_HEADER: "true"} if outcome.replayed else {})
         | rate_limit_headers(outcome.rate_limits),
     )
 
 
-def _parse(spoken: _Spoken, body: bytearray, service: Service, envelope: Envelope) -> ParsedRequest:
-    fields = read_fields(body, service.limits.json)
+def _parse(spoken: _Spoken, body: _Body, service: Service, request_id: RequestId) -> ParsedRequest:
+    fields = read_fields(body.content, service.limits.json)
     spoken.wire_format = spoken.wire_format.of(fields)
     parsed: ParsedRequest = spoken.wire_format.parse(
-        fields, service.limits, envelope, service.model_names.resolve
+        fields, service.limits, body.envelope(request_id), service.model_names.resolve
     )
     return parsed
 
@@ -199,6 +218,7 @@ async def _body(
     recheck: Recheck,
 ) -> _Body:
     limits = service.limits
+    key = idempotency_key(request.headers)
     allowed_s = timeout_s(request.headers, limits)
     deadline = Instant(started + allowed_s)
     left_s = Seconds(deadline - service.clock.instant())
@@ -214,7 +234,7 @@ async def _body(
         if left_s < limits.body_timeout_s:  # The request's own timeout is shorter.
             raise DeadlineExceeded(allowed_s) from None
         raise
-    return _Body(content, allowed_s, deadline)
+    return _Body(content, allowed_s, deadline, request.scope["path"], key)
 
 
 def _server_timing(outcome: Outcome) -> str:
@@ -236,7 +256,7 @@ def _conclude(
     metrics = service.metrics
     metrics.record(REQUESTS, code=code)
     metrics.record(REQUEST_SECONDS, duration_s, code=code)
-    if outcome := record.outcome:
+    if (outcome := record.outcome) and not outcome.replayed:
         metrics.record(DOCUMENTS, outcome.documents)
         metrics.record(TOKENS_ANSWERED, outcome.tokens)
         metrics.record(TRUNCATED_DOCUMENTS, record.truncated_documents)

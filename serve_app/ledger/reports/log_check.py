@@ -38,6 +38,9 @@ class LogLine:
     amount: int | None
     """Committed charge, or ``None``."""
 
+    repeats: RequestId | None = None
+    """The charged request whose answer was sent again."""
+
 
 def parse_line(line: str) -> LogLine | None:
     """Parse a line of a gateway's log. Return ``None`` if it does not describe a request.
@@ -62,6 +65,7 @@ def parse_line(line: str) -> LogLine | None:
             documents=fields.get("documents"),
             tokens=fields.get("tokens"),
             amount=fields.get("charge_micro_dollars"),
+            repeats=fields.get("repeats"),
         )
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"broken log line of a request: {error}") from error
@@ -111,11 +115,16 @@ class _LogCheck:
         self._is_summed = self._has_sums(day)
         self._is_summed_before = self._has_sums(Moment(day - MILLISECONDS_PER_DAY))
         self._seen: set[RequestId] = set()
+        self._seen_in_repeats: set[RequestId] = set()
         # Sums of lines without a charge row, certainly or possibly of this day.
         self._least: dict[_Group, _Sum] = {}
         self._most: dict[_Group, _Sum] = {}
 
     def compare(self, lines: Sequence[LogLine]) -> None:
+        # A repeat has no charge of its own. It shows that the first request was answered, even if
+        # that request's line is missing because its gateway was killed.
+        self._seen_in_repeats.update(each.repeats for each in lines if each.repeats)
+        lines = [each for each in lines if not each.repeats]
         wanted = select(charges).where(
             charges.c.request_id.in_([each.request_id for each in lines])
         )
@@ -134,8 +143,9 @@ class _LogCheck:
         query = select(charges.c.request_id, charges.c.amount).where(
             charges.c.charged_at >= self._since, charges.c.charged_at < self._until
         )
+        seen = self._seen | self._seen_in_repeats
         for row in self._connection.execute(query.order_by(charges.c.charged_at)):
-            if row.request_id not in self._seen:
+            if row.request_id not in seen:
                 self._differ(row.request_id, f"charged {row.amount}, but not in the logs")
         if self._is_summed:
             self._compare_sums()

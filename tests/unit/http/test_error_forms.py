@@ -19,6 +19,8 @@ TEXTS = ["grass is green", "the sky is blue"]
 FAILURES = [
     (errors.InvalidRequest("query", "leaves no room for a document"), 400, None),
     (errors.SpendCapReached("key", Credits(8)), 402, None),
+    (errors.IdempotencyKeyReused("another request has this key"), 409, None),
+    (errors.IdempotencyKeyInUse(12), 409, "12"),
     (errors.TooLarge("texts", 5, "texts"), 413, None),
     (errors.Overloaded(17), 429, "17"),
     (errors.RateLimited("key", "requests", 3, ()), 429, "3"),

@@ -4,7 +4,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from serve_app.domain.errors import InvalidRequest
-from serve_app.http.headers import sent_keys, timeout_s
+from serve_app.http.headers import idempotency_key, sent_keys, timeout_s
 from serve_app.http.openapi.operations import OPERATIONS
 from serve_app.http.openapi.scoring import SCORING
 from serve_app.http.service import random_request_id
@@ -51,6 +51,27 @@ def test_one_valid_key_among_several_is_enough(
     answer = app.send("GET", "/v1/models", key=None, headers=headers)
 
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("key", ["k", " ~!", "k" * 255, "8e03978e-40d5-43dd-bc93-6894a57f9324"])
+def test_an_idempotency_key_is_printable_ascii(key: str) -> None:
+    assert idempotency_key(Headers({"idempotency-key": key})) == key
+    assert idempotency_key(Headers({})) is None
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\tb", "Z\u00e4hlung", "a\x7f", "a\n"])
+def test_a_malformed_idempotency_key_is_refused_by_name(key: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        idempotency_key(Headers({"idempotency-key": key}))
+
+    assert refusal.value.where == "idempotency-key"
+
+
+def test_two_idempotency_keys_are_refused() -> None:
+    twice = Headers(raw=[(b"idempotency-key", b"a"), (b"idempotency-key", b"a")])
+
+    with pytest.raises(InvalidRequest, match="more than once"):
+        idempotency_key(twice)
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("0.25", 0.25), ("007", 7)])

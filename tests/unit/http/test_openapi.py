@@ -78,11 +78,11 @@ def answers(page: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for operation in item.values():
             for status, answer in operation["responses"].items():
                 found = resolved(page, answer["$ref"]) if "$ref" in answer else answer
-                yield (
-                    path,
-                    status,
-                    {name: resolved(page, each["$ref"]) for name, each in found["headers"].items()},
-                )
+                headers = {
+                    name: resolved(page, each["$ref"]) if "$ref" in each else each
+                    for name, each in found["headers"].items()
+                }
+                yield path, status, headers
 
 
 def test_every_response_has_its_headers(page: Any) -> None:
@@ -200,10 +200,23 @@ def test_operation_ids_are_unique(page: Any) -> None:
 
 
 def test_every_status_of_the_table_is_listed(page: Any) -> None:
-    seen = {str(row.status) for row in PROBLEMS.values()} - {"405", "409", "499"}
+    seen = {str(row.status) for row in PROBLEMS.values()} - {"405", "499"}
 
     for path in ("/v1/rerank", "/v1/score"):
         assert set(page["paths"][path]["post"]["responses"]) == seen | {"200"}
+
+
+def test_idempotency_keys_are_documented_for_all_scoring_routes(page: Any) -> None:
+    for scoring in SCORING:
+        for path in scoring.paths:
+            operation = page["paths"][path]["post"]
+            names = {parameter["name"] for parameter in operation["parameters"]}
+            assert "Idempotency-Key" in names
+            assert "idempotent-replayed" in operation["responses"]["200"]["headers"]
+            conflict = operation["responses"]["409"]
+            assert "retry-after" in conflict["headers"]
+            assert "`idempotency_key_in_use` or `idempotency_key_reused`" in conflict["description"]
+    assert page["components"]["responses"]["409"]["description"].startswith("`conflict`. ")
 
 
 def test_health_and_readiness_need_no_key(page: Any) -> None:

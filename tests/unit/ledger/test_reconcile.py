@@ -167,6 +167,19 @@ def test_a_disconnect_after_the_charge_is_not_a_difference(
     assert found.counts["charged, but the client disconnected"] == 1
 
 
+def test_a_repeat_needs_no_charge_and_stands_for_the_line_of_a_killed_gateway(
+    engine: Engine, lines: list[LogLine]
+) -> None:
+    first = lines[1]
+    repeat = replace(
+        first, request_id=RequestId("again"), tokens=None, amount=None, repeats=first.request_id
+    )
+
+    assert logs(engine, [*lines, repeat]).differences == []
+    lines[1] = repeat
+    assert logs(engine, lines).differences == []
+
+
 @pytest.mark.parametrize(
     ("change", "messages"),
     [

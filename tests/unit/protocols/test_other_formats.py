@@ -14,7 +14,7 @@ from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import TextPair
 from serve_app.domain.model import Truncation
 from serve_app.domain.ranking import rank, relevance_score
-from serve_app.domain.units import Instant, ModelId, Moment, RequestId, Seconds
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.infinity import INFINITY, InfinityRequest
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.nvidia import NVIDIA, NvidiaRequest
@@ -26,7 +26,7 @@ from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope, WireFormat
 from tests.support.fakes import an_outcome
 
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
-ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130), Moment(1_764_374_400_500))
+ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 
 

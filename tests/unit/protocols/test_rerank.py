@@ -12,7 +12,7 @@ from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import pairs_of
 from serve_app.domain.model import Truncation
 from serve_app.domain.ranking import relevance_score
-from serve_app.domain.units import Instant, ModelId, Moment, RequestId, Seconds
+from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.documents import DEPTH_MAX
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import IGNORED, ParsedRerank, parse, render
@@ -28,7 +28,7 @@ UNSUPPORTED = {
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130), Moment(1_764_374_400_500))
+ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 
 
 def _json(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
@@ -186,7 +186,7 @@ def test_search_units_are_rounded_up_hundreds(documents: int, units: int) -> Non
 def test_the_job_includes_the_request_metadata() -> None:
     job = parsed(model="m", top_n=3, truncation_strategy="longest_first").job
 
-    assert Envelope(job.request_id, job.timeout_s, job.deadline, ENVELOPE.received) == ENVELOPE
+    assert Envelope(job.request_id, job.timeout_s, job.deadline) == ENVELOPE
     assert (job.model, job.top_n) == ("m", 3)
     assert job.truncation is Truncation.LONGEST_FIRST
 

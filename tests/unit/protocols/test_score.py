@@ -19,7 +19,7 @@ from serve_app.protocols.score_schema import ScoreRequest
 from serve_app.protocols.wire_format import ANSWER_OPTIONS, Envelope, read_fields
 
 LIMITS = Limits(10_000_000, 1_000, 100, Seconds(30), Seconds(60), Seconds(10))
-ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130), Moment(1_764_374_400_500))
+ENVELOPE = Envelope(RequestId("rr_1"), Seconds(30), Instant(130))
 UNSUPPORTED = {
     name: harmless
     for name, harmless in ANSWER_OPTIONS.items()
@@ -56,6 +56,7 @@ def parsed_form(**fields: object) -> ParsedScore:
 def outcome(logits: list[float]) -> Outcome:
     return Outcome(
         request_id=RequestId("rr_1"),
+        created_at=Moment(1_764_374_400_500),
         model=ModelId("default"),
         results=tuple(RankedDocument(i, logits[i], truncated=False) for i in rank(logits, None)),
         documents=len(logits),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serve_app.domain.job import Idempotency
 from serve_app.domain.model import Outcome, RankedDocument, RateLimitState
-from serve_app.domain.units import Credits, ModelId, RequestId, Seconds, Tokens
+from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds, Tokens
 from serve_app.protocols.stored_outcome import replayed, to_store
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 from tests.support.fakes import a_job, an_outcome
@@ -71,7 +71,7 @@ def test_no_text_and_no_rate_limit_is_stored() -> None:
 def test_the_first_form_can_be_read() -> None:
     """Outcomes are a day old at most, but a newer version reads those of an older one."""
     first_form = (
-        b'{"request_id":"rr_1","model":"m","results":[{"index":1,"logit":2.5,"truncated":true}],'
+        b'{"request_id":"rr_1","created_at":1764374400500,"model":"m","results":[{"index":1,"logit":2.5,"truncated":true}],'
         b'"documents":3,"tokens":41,"charge":24,"queue_wait_s":0.5,"run_s":0.25}'
     )
 
@@ -79,6 +79,7 @@ def test_the_first_form_can_be_read() -> None:
 
     assert outcome == Outcome(
         request_id=RequestId("rr_1"),
+        created_at=Moment(1_764_374_400_500),
         model=ModelId("m"),
         results=(RankedDocument(1, 2.5, truncated=True),),
         documents=3,
