@@ -319,6 +319,20 @@ def test_a_tenant_without_credit_is_refused_and_served_after_a_grant(
     assert "24" in json.dumps(usage), "3 documents at 8 micro-dollars"
 
 
+def test_a_repeat_with_an_idempotency_key_is_charged_once(service: Service) -> None:
+    """Also if another gateway answers it."""
+    key = service.new_key("careful", credit="0.000008")
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "only once"}
+    body = {"query": QUERY_MARKER, "documents": [DOCUMENT_MARKER]}
+    with service.client() as client:
+        first, *repeats = (client.post("/v1/rerank", json=body, headers=headers) for _ in range(5))
+
+    assert first.status_code == 200
+    assert "idempotent-replayed" not in first.headers
+    assert {each.content for each in repeats} == {first.content}
+    assert {each.headers["idempotent-replayed"] for each in repeats} == {"true"}
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_read(service: Service) -> None:
     with service.client() as client:
         response = client.post("/v1/rerank", content=b"x" * 10_000_001)

@@ -1,9 +1,11 @@
-"""What happens to a request with an idempotency key that was used before. A pure function.
+"""The rule for a request with an idempotency key, by the newest earlier request with that key.
 
-no request in 24 hours, or it was not charged ──> the request runs
-the same request, charged ──> the stored outcome is the answer
-the same request, running ──> IdempotencyKeyInUse
-another request, charged or running ──> IdempotencyKeyReused
+    none in 24 hours, or it failed ──> the request runs
+    the same request, charged ──────> its stored outcome is the answer
+    the same request, running ──────> IdempotencyKeyInUse
+    another one, charged or running ─> IdempotencyKeyReused
+
+A pure function without clock or SQL.
 """
 
 from dataclasses import dataclass
