@@ -100,14 +100,21 @@ class Turn:
     other_cpu_ms: float
 
 
-def turn_of(service: Service, database: Sequence[psutil.Process], seconds: float, n: int) -> Turn:
+def turn_of(
+    service: Service,
+    database: Sequence[psutil.Process],
+    seconds: float,
+    n: int,
+    headers: Callable[[], dict[str, str]] = dict,
+) -> Turn:
     """Run the ``n``-th turn, with `CLIENTS` clients.
 
     Args:
         database: The database's processes, if it has any.
+        headers: Returns additional headers for each request.
     """
     before = _cpu_s(service, database)
-    documents, took_s = served(service, seconds, n)
+    documents, took_s = served(service, seconds, n, headers)
     scorer, other = (
         1_000 * (after - so_far) / documents
         for after, so_far in zip(_cpu_s(service, database), before, strict=True)

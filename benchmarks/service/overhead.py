@@ -109,8 +109,13 @@ def cpu_parts(service: Service, *deployments: str) -> list[float]:
     return [cpu_s(each) for each in (*replicas, others)]
 
 
-def served(service: Service, seconds: float, seed: int) -> tuple[int, float]:
+def served(
+    service: Service, seconds: float, seed: int, headers: Callable[[], dict[str, str]] = dict
+) -> tuple[int, float]:
     """Run `CLIENTS` clients that send again immediately after each answer.
+
+    Args:
+        headers: Returns additional headers for each request.
 
     Returns: Number of documents, and seconds.
     """
@@ -121,7 +126,7 @@ def served(service: Service, seconds: float, seed: int) -> tuple[int, float]:
         with service.client() as client:
             while time.perf_counter() < end:
                 body = request_body(traffic, DOCUMENTS)
-                client.post("/v1/rerank", json=body).raise_for_status()
+                client.post("/v1/rerank", json=body, headers=headers()).raise_for_status()
                 answered += DOCUMENTS
         return answered
 
