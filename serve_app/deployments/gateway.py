@@ -73,10 +73,10 @@ class Gateway:
             settings.resolved_database_url, Seconds(settings.database_timeout_s)
         )
         limit_threads(settings.tokenizer_threads)
-        self._tokenizer_threads = [
-            ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=f"tokenizer-{jobs}")
-            for jobs in ("small", "large")
-        ]
+        self._threads = {
+            name: ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=name)
+            for name in ("tokenizer-small", "tokenizer-large", "parser")
+        }
         self._tokenizers = {
             ModelId(model.id): load_tokenizer(model.source, model.revision, model.pair_tokens_max)
             for model in settings.models
@@ -92,7 +92,9 @@ class Gateway:
         """Build the app. Serve calls this on the replica's event loop after the constructor."""
         settings = self._settings
         self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
-        threads = TokenizerThreads(*self._tokenizer_threads)
+        threads = TokenizerThreads(
+            self._threads["tokenizer-small"], self._threads["tokenizer-large"]
+        )
         return build_app(
             Service(
                 pipeline=self._pipeline(threads),
@@ -109,7 +111,7 @@ class Gateway:
                 clock=self._clock,
                 metrics=self._metrics,
                 limits=_limits(settings),
-                parsers=threads.small,
+                parsers=self._threads["parser"],
                 model_names=ModelNames(
                     {ModelId(model.id): model.aliases for model in settings.models}
                 ),
@@ -192,7 +194,7 @@ class Gateway:
         if self._delivery is not None:
             self._delivery.close()
         self._office.close()
-        for threads in self._tokenizer_threads:
+        for threads in self._threads.values():
             threads.shutdown()
 
 

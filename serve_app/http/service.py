@@ -67,7 +67,8 @@ class Service:
     metrics: Metrics
     limits: Limits
     parsers: Executor
-    """Threads for parsing large bodies, which would block the event loop."""
+    """Threads for parsing large bodies and rendering large answers, which would block the event
+    loop."""
 
     body_gate: SharedGate
     """Limits the bytes of request bodies held concurrently, before they are parsed."""

@@ -13,6 +13,7 @@ from serve_app.domain.model import Outcome
 from serve_app.domain.model_card import ModelCard
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import Problem
+from serve_app.protocols.rendering import with_results
 from serve_app.protocols.string_ranking import (
     ParsedRanking,
     Query,
@@ -133,11 +134,11 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
     answer = InfinityResponse(
         id=outcome.request_id,
         model=outcome.model,
-        results=string_results(outcome, parsed),
+        results=[],
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    return answer.model_dump_json(exclude_none=True).encode()
+    return with_results(answer, "results", string_results(outcome, parsed))
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain.model import Outcome
 from serve_app.protocols.limits import Limits
+from serve_app.protocols.rendering import with_results
 from serve_app.protocols.string_ranking import (
     ParsedRanking,
     Ranking,
@@ -91,18 +92,19 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
     answer = NvidiaResponse(
         id=outcome.request_id,
         model=outcome.model,
-        rankings=[
-            PassageRank(
-                index=ranked.index,
-                logit=ranked.logit,
-                truncated=True if ranked.truncated else None,
-            )
-            for ranked in outcome.results
-        ],
+        rankings=[],
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    return answer.model_dump_json(exclude_none=True).encode()
+    rankings = (
+        PassageRank(
+            index=ranked.index,
+            logit=ranked.logit,
+            truncated=True if ranked.truncated else None,
+        )
+        for ranked in outcome.results
+    )
+    return with_results(answer, "rankings", rankings)
 
 
 NVIDIA = WireFormat(parse, render)

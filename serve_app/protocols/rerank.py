@@ -12,6 +12,7 @@ from serve_app.domain.model import Outcome
 from serve_app.protocols.documents import Document, returned, text_of
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
+from serve_app.protocols.rendering import with_results
 from serve_app.protocols.rerank_schema import (
     RerankRequest,
     RerankResponse,
@@ -93,11 +94,11 @@ def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
     answer = RerankResponse(
         id=outcome.request_id,
         model=outcome.model,
-        results=list(_results(outcome, parsed)),
+        results=[],
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    return answer.model_dump_json(exclude_none=True).encode()
+    return with_results(answer, "results", _results(outcome, parsed))
 
 
 RERANK = WireFormat(parse, render)

@@ -13,6 +13,7 @@ from serve_app.domain.job import Job, TextPair, pairs_of
 from serve_app.domain.model import Outcome
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
+from serve_app.protocols.rendering import with_results
 from serve_app.protocols.score_schema import (
     PairScore,
     ScoreData,
@@ -102,18 +103,19 @@ def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
         id=outcome.request_id,
         created=outcome.created_at // 1_000,
         model=outcome.model,
-        data=[
-            PairScore(
-                index=ranked.index,
-                score=score_of(ranked, raw=parsed.raw_scores),
-                truncated=True if ranked.truncated else None,
-            )
-            for ranked in sorted(outcome.results, key=lambda ranked: ranked.index)
-        ],
+        data=[],
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    return answer.model_dump_json(exclude_none=True).encode()
+    scores = (
+        PairScore(
+            index=ranked.index,
+            score=score_of(ranked, raw=parsed.raw_scores),
+            truncated=True if ranked.truncated else None,
+        )
+        for ranked in sorted(outcome.results, key=lambda ranked: ranked.index)
+    )
+    return with_results(answer, "data", scores)
 
 
 SCORE = WireFormat(parse, render)

@@ -137,17 +137,15 @@ def parsed_ranking(
     )
 
 
-def string_results(outcome: Outcome, parsed: ParsedRanking) -> list[StringResult]:
-    """Return the results of the answer to ``parsed``, best first."""
-    return [
-        StringResult(
+def string_results(outcome: Outcome, parsed: ParsedRanking) -> Iterator[StringResult]:
+    """Yield the results of the answer to ``parsed``, best first."""
+    for ranked in outcome.results:
+        yield StringResult(
             index=ranked.index,
             relevance_score=score_of(ranked, raw=parsed.raw_scores),
             document=parsed.text(ranked.index),
             truncated=True if ranked.truncated else None,
         )
-        for ranked in outcome.results
-    ]
 
 
 def _with_paths(ranking: Ranking) -> Iterator[tuple[str, str]]:

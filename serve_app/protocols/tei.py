@@ -14,6 +14,7 @@ from serve_app.domain.model import Outcome
 from serve_app.domain.model_card import ModelCard
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import Problem
+from serve_app.protocols.rendering import json_list
 from serve_app.protocols.rerank import RERANK
 from serve_app.protocols.string_ranking import (
     ParsedRanking,
@@ -122,17 +123,14 @@ def parse(
 
 def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
     """Return the answer to ``parsed`` as JSON in UTF-8."""
-    answer = TeiResponse(
-        [
-            TeiRank(
-                index=ranked.index,
-                score=score_of(ranked, raw=parsed.raw_scores),
-                text=parsed.text(ranked.index),
-            )
-            for ranked in outcome.results
-        ]
+    return json_list(
+        TeiRank(
+            index=ranked.index,
+            score=score_of(ranked, raw=parsed.raw_scores),
+            text=parsed.text(ranked.index),
+        )
+        for ranked in outcome.results
     )
-    return answer.model_dump_json(exclude_none=True).encode()
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from serve_app.domain.model import Outcome
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import Problem
+from serve_app.protocols.rendering import with_results
 from serve_app.protocols.string_ranking import (
     ParsedRanking,
     Query,
@@ -89,11 +90,11 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
     answer = VoyageResponse(
         id=outcome.request_id,
         model=outcome.model,
-        data=string_results(outcome, parsed),
+        data=[],
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    return answer.model_dump_json(exclude_none=True).encode()
+    return with_results(answer, "data", string_results(outcome, parsed))
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:

@@ -87,7 +87,7 @@ def test_expensive_bodies_without_credit_do_not_block_other_tenants(
 
 
 def test_many_wrong_entries_do_not_block_other_tenants(service: Service, broke_key: str) -> None:
-    """The bodies are small enough for parsing on the event loop, and are all completed together."""
+    """All bodies are completed together."""
     body = b'{"query":"q","documents":["d"],"rank_fields":[' + b"1," * 30_000 + b"1]}"
     head = (
         f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
