@@ -81,9 +81,9 @@ class Pipeline:
                 if reserved.outcome is not None:
                     return replayed(reserved.outcome, reserved.rate_limits)
                 tokenized = await tokenizing
-        ticket.tokenized(tokenized.tokens)
-
         usage = Usage(len(tokenized.pairs), tokenized.tokens)
+        ticket.tokenized(usage.tokens)
+
         charge = self.pricing.price(job.model, usage, job.service_tier)
         with self._voided_on_failure(job.request_id, usage, reserved.rate_limits):
             async with self._until_deadline(job):

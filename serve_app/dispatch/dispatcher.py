@@ -10,6 +10,7 @@ queued portions are not sent.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from serve_app.dispatch.dispatch_queue import DispatchQueue, QueuePlace
 from serve_app.dispatch.portions import CutPortion, cut
@@ -23,6 +24,9 @@ from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics
 
 ATTEMPTS_MAX = 3
+
+PAIRS_ON_LOOP_MAX = 1_000
+"""Larger jobs are cut in a thread: 10,000 pairs would block the event loop for 10 to 20 ms."""
 
 
 class Dispatcher:
@@ -54,7 +58,9 @@ class Dispatcher:
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
         """See `serve_app.ports.JobScorer`. Raises the first failure of a portion."""
-        portions = cut(job.request_id, tokenized.pairs, self._queue.portion_tokens)
+        cutting = partial(cut, job.request_id, tokenized.pairs, self._queue.portion_tokens)
+        large = len(tokenized.pairs) > PAIRS_ON_LOOP_MAX
+        portions = await asyncio.to_thread(cutting) if large else cutting()
         costs = [each.portion.tokens for each in portions]
         queued = self._queue.enter(job.request_id, Claim.of(caller, job), costs)
         try:

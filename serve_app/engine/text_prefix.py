@@ -18,7 +18,8 @@ SLICE_CHARACTERS = 100_000
 other callers wait for the threads until a call is done."""
 
 SHORT_CHARACTERS = 1_000
-"""Texts up to this length are tokenized on the calling thread, in a fraction of a millisecond."""
+"""Texts up to this length together are tokenized on the calling thread, in a fraction of a
+millisecond."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,18 +46,25 @@ class TextEncoder:
     def count(self, text: str) -> int:
         """Return the number of tokens of ``text``."""
         if len(text) <= SHORT_CHARACTERS:
-            # A batch would wait for the shared threads behind all other batches.
-            return len(self._backend.encode(_well_formed(text), add_special_tokens=False).ids)
+            return len(self._encode_here(text))
         return len(next(self.encode([text])))
 
     def encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Yield the ids of each text, in order."""
+        if sum(map(len, texts)) <= SHORT_CHARACTERS:
+            yield from map(self._encode_here, texts)
+            return
         for some in _slices(texts):
             # encode_batch_fast returns the same ids and only leaves out the character offsets.
             for encoding in self._backend.encode_batch_fast(
                 [_well_formed(text) for text in some], add_special_tokens=False
             ):
                 yield encoding.ids
+
+    def _encode_here(self, text: str) -> list[int]:
+        """Encode on the calling thread. A batch would wait for the shared threads."""
+        ids: list[int] = self._backend.encode(_well_formed(text), add_special_tokens=False).ids
+        return ids
 
 
 def _slices(texts: Sequence[str]) -> Iterator[list[str]]:

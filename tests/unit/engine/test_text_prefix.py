@@ -167,7 +167,7 @@ def test_the_limit_on_threads_reaches_the_rust_pool(folders: dict[str, Path], th
         "tokenizer = PairTokenizer(TokenizerFiles(**json.loads(sys.argv[1])))\n"
         "before = count()\n"
         "limit_threads(int(sys.argv[2]))\n"
-        "tokenizer.tokenize(job('cat', ['the dog'] * 100))\n"
+        "tokenizer.tokenize(job('cat', ['the dog'] * 1_000))\n"
         "print(count() - before)\n"
     )
 
