@@ -17,14 +17,12 @@ from serve_app.admission.door import Admission, Ticket
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound, RerankError
 from serve_app.domain.job import Job
-from serve_app.domain.model import Caller, Outcome, RankedDocument, RateLimitState, TokenizedJob
-from serve_app.domain.ranking import rank
-from serve_app.domain.units import ModelId, RequestId, Tokens
-from serve_app.ports import JobScorer, JobTokenizer, Ledger, Pricing, Quote, Usage
+from serve_app.domain.model import Caller, Outcome, RateLimitState, TokenizedJob
+from serve_app.domain.ranking import ranked
+from serve_app.domain.units import ModelId, RequestId
+from serve_app.ports import NO_USAGE, JobScorer, JobTokenizer, Ledger, Pricing, Quote, Usage
 from serve_app.protocols.stored_outcome import replayed, to_store
 from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
-
-NOTHING_COMPUTED = Usage(documents=0, tokens=Tokens(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Pipeline:
         """
         model = self._model(caller, job.model)
         with self.admission.admit(caller, job) as ticket:
-            return await self._rerank(caller, job, model, ticket)
+            return await self._run(caller, job, model, ticket)
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:
         if model not in self.models:
@@ -63,29 +61,23 @@ class Pipeline:
             raise Forbidden(f"the model '{model}'", "model")
         return self.models[model]
 
-    async def _rerank(
-        self, caller: Caller, job: Job, model: ServedModel, ticket: Ticket
-    ) -> Outcome:
+    async def _run(self, caller: Caller, job: Job, model: ServedModel, ticket: Ticket) -> Outcome:
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         async with self._until_deadline(job):
             most = await model.tokenizer.check_queries(job, small=ticket.small)
         quote = Quote.of(job, self.pricing.price(job.model, most, job.service_tier))
 
-        with self._voided_on_failure(job.request_id, NOTHING_COMPUTED):
-            async with (
-                self._until_deadline(job),
-                self._tokenizing(job, model, ticket) as tokenizing,
-            ):
+        with self._voided_on_failure(job.request_id) as progress:
+            async with self._until_deadline(job), self._tokenizing(job, model, ticket) as pending:
                 with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                     reserved = await self.ledger.reserve(caller, quote)
+                    progress.rate_limits = reserved.rate_limits
                 if reserved.outcome is not None:
                     return replayed(reserved.outcome, reserved.rate_limits)
-                tokenized = await tokenizing
-        usage = Usage(len(tokenized.pairs), tokenized.tokens)
-        ticket.tokenized(usage.tokens)
-
-        charge = self.pricing.price(job.model, usage, job.service_tier)
-        with self._voided_on_failure(job.request_id, usage, reserved.rate_limits):
+                tokenized = await pending
+            usage = progress.usage = Usage(len(tokenized.pairs), tokenized.tokens)
+            ticket.tokenized(usage.tokens)
+            charge = self.pricing.price(job.model, usage, job.service_tier)
             async with self._until_deadline(job):
                 with self.metrics.timed(STAGE_SECONDS, stage="score"):
                     scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
@@ -93,10 +85,7 @@ class Pipeline:
                 request_id=job.request_id,
                 created_at=self.clock.moment(),
                 model=job.model,
-                results=tuple(
-                    RankedDocument(index, scores.logits[index], tokenized.pairs[index].truncated)
-                    for index in rank(scores.logits, job.top_n)
-                ),
+                results=ranked(tokenized.pairs, scores.logits, job.top_n),
                 documents=usage.documents,
                 tokens=usage.tokens,
                 charge=charge,
@@ -137,19 +126,25 @@ class Pipeline:
             await asyncio.gather(task, return_exceptions=True)  # Only the block's error is raised.
 
     @contextmanager
-    def _voided_on_failure(
-        self, request_id: RequestId, usage: Usage, rate_limits: tuple[RateLimitState, ...] = ()
-    ) -> Iterator[None]:
-        """Void the reservation if the block fails; ``usage`` is the work computed until then.
+    def _voided_on_failure(self, request_id: RequestId) -> Iterator["_Progress"]:
+        """Void the reservation if the block fails. The block keeps the yielded object up to date.
 
-        An error of the block gets the caller's ``rate_limits``, for the headers of its answer.
         If ``reserve`` is interrupted, its reservation may still be written, and the void is written
         after it. If this process dies before the void is written, the reservation expires.
         """
+        progress = _Progress()
         try:
-            yield
+            yield progress
         except BaseException as error:
-            self.ledger.void(request_id, usage)
+            self.ledger.void(request_id, progress.usage)
             if isinstance(error, RerankError):
-                error.states = rate_limits or error.states
+                error.states = progress.rate_limits or error.states
             raise
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a failed request leaves: the work it computed, and the rate limits for its answer."""
+
+    usage: Usage = NO_USAGE
+    rate_limits: tuple[RateLimitState, ...] = ()

@@ -85,6 +85,9 @@ class Usage:
     tokens: Tokens
 
 
+NO_USAGE = Usage(documents=0, tokens=Tokens(0))
+
+
 class Access(Protocol):
     """Authenticates callers."""
 
@@ -166,9 +169,13 @@ class Tokenizer(Protocol):
         """
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """Return one tokenized pair per text pair, in request order.
+        """Return one tokenized pair per text pair or, with ``Overflow.CHUNK``, per window.
 
         The queries of ``job`` must pass `check_queries`.
+
+        Raises:
+            InvalidRequest: A document does not fit, with ``Overflow.ERROR``.
+            TooLarge: There are more than ``job.windows_max`` windows.
         """
 
 

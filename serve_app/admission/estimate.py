@@ -1,6 +1,8 @@
 """Estimate a job's size before it is tokenized. Pure."""
 
+from serve_app.domain import windows
 from serve_app.domain.job import Job
+from serve_app.domain.model import Overflow
 from serve_app.domain.units import Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
@@ -20,12 +22,15 @@ SMALL_CHARACTERS_MAX = 200_000
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
     """Return an estimate of the tokens of ``job``; never 0."""
     queries = {query: _estimate(query) for query in job.queries}
-    return Tokens(
-        sum(
-            min(pair_tokens_max, queries[pair.query] + _estimate(pair.document))
-            for pair in job.pairs
-        )
+    pairs = ((queries[pair.query], _estimate(pair.document)) for pair in job.pairs)
+    if job.overflow is not Overflow.CHUNK:
+        return Tokens(sum(min(pair_tokens_max, query + document) for query, document in pairs))
+    tokens = sum(
+        windows.count(document, max(1, pair_tokens_max - query))
+        * min(pair_tokens_max, query + document)
+        for query, document in pairs
     )
+    return Tokens(min(tokens, job.windows_max * pair_tokens_max))
 
 
 def _estimate(text: str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from serve_app.domain.model import ServiceTier, Truncation
+from serve_app.domain.model import Overflow, ServiceTier, Truncation
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 
 
@@ -48,12 +48,22 @@ class Job:
     """``timeout_s`` after the request's headers were read."""
 
     document_tokens_max: int | None = None
-    """Tokens read of each document; ``None`` means as many as fit the model."""
+    """Tokens read of each document; ``None`` means as many as fit the model, or with
+    ``Overflow.CHUNK`` all."""
+
+    overflow: Overflow = Overflow.TRUNCATE
+    windows_max: int = 1
+    """Most windows of all documents, with ``Overflow.CHUNK``."""
+
+    document_windows_max: int | None = None
+    """Most windows of one document; the rest of its text is not read. ``None`` means any number."""
 
     service_tier: ServiceTier = ServiceTier.DEFAULT
     idempotency: Idempotency | None = None
     query_field: str = "query"
-    """Request field of a query, for error messages. ``{index}`` is replaced by the pair's index."""
+    document_field: str = "documents[{index}]"
+    """Request fields of a query and a document, for error messages. ``{index}`` is replaced by the
+    pair's index."""
 
     @property
     def queries(self) -> dict[str, int]:
@@ -66,3 +76,7 @@ class Job:
     def query_path(self, index: int) -> str:
         """Return the request field of the query of the pair at ``index``."""
         return self.query_field.format(index=index)
+
+    def document_path(self, index: int) -> str:
+        """Return the request field of the document of the pair at ``index``."""
+        return self.document_field.format(index=index)

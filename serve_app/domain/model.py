@@ -7,7 +7,7 @@ scores cross Ray handles, so they contain only bytes and tuples.
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TypedDict
+from typing import Self, TypedDict
 
 from serve_app.domain.units import (
     Credits,
@@ -35,6 +35,19 @@ class Truncation(StrEnum):
 
     LONGEST_FIRST = "longest_first"
     """Cut the longer of the two texts, as the model's own tokenizer does."""
+
+
+class Overflow(StrEnum):
+    """What happens to a document that does not fit the model together with its query."""
+
+    TRUNCATE = "truncate"
+    """It is cut as `Truncation` says."""
+
+    ERROR = "error"
+    """The request is refused."""
+
+    CHUNK = "chunk"
+    """It is divided into overlapping windows, and its best window counts."""
 
 
 class ServiceTier(StrEnum):
@@ -133,11 +146,26 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a document that is scored like a document."""
+
+    document: int
+    """Index of the document in the request."""
+
+    start: int
+    end: int
+    """The range of the part in code points, without ``end``."""
+
+    truncated: bool = False
+    """Whether a limit leaves the end of the document without a window."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A tokenized query and document, with the model's special tokens."""
 
     index: int
-    """Position of the pair in the request."""
+    """Position of the pair in its job, which is that in the request if there are no windows."""
 
     input_ids: bytes
     """Token ids of the whole pair, as little-endian int32."""
@@ -146,15 +174,22 @@ class Pair:
     """Number of leading tokens in the query's segment, including special tokens."""
 
     truncated: bool
+    window: Window | None = None
+    """The part of the document in this pair, with ``Overflow.CHUNK``."""
 
     @property
     def tokens(self) -> Tokens:
         return Tokens(len(self.input_ids) // INPUT_ID_BYTES)
 
+    @property
+    def document(self) -> int:
+        """Index of the document in the request."""
+        return self.index if self.window is None else self.window.document
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizedJob:
-    """The tokenized pairs of a job, in request order."""
+    """The tokenized pairs of a job, in request order; a document has a pair for each window."""
 
     pairs: tuple[Pair, ...]
 
@@ -201,7 +236,7 @@ class PortionScores:
 
 @dataclass(frozen=True, slots=True)
 class JobScores:
-    """One logit per pair, in request order."""
+    """One logit per pair, in the order of the job's pairs."""
 
     logits: tuple[float, ...]
     queue_wait_s: Seconds
@@ -213,11 +248,19 @@ class JobScores:
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
-    """A document in the ranking. ``index`` is the position of its pair in the request."""
+    """A document in the ranking. ``index`` is its position in the request."""
 
     index: int
     logit: float
     truncated: bool
+    span: tuple[int, int] | None = None
+    """With ``Overflow.CHUNK``: start and end of the best window, in code points."""
+
+    @classmethod
+    def of(cls, pair: Pair, logit: float) -> Self:
+        window = pair.window
+        span = None if window is None else (window.start, window.end)
+        return cls(pair.document, logit, pair.truncated, span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +274,8 @@ class Outcome:
     """Best first."""
 
     documents: int
-    """Number of pairs that were scored and charged, including those outside ``top_n``."""
+    """Number of pairs that were scored and charged, including those outside ``top_n``. Each window
+    of a document is one."""
 
     tokens: Tokens
     charge: Credits

@@ -4,21 +4,42 @@ import math
 from collections.abc import Sequence
 
 from serve_app.domain.errors import EngineFailure
+from serve_app.domain.model import Pair, RankedDocument
 
 
-def rank(logits: Sequence[float], top_n: int | None) -> list[int]:
-    """Return the indices of the ``top_n`` best documents, best first; ties keep request order.
+def ranked(
+    pairs: Sequence[Pair], logits: Sequence[float], top_n: int | None
+) -> tuple[RankedDocument, ...]:
+    """Return the results of a job whose pairs have these logits. See `rank`."""
+    order = rank(logits, top_n, [pair.document for pair in pairs])
+    return tuple(RankedDocument.of(pairs[place], logits[place]) for place in order)
 
-    ``None``, or a ``top_n`` above the number of documents, returns all of them.
+
+def rank(
+    logits: Sequence[float], top_n: int | None, documents: Sequence[int] | None = None
+) -> list[int]:
+    """Return the positions of the best pairs of the ``top_n`` best documents, best first.
+
+    Ties keep the order of the pairs, so among equal windows of a document the first one counts.
+
+    Args:
+        logits: One for each pair.
+        top_n: ``None``, or a number above that of the documents, returns all of them.
+        documents: The document of each pair; ``None`` if each pair has its own.
 
     Raises: EngineFailure if a logit is NaN or infinite, which would make the order arbitrary.
     """
     assert top_n is None or top_n >= 1
-    for index, logit in enumerate(logits):
+    for position, logit in enumerate(logits):
         if not math.isfinite(logit):
-            raise EngineFailure(f"logit of document {index} is {logit}")
+            raise EngineFailure(f"logit of pair {position} is {logit}")
 
-    order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
+    order = sorted(range(len(logits)), key=lambda position: (-logits[position], position))
+    if documents is not None:
+        best: dict[int, int] = {}
+        for position in order:
+            best.setdefault(documents[position], position)
+        order = [*best.values()]
     return order[:top_n]
 
 

@@ -8,8 +8,12 @@ mostly blanks, is encoded as if it ended at the cut.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 CHARACTERS_PER_TOKEN = 16
 
@@ -47,7 +51,26 @@ class TextEncoder:
         """Return the number of tokens of ``text``."""
         if len(text) <= SHORT_CHARACTERS:
             return len(self._encode_here(text))
-        return len(next(self.encode([text])))
+        return sum(len(ids) for ids in self.encode([piece for _, piece in _pieces(text)]))
+
+    def offsets(self, text: str, tokens_max: int) -> npt.NDArray[np.int32]:
+        """Return the start and end of each token of ``text`` in code points.
+
+        Reading stops after ``tokens_max`` tokens or a few more.
+
+        Shape: (T, 2) for T tokens.
+        """
+        read = [np.empty((0, 2), np.int32)]
+        tokens = 0
+        for start, piece in _pieces(text):
+            (encoding,) = self._backend.encode_batch(
+                [_well_formed(piece)], add_special_tokens=False
+            )
+            read.append(np.array(encoding.offsets, np.int32).reshape(-1, 2) + np.int32(start))
+            tokens += len(read[-1])
+            if tokens >= tokens_max:
+                break
+        return np.concatenate(read)
 
     def encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Yield the ids of each text, in order."""
@@ -65,6 +88,31 @@ class TextEncoder:
         """Encode on the calling thread. A batch would wait for the shared threads."""
         ids: list[int] = self._backend.encode(_well_formed(text), add_special_tokens=False).ids
         return ids
+
+
+def tokens_at_most(text: str) -> int:
+    """Return an upper bound of the tokens of ``text``, without encoding it.
+
+    Tokenizers have at most one token for each byte of the text as they normalize it, and one more
+    where a text begins. The composed forms of Unicode are never longer than the decomposed ones,
+    but any of the others may be the longest.
+    """
+    pieces = 1 + len(text) // (SLICE_CHARACTERS // 2)
+    if text.isascii():
+        return len(text) + pieces
+    forms = (text, unicodedata.normalize("NFD", text), unicodedata.normalize("NFKD", text))
+    cased = (cased for form in forms for cased in (form, form.lower()))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in cased) + pieces
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the parts of ``text`` that are encoded in one call each, with their starts."""
+    start = 0
+    while start < len(text):
+        rest = text[start : start + SLICE_CHARACTERS + 1]
+        piece = cut(rest, SLICE_CHARACTERS // CHARACTERS_PER_TOKEN)
+        yield start, piece
+        start += len(piece)
 
 
 def _slices(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -13,7 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from tokenizers import Tokenizer as Backend
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job
-from serve_app.domain.model import Pair, TokenizedJob, Truncation
+from serve_app.domain.model import Overflow, Pair, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
+from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.template import Template
 from serve_app.engine.text_prefix import TextEncoder, cut
@@ -159,29 +161,52 @@ class PairTokenizer:
             room for one token of a document and the job does not allow it to be truncated.
         """
         room = self._text_tokens_max - 1
+        rooms: dict[str, int] = {}
         for query, index in job.queries.items():
             tokens = self._encoder.count(query)
+            rooms[query] = self._text_tokens_max - tokens
             if tokens == 0:
                 raise InvalidRequest(
                     job.query_path(index),
                     "must have at least one character that the model's tokenizer keeps",
                 )
             if tokens > room and job.truncation is Truncation.ONLY_DOCUMENT:
-                raise InvalidRequest(
-                    job.query_path(index),
+                problem = (
                     f"is {tokens:,} tokens long; a query may have at most {room:,} tokens for this "
-                    "model; shorten it, or send truncation_strategy 'longest_first' to have it "
-                    "truncated",
+                    "model; shorten it"
                 )
-        return Usage(len(job.pairs), Tokens(len(job.pairs) * self.pair_tokens_max))
+                if job.overflow is Overflow.TRUNCATE:
+                    problem += ", or send truncation_strategy 'longest_first' to have it truncated"
+                raise InvalidRequest(job.query_path(index), problem)
+        chunked = job.overflow is Overflow.CHUNK
+        documents = windows_at_most(job, rooms) if chunked else len(job.pairs)
+        return Usage(documents, Tokens(documents * self.pair_tokens_max))
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """See `serve_app.ports.Tokenizer`. Every distinct query is tokenized once."""
+        """See `serve_app.ports.Tokenizer`. Every distinct query is tokenized once.
+
+        Raises: InvalidRequest, TooLarge; see `serve_app.engine.overflow`.
+        """
         texts = list(job.queries)
         queries = {
             query: EncodedQuery(ids[: self._text_tokens_max], len(ids))
             for query, ids in zip(texts, self._encoder.encode(texts), strict=True)
         }
+        rooms = {text: self._text_tokens_max - query.tokens for text, query in queries.items()}
+        if job.overflow is Overflow.CHUNK:
+            divided, windows = divide(job, rooms, self._encoder)
+            return TokenizedJob(
+                tuple(
+                    replace(pair, window=window, truncated=pair.truncated or window.truncated)
+                    for pair, window in zip(self._pairs(divided, queries), windows, strict=True)
+                )
+            )
+        pairs = self._pairs(job, queries)
+        if job.overflow is Overflow.ERROR:
+            refuse_truncated(job, pairs, rooms, self._encoder)
+        return TokenizedJob(pairs)
+
+    def _pairs(self, job: Job, queries: Mapping[str, EncodedQuery]) -> tuple[Pair, ...]:
         # A document of this length is truncated under either strategy, and a longer one does not
         # change the part of the query that is kept. Queries that fit the model share one length.
         indices: dict[int, list[int]] = {}
@@ -200,7 +225,7 @@ class PairTokenizer:
                 pairs[index] = self._pair(
                     index, queries[pair.query], kept, job.truncation, whole=whole
                 )
-        return TokenizedJob(tuple(pairs[index] for index in range(len(job.pairs))))
+        return tuple(pairs[index] for index in range(len(job.pairs)))
 
     def _pair(
         self,

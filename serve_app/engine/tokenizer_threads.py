@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from serve_app.domain.job import Job
-from serve_app.domain.model import TokenizedJob
+from serve_app.domain.model import Overflow, TokenizedJob
 from serve_app.ports import Tokenizer, Usage
 
 T = TypeVar("T")
 
 QUERY_CHARACTERS_SHORT = 500
-"""Queries of up to this length are checked on the event loop. It takes 0.1 ms, less than using a
-thread."""
+"""Queries of up to this length are checked on the event loop, unless the documents are read, too.
+It takes 0.1 ms, less than using a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class ThreadedTokenizer:
     threads: TokenizerThreads
 
     async def check_queries(self, job: Job, *, small: bool) -> Usage:
-        if sum(map(len, job.queries)) <= QUERY_CHARACTERS_SHORT:
+        short = sum(map(len, job.queries)) <= QUERY_CHARACTERS_SHORT
+        if short and job.overflow is not Overflow.CHUNK:
             return self.tokenizer.check_queries(job)
         return await self._on_thread(self.tokenizer.check_queries, job, small=small)
 

@@ -125,6 +125,7 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
     # Log the model only if it is served: any other name is the client's own text.
     return {
         "model": outcome.model,
+        "documents": outcome.documents,  # As charged: windows count as documents.
         "results": len(outcome.results),
         "tokens": outcome.tokens,
         "charge_micro_dollars": outcome.charge,

@@ -1,11 +1,14 @@
 """The HTTP application with fake ports that are deterministic and observable."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 from starlette.applications import Starlette
 
 from serve_app.access.authenticator import check_scopes
@@ -19,9 +22,11 @@ from serve_app.domain.model import (
     INPUT_ID_BYTES,
     Caller,
     JobScores,
+    Overflow,
     Pair,
     ServiceTier,
     TokenizedJob,
+    Window,
 )
 from serve_app.domain.model_card import ModelCard, Prices, Readiness, Tariff
 from serve_app.domain.model_names import ModelNames
@@ -34,6 +39,8 @@ from serve_app.domain.units import (
     TenantId,
     Tokens,
 )
+from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
+from serve_app.engine.text_prefix import TextEncoder
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
@@ -89,20 +96,49 @@ class EightEach:
         return Credits((4 if tier is ServiceTier.FLEX else 8) * usage.documents)
 
 
+class WordEncoder(TextEncoder):
+    """Has one token per word."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def offsets(self, text: str, tokens_max: int) -> npt.NDArray[np.int32]:
+        words = [word.span() for word in re.finditer(r"\S+", text)]
+        return np.array(words, np.int32).reshape(-1, 2)
+
+
 class WordTokenizer:
     """Counts one token per word, and three special tokens per pair."""
 
     pair_tokens_max = Tokens(PAIR_TOKENS_MAX)
+    _encoder = WordEncoder()
 
     def check_queries(self, job: Job) -> Usage:
-        return Usage(len(job.pairs), Tokens(len(job.pairs) * PAIR_TOKENS_MAX))
+        documents = len(job.pairs)
+        if job.overflow is Overflow.CHUNK:
+            documents = windows_at_most(job, self._rooms(job))
+        return Usage(documents, Tokens(documents * PAIR_TOKENS_MAX))
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        return TokenizedJob(
-            tuple(
-                self._pair(index, pair.query, pair.document, job.document_tokens_max)
-                for index, pair in enumerate(job.pairs)
-            )
+        if job.overflow is not Overflow.CHUNK:
+            pairs = self._pairs(job)
+            if job.overflow is Overflow.ERROR:
+                refuse_truncated(job, pairs, self._rooms(job), self._encoder)
+            return TokenizedJob(pairs)
+        divided, windows = divide(job, self._rooms(job), self._encoder)
+        pairs = self._pairs(divided)
+        return TokenizedJob(tuple(map(_in_window, pairs, windows)))
+
+    def _rooms(self, job: Job) -> dict[str, int]:
+        return {query: PAIR_TOKENS_MAX - 3 - len(query.split()) for query in job.queries}
+
+    def _pairs(self, job: Job) -> tuple[Pair, ...]:
+        return tuple(
+            self._pair(index, pair.query, pair.document, job.document_tokens_max)
+            for index, pair in enumerate(job.pairs)
         )
 
     def _pair(self, index: int, query: str, text: str, document_tokens_max: int | None) -> Pair:
@@ -115,18 +151,29 @@ class WordTokenizer:
         return Pair(index, ids, Tokens(query_tokens), truncated=kept < tokens)
 
 
+def _in_window(pair: Pair, window: Window) -> Pair:
+    return replace(pair, window=window, truncated=pair.truncated or window.truncated)
+
+
 class WordScorer:
-    """Scores a document by the number of query words in it."""
+    """Scores a document or window by the number of query words in it."""
 
     async def score(
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
         shared = (
-            len(set(pair.query.lower().split()) & set(pair.document.lower().split()))
-            for pair in job.pairs
+            len(set(job.pairs[pair.document].query.lower().split()) & _words(job, pair))
+            for pair in tokenized.pairs
         )
         logits = tuple(2.0 * count - 3 for count in shared)
         return JobScores(logits, queue_wait_s=Seconds(0.0125), run_s=Seconds(0.25))
+
+
+def _words(job: Job, pair: Pair) -> set[str]:
+    text = job.pairs[pair.document].document
+    if pair.window is not None:
+        text = text[pair.window.start : pair.window.end]
+    return set(text.lower().split())
 
 
 class FakeCatalogue:

@@ -31,9 +31,19 @@ from serve_app.domain.model import (
     RateLimitState,
     ServiceTier,
     TokenizedJob,
+    Window,
 )
 from serve_app.domain.model_card import Prices, Tariff
-from serve_app.domain.units import Credits, Instant, KeyId, ModelId, RequestId, Seconds, TenantId
+from serve_app.domain.units import (
+    Credits,
+    Instant,
+    KeyId,
+    ModelId,
+    RequestId,
+    Seconds,
+    TenantId,
+    Tokens,
+)
 from serve_app.engine.tokenizer_threads import (
     QUERY_CHARACTERS_SHORT,
     ThreadedTokenizer,
@@ -53,6 +63,7 @@ from tests.support.fakes import (
     HangingJobScorer,
     UntouchedJobScorer,
     a_job,
+    a_pair,
     some_metrics,
 )
 
@@ -339,6 +350,45 @@ def test_a_repeat_is_answered_without_scoring() -> None:
     assert second == replace(first, replayed=True)
     assert ledger.charged == {"r1": 3 * PRICE}
     assert ledger.log == ["reserve", "commit", "reserve"]
+
+
+def test_a_document_that_is_refused_by_its_tokens_voids_the_reservation() -> None:
+    """Its tokens are known only after the reservation."""
+    tokenizer = WatchedTokenizer(InvalidRequest("documents[1]", "has too many tokens"))
+    ledger = PatientLedger(100, tokenizer)
+    ledger.rate_limits = (RateLimitState("requests", 5, 4, Seconds(9)),)
+    door = pipeline(ledger, UntouchedJobScorer(), tokenizer=tokenizer)
+
+    with pytest.raises(InvalidRequest) as refused:
+        asyncio.run(door.rerank(CALLER, JOB))
+
+    assert ledger.log == ["reserve", "void 0"]
+    assert ledger.available == 100
+    assert refused.value.states == ledger.rate_limits
+
+
+def test_each_window_is_charged_and_the_best_one_is_the_result() -> None:
+    windows = (Window(0, 0, 9), Window(0, 7, 20), Window(0, 18, 25), Window(1, 0, 4))
+
+    class DividingTokenizer(FakeTokenizer):
+        def check_queries(self, job: Job) -> Usage:
+            return Usage(6, Tokens(600))
+
+        def tokenize(self, job: Job) -> TokenizedJob:
+            pairs = (replace(a_pair(i, 5), window=window) for i, window in enumerate(windows))
+            return TokenizedJob(tuple(pairs))
+
+    ledger = FakeLedger(available=6 * PRICE)
+    door = pipeline(ledger, FixedJobScorer(1, 3, 3, 2), tokenizer=DividingTokenizer())
+
+    outcome = asyncio.run(door.rerank(CALLER, a_job(documents=("long", "text"))))
+
+    assert [(each.index, each.logit, each.span) for each in outcome.results] == [
+        (0, 3, (7, 20)),
+        (1, 2, (0, 4)),
+    ]
+    assert (outcome.documents, outcome.charge) == (4, 4 * PRICE)
+    assert ledger.available == 2 * PRICE
 
 
 def test_no_answer_is_sent_if_its_charge_cannot_be_written() -> None:

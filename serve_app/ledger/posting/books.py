@@ -26,9 +26,7 @@ from serve_app.ledger.posting import rate_limits, refunds, sql
 from serve_app.ledger.posting.account_rows import AccountRows
 from serve_app.ledger.posting.keyed_requests import Key, KeyedRequests
 from serve_app.ledger.posting.rate_limits import NOT_LIMITED, Demand
-from serve_app.ports import Reserved, StoredOutcome, Usage
-
-NO_USAGE = Usage(0, reservation.NO_TOKENS)
+from serve_app.ports import NO_USAGE, Reserved, StoredOutcome, Usage
 
 
 class Books:

@@ -22,7 +22,7 @@ from serve_app.domain.errors import (
     TooManyRefusals,
 )
 from serve_app.domain.job import TextPair
-from serve_app.domain.model import Caller
+from serve_app.domain.model import Caller, Overflow
 from serve_app.domain.units import KeyId, Seconds, TenantId, Tokens
 from tests.support.fakes import FakeClock, a_job
 
@@ -72,6 +72,18 @@ def test_each_pair_is_estimated_with_its_own_query() -> None:
     assert estimate_tokens(together, PAIR_TOKENS_MAX) == sum(
         estimate_tokens(each, PAIR_TOKENS_MAX) for each in apart
     )
+
+
+def test_each_window_is_estimated_with_its_query() -> None:
+    whole = a_job(documents=("word " * 4_000, "short"))
+    divided = replace(whole, overflow=Overflow.CHUNK, windows_max=1_000)
+
+    tokens = estimate_tokens(divided, PAIR_TOKENS_MAX)
+
+    assert estimate_tokens(whole, PAIR_TOKENS_MAX) < 2 * PAIR_TOKENS_MAX
+    assert 4_000 * 5 / 4 * 4 / 3 < tokens < 4_000 * 5 / 4 * 3 / 2
+    few = replace(divided, windows_max=3)
+    assert estimate_tokens(few, PAIR_TOKENS_MAX) == 3 * PAIR_TOKENS_MAX
 
 
 def test_many_queries_make_a_job_large() -> None:

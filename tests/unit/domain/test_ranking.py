@@ -71,3 +71,29 @@ def test_scores_lie_between_0_and_1_and_keep_the_order(one: float, other: float)
 )
 def test_the_score_is_the_logistic_function(logit: float, score: float) -> None:
     assert relevance_score(logit) == pytest.approx(score)
+
+
+@unhurried
+@given(logits=logit_lists, top_n=top_ns, data=st.data())
+def test_a_document_has_the_place_of_its_best_window(
+    logits: list[float], top_n: int | None, data: st.DataObject
+) -> None:
+    owners = st.lists(st.integers(0, 5), min_size=len(logits), max_size=len(logits))
+    documents = sorted(data.draw(owners))
+
+    order = rank(logits, top_n, documents)
+
+    best = []
+    for document in sorted(set(documents)):
+        windows = [i for i, owner in enumerate(documents) if owner == document]
+        best.append(max(windows, key=lambda window: (logits[window], -window)))
+    assert order == sorted(best, key=lambda window: (-logits[window], window))[:top_n]
+
+
+def test_the_first_of_equal_windows_counts() -> None:
+    assert rank([1.0, 3.0, 3.0, 3.0], None, [0, 0, 0, 1]) == [1, 3]
+
+
+def test_a_window_that_is_not_a_number_fails_the_whole_ranking() -> None:
+    with pytest.raises(EngineFailure):
+        rank([1.0, math.nan, 0.5], 1, [0, 0, 1])
