@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.domain.model import Outcome
+from serve_app.domain.model import Outcome, Overflow
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rendering import with_results
 from serve_app.protocols.string_ranking import (
@@ -48,7 +48,8 @@ class NvidiaRequest(RankingRequest):
     ]
     top_n: TopN = None
     truncate: Annotated[
-        Literal["END"] | None, Field(description="Pairs that are too long are always truncated.")
+        Literal["END", "NONE"] | None,
+        Field(description="Whether to cut the end of passages that are too long, or refuse them."),
     ] = "END"
 
 
@@ -81,8 +82,9 @@ def parse(
         request.query.text,
         [passage.text for passage in request.passages],
         request.top_n,
+        overflow=Overflow.ERROR if request.truncate == "NONE" else None,
         query_path="query.text",
-        text_path="passages[{}].text",
+        text_path="passages[{index}].text",
     )
     return parsed_ranking(ranking, fields, limits, envelope, resolve_model)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Outcome
+from serve_app.domain.model import Outcome, Overflow
 from serve_app.protocols.documents import Document, returned, text_of
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
@@ -30,6 +30,9 @@ from serve_app.protocols.wire_format import (
     check_unicode,
     job_of,
     meta,
+    overflow_of,
+    overflow_of_flag,
+    relevant_spans,
     score_of,
     unknown_field_warnings,
     usage,
@@ -79,6 +82,9 @@ def parse(
         pairs_of(request.query, texts),
         top_n=request.top_n,
         document_tokens_max=request.max_tokens_per_doc,
+        overflow=_overflow(request),
+        windows_max=limits.documents_per_request_max,
+        document_windows_max=request.max_chunks_per_doc,
     )
     return ParsedRerank(
         job,
@@ -104,6 +110,19 @@ def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
 RERANK = WireFormat(parse, render)
 
 
+def _overflow(request: RerankRequest) -> Overflow:
+    of_chunks = None
+    if request.max_chunks_per_doc:
+        of_chunks = Overflow.TRUNCATE if request.max_chunks_per_doc == 1 else Overflow.CHUNK
+    return overflow_of(
+        {
+            "overflow": Overflow(request.overflow) if request.overflow else None,
+            "truncation": overflow_of_flag(truncation=request.truncation),
+            "max_chunks_per_doc": of_chunks,
+        }
+    )
+
+
 def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
     yield from (shown(name) for name in fields if name not in RerankRequest.model_fields)
     if request.return_documents or request.rank_fields:  # Then other fields are expected.
@@ -125,6 +144,7 @@ def _results(outcome: Outcome, parsed: ParsedRerank) -> Iterator[RerankResult]:
                 relevance_score=score,
                 document=_returned(ranked.index, parsed),
                 truncated=True if ranked.truncated else None,
+                relevant_spans=relevant_spans(ranked, raw=parsed.raw_scores),
             )
 
 

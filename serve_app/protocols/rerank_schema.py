@@ -14,9 +14,12 @@ from serve_app.protocols.wire_schema import (
     MaxTokensPerDoc,
     Meta,
     ModelName,
+    OverflowMode,
     RawScores,
+    RelevantSpans,
     Tier,
     Truncated,
+    TruncationFlag,
     TruncationStrategy,
     Usage,
 )
@@ -90,6 +93,17 @@ class RerankRequest(BaseModel):
     ] = None
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
+    overflow: OverflowMode = None
+    truncation: TruncationFlag = None
+    max_chunks_per_doc: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=COUNT_MAX,
+            description="Above 1: `overflow: chunk` with at most this number of windows for each "
+            "document. 1: `overflow: truncate`. Absent or 0: no limit.",
+        ),
+    ] = None
     max_tokens_per_doc: MaxTokensPerDoc = None
     service_tier: Tier = "default"
 
@@ -109,6 +123,7 @@ class RerankResult(BaseModel):
         ),
     ] = None
     truncated: Truncated = None
+    relevant_spans: RelevantSpans = None
 
 
 class RerankResponse(BaseModel):

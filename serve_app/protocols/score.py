@@ -10,7 +10,7 @@ from itertools import chain, starmap
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job, TextPair, pairs_of
-from serve_app.domain.model import Outcome
+from serve_app.domain.model import Outcome, Overflow
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rendering import with_results
@@ -36,6 +36,9 @@ from serve_app.protocols.wire_format import (
     check_unicode,
     job_of,
     meta,
+    overflow_of,
+    overflow_of_flag,
+    relevant_spans,
     score_of,
     unknown_field_warnings,
     usage,
@@ -78,9 +81,11 @@ def parse(
     request = validated(kind, fields)
     if isinstance(request, ScoreRequest):
         pairs, query_field = tuple(starmap(TextPair, request.pairs)), "pairs[{index}][0]"
+        document_field = "pairs[{index}][1]"
         texts = _texts_of_pairs(request.pairs)
     else:
         pairs, query_field = _paired(fields, request, names)
+        document_field = names[1] + "[{index}]"
         texts = _texts_of_lists(request, names)
     job = job_of(
         request,
@@ -88,7 +93,15 @@ def parse(
         resolve_model,
         pairs,
         document_tokens_max=request.max_tokens_per_doc,
+        overflow=overflow_of(
+            {
+                "overflow": Overflow(request.overflow) if request.overflow else None,
+                "truncation": overflow_of_flag(truncation=request.truncation),
+            }
+        ),
+        windows_max=limits.documents_per_request_max,
         query_field=query_field,
+        document_field=document_field,
     )
     for query, index in job.queries.items():
         check_query(job.query_path(index), query, limits)
@@ -112,6 +125,7 @@ def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
             index=ranked.index,
             score=score_of(ranked, raw=parsed.raw_scores),
             truncated=True if ranked.truncated else None,
+            relevant_spans=relevant_spans(ranked, raw=parsed.raw_scores),
         )
         for ranked in sorted(outcome.results, key=lambda ranked: ranked.index)
     )

@@ -10,9 +10,12 @@ from serve_app.protocols.wire_schema import (
     MaxTokensPerDoc,
     Meta,
     ModelName,
+    OverflowMode,
     RawScores,
+    RelevantSpans,
     Tier,
     Truncated,
+    TruncationFlag,
     TruncationStrategy,
     Usage,
 )
@@ -69,6 +72,8 @@ class ScoreRequest(BaseModel):
     ]
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
+    overflow: OverflowMode = None
+    truncation: TruncationFlag = None
     max_tokens_per_doc: MaxTokensPerDoc = None
     service_tier: Tier = "default"
 
@@ -81,6 +86,8 @@ class TextsRequest(BaseModel):
     model: ModelName = None
     raw_scores: RawScores = False
     truncation_strategy: TruncationStrategy = "only_document"
+    overflow: OverflowMode = None
+    truncation: TruncationFlag = None
     max_tokens_per_doc: MaxTokensPerDoc = None
     service_tier: Tier = "default"
 
@@ -122,6 +129,7 @@ class PairScore(BaseModel):
         float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
     truncated: Truncated = None
+    relevant_spans: RelevantSpans = None
 
 
 class ScoreResponse(BaseModel):

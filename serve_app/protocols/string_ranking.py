@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Outcome
+from serve_app.domain.model import Outcome, Overflow
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.wire_format import (
@@ -60,11 +60,14 @@ class Ranking:
     top_n: int | None = None
     return_texts: bool | None = False
     raw_scores: bool | None = False
+    overflow: Overflow | None = None
+    """``None`` if the request does not say it."""
+
     query_path: str = "query"
     """Path of the query, for error messages."""
 
-    text_path: str = "documents[{}]"
-    """Path of a text; ``{}`` is replaced by its index."""
+    text_path: str = "documents[{index}]"
+    """Path of a text; ``{index}`` is replaced by its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,9 @@ def parsed_ranking(
         resolve_model,
         pairs_of(ranking.query, ranking.texts),
         top_n=ranking.top_n,
+        overflow=ranking.overflow or Overflow.TRUNCATE,
         query_field=ranking.query_path,
+        document_field=ranking.text_path,
     )
     known = type(ranking.request).model_fields
     unknown = (shown(name) for name in fields if name not in known)
@@ -152,4 +157,4 @@ def _with_paths(ranking: Ranking) -> Iterator[tuple[str, str]]:
     yield "model", ranking.request.model or ""
     yield ranking.query_path, ranking.query
     for index, text in enumerate(ranking.texts):
-        yield ranking.text_path.format(index), text
+        yield ranking.text_path.format(index=index), text

@@ -27,7 +27,14 @@ from serve_app.protocols.string_ranking import (
     parsed_ranking,
 )
 from serve_app.protocols.validation import validated
-from serve_app.protocols.wire_format import Envelope, Fields, ResolveModel, WireFormat, score_of
+from serve_app.protocols.wire_format import (
+    Envelope,
+    Fields,
+    ResolveModel,
+    WireFormat,
+    overflow_of_flag,
+    score_of,
+)
 from serve_app.protocols.wire_schema import RawScores, TruncationStrategy
 
 STATUSES = {"invalid_request": 422, "engine_failure": 424}
@@ -51,7 +58,8 @@ class TeiRequest(RankingRequest):
         bool | None, Field(description="Whether each result contains its text.")
     ] = False
     truncate: Annotated[
-        Literal[True] | None, Field(description="Pairs that are too long are always truncated.")
+        bool | None,
+        Field(description="Whether to truncate pairs that are too long, or else to refuse them."),
     ] = True
     truncation_direction: Annotated[
         Literal["Right"] | None, Field(description="Texts are always cut at their end.")
@@ -116,7 +124,8 @@ def parse(
         request.top_n,
         request.return_text,
         request.raw_scores,
-        text_path="texts[{}]",
+        overflow=overflow_of_flag(truncation=request.truncate),
+        text_path="texts[{index}]",
     )
     return parsed_ranking(ranking, fields, limits, envelope, resolve_model)
 

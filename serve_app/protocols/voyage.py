@@ -31,6 +31,7 @@ from serve_app.protocols.wire_format import (
     ResolveModel,
     WireFormat,
     meta,
+    overflow_of_flag,
     usage,
 )
 from serve_app.protocols.wire_schema import AnswerId, Meta, RawScores, Usage
@@ -46,7 +47,8 @@ class VoyageRequest(RankingRequest):
         bool | None, Field(description="Whether each result contains its document.")
     ] = False
     truncation: Annotated[
-        Literal[True] | None, Field(description="Pairs that are too long are always truncated.")
+        bool | None,
+        Field(description="Whether to truncate pairs that are too long, or else to refuse them."),
     ] = True
     raw_scores: RawScores = False
 
@@ -81,6 +83,7 @@ def parse(
         request.top_k,
         request.return_documents,
         request.raw_scores,
+        overflow_of_flag(truncation=request.truncation),
     )
     return parsed_ranking(ranking, fields, limits, envelope, resolve_model)
 

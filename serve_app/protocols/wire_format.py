@@ -10,13 +10,20 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import Idempotency, Job, TextPair
-from serve_app.domain.model import Outcome, RankedDocument, ServiceTier, Truncation
+from serve_app.domain.model import Outcome, Overflow, RankedDocument, ServiceTier, Truncation
 from serve_app.domain.ranking import relevance_score
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.protocols.json_body import DEFAULT_LIMITS, JsonLimits, read_object, unicode_fault
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.problem_body import RenderProblem, render_problem
-from serve_app.protocols.wire_schema import ApiVersion, BilledUnits, Meta, MetaTokens, Usage
+from serve_app.protocols.wire_schema import (
+    ApiVersion,
+    BilledUnits,
+    Meta,
+    MetaTokens,
+    RelevantSpan,
+    Usage,
+)
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
 """Cohere's definition. Clients multiply search units by their own prices."""
@@ -39,7 +46,9 @@ ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     "return_text": (False,),
     "rank_fields": (),
     "relevant_spans": ({"mode": "disabled"},),
-    # Truncation.
+    # Truncation and windows.
+    "overflow": ("truncate",),
+    "max_chunks_per_doc": (1,),
     "truncate": (True, "END"),
     "truncation": (True,),
     "truncation_direction": ("Right",),
@@ -147,25 +156,57 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
     *,
     top_n: int | None = None,
     document_tokens_max: int | None = None,
+    overflow: Overflow = Overflow.TRUNCATE,
+    windows_max: int = 1,
+    document_windows_max: int | None = None,
     query_field: str = "query",
+    document_field: str = "documents[{index}]",
 ) -> Job:
     """Return the job of a valid request; absent fields get their defaults.
 
-    A ``top_n`` or ``document_tokens_max`` of 0 means absent.
+    A ``top_n``, ``document_tokens_max`` or ``document_windows_max`` of 0 means absent. Queries are
+    truncated only together with documents.
     """
+    strategy = Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT)
     return Job(
         request_id=envelope.request_id,
         model=resolve_model(request.model),
         pairs=pairs,
         top_n=top_n or None,
-        truncation=Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT),
+        truncation=strategy if overflow is Overflow.TRUNCATE else Truncation.ONLY_DOCUMENT,
         timeout_s=envelope.timeout_s,
         deadline=envelope.deadline,
         document_tokens_max=document_tokens_max or None,
+        overflow=overflow,
+        windows_max=windows_max,
+        document_windows_max=document_windows_max or None,
         service_tier=ServiceTier(request.service_tier or ServiceTier.DEFAULT),
         idempotency=envelope.idempotency,
         query_field=query_field,
+        document_field=document_field,
     )
+
+
+def overflow_of(asked: Mapping[str, Overflow | None]) -> Overflow:
+    """Return what a request asks for.
+
+    Args:
+        asked: Each field that says it, with its meaning; ``None`` if it is absent.
+
+    Raises: InvalidRequest if two fields contradict each other.
+    """
+    meant = [(name, overflow) for name, overflow in asked.items() if overflow is not None]
+    for name, overflow in meant[1:]:
+        if overflow is not meant[0][1]:
+            raise InvalidRequest(name, f"contradicts {meant[0][0]}")
+    return meant[0][1] if meant else Overflow.TRUNCATE
+
+
+def overflow_of_flag(*, truncation: bool | None) -> Overflow | None:
+    """Return what a field that turns truncation on or off means; ``None`` if it is absent."""
+    if truncation is None:
+        return None
+    return Overflow.TRUNCATE if truncation else Overflow.ERROR
 
 
 def check_count(field: str, items: object, limits: Limits, unit: str) -> None:
@@ -209,6 +250,14 @@ def unknown_field_warnings(names: Iterable[str]) -> tuple[str, ...]:
 def score_of(ranked: RankedDocument, *, raw: bool) -> float:
     """Return the client's score: from 0 to 1, or the logit if ``raw``."""
     return ranked.logit if raw else relevance_score(ranked.logit)
+
+
+def relevant_spans(ranked: RankedDocument, *, raw: bool) -> list[RelevantSpan] | None:
+    """Return the best window of a document that was divided into windows."""
+    if ranked.span is None:
+        return None
+    start, end = ranked.span
+    return [RelevantSpan(start=start, end=end, score=score_of(ranked, raw=raw))]
 
 
 def usage(outcome: Outcome) -> Usage:

@@ -30,8 +30,20 @@ MaxTokensPerDoc = Annotated[
         ge=0,
         le=COUNT_MAX,
         description="Tokens to read of each document, if the model can read more. Absent or 0: as "
-        "many as fit the model.",
+        "many as fit the model; with `overflow: chunk` all.",
     ),
+]
+OverflowMode = Annotated[
+    Literal["truncate", "error", "chunk"] | None,
+    Field(
+        description="What to do with a document that does not fit the model with its query: cut "
+        "it, refuse the request, or divide it into overlapping windows, each of which is charged "
+        "as a document, and return its best window's score."
+    ),
+]
+TruncationFlag = Annotated[
+    bool | None,
+    Field(description="False is `overflow: error`, true is `overflow: truncate`."),
 ]
 Tier = Annotated[
     Literal["default", "flex", "priority"] | None,
@@ -39,6 +51,20 @@ Tier = Annotated[
 ]
 Truncated = Annotated[
     Literal[True] | None, Field(description="True if a text was truncated; else omitted.")
+]
+
+
+class RelevantSpan(BaseModel):
+    """The window of a document that decided its score."""
+
+    start: Annotated[int, Field(ge=0, description="Position of the first code point.")]
+    end: Annotated[int, Field(ge=0, description="Position after the last code point.")]
+    score: Annotated[float, Field(description="The score of the document, too.")]
+
+
+RelevantSpans = Annotated[
+    list[RelevantSpan] | None,
+    Field(description="With `overflow: chunk`, the best window; else omitted."),
 ]
 AnswerId = Annotated[str, Field(description="Id of the request in the ledger.")]
 
@@ -48,7 +74,10 @@ class Usage(BaseModel):
 
     prompt_tokens: Annotated[int, Field(description="Tokens of all pairs, including queries.")]
     total_tokens: int
-    documents: Annotated[int, Field(description="Number of pairs of a query and a document.")]
+    documents: Annotated[
+        int,
+        Field(description="Number of pairs of a query and a document, or a window of a document."),
+    ]
     search_units: Annotated[int, Field(description="Number of documents / 100, rounded up.")]
 
 

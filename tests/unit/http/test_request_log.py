@@ -56,6 +56,15 @@ def test_scored_pairs_are_logged_and_counted_as_documents(app: FakeApp) -> None:
     assert app.total("rerank_truncated_documents") == 1
 
 
+def test_windows_are_logged_and_counted_as_documents(app: FakeApp) -> None:
+    """The logs are compared with the ledger, which charges windows."""
+    app.rerank(documents=["grass " * 13], overflow="chunk")
+
+    (line,) = app.lines
+    assert (line["documents"], line["results"], line["charge_micro_dollars"]) == (2, 1, 16)
+    assert app.total("rerank_documents") == 2
+
+
 def test_an_answered_request_is_counted(app: FakeApp) -> None:
     app.rerank(**TEXTS)
 
