@@ -134,6 +134,32 @@ def test_cohere_v1_reads_the_documents_back(address: str) -> None:
     assert [result.document.id for result in answer.results] == ["the s", "a blu", "grass"]
 
 
+def test_cohere_v1_limits_the_windows_of_long_documents(address: str) -> None:
+    with cohere_v1(address) as client:
+        answer = client.rerank(
+            query=QUERY,
+            documents=["a blue sky", "grass " * 10 + "the blue sky"],
+            max_chunks_per_doc=3,
+        )
+
+    assert [result.index for result in answer.results] == [0, 1]
+    assert [result.relevance_score > 0.5 for result in answer.results] == [True, True]
+    assert answer.meta.billed_units.search_units == 1
+
+
+def test_cohere_v2_reads_the_span_of_the_best_window(address: str) -> None:
+    with cohere_v2(address) as client:
+        answer = client.rerank(
+            model="mini",
+            query=QUERY,
+            documents=["grass " * 10 + "the blue sky"],
+            request_options={"additional_body_parameters": {"overflow": "chunk"}},
+        )
+
+    (span,) = answer.results[0].relevant_spans
+    assert (span.end, span.score) == (72, answer.results[0].relevance_score)
+
+
 def test_openai_lists_the_models(address: str) -> None:
     with openai_client(address) as client:
         models = list(client.models.list())
