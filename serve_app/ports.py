@@ -79,7 +79,7 @@ class StoredOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Work computed for a settled request, for its row in the ledger."""
+    """Work of a request: what was computed, for its row in the ledger, or the most it can need."""
 
     documents: int
     tokens: Tokens

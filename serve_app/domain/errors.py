@@ -47,7 +47,8 @@ class RerankError(Exception):
 
 
 class InvalidRequest(RerankError):
-    """The request is malformed: invalid JSON, a wrong type, no documents, or a blank query."""
+    """The request is malformed, such as invalid JSON or a blank query, or has a text that is too
+    long for the model and must not be cut."""
 
     code = "invalid_request"
 
@@ -257,7 +258,8 @@ class MethodNotAllowed(RerankError):
 
 
 class TooLarge(RerankError):
-    """The body, the number of documents or pairs, or the JSON's structure exceeds its limit."""
+    """The body, the number of documents, pairs or windows, or the JSON's structure exceeds its
+    limit."""
 
     code = "too_large"
 
