@@ -47,8 +47,7 @@ class RerankError(Exception):
 
 
 class InvalidRequest(RerankError):
-    """The request is malformed, such as invalid JSON or a blank query, or has a text that is too
-    long for the model and must not be cut."""
+    """The request is malformed, or a text is too long for the model and must not be cut."""
 
     code = "invalid_request"
 
@@ -258,8 +257,7 @@ class MethodNotAllowed(RerankError):
 
 
 class TooLarge(RerankError):
-    """The body, the number of documents, pairs or windows, or the JSON's structure exceeds its
-    limit."""
+    """The body, the number of documents, pairs or windows, or the JSON exceeds its limit."""
 
     code = "too_large"
 

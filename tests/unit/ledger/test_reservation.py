@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.domain.errors import ReservationClosed
@@ -144,6 +144,7 @@ def test_a_price_of_tokens_is_added_and_rounded_up(
     assert prices.price(ModelId("m"), Usage(2, Tokens(tokens)), tier) == amount
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_more_work_never_costs_less(data: st.DataObject) -> None:
     """The price of the most work that a job can need is reserved, so it must cover the charge."""
