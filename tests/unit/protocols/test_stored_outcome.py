@@ -18,11 +18,14 @@ JOB = replace(a_job(), idempotency=Idempotency(b"key", b"request"))
 LIMITS = (RateLimitState("requests", 5, 4, Seconds(9)),)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+spans = st.none() | st.tuples(st.integers(0), st.integers(0))
 outcomes = st.builds(
     Outcome,
     request_id=st.just(RequestId("rr_1")),
     model=st.text().map(ModelId),
-    results=st.lists(st.builds(RankedDocument, st.integers(0), finite, st.booleans())).map(tuple),
+    results=st.lists(st.builds(RankedDocument, st.integers(0), finite, st.booleans(), spans)).map(
+        tuple
+    ),
     documents=st.integers(0),
     tokens=st.integers(0).map(Tokens),
     charge=st.integers(0).map(Credits),
