@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos coverage format docs load bench lock clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-fuzz coverage format docs load bench lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -44,6 +44,11 @@ lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 test-integration: lint-openapi  ## Run the tests with models of real size and those on a real Ray
 	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadfile
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
+
+FUZZ_S ?= 600
+SEED ?= 1
+test-fuzz: $(VENV)/.dev  ## Check the answers to generated requests; set FUZZ_S and SEED
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_S) --seed $(SEED)
 
 test-chaos: $(VENV)/.dev  ## Run the tests that attack the service or kill its processes
 	$(BIN)/pytest tests/chaos tests/attacks -m ray

@@ -238,13 +238,14 @@ class FakeApp:
     readiness: Readiness = READY
     places: int = PLACES
     cors_allowed_origins: Sequence[str] = ()
+    clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.granted)
         self._sink = RecordingSink()
         self.lines: list[Mapping[str, object]] = []
         self.threads = ThreadPoolExecutor(1)
-        self.clock = clock = FakeClock()
+        clock = self.clock
         self.gate = SharedGate(4_000_000)
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX)
         metrics = Metrics(self._sink, clock)

@@ -222,7 +222,7 @@ def _get(
 def _schemas(limits: Limits) -> Json:
     """Return the schemas of the wire types, with this installation's request limits."""
     schemas = component_schemas(TYPES)
-    query = {"minLength": 1, "maxLength": limits.query_characters_max}
+    query = {"pattern": r"\S", "maxLength": limits.query_characters_max}
     for ranking, texts in TEXT_LISTS.items():
         request = schemas[ranking.__name__]["properties"]
         nested = "$ref" in request["query"]

@@ -38,7 +38,7 @@ LIMIT = _parameter(
     default=LIMIT_DEFAULT,
 )
 CURSOR = _parameter("query", "cursor", "The `next_cursor` of the previous page.")
-TENANT = _parameter("query", "tenant", "Id or name of a tenant.")
+TENANT = _parameter("query", "tenant", "Id or name of a tenant.", minLength=1)
 
 LIST = (LIMIT, CURSOR)
 USAGE = (
