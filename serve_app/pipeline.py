@@ -47,8 +47,7 @@ class Pipeline:
     async def rerank(self, caller: Caller, job: Job) -> Outcome:
         """Score, rank and charge one job of any wire format; answer a repeat from the ledger.
 
-        If the request ends before its charge is committed, for example because the client
-        disconnects, the reserved credit is released.
+        The reserved credit is released if the request ends before its charge is committed.
         """
         model = self._model(caller, job.model)
         with self.admission.admit(caller, job) as ticket:
@@ -92,6 +91,7 @@ class Pipeline:
                 queue_wait_s=scores.queue_wait_s,
                 run_s=scores.run_s,
                 rate_limits=reserved.rate_limits,
+                warnings=tokenized.warnings,
             )
             # The deadline does not apply to the commit: it could end the request without an answer
             # although its charge is being written. The ledger limits the wait for its commit.

@@ -192,6 +192,8 @@ class TokenizedJob:
     """The tokenized pairs of a job, in request order; a document has a pair for each window."""
 
     pairs: tuple[Pair, ...]
+    warnings: tuple[str, ...] = ()
+    """Sentences for the client about texts of which the model reads little."""
 
     @property
     def tokens(self) -> Tokens:
@@ -283,6 +285,8 @@ class Outcome:
     run_s: Seconds
     rate_limits: tuple[RateLimitState, ...] = ()
     """For each kind of limit, the caller's state with the least remaining."""
+    warnings: tuple[str, ...] = ()
+    """Sentences for the client about texts of which the model read little."""
 
     replayed: bool = False
     """Whether this answers a repeat: all other fields but ``rate_limits`` are the first request's.

@@ -53,7 +53,7 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         model = _one_logit_model(source, folder)
     model.eval()
 
-    description = describe(model)
+    description = describe(model) + (", for English texts" if source == EMBEDDED else "")
     input_limits = InputLimits(
         vocabulary=model.get_input_embeddings().num_embeddings,
         pair_tokens_max=tokenizer.pair_tokens_max,

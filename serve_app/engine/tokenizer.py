@@ -29,6 +29,7 @@ from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.template import Template
 from serve_app.engine.text_prefix import TextEncoder, cut
+from serve_app.engine.text_warnings import text_warnings, unknown_token
 from serve_app.ports import Usage
 
 PAIR_TOKENS_DEFAULT = 512
@@ -146,6 +147,7 @@ class PairTokenizer:
         backend.no_padding()
         self.template = Template.learn(backend, files.model)
         self._encoder = TextEncoder(backend)
+        self._unknown = unknown_token(files.backend)
         self.pair_tokens_max = files.pair_tokens_max(pair_tokens_max)
         self._text_tokens_max = self.pair_tokens_max - self.template.tokens
         if self._text_tokens_max < 2:
@@ -194,17 +196,17 @@ class PairTokenizer:
         }
         rooms = {text: self._text_tokens_max - query.tokens for text, query in queries.items()}
         if job.overflow is Overflow.CHUNK:
-            divided, windows = divide(job, rooms, self._encoder)
-            return TokenizedJob(
-                tuple(
-                    replace(pair, window=window, truncated=pair.truncated or window.truncated)
-                    for pair, window in zip(self._pairs(divided, queries), windows, strict=True)
-                )
+            job, windows = divide(job, rooms, self._encoder)
+            pairs = tuple(
+                replace(pair, window=window, truncated=pair.truncated or window.truncated)
+                for pair, window in zip(self._pairs(job, queries), windows, strict=True)
             )
-        pairs = self._pairs(job, queries)
-        if job.overflow is Overflow.ERROR:
-            refuse_truncated(job, pairs, rooms, self._encoder)
-        return TokenizedJob(pairs)
+        else:
+            pairs = self._pairs(job, queries)
+            if job.overflow is Overflow.ERROR:
+                refuse_truncated(job, pairs, rooms, self._encoder)
+        warnings = text_warnings(job, pairs, self.template, self._text_tokens_max, self._unknown)
+        return TokenizedJob(pairs, warnings)
 
     def _pairs(self, job: Job, queries: Mapping[str, EncodedQuery]) -> tuple[Pair, ...]:
         # A document of this length is truncated under either strategy, and a longer one does not

@@ -270,6 +270,7 @@ def usage(outcome: Outcome) -> Usage:
 
 
 def meta(outcome: Outcome, warnings: Iterable[str]) -> Meta:
+    """``warnings``: sentences about ignored parts of the request."""
     return Meta(
         api_version=ApiVersion(),
         billed_units=BilledUnits(
@@ -279,7 +280,7 @@ def meta(outcome: Outcome, warnings: Iterable[str]) -> Meta:
         ),
         tokens=MetaTokens(input_tokens=outcome.tokens),
         charge_micro_dollars=outcome.charge,
-        warnings=list(warnings),
+        warnings=[*outcome.warnings, *warnings],
     )
 
 
