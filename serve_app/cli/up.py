@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
     os.environ.setdefault("HF_HOME", str(var_dir / "huggingface"))
     check_models(settings)
     metrics_port = local_ray.free_port()
-    with local_ray.run_dir(var_dir) as run_dir:
+    with local_ray.run_dir(var_dir) as run_dir, _ray_failures():
         os.environ.update(local_ray.local_environment(run_dir))
         os.environ["RERANK_VAR_DIR"] = str(var_dir)
         console.print("Starting Ray ...")
@@ -111,6 +112,19 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 console.print("Stopping ...")
+
+
+@contextmanager
+def _ray_failures() -> Iterator[None]:
+    """Convert a failed start of Ray to one line."""
+    from serve_app.deployments.local_ray import RayFailed  # noqa: PLC0415 - imports ray
+
+    try:
+        yield
+    except RayFailed as error:
+        raise click.ClickException(
+            f"Ray did not start. Try again when this machine is less busy. {error}"
+        ) from None
 
 
 def _obey_signals() -> None:

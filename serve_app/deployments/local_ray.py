@@ -53,6 +53,10 @@ STOP_TIMEOUT_S = 3.0
 """Ray processes that still run after this are killed."""
 
 
+class RayFailed(Exception):
+    """Ray or Serve did not start, which happens on a busy machine: Ray's time limits are fixed."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentProgress:
     """Start-up progress of one deployment."""
@@ -138,25 +142,30 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
     """Run Ray and Serve's controller while the block runs.
 
     The variables of ``cluster/ray.env`` must be set before ray is first imported.
+
+    Raises: RayFailed.
     """
     _forget_old_sessions(var_dir / "ray")
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with short_path(var_dir / "ray") as ray_dir:
         try:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                configure_logging=False,
-                _temp_dir=str(ray_dir),
-                _metrics_export_port=metrics_port,
-            )
+            with _starting():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    _temp_dir=str(ray_dir),
+                    _metrics_export_port=metrics_port,
+                )
             yield
         finally:
             family = psutil.Process().children(recursive=True)
-            # Ray's messages while it stops look like a failure.
+            # Ray's messages while it stops look like a failure. Its log handlers have the original
+            # streams.
+            logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 if ray.is_initialized():
                     serve.shutdown()
@@ -165,6 +174,16 @@ def local_ray(var_dir: Path, metrics_port: int) -> Iterator[None]:
             _, left = psutil.wait_procs([*family, *_orphans()], timeout=STOP_TIMEOUT_S)
             for process in left:
                 process.kill()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Raises: RayFailed, with the first line of Ray's reason."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise RayFailed(reason.splitlines()[0]) from error
 
 
 def _orphans() -> list[psutil.Process]:
@@ -185,13 +204,17 @@ def is_alive() -> bool:
 
 
 def deploy(config: Mapping[str, Any]) -> None:
-    """Deploy a Serve config to the running Ray like `serve deploy`, without waiting for it."""
+    """Deploy a Serve config to the running Ray like `serve deploy`, without waiting for it.
+
+    Raises: RayFailed.
+    """
     schema = ServeDeploySchema.model_validate(dict(config))
-    client = serve_start(
-        http_options=schema.http_options.model_dump(),
-        proxy_location=schema.proxy_location,
-        global_logging_config=schema.logging_config,
-    )
+    with _starting():
+        client = serve_start(
+            http_options=schema.http_options.model_dump(),
+            proxy_location=schema.proxy_location,
+            global_logging_config=schema.logging_config,
+        )
     client.deploy_apps(schema, _blocking=False)
 
 

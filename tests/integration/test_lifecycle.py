@@ -102,6 +102,24 @@ def test_a_model_that_fails_to_load_ends_the_start_with_one_line(folder: Path) -
     assert f"model {broken}: " in output[-1]
 
 
+def test_a_ray_that_does_not_start_in_time_is_reported_in_one_line(folder: Path) -> None:
+    """A busy machine takes longer than Ray waits. Here Ray does not wait at all."""
+    done = subprocess.run(
+        [COMMAND, "up", "--port", str(free_port())],
+        env=environment(folder / "var", RAY_gcs_server_port_wait_time_s="0"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "Starting Ray ...\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: Ray did not start. Try again when this machine is less busy. ")
+    assert not list((folder / "var" / "run").iterdir())
+
+
 def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder: Path) -> None:
     from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
