@@ -173,6 +173,15 @@ def test_the_connections_of_one_address_leave_room_for_others(service: Service) 
         assert flood.open_count() > CONNECTIONS
 
 
+def test_pipelined_requests_without_a_key_do_not_block_other_clients(service: Service) -> None:
+    one = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: " + NO_KEY.encode() + b"\r\n\r\n"
+    flood = Flood(service.address, 20, one * 50)
+
+    with flood.going_on():
+        for _ in range(3):
+            everything_answers(service, timeout_s=5)
+
+
 def test_slow_bodies_of_one_key_do_not_take_the_places_of_others(
     service: Service, broke_key: str
 ) -> None:

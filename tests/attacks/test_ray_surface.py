@@ -1,5 +1,6 @@
 """Clients cannot control Ray or HAProxy."""
 
+import json
 import os
 import re
 import socket
@@ -120,6 +121,30 @@ def test_odd_requests_are_answered(service: Service, request_line: bytes, status
     answer = raw_request(service, request_line + b"\r\nhost: x\r\n\r\n")
 
     assert answer.split()[1] == status
+
+
+def test_a_client_that_closes_its_sending_side_is_not_charged_without_an_answer(
+    service: Service,
+) -> None:
+    """HAProxy takes it for a client that disconnects."""
+    body = json.dumps(rerank_body()).encode()
+    head = (
+        f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    where = urlsplit(service.address)
+    before = service.charges()
+    answered = 0
+    for _ in range(5):
+        with socket.create_connection((where.hostname, where.port or 80), 10) as connection:
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            status = connection.recv(65_536).split()[1]
+        assert status in (b"200", b"400")
+        answered += status == b"200"
+
+    everything_answers(service)
+    assert service.charges() == before + answered + 1
 
 
 def test_requests_wait_while_the_only_gateway_is_replaced(service: Service) -> None:
