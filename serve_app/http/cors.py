@@ -14,7 +14,7 @@ from serve_app.http.request_ids import HEADER as REQUEST_ID_HEADER
 
 METHODS = ("GET", "POST")
 EXPOSED_HEADERS = (
-    *(REQUEST_ID_HEADER, "retry-after", "server-timing", REPLAYED_HEADER),
+    *(REQUEST_ID_HEADER, "retry-after", "server-timing", "x-compute-tokens", REPLAYED_HEADER),
     *RATE_LIMIT_HEADERS,
 )
 

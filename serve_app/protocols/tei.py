@@ -1,7 +1,7 @@
 """The wire formats of Hugging Face's text-embeddings-inference (TEI): ``/rerank`` and ``/info``.
 
 A request on ``/rerank`` with ``texts`` instead of ``documents`` has this format. The answer is a
-list, which has no room for usage or warnings.
+list, which has no room for warnings; a header has the usage.
 """
 
 from dataclasses import replace
@@ -142,6 +142,11 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
     )
 
 
+def headers(outcome: Outcome) -> dict[str, str]:
+    """Return the usage, for which the body has no room."""
+    return {"x-compute-tokens": str(outcome.tokens)}
+
+
 def render_problem(problem: Problem) -> tuple[int, bytes]:
     """Return TEI's status and body for an error."""
     error = problem.error
@@ -169,7 +174,7 @@ def render_info(card: ModelCard, limits: Limits, requests_max: int, version: str
     return info.model_dump_json().encode()
 
 
-TEI = WireFormat(parse, render, render_problem)
+TEI = WireFormat(parse, render, render_problem, headers)
 
 
 def _chosen(fields: Fields) -> WireFormat[Any]:

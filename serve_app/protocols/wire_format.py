@@ -99,6 +99,9 @@ class WireFormat(Generic[Parsed]):
     """Return the answer as JSON in UTF-8."""
 
     render_problem: RenderProblem = render_problem
+    headers: Callable[[Outcome], Mapping[str, str]] = lambda _outcome: {}
+    """Return the answer's own headers."""
+
     choose: Callable[[Fields], "WireFormat[Any]"] | None = None
     """Return the wire format of a body, on routes that several formats share."""
 

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "contract"
 WIRE_FORMATS = ("rerank", "score", "tei", "infinity", "nvidia", "voyage")
 HEADERS = (
     *("content-type", "retry-after", "www-authenticate", "allow", "accept-encoding"),
-    *("server-timing", "idempotent-replayed"),
+    *("server-timing", "x-compute-tokens", "idempotent-replayed"),
 )
 
 Case = dict[str, Any]

@@ -16,6 +16,7 @@ from serve_app.http.headers import RATE_LIMIT_HEADERS, REPLAYED_HEADER
 from serve_app.http.openapi import parameters
 from serve_app.http.openapi.operations import OPERATIONS, Operation
 from serve_app.http.openapi.responses import (
+    COMPUTE_TOKENS,
     CURSOR,
     HEADERS,
     SERVER_TIMING,
@@ -36,7 +37,7 @@ from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.schemas import WireType, component_schemas
 from serve_app.protocols.score import FORMS
 from serve_app.protocols.status import HealthBody, ReadinessBody
-from serve_app.protocols.tei import TeiError, TeiInfo
+from serve_app.protocols.tei import TeiError, TeiInfo, TeiResponse
 
 Json = dict[str, Any]
 
@@ -102,6 +103,7 @@ def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
     request_example, answer_example = scoring.examples
     codes = {status: each for status, each in error_codes().items() if status != _CONFLICT}
     codes |= {str(status): [code] for status, code in scoring.own_statuses.items()}
+    of_tei = [COMPUTE_TOKENS] if TeiResponse in scoring.responses else []
     return {
         "summary": scoring.summary if path == preferred else f"Alias of {preferred}",
         "operationId": scoring.name
@@ -121,7 +123,7 @@ def _score(scoring: ScoringOperation, path: str, limits: Limits) -> Json:
             "200": response(
                 scoring.answer,
                 content(*scoring.responses, example=answer_example),
-                (SERVER_TIMING, REPLAYED_HEADER, *RATE_LIMIT_HEADERS),
+                (SERVER_TIMING, REPLAYED_HEADER, *RATE_LIMIT_HEADERS, *of_tei),
             ),
             _CONFLICT: idempotency_conflict(scoring.errors),
         }

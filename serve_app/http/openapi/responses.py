@@ -19,7 +19,7 @@ from serve_app.protocols.schemas import WireType
 
 Json = dict[str, Any]
 
-SERVER_TIMING, CURSOR = "server-timing", "x-next-cursor"
+SERVER_TIMING, CURSOR, COMPUTE_TOKENS = "server-timing", "x-next-cursor", "x-compute-tokens"
 
 _ALWAYS = ("x-request-id", "access-control-allow-origin")
 _RETRIED = ("429", "503")
@@ -77,6 +77,10 @@ HEADERS: Json = {
         "description": "Only present if the request repeats an earlier one with the same "
         "`Idempotency-Key`. The answer is that of the first request, which alone was charged.",
         "schema": {"type": "string", "enum": ["true"]},
+    },
+    COMPUTE_TOKENS: {
+        "description": "In TEI's form: tokens that the model read.",
+        "schema": {"type": "string"},
     },
     CURSOR: {
         "description": "For CSV: cursor of the next page; absent on the last page.",

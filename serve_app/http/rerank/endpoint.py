@@ -202,6 +202,7 @@ async def _answer_to(
         render() if small else await _in_thread(service, render),
         media_type="application/json",
         headers={"server-timing": _server_timing(outcome)}
+        | spoken.wire_format.headers(outcome)
         | ({REPLAYED_HEADER: "true"} if outcome.replayed else {})
         | rate_limit_headers(outcome.rate_limits),
     )

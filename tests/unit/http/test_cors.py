@@ -14,6 +14,7 @@ EXPOSED = {
     "x-request-id",
     "retry-after",
     "server-timing",
+    "x-compute-tokens",
     "idempotent-replayed",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
