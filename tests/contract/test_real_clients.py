@@ -4,8 +4,6 @@ Each of them reads a different part of our answers and errors. The server is the
 uvicorn on a loopback port. Only the ports behind it are fakes.
 """
 
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +13,6 @@ import cohere
 import httpx
 import openai
 import pytest
-import uvicorn
 from cohere.errors import (
     BadRequestError,
     ForbiddenError,
@@ -31,10 +28,10 @@ from serve_app.domain import errors
 from serve_app.ports import JobScorer
 from tests.support.app import FakeApp, WordScorer
 from tests.support.fakes import FailingJobScorer, HangingJobScorer
+from tests.support.http_server import listening
 
 QUERY = "blue sky"
 DOCUMENTS = ["grass is green", "the sky is blue", "a blue car"]
-START_S_MAX = 10.0
 
 
 @contextmanager
@@ -47,23 +44,10 @@ def serving(scorer: JobScorer, granted: int = 1_000_000) -> Iterator[str]:
 @contextmanager
 def running(app: FakeApp) -> Iterator[tuple[FakeApp, str]]:
     """Run ``app`` during the block; yield it and its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    started = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    server = Server(uvicorn.Config(app.asgi, log_level="error", lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    assert started.wait(START_S_MAX)
     try:
-        yield app, f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with listening(app.asgi) as address:
+            yield app, address
     finally:
-        server.should_exit = True
-        thread.join()
         app.close()
 
 
@@ -330,7 +314,7 @@ def test_a_disconnect_over_a_real_socket_voids_the_reservation() -> None:
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + START_S_MAX
+    give_up = time.monotonic() + 10
     while not holds():
         assert time.monotonic() < give_up
         time.sleep(0.01)

@@ -1,19 +1,11 @@
 """``/v1/score`` and ``/v1/rerank`` give the same scores with the embedded model."""
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from serve_app.dispatch.dispatcher import Dispatcher
-from serve_app.domain.model import EMBEDDED, Portion, PortionScores, ReplicaInfo
-from serve_app.domain.units import Instant, Seconds, Tokens
-from serve_app.engine.limits import EngineLimits
-from serve_app.engine.loading import load_engine, load_tokenizer
-from serve_app.ports import Engine
-from tests.support.app import LIMITS, MINI, FakeApp
-from tests.support.fakes import FakeClock, some_metrics
+from tests.support.app import FakeApp
+from tests.support.embedded_app import embedded_app
 from tests.support.varied_pairs import varied_pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -32,27 +24,9 @@ PASSAGES = [
 PAIRS = [[query, passage] for passage in PASSAGES for query in QUERIES]
 
 
-class EngineScorer:
-    """A replica in this process."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
-        (logits,) = await asyncio.to_thread(self._engine.score, [portion])
-        return PortionScores(tuple(logits), "r", Seconds(0), Seconds(0.1), 0.0)
-
-    async def describe(self) -> ReplicaInfo:
-        return ReplicaInfo("r", self._engine.device, self._engine.precision, "in this process")
-
-
 @pytest.fixture(scope="module")
 def app() -> Iterator[FakeApp]:
-    engine = load_engine(EMBEDDED, None, "float32", EngineLimits(batch_tokens_max=8_192))
-    # Small portions, so that a job is scored in several parts.
-    scorer = Dispatcher(MINI, EngineScorer(engine), Tokens(600), some_metrics(), FakeClock())
-    limits = replace(LIMITS, body_bytes_max=10_000_000, query_characters_max=32_768)
-    built = FakeApp(scorer=scorer, tokenizer=load_tokenizer(EMBEDDED), limits=limits)
+    built = embedded_app()
     yield built
     built.close()
 

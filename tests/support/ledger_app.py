@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from serve_app.access import api_keys
 from serve_app.access.authenticator import Authenticator
+from serve_app.domain.model import UNLIMITED, RateLimits
 from serve_app.domain.units import (
     Credits,
     KeyId,
@@ -38,10 +39,10 @@ class LedgerApp:
     """An application with the tenant acme, which has 1,000 micro-dollars and two keys: ``key`` for
     reranking and ``admin`` for accounts.
 
-    The database must have empty tables.
+    The database must have empty tables. ``app`` has the other ports; it is closed with this one.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, app: FakeApp | None = None) -> None:
         self.database_url = database_url
         self.clock = FakeClock()
         self.audit = AuditContext("tester", self.clock.moment())
@@ -50,11 +51,11 @@ class LedgerApp:
         self.admin_id, self.admin = self.add_key(self.tenant, api_keys.SCOPE_ADMIN)
         self.ledger = SqlLedger(database_url, self.clock, Seconds(30))
         self._office = BackOffice(database_url, TIMEOUT_S)
-        self._app = FakeApp()
+        self._app = app or FakeApp()
         service = self._app.service
         self.service = replace(
             service,
-            pipeline=replace(service.pipeline, clock=self.clock),
+            pipeline=replace(service.pipeline, ledger=self.ledger, clock=self.clock),
             access=Authenticator(self.ledger, self.clock, service.metrics, Seconds(0)),
             office=self._office,
             clock=self.clock,
@@ -77,9 +78,13 @@ class LedgerApp:
             credit_grants.grant(connection, tenant, Credits(credit), "test", self.audit)
         return tenant
 
-    def add_key(self, tenant: TenantId, *scopes: str) -> tuple[KeyId, str]:
+    def add_key(
+        self, tenant: TenantId, *scopes: str, limits: RateLimits = UNLIMITED
+    ) -> tuple[KeyId, str]:
         key = api_keys.generate()
-        new = tenant_keys.NewKey(key.key_id, key.secret_sha256, "test", set(scopes), None, None)
+        new = tenant_keys.NewKey(
+            key.key_id, key.secret_sha256, "test", set(scopes), None, None, limits
+        )
         with transaction(self.database_url, TIMEOUT_S) as connection:
             tenant_keys.create_key(connection, tenant, new, self.audit)
         return key.key_id, key.reveal()
