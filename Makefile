@@ -26,8 +26,8 @@ lint: $(VENV)/.dev
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app cluster testkit benchmarks loadtests
-	$(BIN)/mypy serve_app testkit tests benchmarks loadtests training docs examples
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app conformance cluster testkit benchmarks loadtests
+	$(BIN)/mypy serve_app conformance testkit tests benchmarks loadtests training docs examples
 	$(BIN)/lint-imports
 	$(MKDOCS) --quiet
 

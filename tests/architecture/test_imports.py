@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
+    "conformance": {"serve_app", "testkit", "tests", "benchmarks"},
     "benchmarks": {"tests"},
     "testkit": {"tests", "benchmarks"},
     "tests": {"benchmarks"},

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHON_FOLDERS = (
-    *("benchmarks", "cluster", "docs", "examples", "loadtests"),
+    *("benchmarks", "cluster", "conformance", "docs", "examples", "loadtests"),
     *("serve_app", "testkit", "tests", "training"),
 )
 DOCUMENTS = ("*.md", "*.yaml", "*.yml", "ray.env")
