@@ -14,6 +14,8 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from conformance.cli import main as rerank_conformance
+from docs import conformance_page
 from serve_app import __version__
 from serve_app.cli import main as command_line
 from serve_app.domain.errors import RerankError
@@ -104,6 +106,9 @@ def pages() -> dict[str, str]:
         "reference/errors.md": ERRORS + NOTE + "\n" + "".join(_errors()),
         "reference/environment.md": ENVIRONMENT + "".join(_environment()) + NOTE,
         "reference/openapi.json": json.dumps(_openapi(), indent=1, ensure_ascii=False) + "\n",
+        "api/conformance.md": "".join(
+            conformance_page.page(NOTE, "".join(_command(rerank_conformance, "rerank-conformance")))
+        ),
         "decisions/index.md": DECISIONS + NOTE + "\n" + "".join(_decisions()),
     }
 
