@@ -31,7 +31,7 @@ class Check:
     """What the server does, as a sentence."""
 
     run: Run
-    """Raises: Unmet, NotApplicable, NotRun, or an error of httpx."""
+    """Raises: Unmet, NotApplicable, NotRun, an error of httpx, or a ValueError."""
 
     @property
     def group(self) -> str:
@@ -58,9 +58,9 @@ def result_of(check: Check, server: Server) -> Result:
         check.run(server)
     except Unmet as unmet:
         return Result(name, meaning, Outcome.FAILED, unmet.expected, unmet.actual)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:  # A ValueError is about JSON.
         actual = f"{type(error).__name__}: {error}".rstrip(": ")
-        return Result(name, meaning, Outcome.FAILED, "an answer", actual)
+        return Result(name, meaning, Outcome.FAILED, "an answer, in JSON", actual)
     except NotApplicable as reason:
         return Result(name, meaning, Outcome.NOT_APPLICABLE, reason=str(reason))
     except NotRun as reason:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 class Wire(BaseModel):
     """Base of wire types. Additional fields are allowed; no value is converted to fit its type."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,6 @@ class Option:
     name: str
     value: object
     documents: tuple[Any, ...] | None = None
-    base: Mapping[str, object] = field(default_factory=dict)
-    """Other fields of the request, with and without the option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ def usage_of_body(response: httpx.Response) -> Usage:
     """Return ``usage.total_tokens``."""
     usage = response.json().get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return Usage(tokens=tokens)
+    return Usage(tokens=tokens if isinstance(tokens, int) else None)
 
 
 class MessageError(Wire):

@@ -106,7 +106,7 @@ def _tokens(server: Server, documents: Any) -> float:
 
 def _honoured_or_refused(server: Server, each: Option) -> None:
     documents = LONG_DOCUMENTS if each.documents is None else each.documents
-    fields = server.fields(QUERY, documents, **each.base)
+    fields = server.fields(QUERY, documents)
     having = server.post(fields | {each.name: each.value})
     if 400 <= having.status_code < 500:
         return
@@ -124,26 +124,22 @@ def _honoured_or_refused(server: Server, each: Option) -> None:
 
 def _differ(server: Server, first: httpx.Response, second: httpx.Response) -> bool:
     """Return whether the results differ by more than the noise of scores."""
-    pairs = list(zip(server.results(first), server.results(second), strict=False))
-    same = len(server.results(first)) == len(server.results(second)) and all(
+    ones, others = server.results(first), server.results(second)
+    if len(ones) != len(others) or _names(first.json()) != _names(second.json()):
+        return True
+    return not all(
         (one.index, one.text) == (other.index, other.text) and server.equal(one.score, other.score)
-        for one, other in pairs
+        for one, other in zip(ones, others, strict=True)
     )
-    return not same or _names(first.json()) != _names(second.json())
 
 
 def _names(body: object) -> set[str]:
-    """Return all names of fields in a body, except of warnings."""
-    return {name for name in _all_names(body) if name != "warnings"}
-
-
-def _all_names(body: object) -> Iterator[str]:
-    if isinstance(body, dict):
-        yield from body
-    for inner in (
-        body.values() if isinstance(body, dict) else body if isinstance(body, list) else ()
-    ):
-        yield from _all_names(inner)
+    """Return the names of all fields in a body, at any depth, except of warnings."""
+    if isinstance(body, list):
+        return set().union(*map(_names, body))
+    if not isinstance(body, dict):
+        return set()
+    return (set(body) - {"warnings"}).union(*map(_names, body.values()))
 
 
 def _charge(server: Server, work: Callable[[], object]) -> float:

@@ -82,9 +82,7 @@ COHERE_V1 = Family(
     blank_query_refused=True,
     client_fields={"return_documents": False},
     null_fields=("top_n", "rank_fields", "return_documents"),
-    own_options=(
-        Option("rank_fields", ["title"], documents=TITLES, base={"return_documents": False}),
-    ),
+    own_options=(Option("rank_fields", ["title"], documents=TITLES),),
 )
 
 COHERE_V2 = Family(

@@ -47,9 +47,11 @@ class JinaServer:
             if status == 429 and "no retry-after" not in self.faults:
                 headers["retry-after"] = "2"
             self.charged += "charges refusals" in self.faults
-        if "plain text" in self.faults:
-            headers["content-type"] = "text/plain"
-        return httpx.Response(status, json=body, headers=headers)
+        kind = "text/plain" if "plain text" in self.faults else "application/json"
+        content = json.dumps(body)
+        if request.method == "GET" and "usage in HTML" in self.faults:
+            content = "<html>"
+        return httpx.Response(status, text=content, headers=headers | {"content-type": kind})
 
     def _body(self, request: httpx.Request) -> object:
         if request.method == "OPTIONS":
@@ -142,6 +144,8 @@ class JinaServer:
         result: dict[str, object] = {"index": index, "relevance_score": score}
         if "string scores" in self.faults:
             result["relevance_score"] = str(score)
+        if "NaN" in self.faults:
+            result["relevance_score"] = float("nan")
         if back:
             text = texts[index]
             result["document"] = {"text": text.lower() if "changes texts" in self.faults else text}

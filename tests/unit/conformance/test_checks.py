@@ -53,6 +53,7 @@ def test_a_good_server_passes_every_check() -> None:
     ("fault", "checks"),
     [
         ("string scores", {"wire.answer"}),
+        ("NaN", {"wire.answer"}),
         ("plain text", {"wire.content-type"}),
         ("a result too few", {"wire.indices"}),
         ("unsorted", {"wire.order"}),
@@ -78,6 +79,7 @@ def test_a_good_server_passes_every_check() -> None:
         ("counts the query once", {"metering.sum"}),
         *((f"ignores {name}", {f"metering.option-{name}"}) for name in OPTIONS),
         ("charges refusals", {"metering.refused"}),
+        ("usage in HTML", {"metering.refused", "metering.charge"}),
         ("no cors", {"browsers.preflight", "browsers.answers", "browsers.errors"}),
         ("no limit", {"retries.limit"}),
         ("no retry-after", {"retries.retry-after"}),
