@@ -37,7 +37,13 @@ def embedded_app(**options: Any) -> FakeApp:
     scorer = Dispatcher(
         MINI, EngineScorer(engine), Tokens(PORTION_TOKENS), some_metrics(), FakeClock()
     )
-    limits = replace(LIMITS, body_bytes_max=10_000_000, query_characters_max=32_768)
+    limits = replace(
+        LIMITS,
+        body_bytes_max=10_000_000,
+        query_characters_max=32_768,
+        request_timeout_s=Seconds(60),  # On a busy machine, a model of real size takes its time.
+        request_timeout_s_max=Seconds(60),
+    )
     return FakeApp(
         scorer=scorer, tokenizer=load_tokenizer(EMBEDDED), **({"limits": limits} | options)
     )
