@@ -31,7 +31,7 @@ from benchmarks.service.simulated_gpu import BATCHES_AT_ONCE, TOKENS_PER_S
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from serve_app.domain.model import Outcome, RankedDocument
-from serve_app.domain.units import Credits, Instant, ModelId, RequestId, Seconds, Tokens
+from serve_app.domain.units import Credits, Instant, ModelId, Moment, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import parse, render
 from serve_app.protocols.wire_format import Envelope, read_fields
@@ -186,7 +186,8 @@ def cost(documents: int, text: str, document: str) -> Cost:
     body = json.dumps(fields, ensure_ascii=False).encode()
     results = tuple(RankedDocument(index, 0.0, truncated=False) for index in range(documents))
     outcome = Outcome(
-        *(RequestId("rr_1"), ModelId("embedded"), results, documents, Tokens(1), Credits(1)),
+        *(RequestId("rr_1"), Moment(0), ModelId("embedded"), results),
+        *(documents, Tokens(1), Credits(1)),
         queue_wait_s=Seconds(0),
         run_s=Seconds(0),
     )

@@ -201,10 +201,12 @@ async def _answer_to(
     return Response(
         render() if small else await _in_thread(service, render),
         media_type="application/json",
-        headers={"server-timing": _server_timing(outcome)}
-        | spoken.wire_format.headers(outcome)
-        | ({REPLAYED_HEADER: "true"} if outcome.replayed else {})
-        | rate_limit_headers(outcome.rate_limits),
+        headers={
+            "server-timing": _server_timing(outcome),
+            **({REPLAYED_HEADER: "true"} if outcome.replayed else {}),
+            **spoken.wire_format.headers(outcome),
+            **rate_limit_headers(outcome.rate_limits),
+        },
     )
 
 
