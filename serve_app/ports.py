@@ -11,10 +11,10 @@ from serve_app.domain.model import (
     Portion,
     PortionScores,
     RateLimitState,
-    ReplicaInfo,
     ServiceTier,
     TokenizedJob,
 )
+from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import (
     Credits,
     Instant,

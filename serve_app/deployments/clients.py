@@ -15,7 +15,8 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serve_app.domain import errors
 from serve_app.domain.clock import Clock
-from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
+from serve_app.domain.model import Portion, PortionScores
+from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Instant
 
 T = TypeVar("T")

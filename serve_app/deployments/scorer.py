@@ -17,7 +17,8 @@ from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.deployments.token_batcher import TokenBatcher
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure
-from serve_app.domain.model import Portion, PortionScores, ReplicaInfo
+from serve_app.domain.model import Portion, PortionScores
+from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine

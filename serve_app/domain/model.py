@@ -291,13 +291,3 @@ class Outcome:
     replayed: bool = False
     """Whether this answers a repeat: all other fields but ``rate_limits`` are the first request's.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaInfo:
-    """A scorer replica's description of itself."""
-
-    replica_id: str
-    device: str
-    precision: str
-    description: str

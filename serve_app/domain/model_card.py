@@ -59,3 +59,13 @@ class Readiness:
     ledger: bool
     models: tuple[tuple[ModelId, bool], ...]
     """The first is the default model, on which readiness depends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """A scorer replica's description of itself."""
+
+    replica_id: str
+    device: str
+    precision: str
+    description: str

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from serve_app.dispatch.dispatcher import Dispatcher
-from serve_app.domain.model import EMBEDDED, Portion, PortionScores, ReplicaInfo
+from serve_app.domain.model import EMBEDDED, Portion, PortionScores
+from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer

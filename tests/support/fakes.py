@@ -21,10 +21,10 @@ from serve_app.domain.model import (
     PortionScores,
     RankedDocument,
     RateLimitState,
-    ReplicaInfo,
     TokenizedJob,
     Truncation,
 )
+from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.ranking import rank
 from serve_app.domain.units import (
     Credits,

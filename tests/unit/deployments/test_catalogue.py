@@ -4,8 +4,7 @@ import asyncio
 
 from serve_app.deployments.catalogue import FRESH_S, PROBE_EVERY_S, Catalogue
 from serve_app.domain.errors import NoReplica
-from serve_app.domain.model import ReplicaInfo
-from serve_app.domain.model_card import ModelCard, Prices, Readiness, Tariff
+from serve_app.domain.model_card import ModelCard, Prices, Readiness, ReplicaInfo, Tariff
 from serve_app.domain.units import Instant, ModelId
 from tests.support.fakes import FakeClock, FakePortionScorer
 

@@ -12,7 +12,8 @@ from ray.serve._private.common import DeploymentID
 
 from serve_app.deployments.clients import HandleScorer, translate
 from serve_app.domain import errors
-from serve_app.domain.model import Portion, ReplicaInfo
+from serve_app.domain.model import Portion
+from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Credits, Instant, RequestId
 from tests.support.fakes import FakeClock
 
