@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serve_app.domain.model import INPUT_ID_BYTES
+from serve_app.engine.word_cache import WordCache, ids_as_bytes, splits_at_words
+
 CHARACTERS_PER_TOKEN = 16
 
 SLICE_CHARACTERS = 100_000
@@ -42,16 +45,16 @@ def cut(text: str, tokens: int) -> str:
 
 
 class TextEncoder:
-    """Encodes texts without special tokens. Thread-safe: nothing changes after construction."""
+    """Encodes texts without special tokens, as little-endian int32. Thread-safe."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        self._words = WordCache(backend) if splits_at_words(backend) else None
 
     def count(self, text: str) -> int:
         """Return the number of tokens of ``text``."""
-        if len(text) <= SHORT_CHARACTERS:
-            return len(self._encode_here(text))
-        return sum(len(ids) for ids in self.encode([piece for _, piece in _pieces(text)]))
+        pieces = [piece for _, piece in _pieces(text)]
+        return sum(len(ids) for ids in self.encode(pieces)) // INPUT_ID_BYTES
 
     def offsets(self, text: str, tokens_max: int) -> npt.NDArray[np.int32]:
         """Return the start and end of each token of ``text`` in code points.
@@ -72,9 +75,9 @@ class TextEncoder:
                 break
         return np.concatenate(read)
 
-    def encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
+    def encode(self, texts: Sequence[str]) -> Iterator[bytes]:
         """Yield the ids of each text, in order."""
-        if sum(map(len, texts)) <= SHORT_CHARACTERS:
+        if self._words is not None or sum(map(len, texts)) <= SHORT_CHARACTERS:
             yield from map(self._encode_here, texts)
             return
         for some in _slices(texts):
@@ -82,12 +85,14 @@ class TextEncoder:
             for encoding in self._backend.encode_batch_fast(
                 [_well_formed(text) for text in some], add_special_tokens=False
             ):
-                yield encoding.ids
+                yield ids_as_bytes(encoding.ids)
 
-    def _encode_here(self, text: str) -> list[int]:
+    def _encode_here(self, text: str) -> bytes:
         """Encode on the calling thread. A batch would wait for the shared threads."""
-        ids: list[int] = self._backend.encode(_well_formed(text), add_special_tokens=False).ids
-        return ids
+        text = _well_formed(text)
+        if self._words is not None:
+            return self._words.encode(text)
+        return ids_as_bytes(self._backend.encode(text, add_special_tokens=False).ids)
 
 
 def tokens_at_most(text: str) -> int:
@@ -131,4 +136,4 @@ def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
 
 def _well_formed(text: str) -> str:
     """Replace lone surrogates, which JSON can carry but UTF-8 and the Rust tokenizer cannot."""
-    return LONE_SURROGATE.sub("\ufffd", text) if LONE_SURROGATE.search(text) else text
+    return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)

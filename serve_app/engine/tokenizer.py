@@ -18,18 +18,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer as Backend
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job
-from serve_app.domain.model import Overflow, Pair, TokenizedJob, Truncation
+from serve_app.domain.model import INPUT_ID_BYTES, Overflow, Pair, TokenizedJob, Truncation
 from serve_app.domain.units import Tokens
 from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.template import Template
 from serve_app.engine.text_prefix import TextEncoder, cut
 from serve_app.engine.text_warnings import text_warnings, unknown_token
+from serve_app.engine.word_cache import ids_as_bytes
 from serve_app.ports import Usage
 
 PAIR_TOKENS_DEFAULT = 512
@@ -129,7 +129,7 @@ def _last_line(error: Exception) -> str:
 class EncodedQuery:
     """A query's token ids, truncated to a pair's length, and the token count of the whole query."""
 
-    ids: list[int]
+    ids: bytes
     tokens: int
 
 
@@ -146,6 +146,9 @@ class PairTokenizer:
         backend.no_truncation()
         backend.no_padding()
         self.template = Template.learn(backend, files.model)
+        self._prefix, self._middle, self._suffix = map(
+            ids_as_bytes, (self.template.prefix, self.template.middle, self.template.suffix)
+        )
         self._encoder = TextEncoder(backend)
         self._unknown = unknown_token(files.backend)
         self.pair_tokens_max = files.pair_tokens_max(pair_tokens_max)
@@ -191,7 +194,9 @@ class PairTokenizer:
         """
         texts = list(job.queries)
         queries = {
-            query: EncodedQuery(ids[: self._text_tokens_max], len(ids))
+            query: EncodedQuery(
+                ids[: self._text_tokens_max * INPUT_ID_BYTES], len(ids) // INPUT_ID_BYTES
+            )
             for query, ids in zip(texts, self._encoder.encode(texts), strict=True)
         }
         rooms = {text: self._text_tokens_max - query.tokens for text, query in queries.items()}
@@ -222,7 +227,7 @@ class PairTokenizer:
             encoded = self._encoder.encode(documents)
             for index, document, ids in zip(group, documents, encoded, strict=True):
                 pair = job.pairs[index]
-                kept = ids if read_max is None else ids[:read_max]
+                kept = ids if read_max is None else ids[: read_max * INPUT_ID_BYTES]
                 whole = len(document) == len(pair.document) and len(kept) == len(ids)
                 pairs[index] = self._pair(
                     index, queries[pair.query], kept, job.truncation, whole=whole
@@ -233,25 +238,22 @@ class PairTokenizer:
         self,
         index: int,
         query: EncodedQuery,
-        document: list[int],
+        document: bytes,
         truncation: Truncation,
         *,
         whole: bool,
     ) -> Pair:
         """``whole``: ``document`` has the tokens of all its text."""
+        document_tokens = len(document) // INPUT_ID_BYTES
         query_kept, document_kept = fit(
-            query.tokens, len(document), self._text_tokens_max, truncation
+            query.tokens, document_tokens, self._text_tokens_max, truncation
         )
-        template = self.template
-        ids = [*template.prefix, *query.ids[:query_kept], *template.middle]
-        query_tokens = len(ids)
-        ids += document[:document_kept]
-        ids += template.suffix
+        query_segment = self._prefix + query.ids[: query_kept * INPUT_ID_BYTES] + self._middle
         return Pair(
             index=index,
-            input_ids=np.array(ids, dtype="<i4").tobytes(),
-            query_tokens=Tokens(query_tokens),
-            truncated=not whole or query_kept + document_kept < query.tokens + len(document),
+            input_ids=query_segment + document[: document_kept * INPUT_ID_BYTES] + self._suffix,
+            query_tokens=Tokens(len(query_segment) // INPUT_ID_BYTES),
+            truncated=not whole or query_kept + document_kept < query.tokens + document_tokens,
         )
 
 
