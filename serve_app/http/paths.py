@@ -1,12 +1,16 @@
 """The paths of requests, which clients join from a base URL and a route.
 
 A base URL may end in a slash or in a version that the route also has. These paths are answered
-directly, because some clients lose the body on a redirect.
+directly, because some clients lose the body on a redirect. LiteLLM joins the base URL of a NVIDIA
+NIM with the route of NVIDIA's hosted models.
 """
 
 import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+_NVIDIA_HOSTED = re.compile(r"/v1/retrieval/.+/reranking")
+"""NVIDIA's hosted models have a route each, but requests also name the model."""
 
 _VERSION_BEFORE_VERSION = re.compile(r"/v[12](?=/v[12]/)")
 
@@ -24,10 +28,11 @@ class JoinedPaths:
 
 
 def route_path(path: str) -> str:
-    """Return ``path`` without repeated slashes, a slash at its end, and a second version."""
+    """Return ``path`` without repeated slashes, a slash at its end, a second version or a model."""
     if path.startswith("/docs"):  # The links in the page are relative to its path.
         return path
     path = re.sub("//+", "/", path)
     if version := _VERSION_BEFORE_VERSION.match(path):
         path = path[version.end() :]
-    return path.rstrip("/") or "/"
+    path = path.rstrip("/") or "/"
+    return "/v1/ranking" if _NVIDIA_HOSTED.fullmatch(path) else path

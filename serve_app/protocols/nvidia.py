@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import Outcome, Overflow
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rendering import with_results
@@ -47,6 +48,9 @@ class NvidiaRequest(RankingRequest):
         Field(min_length=1, fail_fast=True, description="A text may be empty."),
     ]
     top_n: TopN = None
+    top_k: Annotated[TopN, Field(description="Another name of `top_n`, which LiteLLM sends.")] = (
+        None
+    )
     truncate: Annotated[
         Literal["END", "NONE"] | None,
         Field(description="Whether to cut the end of passages that are too long, or refuse them."),
@@ -77,11 +81,13 @@ def parse(
     """Parse a request. Raises: InvalidRequest, TooLarge."""
     check_fields(NvidiaRequest, fields, "passages", limits)
     request = validated(NvidiaRequest, fields)
+    if request.top_n and request.top_k:
+        raise InvalidRequest("top_k", "must not be sent together with top_n")
     ranking = Ranking(
         request,
         request.query.text,
         [passage.text for passage in request.passages],
-        request.top_n,
+        request.top_n or request.top_k,
         overflow=Overflow.ERROR if request.truncate == "NONE" else None,
         query_path="query.text",
         text_path="passages[{index}].text",
