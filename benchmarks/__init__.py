@@ -1,1 +1,1 @@
-"""Benchmarks, one file per question; run one with ``python -m benchmarks.<file>``."""
+"""Benchmarks, one file per question; run one with ``python -m benchmarks.<folder>.<file>``."""

@@ -1,4 +1,4 @@
-"""Checks whether a rerank server keeps to the API that its clients expect.
+"""Check whether a rerank server has the API that its clients expect.
 
 The checks know a server only through HTTP. ``docs/api/conformance.md`` describes them.
 """

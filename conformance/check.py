@@ -1,4 +1,4 @@
-"""A check, and what became of it."""
+"""Checks and their results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Run = Callable[[Server], None]
 
 
 class Outcome(StrEnum):
-    """What became of a check."""
+    """The outcome of a check."""
 
     PASSED = "passed"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""The server under test, seen through HTTP."""
+"""The server under test, which is known only through HTTP."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -33,20 +33,19 @@ The API key is in `RERANK_API_KEY` or `--api-key`.
 The command prints the outcome of each check, and what was expected where one fails.
 It exits with status 1 if a check fails.
 A check of something that the family does not define is *not applicable*, and a check that needs an
-option is *not run* without it.
-Neither counts.
+option is *not run* without it. Neither is a failure.
 
 | group | question |
 |---|---|
 | `wire` | Do requests and answers have the fields and types that clients use? |
 | `errors` | Is a bad request refused with the family's status and body? |
 | `scores` | Does a score depend only on its query and document? |
-| `metering` | Is usage that of the documents, and is no option with an effect ignored? |
+| `metering` | Do usage and charges match the documents, and is every accepted option applied? |
 | `browsers` | Can a web page call the server (CORS)? |
 | `retries` | Does a client learn when to repeat a request? |
 
-The forms of a family are those that its clients' code reads and its reference describes.
-A server may do more.
+The forms of a family are those that its clients read and its reference describes; a server may do
+more.
 """
 OPTIONS = """
 ## Options

@@ -1,1 +1,1 @@
-"""Benchmarks of the topic: autoscaling."""
+"""Benchmarks of autoscaling."""

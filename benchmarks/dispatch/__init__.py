@@ -1,1 +1,1 @@
-"""Measures the rules of deadline admission and of the inflight window on simulated replicas."""
+"""Benchmarks of deadline admission and of the inflight window, on simulated replicas."""

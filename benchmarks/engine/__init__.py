@@ -1,1 +1,1 @@
-"""Benchmarks of the topic: engine."""
+"""Benchmarks of the engine."""

@@ -1,1 +1,1 @@
-"""Benchmarks of the topic: ledger."""
+"""Benchmarks of the ledger."""

@@ -1,1 +1,1 @@
-"""Benchmarks of the topic: quality."""
+"""Benchmarks of ranking quality."""

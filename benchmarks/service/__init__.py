@@ -1,1 +1,1 @@
-"""Benchmarks of the topic: service."""
+"""Benchmarks of the whole service."""

@@ -4,9 +4,9 @@
 
 Turns with and without keys alternate on one service, with 8 clients and 50 documents in each
 request. All results are returned, so that a stored outcome has 50 scores. As in
-`benchmarks.service.metering`, the kept share is also computed from CPU time, because the machine's
-speed varies between turns by more than a key costs. With ``--tiny``, the model takes almost no
-time, so that only the rest of the service matters.
+`benchmarks.service.metering`, the kept share of the throughput is also computed from CPU time,
+because the machine's speed varies between turns by more than a key costs. With ``--tiny``, the
+model takes almost no time, so that only the rest of the service matters.
 """
 
 import argparse

@@ -3,17 +3,16 @@
     python -m benchmarks.service.metering --json benchmarks/results/metering.json
 
 Two services on this machine differ only in their ledger: one is deployed from
-`benchmarks.service.unmetered`. Two loads alternate between
-them: 8 clients with 50 documents per request for some seconds, and one client with one document per
-request. The databases are SQLite and PostgreSQL, both with fsync. The model is `embedded`; with
-``--tiny``, it is so small that only the rest of the service matters. A bare commit is one small
-durable INSERT into the same database, in the same run. With ``--scorer-threads 1``, the model
-leaves a core to everything else, as it does on a GPU.
+`benchmarks.service.unmetered`. Two loads alternate between them: 8 clients with 50 documents per
+request for some seconds, and one client with one document per request. The databases are SQLite and
+PostgreSQL, both with fsync. The model is `embedded`; with ``--tiny``, it is so small that only the
+rest of the service matters. A bare commit is one small durable INSERT into the same database, in
+the same run. With ``--scorer-threads 1``, the model leaves a core to everything else, as it does on
+a GPU.
 
 The machine's speed varies between turns by more than a ledger costs. So the kept share is also
-computed from CPU time, the limit when the cores are busy. It compares the CPU time per document of
-gateway, HTTP proxy and database with and without metering, plus that of the model, which is the
-same in both.
+computed from CPU time, the limit when the cores are busy: that of gateway, HTTP proxy and database
+per document, with and without metering, plus that of the model, which is the same in both.
 """
 
 import argparse

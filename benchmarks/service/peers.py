@@ -1,4 +1,4 @@
-"""Our service and a peer's under the same load: which is faster, and which favours small requests?
+"""Which is faster under the same load, and better for small requests: our service or a peer's?
 
     python -m benchmarks.service.peers --json benchmarks/results/serving.json
 

@@ -1,4 +1,4 @@
-"""Whether what is counted and charged is what was asked for and done."""
+"""Usage and charges match the request, and no option is ignored."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a client needs to repeat a request at the right time."""
+"""Answers show a client when to repeat its request."""
 
 from conformance.check import Check
 from conformance.server import BUSY, NotRun, Server, Unmet, fits, shown

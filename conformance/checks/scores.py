@@ -1,4 +1,4 @@
-"""What a score depends on, and what not."""
+"""A score depends only on its query and document."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The forms of requests and answers."""
+"""The fields and types of requests and answers."""
 
 from collections.abc import Mapping
 

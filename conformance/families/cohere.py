@@ -1,4 +1,4 @@
-"""Cohere's ``/v1/rerank`` and ``/v2/rerank``, after its Python library and its reference."""
+"""Cohere's ``/v1/rerank`` and ``/v2/rerank``, as in its Python library and its reference."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Infinity's ``/rerank``, after its source and its generated client."""
+"""Infinity's ``/rerank``, as in its source and its generated client."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""Jina's ``/v1/rerank``, after the clients of Haystack, LlamaIndex and LiteLLM."""
+"""Jina's ``/v1/rerank``, as in the clients of Haystack, LlamaIndex and LiteLLM."""
 
 from typing import Any
 

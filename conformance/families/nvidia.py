@@ -1,4 +1,4 @@
-"""``/v1/ranking`` of NVIDIA's NIM for reranking, after LangChain's client."""
+"""``/v1/ranking`` of NVIDIA's NIM for reranking, as in LangChain's client."""
 
 from collections.abc import Sequence
 from typing import Any

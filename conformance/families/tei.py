@@ -1,4 +1,4 @@
-"""``/rerank`` of Hugging Face's text-embeddings-inference (TEI), after its source and clients."""
+"""``/rerank`` of Hugging Face's text-embeddings-inference (TEI), as in its source and clients."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

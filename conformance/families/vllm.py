@@ -1,4 +1,4 @@
-"""vLLM's ``/v1/rerank`` and ``/v1/score``, after its protocol classes and its clients."""
+"""vLLM's ``/v1/rerank`` and ``/v1/score``, as in its protocol classes and its clients."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Voyage's ``/v1/rerank``, after its Python library."""
+"""Voyage's ``/v1/rerank``, as in its Python library."""
 
 from typing import Any, Literal
 
