@@ -35,7 +35,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Handles requests; built once per gateway replica."""
+    """Handles the requests of one gateway replica."""
 
     admission: Admission
     ledger: Ledger

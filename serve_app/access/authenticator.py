@@ -46,7 +46,7 @@ class Authenticator:
         self._misses: OrderedDict[KeyId, Known] = OrderedDict()
 
     async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
-        """See `serve_app.ports.Access`. The error does not give the reason."""
+        """The error does not give the reason."""
         caller = await self._caller(api_keys)
         check_scopes(caller, scopes)
         return caller

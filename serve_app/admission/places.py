@@ -48,7 +48,6 @@ class Places:
 
     @property
     def key_max(self) -> int:
-        """Places that one key may hold."""
         return self._key_max
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Routes the log lines of this package into the replica's log file, in Serve's format."""
+"""Route the log lines of this package into the replica's log file, in Serve's format."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Binds `serve_app.telemetry.metrics` to Ray's Prometheus endpoint."""
+"""Bind `serve_app.telemetry.metrics` to Ray's Prometheus endpoint."""
 
 import threading
 import time

@@ -1,1 +1,1 @@
-"""Distribute a tokenized job to replicas: portions, fair queueing, retries, scaling."""
+"""Distribute a tokenized job to replicas: portions, fair queueing, retries."""

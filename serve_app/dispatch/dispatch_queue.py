@@ -2,8 +2,7 @@
 
     enter ──> queued ──(it is next, and there is room)──> on the replicas ──> leave
 
-It runs on one event loop. `fair_queue` selects the next portion, and `inflight_window` limits the
-tokens sent.
+It runs on one event loop. `inflight_window` limits the tokens sent.
 """
 
 import asyncio

@@ -57,7 +57,7 @@ class Dispatcher:
     async def score(
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
-        """See `serve_app.ports.JobScorer`. Raises the first failure of a portion."""
+        """Raises: the first failure of a portion."""
         cutting = partial(cut, job.request_id, tokenized.pairs, self._queue.portion_tokens)
         large = len(tokenized.pairs) > PAIRS_ON_LOOP_MAX
         portions = await asyncio.to_thread(cutting) if large else cutting()

@@ -1,12 +1,12 @@
-"""Limit one model's tokens that are on its replicas concurrently. Pure: no clock, no asyncio.
+"""Limit the tokens of one model that are on its replicas. Pure: no clock, no asyncio.
 
 Work on a replica cannot be overtaken, so there should be little of it. But a replica must have its
-next batch before it finishes the current one. About two portions per replica satisfy both. A
-gateway knows neither the number of replicas nor the load from other gateways. It infers both from
-the answers: which replicas they come from, and how long the portions waited there.
+next batch before it finishes the current one. A gateway knows neither the number of replicas nor
+the load from other gateways. It infers both from the answers: which replicas they come from, and
+how long the portions waited there.
 
-    portions wait much longer than a batch runs:                 smaller window
-    portions hardly wait, and others are queued here:            larger window
+    portions wait longer than a batch runs:                smaller window
+    portions hardly wait, and others are queued here:      larger window
 
 Decision 0016 compares this with a fixed window.
 """

@@ -78,5 +78,4 @@ class Job:
         return self.query_field.format(index=index)
 
     def document_path(self, index: int) -> str:
-        """Return the request field of the document of the pair at ``index``."""
         return self.document_field.format(index=index)

@@ -183,7 +183,6 @@ class Pair:
 
     @property
     def document(self) -> int:
-        """Index of the document in the request."""
         return self.index if self.window is None else self.window.document
 
 
@@ -286,7 +285,6 @@ class Outcome:
     rate_limits: tuple[RateLimitState, ...] = ()
     """For each kind of limit, the caller's state with the least remaining."""
     warnings: tuple[str, ...] = ()
-    """Sentences for the client about texts of which the model read little."""
 
     replayed: bool = False
     """Whether this answers a repeat: all other fields but ``rate_limits`` are the first request's.

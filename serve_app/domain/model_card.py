@@ -48,7 +48,6 @@ class ModelCard:
     """Whether a replica answered the most recent probe or request."""
 
     aliases: tuple[str, ...] = ()
-    """Other names that clients may use instead of ``id``."""
 
 
 @dataclass(frozen=True, slots=True)

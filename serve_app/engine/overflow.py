@@ -36,7 +36,7 @@ def refuse_truncated(job: Job, pairs: Sequence[Pair], rooms: Rooms, encoder: Tex
 
 
 def windows_at_most(job: Job, rooms: Rooms) -> int:
-    """Return an upper bound of the windows of ``job``, without reading its texts."""
+    """Return an upper bound of the windows of ``job``, without tokenizing its documents."""
     total = 0
     for query, document in job.pairs:
         tokens = tokens_at_most(document)

@@ -1,4 +1,4 @@
-"""The special tokens around the two texts of a pair, learnt from a tokenizer."""
+"""Learn from a tokenizer which special tokens it puts around a pair."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -25,7 +25,7 @@ SLICE_CHARACTERS = 100_000
 other callers wait for the threads until a call is done."""
 
 SHORT_CHARACTERS = 1_000
-"""Texts up to this length together are tokenized on the calling thread, in a fraction of a
+"""Texts up to this length together are always encoded on the calling thread, in a fraction of a
 millisecond."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -52,7 +52,6 @@ class TextEncoder:
         self._words = WordCache(backend) if splits_at_words(backend) else None
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of ``text``."""
         pieces = [piece for _, piece in _pieces(text)]
         return sum(len(ids) for ids in self.encode(pieces)) // INPUT_ID_BYTES
 
@@ -76,7 +75,6 @@ class TextEncoder:
         return np.concatenate(read)
 
     def encode(self, texts: Sequence[str]) -> Iterator[bytes]:
-        """Yield the ids of each text, in order."""
         if self._words is not None or sum(map(len, texts)) <= SHORT_CHARACTERS:
             yield from map(self._encode_here, texts)
             return

@@ -5,8 +5,8 @@
     documents ─ cut, batch ───> ids ─┘
 
 The special tokens around the texts (`Template`) are learnt from the tokenizer itself, so every
-family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this module: it
-does not import torch, and it holds no lock while the Rust tokenizer works.
+family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this module, so it
+does not import torch.
 """
 
 import json
@@ -41,9 +41,9 @@ EXPORT_TIMEOUT_S = 120
 def limit_threads(threads: int) -> None:
     """Limit the Rust tokenizers of this process to ``threads`` shared threads, not one per core.
 
-    Must run before the process first tokenizes a batch, that is, a job: the thread pool is created
-    then and keeps its size. Callers wait for the pool and do not work themselves, so the threads of
-    a gateway's executor do not add to it. Child processes inherit the limit.
+    Must run before the process first encodes a batch, which creates the thread pool. Texts that
+    `TextEncoder` encodes on the calling thread do not use the pool. Child processes inherit the
+    limit.
     """
     assert threads >= 1
     # rayon, the library of the pool, offers no other way here; see its `ThreadPoolBuilder`.
@@ -134,10 +134,9 @@ class EncodedQuery:
 
 
 class PairTokenizer:
-    """Tokenizer of one model. Thread-safe: nothing changes after construction."""
+    """Tokenizer of one model. Thread-safe."""
 
     pair_tokens_max: Tokens
-    """Longest pair, special tokens included."""
 
     def __init__(self, files: TokenizerFiles, pair_tokens_max: int | None = None) -> None:
         """Raises: ModelLoadError."""

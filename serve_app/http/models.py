@@ -1,6 +1,6 @@
-"""``GET /v1/models``, ``GET /v1/models/{id}`` and the forms of other servers for the same.
+"""``GET /v1/models``, ``GET /v1/models/{id}`` and the corresponding routes of other servers.
 
-Only models that the caller's key may use are answered.
+The lists contain only models that the caller's key may use.
 """
 
 from starlette.requests import Request
@@ -54,8 +54,6 @@ def info_endpoint(service: Service) -> Endpoint:
 
 
 def infinity_models_endpoint(service: Service) -> Endpoint:
-    """Return the endpoint of Infinity's list of models."""
-
     async def list_models(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
         return _json(render_infinity_models(await _cards(service, caller)))

@@ -1,8 +1,8 @@
-"""The paths of requests, which clients join from a base URL and a route.
+"""Normalize the paths that clients join from a base URL and a route.
 
-A base URL may end in a slash or in a version that the route also has. These paths are answered
-directly, because some clients lose the body on a redirect. LiteLLM joins the base URL of a NVIDIA
-NIM with the route of NVIDIA's hosted models.
+A base URL may end in a slash or in a version that the route also has. There is no redirect, because
+some clients lose the body on one. LiteLLM joins the base URL of a NVIDIA NIM with the route of
+NVIDIA's hosted models.
 """
 
 import re

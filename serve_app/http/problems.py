@@ -1,8 +1,7 @@
-"""Convert errors to HTTP responses. This is the only table of statuses; a wire format
-may replace some of them.
+"""Convert errors to HTTP responses. This is the only table of statuses.
 
-Ray derives classes from ours at run time, so a row also applies to subclasses. An unexpected
-exception becomes a 500 without details.
+A wire format may replace a status. Ray derives classes from ours at run time, so a row also applies
+to subclasses. An unexpected exception becomes a 500 without details.
 """
 
 from dataclasses import dataclass

@@ -74,13 +74,11 @@ class Service:
     """Limits the bytes of request bodies held concurrently, before they are parsed."""
 
     places: Places
-    """Limits the requests that are read and processed concurrently."""
 
     report_places: Places
     """Limits the tenants' own reports that wait for or read the database."""
 
     refusal_budget: RefusalBudget
-    """Limits the work for requests that are then refused."""
 
     model_names: ModelNames
 

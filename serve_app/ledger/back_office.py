@@ -48,11 +48,9 @@ class BackOffice:
         self._writers.dispose()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """See `serve_app.http.service.Office.read`."""
         return await self._reports.call(lambda: self._read(query))
 
     async def write(self, change: Callable[[Connection], T]) -> T:
-        """See `serve_app.http.service.Office.write`."""
         return await self._changes.call(lambda: self._write(change))
 
     def _read(self, query: Callable[[Connection], T]) -> T:

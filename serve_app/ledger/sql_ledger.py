@@ -105,10 +105,7 @@ class SqlLedger:
             raise LedgerUnavailable("the writer thread is not running")
 
     async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
-        """See `serve_app.ports.Ledger.reserve`.
-
-        Fails immediately while the database is failing or stuck.
-        """
+        """Fail immediately while the database is failing or stuck."""
         if self._writer.is_failing:
             raise LedgerUnavailable("the database does not answer")
         now = self._clock.moment()
@@ -158,7 +155,6 @@ class SqlLedger:
         usage: Usage,
         stored: StoredOutcome | None = None,
     ) -> None:
-        """See `serve_app.ports.Ledger.commit`."""
         write = partial(
             Books.commit,
             request_id=request_id,
@@ -181,10 +177,9 @@ class SqlLedger:
             raise
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """See `serve_app.ports.Ledger.void`.
+        """Queue nothing for a request that certainly has no reservation.
 
-        A request that certainly has no reservation is not queued. Otherwise, thousands of requests
-        refused during an outage would fill the queue.
+        Otherwise, thousands of requests refused during an outage would fill the queue.
         """
         if request_id in self._reserved:
             self._reserved.remove(request_id)
@@ -202,7 +197,6 @@ class SqlLedger:
         )
 
     async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
-        """See `serve_app.ports.KeyStore.find_keys`."""
         return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
 
     async def ping(self) -> bool:

@@ -48,8 +48,8 @@ def text_of(index: int, document: Document, rank_fields: Sequence[str] | None) -
 def returned(document: Document, text: str) -> dict[str, object]:
     """Return the object for ``document`` in an answer.
 
-    It always has a ``text``, which clients require: ``text``, which the model read, if the document
-    has none.
+    It always has a ``text``, which clients require. A document without one gets the ``text`` that
+    the model read.
     """
     if isinstance(document, str):
         return {"text": text}

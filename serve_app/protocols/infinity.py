@@ -113,7 +113,6 @@ class InfinityModels(BaseModel):
 def parse(
     fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedRanking:
-    """Parse a request. Raises: InvalidRequest, TooLarge."""
     if fields.get("model") == NO_MODEL:
         fields = {name: value for name, value in fields.items() if name != "model"}
     check_fields(InfinityRequest, fields, "documents", limits)
@@ -130,7 +129,6 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
-    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = InfinityResponse(
         id=outcome.request_id,
         model=outcome.model,
@@ -142,7 +140,6 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:
-    """Return the status and Infinity's body for an error."""
     detail = InfinityErrorDetail(
         message=problem.error.public_message,
         type=problem.family,

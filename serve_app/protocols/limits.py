@@ -16,13 +16,8 @@ class Limits:
     """Unicode code points."""
 
     request_timeout_s: Seconds
-    """Default timeout of a request."""
-
     request_timeout_s_max: Seconds
-    """Longest timeout that a request may ask for."""
-
     body_timeout_s: Seconds
-    """Longest time for a body to arrive."""
 
     @property
     def json(self) -> JsonLimits:

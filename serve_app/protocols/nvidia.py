@@ -78,7 +78,6 @@ class NvidiaResponse(BaseModel):
 def parse(
     fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedRanking:
-    """Parse a request. Raises: InvalidRequest, TooLarge."""
     check_fields(NvidiaRequest, fields, "passages", limits)
     request = validated(NvidiaRequest, fields)
     if request.top_n and request.top_k:
@@ -96,7 +95,6 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
-    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = NvidiaResponse(
         id=outcome.request_id,
         model=outcome.model,

@@ -22,7 +22,7 @@ class Problem:
     """The default status of the error."""
 
     family: str
-    """Family of the error, as OpenAI's clients name it."""
+    """``error.type`` of OpenAI's format."""
 
     request_id: str
 
@@ -50,7 +50,6 @@ class ErrorBody(BaseModel):
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:
-    """Return the default status and body."""
     error = problem.error
     message = error.public_message
     detail = ErrorDetail(message=message, type=problem.family, param=error.where, code=error.code)

@@ -1,7 +1,7 @@
 """Render answers with many results to JSON.
 
-Each result is rendered by itself, because no other thread runs while pydantic renders. The parts
-are joined only once, because a large copy blocks other threads, too, except within `bytes.join`.
+Pydantic blocks all other threads while it renders, so each result is rendered by itself. Large
+copies block them, too, so the parts are joined once, by `bytes.join`, which does not.
 """
 
 from collections.abc import Iterable, Iterator

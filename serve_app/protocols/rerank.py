@@ -53,7 +53,6 @@ class ParsedRerank:
     raw_scores: bool
     min_score: float | None
     warnings: tuple[str, ...]
-    """Sentences about ignored parts of the request."""
 
 
 def parse(
@@ -62,10 +61,7 @@ def parse(
     envelope: Envelope,
     resolve_model: ResolveModel,
 ) -> ParsedRerank:
-    """Parse a request. See `serve_app.protocols.wire_format.WireFormat`.
-
-    ``limits``: only the number of documents and the length of the query are checked here.
-    """
+    """``limits``: only the number of documents and the length of the query are checked here."""
     check_supported(fields, RerankRequest.model_fields, IGNORED)
     check_count("documents", fields.get("documents"), limits, "documents")
     request = validated(RerankRequest, fields)
@@ -96,7 +92,6 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRerank) -> bytes:
-    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = RerankResponse(
         id=outcome.request_id,
         model=outcome.model,

@@ -63,16 +63,12 @@ class ParsedScore:
     job: Job
     raw_scores: bool
     warnings: tuple[str, ...]
-    """Sentences about ignored parts of the request."""
 
 
 def parse(
     fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedScore:
-    """Parse a request. See `serve_app.protocols.wire_format.WireFormat`.
-
-    ``limits``: the limit on documents applies to the pairs, and that on query length to each query.
-    """
+    """``limits``: that on documents applies to the pairs, that on query length to each query."""
     names = _form(fields)
     kind = FORMS[names]
     check_supported(fields, kind.model_fields)
@@ -111,7 +107,6 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
-    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = ScoreResponse(
         id=outcome.request_id,
         created=outcome.created_at // 1_000,
@@ -183,7 +178,6 @@ def _texts_of_pairs(pairs: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
 
 
 def _texts_of_lists(request: TextsRequest, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each text after its path."""
     for name, texts in zip(names, _lists(request, names), strict=True):
         for index, text in enumerate(texts):
             yield f"{name}[{index}]", text

@@ -1,7 +1,7 @@
-"""Outcomes in bytes, which the ledger stores for repeats of their requests.
+"""Outcomes in bytes, which the ledger stores to answer repeats of their requests.
 
-They are compressed JSON with the field names of `Outcome`. A new field needs a default, so that
-outcomes of an earlier version can be read. An outcome has indices and numbers, but no text.
+They are compressed JSON with the field names of `Outcome`, and contain no text of a request. A new
+field needs a default, so that outcomes of an earlier version can be read.
 """
 
 import zlib

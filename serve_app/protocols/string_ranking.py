@@ -78,7 +78,6 @@ class ParsedRanking:
     return_texts: bool
     raw_scores: bool
     warnings: tuple[str, ...]
-    """Sentences about ignored parts of the request."""
 
     def text(self, index: int) -> str | None:
         """Return the text at ``index`` if the answer contains texts."""
@@ -143,7 +142,6 @@ def parsed_ranking(
 
 
 def string_results(outcome: Outcome, parsed: ParsedRanking) -> Iterator[StringResult]:
-    """Yield the results of the answer to ``parsed``, best first."""
     for ranked in outcome.results:
         yield StringResult(
             index=ranked.index,

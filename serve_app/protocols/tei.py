@@ -112,7 +112,6 @@ class NoTexts(InvalidRequest):
 def parse(
     fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedRanking:
-    """Parse a request. Raises: InvalidRequest, TooLarge."""
     check_fields(TeiRequest, fields, "texts", limits)
     if fields.get("texts") == []:
         raise NoTexts("texts", "must not be empty")
@@ -131,7 +130,6 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
-    """Return the answer to ``parsed`` as JSON in UTF-8."""
     return json_list(
         TeiRank(
             index=ranked.index,
@@ -148,7 +146,6 @@ def headers(outcome: Outcome) -> dict[str, str]:
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:
-    """Return TEI's status and body for an error."""
     error = problem.error
     if isinstance(error, NoTexts):
         status, kind = problem.status, "Empty"

@@ -73,7 +73,6 @@ class VoyageError(BaseModel):
 def parse(
     fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedRanking:
-    """Parse a request. Raises: InvalidRequest, TooLarge."""
     check_fields(VoyageRequest, fields, "documents", limits)
     request = validated(VoyageRequest, fields)
     ranking = Ranking(
@@ -89,7 +88,6 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
-    """Return the answer to ``parsed`` as JSON in UTF-8."""
     answer = VoyageResponse(
         id=outcome.request_id,
         model=outcome.model,
@@ -101,7 +99,6 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
 
 
 def render_problem(problem: Problem) -> tuple[int, bytes]:
-    """Return the status and Voyage's body for an error."""
     body = VoyageError(detail=problem.error.public_message)
     return problem.status, body.model_dump_json().encode()
 

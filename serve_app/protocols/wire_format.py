@@ -1,7 +1,7 @@
 """The interface of scoring wire formats, and the functions that they share.
 
 A wire format parses the fields of a JSON body into a `Job`, and renders an `Outcome` or an error to
-the bytes of a body. It knows nothing of HTTP, and the pipeline knows nothing of it.
+the bytes of a body. The pipeline does not know it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -106,7 +106,6 @@ class WireFormat(Generic[Parsed]):
     """Return the wire format of a body, on routes that several formats share."""
 
     def of(self, fields: Fields) -> "WireFormat[Any]":
-        """Return the wire format of a body with ``fields``."""
         return self.choose(fields) if self.choose else self
 
 

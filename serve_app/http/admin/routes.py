@@ -1,7 +1,7 @@
 """The ``/admin/v1`` routes: the account operations of the command line, for operators' programs.
 
-Every route needs a key with the scope ``admin``. A change runs as one transaction off the event
-loop. It uses the same functions as the command line, and the audit log records it under that key.
+Every route needs a key with the scope ``admin``, under which the audit log records its changes. A
+change runs as one transaction off the event loop.
 """
 
 from collections.abc import Callable, Sequence

@@ -24,7 +24,6 @@ def _parameter(place: str, name: str, description: str, **schema: object) -> Jso
 
 
 def path_id(description: str) -> Json:
-    """Describe the id in a path."""
     return _parameter("path", "id", description) | {"required": True}
 
 
@@ -94,7 +93,6 @@ REQUEST_ID = _parameter(
 
 
 def timeout(limits: Limits) -> Json:
-    """Describe the header with a request's timeout."""
     return _parameter(
         "header",
         TIMEOUT_HEADER,

@@ -1,4 +1,4 @@
-"""Grants, refunds and corrections of credit. `audit_log` records every change."""
+"""Grants, refunds and corrections of credit."""
 
 import secrets
 from dataclasses import dataclass

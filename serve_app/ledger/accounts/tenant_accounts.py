@@ -1,8 +1,4 @@
-"""Tenant accounts: names, limits, alerts and weights.
-
-`tenant_keys` manages API keys, and `credit_grants` manages credit. `audit_log` records every
-change in the same transaction.
-"""
+"""Tenant accounts: names, limits, alerts and weights."""
 
 import secrets
 from collections.abc import Sequence

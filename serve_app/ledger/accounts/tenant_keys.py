@@ -1,7 +1,6 @@
 """API keys: creation, lookup, limits, rotation and revocation.
 
-This module sees only the digest of a secret; `serve_app.access.api_keys` creates both. `audit_log`
-records every change in the same transaction.
+This module sees only the digest of a secret; `serve_app.access.api_keys` creates both.
 """
 
 from collections.abc import Collection, Sequence

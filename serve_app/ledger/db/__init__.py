@@ -1,1 +1,1 @@
-"""Database engines, tables, migrations' runner, audit log and backups."""
+"""Database engines, tables, the runner of migrations, audit log and backups."""

@@ -2,7 +2,6 @@
 
 A row stays until the sink has confirmed it (`confirm`), so each event is delivered at least once.
 Its id is derived from the change, so that the sink can detect repetitions.
-`serve_app.ledger.events.queue` reads the rows.
 """
 
 from collections.abc import Collection, Mapping, Sequence

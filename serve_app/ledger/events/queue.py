@@ -1,8 +1,7 @@
 """The consumer side of the outbox.
 
-Only the gateway that has the turn delivers events, so that the sink does not get an event from
-several gateways. No gateway waits for a turn, and a turn locks no row, so charges never wait for a
-sink.
+Gateways take turns, so that the sink does not get an event from several of them. A turn is an
+advisory lock for which no gateway waits and which locks no row, so charges never wait for a sink.
 """
 
 import fcntl

@@ -1,11 +1,11 @@
-"""The rule for a request with an idempotency key, by the newest earlier request with that key.
+"""What happens to a request with an idempotency key, by the last request with that key. Pure.
 
     none in 24 hours, or it failed ──> the request runs
     the same request, charged ──────> its stored outcome is the answer
     the same request, running ──────> IdempotencyKeyInUse
     another one, charged or running ─> IdempotencyKeyReused
 
-A pure function without clock or SQL.
+A request fails if its reservation is voided or expires.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ class PriceList:
         self._tariffs = dict(tariffs)
 
     def price(self, model: ModelId, usage: Usage, tier: ServiceTier) -> Credits:
-        """Return the price. The pipeline rejects models without one earlier."""
+        """The pipeline rejects models without a price earlier."""
         assert usage.documents >= 0
         assert usage.tokens >= 0
         tariff = self._tariffs[model]

@@ -53,7 +53,6 @@ class AccountRows:
         return account
 
     def give_back(self, known: Reservation, amount: Credits) -> None:
-        """Return ``amount`` of a reservation."""
         month = month_of(known.created_at)
         self._put(budget.give_back(self._accounts[known.tenant], amount, month))
         if known.key_capped:
@@ -66,7 +65,6 @@ class AccountRows:
         self._put(replace(account, available=Credits(account.available - amount)))
 
     def write(self) -> None:
-        """Write all changes."""
         sql.write(self._connection, sql.WRITE_ACCOUNT, [*map(self._row, self._differences)])
         changed_keys = sorted(self._changed_keys)
         sql.write(self._connection, sql.WRITE_KEY, [*map(self._key_row, changed_keys)])

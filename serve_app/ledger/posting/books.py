@@ -218,7 +218,6 @@ class Books:
         return count
 
     def write(self) -> None:
-        """Write all changes."""
         self._write_rows()
         self._keyed.write()
         self._accounts.write()

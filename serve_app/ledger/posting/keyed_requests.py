@@ -93,7 +93,6 @@ class KeyedRequests:
         return bool(self._connection.scalar(_is_replayed, _row(key, request_id)))
 
     def write(self) -> None:
-        """Write all changes."""
         begin = _BEGIN[self._connection.dialect.name]
         sql.write(self._connection, begin, [*self._begun.values()])
         sql.write(self._connection, _store_outcome, self._outcomes)

@@ -1,7 +1,6 @@
 """Consistency check of the ledger: balances, reservations and the charges of one day.
 
-The connection must see one snapshot of the ledger. `log_check` compares the ledger with the
-gateways' logs.
+The connection must see one snapshot of the ledger.
 """
 
 from dataclasses import dataclass, field
