@@ -3,7 +3,7 @@
 The cache is keyed by the public id. It holds the database's result and not whether a secret
 matched, so a wrong secret does not change it. Existing keys and unknown ids have separate caches,
 so that guessed ids cannot evict real keys, and `lookups` limits the database's work for guessed
-ids. Wrong secrets are only counted, because a secret has too many random bits to be guessed.
+ids.
 """
 
 import asyncio

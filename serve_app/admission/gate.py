@@ -16,8 +16,7 @@ RETRY_AFTER_S = 5
 class Gate:
     """Limits the tokens or bytes inside this gateway. Not thread-safe.
 
-    A request is admitted or refused as a whole, because no answer can use the scores of half of its
-    documents.
+    A request is admitted or refused as a whole.
     """
 
     def __init__(self, amount_max: int) -> None:

@@ -54,8 +54,7 @@ class Places:
     def take(self, caller: Caller) -> Iterator[None]:
         """Hold a place while the block runs.
 
-        The wait of a `ConcurrencyLimited` that the block raises is computed here, because only the
-        holder of the places knows how long the tenant's requests take.
+        Sets the wait of a `ConcurrencyLimited` that the block raises.
 
         Raises:
             ConcurrencyLimited: The key or its tenant already holds its maximum.

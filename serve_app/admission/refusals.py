@@ -16,7 +16,7 @@ BODY_BYTES_PER_REFUSAL = 100_000
 
 
 class RefusalBudget:
-    """Limits the work that a gateway does for refused requests, per tenant.
+    """Each tenant's budget of refused requests.
 
     A refused request is not charged, although its body was received and parsed and the ledger was
     queried. A tenant without budget is refused before that work. Answered requests restore the

@@ -7,8 +7,7 @@ from serve_app.domain.units import Instant, Seconds
 BUSY_TOKENS = 16_384
 BUSY_S = 0.75
 """Admitted work (in tokens, or in seconds of work if that is less) below which the model does not
-count as busy: its throughput then reflects the demand and not the speed of the replicas. About half
-of the work is in flight to a replica."""
+count as busy: its throughput then reflects the demand and not the speed of the replicas."""
 
 WINDOW_S = 10.0
 VALID_S = 2.0

@@ -63,7 +63,7 @@ def in_one_line() -> Iterator[None]:
 
 
 def settings() -> Settings:
-    """Return the settings from the environment. Commands read no Serve config file."""
+    """Return the settings from the environment. No Serve config file is read."""
     try:
         return Settings()
     except ValueError as error:

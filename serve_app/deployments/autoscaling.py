@@ -5,9 +5,7 @@
       policy_kwargs: {delay_s: 1}        # fields of `serve_app.scaling.policy.Goals`
 
 The policy is application-level, because only the gateways can count the work that they hold back.
-Every deployment to be scaled needs an ``autoscaling_config``. The gateway's deployment needs one
-too, even with equal minimum and maximum: without it, Ray collects no metrics of the gateways. The
-delays in it should be 0: the policy has its own.
+``docs/operate/scaling.md`` describes the configuration.
 
 Ray calls the policy ten times a second on the controller's event loop, where an error would stop
 every deployment of every application. So the policy does no I/O, and after an error a deployment

@@ -7,8 +7,8 @@ def join_serve_log() -> None:
     """Send the log lines of ``serve_app`` to the file that Serve opened for this replica.
 
     Handlers of this process stop reporting their own errors. They would report them to stderr,
-    which Serve redirects into the same handlers: on a full disk that recursion ends in a
-    `RecursionError` in whatever code wrote the line, Ray's own included.
+    which Serve redirects into the same handlers: on a full disk that would end in a
+    `RecursionError`.
     """
     ours, serves = logging.getLogger("serve_app"), logging.getLogger("ray.serve")
     ours.handlers = serves.handlers

@@ -19,7 +19,7 @@ computes the first. It gets the second batch when that is full, and otherwise sh
 first one ends, so that portions that arrive until then can join it.
 
 A device that fails every batch answers faster than any other, so Ray would send it most of the
-work. When all portions of a batch fail, the device is checked; if that fails too, the replica ends.
+work. So the device is checked when all portions of a batch fail.
 """
 
 import asyncio

@@ -15,8 +15,7 @@ from serve_app.engine.embedded import model as embedded
 from serve_app.engine.sources import BASE_REQUIREMENT, resolve
 
 ACTIVATION = {"activation_fn": "torch.nn.modules.linear.Identity"}
-"""For sentence-transformers' `CrossEncoder.predict`, which applies a sigmoid to one label by
-default."""
+"""For sentence-transformers' `CrossEncoder.predict`, which by default applies a sigmoid."""
 
 CARD = """\
 ---

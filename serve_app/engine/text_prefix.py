@@ -1,10 +1,10 @@
 """Encode texts to token ids, and cut long texts to the part that a model can read.
 
-A model reads a few hundred tokens of a text, so encoding all of a long text is wasted work: one
-text of megabytes would occupy a thread for seconds. `cut` keeps 16 characters for each token that
-is needed. English has 4 to 5 characters a token, and source code about 6, so their tokens are the
-same with and without the cut. A text of more than 16 characters a token, such as a table that is
-mostly blanks, is encoded as if it ended at the cut.
+A model reads a few hundred tokens of a text, so encoding all of a text of megabytes would waste
+seconds. `cut` keeps 16 characters for each token that is needed. English has 4 to 5 characters a
+token, and source code about 6, so their tokens are the same with and without the cut. A text of
+more than 16 characters a token, such as a table that is mostly blanks, is encoded as if it ended at
+the cut.
 """
 
 import re

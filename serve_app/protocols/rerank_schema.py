@@ -1,7 +1,7 @@
 """Types of the default wire format, for `serve_app.protocols.rerank`.
 
 They are a superset of the formats of the Cohere, Jina, vLLM and OpenAI client families, so that
-these clients only need a different base URL. The OpenAPI document is generated from these classes.
+these clients only need a different base URL.
 """
 
 from typing import Annotated, Literal

@@ -1,9 +1,7 @@
 """Logging: loggers that never raise, and one structured line per request.
 
-No line contains a query, a document or a secret. A `RequestRecord` collects facts while the request
-runs, `request_fields` converts them to a flat mapping, and `emit` writes it. The message of an
-unexpected exception is omitted, because it may quote the text that caused it. Its type and frames
-are logged.
+No line contains a query, a document or a secret. The message of an unexpected exception is omitted,
+because it may quote the text that caused it. Its type and frames are logged.
 """
 
 import logging

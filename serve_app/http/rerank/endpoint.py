@@ -70,8 +70,8 @@ OUR_FAULTS = (
 """Faults of the service. They do not count towards the tenant's `RefusalBudget`."""
 
 BODY_BYTES_ON_LOOP_MAX = 16_384
-"""Larger bodies are parsed in a thread, and so are their answers rendered. It takes up to 6 ms to
-parse a body of this size, and up to 1 ms to render its texts."""
+"""Larger bodies are parsed in a thread, and so are their answers rendered. A body of this size
+takes up to 6 ms to parse, and its texts up to 1 ms to render."""
 
 RESULTS_ON_LOOP_MAX = 200
 """Answers with more results are rendered in a thread."""

@@ -1,7 +1,6 @@
 """Transactional outbox: events for an external sink, written with the change they describe.
 
 A row stays until the sink has confirmed it (`confirm`), so each event is delivered at least once.
-Its id is derived from the change, so that the sink can detect repetitions.
 """
 
 from collections.abc import Collection, Mapping, Sequence

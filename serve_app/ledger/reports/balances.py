@@ -70,7 +70,7 @@ def balances(connection: Connection, tenant: TenantId | None = None) -> list[Bal
 
 
 def check_balances(connection: Connection) -> list[Balance]:
-    """Return the balances that do not add up. In a consistent ledger there are none."""
+    """Return the balances that do not add up."""
     return [balance for balance in balances(connection) if not balance.adds_up]
 
 
