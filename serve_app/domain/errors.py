@@ -143,11 +143,10 @@ class ConcurrencyLimited(RerankError):
 
     code = "rate_limit_exceeded"
 
-    retry_after_s = 1
-    """`serve_app.admission.places` computes it from the durations of recent requests."""
-
     def __init__(self, whose: str, limit: int) -> None:
         super().__init__(whose, limit)
+        # `serve_app.admission.places` computes it from the durations of recent requests.
+        self.retry_after_s = 1
         self.whose = whose  # "key" or "tenant".
         self.limit = limit
 

@@ -28,7 +28,7 @@ IDEMPOTENCY_CONFLICTS = (IdempotencyKeyInUse, IdempotencyKeyReused)
 _UNLISTED = (ClientGone, MethodNotAllowed, *IDEMPOTENCY_CONFLICTS)
 """Errors without an operation, or of only the scoring operations: see `idempotency_conflict`."""
 
-_LIMITS_MAY_BE_KNOWN = ("402", "424", "429", "500", "503", "504")
+_LIMITS_MAY_BE_KNOWN = ("400", "402", "409", "413", "424", "429", "500", "503", "504")
 """Statuses of errors that may occur after the limits of the account are looked up."""
 
 
