@@ -22,6 +22,7 @@ from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine
+from serve_app.engine.sources import ModelLoadError
 from serve_app.settings import ModelSettings
 from serve_app.telemetry.logs import get_logger
 
@@ -45,9 +46,14 @@ class Scorer:
         # Time since the process started. Ray may have started it earlier than this replica.
         process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
-        self._engine = load_engine(model.source, model.revision, model.precision, limits)
-        loaded = clock.instant()
-        self._engine.warm_up()
+        try:
+            self._engine = load_engine(model.source, model.revision, model.precision, limits)
+            loaded = clock.instant()
+            self._engine.warm_up()
+        except (ModelLoadError, EngineFailure) as error:
+            # Ray logs the error, too, at the end of a long traceback.
+            logger.critical("scorer_cannot_start", extra={"reason": str(error)})
+            raise
         spent_s = {
             "process_s": process_s,
             "load_s": loaded - entered,

@@ -28,7 +28,7 @@ from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.mixed_precision import shorten
 from serve_app.engine.plain_products import keep_apart
-from serve_app.engine.sources import ModelLoadError
+from serve_app.engine.sources import ModelLoadError, first_line
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
 from serve_app.ports import Engine
@@ -129,7 +129,7 @@ def _one_logit_model(source: str, folder: Path) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelLoadError(
-            f"model {source}: its files cannot be loaded ({_first_line(error)}); it needs a "
+            f"model {source}: its files cannot be loaded ({first_line(error)}); it needs a "
             "config.json of a sequence classification model, and safetensors weights"
         ) from error
     if info["missing_keys"]:
@@ -139,7 +139,3 @@ def _one_logit_model(source: str, folder: Path) -> Any:
             "a model that was trained as a cross-encoder"
         )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ from serve_app.domain.model import Portion
 from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.packing import split
 from serve_app.engine.probes import probe
+from serve_app.engine.sources import first_line
 from serve_app.engine.template import Template
 from serve_app.engine.unpacking import InputLimits, unpack
 
@@ -71,7 +72,15 @@ class CrossEncoder:
         longest = self._limits.pair_tokens_max
         pass_tokens = min(self._forward.forward_tokens_max, self._limits.batch_tokens_max)
         pairs = max(1, pass_tokens // longest)
-        self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
+        try:
+            self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
+        except EngineFailure as failure:
+            if not isinstance(failure.__cause__, torch.OutOfMemoryError):
+                raise
+            raise EngineFailure(
+                f"{self.device} lacks memory for a pass of {pairs} x {longest} tokens; lower "
+                f"batch_tokens_max or forward_tokens_max ({first_line(failure.__cause__)})"
+            ) from failure
 
     def check(self) -> None:
         self._score_finite([self._shortest()])

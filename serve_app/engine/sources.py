@@ -60,6 +60,11 @@ class ModelLoadError(Exception):
     """A model cannot be served as configured; the message says why and gives the remedy."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of the error's message, or its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def check_torch(model: str) -> None:
     """Raises: ModelLoadError when torch, without which no model can be computed, is missing."""
     if find_spec("torch") is None:

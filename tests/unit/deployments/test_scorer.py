@@ -1,7 +1,18 @@
 """A failed device ends the replica's process in any state."""
 
+import logging
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serve_app.deployments import scorer
+from serve_app.domain.errors import EngineFailure
+from serve_app.domain.units import ModelId
+from serve_app.engine.limits import EngineLimits
+from serve_app.settings import ModelSettings
 
 END = """
 import logging
@@ -24,3 +35,25 @@ def test_a_failed_device_ends_the_process_even_if_logging_fails() -> None:
 
     assert done.returncode == 1
     assert done.stdout == "device_failed the device is gone\n"
+
+
+def test_a_failed_warm_up_is_logged_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class LacksMemory:
+        def warm_up(self) -> None:
+            raise EngineFailure("cuda lacks memory")
+
+    replica = SimpleNamespace(replica_id=SimpleNamespace(unique_id="r1"))
+    monkeypatch.setattr(scorer, "join_serve_log", lambda: None)
+    monkeypatch.setattr(scorer, "load_engine", lambda *_: LacksMemory())
+    monkeypatch.setattr("ray.serve.get_replica_context", lambda: replica)
+    deployment: Any = scorer.Scorer
+    model = ModelSettings(id=ModelId("tiny"), source="tiny")
+
+    with caplog.at_level(logging.CRITICAL), pytest.raises(EngineFailure, match="lacks memory"):
+        deployment.func_or_class(model, EngineLimits(8_192), portion_tokens_max=1_024)
+
+    (record,) = caplog.records
+    assert record.getMessage() == "scorer_cannot_start"
+    assert vars(record)["reason"] == "cuda lacks memory"

@@ -127,6 +127,24 @@ def test_a_model_that_raises_is_an_engine_failure(
         engine.check()
 
 
+def test_warm_up_reports_a_lack_of_memory_in_one_line(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nDetails")
+
+    engine = load(folders["distilbert"])
+    monkeypatch.setattr(torch.nn.Embedding, "forward", raises)
+
+    with pytest.raises(EngineFailure) as failure:
+        engine.warm_up()
+
+    assert str(failure.value) == (
+        "cpu lacks memory for a pass of 1 x 512 tokens; lower batch_tokens_max or "
+        "forward_tokens_max (CUDA out of memory. Tried to allocate 2 GiB.)"
+    )
+
+
 def test_warm_up_fails_if_special_tokens_give_nan(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
