@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig
 
-from benchmarks.engine.minilm import needed_flop
+from benchmarks.engine.minilm import SHAPE, needed_flop
 
 PEAK_TFLOP_PER_S = {
     "V100": 125,
@@ -21,12 +21,13 @@ PEAK_TFLOP_PER_S = {
     "L4": 121,
     "A100": 312,
     "H100 SXM": 989,
+    "H200": 989,
 }
 LENGTHS = (16, 67, 128, 256, 512)
 
 
 def main() -> None:
-    config = BertConfig(hidden_size=384, num_hidden_layers=12, intermediate_size=1_536)
+    config = BertConfig(**SHAPE)
     table = Table("GPU", *(f"{length} tokens" for length in LENGTHS))
     for gpu, peak in PEAK_TFLOP_PER_S.items():
         bounds = (peak * 1e12 / needed_flop(config, [length]) for length in LENGTHS)

@@ -13,21 +13,14 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from benchmarks.engine.texts import prepared, scored, text_pairs
 from loadtests.traffic import Request
-from serve_app.dispatch.portions import CutPortion, cut
-from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Truncation
-from serve_app.domain.units import Instant, ModelId, RequestId, Seconds, Tokens
 from serve_app.engine import openvino_encoder  # Imported before openvino, to turn off telemetry.
 from serve_app.engine.device import Passes
 from serve_app.engine.packing import plan, unplan
 from serve_app.ports import Engine, Tokenizer
 
 Score = Callable[[Sequence[Request]], list[float]]
-
-
-Prepared = list[tuple[int, CutPortion]]
-"""Portions of several requests, each with the number of its request."""
 
 
 def this_engine(
@@ -51,44 +44,6 @@ def this_engine(
     return score
 
 
-def prepared(tokenizer: Tokenizer, requests: Sequence[Request], portion_tokens: int) -> Prepared:
-    """Return the requests' portions, of at most ``portion_tokens`` each."""
-    return [
-        (number, each)
-        for number, request in enumerate(requests)
-        for each in cut(
-            RequestId("r"), tokenizer.tokenize(job(request)).pairs, Tokens(portion_tokens)
-        )
-    ]
-
-
-def scored(
-    engine: Engine, portions: Prepared, portion_tokens: int, batch_tokens: int
-) -> list[list[float]]:
-    """Return each portion's logits, scored in batches of as many portions as fit."""
-    per_batch = max(1, batch_tokens // portion_tokens)
-    return [
-        answer
-        for start in range(0, len(portions), per_batch)
-        for answer in engine.score(
-            [each.portion for _, each in portions[start : start + per_batch]]
-        )
-    ]
-
-
-def job(request: Request) -> Job:
-    """Return the request as a job, as in the pipeline."""
-    return Job(
-        RequestId("benchmark"),
-        ModelId("measured"),
-        pairs_of(request.query, request.documents),
-        None,
-        Truncation.ONLY_DOCUMENT,
-        Seconds(0),
-        Instant(0),
-    )
-
-
 def sentence_transformers(folder: Path, precision: torch.dtype) -> Score:
     """`CrossEncoder.predict` with its defaults: batches of 32, sorted by length."""
     from sentence_transformers import CrossEncoder  # noqa: PLC0415 - seconds to import
@@ -97,7 +52,7 @@ def sentence_transformers(folder: Path, precision: torch.dtype) -> Score:
 
     def score(requests: Sequence[Request]) -> list[float]:
         logits = model.predict(
-            _pairs(requests), show_progress_bar=False, activation_fn=torch.nn.Identity()
+            text_pairs(requests), show_progress_bar=False, activation_fn=torch.nn.Identity()
         )
         return [float(logit) for logit in logits]
 
@@ -153,17 +108,13 @@ def _transformers(folder: Path, precision: torch.dtype) -> Any:
     return model.eval()
 
 
-def _pairs(requests: Sequence[Request]) -> list[tuple[str, str]]:
-    return [(request.query, document) for request in requests for document in request.documents]
-
-
 def _sorted_batches(
     folder: Path, compute: Callable[[dict[str, torch.Tensor]], Any], passes: Passes
 ) -> Score:
     tokenizer = AutoTokenizer.from_pretrained(folder)  # nosec B615 # a local folder
 
     def score(requests: Sequence[Request]) -> list[float]:
-        queries, documents = zip(*_pairs(requests), strict=True)
+        queries, documents = zip(*text_pairs(requests), strict=True)
         encoded = tokenizer(list(queries), list(documents), truncation=True)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         batches = plan(lengths, passes.tokens_max, passes.cost_tokens)

@@ -3,8 +3,9 @@
 The speed does not depend on the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
@@ -13,13 +14,17 @@ from transformers.utils import logging
 from serve_app.domain.model import EMBEDDED
 from serve_app.engine.sources import resolve
 
+SHAPE = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 1_536,
+}
+"""The shape of `cross-encoder/ms-marco-MiniLM-L12-v2`."""
+
 
 def write(folder: Path) -> BertConfig:
-    """Write a model with the shape of `cross-encoder/ms-marco-MiniLM-L12-v2` to ``folder``.
-
-    The tokenizer is BERT's uncased one, which the embedded model also uses.
-    """
-    logging.disable_progress_bar()
+    """Write a model of `SHAPE` to ``folder``, with BERT's uncased tokenizer from `embedded`."""
     tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # a local folder
         resolve(EMBEDDED, None), model_max_length=512
     )
@@ -28,15 +33,18 @@ def write(folder: Path) -> BertConfig:
         tokenizer.init_kwargs.pop(key, None)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    return write_with(tokenizer, folder, SHAPE)
+
+
+def write_with(tokenizer: Any, folder: Path, shape: Mapping[str, int]) -> BertConfig:
+    """Write a model of ``shape`` and its ``tokenizer`` to ``folder``."""
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=1_536,
         num_labels=1,
         initializer_range=0.1,  # With the default, all logits would be nearly equal.
+        **shape,
     )
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

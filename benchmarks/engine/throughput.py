@@ -30,8 +30,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.engine import contestants, minilm
+from benchmarks.engine.texts import job, of_length, prepared, scored
 from benchmarks.machine import machine
-from loadtests.traffic import WORDS, Request, Traffic
+from loadtests.traffic import Request, Traffic
 from serve_app.engine.device import PRECISIONS, suitable_passes, use_cpu_threads
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
@@ -44,7 +45,6 @@ PASSES = (256, 512, 1_024, 2_048, 4_096)
 PORTIONS = (1_024, 2_048, 4_096, 8_192)
 SETTINGS = Settings()
 OURS = "this engine"
-QUERY_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
     for turn in track(range(chosen.turns + 1), "turns"):
         requests = _requests(Traffic(turn), chosen.requests)
         started = time.perf_counter()
-        portions = contestants.prepared(tokenizer, requests, chosen.portion_tokens)
+        portions = prepared(tokenizer, requests, chosen.portion_tokens)
         tokenized = time.perf_counter()
-        contestants.scored(engine, portions, chosen.portion_tokens, chosen.batch_tokens)
+        scored(engine, portions, chosen.portion_tokens, chosen.batch_tokens)
         scoring.append(time.perf_counter() - tokenized)
         tokenizing.append(tokenized - started)
         lengths += [tokens for _, each in portions for tokens in each.portion.lengths]
@@ -231,7 +231,7 @@ def _sweeps(
 ) -> dict[str, Any]:
     by_length = []
     for length in LENGTHS:
-        requests = [_of_length(length, max(4, min(DOCUMENTS, 6_400 // length)))]
+        requests = [of_length(length, max(4, min(DOCUMENTS, 6_400 // length)))]
         by_length.append(compare(field, tokenizer, [requests] * (chosen.turns + 1)))
         _show(f"{length} tokens", by_length[-1])
     if chosen.plot is not None:
@@ -264,23 +264,8 @@ def _requests(traffic: Traffic, count: int) -> list[Request]:
     return [traffic.request(DOCUMENTS) for _ in range(count)]
 
 
-def _of_length(tokens: int, documents: int) -> Request:
-    """Return pairs of exactly ``tokens`` tokens: each of these words is one token."""
-    words = WORDS[: len(WORDS) // 2]
-    document_words = tokens - 3 - QUERY_WORDS
-    texts = [
-        " ".join(words[(start + word) % len(words)] for word in range(document_words))
-        for start in range(documents)
-    ]
-    return Request(" ".join(words[:QUERY_WORDS]), texts)
-
-
 def _lengths(tokenizer: Tokenizer, requests: Sequence[Request]) -> list[int]:
-    return [
-        pair.tokens
-        for request in requests
-        for pair in tokenizer.tokenize(contestants.job(request)).pairs
-    ]
+    return [pair.tokens for request in requests for pair in tokenizer.tokenize(job(request)).pairs]
 
 
 def matmul_peak(precision: torch.dtype, seconds: float = 10.0) -> float:

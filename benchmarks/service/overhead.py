@@ -26,7 +26,7 @@ import psutil
 import yaml
 from rich.progress import track
 
-from benchmarks.engine import contestants
+from benchmarks.engine import texts
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from serve_app.dispatch.portions import cut
@@ -144,7 +144,7 @@ def engine_batches(requests: int) -> list[list[Portion]]:
     portions = []
     for _ in range(requests):
         request = traffic.request(DOCUMENTS)
-        job = contestants.job(request)
+        job = texts.job(request)
         pairs = tokenizer.tokenize(job).pairs
         limit = Tokens(LIMITS.portion_tokens_max)
         portions += [each.portion for each in cut(job.request_id, pairs, limit)]

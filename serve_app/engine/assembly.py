@@ -64,7 +64,7 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         compute = _through_openvino(model, number_format, with_types=document_type != 0)
         identity = Identity("cpu", _name(number_format), f"{description}, by OpenVINO")
     else:
-        compute = _through_torch(model, number_format, device)
+        compute = through_torch(model, number_format, device)
         identity = Identity(str(device), _name(model.base_model.dtype), description)
     passes = suitable_passes(device, limits.batch_tokens_max)
     forward = PaddedForward(
@@ -102,7 +102,7 @@ def _through_openvino(
     return partial(head_logits, model, encoder)
 
 
-def _through_torch(
+def through_torch(
     model: Any, precision: torch.dtype, device: torch.device
 ) -> Callable[[Inputs], torch.Tensor]:
     shorten(model, precision)
