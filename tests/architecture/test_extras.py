@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.without_packages import run_without
+from testkit.without_packages import run_without
 
 ENGINE = ("torch", "safetensors", "transformers", "openvino")
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 # Python runs a module of this name at start-up, so child processes of the program are covered.
 SITECUSTOMIZE = """\
