@@ -105,6 +105,7 @@ def _through_openvino(
 def through_torch(
     model: Any, precision: torch.dtype, device: torch.device
 ) -> Callable[[Inputs], torch.Tensor]:
+    """Move ``model`` to ``device`` and return the function that computes its logits there."""
     shorten(model, precision)
     model.to(device)
     if not is_supported(model):
