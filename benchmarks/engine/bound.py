@@ -4,8 +4,7 @@
 
 The bound is the float16 peak of a GPU's matrix units (dense, from the vendors' data sheets) divided
 by the operations that a pair needs in 12 layers of size 384 (`minilm.needed_flop`). No engine
-reaches it: the CPU engine reaches 0.6 to 0.9 of its peak, a GPU with such a narrow model perhaps
-0.4.
+reaches it: on a CPU, this engine reaches 0.6 to 0.9 of the peak.
 """
 
 from rich.console import Console
