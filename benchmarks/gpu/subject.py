@@ -64,7 +64,7 @@ class Subject:
         """Return the texts of ``name`` as batches of as many portions as fit."""
         batches: list[Batch] = []
         room = 0
-        for portion in self._portions(name, min(PORTION_TOKENS, batch_tokens)):
+        for portion in self.portions(self.texts[name], min(PORTION_TOKENS, batch_tokens)):
             tokens = sum(portion.lengths)
             if tokens > room or not batches:
                 batches.append([])
@@ -89,10 +89,11 @@ class Subject:
         """Return the operations that a document of ``name`` needs."""
         return minilm.needed_flop(self.config, self.lengths(name))
 
-    def _portions(self, name: str, tokens_max: int) -> list[Portion]:
+    def portions(self, requests: Sequence[Request], tokens_max: int) -> Batch:
+        """Tokenize ``requests`` and cut them into portions."""
         return [
             each.portion
-            for request in self.texts[name]
+            for request in requests
             for each in cut(
                 RequestId("r"), self.tokenizer.tokenize(job(request)).pairs, Tokens(tokens_max)
             )

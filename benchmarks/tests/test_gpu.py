@@ -14,7 +14,7 @@ from benchmarks.gpu import memory, unpadded
 from benchmarks.gpu.__main__ import SECTIONS, headline, measured
 from benchmarks.gpu.agreement import compared
 from benchmarks.gpu.launches import LENGTH, pass_cost_tokens
-from benchmarks.gpu.profiled import idle_share
+from benchmarks.gpu.profiled import idle_share, summary
 from benchmarks.gpu.subject import TYPICAL, VOCABULARY, Subject, prepare, word_tokenizer
 from benchmarks.gpu.timing import OutOfTime, at_most, per_second
 from loadtests.traffic import WORDS
@@ -128,7 +128,7 @@ def test_the_end_of_a_section_passes_through_the_engine() -> None:
 def test_the_headline_of_unfinished_sections_has_no_ratio() -> None:
     result = {"speed": {"error": "no kernel"}, "peer": {}, "agreement": {}}
 
-    assert headline(result)["ratio"] is None
+    assert headline(result)["ratio_tokenizing_apart"] is None
     assert headline(result)["errors"] == {"speed": "no kernel"}
 
 
@@ -153,6 +153,29 @@ def test_the_gpu_is_idle_where_no_span_is(
     spans: list[tuple[float, float]], share: float | None
 ) -> None:
     assert idle_share(spans) == share
+
+
+def test_the_profile_divides_the_gpus_time_into_kernels_and_copies() -> None:
+    def on_gpu(name: str, start: float, end: float) -> SimpleNamespace:
+        time_range = SimpleNamespace(start=start, end=end)
+        return SimpleNamespace(
+            name=name, time_range=time_range, device_type=torch.autograd.DeviceType.CUDA
+        )
+
+    events = [
+        on_gpu("Memcpy HtoD (Pinned -> Device)", 0, 1_000),
+        on_gpu("gemm", 1_000, 3_000),
+        on_gpu("gemm", 6_000, 10_000),
+    ]
+    launches = SimpleNamespace(key="cudaLaunchKernel", count=2, self_cpu_time_total=20.0)
+    measured: Any = SimpleNamespace(events=lambda: events, key_averages=lambda: [launches])
+
+    totals = summary(measured)
+
+    assert (totals["launches"], totals["kernels"]) == (2, 2)
+    assert (totals["gpu_ms"], totals["of_which_copies_ms"]) == (7.0, 1.0)
+    assert totals["gpu_idle_share"] == 0.3
+    assert totals["gpu_top"][0] == {"share": 0.8571, "count": 2, "name": "gemm"}
 
 
 def test_a_pass_costs_the_tokens_that_fit_in_its_time() -> None:
