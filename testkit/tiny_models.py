@@ -16,13 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DebertaV2Tokenizer,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaTokenizer,
@@ -43,6 +51,12 @@ _WORDS = """
 WORDS = (*_WORDS.split(), QUERY_MARKER, DOCUMENT_MARKER)
 
 CJK_AND_EMOJI = list("日本語中文東京都的是天地人🙂🚀❤👩")
+
+SPECIALS = ("PAD", "UNK", "CLS", "SEP", "MASK")
+"""Special tokens of the families whose tokens have square brackets."""
+
+MERGES = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("a", "n")]
+"""Merges of a vocabulary of bytes."""
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 WEIGHT_SPREAD = 0.3
@@ -115,12 +129,58 @@ def _distilbert(labels: int) -> tuple[Any, Any]:
     return tokenizer, DistilBertForSequenceClassification(config)
 
 
+def _electra(labels: int) -> tuple[Any, Any]:
+    tokenizer = BertTokenizer(vocab=_word_pieces(), model_max_length=TOKENS_MAX)
+    config = ElectraConfig(
+        **SHAPE,
+        embedding_size=16,
+        intermediate_size=64,
+        vocab_size=len(tokenizer),
+        num_labels=labels,
+        initializer_range=WEIGHT_SPREAD,
+    )
+    return tokenizer, ElectraForSequenceClassification(config)
+
+
+def _modernbert(labels: int) -> tuple[Any, Any]:
+    """Its two layers in the middle attend to at most 8 tokens on either side."""
+    specials = {f"{name.lower()}_token": f"[{name}]" for name in SPECIALS}
+    vocabulary = _numbered([*specials.values(), *_bytes(), *map("".join, MERGES)])
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=MERGES))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        **specials,
+        model_max_length=TOKENS_MAX,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    config = ModernBertConfig(
+        **SHAPE | {"num_hidden_layers": 4},
+        intermediate_size=64,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=TOKENS_MAX,
+        local_attention=16,
+        pad_token_id=vocabulary["[PAD]"],
+        bos_token_id=vocabulary["[CLS]"],
+        cls_token_id=vocabulary["[CLS]"],
+        eos_token_id=vocabulary["[SEP]"],
+        sep_token_id=vocabulary["[SEP]"],
+        num_labels=labels,
+        initializer_range=WEIGHT_SPREAD,
+    )
+    return tokenizer, ModernBertForSequenceClassification(config)
+
+
 def _roberta(labels: int) -> tuple[Any, Any]:
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("a", "n")]
-    entries = ["<s>", "<pad>", "</s>", "<unk>", *letters, *map("".join, merges), "<mask>"]
+    entries = ["<s>", "<pad>", "</s>", "<unk>", *_bytes(), *map("".join, MERGES), "<mask>"]
     tokenizer = RobertaTokenizer(
-        vocab=_numbered(entries), merges=merges, model_max_length=TOKENS_MAX
+        vocab=_numbered(entries), merges=MERGES, model_max_length=TOKENS_MAX
     )
     return tokenizer, RobertaForSequenceClassification(
         _roberta_config(RobertaConfig, len(tokenizer), labels)
@@ -129,15 +189,37 @@ def _roberta(labels: int) -> tuple[Any, Any]:
 
 def _xlm_roberta(labels: int) -> tuple[Any, Any]:
     specials = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    characters = [*string.ascii_letters, *string.digits, *string.punctuation, *CJK_AND_EMOJI]
-    pieces = [("▁", -3.0), *((f"▁{word}", -4.0) for word in WORDS)]
-    pieces += [(character, -8.0) for character in dict.fromkeys(characters)]
     tokenizer = XLMRobertaTokenizer(
-        vocab=[*specials, *pieces, ("<mask>", 0.0)], model_max_length=TOKENS_MAX
+        vocab=[*specials, *_sentence_pieces(), ("<mask>", 0.0)], model_max_length=TOKENS_MAX
     )
     return tokenizer, XLMRobertaForSequenceClassification(
         _roberta_config(XLMRobertaConfig, len(tokenizer), labels)
     )
+
+
+def _deberta_v2(labels: int) -> tuple[Any, Any]:
+    """Like DeBERTa v3: positions only relative to each other, and no token types."""
+    specials = [(f"[{name}]", 0.0) for name in SPECIALS]
+    tokenizer = DebertaV2Tokenizer(
+        vocab=[*specials, *_sentence_pieces()],
+        model_max_length=TOKENS_MAX,
+    )
+    config = DebertaV2Config(
+        **SHAPE,
+        intermediate_size=64,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=TOKENS_MAX,
+        type_vocab_size=0,
+        relative_attention=True,
+        position_biased_input=False,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=32,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        num_labels=labels,
+        initializer_range=WEIGHT_SPREAD / 2,  # Attention adds three products instead of one.
+    )
+    return tokenizer, DebertaV2ForSequenceClassification(config)
 
 
 def _roberta_config(config: Any, vocabulary: int, labels: int) -> Any:
@@ -156,10 +238,9 @@ def _roberta_config(config: Any, vocabulary: int, labels: int) -> Any:
 
 
 def _word_pieces() -> dict[str, int]:
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [*string.ascii_lowercase, *string.digits]
     pieces = itertools.chain(
-        specials,
+        (f"[{name}]" for name in SPECIALS),
         letters,
         (f"##{letter}" for letter in letters),
         string.punctuation,
@@ -171,13 +252,26 @@ def _word_pieces() -> dict[str, int]:
     return _numbered(list(dict.fromkeys(pieces)))
 
 
+def _bytes() -> list[str]:
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _sentence_pieces() -> list[tuple[str, float]]:
+    characters = [*string.ascii_letters, *string.digits, *string.punctuation, *CJK_AND_EMOJI]
+    pieces = [("▁", -3.0), *((f"▁{word}", -4.0) for word in WORDS)]
+    return pieces + [(character, -8.0) for character in dict.fromkeys(characters)]
+
+
 def _numbered(entries: list[str]) -> dict[str, int]:
     return {entry: number for number, entry in enumerate(entries)}
 
 
 FAMILIES: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "bert": _bert,
+    "deberta_v2": _deberta_v2,
     "distilbert": _distilbert,
+    "electra": _electra,
+    "modernbert": _modernbert,
     "roberta": _roberta,
     "xlm_roberta": _xlm_roberta,
 }

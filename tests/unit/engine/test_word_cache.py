@@ -55,7 +55,7 @@ def test_only_tokenizers_that_split_at_words_use_the_cache(
         family: splits_at_words(Backend.from_str(TokenizerFiles.read(folders[family], "m").backend))
         for family in FAMILIES
     }
-    assert uses == {"bert": True, "distilbert": True, "roberta": False, "xlm_roberta": False}
+    assert {family for family, used in uses.items() if used} == {"bert", "distilbert", "electra"}
 
     added = backend(backend_json)
     added.add_tokens([AddedToken("new york", normalized=True)])
