@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from serve_app.domain.model import EMBEDDED
@@ -27,8 +25,8 @@ from serve_app.engine.embedded import model as embedded
 from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.mixed_precision import shorten
+from serve_app.engine.models import load_cross_encoder
 from serve_app.engine.plain_products import keep_apart
-from serve_app.engine.sources import ModelLoadError, first_line
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
 from serve_app.ports import Engine
@@ -50,7 +48,7 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
     if source == EMBEDDED:
         model = embedded.load(folder, embedded.ADAPTER)
     else:
-        model = _one_logit_model(source, folder)
+        model = load_cross_encoder(source, folder)
     model.eval()
 
     description = describe(model) + (", for English texts" if source == EMBEDDED else "")
@@ -115,28 +113,3 @@ def through_torch(
 
 def _name(precision: torch.dtype) -> str:
     return str(precision).removeprefix("torch.")
-
-
-def _one_logit_model(source: str, folder: Path) -> Any:
-    """Load a model of any architecture, with torch's fused attention where transformers has it."""
-    try:
-        labels = AutoConfig.from_pretrained(folder).num_labels  # nosec B615 # a local folder
-        if labels != 1:
-            raise ModelLoadError(
-                f"model {source}: num_labels is {labels}; choose a cross-encoder with one label"
-            )
-        model, info = AutoModelForSequenceClassification.from_pretrained(  # nosec B615 # a local folder
-            folder, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelLoadError(
-            f"model {source}: its files cannot be loaded ({first_line(error)}); it needs a "
-            "config.json of a sequence classification model, and safetensors weights"
-        ) from error
-    if info["missing_keys"]:
-        # transformers would fill them with random numbers and only log that.
-        raise ModelLoadError(
-            f"model {source}: its weights lack {', '.join(sorted(info['missing_keys']))}; choose "
-            "a model that was trained as a cross-encoder"
-        )
-    return model

@@ -1,6 +1,7 @@
 """Cross-encoder behind the `Engine` port.
 
-It runs any `*ForSequenceClassification` of transformers with exactly one label.
+It runs any `*ForSequenceClassification` of transformers with exactly one label, and models that
+sentence-transformers saves as modules.
 """
 
 import math
@@ -103,4 +104,5 @@ def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
 def describe(model: Any) -> str:
     """Return the architecture and its size as readable text."""
     weights = sum(parameter.numel() for parameter in model.parameters())
-    return f"cross-encoder {type(model).__name__}, {weights / 1e6:.1f} M weights"
+    architecture = getattr(model, "architecture", type(model).__name__)
+    return f"cross-encoder {architecture}, {weights / 1e6:.1f} M weights"
