@@ -58,8 +58,12 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         batch_tokens_max=limits.batch_tokens_max,
     )
     document_type = tokenizer.template.document_type if files.token_types else 0
-    if device.type == "cpu" and is_supported(model) and _openvino_computes(number_format):
-        compute = _through_openvino(model, number_format, with_types=document_type != 0)
+    compute = None
+    if device.type == "cpu" and _openvino_computes(number_format):
+        names = ("input_ids", "attention_mask", *(("token_type_ids",) if document_type else ()))
+        tokens_max = tokenizer.pair_tokens_max
+        compute = _through_openvino(source, model, number_format, names, tokens_max)
+    if compute:
         identity = Identity("cpu", _name(number_format), f"{description}, by OpenVINO")
     else:
         compute = through_torch(model, number_format, device)
@@ -86,11 +90,15 @@ def _openvino_computes(precision: torch.dtype) -> bool:
 
 
 def _through_openvino(
-    model: Any, precision: torch.dtype, *, with_types: bool
-) -> Callable[[Inputs], torch.Tensor]:
+    source: str, model: Any, precision: torch.dtype, names: tuple[str, ...], tokens_max: int
+) -> Callable[[Inputs], torch.Tensor] | None:
+    """Return ``None`` if OpenVINO cannot compute this model."""
+    from serve_app.engine.compiled_base import compile_base  # noqa: PLC0415 - an extra
     from serve_app.engine.openvino_encoder import OpenVinoEncoder  # noqa: PLC0415 - an extra
 
-    names = ("input_ids", "attention_mask", *(("token_type_ids",) if with_types else ()))
+    if not is_supported(model):
+        compiled = compile_base(source, model, names, precision, tokens_max)
+        return partial(logits_of, model) if compiled else None
     cls_only = ClsOnlyEncoder(model.base_model)
     if precision is torch.float32:
         keep_apart(cls_only)

@@ -68,7 +68,7 @@ class OpenVinoEncoder:
         self._request = compile_for_cpu(encoder, names, precision).create_infer_request()
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return (B, 1, H) float32 for the named inputs.
+        """Return the encoder's states in float32, (B, R, H), for the named inputs.
 
         Raises: RuntimeError.
         """

@@ -121,7 +121,7 @@ def test_a_model_that_raises_is_an_engine_failure(
         raise error
 
     engine = load(folders["distilbert"])
-    monkeypatch.setattr(torch.nn.Embedding, "forward", raises)
+    monkeypatch.setattr(torch.nn.Linear, "forward", raises)
 
     with pytest.raises(EngineFailure, match=f"{type(error).__name__}: {error}"):
         engine.check()
