@@ -229,6 +229,9 @@ class Engine(Protocol):
     device: str
     precision: str
     description: str
+    activation: str
+    """See `ReplicaInfo`."""
+
     pair_tokens_max: int
     """Longest pair, including special tokens."""
 

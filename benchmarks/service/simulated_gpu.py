@@ -24,6 +24,7 @@ from serve_app.engine.device import suitable_passes
 from serve_app.engine.forward import Inputs, PaddedForward
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.saved_modules import IDENTITY
 from serve_app.engine.unpacking import InputLimits
 
 TOKENS_PER_S, BATCHES_AT_ONCE = "SIMULATED_GPU_TOKENS_PER_S", "SIMULATED_GPU_BATCHES_AT_ONCE"
@@ -87,7 +88,7 @@ def load_engine(
         pass_cost_tokens=passes.cost_tokens,
     )
     engine = SimulatedCrossEncoder(
-        Identity("simulated", precision, "a simulated GPU"),
+        Identity("simulated", precision, "a simulated GPU", IDENTITY),
         forward,
         tokenizer.template,
         InputLimits(VOCABULARY, tokenizer.pair_tokens_max, limits.batch_tokens_max),

@@ -89,5 +89,6 @@ class Catalogue:
             device=info.device,
             precision=info.precision,
             description=info.description,
+            activation=info.activation,
         )
         return True

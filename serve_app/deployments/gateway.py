@@ -176,6 +176,7 @@ class Gateway:
             tariff=model.tariff,
             pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
             ready=False,
+            activation=None,
             aliases=model.aliases,
         )
 

@@ -98,6 +98,7 @@ class Scorer:
             self._engine.device,
             self._engine.precision,
             self._engine.description,
+            self._engine.activation,
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:

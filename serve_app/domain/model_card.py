@@ -47,6 +47,9 @@ class ModelCard:
     ready: bool
     """Whether a replica answered the most recent probe or request."""
 
+    activation: str | None
+    """See `ReplicaInfo`. ``None`` until a replica has answered."""
+
     aliases: tuple[str, ...] = ()
 
 
@@ -68,3 +71,5 @@ class ReplicaInfo:
     device: str
     precision: str
     description: str
+    activation: str
+    """Class of torch, in lower case, that the model's authors apply to the logit by default."""

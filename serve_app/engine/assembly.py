@@ -27,6 +27,7 @@ from serve_app.engine.limits import EngineLimits
 from serve_app.engine.mixed_precision import shorten
 from serve_app.engine.models import load_cross_encoder
 from serve_app.engine.plain_products import keep_apart
+from serve_app.engine.saved_modules import IDENTITY, saved_activation
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.engine.unpacking import InputLimits
 from serve_app.ports import Engine
@@ -47,8 +48,10 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
 
     if source == EMBEDDED:
         model = embedded.load(folder, embedded.ADAPTER)
+        activation = IDENTITY
     else:
         model = load_cross_encoder(source, folder)
+        activation = saved_activation(folder)
     model.eval()
 
     description = describe(model) + (", for English texts" if source == EMBEDDED else "")
@@ -64,10 +67,10 @@ def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) ->
         tokens_max = tokenizer.pair_tokens_max
         compute = _through_openvino(source, model, number_format, names, tokens_max)
     if compute:
-        identity = Identity("cpu", _name(number_format), f"{description}, by OpenVINO")
+        identity = Identity("cpu", _name(number_format), f"{description}, by OpenVINO", activation)
     else:
         compute = through_torch(model, number_format, device)
-        identity = Identity(str(device), _name(model.base_model.dtype), description)
+        identity = Identity(str(device), _name(model.base_model.dtype), description, activation)
     passes = suitable_passes(device, limits.batch_tokens_max)
     forward = PaddedForward(
         compute=compute,

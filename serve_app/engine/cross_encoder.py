@@ -28,6 +28,7 @@ class Identity:
     device: str
     precision: str
     description: str
+    activation: str
 
 
 class CrossEncoder:
@@ -47,6 +48,7 @@ class CrossEncoder:
         self.device = identity.device
         self.precision = identity.precision
         self.description = identity.description
+        self.activation = identity.activation
         self.pair_tokens_max = limits.pair_tokens_max
         self.batches_at_once = 1 if identity.device == "cpu" else 2
         self._forward = forward

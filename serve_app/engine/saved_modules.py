@@ -28,6 +28,9 @@ STATES, LOGITS = "feature-extraction", "sequence-classification"
 TRANSFORMER_OPTIONS = ("processing_kwargs", "query_expansion", "do_lower_case")
 """Options of the transformer that change its input."""
 
+IDENTITY, SIGMOID = "identity", "sigmoid"
+"""Names of activations."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedModule:
@@ -55,11 +58,32 @@ def saved_head(source: str, folder: Path) -> tuple[SavedModule, ...]:
         ) from error
 
 
+def saved_activation(folder: Path) -> str:
+    """Return the name of the activation that `CrossEncoder.predict` applies to the logit.
+
+    It is the class of torch in lower case, such as ``sigmoid``, the default, or ``identity``.
+    """
+    config = _read(folder / "config.json")
+    paths = (
+        _cross_encoder(folder).get("activation_fn"),
+        (config.get("sentence_transformers") or {}).get("activation_fn"),
+        config.get("sbert_ce_default_activation_function"),
+    )
+    # Like sentence-transformers, ignore classes that are not torch's.
+    names = (_torch_class(path) for path in paths if path)
+    return next((name.lower() for name in names if name), SIGMOID)
+
+
 def torch_class(path: str) -> str:
     """Return the name of the class of torch at the dotted ``path``. Raises: ValueError."""
-    if not path.startswith("torch.nn."):
+    name = _torch_class(path)
+    if name is None:
         raise _Unsupported(f"need {path}, which is not a class of torch")
-    return path.rpartition(".")[2]
+    return name
+
+
+def _torch_class(path: str) -> str | None:
+    return path.rpartition(".")[2] if path.startswith("torch.nn.") else None
 
 
 class _Unsupported(ValueError):

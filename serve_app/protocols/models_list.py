@@ -43,6 +43,28 @@ class ModelLimits(BaseModel):
     query_characters_max: int
 
 
+RANGES: dict[str | None, tuple[float | None, float | None]] = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "relu": (0.0, None),
+}
+"""Least and greatest value of activations; others have no bounds."""
+
+
+class NativeScores(BaseModel):
+    """The model's own scores: its authors apply `activation` to the logit."""
+
+    activation: Annotated[
+        str | None,
+        Field(
+            description="Such as `sigmoid`, or `identity` for the logit itself. "
+            "Null until a replica has answered."
+        ),
+    ]
+    min: Annotated[float | None, Field(description="Null if there is no least score.")]
+    max: Annotated[float | None, Field(description="Null if there is no greatest score.")]
+
+
 class ModelObject(BaseModel):
     """One served model."""
 
@@ -57,6 +79,7 @@ class ModelObject(BaseModel):
     precision: str
     device: Annotated[str | None, Field(description="Null until a replica has answered.")]
     ready: bool
+    native_scores: NativeScores
     pricing: ModelPricing
     limits: ModelLimits
 
@@ -79,6 +102,7 @@ def render_model(card: ModelCard, limits: Limits) -> bytes:
 
 
 def _model(card: ModelCard, limits: Limits) -> ModelObject:
+    least, greatest = RANGES.get(card.activation, (None, None))
     documents, tokens = card.tariff.per_document, card.tariff.per_million_tokens
     return ModelObject(
         id=card.id,
@@ -89,6 +113,7 @@ def _model(card: ModelCard, limits: Limits) -> ModelObject:
         precision=card.precision,
         device=card.device,
         ready=card.ready,
+        native_scores=NativeScores(activation=card.activation, min=least, max=greatest),
         pricing=ModelPricing(
             micro_dollars_per_document=documents.default,
             flex_micro_dollars_per_document=documents.flex,

@@ -191,6 +191,7 @@ class FakeCatalogue:
             tariff=Tariff(Prices(8, flex=4, priority=16)),
             pair_tokens_max=PAIR_TOKENS_MAX,
             ready=True,
+            activation="sigmoid",
         )
         big = ModelCard(
             id=BIG,
@@ -204,6 +205,7 @@ class FakeCatalogue:
             ),
             pair_tokens_max=8_192,
             ready=False,
+            activation=None,
             aliases=(BIG_ALIAS,),
         )
         return mini, big

@@ -29,7 +29,8 @@ class EngineScorer:
         return PortionScores(tuple(logits), "r", Seconds(0), Seconds(0.1), 0.0)
 
     async def describe(self) -> ReplicaInfo:
-        return ReplicaInfo("r", self._engine.device, self._engine.precision, "in this process")
+        engine = self._engine
+        return ReplicaInfo("r", engine.device, engine.precision, "in this process", "identity")
 
 
 def embedded_app(**options: Any) -> FakeApp:

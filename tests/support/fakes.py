@@ -225,7 +225,7 @@ class FakePortionScorer:
         return PortionScores(logits, "replica", Seconds(0.001), Seconds(0.002), 0.0)
 
     async def describe(self) -> ReplicaInfo:
-        return ReplicaInfo("replica", "cpu", "float32", "a fake")
+        return ReplicaInfo("replica", "cpu", "float32", "a fake", "sigmoid")
 
 
 def no_report(tokens: Tokens, run_s: Seconds) -> None:

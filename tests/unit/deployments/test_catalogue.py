@@ -22,12 +22,14 @@ class ProbedScorer(FakePortionScorer):
         self.asked += 1
         if not self.up:
             raise NoReplica("down")
-        return ReplicaInfo("replica", "cuda", "float16", "a model")
+        return ReplicaInfo("replica", "cuda", "float16", "a model", "tanh")
 
 
 def card(model: ModelId) -> ModelCard:
     tariff = Tariff(Prices(8, flex=4, priority=16))
-    return ModelCard(model, "hub/id", None, "", "auto", None, tariff, 512, ready=False)
+    return ModelCard(
+        model, "hub/id", None, "", "auto", None, tariff, 512, ready=False, activation=None
+    )
 
 
 class Scene:
@@ -122,7 +124,8 @@ def test_model_cards_contain_what_the_replicas_report() -> None:
     async def test() -> None:
         first, _ = await Scene().catalogue.cards()
 
-        assert (first.precision, first.device, first.description) == ("float16", "cuda", "a model")
+        assert (first.precision, first.device) == ("float16", "cuda")
+        assert (first.description, first.activation) == ("a model", "tanh")
         assert first.ready
 
     asyncio.run(test())

@@ -124,7 +124,7 @@ def test_a_call_cancelled_by_its_replica_is_a_lost_replica() -> None:
 
 
 def test_the_time_of_the_last_answer_is_kept_until_the_replicas_are_gone() -> None:
-    info = ReplicaInfo("r", "cpu", "float32", "a fake")
+    info = ReplicaInfo("r", "cpu", "float32", "a fake", "sigmoid")
     remembering = scorer(FakeResponse(info))
     assert remembering.answered_at == float("-inf")
 

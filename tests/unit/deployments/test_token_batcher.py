@@ -37,6 +37,7 @@ class FakeEngine:
     device = "cpu"
     precision = "float32"
     description = "a fake"
+    activation = "sigmoid"
     pair_tokens_max = 50
     batches_at_once = 1
 

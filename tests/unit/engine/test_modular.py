@@ -11,14 +11,17 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
+from serve_app.engine.saved_modules import saved_activation
 from serve_app.engine.sources import ModelLoadError
 from serve_app.ports import Engine
 from testkit.reference import portion, tokenize_pairs
+from testkit.tiny_models import build
 from tests.support.modular_models import HEADS, WIDTH, build_modular, scores
 from tests.support.varied_pairs import varied_pairs
 
 LIMITS = EngineLimits(batch_tokens_max=8_192, threads=1)
 TOLERANCE = 1e-4
+IDENTITY = "torch.nn.modules.linear.Identity"
 PAIRS = varied_pairs(100, words_max=12, long_texts=2)
 
 
@@ -195,3 +198,44 @@ def test_an_encoder_of_single_texts_is_refused(folders: dict[str, Path], tmp_pat
     change(folder / "config_sentence_transformers.json", model_type="SentenceTransformer")
 
     assert "its weights lack classifier.bias, classifier.weight" in load_error(folder)
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [(torch.nn.Sigmoid(), "sigmoid"), (torch.nn.Identity(), "identity"), (torch.nn.Tanh(), "tanh")],
+)
+def test_the_activation_is_that_of_sentence_transformers(
+    folders: dict[str, Path], tmp_path: Path, activation: torch.nn.Module, name: str
+) -> None:
+    modules = tmp_path / "modules"
+    build_modular(modules, folders["bert"], HEADS["ettin"](), activation)
+    one = tmp_path / "one"
+    model = CrossEncoder(str(folders["bert"]), device="cpu", activation_fn=activation)
+    model.save_pretrained(str(one))
+
+    assert saved_activation(modules) == saved_activation(one) == name
+    assert type(CrossEncoder(str(one), device="cpu").activation_fn) is type(activation)
+    assert load(one).activation == name
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({}, "sigmoid"),
+        (
+            {"sentence_transformers": {"activation_fn": IDENTITY}},
+            "identity",
+        ),
+        ({"sbert_ce_default_activation_function": IDENTITY}, "identity"),
+        ({"sentence_transformers": {"activation_fn": "acme.Steps"}}, "sigmoid"),
+    ],
+)
+def test_an_older_model_names_its_activation_in_its_config(
+    tmp_path: Path, config: dict[str, Any], name: str
+) -> None:
+    folder = build(tmp_path / "old")
+    change(folder / "config.json", **config)
+
+    assert saved_activation(folder) == name
+    reference = CrossEncoder(str(folder), device="cpu").activation_fn
+    assert type(reference).__name__.lower() == name
