@@ -230,5 +230,5 @@ def test_no_client_gets_the_response_to_another_request(service: Service) -> Non
 
     # Requests inside a body are only text, so no answer contains their paths.
     assert set(search.seen) == {"victim: its own path", "attacker: no path"}
-    assert search.seen["victim: its own path"] > 100
+    assert search.seen["victim: its own path"] > 20
     everything_answers(service)

@@ -134,7 +134,7 @@ def test_warm_up_reports_a_lack_of_memory_in_one_line(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nDetails")
 
     engine = load(folders["distilbert"])
-    monkeypatch.setattr(torch.nn.Embedding, "forward", raises)
+    monkeypatch.setattr(torch.nn.Linear, "forward", raises)
 
     with pytest.raises(EngineFailure) as failure:
         engine.warm_up()
