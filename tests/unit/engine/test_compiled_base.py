@@ -36,6 +36,7 @@ def test_openvino_computes_every_family_on_cpus(folders: dict[str, Path], family
     assert engine.description.endswith("by OpenVINO") == (engine.device == "cpu")
 
 
+@pytest.mark.slow  # Loads, compiles or compares models of several families.
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_torch_computes_what_openvino_computes_wrongly(
     folders: dict[str, Path],

@@ -53,6 +53,7 @@ def change(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.slow  # Loads, compiles or compares models of several families.
 @pytest.mark.parametrize("family", ["deberta_v2", "electra", "modernbert"])
 def test_a_model_with_its_own_head_equals_sentence_transformers(
     folders: dict[str, Path], tmp_path: Path, family: str
@@ -68,6 +69,7 @@ def test_a_model_with_its_own_head_equals_sentence_transformers(
     assert logits == pytest.approx(logits_of(load(folders[family]), folders[family]))
 
 
+@pytest.mark.slow  # Loads, compiles or compares models of several families.
 @pytest.mark.parametrize(
     ("family", "head"),
     [
@@ -95,6 +97,7 @@ def test_a_head_of_modules_equals_sentence_transformers(
     assert " with " in engine.description
 
 
+@pytest.mark.slow  # Loads, compiles or compares models of several families.
 def test_the_encoder_has_reduced_precision_and_the_head_has_not(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
