@@ -69,6 +69,7 @@ def test_the_engine_warms_up_and_passes_its_check(folders: dict[str, Path], fami
     assert engine.description.startswith("cross-encoder ")
 
 
+@pytest.mark.slow  # Seconds for each case.
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_logits_stay_near_float32_and_fine_grained(
     folders: dict[str, Path], family: str

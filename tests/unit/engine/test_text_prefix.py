@@ -160,6 +160,7 @@ def test_a_text_of_few_tokens_ends_at_the_last_blank_before_the_cut(
     assert (before.truncated, after.truncated) == (False, True)
 
 
+@pytest.mark.slow  # Seconds for each case.
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
 @pytest.mark.parametrize("threads", [1, 5])
 def test_the_limit_on_threads_reaches_the_rust_pool(folders: dict[str, Path], threads: int) -> None:
