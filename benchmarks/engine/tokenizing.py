@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def encode_rust(backend: Any, texts: Sequence[str]) -> list[bytes]:
     ]
 
 
+def encode_words(cache: WordCache, texts: Sequence[str]) -> list[bytes]:
+    return list(map(cache.encode, texts))
+
+
 def measure(backend: Any, folder: Path, random_texts: int) -> Result:
     collection = read_folder(folder, DEPTH)
     texts = list(dict.fromkeys(text for judged in collection.judged for text in judged.texts))
@@ -75,13 +80,12 @@ def measure(backend: Any, folder: Path, random_texts: int) -> Result:
     rust, first, again = [], [], []
     for _ in range(TURNS):
         cache = WordCache(backend)
-        for text in seen:
-            cache.encode(text)
-        rust.append(cpu_us(lambda: encode_rust(backend, new), len(new)))
-        first.append(cpu_us(lambda: list(map(cache.encode, new)), len(new)))  # noqa: B023 - called here
-        again.append(cpu_us(lambda: list(map(cache.encode, new)), len(new)))  # noqa: B023
+        encode_words(cache, seen)
+        rust.append(cpu_us(partial(encode_rust, backend, new), len(new)))
+        first.append(cpu_us(partial(encode_words, cache, new), len(new)))
+        again.append(cpu_us(partial(encode_words, cache, new), len(new)))
     ids = encode_rust(backend, new)
-    assert ids == list(map(cache.encode, new))
+    assert ids == encode_words(cache, new)
     return Result(
         question="What does tokenizing cost, and are the ids those of the Rust tokenizer?",
         date=datetime.now(UTC).date().isoformat(),

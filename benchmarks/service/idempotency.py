@@ -9,21 +9,15 @@ because the machine's speed varies between turns by more than a key costs. With 
 model takes almost no time, so that only the rest of the service matters.
 """
 
-import argparse
-import json
 import statistics
-import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import track
 
-from benchmarks.machine import Machine, machine
-from benchmarks.service.metering import MODEL, Turn, service_with, turn_of
-from benchmarks.service.overhead import CLIENTS, DOCUMENTS
+from benchmarks.service.metering import Turn, run, service_with, turn_of
 from testkit.postgres import Postgres, running
 from testkit.service import Service
 
@@ -46,20 +40,6 @@ class Cost:
     """CPU time per document of the rest of the service and the database: medians of its turns."""
 
     share_kept_by_cpu: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of the benchmark."""
-
-    question: str
-    date: str
-    machine: Machine
-    model: str
-    clients: int
-    documents_per_request: int
-    scorer_threads: int
-    costs: list[Cost]
 
 
 def a_key() -> dict[str, str]:
@@ -113,39 +93,13 @@ def measure(folder: Path, source: str, threads: int, turns: int, seconds: float)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Requests with and without idempotency keys.")
-    parser.add_argument("--turns", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=10, help="duration of each turn")
-    parser.add_argument("--tiny", action="store_true", help="use a model that takes almost no time")
-    parser.add_argument(
-        "--scorer-threads",
-        type=int,
-        default=1,
-        help="1 leaves a core to everything else, as a GPU does; 0 takes all cores",
+    run(
+        "What do idempotency keys cost?",
+        "Requests with and without idempotency keys.",
+        measure,
+        turns=6,
+        scorer_threads=1,
     )
-    parser.add_argument("--json", type=Path, help="write everything to this file")
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, source = Path(name), MODEL
-        if chosen.tiny:
-            from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
-
-            source = str(build(folder / "tiny"))
-        costs = measure(folder, source, chosen.scorer_threads, chosen.turns, chosen.seconds)
-    result = Result(
-        question="What do idempotency keys cost?",
-        date=datetime.now(UTC).date().isoformat(),
-        machine=machine(),
-        model="tiny" if chosen.tiny else MODEL,
-        clients=CLIENTS,
-        documents_per_request=DOCUMENTS,
-        scorer_threads=chosen.scorer_threads,
-        costs=costs,
-    )
-    text = json.dumps(asdict(result), indent=2)
-    print(text)
-    if chosen.json is not None:
-        chosen.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

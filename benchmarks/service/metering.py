@@ -85,7 +85,7 @@ class Result:
     scorer_threads: int
     """Threads of the scorer; 0 is all cores, which it shares with the gateway and the database."""
 
-    costs: list[Cost]
+    costs: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,29 +229,42 @@ def measure(folder: Path, source: str, threads: int, turns: int, seconds: float)
     return costs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="The service with and without its ledger.")
-    parser.add_argument("--turns", type=int, default=5)
+def run(
+    question: str,
+    description: str,
+    measure: Callable[[Path, str, int, int, float], Sequence[Any]],
+    *,
+    turns: int,
+    scorer_threads: int,
+) -> None:
+    """Read the options of the command line, and print and write what ``measure`` returns.
+
+    Args:
+        measure: Takes a folder, a model source, scorer threads, turns, and seconds of a turn.
+        turns: Default of the option.
+        scorer_threads: Default of the option.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--turns", type=int, default=turns)
     parser.add_argument("--seconds", type=float, default=10, help="duration of each turn")
     parser.add_argument("--tiny", action="store_true", help="use a model that takes almost no time")
     parser.add_argument(
         "--scorer-threads",
         type=int,
-        default=0,
+        default=scorer_threads,
         help="1 leaves a core to everything else, as a GPU does; 0 takes all cores",
     )
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = MODEL
+        folder, source = Path(name), MODEL
         if chosen.tiny:
             from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
             source = str(build(folder / "tiny"))
         costs = measure(folder, source, chosen.scorer_threads, chosen.turns, chosen.seconds)
     result = Result(
-        question="What does metering cost a client?",
+        question=question,
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         model="tiny" if chosen.tiny else MODEL,
@@ -264,6 +277,16 @@ def main() -> None:
     print(text)
     if chosen.json is not None:
         chosen.json.write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    run(
+        "What does metering cost a client?",
+        "The service with and without its ledger.",
+        measure,
+        turns=5,
+        scorer_threads=0,
+    )
 
 
 if __name__ == "__main__":
