@@ -27,7 +27,7 @@ from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
 from tests.chaos.faults import DECKS, POSTGRESQL, SQLITE, Happened, Kind, plan
 from tests.chaos.harness import Office
-from tests.chaos.traffic import GAVE_UP, HUNG_UP, NO_ANSWER, NOT_OURS, PRICE, Exchange, Said
+from tests.chaos.traffic import GAVE_UP, HUNG_UP, NO_ANSWER, PRICE, Exchange, Said
 from tests.chaos.verifier import (
     AFTER_COMMIT,
     AFTER_HANG_UP,
@@ -214,7 +214,7 @@ UNAVAILABLE = "503 ledger_unavailable"
         ("504 deadline_exceeded", TOO_LATE, [GATEWAY, DATABASE], None),
         ("504 deadline_exceeded", None, [GATEWAY], None),
         (NO_ANSWER, None, [GATEWAY], AFTER_COMMIT),
-        (f"500 {NOT_OURS}", None, [GATEWAY], AFTER_COMMIT),
+        ("500 gateway_lost", None, [GATEWAY], AFTER_COMMIT),
         (NO_ANSWER, SERVED, [GATEWAY], AFTER_COMMIT),
         (NO_ANSWER, SERVED, [], None),
         (NO_ANSWER, None, [SCORER, DATABASE], None),
