@@ -17,8 +17,9 @@ from serve_app.admission.door import Admission, Ticket
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound, RerankError
 from serve_app.domain.job import Job
-from serve_app.domain.model import Caller, Outcome, RateLimitState, TokenizedJob
+from serve_app.domain.model import Caller, Outcome, RateLimitState
 from serve_app.domain.ranking import ranked
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import ModelId, RequestId
 from serve_app.ports import NO_USAGE, JobScorer, JobTokenizer, Ledger, Pricing, Quote, Usage
 from serve_app.protocols.stored_outcome import replayed, to_store
@@ -74,7 +75,7 @@ class Pipeline:
                 if reserved.outcome is not None:
                     return replayed(reserved.outcome, reserved.rate_limits)
                 tokenized = await pending
-            usage = progress.usage = Usage(len(tokenized.pairs), tokenized.tokens)
+            usage = progress.usage = Usage(len(tokenized.lengths), tokenized.tokens)
             ticket.tokenized(usage.tokens)
             charge = self.pricing.price(job.model, usage, job.service_tier)
             async with self._until_deadline(job):
@@ -84,7 +85,7 @@ class Pipeline:
                 request_id=job.request_id,
                 created_at=self.clock.moment(),
                 model=job.model,
-                results=ranked(tokenized.pairs, scores.logits, job.top_n),
+                results=ranked(tokenized, scores.logits, job.top_n),
                 documents=usage.documents,
                 tokens=usage.tokens,
                 charge=charge,

@@ -12,9 +12,9 @@ from serve_app.domain.model import (
     PortionScores,
     RateLimitState,
     ServiceTier,
-    TokenizedJob,
 )
 from serve_app.domain.model_card import ReplicaInfo
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import (
     Credits,
     Instant,

@@ -7,9 +7,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Pair, Portion, Truncation
+from serve_app.domain.model import Portion, Truncation
+from serve_app.domain.tokenized import Pair
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.tokenizer import PairTokenizer
+from testkit.tokenized import pairs_in
 
 
 def job(
@@ -59,5 +61,6 @@ def tokenize_pairs(
 ) -> list[Pair]:
     """Tokenize each pair as its own job, because all queries differ."""
     return [
-        tokenizer.tokenize(job(query, [document], truncation)).pairs[0] for query, document in pairs
+        pairs_in(tokenizer.tokenize(job(query, [document], truncation)))[0]
+        for query, document in pairs
     ]

@@ -31,9 +31,7 @@ def prepared(tokenizer: Tokenizer, requests: Sequence[Request], portion_tokens: 
     return [
         (number, each)
         for number, request in enumerate(requests)
-        for each in cut(
-            RequestId("r"), tokenizer.tokenize(job(request)).pairs, Tokens(portion_tokens)
-        )
+        for each in cut(RequestId("r"), tokenizer.tokenize(job(request)), Tokens(portion_tokens))
     ]
 
 

@@ -265,7 +265,7 @@ def _requests(traffic: Traffic, count: int) -> list[Request]:
 
 
 def _lengths(tokenizer: Tokenizer, requests: Sequence[Request]) -> list[int]:
-    return [pair.tokens for request in requests for pair in tokenizer.tokenize(job(request)).pairs]
+    return [tokens for request in requests for tokens in tokenizer.tokenize(job(request)).lengths]
 
 
 def matmul_peak(precision: torch.dtype, seconds: float = 10.0) -> float:

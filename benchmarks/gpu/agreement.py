@@ -69,9 +69,9 @@ def _logits(subject: Subject, precision: str, requests: list[Request]) -> list[l
 
 
 def _scores(engine: Engine, subject: Subject, request: Request) -> list[float]:
-    pairs = subject.tokenizer.tokenize(job(request)).pairs
-    portions = cut(RequestId("r"), pairs, Tokens(subject.sizes.production_tokens))
-    logits = [0.0] * len(pairs)
+    tokenized = subject.tokenizer.tokenize(job(request))
+    portions = cut(RequestId("r"), tokenized, Tokens(subject.sizes.production_tokens))
+    logits = [0.0] * len(tokenized.lengths)
     for portion, answer in zip(
         portions, engine.score([each.portion for each in portions]), strict=True
     ):

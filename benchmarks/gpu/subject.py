@@ -80,9 +80,9 @@ class Subject:
     def lengths(self, name: str) -> list[int]:
         """Return the number of tokens of every pair of ``name``."""
         return [
-            pair.tokens
+            tokens
             for request in self.texts[name]
-            for pair in self.tokenizer.tokenize(job(request)).pairs
+            for tokens in self.tokenizer.tokenize(job(request)).lengths
         ]
 
     def flop(self, name: str) -> float:
@@ -95,7 +95,7 @@ class Subject:
             each.portion
             for request in requests
             for each in cut(
-                RequestId("r"), self.tokenizer.tokenize(job(request)).pairs, Tokens(tokens_max)
+                RequestId("r"), self.tokenizer.tokenize(job(request)), Tokens(tokens_max)
             )
         ]
 

@@ -24,7 +24,8 @@ from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.job import Job, pairs_of
-from serve_app.domain.model import Caller, JobScores, TokenizedJob, Truncation
+from serve_app.domain.model import Caller, JobScores, Truncation
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
@@ -75,7 +76,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
     (model,) = (each for each in settings.models if each.id == MODEL)
 
     def around(books: Ledger) -> Pipeline:
-        both = TokenizerThreads(threads, threads)
+        threaded = ThreadedTokenizer(tokenizer, tokenizer, TokenizerThreads(threads, threads))
         return Pipeline(
             admission=Admission(
                 SharedGate(settings.gate_tokens_max),
@@ -85,7 +86,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
             ),
             ledger=books,
             pricing=PriceList({MODEL: model.tariff}),
-            models={MODEL: ServedModel(ThreadedTokenizer(tokenizer, both), _EvenModel())},
+            models={MODEL: ServedModel(threaded, _EvenModel())},
             metrics=metrics,
             clock=CLOCK,
         )

@@ -151,12 +151,9 @@ def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> lis
         timeout_s=Seconds(0),
         deadline=Instant(0),
     )
-    pairs = tokenizer.tokenize(job).pairs
+    tokenized = tokenizer.tokenize(job)
     portion = Portion(
-        request_id=job.request_id,
-        input_ids=b"".join(pair.input_ids for pair in pairs),
-        lengths=tuple(pair.tokens for pair in pairs),
-        query_tokens=tuple(pair.query_tokens for pair in pairs),
+        job.request_id, tokenized.input_ids, tokenized.lengths, tokenized.query_tokens
     )
     return rank(engine.score([portion])[0], top_n=None)
 

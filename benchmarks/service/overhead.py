@@ -145,9 +145,8 @@ def engine_batches(requests: int) -> list[list[Portion]]:
     for _ in range(requests):
         request = traffic.request(DOCUMENTS)
         job = texts.job(request)
-        pairs = tokenizer.tokenize(job).pairs
         limit = Tokens(LIMITS.portion_tokens_max)
-        portions += [each.portion for each in cut(job.request_id, pairs, limit)]
+        portions += [each.portion for each in cut(job.request_id, tokenizer.tokenize(job), limit)]
     per_batch = LIMITS.batch_tokens_max // LIMITS.portion_tokens_max
     return [portions[start : start + per_batch] for start in range(0, len(portions), per_batch)]
 

@@ -30,6 +30,7 @@ from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import limit_threads
+from serve_app.engine.tokenizer_process import TokenizerProcess
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
@@ -82,6 +83,9 @@ class Gateway:
         self._tokenizers = {
             ModelId(model.id): load_tokenizer(model.source, model.revision, model.pair_tokens_max)
             for model in settings.models
+        }
+        self._tokenizer_processes = {
+            model: TokenizerProcess(tokenizer) for model, tokenizer in self._tokenizers.items()
         }
         self._scorers = {
             ModelId(model): HandleScorer(handle, self._clock) for model, handle in scorers.items()
@@ -141,12 +145,15 @@ class Gateway:
             ledger=self._ledger,
             pricing=PriceList({ModelId(model.id): model.tariff for model in settings.models}),
             models={
-                model: ServedModel(ThreadedTokenizer(tokenizer, threads), self._dispatchers[model])
-                for model, tokenizer in self._tokenizers.items()
+                model: ServedModel(self._tokenizer(model, threads), self._dispatchers[model])
+                for model in self._tokenizers
             },
             metrics=self._metrics,
             clock=self._clock,
         )
+
+    def _tokenizer(self, model: ModelId, threads: TokenizerThreads) -> ThreadedTokenizer:
+        return ThreadedTokenizer(self._tokenizers[model], self._tokenizer_processes[model], threads)
 
     def _event_delivery(self) -> Delivery:
         settings = self._settings
@@ -200,6 +207,8 @@ class Gateway:
         self._office.close()
         for threads in self._threads.values():
             threads.shutdown()
+        for process in self._tokenizer_processes.values():
+            process.close()
 
 
 def share_the_interpreter() -> None:

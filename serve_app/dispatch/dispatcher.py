@@ -17,8 +17,9 @@ from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
 from serve_app.domain.job import Job
-from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, TokenizedJob
+from serve_app.domain.model import Caller, JobScores, Portion, PortionScores
 from serve_app.domain.priority import Claim
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, ModelId, Seconds, Tokens
 from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics
@@ -58,8 +59,8 @@ class Dispatcher:
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
         """Raises: the first failure of a portion."""
-        cutting = partial(cut, job.request_id, tokenized.pairs, self._queue.portion_tokens)
-        large = len(tokenized.pairs) > PAIRS_ON_LOOP_MAX
+        cutting = partial(cut, job.request_id, tokenized, self._queue.portion_tokens)
+        large = len(tokenized.lengths) > PAIRS_ON_LOOP_MAX
         portions = await asyncio.to_thread(cutting) if large else cutting()
         costs = [each.portion.tokens for each in portions]
         queued = self._queue.enter(job.request_id, Claim.of(caller, job), costs)
@@ -78,7 +79,7 @@ class Dispatcher:
             if failures is None or bugs is not None:
                 raise
             raise _first(failures) from None
-        return _join(portions, [task.result() for task in tasks], len(tokenized.pairs))
+        return _join(portions, [task.result() for task in tasks], len(tokenized.lengths))
 
     async def _score_portion(
         self, place: QueuePlace, portion: Portion, deadline: Instant, report: PortionReport

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from serve_app.domain.model import Pair, Portion
+from serve_app.domain.model import INPUT_ID_BYTES, Portion
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import RequestId, Tokens
 
 
@@ -19,25 +20,28 @@ class CutPortion:
 
     portion: Portion
     indices: tuple[int, ...]
-    """The document index of each of the portion's pairs."""
+    """The index in the job of each of the portion's pairs."""
 
 
-def cut(request_id: RequestId, pairs: Sequence[Pair], tokens_max: Tokens) -> list[CutPortion]:
-    """Cut ``pairs`` into as few portions of at most ``tokens_max`` tokens as their order allows.
+def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[CutPortion]:
+    """Cut ``job`` into as few portions of at most ``tokens_max`` tokens as its order allows.
 
     Portions have nearly the same cost; only the last may cost less. A single pair longer than
     ``tokens_max`` is a portion of its own. Portions are ordered from short pairs to long ones.
     """
-    assert pairs
-    ordered = sorted(pairs, key=lambda pair: (pair.tokens, pair.index))
-    line = [0, *accumulate(pair.tokens for pair in ordered)]
+    assert job.lengths
+    order = sorted(range(len(job.lengths)), key=job.lengths.__getitem__)
+    line = [0, *accumulate([job.lengths[index] for index in order])]
     fewest = len(_filled(line, tokens_max))
     # Find the lowest limit that yields no more portions.
     limits = range(min(tokens_max, line[-1] // fewest), tokens_max)
     limit = limits.start + bisect_left(
         limits, -fewest, key=lambda limit: -len(_filled(line, limit))
     )
-    return [_portion(request_id, ordered[start:end]) for start, end in _filled(line, limit)]
+    starts = [0, *accumulate(job.lengths)]
+    return [
+        _portion(request_id, job, starts, order[start:end]) for start, end in _filled(line, limit)
+    ]
 
 
 def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
@@ -54,11 +58,15 @@ def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
     return portions
 
 
-def _portion(request_id: RequestId, group: Sequence[Pair]) -> CutPortion:
+def _portion(
+    request_id: RequestId, job: TokenizedJob, starts: Sequence[int], indices: Sequence[int]
+) -> CutPortion:
+    """``starts`` has the number of tokens before each pair of the job."""
+    ids, size = job.input_ids, INPUT_ID_BYTES
     portion = Portion(
         request_id=request_id,
-        input_ids=b"".join(pair.input_ids for pair in group),
-        lengths=tuple(pair.tokens for pair in group),
-        query_tokens=tuple(pair.query_tokens for pair in group),
+        input_ids=b"".join([ids[starts[i] * size : starts[i + 1] * size] for i in indices]),
+        lengths=tuple([job.lengths[index] for index in indices]),
+        query_tokens=tuple([job.query_tokens[index] for index in indices]),
     )
-    return CutPortion(portion, tuple(pair.index for pair in group))
+    return CutPortion(portion, tuple(indices))

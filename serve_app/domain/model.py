@@ -1,13 +1,13 @@
 """Data types of reranking.
 
-A `serve_app.domain.job.Job` (text pairs) becomes a `TokenizedJob` (pairs of token ids), which is
-split into `Portion`s. Their `PortionScores` are combined into an `Outcome`. Portions and their
-scores cross Ray handles, so they contain only bytes and tuples.
+A `serve_app.domain.job.Job` (text pairs) becomes a `serve_app.domain.tokenized.TokenizedJob` (pairs
+of token ids), which is split into `Portion`s. Their `PortionScores` are combined into an `Outcome`.
+Portions and their scores cross Ray handles, so they contain only bytes and tuples.
 """
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Self, TypedDict
+from typing import TypedDict
 
 from serve_app.domain.units import (
     Credits,
@@ -146,60 +146,6 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A part of a document that is scored like a document."""
-
-    document: int
-    """Index of the document in the request."""
-
-    start: int
-    end: int
-    """The range of the part in code points, without ``end``."""
-
-    truncated: bool = False
-    """Whether a limit leaves the end of the document without a window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A tokenized query and document, with the model's special tokens."""
-
-    index: int
-    """Position of the pair in its job, which is that in the request if there are no windows."""
-
-    input_ids: bytes
-    """Token ids of the whole pair, as little-endian int32."""
-
-    query_tokens: Tokens
-    """Number of leading tokens in the query's segment, including special tokens."""
-
-    truncated: bool
-    window: Window | None = None
-    """The part of the document in this pair, with ``Overflow.CHUNK``."""
-
-    @property
-    def tokens(self) -> Tokens:
-        return Tokens(len(self.input_ids) // INPUT_ID_BYTES)
-
-    @property
-    def document(self) -> int:
-        return self.index if self.window is None else self.window.document
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedJob:
-    """The tokenized pairs of a job, in request order; a document has a pair for each window."""
-
-    pairs: tuple[Pair, ...]
-    warnings: tuple[str, ...] = ()
-    """Sentences for the client about texts of which the model reads little."""
-
-    @property
-    def tokens(self) -> Tokens:
-        return Tokens(sum(pair.tokens for pair in self.pairs))
-
-
-@dataclass(frozen=True, slots=True)
 class Portion:
     """Pairs of one job that are sent to a replica together.
 
@@ -256,12 +202,6 @@ class RankedDocument:
     truncated: bool
     span: tuple[int, int] | None = None
     """With ``Overflow.CHUNK``: start and end of the best window, in code points."""
-
-    @classmethod
-    def of(cls, pair: Pair, logit: float) -> Self:
-        window = pair.window
-        span = None if window is None else (window.start, window.end)
-        return cls(pair.document, logit, pair.truncated, span)
 
 
 @dataclass(frozen=True, slots=True)

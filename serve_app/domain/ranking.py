@@ -4,15 +4,25 @@ import math
 from collections.abc import Sequence
 
 from serve_app.domain.errors import EngineFailure
-from serve_app.domain.model import Pair, RankedDocument
+from serve_app.domain.model import RankedDocument
+from serve_app.domain.tokenized import TokenizedJob
 
 
 def ranked(
-    pairs: Sequence[Pair], logits: Sequence[float], top_n: int | None
+    job: TokenizedJob, logits: Sequence[float], top_n: int | None
 ) -> tuple[RankedDocument, ...]:
-    """Return the results of a job whose pairs have these logits. See `rank`."""
-    order = rank(logits, top_n, [pair.document for pair in pairs])
-    return tuple(RankedDocument.of(pairs[place], logits[place]) for place in order)
+    """Return the results of ``job``, whose pairs have these logits. See `rank`."""
+    if not job.windows:
+        order = rank(logits, top_n)
+        return tuple([RankedDocument(each, logits[each], job.truncated[each]) for each in order])
+    order = rank(logits, top_n, [window.document for window in job.windows])
+    best = ((each, job.windows[each]) for each in order)
+    return tuple(
+        RankedDocument(
+            window.document, logits[each], job.truncated[each], (window.start, window.end)
+        )
+        for each, window in best
+    )
 
 
 def rank(
@@ -30,11 +40,12 @@ def rank(
     Raises: EngineFailure if a logit is NaN or infinite, which would make the order arbitrary.
     """
     assert top_n is None or top_n >= 1
-    for position, logit in enumerate(logits):
-        if not math.isfinite(logit):
-            raise EngineFailure(f"logit of pair {position} is {logit}")
+    if not all(map(math.isfinite, logits)):
+        position, logit = next(each for each in enumerate(logits) if not math.isfinite(each[1]))
+        raise EngineFailure(f"logit of pair {position} is {logit}")
 
-    order = sorted(range(len(logits)), key=lambda position: (-logits[position], position))
+    # The sort is stable, also in reverse.
+    order = sorted(range(len(logits)), key=logits.__getitem__, reverse=True)
     if documents is not None:
         best: dict[int, int] = {}
         for position in order:

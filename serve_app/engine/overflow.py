@@ -11,7 +11,7 @@ from dataclasses import replace
 from serve_app.domain import windows
 from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import Job, TextPair
-from serve_app.domain.model import Pair, Window
+from serve_app.domain.tokenized import Pair, Window
 from serve_app.engine.text_prefix import TextEncoder, tokens_at_most
 
 Rooms = Mapping[str, int]

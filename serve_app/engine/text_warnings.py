@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from serve_app.domain.job import Job
-from serve_app.domain.model import INPUT_ID_BYTES, Pair
+from serve_app.domain.model import INPUT_ID_BYTES
+from serve_app.domain.tokenized import Pair
 from serve_app.engine.template import Template
 
 DOCUMENT_TOKENS_FEW = 16

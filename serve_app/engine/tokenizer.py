@@ -22,7 +22,8 @@ from tokenizers import Tokenizer as Backend
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import Job
-from serve_app.domain.model import INPUT_ID_BYTES, Overflow, Pair, TokenizedJob, Truncation
+from serve_app.domain.model import INPUT_ID_BYTES, Overflow, Truncation
+from serve_app.domain.tokenized import Pair, TokenizedJob
 from serve_app.domain.units import Tokens
 from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
 from serve_app.engine.sources import ModelLoadError
@@ -210,7 +211,7 @@ class PairTokenizer:
             if job.overflow is Overflow.ERROR:
                 refuse_truncated(job, pairs, rooms, self._encoder)
         warnings = text_warnings(job, pairs, self.template, self._text_tokens_max, self._unknown)
-        return TokenizedJob(pairs, warnings)
+        return TokenizedJob.of(pairs, warnings)
 
     def _pairs(self, job: Job, queries: Mapping[str, EncodedQuery]) -> tuple[Pair, ...]:
         # A document of this length is truncated under either strategy, and a longer one does not

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from serve_app.domain.job import Job
-from serve_app.domain.model import Overflow, TokenizedJob
+from serve_app.domain.model import Overflow
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.ports import Tokenizer, Usage
 
 T = TypeVar("T")
@@ -15,6 +16,13 @@ T = TypeVar("T")
 QUERY_CHARACTERS_SHORT = 500
 """Queries of up to this length are checked on the event loop, unless the documents are read, too.
 It takes 0.1 ms, less than using a thread."""
+
+
+class LargeJobTokenizer(Protocol):
+    """Tokenizes large jobs; see `serve_app.engine.tokenizer_process`."""
+
+    def tokenize(self, job: Job) -> TokenizedJob:
+        """See `serve_app.ports.Tokenizer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +35,10 @@ class TokenizerThreads:
 
 @dataclass(frozen=True, slots=True)
 class ThreadedTokenizer:
-    """`serve_app.ports.JobTokenizer` over a tokenizer that blocks."""
+    """`serve_app.ports.JobTokenizer` over tokenizers that block."""
 
     tokenizer: Tokenizer
+    for_large_jobs: LargeJobTokenizer
     threads: TokenizerThreads
 
     async def check_queries(self, job: Job, *, small: bool) -> Usage:
@@ -39,7 +48,8 @@ class ThreadedTokenizer:
         return await self._on_thread(self.tokenizer.check_queries, job, small=small)
 
     async def tokenize(self, job: Job, *, small: bool) -> TokenizedJob:
-        return await self._on_thread(self.tokenizer.tokenize, job, small=small)
+        tokenizer = self.tokenizer if small else self.for_large_jobs
+        return await self._on_thread(tokenizer.tokenize, job, small=small)
 
     async def _on_thread(self, work: Callable[[Job], T], job: Job, *, small: bool) -> T:
         threads = self.threads.small if small else self.threads.large

@@ -13,7 +13,8 @@ import torch
 from sentence_transformers import CrossEncoder as Reference
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from serve_app.domain.model import EMBEDDED, Pair
+from serve_app.domain.model import EMBEDDED
+from serve_app.domain.tokenized import Pair
 from serve_app.engine.export import export_embedded
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer

@@ -18,18 +18,10 @@ from serve_app.admission.places import PLACES, REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.job import Job
-from serve_app.domain.model import (
-    INPUT_ID_BYTES,
-    Caller,
-    JobScores,
-    Overflow,
-    Pair,
-    ServiceTier,
-    TokenizedJob,
-    Window,
-)
+from serve_app.domain.model import INPUT_ID_BYTES, Caller, JobScores, Overflow, ServiceTier
 from serve_app.domain.model_card import ModelCard, Prices, Readiness, Tariff
 from serve_app.domain.model_names import ModelNames
+from serve_app.domain.tokenized import Pair, TokenizedJob, Window
 from serve_app.domain.units import (
     Credits,
     KeyId,
@@ -49,6 +41,7 @@ from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import JobScorer, PortionReport, Tokenizer, Usage
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.metrics import Metrics
+from testkit.tokenized import pairs_in
 from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
 
 MINI = ModelId("mini")
@@ -127,10 +120,10 @@ class WordTokenizer:
             pairs = self._pairs(job)
             if job.overflow is Overflow.ERROR:
                 refuse_truncated(job, pairs, self._rooms(job), self._encoder)
-            return TokenizedJob(pairs)
+            return TokenizedJob.of(pairs)
         divided, windows = divide(job, self._rooms(job), self._encoder)
         pairs = self._pairs(divided)
-        return TokenizedJob(tuple(map(_in_window, pairs, windows)))
+        return TokenizedJob.of([*map(_in_window, pairs, windows)])
 
     def _rooms(self, job: Job) -> dict[str, int]:
         return {query: PAIR_TOKENS_MAX - 3 - len(query.split()) for query in job.queries}
@@ -163,7 +156,7 @@ class WordScorer:
     ) -> JobScores:
         shared = (
             len(set(job.pairs[pair.document].query.lower().split()) & _words(job, pair))
-            for pair in tokenized.pairs
+            for pair in pairs_in(tokenized)
         )
         logits = tuple(2.0 * count - 3 for count in shared)
         return JobScores(logits, queue_wait_s=Seconds(0.0125), run_s=Seconds(0.25))
@@ -252,7 +245,8 @@ class FakeApp:
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX)
         metrics = Metrics(self._sink, clock)
         threads = TokenizerThreads(self.threads, self.threads)
-        served = ServedModel(ThreadedTokenizer(self.tokenizer, threads), self.scorer)
+        tokenizer = ThreadedTokenizer(self.tokenizer, self.tokenizer, threads)
+        served = ServedModel(tokenizer, self.scorer)
         self.service = Service(
             pipeline=Pipeline(
                 admission=Admission(

@@ -16,16 +16,15 @@ from serve_app.domain.model import (
     Caller,
     JobScores,
     Outcome,
-    Pair,
     Portion,
     PortionScores,
     RankedDocument,
     RateLimitState,
-    TokenizedJob,
     Truncation,
 )
 from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.ranking import rank
+from serve_app.domain.tokenized import Pair, TokenizedJob
 from serve_app.domain.units import (
     Credits,
     Instant,
@@ -142,11 +141,11 @@ class FakeTokenizer:
         return Usage(len(job.pairs), Tokens(len(job.pairs) * self.pair_tokens_max))
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        return TokenizedJob(
-            tuple(
+        return TokenizedJob.of(
+            [
                 a_pair(index, len(pair.query.split()) + len(pair.document.split()))
                 for index, pair in enumerate(job.pairs)
-            )
+            ]
         )
 
 

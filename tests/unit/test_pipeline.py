@@ -24,16 +24,9 @@ from serve_app.domain.errors import (
     RerankError,
 )
 from serve_app.domain.job import Idempotency, Job
-from serve_app.domain.model import (
-    Caller,
-    JobScores,
-    Outcome,
-    RateLimitState,
-    ServiceTier,
-    TokenizedJob,
-    Window,
-)
+from serve_app.domain.model import Caller, JobScores, Outcome, RateLimitState, ServiceTier
 from serve_app.domain.model_card import Prices, Tariff
+from serve_app.domain.tokenized import TokenizedJob, Window
 from serve_app.domain.units import (
     Credits,
     Instant,
@@ -90,7 +83,7 @@ def pipeline(
         admission=Admission(gate, {EMBEDDED: tokenizer.pair_tokens_max}, metrics, clock),
         ledger=ledger,
         pricing=FixedPricing(),
-        models={EMBEDDED: ServedModel(ThreadedTokenizer(tokenizer, threads), scorer)},
+        models={EMBEDDED: ServedModel(ThreadedTokenizer(tokenizer, tokenizer, threads), scorer)},
         metrics=metrics,
         clock=clock,
     )
@@ -376,7 +369,7 @@ def test_each_window_is_charged_and_the_best_one_is_the_result() -> None:
 
         def tokenize(self, job: Job) -> TokenizedJob:
             pairs = (replace(a_pair(i, 5), window=window) for i, window in enumerate(windows))
-            return TokenizedJob(tuple(pairs))
+            return TokenizedJob.of([*pairs])
 
     ledger = FakeLedger(available=6 * PRICE)
     door = pipeline(ledger, FixedJobScorer(1, 3, 3, 2), tokenizer=DividingTokenizer())

@@ -10,14 +10,8 @@ import pytest
 
 from serve_app.dispatch.dispatcher import PAIRS_ON_LOOP_MAX, Dispatcher
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
-from serve_app.domain.model import (
-    Caller,
-    JobScores,
-    Portion,
-    PortionScores,
-    ServiceTier,
-    TokenizedJob,
-)
+from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, ServiceTier
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, KeyId, RequestId, Seconds, TenantId, Tokens
 from tests.support.fakes import (
     CALLER,
@@ -31,7 +25,7 @@ from tests.support.fakes import (
     some_metrics,
 )
 
-TOKENIZED = TokenizedJob(tuple(a_pair(index, 3 + 7 * index % 5) for index in range(40)))
+TOKENIZED = TokenizedJob.of([a_pair(index, 3 + 7 * index % 5) for index in range(40)])
 
 
 def by_first_token(portion: Portion) -> list[float]:
@@ -72,7 +66,7 @@ def test_logits_of_a_large_job_come_back_in_request_order() -> None:
     pairs = tuple(a_pair(index, 3 + 7 * index % 5) for index in range(PAIRS_ON_LOOP_MAX + 1))
     dispatcher = a_dispatcher(FakePortionScorer(by_first_token))
 
-    scores = asyncio.run(dispatcher.score(CALLER, a_job(), TokenizedJob(pairs), no_report))
+    scores = asyncio.run(dispatcher.score(CALLER, a_job(), TokenizedJob.of(pairs), no_report))
 
     assert scores.logits == tuple(map(float, range(PAIRS_ON_LOOP_MAX + 1)))
 
@@ -183,7 +177,7 @@ class Dispatching:
         """Start a job with documents of 20 tokens, so that each one is a portion."""
         caller = Caller(TenantId(tenant), KeyId("k"), frozenset({"rerank"}), None)
         job = replace(a_job(), request_id=RequestId(name), service_tier=tier)
-        tokenized = TokenizedJob(tuple(a_pair(index, 20) for index in range(documents)))
+        tokenized = TokenizedJob.of([a_pair(index, 20) for index in range(documents)])
         score = self._dispatcher.score(caller, job, tokenized, no_report)
         self.tasks[name] = asyncio.create_task(score)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from serve_app.dispatch.portions import cut
 from serve_app.domain.model import INPUT_ID_BYTES
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import RequestId, Tokens
 from tests.support.fakes import a_pair
 
@@ -22,7 +23,7 @@ def test_every_pair_is_in_one_portion_and_no_portion_is_too_large(
 ) -> None:
     pairs = [a_pair(index, tokens) for index, tokens in enumerate(lengths)]
 
-    portions = cut(R1, pairs, Tokens(tokens_max))
+    portions = cut(R1, TokenizedJob.of(pairs), Tokens(tokens_max))
 
     assert sorted(chain.from_iterable(each.indices for each in portions)) == list(
         range(len(lengths))
@@ -38,7 +39,7 @@ def test_portions_cost_nearly_the_same_and_run_from_short_to_long() -> None:
     lengths = [37 + index % 78 for index in range(1_000)]  # 37 to 114 tokens, as in MS MARCO.
     pairs = [a_pair(index, tokens) for index, tokens in enumerate(lengths)]
 
-    portions = cut(R1, pairs, Tokens(4_096))
+    portions = cut(R1, TokenizedJob.of(pairs), Tokens(4_096))
 
     costs = [each.portion.tokens for each in portions]
     assert max(costs) - min(costs) <= 2 * max(lengths)
@@ -50,14 +51,14 @@ def test_portions_cost_nearly_the_same_and_run_from_short_to_long() -> None:
 def test_portions_are_nearly_full_where_a_pair_is_an_eighth_of_one() -> None:
     pairs = [a_pair(index, 37 + index % 64) for index in range(500)]
 
-    costs = [each.portion.tokens for each in cut(R1, pairs, Tokens(512))]
+    costs = [each.portion.tokens for each in cut(R1, TokenizedJob.of(pairs), Tokens(512))]
 
     assert len(costs) <= 1.1 * sum(costs) / 512
     assert min(costs[:-1]) > 512 - 100 - 37
 
 
 def test_a_job_that_fits_is_one_portion() -> None:
-    (only,) = cut(R1, [a_pair(0, 10), a_pair(1, 5)], Tokens(15))
+    (only,) = cut(R1, TokenizedJob.of([a_pair(0, 10), a_pair(1, 5)]), Tokens(15))
 
     assert only.indices == (1, 0)
 
@@ -65,4 +66,4 @@ def test_a_job_that_fits_is_one_portion() -> None:
 def test_pairs_over_half_the_limit_each_get_a_portion_quickly() -> None:
     pairs = [a_pair(index, 260) for index in range(1_000)]
 
-    assert len(cut(R1, pairs, Tokens(512))) == 1_000
+    assert len(cut(R1, TokenizedJob.of(pairs), Tokens(512))) == 1_000

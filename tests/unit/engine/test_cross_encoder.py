@@ -15,6 +15,7 @@ from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
 from testkit.reference import job, portion, reference_logits, tokenize_pairs
 from testkit.tiny_models import FAMILIES, POISON, build_poison_crash, build_poison_nan
+from testkit.tokenized import pairs_in
 from tests.support.varied_pairs import varied_pairs
 
 LIMITS = EngineLimits(batch_tokens_max=8_192)
@@ -76,7 +77,7 @@ def test_bfloat16_logits_stay_near_float32_and_fine_grained(
 ) -> None:
     """A head in bfloat16 would return only bfloat16 values."""
     documents = [document for _, document in varied_pairs(200, words_max=20, long_texts=0)]
-    pairs = load_tokenizer(str(folders[family])).tokenize(job("river bridge", documents)).pairs
+    pairs = pairs_in(load_tokenizer(str(folders[family])).tokenize(job("river bridge", documents)))
 
     exact = load(folders[family]).score([portion(pairs)])[0]
     engine = load(folders[family], "bfloat16")
@@ -92,7 +93,7 @@ def test_a_faulty_pair_is_nan_and_its_neighbours_are_not(tmp_path: Path) -> None
     folder = build_poison_nan(tmp_path / "nan")
     engine = load(folder)
     engine.warm_up()
-    pairs = load_tokenizer(str(folder)).tokenize(job("cat", ["dog", POISON, "the dog"])).pairs
+    pairs = pairs_in(load_tokenizer(str(folder)).tokenize(job("cat", ["dog", POISON, "the dog"])))
 
     logits = engine.score([portion(pairs)])[0]
 
@@ -106,9 +107,9 @@ def test_an_id_outside_the_vocabulary_is_an_engine_failure(tmp_path: Path) -> No
     tokenizer = load_tokenizer(str(folder))
 
     with pytest.raises(EngineFailure, match="outside the vocabulary"):
-        engine.score([portion(tokenizer.tokenize(job("cat", [POISON])).pairs)])
+        engine.score([portion(pairs_in(tokenizer.tokenize(job("cat", [POISON]))))])
 
-    engine.score([portion(tokenizer.tokenize(job("cat", ["dog"])).pairs)])
+    engine.score([portion(pairs_in(tokenizer.tokenize(job("cat", ["dog"]))))])
 
 
 @pytest.mark.parametrize(

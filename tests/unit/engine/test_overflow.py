@@ -14,14 +14,16 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from serve_app.domain.errors import InvalidRequest, TooLarge
 from serve_app.domain.job import Job
-from serve_app.domain.model import Overflow, Pair, Window
+from serve_app.domain.model import Overflow
 from serve_app.domain.ranking import rank
+from serve_app.domain.tokenized import Pair, Window
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.engine.text_prefix import SLICE_CHARACTERS, TextEncoder, tokens_at_most
 from serve_app.engine.tokenizer import PairTokenizer
 from testkit.reference import job, portion
 from testkit.tiny_models import CJK_AND_EMOJI, FAMILIES, WORDS
+from testkit.tokenized import pairs_in
 
 QUERY = "cat"
 PAIR_TOKENS_MAX = 24
@@ -50,7 +52,7 @@ def windows_of(pairs: Sequence[Pair]) -> list[Window]:
 def alone(tokenizer: PairTokenizer, documents: Sequence[str], window: Window) -> Pair:
     """Tokenize the text of a window as a document."""
     text = documents[window.document][window.start : window.end]
-    return tokenizer.tokenize(job(QUERY, [text])).pairs[0]
+    return pairs_in(tokenizer.tokenize(job(QUERY, [text])))[0]
 
 
 def pseudo_logit(pair: Pair) -> float:
@@ -64,7 +66,7 @@ def test_chunks_equal_a_loop_over_the_texts_of_the_windows(
     tokenizer: PairTokenizer, documents: list[str], top_n: int | None
 ) -> None:
     """The loop cuts each document by the spans and scores each text as a document of its own."""
-    pairs = tokenizer.tokenize(chunked(documents)).pairs
+    pairs = pairs_in(tokenizer.tokenize(chunked(documents)))
 
     logits = [pseudo_logit(pair) for pair in pairs]
     order = rank(logits, top_n, [pair.document for pair in pairs])
@@ -88,7 +90,7 @@ def test_chunks_equal_a_loop_over_the_texts_of_the_windows(
 def test_windows_cover_every_character_and_are_read_whole(
     tokenizer: PairTokenizer, document: str
 ) -> None:
-    pairs = tokenizer.tokenize(chunked([document])).pairs
+    pairs = pairs_in(tokenizer.tokenize(chunked([document])))
 
     windows = windows_of(pairs)
     assert (windows[0].start, windows[-1].end) == (0, len(document))
@@ -110,7 +112,7 @@ def test_the_bound_covers_the_windows_and_their_tokens(
     most = tokenizer.check_queries(request)
 
     tokenized = tokenizer.tokenize(request)
-    assert len(documents) <= len(tokenized.pairs) <= most.documents
+    assert len(documents) <= len(tokenized.lengths) <= most.documents
     assert tokenized.tokens <= most.tokens
 
 
@@ -157,7 +159,7 @@ def test_a_long_text_is_divided_like_its_parts(folders: dict[str, Path]) -> None
     text = " ".join(words)
     assert len(text) > 2 * SLICE_CHARACTERS
 
-    pairs = tokenizer.tokenize(chunked([text])).pairs
+    pairs = pairs_in(tokenizer.tokenize(chunked([text])))
 
     starts = [0]
     for word in words:
@@ -171,10 +173,10 @@ def test_a_document_that_fits_has_one_window(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]))
     documents = ["the cat", "", " dog "]
 
-    pairs = tokenizer.tokenize(chunked(documents)).pairs
+    pairs = pairs_in(tokenizer.tokenize(chunked(documents)))
 
     assert windows_of(pairs) == [Window(0, 0, 7), Window(1, 0, 0), Window(2, 0, 5)]
-    ordinary = tokenizer.tokenize(job(QUERY, documents)).pairs
+    ordinary = pairs_in(tokenizer.tokenize(job(QUERY, documents)))
     assert [pair.input_ids for pair in pairs] == [pair.input_ids for pair in ordinary]
 
 
@@ -182,7 +184,7 @@ def test_the_spans_count_code_points(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
     document = "🙂" * 30 + " dog"
 
-    pairs = tokenizer.tokenize(chunked([document])).pairs
+    pairs = pairs_in(tokenizer.tokenize(chunked([document])))
 
     (last,) = {window.end for window in windows_of(pairs)} - set(range(34))
     assert last == len(document) == 34
@@ -215,7 +217,7 @@ def test_too_many_windows_are_refused_before_all_text_is_read(folders: dict[str,
 
     assert refused.value.where == "documents[1]"
     assert counting.characters <= 2 * SLICE_CHARACTERS
-    assert len(tokenizer.tokenize(chunked(["dog"] * 50, windows_max=50)).pairs) == 50
+    assert len(tokenizer.tokenize(chunked(["dog"] * 50, windows_max=50)).lengths) == 50
 
 
 @pytest.mark.parametrize("limits", [{"document_windows_max": 2}, {"document_tokens_max": 30}])
@@ -226,7 +228,7 @@ def test_a_limit_on_a_document_leaves_its_end_without_a_window(
     short, long = "the dog", "cat " * 1_000
     request = replace(chunked([short, long]), **limits)
 
-    pairs = tokenizer.tokenize(request).pairs
+    pairs = pairs_in(tokenizer.tokenize(request))
 
     assert [(pair.document, pair.truncated) for pair in pairs] == [
         (0, False),
@@ -288,12 +290,12 @@ def test_the_scores_of_windows_are_those_of_their_texts(folders: dict[str, Path]
     engine = load_engine(folder, None, "float32", EngineLimits(batch_tokens_max=4_096))
     documents = [" ".join(WORDS) * 3, "the dog", " ".join(reversed(WORDS))]
 
-    pairs = tokenizer.tokenize(chunked(documents)).pairs
+    pairs = pairs_in(tokenizer.tokenize(chunked(documents)))
     logits = engine.score([portion(pairs)])[0]
 
     texts = [documents[each.document][each.start : each.end] for each in windows_of(pairs)]
     each_alone = [
-        engine.score([portion(tokenizer.tokenize(job(QUERY, [text])).pairs)])[0][0]
+        engine.score([portion(pairs_in(tokenizer.tokenize(job(QUERY, [text]))))])[0][0]
         for text in texts
     ]
     assert logits == pytest.approx(each_alone, abs=1e-4)

@@ -18,6 +18,7 @@ from serve_app.engine.text_prefix import CHARACTERS_PER_TOKEN, TextEncoder, cut
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from testkit.reference import job
 from testkit.tiny_models import CJK_AND_EMOJI, FAMILIES, WORDS
+from testkit.tokenized import pairs_in
 from tests.support.varied_pairs import STRANGE
 
 BLANK_LOOKAHEAD = 16
@@ -101,7 +102,7 @@ def test_a_long_text_is_truncated_like_transformers_truncates_it(
     backend = rust(files)
     backend.enable_truncation(512, strategy="only_second")
 
-    (pair,) = PairTokenizer(files, 512).tokenize(job("cat", [text])).pairs
+    (pair,) = pairs_in(PairTokenizer(files, 512).tokenize(job("cat", [text])))
 
     assert list(np.frombuffer(pair.input_ids, dtype="<i4")) == backend.encode("cat", text).ids
     assert pair.truncated
@@ -141,7 +142,7 @@ def test_a_bounded_part_of_a_long_text_is_read(files: TokenizerFiles, text: str)
     counting = Counting(rust(files))
     tokenizer._encoder = TextEncoder(counting)
 
-    (pair,) = tokenizer.tokenize(job("cat", [text])).pairs
+    (pair,) = pairs_in(tokenizer.tokenize(job("cat", [text])))
 
     assert counting.characters <= len("cat") + CHARACTERS_PER_TOKEN * 512
     assert pair.truncated
@@ -154,7 +155,7 @@ def test_a_text_of_few_tokens_ends_at_the_last_blank_before_the_cut(
     tokenizer = PairTokenizer(TokenizerFiles.read(folders["bert"], "m"), 36)
     kept = "cat" + " " * 527 + "dog"
 
-    before, after = tokenizer.tokenize(job("cat", [kept, f"{kept} riverriverriver"])).pairs
+    before, after = pairs_in(tokenizer.tokenize(job("cat", [kept, f"{kept} riverriverriver"])))
 
     assert before.input_ids == after.input_ids
     assert (before.truncated, after.truncated) == (False, True)

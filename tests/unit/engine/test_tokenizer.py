@@ -17,12 +17,14 @@ from transformers import AutoTokenizer
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.job import TextPair
-from serve_app.domain.model import EMBEDDED, Pair, Truncation
+from serve_app.domain.model import EMBEDDED, Truncation
+from serve_app.domain.tokenized import Pair
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.sources import ModelLoadError, resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles, fit
 from testkit.reference import job, tokenize_pairs
 from testkit.tiny_models import FAMILIES, build
+from testkit.tokenized import pairs_in
 from tests.support.varied_pairs import varied_pairs
 
 Both = tuple[PairTokenizer, Any]
@@ -98,7 +100,7 @@ def test_pairs_of_several_queries_equal_those_of_one_query_each(
 
     alone = tokenize_pairs(tokenizer, texts, truncation)
 
-    together = tokenizer.tokenize(mixed).pairs
+    together = pairs_in(tokenizer.tokenize(mixed))
     assert [pair.index for pair in together] == list(range(len(texts)))
     assert [replace(pair, index=0) for pair in together] == alone
 
@@ -131,7 +133,7 @@ def test_only_the_document_is_cut_and_never_more_than_needed(
 def test_a_long_document_is_cut_at_its_end_and_marked(folders: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(str(folders["bert"]), pair_tokens_max=16)
 
-    whole, cut = tokenizer.tokenize(job("the cat", ["the dog", "dog " * 20])).pairs
+    whole, cut = pairs_in(tokenizer.tokenize(job("the cat", ["the dog", "dog " * 20])))
 
     assert not whole.truncated
     assert cut.truncated
@@ -150,7 +152,7 @@ def test_a_limited_document_is_read_to_its_limit_or_the_models(
     whole, empty = tokenize_pairs(tokenizer, [(query, document), (query, "")], truncation)
     limited_job = replace(job(query, [document]), truncation=truncation, document_tokens_max=limit)
 
-    limited = tokenizer.tokenize(limited_job).pairs[0]
+    limited = pairs_in(tokenizer.tokenize(limited_job))[0]
 
     document_tokens = whole.tokens - empty.tokens
     kept = min(limit, document_tokens)
@@ -170,10 +172,10 @@ def test_a_query_that_leaves_no_room_is_refused_with_its_length(folders: dict[st
     assert "send truncation_strategy 'longest_first'" in refused.value.public_message
     longest = job("cat " * 12, ["dog"])
     tokenizer.check_queries(longest)
-    assert tokenizer.tokenize(longest).pairs[0].tokens == 16
+    assert tokenizer.tokenize(longest).lengths == (16,)
     longer = job("cat " * 13, ["dog"], Truncation.LONGEST_FIRST)
     tokenizer.check_queries(longer)
-    assert tokenizer.tokenize(longer).pairs[0].truncated
+    assert tokenizer.tokenize(longer).truncated == (True,)
 
 
 def test_a_query_is_checked_while_all_threads_tokenize(folders: dict[str, Path]) -> None:
@@ -214,7 +216,7 @@ def test_documents_keep_their_request_order_across_slices(
     sliced = tokenizer.tokenize(job("dog", documents))
 
     assert sliced == at_once
-    assert [pair.index for pair in sliced.pairs] == [0, 1, 2, 3, 4, 5]
+    assert [pair.index for pair in pairs_in(sliced)] == [0, 1, 2, 3, 4, 5]
     assert sliced.tokens == 49 + 4 * 6
 
 
@@ -223,7 +225,7 @@ def test_a_lone_surrogate_is_read_as_the_replacement_character(
 ) -> None:
     tokenizer = load_tokenizer(str(folders["roberta"]))
 
-    broken, replaced = tokenizer.tokenize(job("cat", ["a \ud83d b", "a \ufffd b"])).pairs
+    broken, replaced = pairs_in(tokenizer.tokenize(job("cat", ["a \ud83d b", "a \ufffd b"])))
 
     assert broken.input_ids == replaced.input_ids
 
@@ -232,7 +234,7 @@ def test_a_limit_in_tokenizer_json_is_disabled() -> None:
     """The embedded model's file truncates and pads at 128 tokens."""
     tokenizer = load_tokenizer(EMBEDDED)
 
-    short, long = tokenizer.tokenize(job("q", ["word", "word " * 300])).pairs
+    short, long = pairs_in(tokenizer.tokenize(job("q", ["word", "word " * 300])))
 
     assert (short.tokens, long.tokens) == (5, 304)
     assert tokenizer.pair_tokens_max == 512

@@ -4,7 +4,8 @@ import pytest
 
 from serve_app.domain import errors
 from serve_app.domain.job import Job
-from serve_app.domain.model import Caller, JobScores, RateLimitState, TokenizedJob
+from serve_app.domain.model import Caller, JobScores, RateLimitState
+from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Credits, Seconds, TenantId
 from serve_app.http.problems import PROBLEMS, problem
 from serve_app.ports import PortionReport, Quote
