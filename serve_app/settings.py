@@ -187,11 +187,11 @@ class Settings(BaseSettings):
     beyond that it answers 429. A tenant may hold a quarter. A single larger request is admitted
     only while its tenant holds nothing."""
 
-    portion_tokens_max: Annotated[int, Field(ge=16)] = 4_096
+    portion_tokens_max: Annotated[int, Field(ge=16)] = 16_384
     """Most tokens of one portion, which is the unit of dispatch. Portions are smaller (from 512) if
     the replica needs more than 0.15 s for them."""
 
-    batch_tokens_max: Annotated[int, Field(ge=16)] = 8_192
+    batch_tokens_max: Annotated[int, Field(ge=16)] = 32_768
     """Most tokens that one scorer replica collects into a batch. A device that scores fewer in
     0.15 s collects that many."""
 
