@@ -99,6 +99,8 @@ class Group:
     documents: int
     think_s: float = 0.0
     every_s: float = 0.0
+    repeats: int = 1
+    """How often each document repeats its text, for longer documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,11 @@ def bodies(group: Group, seed: int) -> list[bytes]:
     traffic = Traffic(seed)
     return [
         json.dumps(
-            {"model": group.target.model, "query": each.query, "documents": each.documents}
+            {
+                "model": group.target.model,
+                "query": each.query,
+                "documents": [document * group.repeats for document in each.documents],
+            }
         ).encode()
         for each in (traffic.request(group.documents) for _ in range(BODIES))
     ]

@@ -1,13 +1,14 @@
-"""Do requests of 10,000 documents delay requests of one document? Needs no GPU.
+"""Do large requests delay requests of one document? Needs no GPU.
 
     python -m benchmarks.service.big_requests --json benchmarks/results/big-requests.json
 
 The whole service runs with SQLite and a simulated GPU (`simulated_gpu.py`), so that only the work
-of the CPUs remains. One client sends one document at a time, first alone, then together with a
-client of another tenant that sends 10,000 documents at a time; several turns. The large client has
-a process of its own, because reading its answers would delay the other client. Meanwhile, `/health`
-is requested all the time: it needs only the event loop of the gateway. All of it runs on the same
-cores, so small requests also wait for cores that large requests use.
+of the CPUs remains. One client sends one document at a time: alone, together with a client of
+another tenant that sends 10,000 documents at a time without a pause, and together with one that
+sends bodies of 10 MB twice a second; several turns. The large client has a process of its own,
+because reading its answers would delay the other client. Meanwhile, `/health` is requested all the
+time: it needs only the event loop of the gateway. All of it runs on the same cores, so small
+requests also wait for cores that large requests use.
 
 The costs of the bodies are measured without the service, as CPU time in one thread.
 """
@@ -42,6 +43,10 @@ from testkit.load import Group, Target, closed_loop, figures, percentile
 from testkit.service import ROOT, Service, deployment, serve_config
 
 ONE, MANY = 1, 10_000
+LONG, LONG_REPEATS = 1_000, 38
+"""Documents of a body of 10 MB, and how often they repeat a text of 260 characters on average."""
+
+LONG_EVERY_S = 0.5
 BODY_BYTES_MAX = 33_554_432
 GPU_TOKENS_PER_S = 10_000_000
 """Fast enough that a request of one document hardly waits for a batch of the large ones."""
@@ -68,15 +73,25 @@ class Delay:
     health_p50_ms: float | None
     health_p99_ms: float | None
     health_max_ms: float
-    many_p50_ms: float | None
+    large_p50_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The one-document requests alone, and next to large ones."""
+    """The one-document requests alone, and next to large ones of both kinds."""
 
     alone: Delay
-    beside: Delay
+    beside_many: Delay
+    beside_long: Delay
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """Medians over the turns of the latencies with large requests / without."""
+
+    p50: float
+    p99: float
+    health_p99: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +113,8 @@ class Result:
     date: str
     machine: Machine
     turns: list[Turn]
-    p50_ratio: float
-    """Median over the turns of the one-document requests' p50, with large requests and without."""
-
-    p99_ratio: float
-    health_p99_ratio: float
+    many: Ratios
+    long: Ratios
     costs: list[Cost]
 
 
@@ -155,17 +167,17 @@ def delay(service: Service, one: Group, seconds: float) -> Delay:
         percentile(times, 0.5),
         percentile(times, 0.99),
         round(max(times), 1),
-        many_p50_ms=None,
+        large_p50_ms=None,
     )
 
 
-def delay_beside(service: Service, one: Group, many: Group, seconds: float) -> Delay:
+def delay_beside(service: Service, one: Group, large: Group, seconds: float) -> Delay:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        large = process.submit(closed_loop, [many], seconds + 2 * MARGIN_S, _no_cpu_s)
+        observed = process.submit(closed_loop, [large], seconds + 2 * MARGIN_S, _no_cpu_s)
         time.sleep(MARGIN_S)
         measured = delay(service, one, seconds)
-        (figure,) = figures([many], large.result())
-    return replace(measured, many_p50_ms=figure.p50_ms)
+        (figure,) = figures([large], observed.result())
+    return replace(measured, large_p50_ms=figure.p50_ms)
 
 
 def _no_cpu_s() -> float:
@@ -174,18 +186,32 @@ def _no_cpu_s() -> float:
 
 def turns(service: Service, count: int, seconds: float) -> list[Turn]:
     url = f"{service.address}/v1/rerank"
-    other_key = service.new_key("big", credit="1000")
+    other = Target(url, "embedded", service.new_key("big", credit="1000"))
     one = Group("one", Target(url, "embedded", service.key), 1, ONE, think_s=PAUSE_S)
-    many = Group("many", Target(url, "embedded", other_key), 1, MANY)
+    many = Group("many", other, 1, MANY)
+    long = Group("long", other, 1, LONG, every_s=LONG_EVERY_S, repeats=LONG_REPEATS)
     return [
-        Turn(delay(service, one, seconds), delay_beside(service, one, many, seconds))
+        Turn(
+            delay(service, one, seconds),
+            delay_beside(service, one, many, seconds),
+            delay_beside(service, one, long, seconds),
+        )
         for _ in track(range(count), "turns")
     ]
 
 
-def ratio(taken: list[Turn], of: Callable[[Delay], float | None]) -> float:
-    """Return the median over the turns of the value with large requests / without."""
-    return round(statistics.median((of(t.beside) or 0) / (of(t.alone) or 1) for t in taken), 2)
+def ratios(pairs: list[tuple[Delay, Delay]]) -> Ratios:
+    """Return the ratios of pairs of an alone and a beside."""
+
+    def ratio(of: Callable[[Delay], float | None]) -> float:
+        each = ((of(beside) or 0) / (of(alone) or 1) for alone, beside in pairs)
+        return round(statistics.median(each), 2)
+
+    return Ratios(
+        ratio(lambda part: part.one_p50_ms),
+        ratio(lambda part: part.one_p99_ms),
+        ratio(lambda part: part.health_p99_ms),
+    )
 
 
 def costs() -> Iterator[Cost]:
@@ -235,8 +261,8 @@ def least_ms(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="One document next to 10,000 documents.")
-    parser.add_argument("--seconds", type=float, default=20, help="duration of each half of a turn")
+    parser = argparse.ArgumentParser(description="One document next to large requests.")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of each part of a turn")
     parser.add_argument("--turns", type=int, default=3, help="number of turns")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     chosen = parser.parse_args()
@@ -244,13 +270,12 @@ def main() -> None:
     with big_service() as service:
         taken = turns(service, chosen.turns, chosen.seconds)
     result = Result(
-        question="Do requests of 10,000 documents delay requests of one document?",
+        question="Do large requests delay requests of one document?",
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         turns=taken,
-        p50_ratio=ratio(taken, lambda part: part.one_p50_ms),
-        p99_ratio=ratio(taken, lambda part: part.one_p99_ms),
-        health_p99_ratio=ratio(taken, lambda part: part.health_p99_ms),
+        many=ratios([(each.alone, each.beside_many) for each in taken]),
+        long=ratios([(each.alone, each.beside_long) for each in taken]),
         costs=all_costs,
     )
     text = json.dumps(asdict(result), indent=2) + "\n"
