@@ -42,7 +42,7 @@ def _scorer(settings: Settings, model: ModelSettings) -> Application:
         threads=settings.scorer_threads,
     )
     scorer = _named(Scorer, model.deployment_name)
-    return scorer.bind(model, limits, settings.portion_tokens_max)
+    return scorer.bind(model, limits, settings.portion_tokens_max, settings.var_dir / "engine")
 
 
 def _named(deployment: Any, name: str) -> Deployment:

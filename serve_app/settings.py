@@ -123,8 +123,9 @@ class Settings(BaseSettings):
     """The first is the default model, which also decides readiness."""
 
     var_dir: Path = Path("var")
-    """Folder for the database and logs of a single node. Use it for nothing else: the service
-    removes the permissions of other users."""
+    """Folder for the database and logs of a single node, and on every node for models that were
+    converted for OpenVINO. Use it for nothing else: the service removes the permissions of other
+    users."""
 
     database_url: str = ""
     """SQLAlchemy URL of the ledger; empty means SQLite in ``var_dir``. ``env:NAME`` reads it from

@@ -15,8 +15,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.engine.texts import prepared, scored, text_pairs
 from loadtests.traffic import Request
-from serve_app.engine import openvino_encoder  # Imported before openvino, to turn off telemetry.
-from serve_app.engine.device import Passes
+from serve_app.engine.cpu import Passes
+from serve_app.engine.openvino_export import convert, token_examples
+from serve_app.engine.openvino_model import compile_graph, infer
 from serve_app.engine.packing import plan, unplan
 from serve_app.ports import Engine, Tokenizer
 
@@ -59,15 +60,15 @@ def sentence_transformers(folder: Path, precision: torch.dtype) -> Score:
     return score
 
 
-def plain_openvino(folder: Path, precision: torch.dtype, passes: Passes) -> Score:
+def plain_openvino(folder: Path, precision: str, passes: Passes) -> Score:
     """The transformers model as OpenVINO converts it, which computes all rows of all layers."""
     model = _Logits(_transformers(folder, torch.float32))
     names = "input_ids", "attention_mask", "token_type_ids"
-    request = openvino_encoder.compile_for_cpu(model, names, precision).create_infer_request()
+    graph = convert(model, names, token_examples(names))
+    request = compile_graph(graph, precision, torch.get_num_threads())
 
     def compute(inputs: dict[str, torch.Tensor]) -> Any:
-        (logits,) = request.infer({name: inputs[name].numpy() for name in names}).values()
-        return np.array(logits)
+        return np.array(infer(request, {name: inputs[name].numpy() for name in names}))
 
     return _sorted_batches(folder, compute, passes)
 

@@ -33,7 +33,8 @@ from benchmarks.engine import contestants, minilm
 from benchmarks.engine.texts import job, of_length, prepared, scored
 from benchmarks.machine import machine
 from loadtests.traffic import Request, Traffic
-from serve_app.engine.device import PRECISIONS, suitable_passes, use_cpu_threads
+from serve_app.engine.cpu import suitable_passes
+from serve_app.engine.device import PRECISIONS, use_cpu_threads
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine, Tokenizer
@@ -178,13 +179,13 @@ def _contestants(
 ) -> dict[str, contestants.Score]:
     float32, bfloat16 = torch.float32, torch.bfloat16
     portion, batch = chosen.portion_tokens, chosen.batch_tokens
-    passes = suitable_passes(torch.device("cpu"), batch)
+    passes = suitable_passes("cpu", batch)
     field = {
         OURS: contestants.this_engine(tokenizer, engine, portion, batch),
         "CrossEncoder float32": contestants.sentence_transformers(folder, float32),
         "CrossEncoder bfloat16": contestants.sentence_transformers(folder, bfloat16),
-        "OpenVINO float32": contestants.plain_openvino(folder, float32, passes),
-        "OpenVINO bfloat16": contestants.plain_openvino(folder, bfloat16, passes),
+        "OpenVINO float32": contestants.plain_openvino(folder, "float32", passes),
+        "OpenVINO bfloat16": contestants.plain_openvino(folder, "bfloat16", passes),
     }
     if not chosen.quick:
         field["torch.compile"] = contestants.compiled(folder, PRECISIONS[engine.precision], passes)
@@ -245,7 +246,7 @@ def _sweeps(
 def _settings(folder: Path, tokenizer: Tokenizer, chosen: argparse.Namespace) -> list[Setting]:
     found = []
     portion = SETTINGS.portion_tokens_max
-    suitable = suitable_passes(torch.device("cpu"), portion).tokens_max
+    suitable = suitable_passes("cpu", portion).tokens_max
     ways = [(portion, forward, 0) for forward in PASSES]
     ways += [(portion, suitable, 0) for portion in PORTIONS]
     ways.append((portion, suitable, 1))

@@ -2,7 +2,7 @@
 
 Passes of 64-token pairs, many launched in a row: as the engine launches them, as a CUDA graph, and
 compiled. `pass_cost_tokens` is the time of the smallest pass in tokens of the largest, which
-`serve_app.engine.device.suitable_passes` estimates as 1,024.
+`serve_app.engine.cpu.suitable_passes` estimates as 1,024.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from benchmarks.gpu.subject import Subject
 from benchmarks.gpu.timing import milliseconds
 from serve_app.engine.assembly import through_torch
 from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits
-from serve_app.engine.forward import Inputs
 from serve_app.engine.mixed_precision import shorten
 from serve_app.engine.sources import first_line
+from serve_app.engine.torch_forward import Inputs
 
 LENGTH = 64
 

@@ -4,7 +4,7 @@ All tokens of a batch form one matrix, and attention gets the places where seque
 passes are the engine's own, of the same batches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,9 +17,11 @@ from benchmarks.gpu.subject import TYPICAL, Subject
 from benchmarks.gpu.timing import per_second
 from serve_app.engine.assembly import through_torch
 from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits
-from serve_app.engine.device import AMPERE, suitable_passes
-from serve_app.engine.forward import PaddedForward, from_device, to_device
+from serve_app.engine.cpu import suitable_passes
+from serve_app.engine.device import AMPERE
+from serve_app.engine.forward import PaddedForward
 from serve_app.engine.mixed_precision import shorten
+from serve_app.engine.torch_forward import TorchPasses, from_device, to_device
 from serve_app.engine.unpacking import Encoded, lengths
 
 Attention = Callable[..., torch.Tensor]
@@ -40,7 +42,7 @@ def run(subject: Subject, found: dict[str, Any]) -> None:
         for batch in subject.batches(TYPICAL, subject.sizes.production_tokens)
     ]
     first = sequences[0]
-    found["difference_max"] = float((padded(first) - unpadded(first)).abs().max())
+    found["difference_max"] = float((torch.from_numpy(padded(first)) - unpadded(first)).abs().max())
     print(f"  logits differ by at most {found['difference_max']:.2e}")
     for name, forward in (("padded", padded), ("unpadded", unpadded)):
         for in_flight in (1, 2):
@@ -177,16 +179,18 @@ def one_by_one(
 
 def _padded(subject: Subject) -> PaddedForward:
     tokens = subject.sizes.production_tokens
-    passes = suitable_passes(subject.device, tokens)
+    passes = suitable_passes(subject.device.type, tokens)
+    model = through_torch(subject.model(), torch.float16, subject.device)
+    torch_passes = TorchPasses(model, subject.device)
     return PaddedForward(
-        compute=through_torch(subject.model(), torch.float16, subject.device),
-        device=subject.device,
+        compute=torch_passes.compute,
         pad_id=subject.config.pad_token_id or 0,
         document_type=subject.tokenizer.template.document_type,
         forward_tokens_max=passes.tokens_max,
         pass_cost_tokens=passes.cost_tokens,
+        collect=torch_passes.collect,
     )
 
 
-def _count(forward: Callable[[Sequence[Encoded]], torch.Tensor], batch: Sequence[Encoded]) -> int:
+def _count(forward: Callable[[Sequence[Encoded]], Sized], batch: Sequence[Encoded]) -> int:
     return len(forward(batch))

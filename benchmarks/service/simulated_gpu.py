@@ -10,18 +10,19 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from ray import serve
 from ray.serve import Application
 
 from serve_app import app
 from serve_app.deployments import scorer
 from serve_app.domain.model import Portion
+from serve_app.engine.cpu import suitable_passes
 from serve_app.engine.cross_encoder import CrossEncoder, Identity
-from serve_app.engine.device import suitable_passes
-from serve_app.engine.forward import Inputs, PaddedForward
+from serve_app.engine.forward import Arrays, Logits, PaddedForward
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.saved_modules import IDENTITY
@@ -47,14 +48,14 @@ class SimulatedGpu:
         self._free_at = 0.0
         self._own = threading.local()
 
-    def compute(self, inputs: Inputs) -> torch.Tensor:
+    def compute(self, inputs: Arrays) -> Logits:
         """Launch a pass without waiting for it."""
         launched_at = time.perf_counter() + LAUNCH_S
         while time.perf_counter() < launched_at:
             pass
         run_s = int(inputs["attention_mask"].sum()) / self._tokens_per_s
         self._free_at = self._own.done_at = max(self._free_at, time.perf_counter()) + run_s
-        return torch.zeros(len(inputs["input_ids"]), 1)
+        return np.zeros((len(inputs["input_ids"]), 1), dtype=np.float32)
 
     def wait(self) -> None:
         """Wait until the last pass that this thread launched is done."""
@@ -73,15 +74,14 @@ class SimulatedCrossEncoder(CrossEncoder):
 
 
 def load_engine(
-    source: str, revision: str | None, precision: str, limits: EngineLimits
+    source: str, revision: str | None, precision: str, limits: EngineLimits, _cache: Path
 ) -> SimulatedCrossEncoder:
     """Replace `serve_app.engine.loading.load_engine`."""
     tokenizer = load_tokenizer(source, revision, limits.pair_tokens_max)
     gpu = SimulatedGpu(float(os.environ[TOKENS_PER_S]))  # noqa: TID251 - for a child process
-    passes = suitable_passes(torch.device("cuda"), limits.batch_tokens_max)
+    passes = suitable_passes("cuda", limits.batch_tokens_max)
     forward = PaddedForward(
         compute=gpu.compute,
-        device=torch.device("cpu"),
         pad_id=0,
         document_type=tokenizer.template.document_type,
         forward_tokens_max=passes.tokens_max,
@@ -102,7 +102,7 @@ class SimulatedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-d
     """`Scorer` with a simulated GPU."""
 
     def __init__(self, *args: Any) -> None:
-        scorer.load_engine = load_engine  # type: ignore[attr-defined]  # imported there
+        scorer.load_engine = load_engine  # type: ignore[attr-defined, assignment]  # imported there
         super().__init__(*args)
 
 

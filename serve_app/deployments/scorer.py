@@ -6,6 +6,7 @@ It loads and warms up the model before Serve counts it as RUNNING. Batching is i
 
 import logging
 import os
+from pathlib import Path
 from typing import TypedDict
 
 import psutil
@@ -39,7 +40,10 @@ class UserConfig(TypedDict, total=False):
 class Scorer:
     """One replica: one model on one device."""
 
-    def __init__(self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int) -> None:
+    def __init__(
+        self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int, cache: Path
+    ) -> None:
+        """``cache``: see `serve_app.engine.openvino_cache`."""
         join_serve_log()
         clock = SystemClock()
         entered = clock.instant()
@@ -47,7 +51,7 @@ class Scorer:
         process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         try:
-            self._engine = load_engine(model.source, model.revision, model.precision, limits)
+            self._engine = load_engine(model.source, model.revision, model.precision, limits, cache)
             loaded = clock.instant()
             self._engine.warm_up()
         except (ModelLoadError, EngineFailure) as error:

@@ -5,15 +5,17 @@ sentence-transformers saves as modules.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion
-from serve_app.engine.forward import Inputs, PaddedForward
+from serve_app.domain.units import Tokens
+from serve_app.engine.cpu import suitable_passes
+from serve_app.engine.facts import ModelFacts
+from serve_app.engine.forward import Arrays, Logits, PaddedForward, collect
+from serve_app.engine.limits import EngineLimits
 from serve_app.engine.packing import split
 from serve_app.engine.probes import probe
 from serve_app.engine.sources import first_line
@@ -78,11 +80,13 @@ class CrossEncoder:
         try:
             self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
         except EngineFailure as failure:
-            if not isinstance(failure.__cause__, torch.OutOfMemoryError):
+            cause = failure.__cause__
+            # The name of torch's error, because torch is not imported where OpenVINO computes.
+            if not isinstance(cause, Exception) or type(cause).__name__ != "OutOfMemoryError":
                 raise
             raise EngineFailure(
                 f"{self.device} lacks memory for a pass of {pairs} x {longest} tokens; lower "
-                f"batch_tokens_max or forward_tokens_max ({first_line(failure.__cause__)})"
+                f"batch_tokens_max or forward_tokens_max ({first_line(cause)})"
             ) from failure
 
     def check(self) -> None:
@@ -98,13 +102,27 @@ class CrossEncoder:
                     raise EngineFailure(f"the logit of a pair of special tokens is {logit}")
 
 
-def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
-    logits: torch.Tensor = model(**inputs).logits
-    return logits.float()
+def cross_encoder(
+    facts: ModelFacts,
+    identity: Identity,
+    limits: EngineLimits,
+    compute: Callable[[Arrays], Any],
+    collect: Callable[[list[Any]], Callable[[], Logits]] = collect,
+) -> CrossEncoder:
+    """Return the engine that computes the passes of a model with the two functions.
 
-
-def describe(model: Any) -> str:
-    """Return the architecture and its size as readable text."""
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    architecture = getattr(model, "architecture", type(model).__name__)
-    return f"cross-encoder {architecture}, {weights / 1e6:.1f} M weights"
+    See `serve_app.engine.forward.PaddedForward` for them.
+    """
+    passes = suitable_passes(identity.device, limits.batch_tokens_max)
+    forward = PaddedForward(
+        compute=compute,
+        pad_id=facts.pad_id,
+        document_type=facts.document_type,
+        forward_tokens_max=limits.forward_tokens_max or passes.tokens_max,
+        pass_cost_tokens=passes.cost_tokens,
+        collect=collect,
+    )
+    input_limits = InputLimits(
+        facts.vocabulary, Tokens(facts.pair_tokens_max), limits.batch_tokens_max
+    )
+    return CrossEncoder(identity, forward, facts.template, input_limits)

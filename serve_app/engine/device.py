@@ -7,21 +7,14 @@ do not exist.
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from serve_app.engine import cpu
 from serve_app.engine.sources import ModelLoadError
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-CGROUP = Path("/sys/fs/cgroup")
-"""Folder of a container's own limits (cgroup v2)."""
+PRECISIONS = {name: getattr(torch, name) for name in cpu.PRECISIONS}
 
 AMPERE = (8, 0)
 """The first compute capability with bfloat16."""
@@ -90,57 +83,16 @@ def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
 
     Raises: ModelLoadError for bfloat16 on a GPU without it, or an unknown name.
     """
-    if wanted == "auto":
-        if device.type == "cuda":
-            return torch.float16
-        return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
-    if wanted not in PRECISIONS:
-        raise ModelLoadError(f"precision {wanted}: not one of auto, {', '.join(PRECISIONS)}")
+    if wanted == "auto" and device.type == "cuda":
+        return torch.float16
+    name = cpu.cpu_precision(wanted)
     if wanted == "bfloat16" and device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         if capability < AMPERE:
             raise ModelLoadError(
                 f"{torch.cuda.get_device_name()} has no bfloat16; set precision to auto or float16"
             )
-    return PRECISIONS[wanted]
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether bfloat16 is faster than float32 on this CPU, which requires a matrix unit (AMX).
-
-    AVX512-BF16 alone is not enough: on a Sapphire Rapids without AMX a product of (1024, 384) and
-    (384, 1536) takes 7.3 ms in bfloat16 and 3.9 ms in float32 (torch 2.13, two cores). oneDNN
-    claims support on every AVX-512 CPU.
-    """
-    # torch 2.10, which the GPU images pin, may lack this function; float32 is right in that case.
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    return ask is not None and bool(ask().get("amx_bf16", False))
-
-
-@dataclass(frozen=True, slots=True)
-class Passes:
-    """Sizes of forward passes for a device."""
-
-    tokens_max: int
-    """Most tokens of a pass, padding included."""
-
-    cost_tokens: int
-    """Fixed cost of a pass in tokens; see `serve_app.engine.packing.plan`."""
-
-
-def suitable_passes(device: torch.device, batch_tokens_max: int) -> Passes:
-    """Return pass sizes. A CPU is fastest while a pass fits its caches, a GPU with large passes.
-
-    On a CPU with AVX2, passes of 512 tokens give 42.8 documents/s, 1,024 give 40.2, 4,096 give 34.3
-    (12 layers, float32, `benchmarks.engine.throughput`); with a matrix unit 2,048 were best. In the
-    time that a GPU needs to launch the kernels of a pass it computes about a thousand tokens:
-    estimated, not measured.
-    """
-    if device.type != "cpu":
-        return Passes(tokens_max=batch_tokens_max, cost_tokens=1_024)
-    if cpu_multiplies_bfloat16():
-        return Passes(tokens_max=2_048, cost_tokens=64)
-    return Passes(tokens_max=512, cost_tokens=16)
+    return PRECISIONS[name]
 
 
 def use_cpu_threads(threads: int) -> None:
@@ -148,14 +100,4 @@ def use_cpu_threads(threads: int) -> None:
 
     Ray sets ``OMP_NUM_THREADS`` from a replica's ``num_cpus``, so torch's default is often 1.
     """
-    torch.set_num_threads(threads or cpu_cores())
-
-
-def cpu_cores(cgroup: Path = CGROUP) -> int:
-    """Return the number of cores that this process may use, within its container's CPU quota."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    torch.set_num_threads(threads or cpu.cpu_cores())

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from serve_app.engine.modular import Head, ModularCrossEncoder
 from serve_app.engine.saved_modules import SavedModule, saved_head
 from serve_app.engine.sources import ModelLoadError, first_line
+from serve_app.engine.torch_forward import Inputs
 
 LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
 
@@ -74,3 +75,15 @@ def _check_complete(source: str, missing: set[str]) -> None:
             f"model {source}: its weights lack {', '.join(sorted(missing))}; choose a model that "
             "was trained as a cross-encoder"
         )
+
+
+def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
+    logits: torch.Tensor = model(**inputs).logits
+    return logits.float()
+
+
+def describe(model: Any) -> str:
+    """Return the architecture and its size as readable text."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    architecture = getattr(model, "architecture", type(model).__name__)
+    return f"cross-encoder {architecture}, {weights / 1e6:.1f} M weights"

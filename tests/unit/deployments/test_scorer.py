@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_a_failed_device_ends_the_process_even_if_logging_fails() -> None:
 
 
 def test_a_failed_warm_up_is_logged_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     class LacksMemory:
         def warm_up(self) -> None:
@@ -52,7 +53,7 @@ def test_a_failed_warm_up_is_logged_in_one_line(
     model = ModelSettings(id=ModelId("tiny"), source="tiny")
 
     with caplog.at_level(logging.CRITICAL), pytest.raises(EngineFailure, match="lacks memory"):
-        deployment.func_or_class(model, EngineLimits(8_192), portion_tokens_max=1_024)
+        deployment.func_or_class(model, EngineLimits(8_192), 1_024, tmp_path)
 
     (record,) = caplog.records
     assert record.getMessage() == "scorer_cannot_start"

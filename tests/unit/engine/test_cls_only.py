@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.engine.cls_only import ClsOnlyEncoder, head_logits, is_supported
-from serve_app.engine.openvino_encoder import OpenVinoEncoder
+from serve_app.engine.openvino_export import convert, token_examples
+from serve_app.engine.openvino_model import compile_graph, infer
 from serve_app.engine.plain_products import keep_apart
 
 SUPPORTED = ("bert", "roberta", "xlm_roberta")
@@ -22,7 +23,12 @@ def by_torch(encoder: Any) -> Any:
 
 
 def by_openvino(encoder: Any) -> Any:
-    return OpenVinoEncoder(encoder, NAMES, torch.float32)
+    request = compile_graph(convert(encoder, NAMES, token_examples(NAMES)), "float32", threads=1)
+
+    def states(**inputs: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(infer(request, {name: each.numpy() for name, each in inputs.items()}))
+
+    return states
 
 
 def by_openvino_with_plain_products(encoder: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion
 from serve_app.domain.units import RequestId
+from serve_app.engine.assembly import assemble
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
@@ -122,7 +123,7 @@ def test_a_model_that_raises_is_an_engine_failure(
     def raises(*_: object, **__: object) -> None:
         raise error
 
-    engine = load(folders["distilbert"])
+    engine = assemble("distilbert", folders["distilbert"], "float32", LIMITS)
     monkeypatch.setattr(torch.nn.Linear, "forward", raises)
 
     with pytest.raises(EngineFailure, match=f"{type(error).__name__}: {error}"):
@@ -135,7 +136,7 @@ def test_warm_up_reports_a_lack_of_memory_in_one_line(
     def raises(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nDetails")
 
-    engine = load(folders["distilbert"])
+    engine = assemble("distilbert", folders["distilbert"], "float32", LIMITS)
     monkeypatch.setattr(torch.nn.Linear, "forward", raises)
 
     with pytest.raises(EngineFailure) as failure:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from serve_app.engine import cpu
 from serve_app.engine import device as engine_device
+from serve_app.engine.cpu import cpu_cores, suitable_passes
 from serve_app.engine.device import (
-    cpu_cores,
     missing_kernels,
     pick_device,
     pick_precision,
@@ -65,10 +66,11 @@ def test_a_named_precision_is_used(wanted: str, precision: torch.dtype) -> None:
 
 @pytest.mark.parametrize(("amx", "precision"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_on_a_cpu_is_bfloat16_only_with_a_matrix_unit(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, precision: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, amx: bool, precision: torch.dtype
 ) -> None:
-    capabilities = {"avx512_bf16": True, "amx_bf16": amx}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    flags = "avx512_bf16 amx_bf16 amx_tile" if amx else "avx512_bf16 avx512_fp16"
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} arat\n")
+    monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
 
     assert pick_precision("auto", CPU) is precision
 
@@ -149,6 +151,6 @@ def test_a_container_uses_no_more_cores_than_its_limit(
 def test_a_gpu_takes_whole_batches_and_a_cpu_what_fits_its_caches(
     monkeypatch: pytest.MonkeyPatch, device: str, amx: bool, tokens: int
 ) -> None:
-    monkeypatch.setattr(engine_device, "cpu_multiplies_bfloat16", lambda: amx)
+    monkeypatch.setattr(cpu, "cpu_multiplies_bfloat16", lambda: amx)
 
-    assert engine_device.suitable_passes(torch.device(device), 32_768).tokens_max == tokens
+    assert suitable_passes(device, 32_768).tokens_max == tokens

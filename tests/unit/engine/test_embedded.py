@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModel
 
 from serve_app.domain.model import EMBEDDED
-from serve_app.engine.assembly import assemble
 from serve_app.engine.embedded.adapter import read, write_adapter
 from serve_app.engine.embedded.model import ADAPTER, load
 from serve_app.engine.export import export_embedded
@@ -16,6 +15,7 @@ from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.engine.sources import BASE_REQUIREMENT, ModelLoadError
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
+from serve_app.ports import Engine
 from testkit.reference import portion, reference_logits, tokenize_pairs
 from testkit.tiny_models import build
 from tests.support.synthetic_adapter import metadata, write_synthetic
@@ -44,6 +44,13 @@ def expected(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return write_synthetic(base, tmp_path, layers=3)
 
 
+def embedded_engine(base: Path, precision: str) -> Engine:
+    """Load `embedded` with ``base`` as its encoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve_app.engine.loading.resolve", lambda *_: base)
+        return load_engine(EMBEDDED, None, precision, LIMITS)
+
+
 def adapter_in(folder: Path) -> Path:
     return folder / "adapter.safetensors"
 
@@ -60,7 +67,7 @@ def load_error(base: Path, adapter: Path) -> str:
 def test_the_engine_gives_the_logits_of_the_merged_model(base: Path, expected: Path) -> None:
     texts = varied_pairs(100, words_max=12, long_texts=2)
     tokenizer = PairTokenizer(TokenizerFiles.read(base, EMBEDDED))
-    engine = assemble(EMBEDDED, base, "float32", LIMITS)
+    engine = embedded_engine(base, "float32")
 
     logits = engine.score([portion(tokenize_pairs(tokenizer, texts))])[0]
 
@@ -77,7 +84,7 @@ def test_reduced_precisions_are_those_of_every_cross_encoder(
     pairs = [portion(tokenize_pairs(load_tokenizer(str(expected)), texts))]
     like = load_engine(str(expected), None, precision, LIMITS)
 
-    engine = assemble(EMBEDDED, base, precision, LIMITS)
+    engine = embedded_engine(base, precision)
     logits = engine.score(pairs)[0]
 
     assert engine.precision == precision

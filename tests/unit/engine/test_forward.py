@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from serve_app.engine.forward import Inputs, PaddedForward, from_device, to_device
+from serve_app.engine.forward import Arrays, Logits, PaddedForward
+from serve_app.engine.torch_forward import from_device, to_device
 from serve_app.engine.unpacking import Encoded
 
 
@@ -73,12 +74,12 @@ def test_waiting_for_results_does_not_include_later_launches(
 def test_two_callers_run_one_after_the_other() -> None:
     launched: list[int] = []
 
-    def compute(inputs: Inputs) -> torch.Tensor:
+    def compute(inputs: Arrays) -> Logits:
         launched.append(get_ident())
         time.sleep(0.005)  # Give the other thread a chance to run.
-        return torch.zeros(len(inputs["input_ids"]), 1)
+        return np.zeros((len(inputs["input_ids"]), 1), dtype=np.float32)
 
-    forward = PaddedForward(compute, torch.device("cpu"), 0, 0, 8, 0)
+    forward = PaddedForward(compute, 0, 0, 8, 0)
     sequences = [Encoded(np.ones(8, dtype=np.int32), 1) for _ in range(5)]
 
     with ThreadPoolExecutor(2) as threads:

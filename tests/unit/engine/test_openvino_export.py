@@ -1,4 +1,4 @@
-"""OpenVINO computes the encoder of any model, unless its logits differ from torch's.
+"""OpenVINO computes any model, unless its logits differ from torch's.
 
 `test_cross_encoder.py` and `test_modular.py` compare the logits of the families.
 """
@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
-from serve_app.engine.openvino_encoder import OpenVinoEncoder
+from serve_app.engine.openvino_model import OpenVinoModel
 from serve_app.ports import Engine
 from testkit.reference import portion, tokenize_pairs
 from testkit.tiny_models import FAMILIES
@@ -46,8 +46,8 @@ def test_torch_computes_what_openvino_computes_wrongly(
 ) -> None:
     folder = folders["modernbert"]
     exact = score(load(folder), folder)
-    right = OpenVinoEncoder.__call__
-    monkeypatch.setattr(OpenVinoEncoder, "__call__", lambda self, **inputs: -right(self, **inputs))
+    right = OpenVinoModel.__call__
+    monkeypatch.setattr(OpenVinoModel, "__call__", lambda self, inputs: -right(self, inputs))
 
     with caplog.at_level(logging.WARNING, "serve_app"):
         engine = load(folder, precision)

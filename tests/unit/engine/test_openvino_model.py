@@ -4,15 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification
 
 from serve_app.domain.errors import EngineFailure
-from serve_app.engine.cls_only import ClsOnlyEncoder
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine
-from serve_app.engine.openvino_encoder import OpenVinoEncoder, computes
+from serve_app.engine.openvino_cache import Export
+from serve_app.engine.openvino_export import export
+from serve_app.engine.openvino_model import OpenVinoModel, computes
 from testkit.service import ROOT
 
 LIMITS = EngineLimits(batch_tokens_max=1_024, forward_tokens_max=1_024)
@@ -28,7 +28,7 @@ assert "OpenVINO" in engine.description
 
 
 def test_openvino_computes_float32_everywhere() -> None:
-    assert computes(torch.float32)
+    assert computes("float32")
 
 
 @pytest.mark.slow  # Loads an engine in a new process.
@@ -44,16 +44,16 @@ def test_telemetry_is_disabled(folders: dict[str, Path], tmp_path: Path) -> None
     assert not (tmp_path / "intel").exists()
 
 
-def test_inputs_that_do_not_fit_each_other_are_a_runtime_error(folders: dict[str, Path]) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(folders["bert"]).eval()
-    names = ("input_ids", "attention_mask")
-    encoder = OpenVinoEncoder(ClsOnlyEncoder(model.base_model), names, torch.float32)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_inputs_that_do_not_fit_each_other_are_a_runtime_error(
+    folders: dict[str, Path], tmp_path: Path, threads: int
+) -> None:
+    export(Export("bert", str(folders["bert"]), "float32", None), tmp_path)
+    model = OpenVinoModel(tmp_path, "float32", threads)
+    inputs = {name: np.ones((2, 5), dtype=np.int64) for name in model.facts.inputs}
 
     with pytest.raises(RuntimeError):
-        encoder(
-            input_ids=torch.ones((2, 5), dtype=torch.int64),
-            attention_mask=torch.ones((3, 4), dtype=torch.int64),
-        )
+        model(inputs | {"attention_mask": np.ones((3, 4), dtype=np.int64)})
 
 
 def test_its_errors_are_engine_failures(
@@ -63,7 +63,7 @@ def test_its_errors_are_engine_failures(
         raise RuntimeError("no room")
 
     engine = load_engine(str(folders["bert"]), None, "float32", LIMITS)
-    monkeypatch.setattr(OpenVinoEncoder, "__call__", no_room)
+    monkeypatch.setattr(OpenVinoModel, "__call__", no_room)
 
     with pytest.raises(EngineFailure, match="RuntimeError: no room"):
         engine.check()
