@@ -94,6 +94,7 @@ def test_a_faulty_pair_is_nan_and_its_neighbours_are_not(tmp_path: Path) -> None
     folder = build_poison_nan(tmp_path / "nan")
     engine = load(folder)
     engine.warm_up()
+    assert engine.description.endswith("by OpenVINO") == (engine.device == "cpu")
     pairs = pairs_in(load_tokenizer(str(folder)).tokenize(job("cat", ["dog", POISON, "the dog"])))
 
     logits = engine.score([portion(pairs)])[0]
