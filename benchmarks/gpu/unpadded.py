@@ -188,6 +188,8 @@ def _padded(subject: Subject) -> PaddedForward:
         document_type=subject.tokenizer.template.document_type,
         forward_tokens_max=passes.tokens_max,
         pass_cost_tokens=passes.cost_tokens,
+        length_step=1,
+        length_max=subject.tokenizer.pair_tokens_max,
         collect=torch_passes.collect,
     )
 

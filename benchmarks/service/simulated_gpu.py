@@ -86,6 +86,8 @@ def load_engine(
         document_type=tokenizer.template.document_type,
         forward_tokens_max=passes.tokens_max,
         pass_cost_tokens=passes.cost_tokens,
+        length_step=1,
+        length_max=tokenizer.pair_tokens_max,
     )
     engine = SimulatedCrossEncoder(
         Identity("simulated", precision, "a simulated GPU", IDENTITY),

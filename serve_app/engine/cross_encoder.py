@@ -60,8 +60,9 @@ class CrossEncoder:
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
         """Return the logits of every portion's pairs in order; see `serve_app.ports.Engine`.
 
-        A logit may change in its last digits with the other pairs in its pass, because kernels
-        then choose other reductions; `tests/quality` states the tolerance.
+        A logit has the same bits in every batch where OpenVINO computes the model. Elsewhere it may
+        change in its last digits with the other pairs in its pass, because kernels then choose
+        other reductions; see `docs/decisions/0019`.
         """
         pairs = [pair for portion in portions for pair in unpack(portion, self._limits)]
         logits = self._forward(pairs).squeeze(1).tolist() if pairs else []
@@ -108,10 +109,11 @@ def cross_encoder(
     limits: EngineLimits,
     compute: Callable[[Arrays], Any],
     collect: Callable[[list[Any]], Callable[[], Logits]] = collect,
+    length_step: int = 1,
 ) -> CrossEncoder:
     """Return the engine that computes the passes of a model with the two functions.
 
-    See `serve_app.engine.forward.PaddedForward` for them.
+    See `serve_app.engine.forward.PaddedForward` for them and for ``length_step``.
     """
     passes = suitable_passes(identity.device, limits.batch_tokens_max)
     forward = PaddedForward(
@@ -120,6 +122,8 @@ def cross_encoder(
         document_type=facts.document_type,
         forward_tokens_max=limits.forward_tokens_max or passes.tokens_max,
         pass_cost_tokens=passes.cost_tokens,
+        length_step=length_step,
+        length_max=facts.pair_tokens_max,
         collect=collect,
     )
     input_limits = InputLimits(

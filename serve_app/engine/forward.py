@@ -45,6 +45,12 @@ class PaddedForward:
     pass_cost_tokens: int
     """Fixed cost of a pass, as the number of tokens that could be computed in its place."""
 
+    length_step: int
+    """Passes are padded to a multiple of this number of tokens, but not beyond ``length_max``."""
+
+    length_max: int
+    """Most tokens of a sequence. A model may have no positions for more."""
+
     collect: Callable[[list[Any]], Callable[[], Logits]] = collect
     """Takes what ``compute`` has returned for each pass, and returns a function that waits for the
     logits of all of them."""
@@ -58,14 +64,17 @@ class PaddedForward:
 
         Raises: EngineFailure when the model fails, out of memory included.
         """
-        passes = plan(lengths(sequences), self.forward_tokens_max, self.pass_cost_tokens)
+        padded = [self._padded(tokens) for tokens in lengths(sequences)]
+        passes = plan(padded, self.forward_tokens_max, self.pass_cost_tokens)
         try:
             with self.launching:
                 # Collect once, at the end, because each copy from a GPU would wait for it.
                 computed = self.collect(
                     [
-                        self.compute(self._inputs([sequences[member] for member in each.members]))
-                        for each in passes
+                        self.compute(
+                            self._inputs([sequences[each] for each in one.members], one.longest)
+                        )
+                        for one in passes
                     ]
                 )
             rows = computed()
@@ -73,8 +82,11 @@ class PaddedForward:
             raise EngineFailure(f"{type(error).__name__}: {error}") from error
         return rows[unplan(passes)]
 
-    def _inputs(self, sequences: Sequence[Encoded]) -> Arrays:
-        shape = len(sequences), max(lengths(sequences))
+    def _padded(self, tokens: int) -> int:
+        return min(-(-tokens // self.length_step) * self.length_step, self.length_max)
+
+    def _inputs(self, sequences: Sequence[Encoded], length: int) -> Arrays:
+        shape = len(sequences), length
         input_ids = np.full(shape, self.pad_id, dtype=np.int64)
         attention_mask = np.zeros(shape, dtype=np.int64)
         types = np.zeros(shape, dtype=np.int64)

@@ -96,4 +96,4 @@ def _openvino_engine(
     facts = model.facts
     description = f"{facts.description}, by OpenVINO"
     identity = Identity("cpu", number_format, description, facts.activation)
-    return cross_encoder(facts, identity, limits, model)
+    return cross_encoder(facts, identity, limits, model, length_step=openvino_model.LENGTH_STEP)

@@ -48,6 +48,10 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
 """Largest difference of a logit from torch's in float32, times the largest logit if that is above
 1. A wrong graph differs by more."""
 
+LENGTH_STEP = 16
+"""If passes are padded to a multiple of this number of tokens, a logit does not depend on the other
+pairs of its pass; see `docs/decisions/0019`."""
+
 PROBES = ((1, 16), (3, 200))
 """Shapes of the passes that must have the same logits. A graph may be right for some lengths only,
 because tracing fixes the choices that a model's code makes for one length, such as whether

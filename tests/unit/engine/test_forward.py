@@ -79,7 +79,7 @@ def test_two_callers_run_one_after_the_other() -> None:
         time.sleep(0.005)  # Give the other thread a chance to run.
         return np.zeros((len(inputs["input_ids"]), 1), dtype=np.float32)
 
-    forward = PaddedForward(compute, 0, 0, 8, 0)
+    forward = PaddedForward(compute, 0, 0, 8, 0, 1, 8)
     sequences = [Encoded(np.ones(8, dtype=np.int32), 1) for _ in range(5)]
 
     with ThreadPoolExecutor(2) as threads:
@@ -88,3 +88,20 @@ def test_two_callers_run_one_after_the_other() -> None:
     assert len(launched) == 10
     assert launched == [launched[0]] * 5 + [launched[-1]] * 5
     assert launched[0] != launched[-1]
+
+
+def test_passes_are_padded_to_a_multiple_of_the_step_but_not_beyond_the_longest_sequence() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def compute(inputs: Arrays) -> Logits:
+        shapes.append(inputs["input_ids"].shape)
+        tokens: Logits = inputs["attention_mask"].sum(axis=1, keepdims=True).astype(np.float32)
+        return tokens
+
+    forward = PaddedForward(compute, 0, 0, 40, 0, 16, 40)
+    tokens = [33, 3, 16, 17, 2]
+
+    logits = forward([Encoded(np.ones(each, dtype=np.int32), 1) for each in tokens])
+
+    assert shapes == [(1, 16), (2, 16), (1, 32), (1, 40)]
+    assert logits[:, 0].tolist() == tokens
