@@ -81,8 +81,8 @@ class Turn:
     """The one-document requests alone, and next to large ones of both kinds."""
 
     alone: Delay
-    beside_many: Delay
-    beside_long: Delay
+    with_many: Delay
+    with_long: Delay
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def delay(service: Service, one: Group, seconds: float) -> Delay:
     )
 
 
-def delay_beside(service: Service, one: Group, large: Group, seconds: float) -> Delay:
+def delay_with(service: Service, one: Group, large: Group, seconds: float) -> Delay:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         observed = process.submit(closed_loop, [large], seconds + 2 * MARGIN_S, _no_cpu_s)
         time.sleep(MARGIN_S)
@@ -193,18 +193,18 @@ def turns(service: Service, count: int, seconds: float) -> list[Turn]:
     return [
         Turn(
             delay(service, one, seconds),
-            delay_beside(service, one, many, seconds),
-            delay_beside(service, one, long, seconds),
+            delay_with(service, one, many, seconds),
+            delay_with(service, one, long, seconds),
         )
         for _ in track(range(count), "turns")
     ]
 
 
 def ratios(pairs: list[tuple[Delay, Delay]]) -> Ratios:
-    """Return the ratios of pairs of an alone and a beside."""
+    """``pairs`` has the latencies without and with large requests."""
 
     def ratio(of: Callable[[Delay], float | None]) -> float:
-        each = ((of(beside) or 0) / (of(alone) or 1) for alone, beside in pairs)
+        each = ((of(loaded) or 0) / (of(alone) or 1) for alone, loaded in pairs)
         return round(statistics.median(each), 2)
 
     return Ratios(
@@ -274,8 +274,8 @@ def main() -> None:
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         turns=taken,
-        many=ratios([(each.alone, each.beside_many) for each in taken]),
-        long=ratios([(each.alone, each.beside_long) for each in taken]),
+        many=ratios([(each.alone, each.with_many) for each in taken]),
+        long=ratios([(each.alone, each.with_long) for each in taken]),
         costs=all_costs,
     )
     text = json.dumps(asdict(result), indent=2) + "\n"

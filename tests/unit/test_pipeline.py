@@ -312,21 +312,21 @@ def test_a_timed_out_request_is_voided_and_names_its_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scorer", "error"),
+    ("scorer", "error", "deadline"),
     [
-        (FailingJobScorer(EngineFailure("broken")), EngineFailure),
-        (FailingJobScorer(TimeoutError()), DeadlineExceeded),
-        (HangingJobScorer(), DeadlineExceeded),
+        (FailingJobScorer(EngineFailure("broken")), EngineFailure, JOB.deadline),
+        (FailingJobScorer(TimeoutError()), DeadlineExceeded, JOB.deadline),
+        (HangingJobScorer(), DeadlineExceeded, Instant(1_000.05)),
     ],
 )
 def test_a_failure_after_the_reservation_carries_the_rate_limits(
-    scorer: JobScorer, error: type[RerankError]
+    scorer: JobScorer, error: type[RerankError], deadline: Instant
 ) -> None:
     ledger = FakeLedger()
     ledger.rate_limits = (RateLimitState("requests", 5, 4, Seconds(9)),)
 
     with pytest.raises(error) as failure:
-        rerank(ledger, scorer, replace(JOB, deadline=Instant(1_000.05)))
+        rerank(ledger, scorer, replace(JOB, deadline=deadline))
 
     assert failure.value.states == ledger.rate_limits
 
