@@ -50,8 +50,9 @@ CHECKED_HEADERS: dict[bytes, Callable[[bytes], bool]] = {
 reads an underscore as a hyphen."""
 
 LINGER_S = 2.0
-"""How long the rest of a chunked body is read and dropped after an early answer. If the connection
-were closed while HAProxy sends chunks on it, HAProxy could leave its client waiting."""
+"""How long the rest of a body is read and dropped after an early answer. If the connection were
+closed while HAProxy sends on it, HAProxy could lose the end of the answer, or leave its client
+waiting."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
@@ -92,7 +93,7 @@ class InboundFilter:
             if message["type"] == "http.response.start":
                 body.hold()
                 message["headers"] = [*message.get("headers", ()), *_added_headers(body)]
-            elif body.is_chunked and not body.is_read and not message.get("more_body", False):
+            elif not body.is_read and not message.get("more_body", False):
                 # The client has its whole answer before the rest of its body is dropped.
                 await send({**message, "more_body": True})
                 await body.drop_rest()
@@ -114,11 +115,10 @@ class _Body:
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._wanted = asyncio.Event()
-        self.is_chunked = any(name == b"transfer-encoding" for name, _ in headers)
-        has_length = any(
-            name == b"content-length" and value not in _NO_LENGTH for name, value in headers
+        self.is_read = not any(
+            name == b"transfer-encoding" or (name == b"content-length" and value not in _NO_LENGTH)
+            for name, value in headers
         )
-        self.is_read = not (self.is_chunked or has_length)
         if self.is_read:  # Only a disconnect can follow, and Ray waits for it.
             self._wanted.set()
 

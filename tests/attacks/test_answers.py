@@ -131,6 +131,21 @@ def test_a_refused_slow_upload_does_not_affect_other_clients(
             check_other_clients(service)
 
 
+def test_a_client_that_sends_a_refused_body_to_its_end_gets_the_whole_answer(
+    service: Service,
+) -> None:
+    """If the gateway closed the connection earlier, HAProxy could lose the answer's body."""
+    body = b"x" * 11_000_000
+
+    for key in [NO_KEY, service.key] * 30:
+        headers = {"authorization": f"Bearer {key}"}
+        answer = httpx.post(
+            f"{service.address}/v1/rerank", content=body, headers=headers, timeout=8
+        )
+        assert answer.status_code in (401, 413, 429)
+        assert answer.json()["error"]["code"]
+
+
 def test_refused_uploads_of_unknown_length_do_not_wait(service: Service) -> None:
     """Clients such as httpx send the whole body before they read."""
 

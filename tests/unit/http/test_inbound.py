@@ -99,17 +99,18 @@ def test_a_body_is_not_read_before_the_application_asks_for_it(
     assert inner.received == []
 
 
-def test_the_rest_of_a_chunked_body_is_dropped_after_the_response() -> None:
-    chunked = Client((b"transfer-encoding", b"chunked"), chunks=[b"abc", b"def"])
-    with_length = Client((b"content-length", b"6"), chunks=[b"abc", b"def"])
+@pytest.mark.parametrize(
+    "announced",
+    [(b"content-length", b"6"), (b"transfer-encoding", b"chunked")],
+    ids=["with a length", "in chunks"],
+)
+def test_the_rest_of_a_body_is_dropped_after_the_response(announced: tuple[bytes, bytes]) -> None:
+    client = Client(announced, chunks=[b"abc", b"def"])
 
-    exchange(chunked, reads=False)
-    exchange(with_length, reads=False)
+    exchange(client, reads=False)
 
-    assert chunked.unread == []
-    assert with_length.unread == [b"abc", b"def"]
-    assert [message.get("more_body", False) for message in chunked.sent[1:]] == [True, False]
-    assert [message.get("more_body", False) for message in with_length.sent[1:]] == [False]
+    assert client.unread == []
+    assert [message.get("more_body", False) for message in client.sent[1:]] == [True, False]
 
 
 @pytest.mark.parametrize(
