@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-fuzz coverage format docs load bench lock clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-fuzz coverage format docs load bench bench-quick lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -73,6 +73,10 @@ load: $(VENV)/.dev  ## Run a load test without the web page; set HOST, USERS and
 
 bench: $(VENV)/.dev  ## Measure the quality of the embedded model on the judged collection DATA
 	$(BIN)/python -m benchmarks.quality.ranking --model embedded --data $(DATA)
+
+bench-quick: $(VENV)/.dev  ## Measure the engine against its peers, and the service, in 5 minutes
+	$(BIN)/python -m benchmarks.engine.throughput --quick --turns 3 --requests 1
+	$(BIN)/python -m benchmarks.service.gpu_overhead --gpus 10000 --seconds 6
 
 # The resolved versions are the same on x86_64 and aarch64; the hashes cover all platforms.
 UPGRADE ?=

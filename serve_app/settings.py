@@ -201,8 +201,8 @@ class Settings(BaseSettings):
     GPU, 2,048 on CPUs with AMX and 512 on other CPUs."""
 
     tokenizer_threads: Annotated[int, Field(ge=1, le=64)] = 2
-    """CPU threads of one gateway replica's tokenizers. Small jobs have as many of their own, and so
-    have large bodies and answers."""
+    """CPU threads of one gateway replica that tokenize small jobs. Large bodies and answers have as
+    many, and so has the process for a model's large jobs."""
 
     scorer_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of one scorer replica; 0 means all visible cores, at most the whole cores of a

@@ -28,7 +28,7 @@ from serve_app.domain.model import Caller, JobScores, Truncation
 from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, ModelId, RequestId, Seconds
 from serve_app.engine.loading import load_tokenizer
-from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
+from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.ledger.db.engines import open_writer, opened
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
@@ -76,7 +76,7 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
     (model,) = (each for each in settings.models if each.id == MODEL)
 
     def around(books: Ledger) -> Pipeline:
-        threaded = ThreadedTokenizer(tokenizer, tokenizer, TokenizerThreads(threads, threads))
+        threaded = ThreadedTokenizer(tokenizer, tokenizer, threads, threads)
         return Pipeline(
             admission=Admission(
                 SharedGate(settings.gate_tokens_max),

@@ -41,9 +41,6 @@ LOADS = ((1, 5), (32, 5), (16, 50), (4, 500))
 
 SETTLE_S, IDLE_S = 5.0, 15.0
 
-PORTION_TOKENS, BATCH_TOKENS = 8_192, 32_768
-"""Same as in `cluster/production.yaml`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Took:
@@ -90,8 +87,6 @@ def service_with(gpu: int, batches_at_once: int) -> Iterator[Service]:
             deployment("gateway", 1, max_ongoing_requests=512),
             deployment("scorer-embedded", 1, max_ongoing_requests=2_048),
         ],
-        portion_tokens_max=PORTION_TOKENS,
-        batch_tokens_max=BATCH_TOKENS,
     )
     config["applications"][0]["import_path"] = "benchmarks.service.simulated_gpu:build"
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import limit_threads
 from serve_app.engine.tokenizer_process import TokenizerProcess
-from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
+from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
 from serve_app.ledger.back_office import BackOffice
@@ -78,7 +78,7 @@ class Gateway:
         limit_threads(settings.tokenizer_threads)
         self._threads = {
             name: ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=name)
-            for name in ("tokenizer-small", "tokenizer-large", "parser")
+            for name in ("tokenizer", "parser")
         }
         self._tokenizers = {
             ModelId(model.id): load_tokenizer(model.source, model.revision, model.pair_tokens_max)
@@ -87,6 +87,8 @@ class Gateway:
         self._tokenizer_processes = {
             model: TokenizerProcess(tokenizer) for model, tokenizer in self._tokenizers.items()
         }
+        # A process tokenizes one job at a time.
+        self._large_job_threads = {model: ThreadPoolExecutor(1) for model in self._tokenizers}
         self._scorers = {
             ModelId(model): HandleScorer(handle, self._clock) for model, handle in scorers.items()
         }
@@ -99,12 +101,9 @@ class Gateway:
         """Build the app. Serve calls this on the replica's event loop after the constructor."""
         settings = self._settings
         self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
-        threads = TokenizerThreads(
-            self._threads["tokenizer-small"], self._threads["tokenizer-large"]
-        )
         return build_app(
             Service(
-                pipeline=self._pipeline(threads),
+                pipeline=self._pipeline(),
                 access=Authenticator(
                     self._ledger, self._clock, self._metrics, Seconds(settings.key_cache_s)
                 ),
@@ -133,7 +132,7 @@ class Gateway:
             )
         )
 
-    def _pipeline(self, threads: TokenizerThreads) -> Pipeline:
+    def _pipeline(self) -> Pipeline:
         settings = self._settings
         return Pipeline(
             admission=Admission(
@@ -145,15 +144,20 @@ class Gateway:
             ledger=self._ledger,
             pricing=PriceList({ModelId(model.id): model.tariff for model in settings.models}),
             models={
-                model: ServedModel(self._tokenizer(model, threads), self._dispatchers[model])
+                model: ServedModel(self._tokenizer(model), self._dispatchers[model])
                 for model in self._tokenizers
             },
             metrics=self._metrics,
             clock=self._clock,
         )
 
-    def _tokenizer(self, model: ModelId, threads: TokenizerThreads) -> ThreadedTokenizer:
-        return ThreadedTokenizer(self._tokenizers[model], self._tokenizer_processes[model], threads)
+    def _tokenizer(self, model: ModelId) -> ThreadedTokenizer:
+        return ThreadedTokenizer(
+            self._tokenizers[model],
+            self._tokenizer_processes[model],
+            small_threads=self._threads["tokenizer"],
+            large_threads=self._large_job_threads[model],
+        )
 
     def _event_delivery(self) -> Delivery:
         settings = self._settings
@@ -205,7 +209,7 @@ class Gateway:
         if self._delivery is not None:
             self._delivery.close()
         self._office.close()
-        for threads in self._threads.values():
+        for threads in (*self._threads.values(), *self._large_job_threads.values()):
             threads.shutdown()
         for process in self._tokenizer_processes.values():
             process.close()

@@ -10,7 +10,6 @@ queued portions are not sent.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from serve_app.dispatch.dispatch_queue import DispatchQueue, QueuePlace
 from serve_app.dispatch.portions import CutPortion, cut
@@ -25,9 +24,6 @@ from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics
 
 ATTEMPTS_MAX = 3
-
-PAIRS_ON_LOOP_MAX = 1_000
-"""Larger jobs are cut in a thread: 10,000 pairs would block the event loop for 10 to 20 ms."""
 
 
 class Dispatcher:
@@ -59,9 +55,7 @@ class Dispatcher:
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
         """Raises: the first failure of a portion."""
-        cutting = partial(cut, job.request_id, tokenized, self._queue.portion_tokens)
-        large = len(tokenized.lengths) > PAIRS_ON_LOOP_MAX
-        portions = await asyncio.to_thread(cutting) if large else cutting()
+        portions = cut(job.request_id, tokenized, self._queue.portion_tokens)
         costs = [each.portion.tokens for each in portions]
         queued = self._queue.enter(job.request_id, Claim.of(caller, job), costs)
         try:

@@ -26,20 +26,14 @@ class LargeJobTokenizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizerThreads:
-    """Thread pools for tokenizing. Small jobs have their own and never wait for large ones."""
-
-    small: Executor
-    large: Executor
-
-
-@dataclass(frozen=True, slots=True)
 class ThreadedTokenizer:
-    """`serve_app.ports.JobTokenizer` over tokenizers that block."""
+    """`serve_app.ports.JobTokenizer` over tokenizers that block. Small jobs never wait for large
+    ones."""
 
     tokenizer: Tokenizer
     for_large_jobs: LargeJobTokenizer
-    threads: TokenizerThreads
+    small_threads: Executor
+    large_threads: Executor
 
     async def check_queries(self, job: Job, *, small: bool) -> Usage:
         short = sum(map(len, job.queries)) <= QUERY_CHARACTERS_SHORT
@@ -52,5 +46,5 @@ class ThreadedTokenizer:
         return await self._on_thread(tokenizer.tokenize, job, small=small)
 
     async def _on_thread(self, work: Callable[[Job], T], job: Job, *, small: bool) -> T:
-        threads = self.threads.small if small else self.threads.large
+        threads = self.small_threads if small else self.large_threads
         return await asyncio.get_running_loop().run_in_executor(threads, work, job)

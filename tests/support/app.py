@@ -33,7 +33,7 @@ from serve_app.domain.units import (
 )
 from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
 from serve_app.engine.text_prefix import TextEncoder
-from serve_app.engine.tokenizer_threads import ThreadedTokenizer, TokenizerThreads
+from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
 from serve_app.ledger.db.engines import Connection
@@ -244,8 +244,7 @@ class FakeApp:
         self.gate = SharedGate(4_000_000)
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX)
         metrics = Metrics(self._sink, clock)
-        threads = TokenizerThreads(self.threads, self.threads)
-        tokenizer = ThreadedTokenizer(self.tokenizer, self.tokenizer, threads)
+        tokenizer = ThreadedTokenizer(self.tokenizer, self.tokenizer, self.threads, self.threads)
         served = ServedModel(tokenizer, self.scorer)
         self.service = Service(
             pipeline=Pipeline(

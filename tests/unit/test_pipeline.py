@@ -40,7 +40,6 @@ from serve_app.domain.units import (
 from serve_app.engine.tokenizer_threads import (
     QUERY_CHARACTERS_SHORT,
     ThreadedTokenizer,
-    TokenizerThreads,
 )
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.pipeline import Pipeline, ServedModel
@@ -78,12 +77,12 @@ def pipeline(
     clock, metrics = FakeClock(), some_metrics()
     tokenizer = tokenizer or FakeTokenizer()
     gate = gate or SharedGate(10**9)
-    threads = TokenizerThreads(*(ThreadPoolExecutor(1) for _ in range(2)))
+    threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
     return Pipeline(
         admission=Admission(gate, {EMBEDDED: tokenizer.pair_tokens_max}, metrics, clock),
         ledger=ledger,
         pricing=FixedPricing(),
-        models={EMBEDDED: ServedModel(ThreadedTokenizer(tokenizer, tokenizer, threads), scorer)},
+        models={EMBEDDED: ServedModel(ThreadedTokenizer(tokenizer, tokenizer, *threads), scorer)},
         metrics=metrics,
         clock=clock,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve_app.dispatch.dispatcher import PAIRS_ON_LOOP_MAX, Dispatcher
+from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, ServiceTier
 from serve_app.domain.tokenized import TokenizedJob
@@ -59,16 +59,6 @@ def test_logits_come_back_in_request_order_from_many_portions() -> None:
 
     assert scores.logits == tuple(float(index) for index in range(40))
     assert len(scorer.attempts) > 5
-
-
-def test_logits_of_a_large_job_come_back_in_request_order() -> None:
-    """A large job is cut in a thread."""
-    pairs = tuple(a_pair(index, 3 + 7 * index % 5) for index in range(PAIRS_ON_LOOP_MAX + 1))
-    dispatcher = a_dispatcher(FakePortionScorer(by_first_token))
-
-    scores = asyncio.run(dispatcher.score(CALLER, a_job(), TokenizedJob.of(pairs), no_report))
-
-    assert scores.logits == tuple(map(float, range(PAIRS_ON_LOOP_MAX + 1)))
 
 
 def test_a_portion_whose_replica_dies_is_sent_again() -> None:
