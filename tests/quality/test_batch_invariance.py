@@ -22,16 +22,14 @@ BATCHES = 50
 BATCH_MAX = 40
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", [*FAMILIES, EMBEDDED])
 def test_a_logit_has_the_same_bits_in_every_batch(
-    tmp_path: Path, family: str, precision: str, threads: int
+    tmp_path: Path, family: str, precision: str
 ) -> None:
     source = EMBEDDED if family == EMBEDDED else str(build(tmp_path, family))
-    engine = load_engine(source, None, precision, EngineLimits(8_192, threads=threads))
-    if not engine.description.endswith("by OpenVINO"):
-        pytest.skip("OpenVINO does not compute this model here")
+    engine = load_engine(source, None, precision, EngineLimits(8_192, threads=2))
+    assert engine.description.endswith("by OpenVINO")
     pairs = tokenize_pairs(load_tokenizer(source), TEXTS)
     alone = [engine.score([portion([pair])])[0][0] for pair in pairs]
     rng = random.Random(0)
