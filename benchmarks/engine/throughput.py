@@ -102,10 +102,11 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="plot speed by length to this file")
     chosen = parser.parse_args()
     result = _one_model(chosen) if chosen.model else _compare(chosen)
-    text = json.dumps(result, indent=2)
-    print(text)
+    for name, value in result.items():
+        if isinstance(value, int | float | str):  # The rest is in the file.
+            print(f"{name}: {value}")
     if chosen.json is not None:
-        chosen.json.write_text(text + "\n", encoding="utf-8")
+        chosen.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
