@@ -27,7 +27,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app conformance cluster testkit benchmarks loadtests
-	$(BIN)/mypy serve_app conformance testkit tests benchmarks loadtests training docs examples
+	$(BIN)/mypy serve_app conformance cluster testkit tests benchmarks loadtests training docs examples
 	$(BIN)/lint-imports
 	$(MKDOCS) --quiet
 

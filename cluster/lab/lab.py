@@ -1,0 +1,298 @@
+"""The whole lab: create it, find it again in its folder, use it, and remove it."""
+
+import json
+import secrets
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from cluster.lab import databases, model, namespaces, plan, service
+from cluster.lab.namespaces import Ancestor, LabError, wait_for
+from cluster.lab.network import Network
+from serve_app.private_files import private_file, private_folder
+
+STATE_FILE = "lab.json"
+DEPLOY_TIMEOUT_S = 180.0
+READY_TIMEOUT_S = 60.0
+POLL_S = 1.0
+AT_ONCE = 8
+MIB = 2**20
+NAME_CHARACTERS = 120
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Lab:
+    """A lab in a folder. Create it with `up`, or find it with `load`."""
+
+    folder: Path
+    in_user_namespace: bool
+    token: str
+    outer: Ancestor
+    hosts: dict[str, Ancestor] = field(default_factory=dict)
+    key: str = ""
+    up_s: float = 0.0
+    """Time that `up` took."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "Lab":
+        """Raises: LabError when there is none in the folder."""
+        try:
+            state = json.loads((folder / STATE_FILE).read_text())
+        except FileNotFoundError:
+            raise LabError(f"There is no lab in '{folder}'.") from None
+        hosts = {name: Ancestor(**each) for name, each in state.pop("hosts").items()}
+        return cls(folder=folder, outer=Ancestor(**state.pop("outer")), hosts=hosts, **state)
+
+    def save(self) -> None:
+        path = self.folder / STATE_FILE
+        private_file(path)
+        state = {
+            "in_user_namespace": self.in_user_namespace,
+            "token": self.token,
+            "outer": _saved(self.outer),
+            "hosts": {name: _saved(host) for name, host in self.hosts.items()},
+            "key": self.key,
+            "up_s": self.up_s,
+        }
+        path.write_text(json.dumps(state, indent=2) + "\n")
+
+    @property
+    def network(self) -> Network:
+        return Network(self.outer, in_user_namespace=self.in_user_namespace)
+
+    def is_running(self) -> bool:
+        return self.outer.process() is not None
+
+    def entering(self, host: str, kinds: Sequence[str] = namespaces.KINDS) -> list[str]:
+        """Return the beginning of a command that runs in a host.
+
+        Raises: LabError when the host does not run.
+        """
+        ancestor = self.hosts.get(host)
+        if ancestor is None:
+            raise LabError(f"There is no host '{host}'. The hosts: {', '.join(plan.BY_NAME)}.")
+        if ancestor.process() is None:
+            raise LabError(f"The host '{host}' does not run.")
+        return namespaces.entering(ancestor, kinds, in_user_namespace=self.in_user_namespace)
+
+    def run(
+        self, host: str, command: Sequence[str], timeout_s: float = namespaces.COMMAND_TIMEOUT_S
+    ) -> str:
+        """Run a command in a host, with the variables of its Ray, and return its output.
+
+        Raises: LabError with the last line of its error output.
+        """
+        return namespaces.run(
+            [*self.entering(host), *service.with_ray_env(command)],
+            env=self.environment(host),
+            timeout_s=timeout_s,
+            name=f"{host}: {shlex.join(command)[:NAME_CHARACTERS].splitlines()[0]}",
+        )
+
+    def spawn(
+        self, host: str, command: Sequence[str], output: IO[bytes] | int
+    ) -> "subprocess.Popen[bytes]":
+        """Start a command in a host without waiting for it."""
+        return subprocess.Popen(
+            [*self.entering(host), *service.with_ray_env(command)],
+            env=self.environment(host),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+        )
+
+    def environment(self, host: str) -> dict[str, str]:
+        env = service.environment(self.folder, self.token)
+        return service.head_environment(env) if host == plan.HEAD else env
+
+    def create_host(self, host: plan.Host) -> None:
+        """Create a host that does not run, with its network and without programs."""
+        folder = self.folder / "hosts" / host.name
+        folder.mkdir(parents=True, exist_ok=True)
+        ancestor = namespaces.create_host(
+            self.outer,
+            host.name,
+            folder,
+            [*service.code_folders(), self.folder],
+            in_user_namespace=self.in_user_namespace,
+        )
+        self.network.connect(host, ancestor)
+        self.hosts[host.name] = ancestor
+
+    def start_postgres(self) -> None:
+        user = self.in_user_namespace
+        script = databases.postgres_script(in_user_namespace=user)
+        unprivileged = databases.unprivileged(in_user_namespace=user)
+        self.run(plan.DATABASE, [*unprivileged, "bash", "-c", script])
+
+    def start_redis(self) -> None:
+        self.run(plan.REDIS, ["bash", "-c", databases.redis_script()])
+
+    def start_node(self, host: plan.Host) -> None:
+        """Start Ray on a node, and wait until it is part of the cluster."""
+        self.run(host.name, [str(service.BIN / "ray"), *plan.ray_start(host)])
+
+    def create_ledger(self) -> None:
+        """Create the ledger and the first key."""
+        script = ["bash", "-c", service.ledger_script()]
+        self.key = service.key_in(self.run(plan.CLIENT, script))
+
+    def deploy(self, config: Path = service.PRODUCTION) -> None:
+        """Deploy a Serve config file, without waiting for its replicas."""
+        self.run(plan.HEAD, [str(service.BIN / "serve"), "deploy", str(config)])
+
+    def fetch(self, url: str, token: str | None = None, host: str = plan.CLIENT) -> tuple[int, Any]:
+        """Send a GET from a host; return the status and the JSON, or (0, None)."""
+        return service.fetched(self.run(host, service.fetch(url, token)))
+
+    def service_state(self) -> dict[str, Any]:
+        """Return the state of the application; see `service.state_of`."""
+        url = f"{service.DASHBOARD}/api/serve/applications/"
+        status, answer = self.fetch(url, self.token, plan.HEAD)
+        return service.state_of(answer if status == 200 else {"applications": {}})
+
+    def proxies(self) -> list[plan.Host]:
+        """Return the hosts with an HAProxy."""
+        addresses = self.service_state()["proxies"]
+        return [host for host in plan.NODES if host.address in addresses]
+
+    def is_ready(self) -> bool:
+        """Return whether the application runs, and answers through every HAProxy."""
+        state = self.service_state()
+        urls = [host.url for host in plan.NODES if host.address in state["proxies"]]
+        running: bool = state["application"] == "RUNNING"
+        return running and bool(urls) and all(self.fetch(f"{url}/ready")[0] == 200 for url in urls)
+
+    def wait_until_ready(self) -> None:
+        """Raises: LabError when the service does not become ready."""
+
+        def running() -> bool:
+            time.sleep(POLL_S)
+            state = self.service_state()
+            if state["application"] == "DEPLOY_FAILED":
+                raise LabError(f"The application did not start: {state['message']}")
+            return bool(state["application"] == "RUNNING")
+
+        wait_for(running, DEPLOY_TIMEOUT_S, "the start of the application")
+        wait_for(self.is_ready, READY_TIMEOUT_S, "an answer through every HAProxy")
+
+    def status(self) -> dict[str, Any]:
+        """Describe hosts, replicas and HAProxies for `python -m cluster.lab status --json`."""
+        hosts = []
+        for host in plan.HOSTS:
+            found = self.hosts[host.name].descendants() if host.name in self.hosts else []
+            hosts.append(
+                {
+                    "name": host.name,
+                    "address": host.address,
+                    "running": bool(found),
+                    "processes": len(found),
+                    "memory_mib": sum(map(_memory, found)) // MIB,
+                }
+            )
+        return {
+            "running": self.is_running(),
+            "up_s": self.up_s,
+            "memory_mib": sum(int(str(host["memory_mib"])) for host in hosts),
+            "key": self.key,
+            "hosts": hosts,
+            **(self.service_state() if self.is_running() else {}),
+        }
+
+    def end(self) -> None:
+        """End all processes of the lab."""
+        for ancestor in (self.outer, *self.hosts.values()):
+            ancestor.end()
+
+    def down(self) -> None:
+        """End all processes of the lab, and remove its folder."""
+        self.end()
+        shutil.rmtree(self.folder)
+
+
+def _saved(ancestor: Ancestor) -> dict[str, float]:
+    return {"pid": ancestor.pid, "started_s": ancestor.started_s}
+
+
+def _memory(process: psutil.Process) -> int:
+    """Return the bytes of a process, with its share of what it shares with others."""
+    with suppress(psutil.Error):
+        return int(process.memory_full_info().pss)
+    return 0
+
+
+def up(folder: Path, model_folder: Path | None, say: Say) -> Lab:
+    """Create the lab in ``folder``, which must not exist, and wait until its service is ready.
+
+    After a failure, no process is left; the folder stays, for its logs.
+
+    Raises: LabError, of which NoNamespaces when this system allows no namespaces.
+    """
+    started = time.monotonic()
+    in_user_namespace = namespaces.needs_user_namespace()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise LabError(f"'{folder}' exists. 'python -m cluster.lab down' removes a lab.") from None
+    private_folder(folder)
+    outer = namespaces.create_outer(folder, in_user_namespace=in_user_namespace)
+    lab = Lab(folder, in_user_namespace, secrets.token_hex(32), outer)
+    lab.save()
+    try:
+        _start(lab, model_folder, say)
+        lab.up_s = round(time.monotonic() - started, 1)
+        lab.save()
+    except BaseException:
+        lab.end()
+        raise
+    return lab
+
+
+def _start(lab: Lab, model_folder: Path | None, say: Say) -> None:
+    lab.network.create()
+    for host in plan.HOSTS:
+        lab.create_host(host)
+    lab.save()
+    say(f"{len(lab.hosts)} hosts run.")
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        ledger = threads.submit(_prepare_ledger, lab)
+        models = threads.submit(_prepare_models, lab.folder, model_folder)
+        lab.start_redis()
+        lab.start_node(plan.BY_NAME[plan.HEAD])
+        say("The head of the Ray cluster runs.")
+        workers = [
+            threads.submit(lab.start_node, host) for host in plan.NODES if host.name != plan.HEAD
+        ]
+        _results([ledger, models, *workers])
+    lab.save()
+    say(f"All {len(plan.NODES)} nodes of the Ray cluster, PostgreSQL and Redis run.")
+    lab.deploy()
+    say("cluster/production.yaml is deployed; waiting for its replicas ...")
+    lab.wait_until_ready()
+
+
+def _prepare_ledger(lab: Lab) -> None:
+    lab.start_postgres()
+    lab.create_ledger()
+
+
+def _prepare_models(folder: Path, model_folder: Path | None) -> None:
+    if model_folder is None:
+        model_folder = folder / "model"
+        model.build_tiny(model_folder)
+    model.fill_cache(model.hub_models(service.PRODUCTION), model_folder, folder / "huggingface")
+
+
+def _results(futures: Sequence["Future[None]"]) -> None:
+    for future in futures:
+        future.result()

@@ -1,0 +1,96 @@
+"""The lab's hosts, without Ray."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.lab import namespaces, plan
+from cluster.lab.lab import Lab
+from cluster.lab.namespaces import LabError, NoNamespaces, wait_for
+
+pytestmark = pytest.mark.slow
+
+CONNECT = """
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1)
+"""
+
+
+@pytest.fixture(params=[False, True], ids=["root", "user namespace"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """Three hosts. Root tries both ways of creating them, other users the second one only."""
+    try:
+        needs_user_namespace = namespaces.needs_user_namespace()
+    except NoNamespaces as problem:
+        pytest.skip(str(problem))
+    if needs_user_namespace and not request.param:
+        pytest.skip("This user is not root.")
+    outer = namespaces.create_outer(tmp_path, in_user_namespace=request.param)
+    lab = Lab(tmp_path, request.param, "token", outer)
+    try:
+        lab.network.create()
+        for name in (plan.DATABASE, plan.REDIS, plan.CLIENT):
+            lab.create_host(plan.BY_NAME[name])
+        yield lab
+    finally:
+        lab.end()
+
+
+def connect(lab: Lab, address: str, port: int) -> None:
+    """Raises: LabError when the client host cannot connect."""
+    lab.run(plan.CLIENT, [sys.executable, "-I", "-S", "-c", CONNECT, address, str(port)])
+
+
+def test_the_databases_answer_other_hosts_until_these_are_cut_off(lab: Lab) -> None:
+    lab.start_postgres()
+    lab.start_redis()
+    database = plan.BY_NAME[plan.DATABASE]
+
+    connect(lab, database.address, plan.POSTGRES_PORT)
+    connect(lab, plan.BY_NAME[plan.REDIS].address, plan.REDIS_PORT)
+
+    lab.network.cut(database)
+    with pytest.raises(LabError, match="timed out"):
+        connect(lab, database.address, plan.POSTGRES_PORT)
+
+    lab.network.heal(database)
+    connect(lab, database.address, plan.POSTGRES_PORT)
+
+
+def test_a_host_has_its_own_name_processes_and_temporary_files(lab: Lab, tmp_path: Path) -> None:
+    said = lab.run(plan.CLIENT, ["bash", "-c", "hostname; echo $PPID; touch /tmp/lab-mark; id -u"])
+
+    assert said.split() == ["client", "0", "0"]
+    assert (tmp_path / "hosts" / "client" / "tmp" / "lab-mark").exists()
+    assert not Path("/tmp/lab-mark").exists()  # noqa: S108 - the name is not used elsewhere
+
+
+def test_a_host_that_ends_takes_its_processes_along_and_comes_back(lab: Lab) -> None:
+    lab.start_redis()
+    redis, client = lab.hosts[plan.REDIS], lab.hosts[plan.CLIENT]
+    processes = redis.descendants()
+    assert any("server" in process.name() for process in processes)
+
+    redis.end()
+
+    assert not any(process.is_running() for process in processes)
+    assert client.process() is not None
+    lab.create_host(plan.BY_NAME[plan.REDIS])
+    lab.start_redis()
+    connect(lab, plan.BY_NAME[plan.REDIS].address, plan.REDIS_PORT)
+
+
+def test_the_end_of_the_outer_namespaces_ends_every_process(lab: Lab) -> None:
+    started = lab.spawn(plan.CLIENT, ["sleep", "1000"], output=subprocess.DEVNULL)
+    wait_for(lambda: psutil.Process(started.pid).children(), 10, "the start of the command")
+    inside = psutil.Process(started.pid).children()
+
+    lab.outer.end()
+
+    started.wait(10)
+    assert all(host.process() is None for host in lab.hosts.values())
+    assert not any(process.is_running() for process in inside)
