@@ -1,8 +1,12 @@
 """Connect hosts, and cut them off without a sign to either side, as a pulled cable does."""
 
+import json
+
 from cluster.lab import plan
-from cluster.lab.namespaces import Ancestor, entering, run
+from cluster.lab.namespaces import Ancestor, entering, run, wait_for
 from cluster.lab.plan import Host
+
+REMOVAL_TIMEOUT_S = 10.0
 
 
 class Network:
@@ -17,6 +21,8 @@ class Network:
 
     def connect(self, host: Host, ancestor: Ancestor) -> None:
         """Give a new host its cable and its address."""
+        # The end of the cable to an earlier host of this name disappears a little after the host.
+        wait_for(lambda: not self._has(host.name), REMOVAL_TIMEOUT_S, "the end of the old cable")
         # Only the network of the outer namespaces is entered: here, process ids are this program's.
         self._ip(self._outer, plan.cable_script(host, ancestor.pid))
         self._ip(ancestor, plan.address_script(host))
@@ -27,6 +33,11 @@ class Network:
 
     def heal(self, host: Host) -> None:
         self._ip(self._outer, [f"link set {host.name} up"])
+
+    def _has(self, name: str) -> bool:
+        command = entering(self._outer, ["--net"], in_user_namespace=self._user)
+        links = json.loads(run([*command, "ip", "-json", "link"]))
+        return any(link.get("ifname") == name for link in links)
 
     def _ip(self, where: Ancestor, script: list[str]) -> None:
         command = entering(where, ["--net"], in_user_namespace=self._user)

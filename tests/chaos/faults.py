@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
+from typing import Protocol
 
 from serve_app.domain.units import Moment
 
@@ -85,11 +86,21 @@ class Planned:
     """Number of consecutive COMMITs that lose their answers."""
 
 
+class Effects(Protocol):
+    """What the verifier needs to know about a kind of fault."""
+
+    @property
+    def kills_gateway(self) -> bool: ...
+
+    @property
+    def fails_database(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """One fault that happened, in wall time."""
 
-    kind: Kind
+    kind: Effects
     began_at: Moment
     ended_at: Moment
     """The time when the database answered again, or the processes were dead."""

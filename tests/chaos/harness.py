@@ -292,10 +292,15 @@ class Office:
             )
 
 
-def read_log(var_dir: Path) -> dict[str, Logged]:
+def read_log(*ray_folders: Path) -> dict[str, Logged]:
     """Return the gateways' log entry of each request, by the client's name for the request."""
     logged = {}
-    for path in (var_dir / "ray").glob("session_2*/logs/serve/replica_*gateway*.log"):
+    paths = (
+        path
+        for folder in ray_folders
+        for path in folder.glob("session_2*/logs/serve/replica_*gateway*.log")
+    )
+    for path in paths:
         for line in path.read_text(errors="replace").splitlines():
             if '"rerank_request"' in line and line.endswith("}"):
                 fields = json.loads(line)
@@ -359,7 +364,7 @@ class Run:
     def judge(self) -> tuple[Verdict, Books, list[Exchange]]:
         books = self._books()
         exchanges = [exchange for client in self._clients for exchange in client.exchanges]
-        log = read_log(self._world.service.var_dir)
+        log = read_log(self._world.service.var_dir / "ray")
         verdict = verify(exchanges, self._faults, books, log, CLOCK.moment())
         return verdict, books, exchanges
 

@@ -1,0 +1,147 @@
+"""Steady load on the lab: every HAProxy gets a request at fixed times, whatever became of the last.
+
+Each request has an `Idempotency-Key`, and its client repeats it as docs/api/errors.md asks.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+
+import httpx
+
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.units import Moment
+from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+from tests.chaos.traffic import (
+    GAVE_UP,
+    NO_ANSWER,
+    SPECIAL_TOKENS,
+    Exchange,
+    Key,
+    Said,
+    outcome_of,
+)
+
+CLOCK = SystemClock()
+COUNTS = 20
+"""Requests have 1 to so many documents."""
+
+PATIENCE_S = 40.0
+"""Client timeout of one attempt; a request ends within 30 s in a gateway."""
+
+REPEAT_FOR_S = 90.0
+"""Time from the first attempt after which a client gives up. A reservation expires after 60 s."""
+
+REPEAT_AFTER_S = 0.5
+AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request, with all its attempts."""
+
+    host: str
+    """The host whose HAProxy it was sent to."""
+
+    exchange: Exchange
+    """What its client saw in the end."""
+
+    first_outcome: str
+    first_s: float
+    """Duration of the first attempt."""
+
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One HAProxy, and the key of the requests to it."""
+
+    host: str
+    url: str
+    key: Key
+
+
+class Load(threading.Thread):
+    """Sends requests until `stop`."""
+
+    def __init__(self, targets: Sequence[Target], requests_per_s: float) -> None:
+        super().__init__(name="load", daemon=True)
+        self.sent: list[Sent] = []
+        self._targets = targets
+        self._interval_s = 1 / requests_per_s
+        self._clients = {
+            target.url: httpx.Client(
+                base_url=target.url,
+                timeout=PATIENCE_S,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+            )
+            for target in targets
+        }
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            due_s = time.monotonic()
+            for number in count():
+                for target in self._targets:
+                    due_s += self._interval_s
+                    if self._stopping.wait(max(0.0, due_s - time.monotonic())):
+                        return
+                    threads.submit(self._request, target, number)
+
+    def stop(self) -> None:
+        """Stop sending, and wait for the answers."""
+        self._stopping.set()
+        self.join()
+        for client in self._clients.values():
+            client.close()
+
+    def _request(self, target: Target, number: int) -> None:
+        name = f"{target.host}-{number}"
+        documents = list(texts(number))
+        tokens = sum(SPECIAL_TOKENS + 1 + len(each.split()) for each in documents)
+        body = {"query": QUERY_MARKER, "documents": documents}
+        headers = {"X-API-Key": target.key.secret, "x-request-id": name, "Idempotency-Key": name}
+        sent_at, began_s = CLOCK.moment(), time.monotonic()
+        attempts = list(self._attempts(self._clients[target.url], body, headers))
+        (first_outcome, _, first_s), (outcome, said, _) = attempts[0], attempts[-1]
+        exchange = Exchange(
+            *(name, target.key.key_id, len(documents), tokens),
+            *(sent_at, Moment(CLOCK.moment()), outcome, said),
+        )
+        total_s = time.monotonic() - began_s
+        self.sent.append(Sent(target.host, exchange, first_outcome, first_s, total_s))
+
+    def _attempts(
+        self, http: httpx.Client, body: object, headers: dict[str, str]
+    ) -> Iterator[tuple[str, Said | None, float]]:
+        """Yield the outcome, the answer and the duration of each attempt."""
+        give_up_s = time.monotonic() + REPEAT_FOR_S
+        while True:
+            began_s = time.monotonic()
+            response, wait_s = None, REPEAT_AFTER_S
+            try:
+                response = http.post("/v1/rerank", json=body, headers=headers)
+                outcome, said = outcome_of(response)
+                wait_s = float(response.headers.get("retry-after", REPEAT_AFTER_S))
+            except httpx.TimeoutException:
+                outcome, said = GAVE_UP, None
+            except httpx.TransportError:
+                outcome, said = NO_ANSWER, None
+            yield outcome, said, time.monotonic() - began_s
+            again = response is None or response.status_code in {409, 429} | set(range(500, 600))
+            if said is not None or not again or time.monotonic() + wait_s > give_up_s:
+                return
+            time.sleep(wait_s)
+
+
+def texts(number: int) -> Iterator[str]:
+    """Yield the documents of a request; no other number has as many documents and words."""
+    documents, words = 1 + number % COUNTS, number // COUNTS
+    for index in range(documents):
+        more = words // documents + (index < words % documents)
+        yield " ".join([DOCUMENT_MARKER, *["river"] * more])

@@ -1,0 +1,155 @@
+"""Inflict faults on a running lab under steady load. It runs in the network of the client host.
+
+python -m tests.chaos.lab.run FOLDER REQUESTS_PER_S FAULT ...
+
+Prints progress to its error output, and the results as JSON.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cluster.lab import plan
+from cluster.lab.lab import Lab
+from cluster.lab.namespaces import LabError, wait_for
+from serve_app.domain.clock import SystemClock
+from serve_app.domain.units import Credits
+from serve_app.ledger.db.engines import reading
+from tests.chaos.faults import Happened
+from tests.chaos.harness import DATABASE_TIMEOUT_S, Office, read_log
+from tests.chaos.lab.faults import BY_NAME, Effect, Fault, Places
+from tests.chaos.lab.load import Load, Target
+from tests.chaos.lab.report import Cost, Window, cost
+from tests.chaos.verifier import EXPIRY_GRACE_MS, Books, verify
+
+CLOCK = SystemClock()
+QUIET_S = 12.0
+"""Time under load before each fault."""
+
+EFFECT_S = 20.0
+"""Shortest time that counts as the fault's."""
+
+RECOVERY_S_MAX = 150.0
+POLL_S = 0.5
+PLENTY = Credits(10**10)
+EXPIRY_S_MAX = 90.0
+
+
+class Trial:
+    """One lab under load."""
+
+    def __init__(self, lab: Lab, requests_per_s: float) -> None:
+        self._lab = lab
+        self._windows: list[Window] = []
+        self._happened: list[Happened] = []
+        self._replicas = len(lab.service_state()["replicas"])
+        office = Office(plan.database_url())
+        tenant = office.tenant("chaos", PLENTY)
+        self._load = Load(
+            [Target(host.name, host.url, office.key(tenant)) for host in lab.proxies()],
+            requests_per_s,
+        )
+        self._load.start()
+
+    def inflict(self, fault: Fault) -> Window:
+        """Inflict a fault, wait until all replicas run again, and undo it."""
+        began_at = CLOCK.moment()
+        time.sleep(QUIET_S)
+        before = Places.of(self._lab.service_state())
+        fault_at, fault_s = CLOCK.moment(), time.monotonic()
+        effect = fault.inflict(self._lab, before)
+        if fault.undo is not None and fault.hold_s:
+            time.sleep(max(0.0, fault_s + fault.hold_s - time.monotonic()))
+            fault.undo(self._lab, effect)
+        self._happened.append(Happened(fault, fault_at, CLOCK.moment(), int(fault.kills_gateway)))
+        full_capacity_s = self._recovery_s(effect, fault_s)
+        time.sleep(max(0.0, fault_s + EFFECT_S - time.monotonic()))
+        ended_at = CLOCK.moment()
+        if fault.undo is not None and not fault.hold_s:
+            fault.undo(self._lab, effect)
+        shared = Places.of(self._lab.service_state()).shared()
+        window = Window(
+            *(fault.name, effect.host, effect.host_is_away, began_at, fault_at, ended_at),
+            *(None if full_capacity_s is None else round(full_capacity_s, 1), shared),
+        )
+        self._windows.append(window)
+        return window
+
+    def end(self) -> None:
+        """Stop the load, and wait until no reservation is pending."""
+        self._load.stop()
+        give_up_s = time.monotonic() + EXPIRY_S_MAX
+        while self._pending() and time.monotonic() < give_up_s:
+            time.sleep(1)
+
+    def costs(self) -> list[Cost]:
+        return [cost(window, self._load.sent) for window in self._windows]
+
+    def ledger(self) -> dict[str, Any]:
+        """Compare the answers with the ledger."""
+        books = self._books()
+        exchanges = [each.exchange for each in self._load.sent]
+        log = read_log(*(self._lab.folder / "hosts").glob("*/tmp/ray"))
+        verdict = verify(exchanges, self._happened, books, log, CLOCK.moment())
+        return {
+            "requests": len(exchanges),
+            "answered_200": sum(each.said is not None for each in exchanges),
+            "charges": len(books.charges),
+            "charged_without_200": dict(verdict.charged_without_200),
+            "violations": verdict.violations,
+        }
+
+    def _recovery_s(self, effect: Effect, since_s: float) -> float | None:
+        """Wait until all replicas run; return the time since the fault, or ``None``."""
+        try:
+            wait_for(lambda: self._is_complete(effect), RECOVERY_S_MAX, "the recovery")
+        except LabError:
+            return None
+        return time.monotonic() - since_s
+
+    def _is_complete(self, effect: Effect) -> bool:
+        time.sleep(POLL_S)
+        try:
+            state = self._lab.service_state()
+        except LabError:  # The head, for example, is away.
+            return False
+        running = {each["id"] for each in state["replicas"] if each["state"] == "RUNNING"}
+        return (
+            state["application"] == "RUNNING"
+            and len(running) >= self._replicas
+            and not running & effect.lost
+        )
+
+    def _pending(self) -> bool:
+        now = CLOCK.moment()
+        return any(
+            row["state"] == "pending" and row["expires_at"] + EXPIRY_GRACE_MS >= now
+            for row in self._books().reservations
+        )
+
+    def _books(self) -> Books:
+        with reading(plan.database_url(), DATABASE_TIMEOUT_S) as connection:
+            return Books.read(connection)
+
+
+def main(arguments: Sequence[str]) -> None:
+    folder, requests_per_s, *names = arguments
+    lab = Lab.load(Path(folder))
+    lab.in_user_namespace = False  # This process is already in the user namespace, if there is one.
+    trial = Trial(lab, float(requests_per_s))
+    for name in names:
+        window = trial.inflict(BY_NAME[name])
+        sys.stderr.write(
+            f"{name}: full capacity after {window.full_capacity_s} s, shared: {window.shared}\n"
+        )
+    trial.end()
+    costs = [asdict(each) | {"p99_added_s": each.p99_added_s} for each in trial.costs()]
+    sys.stdout.write(json.dumps({"faults": costs, "ledger": trial.ledger()}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
