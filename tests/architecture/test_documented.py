@@ -26,7 +26,7 @@ NOT_RUN = {
     "runs all tests": 1,
     "runs tests": 1,
     "runs until Ctrl-C": 3,
-    "starts the lab": 2,
+    "starts the lab": 3,
     "writes into the repository": 1,
 }
 """The number of blocks that no test of the docs runs, by reason."""
