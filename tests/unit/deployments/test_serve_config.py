@@ -42,6 +42,14 @@ def test_production_answers_under_the_hub_id_of_its_model() -> None:
     assert model.source in {model.id, *model.aliases}
 
 
+def test_in_production_two_replicas_of_a_deployment_never_share_a_node() -> None:
+    (application,) = read_serve_config(ROOT / "cluster/production.yaml")["applications"]
+
+    for deployment in application["deployments"]:
+        assert deployment["max_replicas_per_node"] == 1
+        assert deployment["autoscaling_config"]["min_replicas"] >= 2
+
+
 @pytest.mark.parametrize(
     ("where", "key"),
     [
