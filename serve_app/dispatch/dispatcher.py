@@ -1,29 +1,26 @@
 """Send a job's portions to one model's replicas in fair-queue order and join the scores.
 
-If a portion's replica dies, the portion is sent again. This is safe because scoring is pure; Ray
-itself never retries a call that a replica has accepted. Three attempts are made, because one
-failing node can take down two replicas. Any other failure of a portion cancels the rest, because a
-job is answered completely or not at all. If the caller is cancelled, for example at its deadline,
-queued portions are not sent.
+`serve_app.dispatch.attempts` sends portions whose replica dies or is late once more. Any failure of
+a portion cancels the rest, because a job is answered completely or not at all. If the caller is
+cancelled, for example at its deadline, queued portions are not sent.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from serve_app.dispatch.attempts import Attempts
 from serve_app.dispatch.dispatch_queue import DispatchQueue, QueuePlace
 from serve_app.dispatch.portions import CutPortion, cut
 from serve_app.domain.clock import Clock
-from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
+from serve_app.domain.errors import EngineFailure, NoReplica, RerankError
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores
 from serve_app.domain.priority import Claim
 from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, ModelId, Seconds, Tokens
 from serve_app.ports import PortionReport, PortionScorer
-from serve_app.telemetry.metrics import BACKLOG_TOKENS, PORTION_RETRIES, Metrics
-
-ATTEMPTS_MAX = 3
+from serve_app.telemetry.metrics import BACKLOG_TOKENS, Metrics
 
 
 class Dispatcher:
@@ -37,8 +34,7 @@ class Dispatcher:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._scorer = scorer
-        self._metrics = metrics
+        self._attempts = Attempts(scorer, portion_tokens_max, metrics, clock)
         self._clock = clock
         self._queue = DispatchQueue(
             portion_tokens_max,
@@ -83,33 +79,26 @@ class Dispatcher:
         try:
             await place.granted
             waited_s = self._clock.instant() - entered
-            scores = await self._attempts(place, portion, deadline)
+            scores = await self._answer(place, portion, deadline)
         finally:
             self._queue.leave(place)
         report(portion.tokens, scores.run_s)
         return replace(scores, queue_wait_s=Seconds(waited_s + scores.queue_wait_s))
 
-    async def _attempts(
+    async def _answer(
         self, place: QueuePlace, portion: Portion, deadline: Instant
     ) -> PortionScores:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                scores = await self._scorer.score(portion, deadline)
-            except ReplicaLost:
-                if attempt == ATTEMPTS_MAX:
-                    raise
-                self._metrics.record(PORTION_RETRIES)
-                continue
-            except NoReplica:
-                self._queue.lost_all()
-                raise
-            if len(scores.logits) != len(portion.lengths):
-                raise EngineFailure(
-                    f"sent {len(portion.lengths)} pairs, received {len(scores.logits)} logits"
-                )
-            self._queue.answered(place, scores)
-            return scores
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            scores = await self._attempts.first_answer(portion, deadline)
+        except NoReplica:
+            self._queue.lost_all()
+            raise
+        if len(scores.logits) != len(portion.lengths):
+            raise EngineFailure(
+                f"sent {len(portion.lengths)} pairs, received {len(scores.logits)} logits"
+            )
+        self._queue.answered(place, scores)
+        return scores
 
 
 def _first(failures: BaseExceptionGroup[RerankError]) -> RerankError:

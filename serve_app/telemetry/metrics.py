@@ -74,6 +74,11 @@ BACKLOG_TOKENS = Metric(
 PORTION_RETRIES = Metric(
     "rerank_portion_retries", Kind.COUNTER, "Portions dispatched again after a replica died."
 )
+PORTION_HEDGES = Metric(
+    "rerank_portion_hedges",
+    Kind.COUNTER,
+    "Portions also sent to another replica because the answer was late.",
+)
 QUEUE_WAIT_SECONDS = Metric(
     "rerank_queue_wait_seconds",
     Kind.HISTOGRAM,
@@ -110,6 +115,7 @@ METRICS = (
     GATE_TOKENS,
     BACKLOG_TOKENS,
     PORTION_RETRIES,
+    PORTION_HEDGES,
     QUEUE_WAIT_SECONDS,
     BATCH_SECONDS,
     BATCH_TOKENS,
