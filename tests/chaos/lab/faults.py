@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
+import yaml
 
 from cluster.lab import plan
 from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError
+from cluster.lab.service import PRODUCTION
 
 GATEWAY = "gateway"
 GATEWAY_PROCESS = "ServeReplica:rerank:gateway"
@@ -196,33 +198,41 @@ def _database_started(lab: Lab, _: Effect) -> None:
     lab.start_postgres()
 
 
+def _all_replaced(lab: Lab, before: Places) -> Effect:
+    """Deploy the production file with another value under ``runtime_env``."""
+    config = yaml.safe_load(PRODUCTION.read_text())
+    config["applications"][0]["runtime_env"] = {"env_vars": {"RELEASE": "next"}}
+    path = lab.folder / "next.yaml"
+    path.write_text(yaml.safe_dump(config))
+    lab.deploy(path)
+    return Effect(plan.HEAD, lost=set(before.replicas))
+
+
 FAULTS = (
     Fault("scorer killed", _replica_killed("scorer", SCORER_PROCESS)),
     Fault("gateway killed", _replica_killed(GATEWAY, GATEWAY_PROCESS), kills_gateway=True),
-    Fault("scorer node killed for 20 s", _node_killed("scorer"), _start_again, hold_s=20),
+    Fault("scorer node killed for 20 s", _node_killed("scorer"), _start_again, 20),
     Fault(
-        "gateway node killed for 20 s",
-        _node_killed(GATEWAY),
-        _start_again,
-        hold_s=20,
-        kills_gateway=True,
+        "gateway node killed for 20 s", _node_killed(GATEWAY), _start_again, 20, kills_gateway=True
     ),
     Fault("controller killed", _controller_killed),
-    Fault("head killed for 10 s", _head_killed, _start_again, hold_s=10),
-    Fault("scorer node without power", _node_unpowered("scorer"), _start_again),
-    Fault("gateway node without power", _node_unpowered(GATEWAY), _start_again, kills_gateway=True),
-    Fault("scorer frozen for 30 s", _replica_frozen("scorer", SCORER_PROCESS), _thaw, hold_s=30),
-    Fault("gateway frozen for 30 s", _replica_frozen(GATEWAY, GATEWAY_PROCESS), _thaw, hold_s=30),
-    Fault("scorer node frozen for 30 s", _node_frozen, _thaw, hold_s=30),
-    Fault("scorer node cut off for 20 s", _node_cut_off("scorer"), _heal, hold_s=20),
-    Fault("gateway node cut off for 20 s", _node_cut_off(GATEWAY), _heal, hold_s=20),
-    Fault("HAProxy killed", _haproxy_killed),
+    Fault("head killed for 10 s", _head_killed, _start_again, 10),
+    Fault("head killed for 90 s", _head_killed, _start_again, 90),
+    Fault("scorer node without power for 30 s", _node_unpowered("scorer"), _start_again, 30),
     Fault(
-        "database killed for 5 s",
-        _database_killed,
-        _database_started,
-        hold_s=5,
-        fails_database=True,
+        "gateway node without power for 30 s",
+        _node_unpowered(GATEWAY),
+        _start_again,
+        30,
+        kills_gateway=True,
     ),
+    Fault("scorer frozen for 30 s", _replica_frozen("scorer", SCORER_PROCESS), _thaw, 30),
+    Fault("gateway frozen for 30 s", _replica_frozen(GATEWAY, GATEWAY_PROCESS), _thaw, 30),
+    Fault("scorer node frozen for 30 s", _node_frozen, _thaw, 30),
+    Fault("scorer node cut off for 20 s", _node_cut_off("scorer"), _heal, 20),
+    Fault("gateway node cut off for 20 s", _node_cut_off(GATEWAY), _heal, 20),
+    Fault("all replicas replaced", _all_replaced),
+    Fault("HAProxy killed", _haproxy_killed),
+    Fault("database killed for 5 s", _database_killed, _database_started, 5, fails_database=True),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}

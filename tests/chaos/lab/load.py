@@ -15,15 +15,7 @@ import httpx
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.units import Moment
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
-from tests.chaos.traffic import (
-    GAVE_UP,
-    NO_ANSWER,
-    SPECIAL_TOKENS,
-    Exchange,
-    Key,
-    Said,
-    outcome_of,
-)
+from tests.chaos.traffic import NO_ANSWER, SPECIAL_TOKENS, Exchange, Key, Said, outcome_of
 
 CLOCK = SystemClock()
 COUNTS = 20
@@ -31,6 +23,8 @@ COUNTS = 20
 
 PATIENCE_S = 40.0
 """Client timeout of one attempt; a request ends within 30 s in a gateway."""
+
+GAVE_UP = f"gave up after {PATIENCE_S:g} s"
 
 REPEAT_FOR_S = 90.0
 """Time from the first attempt after which a client gives up. A reservation expires after 60 s."""
