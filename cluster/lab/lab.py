@@ -126,8 +126,8 @@ class Lab:
             [*service.code_folders(), self.folder],
             in_user_namespace=self.in_user_namespace,
         )
-        self.network.connect(host, ancestor)
         self.hosts[host.name] = ancestor
+        self.network.connect(host, ancestor)
 
     def start_postgres(self) -> None:
         user = self.in_user_namespace

@@ -28,6 +28,7 @@ def test_no_fault_fails_a_request_or_a_charge() -> None:
 
     result = run(FAULTS, requests_per_s=6, console=Console(quiet=True), keep_logs=None)
 
+    assert result["problem"] == ""
     assert result["ledger"]["violations"] == []
     assert {each["fault"]: each["failed"] for each in result["faults"]} == dict.fromkeys(FAULTS, 0)
     for each in result["faults"]:

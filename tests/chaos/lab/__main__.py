@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Start the lab, inflict faults under load, check every charge, and remove the lab.
 
-    Exits with status 1 if the ledger is wrong.
+    Exits with status 1 if the ledger is wrong, or if a fault could not be inflicted.
     """
     console = Console(highlight=False)
     try:
@@ -45,6 +45,8 @@ def main(
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
     show(console, result)
+    if result["problem"]:
+        raise click.ClickException(result["problem"])
     if result["ledger"]["violations"]:
         sys.exit(1)
 

@@ -141,14 +141,19 @@ def main(arguments: Sequence[str]) -> None:
     lab = Lab.load(Path(folder))
     lab.in_user_namespace = False  # This process is already in the user namespace, if there is one.
     trial = Trial(lab, float(requests_per_s))
+    problem = ""
     for name in names:
-        window = trial.inflict(BY_NAME[name])
+        try:
+            window = trial.inflict(BY_NAME[name])
+        except LabError as error:
+            problem = f"{name}: {error}"
+            break
         sys.stderr.write(
             f"{name}: full capacity after {window.full_capacity_s} s, shared: {window.shared}\n"
         )
     trial.end()
     costs = [asdict(each) | {"p99_added_s": each.p99_added_s} for each in trial.costs()]
-    sys.stdout.write(json.dumps({"faults": costs, "ledger": trial.ledger()}))
+    sys.stdout.write(json.dumps({"problem": problem, "faults": costs, "ledger": trial.ledger()}))
 
 
 if __name__ == "__main__":
