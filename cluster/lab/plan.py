@@ -36,6 +36,11 @@ class Host:
         return f"{NETWORK}.{self.number}"
 
     @property
+    def mac(self) -> str:
+        """Hardware address, the same after a restart: other hosts remember it for a while."""
+        return f"02:00:00:00:00:{self.number:02x}"
+
+    @property
     def is_node(self) -> bool:
         """Whether the host is a node of the Ray cluster."""
         return self.cpus is not None
@@ -82,7 +87,7 @@ def cable_script(host: Host, process: int) -> list[str]:
     The cable has the name of the host at the bridge, and ``eth0`` in the host.
     """
     return [
-        f"link add {host.name} type veth peer name eth0 netns {process}",
+        f"link add {host.name} type veth peer name eth0 address {host.mac} netns {process}",
         f"link set {host.name} master {SWITCH}",
         f"link set {host.name} up",
     ]

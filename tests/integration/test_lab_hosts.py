@@ -89,17 +89,19 @@ def test_a_host_comes_back_after_a_power_failure(lab: Lab) -> None:
     redis = plan.BY_NAME[plan.REDIS]
     stay = CONNECT + "import time; time.sleep(60)"
     command = [sys.executable, "-I", "-S", "-c", stay, redis.address, str(plan.REDIS_PORT)]
-    client = lab.spawn(plan.CLIENT, command, subprocess.DEVNULL)
-    wait_for(lambda: psutil.Process(client.pid).children(), 10, "the start of the command")
+    connected = lab.spawn(plan.CLIENT, command, subprocess.DEVNULL)
+    wait_for(lambda: psutil.Process(connected.pid).children(), 10, "the start of the command")
 
     lab.network.cut(redis)
     lab.hosts[plan.REDIS].end()
     lab.create_host(redis)
     lab.start_redis()
 
-    connect(lab, redis.address, plan.REDIS_PORT)
-    lab.end()
-    client.wait(10)
+    try:
+        connect(lab, redis.address, plan.REDIS_PORT)
+    finally:
+        lab.end()
+        connected.wait(10)
 
 
 def test_the_end_of_the_outer_namespaces_ends_every_process(lab: Lab) -> None:

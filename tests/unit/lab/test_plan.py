@@ -41,7 +41,7 @@ def test_a_host_without_ray_is_no_node() -> None:
 
 def test_a_cable_joins_the_bridge_and_the_host() -> None:
     assert plan.cable_script(plan.BY_NAME["gpu-1"], 4711) == [
-        "link add gpu-1 type veth peer name eth0 netns 4711",
+        "link add gpu-1 type veth peer name eth0 address 02:00:00:00:00:1f netns 4711",
         "link set gpu-1 master switch",
         "link set gpu-1 up",
     ]
