@@ -12,6 +12,9 @@ place, closes HAProxy's folder and Ray's session folder to other users, and exec
 * Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
 * Requests to upgrade to another protocol are not passed on.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
+* If one of several gateways hangs or is cut off, its requests end when it leaves the rotation,
+  after 5 s, instead of after the timeout. Those of a gateway that is shutting down do not:
+  `serve_app.http.inbound` answers its health checks with 404, which only keeps new requests away.
 * HAProxy's own answers are in JSON, with an ``x-request-id``, and with ``Retry-After`` while no
   gateway answers. Only malformed requests are answered in HTML, by its parser.
 
@@ -149,7 +152,23 @@ def edited(config: str, error_folder: Path, open_files_max: int) -> str:
         config, count = re.subn(pattern, replacement, config, flags=re.MULTILINE)
         if count != 1:
             raise ConfigError(f"{pattern!r} matches {count} times; is this Ray 2.60?")
-    return f"{MARK}\n{config}"
+    return f"{MARK}\n{_with_lost_gateways(config)}"
+
+
+def _with_lost_gateways(config: str) -> str:
+    """Return the configuration with the edits of backends. Before a gateway runs, it has none.
+
+    The requests of a single gateway are not ended, because no other one could answer a repeat.
+    """
+    several = len(re.findall(r"^    server .* observe ", config, re.MULTILINE)) > 1
+    ending = " on-marked-down shutdown-sessions" if several else ""
+    edits = (
+        (r"^    http-check expect status 200$", r"    http-check disable-on-404\n\g<0>"),
+        (r"^    default-server .* check$", rf"\g<0>{ending}"),
+    )
+    for pattern, replacement in edits:
+        config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
+    return config
 
 
 def _connections(config: str, open_files_max: int) -> int:

@@ -9,6 +9,8 @@ Ray Serve wraps it around its own HTTP handling, which runs before the applicati
 * The server holds the body, of which it reads at most 128 KB ahead, until the application calls
   `want_body`. Ray would otherwise read it into an unbounded queue while the application still
   authenticates the caller.
+* The health checks of a gateway that is shutting down get 404 instead of Ray's 503, so that HAProxy
+  sends it no more requests, but leaves it those that it has.
 * A response that leaves part of the body unread closes the connection. HAProxy would otherwise
   reuse it for another client's request, which the server would take for the rest of the body.
 """
@@ -16,6 +18,7 @@ Ray Serve wraps it around its own HTTP handling, which runs before the applicati
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,6 +56,9 @@ LINGER_S = 2.0
 """How long the rest of a body is read and dropped after an early answer. If the connection were
 closed while HAProxy sends on it, HAProxy could lose the end of the answer, or leave its client
 waiting."""
+
+HEALTH_PATH = "/-/healthz"
+"""Path of HAProxy's health checks, which Ray answers in each gateway."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
@@ -92,6 +98,7 @@ class InboundFilter:
         async def send_bounded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 body.hold()
+                message["status"] = _status(scope["path"], message["status"])
                 message["headers"] = [*message.get("headers", ()), *_added_headers(body)]
             elif not body.is_read and not message.get("more_body", False):
                 # The client has its whole answer before the rest of its body is dropped.
@@ -150,6 +157,11 @@ def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
         passes = CHECKED_HEADERS.get(name.replace(b"_", b"-"))
         if name.isascii() and (passes is None or passes(value)):
             yield name, value
+
+
+def _status(path: str, status: int) -> int:
+    leaving = path == HEALTH_PATH and status == HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.NOT_FOUND if leaving else status
 
 
 def _added_headers(body: _Body) -> Iterator[tuple[bytes, bytes]]:

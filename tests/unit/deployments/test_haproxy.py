@@ -6,7 +6,11 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -148,6 +152,99 @@ def test_haproxys_own_answers_have_request_ids(generated: Path) -> None:
     ids = [answer.headers["x-request-id"] for answer in (unknown, unserved)]
     assert all(ACCEPTED_ID.fullmatch(each) for each in ids)
     assert len(set(ids)) == 2
+
+
+class Gateway(ThreadingHTTPServer):
+    """A gateway whose requests wait until it is released."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", free_port()), Handler)
+        self.health = 200
+        self.hangs = False
+        self.has_request = threading.Event()
+        self.released = threading.Event()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Gateway
+
+    def do_GET(self) -> None:
+        gateway, is_check = self.server, self.path == "/-/healthz"
+        if not is_check:
+            gateway.has_request.set()
+        if gateway.hangs or not is_check:
+            gateway.released.wait(30)
+        self.send_response(gateway.health if is_check else 200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    with Gateway() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def waiting(generated: Path, gateway: Gateway) -> Iterator[Future[httpx.Response]]:
+    """A request inside the gateway, through an HAProxy with frequent checks.
+
+    HAProxy takes it for two gateways at one address.
+    """
+    server = re.compile(r"^    server gateway 127.0.0.1:30000 (.*)$", re.MULTILINE)
+    place = f"127.0.0.1:{gateway.server_port}"
+    config = server.sub(
+        rf"    server first {place} \1\n    server second {place} \1", generated.read_text()
+    )
+    generated.write_text(config.replace("inter 5s", "inter 200ms"))
+    (port,) = re.findall(r"^frontend http_frontend\n    bind \S*:(\d+)", config, re.M)
+    with (
+        subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        wait_for(generated.with_name("admin.sock").exists, what="HAProxy's start")
+        yield threads.submit(httpx.get, f"http://127.0.0.1:{port}/v1/models", timeout=30)
+        process.terminate()
+
+
+def test_the_requests_of_a_gateway_that_hangs_end(
+    gateway: Gateway, waiting: Future[httpx.Response]
+) -> None:
+    gateway.has_request.wait(10)
+    gateway.hangs = True
+
+    answer = waiting.result(timeout=10)
+
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "gateway_lost"
+
+
+def test_the_requests_of_the_only_gateway_never_end_early(generated: Path) -> None:
+    harden(generated)
+
+    assert "shutdown-sessions" not in generated.read_text()
+
+
+def test_the_requests_of_a_gateway_that_shuts_down_are_answered(
+    gateway: Gateway, waiting: Future[httpx.Response]
+) -> None:
+    gateway.has_request.wait(10)
+    gateway.health = 404
+    time.sleep(0.8)  # The time of several checks.
+    assert not waiting.done()
+    gateway.released.set()
+
+    assert waiting.result(timeout=10).status_code == 200
 
 
 def test_a_too_low_open_file_limit_is_refused_by_number(generated: Path) -> None:

@@ -235,3 +235,22 @@ def test_a_websocket_is_closed() -> None:
 
     assert inner.scope is None
     assert client.sent == [{"type": "websocket.close"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "seen"),
+    [("/-/healthz", 503, 404), ("/-/healthz", 200, 200), ("/v1/rerank", 503, 503)],
+)
+def test_only_the_health_checks_of_a_gateway_that_leaves_get_404(
+    path: str, status: int, seen: int
+) -> None:
+    async def inner(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    client = Client(method="GET")
+    client.scope["path"] = path
+
+    asyncio.run(InboundFilter(inner, holds_bodies=True)(client.scope, client.receive, client.send))
+
+    assert client.sent[0]["status"] == seen
