@@ -1,6 +1,7 @@
 """Steady load on the lab: every HAProxy gets a request at fixed times, whatever became of the last.
 
-Each request has an `Idempotency-Key`, and its client repeats it as docs/api/errors.md asks.
+As a load balancer does, it checks the HAProxies and leaves out those that do not answer. Each
+request has an `Idempotency-Key`, and its client repeats it as docs/api/errors.md asks.
 """
 
 import threading
@@ -30,6 +31,9 @@ REPEAT_FOR_S = 90.0
 """Time from the first attempt after which a client gives up. A reservation expires after 60 s."""
 
 REPEAT_AFTER_S = 0.5
+CHECK_EVERY_S = 1.0
+CHECK_TIMEOUT_S = 2.0
+HEALTH_PATH = "/-/healthz"
 AT_ONCE = 256
 
 
@@ -76,8 +80,12 @@ class Load(threading.Thread):
             for target in targets
         }
         self._stopping = threading.Event()
+        self._left_out: set[str] = set()
+        """URLs of the HAProxies that did not answer their last check."""
 
     def run(self) -> None:
+        checks = threading.Thread(target=self._check, name="checks", daemon=True)
+        checks.start()
         with ThreadPoolExecutor(AT_ONCE) as threads:
             due_s = time.monotonic()
             for number in count():
@@ -85,7 +93,8 @@ class Load(threading.Thread):
                     due_s += self._interval_s
                     if self._stopping.wait(max(0.0, due_s - time.monotonic())):
                         return
-                    threads.submit(self._request, target, number)
+                    if target.url not in self._left_out:
+                        threads.submit(self._request, target, number)
 
     def stop(self) -> None:
         """Stop sending, and wait for the answers."""
@@ -93,6 +102,19 @@ class Load(threading.Thread):
         self.join()
         for client in self._clients.values():
             client.close()
+
+    def _check(self) -> None:
+        while not self._stopping.wait(CHECK_EVERY_S):
+            for target in self._targets:
+                try:
+                    answer = httpx.get(target.url + HEALTH_PATH, timeout=CHECK_TIMEOUT_S)
+                    healthy = answer.status_code == httpx.codes.OK
+                except httpx.TransportError:
+                    healthy = False
+                if healthy:
+                    self._left_out.discard(target.url)
+                else:
+                    self._left_out.add(target.url)
 
     def _request(self, target: Target, number: int) -> None:
         name = f"{target.host}-{number}"
