@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-fuzz coverage format docs load bench bench-quick lock clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +18,7 @@ help:    ## List the targets
 serve: $(VENV)/.serve  ## Run the whole service on this machine; set RERANK_PORT and RERANK_MODEL
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/rerank-serve up
 
-test: check test-integration test-chaos  ## Run all tests: check, test-integration, test-chaos
+test: check test-integration test-chaos  ## Run all tests but those of test-lab and test-fuzz
 
 check: lint test-unit  ## Check format, lint, security, types and layers, and run test-unit (minutes)
 
@@ -43,7 +43,7 @@ lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 
 test-integration: lint-openapi  ## Run the tests with models of real size and those on a real Ray
 	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadfile
-	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos
+	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos $(NO_LAB)
 
 FUZZ_S ?= 600
 SEED ?= 1
@@ -51,7 +51,12 @@ test-fuzz: $(VENV)/.dev  ## Check the answers to generated requests; set FUZZ_S 
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_S) --seed $(SEED)
 
 test-chaos: $(VENV)/.dev  ## Run the tests that attack the service or kill its processes
-	$(BIN)/pytest tests/chaos tests/attacks -m ray
+	$(BIN)/pytest tests/chaos tests/attacks -m ray $(NO_LAB)
+
+LAB := tests/integration/test_lab.py tests/chaos/test_lab.py
+NO_LAB := $(LAB:%=--ignore %)
+test-lab: $(VENV)/.dev  ## Run the tests of a cluster of several hosts on this machine
+	$(BIN)/pytest $(LAB) -m ray
 
 coverage: $(VENV)/.dev  ## Print the branch coverage of serve_app by test-unit
 	$(BIN)/pytest $(UNIT) --cov serve_app --cov-branch --cov-report term:skip-covered

@@ -102,8 +102,12 @@ def service_speed(service: Service, seconds: float, seed: int) -> float:
 
 
 def cpu_parts(service: Service, *deployments: str) -> list[float]:
-    """Return CPU seconds so far: of each deployment's replicas, and of the rest of the service."""
-    replicas = [service.replicas(name) for name in deployments]
+    """Return CPU seconds so far: of each deployment's replicas with the processes that they started,
+    and of the rest of the service."""
+    replicas = [
+        [process for first in service.replicas(name) for process in (first, *first.children())]
+        for name in deployments
+    ]
     known = {process.pid for each in replicas for process in each}
     others = [process for process in service.family() if process.pid not in known]
     return [cpu_s(each) for each in (*replicas, others)]

@@ -63,7 +63,7 @@ def test_commands_are_in_fenced_blocks_which_are_run(page: Path) -> None:
     indented = [line for line in prose(page) if line.startswith("    ")]
 
     if page.parent.name != "decisions":
-        assert indented == (["    make test"] if page.name == "README.md" else [])
+        assert indented == (["    make test test-lab"] if page.name == "README.md" else [])
 
 
 def test_the_number_of_blocks_that_are_not_run_is_bounded() -> None:
