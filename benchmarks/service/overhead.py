@@ -102,8 +102,8 @@ def service_speed(service: Service, seconds: float, seed: int) -> float:
 
 
 def cpu_parts(service: Service, *deployments: str) -> list[float]:
-    """Return CPU seconds so far: of each deployment's replicas with the processes that they started,
-    and of the rest of the service."""
+    """Return CPU seconds so far: of each deployment's replicas with child processes, and of the
+    rest."""
     replicas = [
         [process for first in service.replicas(name) for process in (first, *first.children())]
         for name in deployments

@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from serve_app.engine.child_process import ModuleCommand
 from serve_app.engine.sources import ModelLoadError
 from serve_app.private_files import private_folder
 from serve_app.telemetry.logs import get_logger
@@ -132,12 +133,12 @@ def _export(wanted: Export, out: Path, *inherited: int) -> None:
 
         export(wanted, out)
         return
-    # -P keeps the working directory off the import path.
-    command = [sys.executable, "-P", "-m", "serve_app.engine.openvino_export"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # noqa: TID251 - for a child
+    command = ModuleCommand.of(
+        "serve_app.engine.openvino_export", json.dumps(asdict(wanted)), str(out)
+    )
     done = subprocess.run(  # noqa: S603 - our own module
-        [*command, json.dumps(asdict(wanted)), str(out)],
-        env=environment,
+        command.arguments,
+        env=command.environment,
         pass_fds=inherited,
         capture_output=True,
         text=True,

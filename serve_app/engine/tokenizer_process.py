@@ -16,6 +16,7 @@ from threading import Lock
 from serve_app.domain.errors import EngineFailure, RerankError
 from serve_app.domain.job import Job, TextPair
 from serve_app.domain.tokenized import TokenizedJob
+from serve_app.engine.child_process import ModuleCommand
 from serve_app.ports import Tokenizer
 
 ATTEMPTS_MAX = 2
@@ -69,10 +70,9 @@ class TokenizerProcess:
     def _start(self) -> Connection:
         self._connection, theirs = Pipe()
         with theirs:
-            # -P keeps the current folder off the import path; the child needs no other's modules.
+            command = ModuleCommand.of(__name__, str(theirs.fileno()))
             self._child = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                command.arguments, env=command.environment, pass_fds=[theirs.fileno()]
             )
         self._connection.send(self._tokenizer)
         return self._connection
