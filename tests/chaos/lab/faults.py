@@ -120,17 +120,20 @@ def _replica_frozen(deployment: str, process: str) -> Callable[[Lab, Places], Ef
     return inflict
 
 
-def _thaw(lab: Lab, effect: Effect) -> None:
-    for process in lab.hosts[effect.host].descendants():
+def _signal_all(lab: Lab, host: str, number: signal.Signals) -> None:
+    """Send a signal to every process of a host."""
+    for process in lab.hosts[host].descendants():
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGCONT)
+            process.send_signal(number)
+
+
+def _thaw(lab: Lab, effect: Effect) -> None:
+    _signal_all(lab, effect.host, signal.SIGCONT)
 
 
 def _node_frozen(lab: Lab, before: Places) -> Effect:
     host = before.host_of("scorer")
-    for process in lab.hosts[host.name].descendants():
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGSTOP)
+    _signal_all(lab, host.name, signal.SIGSTOP)
     return Effect(host.name, host_is_away=True)
 
 
