@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,6 +32,7 @@ from serve_app.http.service import Service
 from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.infinity import INFINITY
 from serve_app.protocols.json_body import shown
+from serve_app.protocols.limits import Limits
 from serve_app.protocols.nvidia import NVIDIA
 from serve_app.protocols.problem_body import RenderProblem, render_problem
 from serve_app.protocols.rerank import RERANK
@@ -109,9 +111,15 @@ def _scoring_routes(service: Service) -> Iterator[Route]:
             yield Route(path, endpoint, methods=["POST"])
 
 
+@cache
+def _openapi_around_server(limits: Limits) -> tuple[str, str]:
+    """Return the OpenAPI document's JSON before and after the URL of the server."""
+    before, after = json.dumps(document(limits, __version__, "SERVER")).split("SERVER")
+    return before, after
+
+
 def _openapi_endpoint(service: Service) -> Endpoint:
-    mark = "SERVER"
-    before, after = json.dumps(document(service.limits, __version__, mark)).split(mark)
+    before, after = _openapi_around_server(service.limits)
 
     async def openapi_json(request: Request) -> Response:
         server = server_url(request.headers, request.url.scheme)
