@@ -108,6 +108,16 @@ def hammer(address: str, key: Key, documents_max: int, until_s: float, tries: li
             time.sleep(random.uniform(0, 0.3))
 
 
+def obey(address: str, key: Key, answers: list[httpx.Response]) -> None:
+    """Exceed a limit of one request, and send again after the Retry-After."""
+    with httpx.Client(base_url=address, timeout=60) as http:
+        answers += [ask(http, key, 1), ask(http, key, 1)]
+        # The whole wait may be one second longer than the longest Retry-After.
+        while answers[-1].status_code == 429 and len(answers) < 4:
+            time.sleep(int(answers[-1].headers["retry-after"]))
+            answers.append(ask(http, key, 1))
+
+
 @pytest.mark.parametrize("shared", [POSTGRESQL], indirect=True)
 def test_limits_per_minute_hold_across_gateways(shared: World) -> None:
     office, address = Office(shared.database_url), shared.service.address
@@ -117,9 +127,12 @@ def test_limits_per_minute_hold_across_gateways(shared: World) -> None:
     until_s = time.monotonic() + WINDOW_S + 5
     by_requests: list[Try] = []
     by_documents: list[Try] = []
+    obedient = office.key(tenant, RateLimits(requests_per_minute_max=1))
+    retried: list[httpx.Response] = []
 
     run_all(
-        [
+        [threading.Thread(target=obey, args=(address, obedient, retried))]
+        + [
             threading.Thread(target=hammer, args=(address, key, most, until_s, tries))
             for key, most, tries in (
                 (of_requests, 1, by_requests),
@@ -135,8 +148,5 @@ def test_limits_per_minute_hold_across_gateways(shared: World) -> None:
     ):
         check_limit(tries, limit)
         assert gateways_that_served(shared, key) == GATEWAYS
-    with httpx.Client(base_url=address, timeout=60) as http:
-        while (answer := ask(http, of_requests, 1)).status_code == 200:
-            continue
-        time.sleep(int(answer.headers["retry-after"]))
-        assert ask(http, of_requests, 1).status_code == 200
+    first, second, *_, last = retried
+    assert [each.status_code for each in (first, second, last)] == [200, 429, 200]
