@@ -1,49 +1,55 @@
-"""The composition root: build the Serve application from the ``args`` of a Serve config.
+"""The composition root: build the two kinds of Serve application of a config file.
 
-A Serve config file refers to `build` as ``import_path: serve_app.app:build``.
+    gateways   ``import_path: serve_app.app:gateways``, once
+    scorer     ``import_path: serve_app.app:scorer``, once per model
+
+Ray replaces all replicas of an application whose ``args`` change. So each model has an application
+of its own, and the gateways get what may change in the ``user_config`` of their deployment.
 """
 
 from typing import Any
 
-from ray.serve import Application, Deployment
+from ray.serve import Application
 
 from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.scorer import Scorer
-from serve_app.engine.limits import EngineLimits
-from serve_app.settings import GATEWAY_DEPLOYMENT, ModelSettings, Settings
+from serve_app.settings import GATEWAY, SCORER
+from serve_app.settings.gateway import Settings
+from serve_app.settings.scorer import ScorerSettings
 
 
-def build(args: dict[str, Any]) -> Application:
-    """Return the gateway deployment, bound to one scorer deployment per model.
+def gateways(args: dict[str, Any]) -> Application:
+    """Return the gateway deployment, which needs a ``user_config``; see `LiveSettings`.
 
     Args:
-        args: Fields of `serve_app.settings.Settings`.
+        args: Fields of `serve_app.settings.gateway.Settings`.
 
     Raises:
         pydantic.ValidationError: A setting is unknown, invalid, or conflicts with the others.
     """
     settings = Settings(**args)
-    # Resolve these here, because gateways and scorers start in other folders and processes.
-    settings = settings.model_copy(
-        update={
-            "var_dir": settings.var_dir.absolute(),
-            "database_url": settings.resolved_database_url,
-        }
-    )
-    scorers = {model.id: _scorer(settings, model) for model in settings.models}
-    return _named(Gateway, GATEWAY_DEPLOYMENT).bind(settings, scorers)
+    # Resolve these here, because replicas start in other folders and processes.
+    update = {
+        "var_dir": settings.var_dir.absolute(),
+        "database_url": settings.resolved_database_url,
+    }
+    return _bound(Gateway, GATEWAY, settings.model_copy(update=update))
 
 
-def _scorer(settings: Settings, model: ModelSettings) -> Application:
-    limits = EngineLimits(
-        batch_tokens_max=settings.batch_tokens_max,
-        forward_tokens_max=settings.forward_tokens_max,
-        pair_tokens_max=model.pair_tokens_max,
-        threads=settings.scorer_threads,
-    )
-    scorer = _named(Scorer, model.deployment_name)
-    return scorer.bind(model, limits, settings.portion_tokens_max, settings.var_dir / "engine")
+def scorer(args: dict[str, Any]) -> Application:
+    """Return the scorer deployment of one model.
+
+    Args:
+        args: Fields of `serve_app.settings.scorer.ScorerSettings`.
+
+    Raises:
+        pydantic.ValidationError: A setting is unknown, invalid, or conflicts with the others.
+    """
+    settings = ScorerSettings(**args)
+    update = {"var_dir": settings.var_dir.absolute()}
+    return _bound(Scorer, SCORER, settings.model_copy(update=update))
 
 
-def _named(deployment: Any, name: str) -> Deployment:
-    return deployment.options(name=name)
+def _bound(deployment: Any, name: str, settings: Settings | ScorerSettings) -> Application:
+    application: Application = deployment.options(name=name).bind(settings)
+    return application

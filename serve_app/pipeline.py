@@ -28,8 +28,9 @@ from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The tokenizer and the scorer of one model."""
+    """One model of a gateway."""
 
+    admission: Admission
     tokenizer: JobTokenizer
     scorer: JobScorer
 
@@ -38,7 +39,6 @@ class ServedModel:
 class Pipeline:
     """Handles the requests of one gateway replica."""
 
-    admission: Admission
     ledger: Ledger
     pricing: Pricing
     models: Mapping[ModelId, ServedModel]
@@ -51,7 +51,7 @@ class Pipeline:
         The reserved credit is released if the request ends before its charge is committed.
         """
         model = self._model(caller, job.model)
-        with self.admission.admit(caller, job) as ticket:
+        with model.admission.admit(caller, job) as ticket:
             return await self._run(caller, job, model, ticket)
 
     def _model(self, caller: Caller, model: ModelId) -> ServedModel:

@@ -211,8 +211,12 @@ class JobScorer(Protocol):
 class PortionScorer(Protocol):
     """The replicas of one model, for the dispatcher."""
 
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+    async def score(
+        self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
+    ) -> PortionScores:
         """Make one attempt on one replica.
+
+        ``backlog_tokens``: what waits in the caller's queue. It is for autoscaling only.
 
         Raises:
             ReplicaLost: The replica died with the work; another attempt may succeed.

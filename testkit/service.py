@@ -14,8 +14,13 @@ from typing import Any
 import httpx
 import psutil
 import yaml
+from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine, text
 
+from serve_app.settings import GATEWAY, SCORER
+from serve_app.settings.live import LiveSettings
+from serve_app.settings.models import Checkpoint, ModelSettings
+from serve_app.settings.scorer import ScorerSettings
 from testkit.log_leaks import OUTPUT_FILE
 
 ROOT = Path(__file__).parents[1]
@@ -102,11 +107,12 @@ class Service:
         """Return all descendant processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def replicas(self, deployment: str) -> list[psutil.Process]:
+    def replicas(self, application: str) -> list[psutil.Process]:
+        """Return the processes of ``rerank``, the gateways, or of a model's scorers."""
         found = []
         for process in self.family():
             try:
-                if f"ServeReplica:rerank:{deployment}" in " ".join(process.cmdline()):
+                if f"ServeReplica:{application}:" in " ".join(process.cmdline()):
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue
@@ -161,9 +167,9 @@ class Service:
         )
 
 
-def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
+def deployment(replicas: int, **more: Any) -> dict[str, Any]:
+    """Return the options of a deployment in a test."""
     return {
-        "name": name,
         "num_replicas": replicas,
         "max_ongoing_requests": 256,
         "ray_actor_options": {"num_cpus": 0.1},
@@ -172,9 +178,35 @@ def deployment(name: str, replicas: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def serve_config(
-    models: list[dict[str, Any]], deployments: list[dict[str, Any]], **settings: Any
+def model(
+    model_id: str, source: str, scorers: dict[str, Any] | None = None, **settings: Any
 ) -> dict[str, Any]:
+    """Return a model for `serve_config`.
+
+    Args:
+        scorers: Options of its deployment; by default there is one scorer.
+        settings: Fields of `ModelSettings`, `Checkpoint` and `ScorerSettings`.
+    """
+    checkpoint = {"source": source} | _pop(settings, Checkpoint)
+    args = _pop(settings, ScorerSettings)
+    return {
+        "settings": {"id": model_id, "checkpoint": checkpoint} | settings,
+        "args": {"checkpoint": checkpoint} | args,
+        "scorers": scorers or deployment(1),
+    }
+
+
+def serve_config(
+    models: list[dict[str, Any]], gateways: dict[str, Any], **settings: Any
+) -> dict[str, Any]:
+    """Return a Serve config file's content.
+
+    Args:
+        models: See `model`.
+        gateways: Options of the gateways' deployment.
+        settings: Fields of `Settings` and `LiveSettings`.
+    """
+    live = _pop(settings, LiveSettings) | {"models": [each["settings"] for each in models]}
     return {
         "http_options": {"host": "0.0.0.0"},  # noqa: S104 - as HAProxy always does
         "logging_config": {"encoding": "JSON", "enable_access_log": False},
@@ -182,9 +214,24 @@ def serve_config(
             {
                 "name": "rerank",
                 "route_prefix": "/",
-                "import_path": "serve_app.app:build",
-                "args": {"models": models} | settings,
-                "deployments": deployments,
-            }
+                "import_path": "serve_app.app:gateways",
+                "args": settings,
+                "deployments": [{"name": GATEWAY, **gateways, "user_config": live}],
+            },
+            *(
+                {
+                    "name": ModelSettings(**each["settings"]).application_name,
+                    "route_prefix": None,
+                    "import_path": "serve_app.app:scorer",
+                    "args": each["args"],
+                    "deployments": [{"name": SCORER, **each["scorers"]}],
+                }
+                for each in models
+            ),
         ],
     }
+
+
+def _pop(settings: dict[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
+    """Remove the fields of ``kind`` from ``settings`` and return them."""
+    return {name: settings.pop(name) for name in [*settings] if name in kind.model_fields}

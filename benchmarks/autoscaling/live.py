@@ -38,7 +38,7 @@ from testkit.service import ROOT, Service
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-MODEL, DEPLOYMENT = "embedded", "scorer-embedded"
+MODEL = "embedded"
 REPLICAS_MAX = 4
 POLICY = {"delay_s": 1, "up_after_s": 1.5, "down_after_s": 60, "zero_after_s": 90}
 LOOK_EVERY_S = 0.2
@@ -191,7 +191,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
-            there = {process.pid: process for process in self._service.replicas(DEPLOYMENT)}
+            there = {process.pid: process for process in self._service.replicas(MODEL)}
             self._result.replicas_max = max(self._result.replicas_max, len(there))
             for process in there.values():
                 self._look_at(process)
@@ -235,13 +235,13 @@ def log_lines(service: Service, name: str) -> Iterator[dict[str, Any]]:
 
 def ready_lines(service: Service) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield the process id of each warm scorer, and the durations of the steps of its start."""
-    for line in log_lines(service, f"*{DEPLOYMENT}*.log"):
+    for line in log_lines(service, "*scorer*.log"):
         if line.get("message") == "scorer_warm":
             names = ("process_s", "load_s", "warm_up_s")
             yield int(line["process"]), {name: float(line[name]) for name in names}
 
 
-SCALED = re.compile(rf"scaling Deployment\(name='{DEPLOYMENT}'.*? to (\d+) replicas?")
+SCALED = re.compile(r"scaling Deployment\(name='scorer'.*? to (\d+) replicas?")
 
 
 def decisions(service: Service, started: float) -> list[Wanted]:
@@ -289,24 +289,23 @@ def main() -> None:
 def config() -> dict[str, Any]:
     """Return ``cluster/local.yaml`` with the policy and small scorers."""
     made: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
-    (application,) = made["applications"]
-    application["args"]["scorer_threads"] = 1
-    application["autoscaling_policy"] = {
+    scorers, _ = made["applications"]
+    scorers["args"]["scorer_threads"] = 1
+    scorers["autoscaling_policy"] = {
         "policy_function": "serve_app.deployments.autoscaling:BacklogPolicy",
         "policy_kwargs": POLICY,
     }
-    for deployment in application["deployments"]:
-        del deployment["num_replicas"]
-        of_scorers = deployment["name"] == DEPLOYMENT
-        deployment["autoscaling_config"] = {
-            "min_replicas": 0 if of_scorers else 1,
-            "initial_replicas": 1,
-            "max_replicas": REPLICAS_MAX if of_scorers else 1,
-            "metrics_interval_s": 1,
-            "look_back_period_s": 5,
-            "upscale_delay_s": 0,
-            "downscale_delay_s": 0,
-        }
+    (deployment,) = scorers["deployments"]
+    del deployment["num_replicas"]
+    deployment["autoscaling_config"] = {
+        "min_replicas": 0,
+        "initial_replicas": 1,
+        "max_replicas": REPLICAS_MAX,
+        "metrics_interval_s": 1,
+        "look_back_period_s": 5,
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 0,
+    }
     return made
 
 
@@ -349,7 +348,7 @@ def wave(load: Load, seconds: float) -> None:
 
 def from_zero(service: Service, result: Result, now: Callable[[], float]) -> None:
     """Send a request again until it is answered, starting without any scorer."""
-    assert not service.replicas(DEPLOYMENT), "there are still scorers"
+    assert not service.replicas(MODEL), "there are still scorers"
     result.steps.append(Step(round(now(), 2), "a request"))
     began = time.perf_counter()
     with service.client(timeout_s=120) as http:

@@ -29,11 +29,13 @@ from benchmarks.engine import minilm
 from benchmarks.engine.texts import job, of_length
 from benchmarks.machine import Machine, machine
 from loadtests.traffic import Traffic
+from serve_app.domain.model import EMBEDDED
 from serve_app.domain.tokenized import Pair
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine, Tokenizer
-from serve_app.settings import Settings
+from serve_app.settings.models import Checkpoint
+from serve_app.settings.scorer import ScorerSettings
 from testkit.reference import portion
 from testkit.tokenized import pairs_in
 
@@ -84,7 +86,8 @@ def main() -> None:
         if chosen.model is None:
             _write(Path(name), chosen.hidden_size)
         source = chosen.model or name
-        limits = EngineLimits(Settings().batch_tokens_max, threads=chosen.threads)
+        defaults = ScorerSettings(checkpoint=Checkpoint(source=EMBEDDED))
+        limits = EngineLimits(defaults.batch_tokens_max, threads=chosen.threads)
         engine = load_engine(source, None, chosen.precision, limits)
         model = chosen.model or f"BERT, {LAYERS} layers, hidden size {chosen.hidden_size}"
         run = measure(engine, load_tokenizer(source), model, chosen)

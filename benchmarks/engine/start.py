@@ -43,9 +43,11 @@ REQUESTS = 12
 @contextmanager
 def running(source: str, scorers: int) -> Iterator[Service]:
     config = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
-    application = config["applications"][0]
-    application["args"]["models"] = [{"id": "m", "source": source, "deployment": "scorer-embedded"}]
-    application["deployments"][1]["num_replicas"] = scorers
+    scorer_application, gateways = config["applications"]
+    checkpoint = {"source": source}
+    scorer_application["args"]["checkpoint"] = checkpoint
+    scorer_application["deployments"][0]["num_replicas"] = scorers
+    gateways["deployments"][0]["user_config"]["models"][0]["checkpoint"] = checkpoint
     with tempfile.TemporaryDirectory() as folder:
         service = Service.start(Path(folder), config, free_port())
         try:
@@ -69,7 +71,7 @@ def restarted(service: Service, scorers: int) -> dict[str, Any]:
     """Kill all scorers; return the figures of the slowest of the new ones."""
     time.sleep(SETTLE_S)
     before, killed_at = len(starts(service)), time.perf_counter()
-    for process in service.replicas("scorer"):
+    for process in service.replicas("embedded"):
         process.kill()
     wait_for(lambda: len(starts(service)) == before + scorers, 120, "the start of all scorers")
     wall_s = time.perf_counter() - killed_at

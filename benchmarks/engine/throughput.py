@@ -33,18 +33,20 @@ from benchmarks.engine import contestants, minilm
 from benchmarks.engine.texts import job, of_length, prepared, scored
 from benchmarks.machine import machine
 from loadtests.traffic import Request, Traffic
+from serve_app.domain.model import EMBEDDED
 from serve_app.engine.cpu import suitable_passes
 from serve_app.engine.device import PRECISIONS, use_cpu_threads
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine, Tokenizer
-from serve_app.settings import Settings
+from serve_app.settings.models import Checkpoint
+from serve_app.settings.scorer import ScorerSettings
 
 DOCUMENTS = 50
 LENGTHS = (16, 32, 64, 128, 256, 512)
 PASSES = (256, 512, 1_024, 2_048, 4_096)
 PORTIONS = (1_024, 2_048, 4_096, 8_192)
-SETTINGS = Settings()
+SETTINGS = ScorerSettings(checkpoint=Checkpoint(source=EMBEDDED))
 OURS = "this engine"
 
 

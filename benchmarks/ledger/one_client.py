@@ -34,7 +34,8 @@ from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.pipeline import Pipeline, ServedModel
 from serve_app.ports import Ledger, PortionReport
-from serve_app.settings import Settings
+from serve_app.settings.gateway import Settings
+from serve_app.settings.live import LiveSettings
 from serve_app.telemetry.metrics import Metric, Metrics
 
 CLOCK = SystemClock()
@@ -73,27 +74,25 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
     ledger.start()
     settings = Settings()
     metrics = Metrics(_NoSink(), CLOCK)
-    (model,) = (each for each in settings.models if each.id == MODEL)
+    (model,) = LiveSettings().models
 
     def around(books: Ledger) -> Pipeline:
         threaded = ThreadedTokenizer(tokenizer, tokenizer, threads, threads)
+        gate = SharedGate(settings.gate_tokens_max)
+        admission = Admission(gate, tokenizer.pair_tokens_max, metrics, CLOCK)
         return Pipeline(
-            admission=Admission(
-                SharedGate(settings.gate_tokens_max),
-                {MODEL: tokenizer.pair_tokens_max},
-                metrics,
-                CLOCK,
-            ),
             ledger=books,
             pricing=PriceList({MODEL: model.tariff}),
-            models={MODEL: ServedModel(threaded, _EvenModel())},
+            models={MODEL: ServedModel(admission, threaded, _EvenModel())},
             metrics=metrics,
             clock=CLOCK,
         )
 
     try:
         with ThreadPoolExecutor(settings.tokenizer_threads) as threads:
-            tokenizer = load_tokenizer(model.source, model.revision, model.pair_tokens_max)
+            tokenizer = load_tokenizer(
+                model.checkpoint.source, model.checkpoint.revision, model.checkpoint.pair_tokens_max
+            )
             yield {"metered": around(ledger), "unmetered": around(unmetered)}
     finally:
         ledger.close()

@@ -40,7 +40,7 @@ from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import parse, render
 from serve_app.protocols.wire_format import Envelope, read_fields
 from testkit.load import Group, Target, closed_loop, figures, percentile
-from testkit.service import ROOT, Service, deployment, serve_config
+from testkit.service import ROOT, Service, deployment, model, serve_config
 
 ONE, MANY = 1, 10_000
 LONG, LONG_REPEATS = 1_000, 38
@@ -122,13 +122,13 @@ class Result:
 def big_service() -> Iterator[Service]:
     """Start a service with one gateway, one scorer and limits for large requests."""
     config = serve_config(
-        [{"id": "embedded", "source": "embedded"}],
-        [deployment("gateway", 1), deployment("scorer-embedded", 1, max_ongoing_requests=2_048)],
+        [model("embedded", "embedded", deployment(1, max_ongoing_requests=2_048))],
+        deployment(1),
         documents_per_request_max=MANY,
         body_bytes_max=BODY_BYTES_MAX,
         tokenizer_threads=TOKENIZER_THREADS,
     )
-    config["applications"][0]["import_path"] = "benchmarks.service.simulated_gpu:build"
+    config["applications"][1]["import_path"] = "benchmarks.service.simulated_gpu:scorer"
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "PYTHONPATH": str(ROOT),

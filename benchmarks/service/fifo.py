@@ -1,6 +1,6 @@
 """The service without fair dispatch; `benchmarks.service.peers` compares it with fair dispatch.
 
-Deploy it with ``import_path: benchmarks.service.fifo:build``. Every portion has the largest size
+Deploy it with ``import_path: benchmarks.service.fifo:gateways``. Every portion has the largest size
 and is sent immediately, so all portions wait at the scorers, first come, first served.
 """
 
@@ -35,7 +35,7 @@ class FifoGateway(gateway.Gateway.func_or_class):  # type: ignore[misc, name-def
         await super().__init__(*args)
 
 
-def build(args: dict[str, Any]) -> Application:
-    """Build the application as `serve_app.app.build`, but without fair dispatch."""
+def gateways(args: dict[str, Any]) -> Application:
+    """Build the application as `serve_app.app.gateways`, but without fair dispatch."""
     app.Gateway = serve.deployment(FifoGateway)  # type: ignore[attr-defined]  # imported there
-    return app.build(args)
+    return app.gateways(args)

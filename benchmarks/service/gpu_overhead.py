@@ -29,7 +29,7 @@ from benchmarks.service.simulated_gpu import BATCHES_AT_ONCE, TOKENS_PER_S
 from serve_app.deployments.local_ray import free_port
 from testkit.load import ALL, Group, Target, closed_loop
 from testkit.load import figures as load_figures
-from testkit.service import ROOT, Service, deployment, serve_config
+from testkit.service import ROOT, Service, deployment, model, serve_config
 
 GPUS = (960, 10_000)
 """Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000
@@ -82,13 +82,10 @@ class Result:
 def service_with(gpu: int, batches_at_once: int) -> Iterator[Service]:
     """Start a service with one gateway, one scorer and one simulated GPU."""
     config = serve_config(
-        [{"id": "embedded", "source": "embedded"}],
-        [
-            deployment("gateway", 1, max_ongoing_requests=512),
-            deployment("scorer-embedded", 1, max_ongoing_requests=2_048),
-        ],
+        [model("embedded", "embedded", deployment(1, max_ongoing_requests=2_048))],
+        deployment(1, max_ongoing_requests=512),
     )
-    config["applications"][0]["import_path"] = "benchmarks.service.simulated_gpu:build"
+    config["applications"][1]["import_path"] = "benchmarks.service.simulated_gpu:scorer"
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "PYTHONPATH": str(ROOT),
@@ -104,7 +101,7 @@ def service_with(gpu: int, batches_at_once: int) -> Iterator[Service]:
 
 def parts(service: Service) -> list[float]:
     """Return CPU seconds used so far by gateway, scorer and all other processes."""
-    return cpu_parts(service, "gateway", "scorer")
+    return cpu_parts(service, "rerank", "embedded")
 
 
 def took(service: Service, gpu: int, batches_at_once: int, seconds: float) -> Iterator[Took]:

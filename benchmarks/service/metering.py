@@ -36,7 +36,7 @@ from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from testkit.load import cpu_s
 from testkit.postgres import Postgres, running
-from testkit.service import Service, deployment, serve_config
+from testkit.service import Service, deployment, model, serve_config
 
 REQUESTS = 300
 FIRST_REQUESTS = 120
@@ -123,7 +123,7 @@ def turn_of(
 
 def _cpu_s(service: Service, database: Sequence[psutil.Process]) -> tuple[float, float]:
     """Return the CPU time used so far by the scorer, and by everything else."""
-    scorer, other = cpu_parts(service, "scorer")
+    scorer, other = cpu_parts(service, MODEL)
     return scorer, other + cpu_s(database)
 
 
@@ -195,12 +195,10 @@ def service_with(
     """Start a service with one gateway and one scorer with ``threads`` threads."""
     folder.mkdir(parents=True)
     config: dict[str, Any] = serve_config(
-        [{"id": MODEL, "source": source}],
-        [deployment("gateway", 1), deployment("scorer-embedded", 1)],
-        scorer_threads=threads,
+        [model(MODEL, source, scorer_threads=threads)], deployment(1)
     )
     if not metering:
-        config["applications"][0]["import_path"] = "benchmarks.service.unmetered:build"
+        config["applications"][0]["import_path"] = "benchmarks.service.unmetered:gateways"
     service = Service.start(folder, config, free_port(), RERANK_DATABASE_URL=url)
     try:
         yield service

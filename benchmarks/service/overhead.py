@@ -30,19 +30,20 @@ from benchmarks.engine import texts
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from serve_app.dispatch.portions import cut
-from serve_app.domain.model import Portion
+from serve_app.domain.model import EMBEDDED, Portion
 from serve_app.domain.units import Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
-from serve_app.settings import Settings
+from serve_app.settings.models import Checkpoint
+from serve_app.settings.scorer import ScorerSettings
 from testkit.load import cpu_s
 from testkit.service import ROOT, Service
 
 CLIENTS = 8
 DOCUMENTS = 50
 TURNS = 3
-LIMITS = Settings()
+LIMITS = ScorerSettings(checkpoint=Checkpoint(source=EMBEDDED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ def service_speed(service: Service, seconds: float, seed: int) -> float:
     return documents / took_s
 
 
-def cpu_parts(service: Service, *deployments: str) -> list[float]:
-    """Return CPU seconds so far: of each deployment's replicas with child processes, and of the
+def cpu_parts(service: Service, *applications: str) -> list[float]:
+    """Return CPU seconds so far: of each application's replicas with child processes, and of the
     rest."""
     replicas = [
         [process for first in service.replicas(name) for process in (first, *first.children())]
-        for name in deployments
+        for name in applications
     ]
     known = {process.pid for each in replicas for process in each}
     others = [process for process in service.family() if process.pid not in known]

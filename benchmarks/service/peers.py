@@ -72,7 +72,6 @@ OPEN_SHARE = 0.6
 """Rate of the open loop, as a share of the slower server's speed."""
 
 MODEL = "measured"
-DEPLOYMENT = "scorer-embedded"  # As in cluster/local.yaml.
 TIMEOUT_S = 100  # The longest that the service allows.
 CREDIT_DOLLARS = "100"
 
@@ -206,7 +205,7 @@ class Benchmark:
             print(f"Only our service is measured: {error}")
 
     def _ours(self) -> None:
-        with self._service("serve_app.app:build") as (service, target):
+        with self._service("serve_app.app:gateways") as (service, target):
             server = Server(OURS, target, service.process.pid)
             self._warm_up(server)
             self._closed(server)
@@ -216,7 +215,7 @@ class Benchmark:
                 self._open(server)
 
     def _fifo(self) -> None:
-        with self._service("benchmarks.service.fifo:build") as (service, target):
+        with self._service("benchmarks.service.fifo:gateways") as (service, target):
             server = Server(FIFO, target, service.process.pid)
             self._warm_up(server)
             self._closed_loop(server, MIXED, closed_groups(target)[MIXED])
@@ -284,14 +283,16 @@ class Benchmark:
 def service_config(model: Path, precision: str, import_path: str) -> dict[str, Any]:
     """Return cluster/local.yaml with our model, and limits that reject nothing."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
-    config["applications"][0]["import_path"] = import_path
-    config["applications"][0]["args"] = {
+    scorers, gateways = config["applications"]
+    checkpoint = {"source": str(model), "precision": precision}
+    scorers["args"] = {"checkpoint": checkpoint}
+    gateways["import_path"] = import_path
+    gateways["deployments"][0]["user_config"] = {
         "models": [
             {
                 "id": MODEL,
-                "source": str(model),
-                "precision": precision,
-                "deployment": DEPLOYMENT,
+                "application": scorers["name"],
+                "checkpoint": checkpoint,
                 "price_micro_dollars_per_document": 1,  # So that the initial credit lasts.
             }
         ],

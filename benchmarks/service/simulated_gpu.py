@@ -1,6 +1,6 @@
 """The service with a simulated GPU; `benchmarks.service.gpu_overhead` deploys it.
 
-Deploy it with ``import_path: benchmarks.service.simulated_gpu:build``. Only the GPU's work is
+Deploy it with ``import_path: benchmarks.service.simulated_gpu:scorer``. Only the GPU's work is
 simulated. A pass uses its process's CPU for the time of launching kernels, and ends when the GPU
 has had time for its tokens, one pass after the other. The engine's work on the CPU (checking ids,
 planning passes, padding) is real. All logits are zero.
@@ -18,7 +18,7 @@ from ray import serve
 from ray.serve import Application
 
 from serve_app import app
-from serve_app.deployments import scorer
+from serve_app.deployments import scorer as deployed
 from serve_app.domain.model import Portion
 from serve_app.engine.cpu import suitable_passes
 from serve_app.engine.cross_encoder import CrossEncoder, Identity
@@ -100,15 +100,15 @@ def load_engine(
     return engine
 
 
-class SimulatedScorer(scorer.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
+class SimulatedScorer(deployed.Scorer.func_or_class):  # type: ignore[misc, name-defined]  # the wrapped class is Any to mypy
     """`Scorer` with a simulated GPU."""
 
     def __init__(self, *args: Any) -> None:
-        scorer.load_engine = load_engine  # type: ignore[attr-defined, assignment]  # imported there
+        deployed.load_engine = load_engine  # type: ignore[attr-defined, assignment]  # imported there
         super().__init__(*args)
 
 
-def build(args: dict[str, Any]) -> Application:
-    """Build the application as `serve_app.app.build`, but with the simulated GPU."""
+def scorer(args: dict[str, Any]) -> Application:
+    """Build the application as `serve_app.app.scorer`, but with the simulated GPU."""
     app.Scorer = serve.deployment(SimulatedScorer)  # type: ignore[attr-defined]  # imported there
-    return app.build(args)
+    return app.scorer(args)

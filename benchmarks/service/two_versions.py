@@ -128,7 +128,7 @@ def serve() -> None:
         )
         print(json.dumps({"address": service.address, "key": service.key}), flush=True)
         for _ in sys.stdin:
-            print(cpu_parts(service, "gateway")[0], flush=True)
+            print(cpu_parts(service, "rerank")[0], flush=True)
 
 
 def compare(other: Path, seconds: float, turns: int) -> Iterator[Comparison]:

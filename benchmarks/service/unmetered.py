@@ -1,7 +1,7 @@
 """The service without metering; `benchmarks.service.metering` deploys it.
 
-Deploy it with ``import_path: benchmarks.service.unmetered:build``. Requests are authenticated, but
-not limited or charged.
+Deploy it with ``import_path: benchmarks.service.unmetered:gateways``. Requests are authenticated,
+but not limited or charged.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ class UnmeteredGateway(gateway.Gateway.func_or_class):  # type: ignore[misc, nam
         await super().__init__(*args)
 
 
-def build(args: dict[str, Any]) -> Application:
-    """Build the application as `serve_app.app.build`, but with the unmetered gateway."""
+def gateways(args: dict[str, Any]) -> Application:
+    """Build the application as `serve_app.app.gateways`, but with the unmetered gateway."""
     app.Gateway = serve.deployment(UnmeteredGateway)  # type: ignore[attr-defined]  # imported there
-    return app.build(args)
+    return app.gateways(args)

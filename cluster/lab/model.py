@@ -31,9 +31,9 @@ def hub_models(config_path: Path) -> set[str]:
 
 def _hub_models(config: dict[str, Any]) -> Iterator[str]:
     for application in config["applications"]:
-        for model in application["args"]["models"]:
-            if model["source"] != EMBEDDED and not Path(model["source"]).is_absolute():
-                yield model["source"]
+        source = application.get("args", {}).get("checkpoint", {}).get("source", EMBEDDED)
+        if source != EMBEDDED and not Path(source).is_absolute():
+            yield source
 
 
 def fill_cache(hub_ids: set[str], folder: Path, hugging_face: Path) -> None:

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 RAY_ENV = ROOT / "cluster" / "ray.env"
 PRODUCTION = ROOT / "cluster" / "production.yaml"
 BIN = Path(sys.executable).parent
-APPLICATION = "rerank"
 TENANT = "lab"
 CREDIT_DOLLARS = "1000"
 DASHBOARD = "http://127.0.0.1:8265"
@@ -94,23 +93,31 @@ def fetched(output: str) -> tuple[int, Any]:
 
 
 def state_of(answer: Any) -> dict[str, Any]:
-    """Return the state of the application from the answer of Ray's dashboard.
+    """Return the state of the service from the answer of Ray's dashboard.
 
-    The result has its status, its message, the state of each replica with its node, and the
-    addresses of the nodes on which HAProxy runs.
+    The result has the status of the applications, or that of the first that does not run, its
+    message, the state of each replica with its node, and the addresses of the nodes on which
+    HAProxy runs.
     """
-    application = answer["applications"].get(APPLICATION, {})
+    applications = answer["applications"]
+    statuses = [(each["status"], each["message"]) for each in applications.values()]
+    status, message = next(
+        (each for each in statuses if each[0] != "RUNNING"),
+        ("RUNNING" if statuses else "NOT_STARTED", ""),
+    )
     return {
-        "application": application.get("status", "NOT_STARTED"),
-        "message": application.get("message", ""),
+        "application": status,
+        "message": message,
         "replicas": [
             {
                 "deployment": name,
+                "application": application,
                 "id": replica["replica_id"],
                 "state": replica["state"],
                 "address": replica.get("node_ip"),
             }
-            for name, deployment in sorted(application.get("deployments", {}).items())
+            for application, found in sorted(applications.items())
+            for name, deployment in sorted(found.get("deployments", {}).items())
             for replica in deployment["replicas"]
         ],
         "proxies": {

@@ -1,4 +1,4 @@
-"""Admission of jobs to the models of this gateway.
+"""Admission of jobs to the models of a gateway.
 
     admit ──(room for the work? enough time?)──> ticket ──> tokenized, scored ──> leave
 
@@ -6,7 +6,7 @@ A refusal comes before any durable or slow step, so it is cheap. The `Gate` limi
 gateway holds; `DeadlineAdmission` refuses jobs that would miss their deadline.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from serve_app.domain.clock import Clock
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller
 from serve_app.domain.priority import Claim
-from serve_app.domain.units import ModelId, Seconds, Tokens
+from serve_app.domain.units import Seconds, Tokens
 from serve_app.telemetry.metrics import GATE_TOKENS, Metrics
 
 
@@ -39,19 +39,16 @@ class Ticket:
 
 
 class Admission:
-    """Admits jobs to the models of one gateway. Not thread-safe."""
+    """Admits jobs to one model of a gateway. Not thread-safe."""
 
     def __init__(
-        self,
-        gate: SharedGate,
-        pair_tokens_max: Mapping[ModelId, int],
-        metrics: Metrics,
-        clock: Clock,
+        self, gate: SharedGate, pair_tokens_max: int, metrics: Metrics, clock: Clock
     ) -> None:
-        """``gate`` limits estimated tokens; ``pair_tokens_max`` is each model's longest pair."""
+        """``gate`` limits the estimated tokens of all models; ``pair_tokens_max`` is the longest
+        pair of this one."""
         self._gate = gate
         self._pair_tokens_max = pair_tokens_max
-        self._deadlines = {model: DeadlineAdmission(clock) for model in pair_tokens_max}
+        self._deadlines = DeadlineAdmission(clock)
         self._metrics = metrics
         self._clock = clock
 
@@ -62,15 +59,14 @@ class Admission:
         Raises:
             Overloaded: The gateway is full, or the job would most likely miss its deadline.
         """
-        tokens = estimate_tokens(job, self._pair_tokens_max[job.model])
+        tokens = estimate_tokens(job, self._pair_tokens_max)
         left_s = Seconds(max(0.0, job.deadline - self._clock.instant()))
-        deadlines = self._deadlines[job.model]
         try:
             with (
-                deadlines.hold(Claim.of(caller, job), tokens, left_s) as admitted,
+                self._deadlines.hold(Claim.of(caller, job), tokens, left_s) as admitted,
                 self._gate.admit(caller.tenant, tokens),
             ):
                 self._metrics.record(GATE_TOKENS, self._gate.amount)
-                yield Ticket(is_small(job, tokens), tokens, deadlines, admitted)
+                yield Ticket(is_small(job, tokens), tokens, self._deadlines, admitted)
         finally:
             self._metrics.record(GATE_TOKENS, self._gate.amount)

@@ -13,7 +13,7 @@ from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import Connection, transaction
 from serve_app.ledger.db.schema import require
-from serve_app.settings import Settings
+from serve_app.settings.gateway import Settings
 
 DATABASE_TIMEOUT_S = Seconds(10.0)
 CLOCK = SystemClock()

@@ -18,12 +18,12 @@ import httpx
 from rich.console import Console
 
 from serve_app.cli.accounts import bootstrap
-from serve_app.cli.up_config import application_of, check_models, read_config
+from serve_app.cli.up_config import check_models, read_config
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
 from serve_app.private_files import close_to_others, private_folder
-from serve_app.settings import Settings
+from serve_app.settings.gateway import Settings
 
 if TYPE_CHECKING:
     from serve_app.deployments import local_ray
@@ -72,8 +72,8 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
     # Ray reads its environment variables when it is first imported, so they are set before.
     from serve_app.deployments import local_ray  # noqa: PLC0415 - imports ray
 
-    config = read_config(config_path, model)
-    application, settings = application_of(config)
+    config, service = read_config(config_path, model)
+    settings, models = service.settings, service.live.models
     http = config.setdefault("http_options", {})
     http["port"] = port or http.get("port", 8000)
     if local_ray.port_is_taken(http["port"]):
@@ -90,7 +90,7 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
     except (ValueError, OSError) as error:
         raise click.ClickException(f"The ledger is unusable. {error}") from None
     os.environ.setdefault("HF_HOME", str(var_dir / "huggingface"))
-    check_models(settings)
+    check_models(models)
     metrics_port = local_ray.free_port()
     with local_ray.run_dir(var_dir) as run_dir, _ray_failures():
         os.environ.update(local_ray.local_environment(run_dir))
@@ -101,9 +101,9 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
             try:
                 local_ray.deploy(config)
                 address = f"http://127.0.0.1:{http['port']}"
-                _wait_until_ready(console, application["name"], address)
+                _wait_until_ready(console, config, address)
                 key = _still_good(address, key)
-                _greet(console, address, key, metrics_port, var_dir, settings.models[0].id)
+                _greet(console, address, key, metrics_port, var_dir, models[0].id)
                 while local_ray.is_alive():
                     time.sleep(ALIVE_POLL_S)
                 raise click.ClickException("Ray stopped. Its logs are in var/ray.")
@@ -179,7 +179,7 @@ def _first_key(settings: Settings, var_dir: Path) -> str | None:
     return key_file.read_text().strip() if key_file.exists() else None
 
 
-def _wait_until_ready(console: Console, application: str, address: str) -> None:
+def _wait_until_ready(console: Console, config: Mapping[str, Any], address: str) -> None:
     """Wait until the service is ready, and print each step once."""
     from serve_app.deployments.local_ray import progress  # noqa: PLC0415 - imports ray
 
@@ -187,7 +187,7 @@ def _wait_until_ready(console: Console, application: str, address: str) -> None:
     said: set[str] = set()
     with console.status("Loading ..."), httpx.Client(timeout=5) as client:
         while time.monotonic() < deadline:
-            state = progress(application)
+            state = progress([each["name"] for each in config["applications"]])
             if state.failed is not None:
                 raise click.ClickException(f"The service cannot start. {state.failed}")
             for step in _steps(state):

@@ -1,10 +1,9 @@
-"""Serve's application-level autoscaling policy: `serve_app.scaling.policy` with Ray's metrics.
+"""Serve's autoscaling policy for scorers: `serve_app.scaling.policy` with Ray's metrics.
 
     autoscaling_policy:
       policy_function: serve_app.deployments.autoscaling:BacklogPolicy
       policy_kwargs: {delay_s: 1}        # fields of `serve_app.scaling.policy.Goals`
 
-The policy is application-level, because only the gateways can count the work that they hold back.
 ``docs/operate/scaling.md`` describes the configuration.
 
 Ray calls the policy ten times a second on the controller's event loop, where an error would stop
@@ -12,15 +11,14 @@ every deployment of every application. So the policy does no I/O, and after an e
 keeps its replicas.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
 from serve_app.domain.units import Instant, Tokens
-from serve_app.scaling.policy import TOLERANCE_REPLICAS, Bounds, Goals, Load, Sample, decide, needed
-from serve_app.settings import GATEWAY_DEPLOYMENT
+from serve_app.scaling.backlogs import waiting_tokens
+from serve_app.scaling.policy import Bounds, Goals, Load, Sample, decide, needed
 from serve_app.telemetry.logs import get_logger
 
 INFLIGHT_TOKENS_STAT = "inflight_tokens"
@@ -33,13 +31,8 @@ STALE_S = 10.0
 logger = get_logger("ray.serve")
 
 
-def backlog_stat(deployment: str) -> str:
-    """Return the name under which gateways report the queued tokens of a scorer deployment."""
-    return f"backlog_tokens/{deployment}"
-
-
 class BacklogPolicy:
-    """Scales scorers by tokens, and gateways by concurrent requests."""
+    """Scales the scorers of one model by tokens."""
 
     def __init__(self, **goals: float) -> None:
         self._logged: set[str] = set()
@@ -56,34 +49,27 @@ class BacklogPolicy:
 
         A deployment that is left out keeps its number of replicas.
         """
-        by_name = {deployment.name: context for deployment, context in contexts.items()}
         targets: dict[Any, int] = {}
         states: dict[Any, dict[str, Any]] = {}
         for deployment, context in contexts.items():
             try:
-                target, state = self._decide(deployment.name, context, by_name)
+                target, state = self._decide(deployment.name, context)
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 self._log_once(f"{deployment.name} keeps its replicas: {error!r}")
             else:
                 targets[deployment], states[deployment] = target, state
         return targets, states
 
-    def _decide(
-        self, name: str, context: AutoscalingContext, others: Mapping[str, AutoscalingContext]
-    ) -> tuple[int, dict[str, Any]]:
+    def _decide(self, name: str, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         target = context.target_num_replicas
-        tokens_per_s = None
-        if name == GATEWAY_DEPLOYMENT:
-            count: int | None = _gateways_needed(context)
-        else:
-            tokens_per_s = _tokens_per_s(context)
-            load = _load(name, context, others, tokens_per_s)
-            count = needed(load, target, self._goals)
-            if load.waiting_tokens is None and _any_report(name, others):
-                self._log_once(
-                    f"{name} keeps its replicas: all gateway reports are older than {STALE_S:g} s; "
-                    "if the gateways run, synchronize the clocks of their nodes"
-                )
+        tokens_per_s = _tokens_per_s(context)
+        load = _load(context, tokens_per_s)
+        if load.waiting_tokens is None and context.raw_metrics:
+            self._log_once(
+                f"{name} keeps its replicas: all reports of its replicas are older than "
+                f"{STALE_S:g} s; if they run, synchronize the clocks of their nodes"
+            )
+        count = needed(load, target, self._goals)
         now = Instant(context.current_time)
         decision = decide(
             None if count is None else Sample(now, count),
@@ -101,12 +87,6 @@ class BacklogPolicy:
             logger.error("Autoscaling: %s", problem)
 
 
-def _gateways_needed(context: AutoscalingContext) -> int:
-    """Return the number of gateways by the rule of Ray's own policy."""
-    wanted: float = context.total_num_requests / context.config.get_target_ongoing_requests()
-    return max(1, math.ceil(wanted - TOLERANCE_REPLICAS))
-
-
 def _tokens_per_s(context: AutoscalingContext) -> float | None:
     """Return the mean speed of a replica; the last known one if no replica reports."""
     reported = [series[-1] for series in _recent_reports(context, TOKENS_PER_S_STAT)]
@@ -116,30 +96,20 @@ def _tokens_per_s(context: AutoscalingContext) -> float | None:
     return last_known
 
 
-def _load(
-    name: str,
-    context: AutoscalingContext,
-    others: Mapping[str, AutoscalingContext],
-    tokens_per_s: float | None,
-) -> Load:
-    gateway = others.get(GATEWAY_DEPLOYMENT)
-    waiting = [] if gateway is None else _recent_reports(gateway, backlog_stat(name))
+def _load(context: AutoscalingContext, tokens_per_s: float | None) -> Load:
     busy = _recent_reports(context, BUSY_RATIO_STAT)
+    reports = {
+        stat: [series[-1] for series in _recent_reports(context, stat)]
+        for stat in context.raw_metrics or {}
+    }
+    known = bool(busy) or context.current_num_replicas == 0
     return Load(
-        waiting_tokens=Tokens(round(sum(each[-1] for each in waiting))) if waiting else None,
-        inflight_tokens=Tokens(
-            round(sum(each[-1] for each in _recent_reports(context, INFLIGHT_TOKENS_STAT)))
-        ),
+        waiting_tokens=waiting_tokens(reports) if known else None,
+        inflight_tokens=Tokens(round(sum(reports.get(INFLIGHT_TOKENS_STAT, [])))),
         tokens_per_s=tokens_per_s,
         busy_replicas=sum(sum(each) / len(each) for each in busy),
         portions=context.total_num_requests,
     )
-
-
-def _any_report(name: str, others: Mapping[str, AutoscalingContext]) -> bool:
-    """Whether gateways reported a backlog, however old by this node's clock."""
-    gateway = others.get(GATEWAY_DEPLOYMENT)
-    return gateway is not None and bool((gateway.raw_metrics or {}).get(backlog_stat(name)))
 
 
 def _recent_reports(context: AutoscalingContext, stat: str) -> list[list[float]]:

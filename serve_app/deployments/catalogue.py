@@ -12,7 +12,7 @@ from typing import Protocol
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import RerankError
-from serve_app.domain.model_card import ModelCard, Readiness
+from serve_app.domain.model_card import ModelCard, Readiness, ReplicaInfo
 from serve_app.domain.units import Instant, ModelId
 from serve_app.ports import PortionScorer
 
@@ -23,7 +23,11 @@ FRESH_S = 10.0
 
 
 class ProbedScorer(PortionScorer, Protocol):
-    """A scorer that records when a replica last answered any caller."""
+    """A scorer that records the answers of its replicas."""
+
+    @property
+    def info(self) -> ReplicaInfo | None:
+        """The latest description; ``None`` if there was none."""
 
     @property
     def answered_at(self) -> Instant:
@@ -40,7 +44,7 @@ class Catalogue:
         ledger_answers: Callable[[], Awaitable[bool]],
         clock: Clock,
     ) -> None:
-        self._cards = {card.id: card for card in cards}
+        self._cards = cards
         self._default = cards[0].id
         self._scorers = scorers
         self._ledger_answers = ledger_answers
@@ -50,8 +54,21 @@ class Catalogue:
 
     async def cards(self) -> tuple[ModelCard, ...]:
         """Return every model as its replicas describe themselves now."""
-        await self.readiness()
-        return tuple(self._cards.values())
+        ready = dict((await self.readiness()).models)
+        return tuple(self._described(card, ready=ready[card.id]) for card in self._cards)
+
+    def _described(self, card: ModelCard, *, ready: bool) -> ModelCard:
+        info = self._scorers[card.id].info
+        if info is None:
+            return replace(card, ready=ready)
+        return replace(
+            card,
+            ready=ready,
+            device=info.device,
+            precision=info.precision,
+            description=info.description,
+            activation=info.activation,
+        )
 
     async def readiness(self) -> Readiness:
         """Return the readiness: the ledger and the default model must answer."""
@@ -63,32 +80,21 @@ class Catalogue:
         return await asyncio.shield(self._probe)
 
     async def _probe_all(self) -> Readiness:
+        models = [card.id for card in self._cards]
         ledger, *answers = await asyncio.gather(
-            self._ledger_answers(), *(self._probe_model(model) for model in self._cards)
+            self._ledger_answers(), *(self._probe_model(model) for model in models)
         )
-        models = tuple(zip(self._cards, answers, strict=True))
-        return Readiness(ledger and models[0][1], ledger, models)
+        states = tuple(zip(models, answers, strict=True))
+        return Readiness(ledger and states[0][1], ledger, states)
 
     async def _probe_model(self, model: ModelId) -> bool:
-        scorer, card = self._scorers[model], self._cards[model]
-        described = card.device is not None
+        scorer = self._scorers[model]
         fresh = self._clock.instant() - scorer.answered_at < FRESH_S
-        if described and (fresh or model != self._default):
-            ready = fresh or scorer.answered_at > float("-inf")
-            self._cards[model] = replace(card, ready=ready)
-            return ready
+        if scorer.info is not None and (fresh or model != self._default):
+            return fresh or scorer.answered_at > float("-inf")
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                info = await scorer.describe()
+                await scorer.describe()
         except (RerankError, TimeoutError):
-            self._cards[model] = replace(card, ready=False)
             return False
-        self._cards[model] = replace(
-            card,
-            ready=True,
-            device=info.device,
-            precision=info.precision,
-            description=info.description,
-            activation=info.activation,
-        )
         return True

@@ -17,7 +17,8 @@ from serve_app.domain import errors
 from serve_app.domain.clock import Clock
 from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.model_card import ReplicaInfo
-from serve_app.domain.units import Instant
+from serve_app.domain.units import Instant, Tokens
+from serve_app.scaling.backlogs import Backlog
 
 T = TypeVar("T")
 
@@ -34,23 +35,32 @@ _OURS = {
 class HandleScorer:
     """Calls one model's replicas through the handle of their deployment."""
 
-    def __init__(self, handle: DeploymentHandle, clock: Clock) -> None:
+    def __init__(self, handle: DeploymentHandle, gateway: str, clock: Clock) -> None:
+        """``gateway``: id of the replica that this is in."""
         self._handle = handle
+        self._gateway = gateway
         self._clock = clock
+        self.info: ReplicaInfo | None = None
+        """The latest description."""
+
         self._answered_at = Instant(float("-inf"))
 
     @property
     def answered_at(self) -> Instant:
         return self._answered_at
 
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+    async def score(
+        self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
+    ) -> PortionScores:
         remaining_s = deadline - self._clock.instant()
-        scores: PortionScores = await self._noted(self._handle.score.remote(portion), remaining_s)
+        response = self._handle.score.remote(portion, Backlog(self._gateway, backlog_tokens))
+        scores: PortionScores = await self._noted(response, remaining_s)
         return scores
 
     async def describe(self) -> ReplicaInfo:
         response = self._handle.describe.remote()
         info: ReplicaInfo = await self._noted(response, DESCRIBE_TIMEOUT_S)
+        self.info = info
         return info
 
     async def _noted(self, response: DeploymentResponse[T], timeout_s: float) -> T:

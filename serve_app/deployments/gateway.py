@@ -9,29 +9,25 @@ import gc
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.access.authenticator import Authenticator
-from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
-from serve_app.deployments.autoscaling import backlog_stat
 from serve_app.deployments.catalogue import Catalogue
-from serve_app.deployments.clients import HandleScorer
+from serve_app.deployments.gateway_models import GatewayModel, GatewayModels, Shared
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
-from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import SystemClock
-from serve_app.domain.model_card import ModelCard
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
-from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import limit_threads
-from serve_app.engine.tokenizer_process import TokenizerProcess
-from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
 from serve_app.ledger.back_office import BackOffice
@@ -41,11 +37,14 @@ from serve_app.ledger.events.queue import EventQueue
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer.limits import LedgerLimits
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline
 from serve_app.private_files import private_folder
 from serve_app.protocols.limits import Limits
-from serve_app.settings import ModelSettings, Settings
-from serve_app.telemetry.logs import emit
+from serve_app.settings.gateway import Settings
+from serve_app.settings.live import LiveSettings
+from serve_app.telemetry.logs import emit, get_logger
+
+logger = get_logger(__name__)
 
 
 @serve.deployment
@@ -53,8 +52,10 @@ from serve_app.telemetry.logs import emit
 class Gateway:
     """One replica: receives HTTP requests, sends portions, writes charges to the ledger."""
 
-    def __init__(self, settings: Settings, scorers: Mapping[str, DeploymentHandle]) -> None:
+    def __init__(self, settings: Settings) -> None:
         join_serve_log()
+        self._app: ASGIApp = Starlette()  # Serves the lifespan, before there are settings.
+        self._live: LiveSettings | None = None
         self._settings = settings
         self._clock = SystemClock()
         if settings.ledger_is_in_var_dir:
@@ -80,83 +81,86 @@ class Gateway:
             name: ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=name)
             for name in ("tokenizer", "parser")
         }
-        self._tokenizers = {
-            ModelId(model.id): load_tokenizer(model.source, model.revision, model.pair_tokens_max)
-            for model in settings.models
-        }
-        self._tokenizer_processes = {
-            model: TokenizerProcess(tokenizer) for model, tokenizer in self._tokenizers.items()
-        }
-        # A process tokenizes one job at a time.
-        self._large_job_threads = {model: ThreadPoolExecutor(1) for model in self._tokenizers}
-        self._scorers = {
-            ModelId(model): HandleScorer(handle, self._clock) for model, handle in scorers.items()
-        }
         self._ledger.start()
         if self._delivery is not None:
             self._delivery.start()
         share_the_interpreter()
 
-    def __serve_build_asgi_app__(self) -> object:
-        """Build the app. Serve calls this on the replica's event loop after the constructor."""
-        settings = self._settings
-        self._dispatchers = {model: self._dispatcher(model) for model in self._tokenizers}
-        return build_app(
-            Service(
-                pipeline=self._pipeline(),
-                access=Authenticator(
-                    self._ledger, self._clock, self._metrics, Seconds(settings.key_cache_s)
-                ),
-                catalogue=Catalogue(
-                    tuple(self._card(model) for model in settings.models),
-                    self._scorers,
-                    self._ledger.ping,
-                    self._clock,
-                ),
-                office=self._office,
-                clock=self._clock,
-                metrics=self._metrics,
-                limits=_limits(settings),
-                parsers=self._threads["parser"],
-                model_names=ModelNames(
-                    {ModelId(model.id): model.aliases for model in settings.models}
-                ),
-                free_credit=Credits(settings.free_credit_micro_dollars),
-                body_gate=SharedGate(settings.body_bytes_held_max),
-                places=Places(self._clock),
-                report_places=Places(self._clock, REPORTS),
-                refusal_budget=RefusalBudget(self._clock),
-                log=emit,
-                cors_allowed_origins=settings.cors_allowed_origins,
-                server_names_answers=True,  # Ray sets the client's request id or one of its own.
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return the app. Serve calls this on the replica's event loop after the constructor, and
+        `reconfigure` after this."""
+        settings, clock = self._settings, self._clock
+        self._models = GatewayModels(
+            Shared(
+                serve.get_replica_context().replica_id.unique_id,
+                SharedGate(settings.gate_tokens_max),
+                Tokens(settings.portion_tokens_max),
+                self._threads["tokenizer"],
+                self._metrics,
+                clock,
             )
         )
+        self._access = Authenticator(
+            self._ledger, clock, self._metrics, Seconds(settings.key_cache_s)
+        )
+        self._body_gate = SharedGate(settings.body_bytes_held_max)
+        self._places, self._report_places = Places(clock), Places(clock, REPORTS)
+        self._refusal_budget = RefusalBudget(clock)
+        return self._answer
 
-    def _pipeline(self) -> Pipeline:
-        settings = self._settings
-        return Pipeline(
-            admission=Admission(
-                SharedGate(settings.gate_tokens_max),
-                {model: each.pair_tokens_max for model, each in self._tokenizers.items()},
-                self._metrics,
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Take other `LiveSettings` for the requests that arrive from now on.
+
+        Settings that are invalid, or whose models cannot be loaded, are refused and logged, because
+        Serve stops a replica that raises here, and starts no other. Only the first ones must be
+        valid.
+        """
+        try:
+            settings = LiveSettings(**user_config)
+            models = await self._models.load(settings.models)
+        except (ValueError, ModelLoadError) as error:
+            if self._live is None:
+                raise
+            logger.error("user_config_refused", extra={"reason": str(error)})
+        else:
+            self._app = build_app(self._service(settings, models))
+            self._live = settings
+            logger.info("user_config_in_force", extra={"models": [*models]})
+
+    def _service(self, settings: LiveSettings, models: Mapping[ModelId, GatewayModel]) -> Service:
+        by_id = {ModelId(model.id): model for model in settings.models}
+        return Service(
+            pipeline=Pipeline(
+                ledger=self._ledger,
+                pricing=PriceList({model: each.tariff for model, each in by_id.items()}),
+                models={model: each.served for model, each in models.items()},
+                metrics=self._metrics,
+                clock=self._clock,
+            ),
+            access=self._access,
+            catalogue=Catalogue(
+                tuple(each.card(by_id[model]) for model, each in models.items()),
+                {model: each.scorer for model, each in models.items()},
+                self._ledger.ping,
                 self._clock,
             ),
-            ledger=self._ledger,
-            pricing=PriceList({ModelId(model.id): model.tariff for model in settings.models}),
-            models={
-                model: ServedModel(self._tokenizer(model), self._dispatchers[model])
-                for model in self._tokenizers
-            },
-            metrics=self._metrics,
+            office=self._office,
             clock=self._clock,
-        )
-
-    def _tokenizer(self, model: ModelId) -> ThreadedTokenizer:
-        return ThreadedTokenizer(
-            self._tokenizers[model],
-            self._tokenizer_processes[model],
-            small_threads=self._threads["tokenizer"],
-            large_threads=self._large_job_threads[model],
+            metrics=self._metrics,
+            limits=_limits(settings),
+            parsers=self._threads["parser"],
+            model_names=ModelNames({model: each.aliases for model, each in by_id.items()}),
+            free_credit=Credits(self._settings.free_credit_micro_dollars),
+            body_gate=self._body_gate,
+            places=self._places,
+            report_places=self._report_places,
+            refusal_budget=self._refusal_budget,
+            log=emit,
+            cors_allowed_origins=settings.cors_allowed_origins,
+            server_names_answers=True,  # Ray sets the client's request id or one of its own.
         )
 
     def _event_delivery(self) -> Delivery:
@@ -166,41 +170,10 @@ class Gateway:
         sink = HttpSink(settings.events_url, settings.events_token.get_secret_value())
         return Delivery(queue, sink, self._metrics, self._clock)
 
-    def _dispatcher(self, model: ModelId) -> Dispatcher:
-        portion_tokens_max = portion_limit(self._settings, self._tokenizers[model].pair_tokens_max)
-        return Dispatcher(
-            model,
-            self._scorers[model],
-            portion_tokens_max,
-            self._metrics,
-            self._clock,
-        )
-
-    def _card(self, model: ModelSettings) -> ModelCard:
-        return ModelCard(
-            id=ModelId(model.id),
-            source=model.source,
-            revision=model.revision,
-            description="",
-            precision=model.precision,
-            device=None,
-            tariff=model.tariff,
-            pair_tokens_max=self._tokenizers[ModelId(model.id)].pair_tokens_max,
-            ready=False,
-            activation=None,
-            aliases=model.aliases,
-        )
-
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        return {
-            backlog_stat(model.deployment_name): float(
-                self._dispatchers[ModelId(model.id)].backlog_tokens
-            )
-            for model in self._settings.models
-        }
-
     def check_health(self) -> None:
         """Raises: LedgerUnavailable when the ledger's writer thread has ended."""
+        if self._live is None:
+            raise RuntimeError("the gateway has no user_config; see docs/reference/settings.md")
         self._ledger.check()
 
     def __del__(self) -> None:
@@ -209,10 +182,9 @@ class Gateway:
         if self._delivery is not None:
             self._delivery.close()
         self._office.close()
-        for threads in (*self._threads.values(), *self._large_job_threads.values()):
+        for threads in self._threads.values():
             threads.shutdown()
-        for process in self._tokenizer_processes.values():
-            process.close()
+        self._models.close()
 
 
 def share_the_interpreter() -> None:
@@ -228,12 +200,7 @@ def share_the_interpreter() -> None:
     gc.freeze()
 
 
-def portion_limit(settings: Settings, pair_tokens_max: int) -> Tokens:
-    """Return the most tokens of a portion: the setting, but at least the model's longest pair."""
-    return Tokens(max(settings.portion_tokens_max, pair_tokens_max))
-
-
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: LiveSettings) -> Limits:
     return Limits(
         body_bytes_max=settings.body_bytes_max,
         documents_per_request_max=settings.documents_per_request_max,

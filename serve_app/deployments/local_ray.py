@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -218,16 +218,20 @@ def deploy(config: Mapping[str, Any]) -> None:
     client.deploy_apps(schema, _blocking=False)
 
 
-def progress(application: str) -> Progress:
-    status = serve.status().applications.get(application)
-    if status is None:
-        return Progress(running=False, failed=None, deployments=())
+def progress(applications: Collection[str]) -> Progress:
+    """Return the state of ``applications``, of which each has one deployment."""
+    found = serve.status().applications
+    states = [found[name] for name in applications if name in found]
+    failed = [_why(each) for each in states if each.status == ApplicationStatus.DEPLOY_FAILED]
     return Progress(
-        running=status.status == ApplicationStatus.RUNNING,
-        failed=_why(status) if status.status == ApplicationStatus.DEPLOY_FAILED else None,
+        running=len(states) == len(applications)
+        and all(each.status == ApplicationStatus.RUNNING for each in states),
+        failed=" ".join(failed) or None,
         deployments=tuple(
-            DeploymentProgress(name, str(each.status.value), each.message)
-            for name, each in status.deployments.items()
+            DeploymentProgress(f"{application}/{name}", str(each.status.value), each.message)
+            for application in applications
+            if application in found
+            for name, each in found[application].deployments.items()
         ),
     )
 

@@ -6,7 +6,6 @@ It loads and warms up the model before Serve counts it as RUNNING. Batching is i
 
 import logging
 import os
-from pathlib import Path
 from typing import TypedDict
 
 import psutil
@@ -24,7 +23,8 @@ from serve_app.domain.units import Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine
 from serve_app.engine.sources import ModelLoadError
-from serve_app.settings import ModelSettings
+from serve_app.scaling.backlogs import Backlog, HeardBacklogs
+from serve_app.settings.scorer import ScorerSettings
 from serve_app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
@@ -40,18 +40,28 @@ class UserConfig(TypedDict, total=False):
 class Scorer:
     """One replica: one model on one device."""
 
-    def __init__(
-        self, model: ModelSettings, limits: EngineLimits, portion_tokens_max: int, cache: Path
-    ) -> None:
-        """``cache``: see `serve_app.engine.openvino_cache`."""
+    def __init__(self, settings: ScorerSettings) -> None:
         join_serve_log()
         clock = SystemClock()
         entered = clock.instant()
         # Time since the process started. Ray may have started it earlier than this replica.
         process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
+        checkpoint = settings.checkpoint
+        limits = EngineLimits(
+            batch_tokens_max=settings.batch_tokens_max,
+            forward_tokens_max=settings.forward_tokens_max,
+            pair_tokens_max=checkpoint.pair_tokens_max,
+            threads=settings.scorer_threads,
+        )
         try:
-            self._engine = load_engine(model.source, model.revision, model.precision, limits, cache)
+            self._engine = load_engine(
+                checkpoint.source,
+                checkpoint.revision,
+                checkpoint.precision,
+                limits,
+                settings.var_dir / "engine",
+            )
             loaded = clock.instant()
             self._engine.warm_up()
         except (ModelLoadError, EngineFailure) as error:
@@ -65,7 +75,7 @@ class Scorer:
         }
         logger.info("scorer_warm", extra={name: round(value, 3) for name, value in spent_s.items()})
         pair_tokens_max = self._engine.pair_tokens_max
-        self._portion_tokens_max = max(portion_tokens_max, pair_tokens_max)
+        self._portion_tokens_max = max(settings.portion_tokens_max, pair_tokens_max)
         self._warm_tokens_max = max(limits.batch_tokens_max, pair_tokens_max)
         self._batcher = TokenBatcher(
             self._engine,
@@ -75,6 +85,8 @@ class Scorer:
             clock,
             _end_process,
         )
+        self._clock = clock
+        self._backlogs = HeardBacklogs()
 
     def reconfigure(self, user_config: UserConfig) -> None:
         """Apply another batch limit without a restart.
@@ -90,8 +102,9 @@ class Scorer:
             )
         self._batcher.limit_batches(limit)
 
-    async def score(self, portion: Portion) -> PortionScores:
+    async def score(self, portion: Portion, backlog: Backlog) -> PortionScores:
         """Raises: EngineFailure."""
+        self._backlogs.hear(backlog, self._clock.instant())
         return await self._batcher.score(portion)
 
     async def describe(self) -> ReplicaInfo:
@@ -106,7 +119,7 @@ class Scorer:
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        return self._batcher.autoscaling_stats()
+        return self._batcher.autoscaling_stats() | self._backlogs.stats(self._clock.instant())
 
     async def check_health(self) -> None:
         """Raises: EngineFailure; Serve then replaces the replica."""

@@ -1,14 +1,21 @@
 """Read a Serve config file strictly: Ray ignores unknown keys, so a typo would go unnoticed.
 
-Ray's own schema defines the known keys. `serve_app.settings` checks the application's ``args``.
+Ray's own schema defines the known keys. `serve_app.settings` checks what belongs to the service.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from ray.serve.schema import RayActorOptionsSchema, ServeDeploySchema
+
+from serve_app.settings import GATEWAY
+from serve_app.settings.gateway import Settings
+from serve_app.settings.live import LiveSettings
+from serve_app.settings.models import ModelSettings
+from serve_app.settings.scorer import ScorerSettings
 
 OPAQUE = frozenset({"args", "user_config", "ray_actor_options", "policy_kwargs"})
 """Fields with content outside Serve's schema."""
@@ -16,6 +23,72 @@ OPAQUE = frozenset({"args", "user_config", "ray_actor_options", "policy_kwargs"}
 
 class ConfigError(Exception):
     """The file cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """The settings in the content of a Serve config file."""
+
+    settings: Settings
+    live: LiveSettings
+    scorers: Mapping[str, ScorerSettings]
+    """By application."""
+
+
+def settings_in(config: Mapping[str, Any]) -> ServiceConfig:
+    """Return the settings in the content of a Serve config file.
+
+    Raises:
+        ConfigError: There is not exactly one application with a gateway, a setting is invalid, or
+            the scorers of a model are missing or have another checkpoint.
+    """
+    gateways = gateways_in(config)
+    try:
+        found = ServiceConfig(
+            Settings(**(gateways.get("args") or {})),
+            LiveSettings(**(gateway_options(gateways).get("user_config") or {})),
+            {
+                each["name"]: ScorerSettings(**(each.get("args") or {}))
+                for each in config["applications"]
+                if each is not gateways
+            },
+        )
+    except ValueError as error:
+        raise ConfigError(f"The settings are invalid. {error}") from None
+    for model in found.live.models:
+        _check_scorers(model, found.scorers)
+    return found
+
+
+def _check_scorers(model: ModelSettings, scorers: Mapping[str, ScorerSettings]) -> None:
+    name = model.application_name
+    if name not in scorers:
+        raise ConfigError(f"The model '{model.id}' has no application '{name}' with its scorers.")
+    if scorers[name].checkpoint != model.checkpoint:
+        raise ConfigError(
+            f"The checkpoint of the model '{model.id}' differs from that of the application "
+            f"'{name}'."
+        )
+
+
+def gateways_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the application with a deployment ``gateway``. Raises: ConfigError."""
+    found: list[dict[str, Any]] = [
+        application
+        for application in config.get("applications") or []
+        if any(each["name"] == GATEWAY for each in application.get("deployments") or [])
+    ]
+    if len(found) != 1:
+        raise ConfigError(f"Exactly one application must have a deployment '{GATEWAY}'.")
+    return found[0]
+
+
+def gateway_options(application: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the deployment ``gateway``."""
+    options: dict[str, Any] = next(
+        each for each in application["deployments"] if each["name"] == GATEWAY
+    )
+    return options
 
 
 def read_serve_config(path: Path) -> dict[str, Any]:

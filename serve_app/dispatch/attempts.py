@@ -7,6 +7,7 @@ failing node can take down two replicas.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from serve_app.dispatch.lateness import Lateness
@@ -27,9 +28,15 @@ class Attempts:
     """Sends portions to one model's replicas."""
 
     def __init__(
-        self, scorer: PortionScorer, portion_tokens_max: Tokens, metrics: Metrics, clock: Clock
+        self,
+        scorer: PortionScorer,
+        portion_tokens_max: Tokens,
+        backlog_tokens: Callable[[], Tokens],
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._scorer = scorer
+        self._backlog_tokens = backlog_tokens
         self._lateness = Lateness(portion_tokens_max)
         self._metrics = metrics
         self._clock = clock
@@ -77,7 +84,7 @@ class Attempts:
 
     async def _attempt(self, portion: Portion, deadline: Instant) -> tuple[PortionScores, float]:
         sent_at = self._clock.instant()
-        scores = await self._scorer.score(portion, deadline)
+        scores = await self._scorer.score(portion, deadline, self._backlog_tokens())
         return scores, self._clock.instant() - sent_at
 
     def _leave(self, running: set[Attempt]) -> None:

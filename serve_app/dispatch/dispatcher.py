@@ -34,12 +34,14 @@ class Dispatcher:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._attempts = Attempts(scorer, portion_tokens_max, metrics, clock)
         self._clock = clock
         self._queue = DispatchQueue(
             portion_tokens_max,
             clock,
             lambda tokens: metrics.record(BACKLOG_TOKENS, tokens, model=model),
+        )
+        self._attempts = Attempts(
+            scorer, portion_tokens_max, lambda: self.backlog_tokens, metrics, clock
         )
 
     @property

@@ -56,7 +56,7 @@ class Load:
     """Current load of one model."""
 
     waiting_tokens: Tokens | None
-    """Tokens in the gateways' queues; ``None`` if no gateway has reported recently."""
+    """Tokens in the gateways' queues; ``None`` if no replica has reported recently."""
 
     inflight_tokens: Tokens
     """Tokens on the replicas, waiting or running."""

@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from docs.generate import FOLDER, pages
-from serve_app.cli.up_config import application_of
-from serve_app.deployments.serve_config import read_serve_config
-from serve_app.settings import Settings
+from serve_app.deployments.serve_config import read_serve_config, settings_in
+from serve_app.settings.live import LiveSettings
 from tests.support.snippets import PAGES, ROOT, prose, snippets
 
 GENERATED = pages()
@@ -87,12 +86,15 @@ def test_yaml_blocks_are_a_part_of_a_serve_config_file(
 ) -> None:
     monkeypatch.setenv("RERANK_DATABASE_URL", "sqlite://")
     content = yaml.safe_load(text)
-    settings = {name: content.pop(name) for name in Settings.model_fields if name in content}
-    application = {"import_path": "serve_app.app:build", "args": settings} | content
+    live = {name: content.pop(name) for name in LiveSettings.model_fields if name in content}
+    applications = content.pop("applications", [{"import_path": "serve_app.app:scorer"} | content])
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump({"applications": [application]}))
+    path.write_text(yaml.safe_dump({"applications": applications}))
 
-    application_of(read_serve_config(path))
+    config = read_serve_config(path)
+    LiveSettings(**live)
+    if len(applications) > 1:
+        settings_in(config)
 
 
 def test_lines_are_short() -> None:

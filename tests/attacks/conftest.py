@@ -8,7 +8,7 @@ import pytest
 
 from serve_app.deployments.local_ray import free_port
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
-from testkit.service import Service, deployment, serve_config
+from testkit.service import Service, deployment, model, serve_config
 
 IDLE_S = 15.0
 """Time after which HAProxy closes an idle client's connection (``cluster/ray.env``)."""
@@ -26,11 +26,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
     folder = tmp_path_factory.mktemp("attacked")
     config = serve_config(
-        [{"id": "tiny", "source": str(build(folder / "model"))}],
-        [
-            deployment("gateway", 1, max_ongoing_requests=20_000),
-            deployment("scorer-tiny", 1),
-        ],
+        [model("tiny", str(build(folder / "model")))],
+        deployment(1, max_ongoing_requests=20_000),
         body_timeout_s=BODY_TIMEOUT_S,
     )
     service = Service.start(folder, config, free_port())
@@ -74,5 +71,5 @@ def everything_answers(service: Service, timeout_s: float = 2 * IDLE_S) -> None:
 
 
 def gateway_memory_bytes(service: Service) -> int:
-    (gateway,) = service.replicas("gateway")
+    (gateway,) = service.replicas("rerank")
     return int(gateway.memory_info().rss)

@@ -68,7 +68,7 @@ def sending(service: Service, key: str, body: bytes) -> Iterator[Counter[int]]:
 def test_expensive_bodies_without_credit_do_not_block_other_tenants(
     service: Service, broke_key: str, kind: str, field: str
 ) -> None:
-    (gateway,) = service.replicas("gateway")
+    (gateway,) = service.replicas("rerank")
     memory_before, charges_before = gateway_memory_bytes(service), service.charges()
     answered = 0
 
@@ -78,7 +78,7 @@ def test_expensive_bodies_without_credit_do_not_block_other_tenants(
             everything_answers(service, timeout_s=5)
             answered += 1
 
-    assert service.replicas("gateway") == [gateway], "Serve found it healthy"
+    assert service.replicas("rerank") == [gateway], "Serve found it healthy"
     assert set(statuses) <= {0, 400, 402, 413, 429}
     assert statuses[400] + statuses[402] + statuses[413] >= 1, "the first ones were read"
     assert statuses[429] + statuses[0] > sum(statuses.values()) / 2, "most were not"

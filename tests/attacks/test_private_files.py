@@ -18,7 +18,7 @@ from serve_app.domain.units import Seconds
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.events.queue import EventQueue
-from serve_app.settings import Settings
+from serve_app.settings.gateway import Settings
 from tests.support.ledger import a_tenant
 
 TIMEOUT_S = Seconds(5)
@@ -77,7 +77,7 @@ def test_up_and_its_ray_keep_everything_private(var_dir: Path) -> None:
 def test_a_gateway_keeps_its_folder_private(var_dir: Path) -> None:
     """Return the class that `serve deploy` starts, without the HTTP wrapper."""
     deployment: Any = Gateway
-    gateway = deployment.func_or_class.__base__(Settings(var_dir=var_dir), {})
+    gateway = deployment.func_or_class.__base__(Settings(var_dir=var_dir))
     try:
         with transaction(database_url(var_dir), TIMEOUT_S):
             assert {path.name for path in var_dir.iterdir()} >= DATABASE

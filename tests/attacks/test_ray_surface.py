@@ -149,7 +149,7 @@ def test_a_client_that_closes_its_sending_side_is_not_charged_without_an_answer(
 
 def test_requests_wait_while_the_only_gateway_is_replaced(service: Service) -> None:
     """Requests on their way to it get an error in JSON, or lose their connection."""
-    (gateway,) = service.replicas("gateway")
+    (gateway,) = service.replicas("rerank")
     gateway.kill()
     codes = set()
 

@@ -30,7 +30,7 @@ from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import reading, transaction
 from testkit.log_leaks import leaks_in_logs
 from testkit.postgres import Postgres, running
-from testkit.service import Service, deployment, serve_config, wait_for
+from testkit.service import Service, deployment, model, serve_config, wait_for
 from tests.chaos.database_proxy import DatabaseProxy
 from tests.chaos.faults import POSTGRESQL, Happened, Kind, Planned, plan
 from tests.chaos.traffic import PRICE, Client, Exchange, Key
@@ -119,10 +119,10 @@ class World:
         return self._kill("gateway", planned.choice)
 
     def _gateways(self, _: Planned) -> int:
-        return self._kill("gateway", None)
+        return self._kill("rerank", None)
 
     def _scorer(self, planned: Planned) -> int:
-        return self._kill("scorer-tiny", planned.choice)
+        return self._kill("tiny", planned.choice)
 
     def _write_lock(self, planned: Planned) -> int:
         with self._locked():
@@ -164,7 +164,7 @@ class World:
         return cuts + sum(killed)
 
     def _gateways_now(self) -> int:
-        return self._kill("gateway", None)
+        return self._kill("rerank", None)
 
     def _cut_commits(self, count: int, on_commit: Callable[[], None]) -> int:
         proxy = self._proxy
@@ -189,9 +189,9 @@ class World:
         self._proxy.heal()
         return 1
 
-    def _kill(self, deployment_name: str, choice: int | None) -> int:
+    def _kill(self, application: str, choice: int | None) -> int:
         """Send SIGKILL to one replica, or to all; return the number of killed ones."""
-        replicas = sorted(self.service.replicas(deployment_name), key=lambda each: each.pid)
+        replicas = sorted(self.service.replicas(application), key=lambda each: each.pid)
         if choice is not None and replicas:
             replicas = [replicas[choice % len(replicas)]]
         killed = 0
@@ -222,17 +222,18 @@ def world(database: str, folder: Path, gateways: int = 2) -> Iterator[World]:
 
     config = serve_config(
         [
-            {
-                "id": "tiny",
-                "source": str(build(folder / "tiny")),
-                "price_micro_dollars_per_document": PRICE,
-            }
+            model(
+                "tiny",
+                str(build(folder / "tiny")),
+                deployment(2),
+                price_micro_dollars_per_document=PRICE,
+                scorer_threads=1,
+            )
         ],
-        [deployment("gateway", gateways), deployment("scorer-tiny", 2)],
+        deployment(gateways),
         request_timeout_s=8,
         request_timeout_s_max=20,
         reservation_margin_s=1,
-        scorer_threads=1,
     )
     if database != POSTGRESQL:
         with _started(folder, config) as service:

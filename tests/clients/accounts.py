@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from serve_app.deployments.local_ray import free_port
 from serve_app.ledger.money.rate_window import WINDOW_S
-from testkit.service import Service, deployment, serve_config
+from testkit.service import Service, deployment, model, serve_config
 
 WAIT_S = 5
 """Least ``Retry-After`` of the refusals for too many requests, if the wait is shortened."""
@@ -130,16 +130,14 @@ class Administrator:
 @contextmanager
 def running(folder: Path, **settings: Any) -> Iterator[Service]:
     """Run the service with the model ``embedded`` and small limits during the block."""
-    model = {
-        "id": "embedded",
-        "source": "embedded",
-        "aliases": ["fireworks/embedded"],
-        "price_micro_dollars_per_document": 0,
-        "price_micro_dollars_per_million_tokens": 1_000_000 * TOKEN_PRICE,
-    }
-    config = serve_config(
-        [model], [deployment("gateway", 1), deployment("scorer-embedded", 1)], **settings
+    embedded = model(
+        "embedded",
+        "embedded",
+        aliases=["fireworks/embedded"],
+        price_micro_dollars_per_document=0,
+        price_micro_dollars_per_million_tokens=1_000_000 * TOKEN_PRICE,
     )
+    config = serve_config([embedded], deployment(1), **settings)
     service = Service.start(folder, config, free_port())
     try:
         yield service

@@ -6,7 +6,7 @@ import pytest
 
 from serve_app.deployments.local_ray import free_port
 from testkit.log_leaks import EVENTS_TOKEN
-from testkit.service import Service, deployment, serve_config
+from testkit.service import Service, deployment, model, serve_config
 from tests.support.event_sinks import Sink, listening
 
 
@@ -32,16 +32,11 @@ def service(tmp_path_factory: pytest.TempPathFactory, event_sink: Sink) -> Itera
     nan, crash = build_poison_nan(folder / "nan"), build_poison_crash(folder / "crash")
     config = serve_config(
         [
-            {"id": "embedded", "source": "embedded"},
-            {"id": "tiny", "source": str(nan), "price_micro_dollars_per_document": 3},
-            {"id": "tiny-crash", "source": str(crash)},
+            model("embedded", "embedded"),
+            model("tiny", str(nan), deployment(2), price_micro_dollars_per_document=3),
+            model("tiny-crash", str(crash)),
         ],
-        [
-            deployment("gateway", 2),
-            deployment("scorer-embedded", 1),
-            deployment("scorer-tiny", 2),
-            deployment("scorer-tiny-crash", 1),
-        ],
+        deployment(2),
         request_timeout_s=30,
         request_timeout_s_max=90,
         reservation_margin_s=1,

@@ -10,7 +10,16 @@ import pytest
 
 from serve_app.deployments.local_ray import free_port
 from testkit.log_leaks import DOCUMENT_MARKER, OUTPUT_FILE, QUERY_MARKER
-from testkit.service import COMMAND, ROOT, Service, deployment, environment, serve_config, wait_for
+from testkit.service import (
+    COMMAND,
+    ROOT,
+    Service,
+    deployment,
+    environment,
+    model,
+    serve_config,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -31,10 +40,7 @@ def test_it_starts_next_to_another_ray_and_leaves_no_trace(
     home = tmp_path / "home"
     home.mkdir()
     shared_memory = set(os.listdir("/dev/shm"))  # noqa: S108 - Ray's object store
-    config = serve_config(
-        [{"id": "tiny", "source": str(build(folder / "tiny"))}],
-        [deployment("gateway", 1), deployment("scorer-tiny", 1)],
-    )
+    config = serve_config([model("tiny", str(build(folder / "tiny")))], deployment(1))
     port = free_port()
 
     first = Service.start(folder, config, port, HOME=str(home))
@@ -89,10 +95,7 @@ def test_a_model_that_fails_to_load_ends_the_start_with_one_line(folder: Path) -
     broken = folder / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{}")
-    config = serve_config(
-        [{"id": "broken", "source": str(broken)}],
-        [deployment("gateway", 1), deployment("scorer-broken", 1)],
-    )
+    config = serve_config([model("broken", str(broken))], deployment(1))
 
     with pytest.raises(AssertionError, match="broken"):
         Service.start(folder, config, free_port())
@@ -124,15 +127,12 @@ def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder
     from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
 
     tiny = str(build(folder / "tiny"))
-    config = serve_config(
-        [{"id": "embedded", "source": "embedded"}],
-        [deployment("gateway", 1), deployment("scorer-embedded", 1)],
-    )
+    config = serve_config([model("embedded", "embedded")], deployment(1))
 
     service = Service.start(folder, config, free_port(), RERANK_MODEL=tiny)
     try:
         with service.client() as client:
-            (model,) = client.get("/v1/models").json()["data"]
+            (card,) = client.get("/v1/models").json()["data"]
             body = {"query": "a", "documents": ["b"]}
             answers = [
                 client.post("/v1/rerank", json=body | {"model": name}).json()
@@ -141,7 +141,7 @@ def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder
     finally:
         assert service.stop() == 0
 
-    assert (model["id"], model["aliases"], model["ready"]) == ("tiny", [tiny], True)
+    assert (card["id"], card["aliases"], card["ready"]) == ("tiny", [tiny], True)
     assert [answer["model"] for answer in answers] == ["tiny"] * 3
     assert '"model": "tiny"' in service.output.read_text()
 

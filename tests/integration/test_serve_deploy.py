@@ -5,11 +5,13 @@ import secrets
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -18,7 +20,7 @@ import yaml
 
 from serve_app.cli.up import read_switches
 from serve_app.deployments.local_ray import free_port, local_environment, short_path
-from testkit.service import ROOT, environment, wait_for
+from testkit.service import COMMAND, ROOT, environment, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -45,28 +47,59 @@ class Cluster:
             timeout=120,
         )
 
-    def deploy(self, name: str, **scorer: Any) -> subprocess.CompletedProcess[str]:
-        """Deploy a config file on this test's port, with changes to its scorer."""
+    def deploy(
+        self, name: str, change: Callable[[list[dict[str, Any]]], None] = list
+    ) -> subprocess.CompletedProcess[str]:
+        """Deploy a config file on this test's port, with a change to its applications."""
         config = yaml.safe_load((ROOT / "cluster" / name).read_text())
         config["http_options"]["port"] = self.http_port
-        config["applications"][0]["deployments"][1] |= scorer
+        change(config["applications"])
         path = self.folder / name
         path.write_text(yaml.safe_dump(config))
         return self.serve("deploy", str(path))
 
-    def replicas(self, deployment: str) -> list[str]:
-        """Return the ids of running replicas."""
-        found = self.application()["deployments"][deployment]
-        return [each["replica_id"] for each in found["replicas"] if each["state"] == "RUNNING"]
+    def gateway_log(self) -> str:
+        """Return the log lines of the gateways that refuse settings."""
+        return "".join(
+            line
+            for path in self.folder.glob("ray/session_2*/logs/serve/replica_*gateway*.log")
+            for line in path.read_text().splitlines()
+            if "user_config_refused" in line
+        )
 
-    def application(self) -> dict[str, Any]:
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def command(self, *arguments: str) -> str:
+        """Run ``rerank-serve`` on the ledger and return what it prints."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            env=dict(self.env),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout.strip()
+
+    def replicas(self, application: str) -> list[str]:
+        """Return the ids of running replicas."""
+        (deployment,) = self.applications()[application]["deployments"].values()
+        return [each["replica_id"] for each in deployment["replicas"] if each["state"] == "RUNNING"]
+
+    def is_running(self) -> bool:
+        applications = self.applications().values()
+        return bool(applications) and all(each["status"] == "RUNNING" for each in applications)
+
+    def applications(self) -> dict[str, Any]:
         response = httpx.get(
             f"{self.dashboard}/api/serve/applications/",
             headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"},
             timeout=10,
         )
         response.raise_for_status()
-        found: dict[str, Any] = response.json()["applications"].get("rerank", {})
+        found: dict[str, Any] = response.json()["applications"]
         return found
 
 
@@ -105,9 +138,9 @@ def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
     deployed = cluster.deploy("local.yaml")
 
     assert deployed.returncode == 0, deployed.stderr
-    wait_for(lambda: cluster.application().get("status") == "RUNNING", 120, "the deployment")
+    wait_for(cluster.is_running, 120, "the deployment")
     ready = wait_for(
-        lambda: httpx.get(f"http://127.0.0.1:{cluster.http_port}/ready", timeout=10).json(),
+        lambda: httpx.get(f"{cluster.address}/ready", timeout=10).json(),
         30,
         "an answer",
     )
@@ -128,13 +161,18 @@ def test_other_users_cannot_read_logs_or_reach_the_admin_socket(cluster: Cluster
 def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(
     cluster: Cluster,
 ) -> None:
-    before = cluster.replicas("scorer-embedded")
+    def limit(batch_tokens_max: int) -> Callable[[list[dict[str, Any]]], None]:
+        return lambda applications: applications[0]["deployments"][0].update(
+            user_config={"batch_tokens_max": batch_tokens_max}
+        )
 
-    assert cluster.deploy("local.yaml", user_config={"batch_tokens_max": 4096}).returncode == 0
-    wait_for(lambda: cluster.application().get("status") == "RUNNING", 60, "the new limit")
-    assert cluster.replicas("scorer-embedded") == before
+    before = cluster.replicas("embedded")
 
-    assert cluster.deploy("local.yaml", user_config={"batch_tokens_max": 5}).returncode == 0
+    assert cluster.deploy("local.yaml", limit(4096)).returncode == 0
+    wait_for(cluster.is_running, 60, "the new limit")
+    assert cluster.replicas("embedded") == before
+
+    assert cluster.deploy("local.yaml", limit(5)).returncode == 0
     logs = cluster.folder / "ray"
     wait_for(
         lambda: any(
@@ -144,23 +182,117 @@ def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(
         60,
         "the refusal",
     )
-    wait_for(lambda: cluster.application().get("status") == "RUNNING", 60, "the application")
-    assert cluster.replicas("scorer-embedded") == before
+    wait_for(cluster.is_running, 60, "the application")
+    assert cluster.replicas("embedded") == before
+
+
+class Clients:
+    """A client that sends one request after the other in the background."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self.statuses: list[int] = []
+        self._url, self._key = address, key
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        headers = {"Authorization": f"Bearer {self._key}"}
+        body = {"model": "embedded", "query": "q", "documents": ["a", "b"]}
+        with httpx.Client(base_url=self._url, headers=headers, timeout=30) as client:
+            while not self._stop.is_set():
+                self.statuses.append(client.post("/v1/rerank", json=body).status_code)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def key(cluster: Cluster) -> str:
+    cluster.command("tenants", "add", "acme", "--credit", "10")
+    return cluster.command("keys", "create", "acme")
+
+
+def user_config(applications: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = applications[1]["deployments"][0]["user_config"]
+    return found
+
+
+def raise_price(applications: list[dict[str, Any]]) -> None:
+    live = user_config(applications)
+    live["models"][0] |= {"price_micro_dollars_per_document": 11, "aliases": ["acme/new-name"]}
+    live["documents_per_request_max"] = 3
+
+
+def add_model(applications: list[dict[str, Any]]) -> None:
+    checkpoint = {"source": "embedded", "pair_tokens_max": 64}
+    scorers = deepcopy(applications[0])
+    applications.append(scorers | {"name": "short", "args": {"checkpoint": checkpoint}})
+    user_config(applications)["models"].append({"id": "short", "checkpoint": checkpoint})
+
+
+def unknown_setting(applications: list[dict[str, Any]]) -> None:
+    user_config(applications)["documents_max"] = 3
+
+
+def test_live_settings_and_models_change_without_replacing_a_replica(
+    cluster: Cluster, key: str
+) -> None:
+    def rerank(model: str, documents: int = 1) -> httpx.Response:
+        body = {"model": model, "query": "q", "documents": ["a"] * documents}
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.post(f"{cluster.address}/v1/rerank", json=body, headers=headers, timeout=30)
+
+    def until(expected: int, model: str, documents: int = 1) -> None:
+        wait_for(
+            lambda: rerank(model, documents).status_code == expected, 30, f"{expected} for {model}"
+        )
+
+    def replicas() -> list[list[str]]:
+        return [cluster.replicas("embedded"), cluster.replicas("rerank")]
+
+    assert cluster.deploy("local.yaml").returncode == 0
+    wait_for(cluster.is_running, 60, "the application")
+    before = replicas()
+    assert rerank("acme/new-name").status_code == 404
+
+    with Clients(cluster.address, key) as clients:
+        assert cluster.deploy("local.yaml", raise_price).returncode == 0
+        until(200, "acme/new-name")
+        assert rerank("embedded").json()["meta"]["charge_micro_dollars"] == 11
+        assert rerank("embedded", documents=4).status_code == 413
+
+        assert cluster.deploy("local.yaml", unknown_setting).returncode == 0
+        wait_for(lambda: "documents_max" in cluster.gateway_log(), 30, "the refusal")
+        assert rerank("acme/new-name").status_code == 200, "the previous settings are kept"
+
+        assert cluster.deploy("local.yaml", add_model).returncode == 0
+        until(200, "short")
+        assert rerank("acme/new-name").status_code == 404
+        assert rerank("embedded", documents=4).status_code == 200
+
+        assert cluster.deploy("local.yaml").returncode == 0
+        until(404, "short")
+        wait_for(lambda: "short" not in cluster.applications(), 60, "the end of the application")
+
+    assert replicas() == before
+    assert set(clients.statuses) == {200}
 
 
 def test_the_production_file_is_accepted_unchanged(cluster: Cluster) -> None:
     deployed = cluster.deploy("production.yaml")
 
     assert deployed.returncode == 0, deployed.stderr
+    model = "ms-marco-MiniLM-L12-v2"
     wait_for(
-        lambda: "scorer-ms-marco-MiniLM-L12-v2" in cluster.application().get("deployments", {}),
-        60,
-        "the new deployments",
+        lambda: cluster.applications().get(model, {}).get("deployments"), 60, "the new deployment"
     )
-    config = cluster.application()["deployments"]["scorer-ms-marco-MiniLM-L12-v2"][
-        "deployment_config"
-    ]
+    config = cluster.applications()[model]["deployments"]["scorer"]["deployment_config"]
     assert config["autoscaling_config"]["max_replicas"] == 16
     assert config["ray_actor_options"]["accelerator_type"] == "V100"
     assert config["user_config"] == {"batch_tokens_max": 32768}
-    assert json.dumps(cluster.application()).count("Traceback") == 0
+    assert json.dumps(cluster.applications()).count("Traceback") == 0

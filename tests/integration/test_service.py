@@ -160,7 +160,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(service: Service) -> None
 
 
 def test_killing_a_scorer_fails_no_request(service: Service) -> None:
-    (replica,) = service.replicas("scorer-embedded")
+    (replica,) = service.replicas("embedded")
     idle_s = replica.cpu_times().user
     with request_in_flight(service) as answer:
         wait_for(lambda: replica.cpu_times().user > idle_s + 0.5, what="the forward pass")
@@ -229,9 +229,9 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
 ) -> None:
     """The test holds the database's write lock, so the commit waits while the gateway is killed."""
     before = service.charges()
-    gateways = service.replicas("gateway")
+    gateways = service.replicas("rerank")
     assert len(gateways) == 2
-    (scorer,) = service.replicas("scorer-embedded")
+    (scorer,) = service.replicas("embedded")
     idle_s = scorer.cpu_times().user
     outcome: list[object] = []
 

@@ -245,15 +245,10 @@ class FakeApp:
         self.body_gate = SharedGate(BODY_BYTES_HELD_MAX)
         metrics = Metrics(self._sink, clock)
         tokenizer = ThreadedTokenizer(self.tokenizer, self.tokenizer, self.threads, self.threads)
-        served = ServedModel(tokenizer, self.scorer)
+        admission = Admission(self.gate, self.tokenizer.pair_tokens_max, metrics, clock)
+        served = ServedModel(admission, tokenizer, self.scorer)
         self.service = Service(
             pipeline=Pipeline(
-                admission=Admission(
-                    self.gate,
-                    dict.fromkeys((MINI, BIG), self.tokenizer.pair_tokens_max),
-                    metrics,
-                    clock,
-                ),
                 ledger=self.ledger,
                 pricing=EightEach(),
                 models={MINI: served, BIG: served},

@@ -24,7 +24,9 @@ class EngineScorer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+    async def score(
+        self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
+    ) -> PortionScores:
         (logits,) = await asyncio.to_thread(self._engine.score, [portion])
         return PortionScores(tuple(logits), "r", Seconds(0), Seconds(0.1), 0.0)
 

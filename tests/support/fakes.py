@@ -217,7 +217,9 @@ class FakePortionScorer:
         self._answer = answer
         self.attempts: list[Portion] = []
 
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+    async def score(
+        self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
+    ) -> PortionScores:
         self.attempts.append(portion)
         await asyncio.sleep(0)
         logits = tuple(self._answer(portion))

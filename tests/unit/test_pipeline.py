@@ -79,10 +79,15 @@ def pipeline(
     gate = gate or SharedGate(10**9)
     threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
     return Pipeline(
-        admission=Admission(gate, {EMBEDDED: tokenizer.pair_tokens_max}, metrics, clock),
         ledger=ledger,
         pricing=FixedPricing(),
-        models={EMBEDDED: ServedModel(ThreadedTokenizer(tokenizer, tokenizer, *threads), scorer)},
+        models={
+            EMBEDDED: ServedModel(
+                Admission(gate, tokenizer.pair_tokens_max, metrics, clock),
+                ThreadedTokenizer(tokenizer, tokenizer, *threads),
+                scorer,
+            )
+        },
         metrics=metrics,
         clock=clock,
     )

@@ -2,27 +2,32 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from serve_app.domain.model_card import Prices, Tariff
-from serve_app.settings import ModelSettings, Settings
+from serve_app.settings.gateway import Settings
+from serve_app.settings.live import LiveSettings
+from serve_app.settings.models import Checkpoint, ModelSettings
+from serve_app.settings.scorer import ScorerSettings
 
-TWO = [{"id": "a", "source": "x"}, {"id": "b", "source": "x"}]
+X = Checkpoint(source="x")
+TWO = [{"id": "a", "checkpoint": X}, {"id": "b", "checkpoint": X}]
 
 
 def test_arguments_override_the_environment_which_overrides_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RERANK_KEY_CACHE_S", "1")
-    monkeypatch.setenv("RERANK_BODY_BYTES_MAX", "5000")
+    monkeypatch.setenv("RERANK_TOKENIZER_THREADS", "5")
 
     settings = Settings(key_cache_s=2)
 
     assert settings.key_cache_s == 2
-    assert settings.body_bytes_max == 5_000
-    assert settings.documents_per_request_max == 1_000
+    assert settings.tokenizer_threads == 5
+    assert settings.charges_kept_days == 90
 
 
 def test_the_default_ledger_has_an_absolute_path(
@@ -42,25 +47,7 @@ def test_the_default_ledger_has_an_absolute_path(
         ({"events_token": "literal"}, "env:NAME"),
         ({"events_url": "ftp://host"}, "events_url"),
         ({"events_url": "https://user:secret@host/x"}, "use events_token"),
-        ({"models": []}, "models"),
-        ({"models": [TWO[0], TWO[0]]}, "used more than once"),
-        ({"models": [TWO[0] | {"aliases": ["b"]}, TWO[1]]}, "used more than once"),
-        ({"models": [each | {"aliases": ["c"]} for each in TWO]}, "used more than once"),
-        ({"models": [TWO[0] | {"aliases": ["a"]}]}, "used more than once"),
-        ({"models": [TWO[0], TWO[1] | {"aliases": ["A"]}]}, "used more than once"),
-        ({"models": [TWO[0], TWO[1] | {"aliases": ["Embedded"]}]}, "'embedded'"),
-        ({"models": [TWO[0] | {"aliases": [""]}]}, "aliases"),
-        ({"models": [TWO[0] | {"aliases": ["x" * 257]}]}, "aliases"),
-        ({"models": [{"id": "a/b", "source": "x"}, {"id": "a-b", "source": "x"}]}, "same name"),
-        ({"models": [TWO[0] | {"deployment": "gateway"}]}, "same name"),
-        ({"models": [TWO[0] | {"pricee": 8}]}, "pricee"),
-        ({"request_timeout_s": 61}, "request_timeout_s"),
-        ({"batch_tokens_max": 1_000}, "batch_tokens_max"),
         ({"key_cache_s": 6}, "key_cache_s"),
-        ({"cors_allowed_origins": ["app.example"]}, "cors_allowed_origins"),
-        ({"cors_allowed_origins": ["https://app.example/"]}, "cors_allowed_origins"),
-        ({"cors_allowed_origins": ["https://App.example"]}, "cors_allowed_origins"),
-        ({"cors_allowed_origins": ["https://*.example"]}, "cors_allowed_origins"),
         ({"no_such_setting": 1}, "no_such_setting"),
     ],
 )
@@ -71,10 +58,45 @@ def test_inconsistent_settings_are_refused_by_name(
         Settings(**arguments)  # type: ignore[arg-type]  # values from a config file
 
 
-def test_a_deployment_is_named_after_its_model() -> None:
-    model = ModelSettings(id="cross-encoder/ms-marco-MiniLM-L12-v2", source="x")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"models": []}, "models"),
+        ({"models": [TWO[0], TWO[0]]}, "used more than once"),
+        ({"models": [TWO[0] | {"aliases": ["b"]}, TWO[1]]}, "used more than once"),
+        ({"models": [each | {"aliases": ["c"]} for each in TWO]}, "used more than once"),
+        ({"models": [TWO[0] | {"aliases": ["a"]}]}, "used more than once"),
+        ({"models": [TWO[0], TWO[1] | {"aliases": ["A"]}]}, "used more than once"),
+        ({"models": [TWO[0], TWO[1] | {"aliases": ["Embedded"]}]}, "'embedded'"),
+        ({"models": [TWO[0] | {"aliases": [""]}]}, "aliases"),
+        ({"models": [TWO[0] | {"aliases": ["x" * 257]}]}, "aliases"),
+        ({"models": [{"id": "a/b", "checkpoint": X}, {"id": "a-b", "checkpoint": X}]}, "same name"),
+        ({"models": [each | {"application": "m"} for each in TWO]}, "same name"),
+        ({"models": [TWO[0] | {"pricee": 8}]}, "pricee"),
+        ({"request_timeout_s": 61}, "request_timeout_s"),
+        ({"cors_allowed_origins": ["app.example"]}, "cors_allowed_origins"),
+        ({"cors_allowed_origins": ["https://app.example/"]}, "cors_allowed_origins"),
+        ({"cors_allowed_origins": ["https://App.example"]}, "cors_allowed_origins"),
+        ({"cors_allowed_origins": ["https://*.example"]}, "cors_allowed_origins"),
+        ({"no_such_setting": 1}, "no_such_setting"),
+    ],
+)
+def test_inconsistent_live_settings_are_refused_by_name(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LiveSettings(**arguments)
 
-    assert model.deployment_name == "scorer-cross-encoder-ms-marco-MiniLM-L12-v2"
+
+def test_a_batch_holds_a_portion() -> None:
+    with pytest.raises(ValueError, match="batch_tokens_max"):
+        ScorerSettings(checkpoint=X, batch_tokens_max=1_000)
+
+
+def test_an_application_is_named_after_its_model() -> None:
+    model = ModelSettings(id="cross-encoder/ms-marco-MiniLM-L12-v2", checkpoint=X)
+
+    assert model.application_name == "cross-encoder-ms-marco-MiniLM-L12-v2"
 
 
 def test_the_events_token_is_in_no_message_and_reaches_other_processes(
@@ -98,7 +120,7 @@ def test_a_token_that_no_header_can_hold_is_refused(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"events_token": "ttsecret token"}, {"request_timeout_s": 61, "database_url": "ttsecret"}],
+    [{"events_token": "ttsecret token"}, {"key_cache_s": 61, "database_url": "ttsecret"}],
 )
 def test_a_refused_value_is_not_repeated(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="error") as refusal:
@@ -121,7 +143,7 @@ def test_by_default_flex_costs_half_and_priority_twice(
 ) -> None:
     model = ModelSettings(
         id="a",
-        source="x",
+        checkpoint=X,
         price_micro_dollars_per_document=price,
         flex_price_micro_dollars_per_document=flex,
         priority_price_micro_dollars_per_document=priority,
@@ -134,7 +156,7 @@ def test_by_default_flex_costs_half_and_priority_twice(
 
 
 def test_tokens_are_free_by_default() -> None:
-    tariff = ModelSettings(id="a", source="x").tariff
+    tariff = ModelSettings(id="a", checkpoint=X).tariff
 
     assert tariff == Tariff(Prices(8, flex=4, priority=16))
     assert tariff.per_million_tokens == Prices(0, flex=0, priority=0)

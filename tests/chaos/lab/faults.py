@@ -17,7 +17,7 @@ from cluster.lab.service import PRODUCTION
 
 GATEWAY = "gateway"
 GATEWAY_PROCESS = "ServeReplica:rerank:gateway"
-SCORER_PROCESS = "ServeReplica:rerank:scorer"
+SCORER_PROCESS = "ServeReplica:ms-marco-MiniLM-L12-v2:scorer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,8 @@ def _database_started(lab: Lab, _: Effect) -> None:
 def _all_replaced(lab: Lab, before: Places) -> Effect:
     """Deploy the production file with another value under ``runtime_env``."""
     config = yaml.safe_load(PRODUCTION.read_text())
-    config["applications"][0]["runtime_env"] = {"env_vars": {"RELEASE": "next"}}
+    for application in config["applications"]:
+        application["runtime_env"] = {"env_vars": {"RELEASE": "next"}}
     path = lab.folder / "next.yaml"
     path.write_text(yaml.safe_dump(config))
     lab.deploy(path)

@@ -11,8 +11,8 @@ import yaml
 
 from serve_app.cli.up import CURL
 from serve_app.cli.up_config import read_config, serve_only
-from serve_app.settings import ModelSettings, Settings
-from testkit.service import COMMAND, ROOT, environment
+from serve_app.settings.models import ModelSettings
+from testkit.service import COMMAND, ROOT, deployment, environment, model, serve_config
 from testkit.tiny_models import build
 
 HUB_ID = "cross-encoder/ms-marco-MiniLM-L12-v2"
@@ -32,26 +32,25 @@ def silent_hub() -> Iterator[str]:
 
 
 def only_model(name: str) -> tuple[ModelSettings, list[dict[str, Any]]]:
-    """Return the only model of ``cluster/local.yaml`` with ``--model``, and its deployments."""
-    (application,) = read_config(LOCAL, name)["applications"]
-    (model,) = Settings(**application["args"]).models
-    return model, application["deployments"]
+    """Return the only model of ``cluster/local.yaml`` with ``--model``, and the applications."""
+    config, service = read_config(LOCAL, name)
+    (only,) = service.live.models
+    return only, config["applications"]
 
 
 def test_the_last_part_of_a_hub_id_becomes_the_id_and_the_whole_an_alias() -> None:
-    model, deployments = only_model(HUB_ID)
+    only, applications = only_model(HUB_ID)
 
-    assert (model.id, model.source) == ("ms-marco-MiniLM-L12-v2", HUB_ID)
-    assert model.aliases == (HUB_ID,)
-    assert [each["name"] for each in deployments] == ["gateway", model.deployment_name]
+    assert (only.id, only.checkpoint.source) == ("ms-marco-MiniLM-L12-v2", HUB_ID)
+    assert only.aliases == (HUB_ID,)
+    assert [each["name"] for each in applications] == [only.application_name, "rerank"]
 
 
 def test_the_deployment_options_of_the_default_model_are_kept() -> None:
     _, before = only_model("embedded")
     _, after = only_model(HUB_ID)
 
-    unnamed = [{**options, "name": ""} for options in after]
-    assert unnamed == [{**options, "name": ""} for options in before]
+    assert after[0]["deployments"] == before[0]["deployments"]
 
 
 def test_a_local_folder_is_found_from_every_folder(
@@ -59,53 +58,56 @@ def test_a_local_folder_is_found_from_every_folder(
 ) -> None:
     monkeypatch.chdir(tiny.parent)
     for name in ("tiny", "./tiny", str(tiny)):
-        model, _ = only_model(name)
+        only, _ = only_model(name)
 
-        assert (model.id, model.source) == ("tiny", str(tiny))
-        assert model.aliases == (() if name == "tiny" else (name,))
+        assert (only.id, only.checkpoint.source) == ("tiny", str(tiny))
+        assert only.aliases == (() if name == "tiny" else (name,))
 
 
 def test_the_embedded_model_can_be_named() -> None:
-    model, _ = only_model("embedded")
+    only, _ = only_model("embedded")
 
-    assert (model.id, model.source, model.aliases) == ("embedded", "embedded", ())
+    assert (only.id, only.checkpoint.source, only.aliases) == ("embedded", "embedded", ())
 
 
 def test_a_folder_whose_name_is_not_an_id_gets_one(tmp_path: Path) -> None:
     folder = tmp_path / "_my model (2)"
     folder.mkdir()
 
-    model, _ = only_model(str(folder))
+    only, _ = only_model(str(folder))
 
-    assert model.id == "my-model--2-"
+    assert only.id == "my-model--2-"
 
 
-def test_deployments_of_other_models_are_dropped_and_other_settings_kept() -> None:
-    application = {
-        "name": "rerank",
-        "args": {"models": [], "key_cache_s": 1},
-        "deployments": [
-            {"name": "gateway"},
-            {"name": "scorer-b", "num_replicas": 2},
-            {"name": "gpus", "num_replicas": 3},
+def test_other_models_are_dropped_and_other_settings_kept() -> None:
+    config = serve_config(
+        [
+            model("a", "x", deployment(3), application="gpus", price_micro_dollars_per_document=9),
+            model("b", "x", deployment(2)),
         ],
-    }
-    models = (
-        ModelSettings(id="a", source="x", deployment="gpus", price_micro_dollars_per_document=9),
-        ModelSettings(id="b", source="x"),
+        deployment(1),
+        key_cache_s=1,
+        request_timeout_s=7,
     )
 
-    only = serve_only("acme/reranker", application, models)
+    scorers, gateways = serve_only("acme/reranker", config)
 
-    assert only["name"] == "rerank"
-    assert only["args"]["key_cache_s"] == 1
-    assert only["args"]["models"] == [
-        {"id": "reranker", "aliases": ["acme/reranker"], "source": "acme/reranker"}
-    ]
-    assert only["deployments"] == [
-        {"name": "gateway"},
-        {"name": "scorer-reranker", "num_replicas": 3},
-    ]
+    assert (scorers["name"], scorers["args"]) == (
+        "reranker",
+        {"checkpoint": {"source": "acme/reranker"}},
+    )
+    assert scorers["deployments"][0]["num_replicas"] == 3
+    assert gateways["args"] == {"key_cache_s": 1}
+    assert gateways["deployments"][0]["user_config"] == {
+        "models": [
+            {
+                "id": "reranker",
+                "aliases": ["acme/reranker"],
+                "checkpoint": {"source": "acme/reranker"},
+            }
+        ],
+        "request_timeout_s": 7,
+    }
 
 
 def refused(tmp_path: Path, *arguments: str, **variables: str) -> str:

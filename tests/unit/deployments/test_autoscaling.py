@@ -10,16 +10,15 @@ import yaml
 from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from serve_app.deployments.autoscaling import STALE_S, BacklogPolicy, backlog_stat
+from serve_app.deployments.autoscaling import STALE_S, BacklogPolicy
+from serve_app.scaling.backlogs import PREFIX
 from serve_app.scaling.policy import Goals
 
 ROOT = Path(__file__).parents[3]
-APPLICATION = "rerank"
-SCORER = "scorer-tiny"
+APPLICATION, SCORER = "tiny", "scorer"
 NOW = 1_700_000_000.0
 
 Stats = dict[str, float]
-Target = dict[str, int]
 
 
 def a_context(
@@ -65,122 +64,97 @@ class Controller:
 
     def __init__(self, policy: BacklogPolicy | None = None) -> None:
         self.policy = policy or BacklogPolicy()
-        self.targets = {"gateway": 1, SCORER: 1}
-        self.states: dict[str, dict[str, Any]] = {}
+        self.target = 1
+        self.state: dict[str, Any] = {}
         self.now = NOW
 
-    def tick(self, for_s: float = 0.1, **more: Any) -> Target:
-        """Let ``for_s`` pass with these metrics, and return the targets."""
+    def tick(self, for_s: float = 0.1, **more: Any) -> int:
+        """Let ``for_s`` pass with these metrics, and return the target."""
         for _ in range(round(for_s / 0.1)):
             self.now += 0.1
-            contexts = self.contexts(**more)
-            targets, states = self.policy(contexts)
-            self.targets |= {deployment.name: count for deployment, count in targets.items()}
-            self.states = {deployment.name: state for deployment, state in states.items()}
-        return dict(self.targets)
+            context = self.context(**more)
+            targets, states = self.policy({context.deployment_id: context})
+            self.target = targets.get(context.deployment_id, self.target)
+            self.state = states.get(context.deployment_id, {})
+        return self.target
 
-    def contexts(
-        self,
-        waiting: float | None = 0,
-        scorers: list[Stats] | None = None,
-        requests: float = 0,
-        age_s: float = 1,
-        portions: float = 0,
-    ) -> dict[DeploymentID, AutoscalingContext]:
-        reports = [] if waiting is None else [{backlog_stat(SCORER): waiting / 2}] * 2
-        gateway = a_context(
-            "gateway",
-            reports,
-            reported_at=self.now - age_s,
-            current_time=self.now,
-            target=self.targets["gateway"],
-            total_num_requests=requests,
-            policy_state=self.states.get("gateway", {}),
-        )
-        scorer = a_context(
+    def context(
+        self, scorers: list[Stats] | None = None, age_s: float = 1, portions: float = 0
+    ) -> AutoscalingContext:
+        return a_context(
             SCORER,
             [a_scorer()] if scorers is None else scorers,
-            reported_at=self.now - 1,
+            reported_at=self.now - age_s,
             current_time=self.now,
-            target=self.targets[SCORER],
+            target=self.target,
             total_num_requests=portions,
-            policy_state=self.states.get(SCORER, {}),
+            policy_state=self.state,
         )
-        return {context.deployment_id: context for context in (gateway, scorer)}
 
 
-def a_scorer(inflight: float = 0, speed: float = 1_000, busy: float = 0) -> Stats:
-    return {"inflight_tokens": inflight, "tokens_per_s": speed, "busy_ratio": busy}
+def a_scorer(
+    inflight: float = 0, speed: float = 1_000, busy: float = 0, **backlogs: float
+) -> Stats:
+    """Return the report of a replica, which has heard the ``backlogs`` of gateways."""
+    heard = {f"{PREFIX}{gateway}": tokens for gateway, tokens in backlogs.items()}
+    return {"inflight_tokens": inflight, "tokens_per_s": speed, "busy_ratio": busy} | heard
 
 
 def test_scorers_are_scaled_by_queued_and_inflight_tokens() -> None:
-    controller = Controller()
+    assert Controller().tick(2, scorers=[a_scorer(1_000, g1=1_000, g2=2_000)]) == 4
 
-    assert controller.tick(2, waiting=3_000, scorers=[a_scorer(1_000)])[SCORER] == 4
+
+def test_a_backlog_that_several_replicas_heard_counts_once() -> None:
+    scorers = [a_scorer(g1=3_000), a_scorer(g1=2_500, g2=1_000)]
+
+    assert Controller().tick(2, scorers=scorers) == 4
 
 
 def test_faster_gpus_need_fewer_replicas() -> None:
-    scorers = [a_scorer(speed=3_000), a_scorer(speed=1_000)]
+    scorers = [a_scorer(speed=3_000, g1=4_000), a_scorer(speed=1_000)]
 
-    assert Controller().tick(2, waiting=4_000, scorers=scorers)[SCORER] == 2
-
-
-def test_gateways_are_scaled_by_concurrent_requests() -> None:
-    assert Controller().tick(2, requests=35)["gateway"] == 4
+    assert Controller().tick(2, scorers=scorers) == 2
 
 
 def test_a_first_replica_stays_for_the_request_that_started_it() -> None:
     """The request is too small to wait at the gateway; Ray holds it on the way to a replica."""
     controller = Controller()
-    controller.tick(700, waiting=0)
-    assert controller.targets[SCORER] == 0
+    assert controller.tick(700) == 0
 
-    assert controller.tick(10, waiting=0, scorers=[], portions=1)[SCORER] == 1
-    assert controller.tick(1, waiting=0, portions=0)[SCORER] == 1
+    assert controller.tick(10, scorers=[], portions=1) == 1
+    assert controller.tick(1, portions=0) == 1
 
 
-def test_after_zero_replicas_the_last_throughput_is_used() -> None:
+def test_from_zero_one_replica_starts_and_hears_how_many_are_needed() -> None:
     controller = Controller()
-    controller.tick(2, waiting=0)
-    controller.targets[SCORER] = 0
+    controller.tick(2)
+    controller.target = 0
 
-    assert controller.tick(waiting=5_000, scorers=[])[SCORER] == 1
-    assert controller.tick(2, waiting=5_000, scorers=[])[SCORER] == 5
+    assert controller.tick(2, scorers=[], portions=40) == 1
+    assert controller.tick(2, scorers=[a_scorer(g1=5_000)], portions=40) == 5
 
 
 @pytest.mark.parametrize(
     "missing",
     [
-        {"waiting": None},
-        {"waiting": 9_000, "age_s": STALE_S + 1},
-        {"waiting": 9_000, "scorers": []},
+        {"scorers": [a_scorer(g1=9_000)], "age_s": STALE_S + 1},
+        {"scorers": [{}]},
     ],
-    ids=["no gateway reports", "its report is old", "no scorer has ever reported"],
+    ids=["the report is old", "no scorer has ever reported"],
 )
 def test_without_metrics_the_number_of_scorers_stays(missing: dict[str, Any]) -> None:
     controller = Controller()
-    controller.targets[SCORER] = 3
+    controller.target = 3
 
-    assert controller.tick(5, **missing)[SCORER] == 3
+    assert controller.tick(5, **missing) == 3
 
 
 def test_clock_differences_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    controller = Controller()
-
-    controller.tick(5, waiting=9_000, age_s=STALE_S + 1)
+    Controller().tick(5, scorers=[a_scorer(g1=9_000)], age_s=STALE_S + 1)
 
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1
     assert "synchronize the clocks" in messages[0]
-
-
-def test_a_gateway_without_autoscaling_logs_nothing() -> None:
-    policy = BacklogPolicy()
-    scorer = a_context(SCORER, [a_scorer(9_000)], target=2)
-
-    targets, _ = policy({scorer.deployment_id: scorer})
-
-    assert targets == {scorer.deployment_id: 2}
 
 
 class Listening(logging.Handler):
@@ -203,12 +177,10 @@ def logged() -> Iterator[list[str]]:
 
 def test_after_an_error_the_replicas_stay_and_it_is_logged_once(logged: list[str]) -> None:
     controller = Controller()
-    controller.targets[SCORER] = 3
+    controller.target = 3
     broken: list[Any] = [{"inflight_tokens": "many", "tokens_per_s": 1.0, "busy_ratio": 0.0}]
 
-    targets = controller.tick(3, waiting=5_000, scorers=broken, requests=35)
-
-    assert targets == {"gateway": 4, SCORER: 3}
+    assert controller.tick(3, scorers=broken) == 3
     assert len(logged) == 1
     assert SCORER in logged[0]
 
@@ -220,17 +192,16 @@ def test_a_policy_with_wrong_arguments_uses_its_defaults(
     """An error in the constructor would also stop Ray's controller."""
     controller = Controller(BacklogPolicy(**wrong))
 
-    assert controller.tick(2, waiting=4_000)[SCORER] == 4
+    assert controller.tick(2, scorers=[a_scorer(g1=4_000)]) == 4
     assert ["policy_kwargs" in message for message in logged] == [True]
 
 
 def test_the_policy_arguments_in_the_config_files_are_valid() -> None:
     config = yaml.safe_load((ROOT / "cluster/production.yaml").read_text())
-    (application,) = config["applications"]
-    policy = application["autoscaling_policy"]
+    policy = config["applications"][0]["autoscaling_policy"]
 
     assert policy["policy_function"] == f"{BacklogPolicy.__module__}:{BacklogPolicy.__name__}"
     Goals(**policy["policy_kwargs"])  # Must not raise.
-    for deployment in application["deployments"]:
-        scaling = deployment["autoscaling_config"]
-        assert (scaling["upscale_delay_s"], scaling["downscale_delay_s"]) == (0, 0)
+    (deployment,) = config["applications"][0]["deployments"]
+    scaling = deployment["autoscaling_config"]
+    assert (scaling["upscale_delay_s"], scaling["downscale_delay_s"]) == (0, 0)

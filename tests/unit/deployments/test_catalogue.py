@@ -15,6 +15,7 @@ class ProbedScorer(FakePortionScorer):
     def __init__(self) -> None:
         super().__init__(lambda _: ())
         self.answered_at = Instant(float("-inf"))
+        self.info: ReplicaInfo | None = None
         self.up = True
         self.asked = 0
 
@@ -22,7 +23,8 @@ class ProbedScorer(FakePortionScorer):
         self.asked += 1
         if not self.up:
             raise NoReplica("down")
-        return ReplicaInfo("replica", "cuda", "float16", "a model", "tanh")
+        self.info = ReplicaInfo("replica", "cuda", "float16", "a model", "tanh")
+        return self.info
 
 
 def card(model: ModelId) -> ModelCard:

@@ -14,10 +14,10 @@ from serve_app.deployments.clients import HandleScorer, translate
 from serve_app.domain import errors
 from serve_app.domain.model import Portion
 from serve_app.domain.model_card import ReplicaInfo
-from serve_app.domain.units import Credits, Instant, RequestId
+from serve_app.domain.units import Credits, Instant, RequestId, Tokens
 from tests.support.fakes import FakeClock
 
-PORTION = Portion(RequestId("r1"), b"", (), ())
+PORTION, NONE = Portion(RequestId("r1"), b"", (), ()), Tokens(0)
 
 
 class RpcError(grpc.RpcError):  # type: ignore[misc]  # grpc is untyped
@@ -91,14 +91,14 @@ class FakeResponse:
 def scorer(response: FakeResponse) -> HandleScorer:
     method = SimpleNamespace(remote=lambda *_: response)
     handle: Any = SimpleNamespace(score=method, describe=method)
-    return HandleScorer(handle, FakeClock())
+    return HandleScorer(handle, "g1", FakeClock())
 
 
 def test_a_call_that_times_out_is_cancelled_in_the_replica() -> None:
     response = FakeResponse(None)
 
     with pytest.raises(errors.DeadlineExceeded):
-        asyncio.run(scorer(response).score(PORTION, Instant(1_000.01)))
+        asyncio.run(scorer(response).score(PORTION, Instant(1_000.01), NONE))
 
     assert response.cancelled
 
@@ -107,7 +107,7 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
     response = FakeResponse(None)
 
     async def go_away() -> None:
-        call = asyncio.create_task(scorer(response).score(PORTION, Instant(1_030)))
+        call = asyncio.create_task(scorer(response).score(PORTION, Instant(1_030), NONE))
         await asyncio.sleep(0)
         call.cancel()
         await call
@@ -120,7 +120,9 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
 
 def test_a_call_cancelled_by_its_replica_is_a_lost_replica() -> None:
     with pytest.raises(errors.ReplicaLost):
-        asyncio.run(scorer(FakeResponse(asyncio.CancelledError())).score(PORTION, Instant(1_030)))
+        asyncio.run(
+            scorer(FakeResponse(asyncio.CancelledError())).score(PORTION, Instant(1_030), NONE)
+        )
 
 
 def test_the_time_of_the_last_answer_is_kept_until_the_replicas_are_gone() -> None:

@@ -11,9 +11,8 @@ import pytest
 
 from serve_app.deployments import scorer
 from serve_app.domain.errors import EngineFailure
-from serve_app.domain.units import ModelId
-from serve_app.engine.limits import EngineLimits
-from serve_app.settings import ModelSettings
+from serve_app.settings.models import Checkpoint
+from serve_app.settings.scorer import ScorerSettings
 
 END = """
 import logging
@@ -50,10 +49,10 @@ def test_a_failed_warm_up_is_logged_in_one_line(
     monkeypatch.setattr(scorer, "load_engine", lambda *_: LacksMemory())
     monkeypatch.setattr("ray.serve.get_replica_context", lambda: replica)
     deployment: Any = scorer.Scorer
-    model = ModelSettings(id=ModelId("tiny"), source="tiny")
+    settings = ScorerSettings(checkpoint=Checkpoint(source="tiny"), var_dir=tmp_path)
 
     with caplog.at_level(logging.CRITICAL), pytest.raises(EngineFailure, match="lacks memory"):
-        deployment.func_or_class(model, EngineLimits(8_192), 1_024, tmp_path)
+        deployment.func_or_class(settings)
 
     (record,) = caplog.records
     assert record.getMessage() == "scorer_cannot_start"

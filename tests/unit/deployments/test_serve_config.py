@@ -1,6 +1,8 @@
 """The project's Serve config files have no key that Ray would silently ignore."""
 
 import re
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,13 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.deployments.serve_config import ConfigError, read_serve_config, unknown_keys
-from serve_app.settings import ModelSettings, Settings
+from serve_app.deployments.serve_config import (
+    ConfigError,
+    read_serve_config,
+    settings_in,
+    unknown_keys,
+)
+from serve_app.settings import GATEWAY, SCORER
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "cluster").glob("*.yaml"))
@@ -25,29 +32,72 @@ def test_the_config_files_have_known_keys_and_valid_settings(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RERANK_DATABASE_URL", "postgresql://host/database")
-    (application,) = read_serve_config(path)["applications"]
+    config = read_serve_config(path)
 
-    settings = Settings(**application["args"])
+    found = settings_in(config)
 
-    named = {deployment["name"] for deployment in application["deployments"]}
-    built = {"gateway", *(model.deployment_name for model in settings.models)}
-    assert named == built, "an override for a deployment that is not built changes nothing"
+    named = {
+        deployment["name"]
+        for application in config["applications"]
+        for deployment in application["deployments"]
+    }
+    assert named == {GATEWAY, SCORER}, "options of a deployment that is not built change nothing"
+    assert {model.application_name for model in found.live.models} == set(found.scorers)
 
 
-def test_production_answers_under_the_hub_id_of_its_model() -> None:
-    (application,) = read_serve_config(ROOT / "cluster/production.yaml")["applications"]
-    model = ModelSettings(**application["args"]["models"][0])
+def test_production_answers_under_the_hub_id_of_its_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RERANK_DATABASE_URL", "postgresql://host/database")
+    config = read_serve_config(ROOT / "cluster/production.yaml")
+    (model,) = settings_in(config).live.models
 
-    assert model.source == "cross-encoder/ms-marco-MiniLM-L12-v2"
-    assert model.source in {model.id, *model.aliases}
+    assert model.checkpoint.source == "cross-encoder/ms-marco-MiniLM-L12-v2"
+    assert model.checkpoint.source in {model.id, *model.aliases}
 
 
 def test_in_production_two_replicas_of_a_deployment_never_share_a_node() -> None:
-    (application,) = read_serve_config(ROOT / "cluster/production.yaml")["applications"]
+    config = read_serve_config(ROOT / "cluster/production.yaml")
 
-    for deployment in application["deployments"]:
-        assert deployment["max_replicas_per_node"] == 1
-        assert deployment["autoscaling_config"]["min_replicas"] >= 2
+    for application in config["applications"]:
+        for deployment in application["deployments"]:
+            assert deployment["max_replicas_per_node"] == 1
+            assert deployment["autoscaling_config"]["min_replicas"] >= 2
+
+
+def _without_gateways(config: dict[str, Any]) -> None:
+    del config["applications"][1]
+
+
+def _without_scorers(config: dict[str, Any]) -> None:
+    del config["applications"][0]
+
+
+def _other_checkpoint(config: dict[str, Any]) -> None:
+    config["applications"][0]["args"] = {"checkpoint": {"source": "other"}}
+
+
+def _wrong_live_setting(config: dict[str, Any]) -> None:
+    config["applications"][1]["deployments"][0]["user_config"]["request_timeout"] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without_gateways, "a deployment 'gateway'"),
+        (_without_scorers, "no application 'embedded'"),
+        (_other_checkpoint, "The checkpoint of the model 'embedded' differs"),
+        (_wrong_live_setting, "request_timeout"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(
+    change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    config = deepcopy(LOCAL)
+    change(config)
+
+    with pytest.raises(ConfigError, match=message):
+        settings_in(config)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ class Replicas:
         self.calls = 0
         self.cancelled = 0
 
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+    async def score(
+        self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
+    ) -> PortionScores:
         number, self.calls = self.calls, self.calls + 1
         try:
             await self._behaviours[number]()
@@ -72,7 +74,7 @@ class Replicas:
 
 
 def attempts(replicas: Replicas, sink: RecordingSink | None = None) -> Attempts:
-    return Attempts(replicas, Tokens(512), some_metrics(sink), SystemClock())
+    return Attempts(replicas, Tokens(512), lambda: Tokens(0), some_metrics(sink), SystemClock())
 
 
 async def first(replicas: Replicas, sink: RecordingSink | None = None) -> str:

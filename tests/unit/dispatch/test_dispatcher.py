@@ -118,7 +118,9 @@ class HeldScorer(FakePortionScorer):
         self.running: list[tuple[Portion, asyncio.Future[None]]] = []
         self.cancelled: list[Portion] = []
 
-    async def score(self, portion: Portion, deadline: Instant) -> PortionScores:
+    async def score(
+        self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
+    ) -> PortionScores:
         held = asyncio.get_running_loop().create_future()
         self.running.append((portion, held))
         try:
@@ -128,7 +130,7 @@ class HeldScorer(FakePortionScorer):
             raise
         finally:
             self.running.remove((portion, held))
-        scores = await super().score(portion, deadline)
+        scores = await super().score(portion, deadline, backlog_tokens)
         name = f"r{next(self._replicas)}"
         # As long as the portion before it runs.
         return replace(scores, replica_id=name, queue_wait_s=Seconds(0.1), run_s=Seconds(0.1))

@@ -13,9 +13,10 @@ def test_the_models_of_the_production_file_come_from_the_hub() -> None:
 
 
 def test_other_models_need_no_cache(tmp_path: Path) -> None:
-    models = [{"source": "embedded"}, {"source": "/models/own"}]
+    sources = ["embedded", "/models/own"]
+    applications = [{"args": {"checkpoint": {"source": each}}} for each in sources]
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"applications": [{"args": {"models": models}}]}))
+    config.write_text(yaml.safe_dump({"applications": [{}, *applications]}))
 
     assert hub_models(config) == set()
 

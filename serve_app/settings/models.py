@@ -1,0 +1,104 @@
+"""Settings of a model: how it is computed, and how clients see it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.domain.model_card import Prices, Tariff
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Checkpoint(BaseModel):
+    """Where a model comes from, and how it is computed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Annotated[str, Field(min_length=1)]
+    """A hub id, a local folder, or ``embedded``."""
+
+    revision: str | None = None
+    """A revision on the hub (branch, tag or commit); ``None`` means the newest. Ignored for local
+    folders."""
+
+    precision: Precision = "auto"
+    """``auto``: float16 on CUDA, bfloat16 on CPUs with AMX (matrix instructions), else float32."""
+
+    pair_tokens_max: Annotated[int, Field(ge=16, le=32_768)] | None = None
+    """Longest pair, in tokens; ``None`` means the maximum of the model."""
+
+
+class ModelSettings(BaseModel):
+    """One served model, as clients see it. Its scorers are a Serve application of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+    """Name that clients send as ``model``. Answers, charges, logs and metrics use it, too."""
+
+    aliases: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")], ...] = ()
+    """Other names that clients may send instead of the id, such as the hub id: 1 to 256 characters,
+    without control characters. Ids and aliases match in any letter case and must be unique."""
+
+    checkpoint: Checkpoint
+    """The same as in the ``args`` of the scorers' application. Gateways load its tokenizer."""
+
+    application: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    """Name of the scorers' Serve application; ``None`` means the id, with ``-`` for other
+    characters than letters and digits."""
+
+    price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
+    """8 means $0.008 per 1,000 documents."""
+
+    flex_price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Price in the service tier ``flex``; ``None`` means half the price above, rounded up."""
+
+    priority_price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=2_000_000)] | None = (
+        None
+    )
+    """Price in the service tier ``priority``; ``None`` means twice the price above. At the same
+    price, all clients would use this tier."""
+
+    price_micro_dollars_per_million_tokens: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    """Price of the tokens that the model reads, in addition to the price of the documents. 50,000
+    means $0.05 per million tokens."""
+
+    flex_price_micro_dollars_per_million_tokens: (
+        Annotated[int, Field(ge=0, le=1_000_000_000)] | None
+    ) = None
+    """Price of the tokens in the service tier ``flex``; ``None`` means half the price above,
+    rounded up."""
+
+    priority_price_micro_dollars_per_million_tokens: (
+        Annotated[int, Field(ge=0, le=2_000_000_000)] | None
+    ) = None
+    """Price of the tokens in the service tier ``priority``; ``None`` means twice the price
+    above."""
+
+    @property
+    def application_name(self) -> str:
+        slug = "".join(letter if letter.isalnum() else "-" for letter in self.id)
+        return self.application or slug
+
+    @property
+    def tariff(self) -> Tariff:
+        return Tariff(
+            _prices(
+                self.price_micro_dollars_per_document,
+                self.flex_price_micro_dollars_per_document,
+                self.priority_price_micro_dollars_per_document,
+            ),
+            _prices(
+                self.price_micro_dollars_per_million_tokens,
+                self.flex_price_micro_dollars_per_million_tokens,
+                self.priority_price_micro_dollars_per_million_tokens,
+            ),
+        )
+
+
+def _prices(default: int, flex: int | None, priority: int | None) -> Prices:
+    return Prices(
+        default,
+        flex=-(-default // 2) if flex is None else flex,
+        priority=2 * default if priority is None else priority,
+    )
