@@ -2,7 +2,7 @@
 
     autoscaling_policy:
       policy_function: serve_app.deployments.autoscaling:BacklogPolicy
-      policy_kwargs: {delay_s: 1}        # fields of `serve_app.scaling.policy.Goals`
+      policy_kwargs: {delay_s: 1}        # fields of `serve_app.scaling.policy.Goals`, and floors
 
 ``docs/operate/scaling.md`` describes the configuration.
 
@@ -11,13 +11,14 @@ every deployment of every application. So the policy does no I/O, and after an e
 keeps its replicas.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
 from serve_app.domain.units import Instant, Tokens
 from serve_app.scaling.backlogs import waiting_tokens
+from serve_app.scaling.floors import Floor, floor_at
 from serve_app.scaling.policy import Bounds, Goals, Load, Sample, decide, needed
 from serve_app.telemetry.logs import get_logger
 
@@ -34,12 +35,15 @@ logger = get_logger("ray.serve")
 class BacklogPolicy:
     """Scales the scorers of one model by tokens."""
 
-    def __init__(self, **goals: float) -> None:
+    def __init__(self, floors: Sequence[Mapping[str, Any]] = (), **goals: float) -> None:
+        """``floors``: arguments of `serve_app.scaling.floors.Floor.of`."""
         self._logged: set[str] = set()
+        self._floors: tuple[Floor, ...] = ()
+        self._goals = Goals()
         try:
+            self._floors = tuple(Floor.of(**each) for each in floors)
             self._goals = Goals(**goals)  # type: ignore[arg-type]  # `Goals` checks the values
         except (TypeError, ValueError) as error:
-            self._goals = Goals()
             self._log_once(f"policy_kwargs: {error}; the defaults are used instead")
 
     def __call__(
@@ -74,11 +78,16 @@ class BacklogPolicy:
         decision = decide(
             None if count is None else Sample(now, count),
             target,
-            Bounds(context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas),
+            self._bounds(context),
             context.policy_state.get("history"),
             self._goals,
         )
         return decision.target, {"history": decision.history, "tokens_per_s": tokens_per_s}
+
+    def _bounds(self, context: AutoscalingContext) -> Bounds:
+        most = context.capacity_adjusted_max_replicas
+        floor = floor_at(self._floors, context.current_time)
+        return Bounds(min(most, max(context.capacity_adjusted_min_replicas, floor)), most)
 
     def _log_once(self, problem: str) -> None:
         """Log a problem once, because the same one would occur ten times a second."""

@@ -185,7 +185,16 @@ def test_after_an_error_the_replicas_stay_and_it_is_logged_once(logged: list[str
     assert SCORER in logged[0]
 
 
-@pytest.mark.parametrize("wrong", [{"delay_s": -1}, {"delay": 2}, {"busy_max": "high"}])
+def test_a_scheduled_floor_starts_replicas_up_to_the_maximum() -> None:
+    always = {"since": "00:00", "until": "00:00", "replicas": 6}
+
+    assert Controller(BacklogPolicy([always])).tick() == 6
+    assert Controller(BacklogPolicy([always | {"replicas": 60}])).tick() == 8
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"delay_s": -1}, {"delay": 2}, {"busy_max": "high"}, {"floors": [{"at": "08:45"}]}]
+)
 def test_a_policy_with_wrong_arguments_uses_its_defaults(
     wrong: dict[str, Any], logged: list[str]
 ) -> None:
