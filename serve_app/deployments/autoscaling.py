@@ -12,6 +12,7 @@ keeps its replicas.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray.serve.config import AutoscalingContext
@@ -29,7 +30,18 @@ BUSY_RATIO_STAT = "busy_ratio"
 STALE_S = 10.0
 """Older reports are ignored."""
 
+MISSING_S = 60.0
+"""Time after which replicas that do not start are logged; a cloud takes minutes for a new node."""
+
 logger = get_logger("ray.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Replicas that should run, but do not."""
+
+    since: float
+    logged: bool = False
 
 
 class BacklogPolicy:
@@ -57,20 +69,20 @@ class BacklogPolicy:
         states: dict[Any, dict[str, Any]] = {}
         for deployment, context in contexts.items():
             try:
-                target, state = self._decide(deployment.name, context)
+                target, state = self._decide(context)
             except Exception as error:  # noqa: BLE001 - see the module's docstring
-                self._log_once(f"{deployment.name} keeps its replicas: {error!r}")
+                self._log_once(f"{deployment} keeps its replicas: {error!r}")
             else:
                 targets[deployment], states[deployment] = target, state
         return targets, states
 
-    def _decide(self, name: str, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+    def _decide(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         target = context.target_num_replicas
         tokens_per_s = _tokens_per_s(context)
         load = _load(context, tokens_per_s)
         if load.waiting_tokens is None and context.raw_metrics:
             self._log_once(
-                f"{name} keeps its replicas: all reports of its replicas are older than "
+                f"{context.app_name} keeps its replicas: all their reports are older than "
                 f"{STALE_S:g} s; if they run, synchronize the clocks of their nodes"
             )
         count = needed(load, target, self._goals)
@@ -82,7 +94,30 @@ class BacklogPolicy:
             context.policy_state.get("history"),
             self._goals,
         )
-        return decision.target, {"history": decision.history, "tokens_per_s": tokens_per_s}
+        return decision.target, {
+            "history": decision.history,
+            "tokens_per_s": tokens_per_s,
+            "missing": self._missing(context),
+        }
+
+    def _missing(self, context: AutoscalingContext) -> Missing | None:
+        """Return since when replicas are missing, and log it once if that is long."""
+        running, target = len(context.running_replicas), context.target_num_replicas
+        if running >= target:
+            return None
+        now: float = context.current_time
+        missing: Missing = context.policy_state.get("missing") or Missing(now)
+        if missing.logged or now - missing.since < MISSING_S:
+            return missing
+        logger.error(
+            "Autoscaling: %s has %d of %d replicas for %g s; no node has room for more, or they "
+            "fail to start: see `serve status`",
+            context.app_name,
+            running,
+            target,
+            MISSING_S,
+        )
+        return Missing(missing.since, logged=True)
 
     def _bounds(self, context: AutoscalingContext) -> Bounds:
         most = context.capacity_adjusted_max_replicas

@@ -182,7 +182,7 @@ def test_after_an_error_the_replicas_stay_and_it_is_logged_once(logged: list[str
 
     assert controller.tick(3, scorers=broken) == 3
     assert len(logged) == 1
-    assert SCORER in logged[0]
+    assert APPLICATION in logged[0]
 
 
 def test_a_scheduled_floor_starts_replicas_up_to_the_maximum() -> None:
@@ -190,6 +190,21 @@ def test_a_scheduled_floor_starts_replicas_up_to_the_maximum() -> None:
 
     assert Controller(BacklogPolicy([always])).tick() == 6
     assert Controller(BacklogPolicy([always | {"replicas": 60}])).tick() == 8
+
+
+def test_replicas_that_find_no_room_are_logged_once_each_time(logged: list[str]) -> None:
+    controller = Controller()
+    busy = {"scorers": [a_scorer(4_000)]}
+
+    controller.tick(30, **busy)
+    assert (controller.target, logged) == (4, [])
+    controller.tick(120, **busy)
+    assert len(logged) == 1
+    assert "tiny has 1 of 4 replicas" in logged[0]
+
+    controller.tick(10, scorers=[a_scorer(1_000)] * 4)
+    controller.tick(120, **busy)
+    assert len(logged) == 2
 
 
 @pytest.mark.parametrize(
