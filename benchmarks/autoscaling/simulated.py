@@ -9,7 +9,7 @@ speed, take a while to start, and serve the oldest request first. Four policies 
 ours (`serve_app.scaling.policy`), ours with a shorter memory, Ray Serve's default, and Ray's with
 settings as eager as ours. The last two use Ray's own functions. The clock is virtual, so a run
 takes seconds and is exactly reproducible. Delays stand in for the late metrics and the control loop
-of a real controller; `benchmarks.autoscaling.live` uses a real one.
+of a real controller; `benchmarks.autoscaling.lab` uses a real one.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m benchmarks.service.big_requests --json benchmarks/results/big-requests.json
 
-The whole service runs with SQLite and a simulated GPU (`simulated_gpu.py`), so that only the work
-of the CPUs remains. One client sends one document at a time: alone, together with a client of
+The whole service runs with SQLite and a simulated GPU (`testkit.simulated_gpu`), so that only the
+work of the CPUs remains. One client sends one document at a time: alone, together with a client of
 another tenant that sends 10,000 documents at a time without a pause, and together with one that
 sends bodies of 10 MB twice a second; several turns. The large client has a process of its own,
 because reading its answers would delay the other client. Meanwhile, `/health` is requested all the
@@ -31,7 +31,6 @@ import httpx
 from rich.progress import track
 
 from benchmarks.machine import Machine, machine
-from benchmarks.service.simulated_gpu import BATCHES_AT_ONCE, TOKENS_PER_S
 from loadtests.traffic import Traffic
 from serve_app.deployments.local_ray import free_port
 from serve_app.domain.model import Outcome, RankedDocument
@@ -41,6 +40,7 @@ from serve_app.protocols.rerank import parse, render
 from serve_app.protocols.wire_format import Envelope, read_fields
 from testkit.load import Group, Target, closed_loop, figures, percentile
 from testkit.service import ROOT, Service, deployment, model, serve_config
+from testkit.simulation import BATCHES_AT_ONCE, SIMULATED_SCORER, TOKENS_PER_S
 
 ONE, MANY = 1, 10_000
 LONG, LONG_REPEATS = 1_000, 38
@@ -128,7 +128,7 @@ def big_service() -> Iterator[Service]:
         body_bytes_max=BODY_BYTES_MAX,
         tokenizer_threads=TOKENIZER_THREADS,
     )
-    config["applications"][1]["import_path"] = "benchmarks.service.simulated_gpu:scorer"
+    config["applications"][1]["import_path"] = SIMULATED_SCORER
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "PYTHONPATH": str(ROOT),

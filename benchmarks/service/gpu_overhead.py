@@ -3,7 +3,7 @@
     python -m benchmarks.service.gpu_overhead --json benchmarks/results/gpu-overhead.json
 
 The whole service runs with SQLite and is called over HTTP, but its GPU is simulated
-(`simulated_gpu.py`). Only the work of the CPUs remains: read, tokenize, meter, dispatch, pad,
+(`testkit.simulated_gpu`). Only the work of the CPUs remains: read, tokenize, meter, dispatch, pad,
 answer. The clients run on the same cores. Each simulated GPU runs with one batch at a time, and
 with two, of which the second is prepared while the first is computed.
 """
@@ -25,11 +25,11 @@ from rich.table import Table
 
 from benchmarks.machine import Machine, machine
 from benchmarks.service.overhead import cpu_parts
-from benchmarks.service.simulated_gpu import BATCHES_AT_ONCE, TOKENS_PER_S
 from serve_app.deployments.local_ray import free_port
 from testkit.load import ALL, Group, Target, closed_loop
 from testkit.load import figures as load_figures
 from testkit.service import ROOT, Service, deployment, model, serve_config
+from testkit.simulation import BATCHES_AT_ONCE, SIMULATED_SCORER, TOKENS_PER_S
 
 GPUS = (960, 10_000)
 """Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000
@@ -85,7 +85,7 @@ def service_with(gpu: int, batches_at_once: int) -> Iterator[Service]:
         [model("embedded", "embedded", deployment(1, max_ongoing_requests=2_048))],
         deployment(1, max_ongoing_requests=512),
     )
-    config["applications"][1]["import_path"] = "benchmarks.service.simulated_gpu:scorer"
+    config["applications"][1]["import_path"] = SIMULATED_SCORER
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "PYTHONPATH": str(ROOT),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.autoscaling.live import reversals
+from benchmarks.autoscaling.simulated import reversals
 from benchmarks.service.overload import DOCUMENTS, Phase, Seen, fill_in_figures
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cluster.lab.lab import Lab, up
 from cluster.lab.namespaces import LabError
+from cluster.lab.plan import GPU_NODES
 from cluster.lab.service import ROOT, with_ray_env
 
 FOLDER = ROOT / "var" / "lab"
@@ -48,10 +49,31 @@ def main() -> None:
     help="Folder of the model to serve under the names of cluster/production.yaml."
     "  [default: a tiny model with random weights]",
 )
-def up_command(folder: Path, model: Path | None) -> None:
+@click.option(
+    "--gpu-nodes",
+    type=click.IntRange(1, 4),
+    default=GPU_NODES,
+    show_default=True,
+    help="Number of GPU nodes.",
+)
+@click.option(
+    "--gpu-tokens-per-s",
+    type=float,
+    help="Simulate GPUs of this speed, so that more scorers have more throughput. Their scores are"
+    " 0.  [default: scorers use the CPU]",
+)
+def up_command(
+    folder: Path, model: Path | None, gpu_nodes: int, gpu_tokens_per_s: float | None
+) -> None:
     """Start the lab, deploy cluster/production.yaml, and wait until it is ready."""
     console = Console(highlight=False)
-    lab = up(folder.absolute(), model and model.absolute(), console.print)
+    lab = up(
+        folder.absolute(),
+        model and model.absolute(),
+        console.print,
+        gpu_nodes=gpu_nodes,
+        gpu_tokens_per_s=gpu_tokens_per_s,
+    )
     console.print(f"Ready after {lab.up_s:g} s.")
     console.print(f"  key:       {lab.key}", soft_wrap=True)
     for host in lab.proxies():

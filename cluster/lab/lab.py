@@ -19,6 +19,7 @@ from cluster.lab import databases, model, namespaces, plan, service
 from cluster.lab.namespaces import Ancestor, LabError, wait_for
 from cluster.lab.network import Network
 from serve_app.private_files import private_file, private_folder
+from testkit.simulation import TOKENS_PER_S
 
 STATE_FILE = "lab.json"
 DEPLOY_TIMEOUT_S = 180.0
@@ -41,6 +42,9 @@ class Lab:
     outer: Ancestor
     hosts: dict[str, Ancestor] = field(default_factory=dict)
     key: str = ""
+    gpu_tokens_per_s: float | None = None
+    """Speed of the simulated GPUs, if there are any."""
+
     up_s: float = 0.0
     """Time that `up` took."""
 
@@ -63,6 +67,7 @@ class Lab:
             "outer": _saved(self.outer),
             "hosts": {name: _saved(host) for name, host in self.hosts.items()},
             "key": self.key,
+            "gpu_tokens_per_s": self.gpu_tokens_per_s,
             "up_s": self.up_s,
         }
         path.write_text(json.dumps(state, indent=2) + "\n")
@@ -113,6 +118,8 @@ class Lab:
 
     def environment(self, host: str) -> dict[str, str]:
         env = service.environment(self.folder, self.token)
+        if self.gpu_tokens_per_s is not None:
+            env[TOKENS_PER_S] = str(self.gpu_tokens_per_s)
         return service.head_environment(env) if host == plan.HEAD else env
 
     def create_host(self, host: plan.Host) -> None:
@@ -164,12 +171,16 @@ class Lab:
     def proxies(self) -> list[plan.Host]:
         """Return the hosts with an HAProxy."""
         addresses = self.service_state()["proxies"]
-        return [host for host in plan.NODES if host.address in addresses]
+        return [host for host in self.nodes() if host.address in addresses]
+
+    def nodes(self) -> list[plan.Host]:
+        """Return the nodes of the Ray cluster."""
+        return [host for host in plan.NODES if host.name in self.hosts]
 
     def is_ready(self) -> bool:
         """Return whether the application runs, and answers through every HAProxy."""
         state = self.service_state()
-        urls = [host.url for host in plan.NODES if host.address in state["proxies"]]
+        urls = [host.url for host in self.nodes() if host.address in state["proxies"]]
         running: bool = state["application"] == "RUNNING"
         return running and bool(urls) and all(self.fetch(f"{url}/ready")[0] == 200 for url in urls)
 
@@ -190,7 +201,9 @@ class Lab:
         """Describe hosts, replicas and HAProxies for `python -m cluster.lab status --json`."""
         hosts = []
         for host in plan.HOSTS:
-            found = self.hosts[host.name].descendants() if host.name in self.hosts else []
+            if host.name not in self.hosts:
+                continue
+            found = self.hosts[host.name].descendants()
             hosts.append(
                 {
                     "name": host.name,
@@ -231,10 +244,23 @@ def _memory(process: psutil.Process) -> int:
     return 0
 
 
-def up(folder: Path, model_folder: Path | None, say: Say) -> Lab:
+def up(
+    folder: Path,
+    model_folder: Path | None,
+    say: Say,
+    *,
+    gpu_nodes: int = plan.GPU_NODES,
+    gpu_tokens_per_s: float | None = None,
+    config: Path = service.PRODUCTION,
+) -> Lab:
     """Create the lab in ``folder``, which must not exist, and wait until its service is ready.
 
     After a failure, no process is left; the folder stays, for its logs.
+
+    Args:
+        model_folder: The model to serve; ``None`` means a tiny one.
+        gpu_tokens_per_s: Speed of simulated GPUs; ``None`` means that scorers use the CPU.
+        config: The Serve config file.
 
     Raises: LabError, of which NoNamespaces when this system allows no namespaces.
     """
@@ -249,7 +275,10 @@ def up(folder: Path, model_folder: Path | None, say: Say) -> Lab:
     lab = Lab(folder, in_user_namespace, secrets.token_hex(32), outer)
     lab.save()
     try:
-        _start(lab, model_folder, say)
+        lab.gpu_tokens_per_s = gpu_tokens_per_s
+        if gpu_tokens_per_s is not None:
+            config = service.with_simulated_gpus(config, folder)
+        _start(lab, plan.hosts(gpu_nodes), model_folder, config, say)
         lab.up_s = round(time.monotonic() - started, 1)
         lab.save()
     except BaseException:
@@ -258,9 +287,11 @@ def up(folder: Path, model_folder: Path | None, say: Say) -> Lab:
     return lab
 
 
-def _start(lab: Lab, model_folder: Path | None, say: Say) -> None:
+def _start(
+    lab: Lab, hosts: Sequence[plan.Host], model_folder: Path | None, config: Path, say: Say
+) -> None:
     lab.network.create()
-    for host in plan.HOSTS:
+    for host in hosts:
         lab.create_host(host)
     lab.save()
     say(f"{len(lab.hosts)} hosts run.")
@@ -271,13 +302,13 @@ def _start(lab: Lab, model_folder: Path | None, say: Say) -> None:
         lab.start_node(plan.BY_NAME[plan.HEAD])
         say("The head of the Ray cluster runs.")
         workers = [
-            threads.submit(lab.start_node, host) for host in plan.NODES if host.name != plan.HEAD
+            threads.submit(lab.start_node, host) for host in lab.nodes() if host.name != plan.HEAD
         ]
         _results([ledger, models, *workers])
     lab.save()
-    say(f"All {len(plan.NODES)} nodes of the Ray cluster, PostgreSQL and Redis run.")
-    lab.deploy()
-    say("cluster/production.yaml is deployed; waiting for its replicas ...")
+    say(f"All {len(lab.nodes())} nodes of the Ray cluster, PostgreSQL and Redis run.")
+    lab.deploy(config)
+    say(f"{config.name} is deployed; waiting for its replicas ...")
     lab.wait_until_ready()
 
 

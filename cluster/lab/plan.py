@@ -58,14 +58,24 @@ HOSTS = (
     Host("gpu-1", 31, cpus=2, gpus=1),
     Host("gpu-2", 32, cpus=2, gpus=1),
     Host("gpu-3", 33, cpus=2, gpus=1),
+    Host("gpu-4", 34, cpus=2, gpus=1),
     Host(DATABASE, 41),
     Host(REDIS, 42),
     Host(CLIENT, 51),
 )
-"""Each CPU node has room for two gateways, each GPU node for one scorer."""
+"""Each CPU node has room for two gateways, each GPU node for one scorer. By default, `GPU_NODES` of
+the GPU nodes run."""
+
+GPU_NODES = 3
 
 BY_NAME: Mapping[str, Host] = {host.name: host for host in HOSTS}
 NODES = tuple(host for host in HOSTS if host.is_node)
+
+
+def hosts(gpu_nodes: int) -> list[Host]:
+    """Return the hosts of a lab with so many GPU nodes."""
+    gpus = [host for host in HOSTS if host.gpus]
+    return [host for host in HOSTS if host not in gpus[gpu_nodes:]]
 
 
 def database_url() -> str:

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cluster.lab import plan
 from cluster.lab.namespaces import LabError
+from testkit.simulation import SIMULATED_SCORER
 
 ROOT = Path(__file__).parents[2]
 RAY_ENV = ROOT / "cluster" / "ray.env"
@@ -76,6 +79,17 @@ def with_ray_env(command: Sequence[str]) -> list[str]:
 def head_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of the head, which keeps its state in Redis."""
     return {**env, "RAY_REDIS_ADDRESS": plan.redis_address()}
+
+
+def with_simulated_gpus(config: Path, folder: Path) -> Path:
+    """Write a copy of a Serve config file whose scorers have simulated GPUs."""
+    content = yaml.safe_load(config.read_text())
+    for application in content["applications"]:
+        if application["import_path"] == "serve_app.app:scorer":
+            application["import_path"] = SIMULATED_SCORER
+    copy = folder / "simulated.yaml"
+    copy.write_text(yaml.safe_dump(content))
+    return copy
 
 
 def fetch(url: str, token: str | None = None) -> list[str]:

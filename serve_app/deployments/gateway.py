@@ -54,7 +54,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         join_serve_log()
-        self._app: ASGIApp = Starlette()  # Serves the lifespan, before there are settings.
+        self._app = CurrentApp()
         self._live: LiveSettings | None = None
         self._settings = settings
         self._clock = SystemClock()
@@ -106,10 +106,7 @@ class Gateway:
         self._body_gate = SharedGate(settings.body_bytes_held_max)
         self._places, self._report_places = Places(clock), Places(clock, REPORTS)
         self._refusal_budget = RefusalBudget(clock)
-        return self._answer
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        return self._app
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Take other `LiveSettings` for the requests that arrive from now on.
@@ -126,7 +123,7 @@ class Gateway:
                 raise
             logger.error("user_config_refused", extra={"reason": str(error)})
         else:
-            self._app = build_app(self._service(settings, models))
+            self._app.current = build_app(self._service(settings, models))
             self._live = settings
             logger.info("user_config_in_force", extra={"models": [*models]})
 
@@ -185,6 +182,16 @@ class Gateway:
         for threads in self._threads.values():
             threads.shutdown()
         self._models.close()
+
+
+class CurrentApp:
+    """The ASGI application of the settings in force."""
+
+    def __init__(self) -> None:
+        self.current: ASGIApp = Starlette()  # It answers the lifespan, before there are settings.
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.current(scope, receive, send)
 
 
 def share_the_interpreter() -> None:

@@ -1,6 +1,6 @@
-"""The service with a simulated GPU; `benchmarks.service.gpu_overhead` deploys it.
+"""Scorers with a simulated GPU, for benchmarks and the lab.
 
-Deploy it with ``import_path: benchmarks.service.simulated_gpu:scorer``. Only the GPU's work is
+Deploy them with ``import_path: testkit.simulated_gpu:scorer``. Only the GPU's work is
 simulated. A pass uses its process's CPU for the time of launching kernels, and ends when the GPU
 has had time for its tokens, one pass after the other. The engine's work on the CPU (checking ids,
 planning passes, padding) is real. All logits are zero.
@@ -27,9 +27,7 @@ from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.saved_modules import IDENTITY
 from serve_app.engine.unpacking import InputLimits
-
-TOKENS_PER_S, BATCHES_AT_ONCE = "SIMULATED_GPU_TOKENS_PER_S", "SIMULATED_GPU_BATCHES_AT_ONCE"
-"""Environment variables, because they reach Ray's workers."""
+from testkit.simulation import BATCHES_AT_ONCE, TOKENS_PER_S
 
 LAUNCH_S = 0.000_8
 """Estimated CPU time for launching a pass: about 150 kernels of a 12-layer model at 5 us."""
@@ -96,7 +94,7 @@ def load_engine(
         InputLimits(VOCABULARY, tokenizer.pair_tokens_max, limits.batch_tokens_max),
     )
     engine.gpu = gpu
-    engine.batches_at_once = int(os.environ[BATCHES_AT_ONCE])  # noqa: TID251 - as above
+    engine.batches_at_once = int(os.environ.get(BATCHES_AT_ONCE, "2"))  # noqa: TID251 - as above
     return engine
 
 
