@@ -36,7 +36,7 @@ class HandleScorer:
     """Calls one model's replicas through the handle of their deployment."""
 
     def __init__(self, handle: DeploymentHandle, gateway: str, clock: Clock) -> None:
-        """``gateway``: id of the replica that this is in."""
+        """``gateway``: unique id of this gateway."""
         self._handle = handle
         self._gateway = gateway
         self._clock = clock

@@ -7,6 +7,7 @@ checks.
 
 import gc
 import sys
+import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -81,6 +82,16 @@ class Gateway:
             name: ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=name)
             for name in ("tokenizer", "parser")
         }
+        self._models = GatewayModels(
+            Shared(
+                uuid.uuid4().hex,
+                SharedGate(settings.gate_tokens_max),
+                Tokens(settings.portion_tokens_max),
+                self._threads["tokenizer"],
+                self._metrics,
+                self._clock,
+            )
+        )
         self._ledger.start()
         if self._delivery is not None:
             self._delivery.start()
@@ -90,16 +101,6 @@ class Gateway:
         """Return the app. Serve calls this on the replica's event loop after the constructor, and
         `reconfigure` after this."""
         settings, clock = self._settings, self._clock
-        self._models = GatewayModels(
-            Shared(
-                serve.get_replica_context().replica_id.unique_id,
-                SharedGate(settings.gate_tokens_max),
-                Tokens(settings.portion_tokens_max),
-                self._threads["tokenizer"],
-                self._metrics,
-                clock,
-            )
-        )
         self._access = Authenticator(
             self._ledger, clock, self._metrics, Seconds(settings.key_cache_s)
         )

@@ -32,7 +32,7 @@ class Shared:
     """What all models of a gateway share."""
 
     gateway: str
-    """Id of the gateway's replica."""
+    """Unique id of the gateway, for `serve_app.scaling.backlogs`."""
 
     gate: SharedGate
     portion_tokens_max: Tokens
@@ -94,7 +94,7 @@ def _identity(model: ModelSettings) -> Identity:
 
 
 class GatewayModels:
-    """The models of one gateway, which change while it runs. Create it on the event loop."""
+    """The models of one gateway, which change while it runs."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared

@@ -64,7 +64,7 @@ def test_without_namespaces_nothing_is_created(
 
 
 def test_the_status_of_a_lab_that_has_ended_lists_its_hosts(tmp_path: Path) -> None:
-    lab_in(tmp_path)
+    lab_in(tmp_path, hosts={"head": NOT_RUNNING})
 
     state = json.loads(invoke("status", "--json", "--folder", str(tmp_path)).output)
 

@@ -10,7 +10,7 @@ def test_hosts_have_addresses_and_names_of_their_own() -> None:
 
 
 def test_the_cluster_has_a_head_without_replicas_cpu_nodes_and_gpu_nodes() -> None:
-    head, *workers = plan.NODES
+    head, *workers = (host for host in plan.hosts(plan.GPU_NODES) if host.is_node)
 
     assert head.name == plan.HEAD
     assert head.cpus == 0
