@@ -25,7 +25,7 @@ from serve_app.http.problems import INTERNAL, PROBLEMS, Row
 from serve_app.protocols.limits import Limits
 from serve_app.settings.gateway import Settings
 from serve_app.settings.live import LiveSettings
-from serve_app.settings.models import Checkpoint, ModelSettings
+from serve_app.settings.models import Canary, Checkpoint, ModelSettings
 from serve_app.settings.scorer import ScorerSettings
 from serve_app.telemetry.metrics import METRICS
 
@@ -49,6 +49,7 @@ SETTINGS_TABLES: Mapping[str, type[BaseModel]] = {
     "Gateways: `user_config`": LiveSettings,
     "Gateways: each of the `models` in `user_config`": ModelSettings,
     "A `checkpoint`": Checkpoint,
+    "The `canary` of a model": Canary,
     "Scorers: `args`": ScorerSettings,
 }
 CLI = """\
@@ -152,9 +153,9 @@ def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 def _type(field: Mapping[str, Any]) -> str:
     """Describe a JSON schema, without the null of an optional field."""
-    if "$ref" in field:
+    kind = next((each for each in field.get("anyOf", ()) if each.get("type") != "null"), field)
+    if "$ref" in kind:
         return "object"
-    kind = next((each for each in field.get("anyOf", ()) if each["type"] != "null"), field)
     if "enum" in kind:
         return ", ".join(f"`{value}`" for value in kind["enum"])
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}

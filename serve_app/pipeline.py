@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from serve_app.admission.door import Admission, Ticket
+from serve_app.admission.door import Ticket
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import DeadlineExceeded, Forbidden, NotFound, RerankError
 from serve_app.domain.job import Job
@@ -21,18 +21,10 @@ from serve_app.domain.model import Caller, Outcome, RateLimitState
 from serve_app.domain.ranking import ranked
 from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import ModelId, RequestId
-from serve_app.ports import NO_USAGE, JobScorer, JobTokenizer, Ledger, Pricing, Quote, Usage
+from serve_app.ports import NO_USAGE, Ledger, Pricing, Quote, Usage
 from serve_app.protocols.stored_outcome import replayed, to_store
+from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """One model of a gateway."""
-
-    admission: Admission
-    tokenizer: JobTokenizer
-    scorer: JobScorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +42,30 @@ class Pipeline:
 
         The reserved credit is released if the request ends before its charge is committed.
         """
-        model = self._model(caller, job.model)
-        with model.admission.admit(caller, job) as ticket:
-            return await self._run(caller, job, model, ticket)
+        revision = self._revision(caller, job.model)
+        with revision.admission.admit(caller, job) as ticket:
+            return await self._run(caller, job, revision, ticket)
 
-    def _model(self, caller: Caller, model: ModelId) -> ServedModel:
+    def _revision(self, caller: Caller, model: ModelId) -> ServedRevision:
         if model not in self.models:
             raise NotFound(f"model '{model}'; GET /v1/models lists them", "model")
         if caller.models is not None and model not in caller.models:
             raise Forbidden(f"the model '{model}'", "model")
-        return self.models[model]
+        return self.models[model].revision(model, caller.tenant)
 
-    async def _run(self, caller: Caller, job: Job, model: ServedModel, ticket: Ticket) -> Outcome:
+    async def _run(
+        self, caller: Caller, job: Job, revision: ServedRevision, ticket: Ticket
+    ) -> Outcome:
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         async with self._until_deadline(job):
-            most = await model.tokenizer.check_queries(job, small=ticket.small)
+            most = await revision.tokenizer.check_queries(job, small=ticket.small)
         quote = Quote.of(job, self.pricing.price(job.model, most, job.service_tier))
 
         with self._voided_on_failure(job.request_id) as progress:
-            async with self._until_deadline(job), self._tokenizing(job, model, ticket) as pending:
+            async with (
+                self._until_deadline(job),
+                self._tokenizing(job, revision, ticket) as pending,
+            ):
                 with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
                     reserved = await self.ledger.reserve(caller, quote)
                     progress.rate_limits = reserved.rate_limits
@@ -80,7 +77,7 @@ class Pipeline:
             charge = self.pricing.price(job.model, usage, job.service_tier)
             async with self._until_deadline(job):
                 with self.metrics.timed(STAGE_SECONDS, stage="score"):
-                    scores = await model.scorer.score(caller, job, tokenized, ticket.scored)
+                    scores = await revision.scorer.score(caller, job, tokenized, ticket.scored)
             outcome = Outcome(
                 request_id=job.request_id,
                 created_at=self.clock.moment(),
@@ -111,13 +108,13 @@ class Pipeline:
 
     @asynccontextmanager
     async def _tokenizing(
-        self, job: Job, model: ServedModel, ticket: Ticket
+        self, job: Job, revision: ServedRevision, ticket: Ticket
     ) -> AsyncIterator[asyncio.Task[TokenizedJob]]:
         """Tokenize while the block runs; at its end, cancel the task if it is not done."""
 
         async def tokenize() -> TokenizedJob:
             with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
-                return await model.tokenizer.tokenize(job, small=ticket.small)
+                return await revision.tokenizer.tokenize(job, small=ticket.small)
 
         task = asyncio.create_task(tokenize())
         try:

@@ -32,8 +32,9 @@ from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.ledger.db.engines import open_writer, opened
 from serve_app.ledger.money.pricing import PriceList
 from serve_app.ledger.sql_ledger import SqlLedger
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline
 from serve_app.ports import Ledger, PortionReport
+from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.settings.gateway import Settings
 from serve_app.settings.live import LiveSettings
 from serve_app.telemetry.metrics import Metric, Metrics
@@ -80,10 +81,11 @@ def pipelines(url: str) -> Iterator[dict[str, Pipeline]]:
         threaded = ThreadedTokenizer(tokenizer, tokenizer, threads, threads)
         gate = SharedGate(settings.gate_tokens_max)
         admission = Admission(gate, tokenizer.pair_tokens_max, metrics, CLOCK)
+        revision = ServedRevision(model.revision, admission, threaded, _EvenModel())
         return Pipeline(
             ledger=books,
             pricing=PriceList({MODEL: model.tariff}),
-            models={MODEL: ServedModel(admission, threaded, _EvenModel())},
+            models={MODEL: ServedModel(revision)},
             metrics=metrics,
             clock=CLOCK,
         )

@@ -19,3 +19,8 @@ def check(config: Path) -> None:
     for model in service.live.models:
         names = ", ".join([model.id, *model.aliases])
         click.echo(f"{names}: {model.checkpoint.source}, scored by '{model.application_name}'")
+        if model.canary is not None:
+            click.echo(
+                f"{names}: canary {model.canary.checkpoint.source}, scored by "
+                f"'{model.canary.application}' for {model.canary.share:.1%} of the tenants"
+            )

@@ -101,8 +101,8 @@ def check_models(models: Iterable[ModelSettings]) -> None:
         resolve,
     )
 
-    for model in models:
+    for each in (revision.checkpoint for model in models for revision in model.revisions):
         try:
-            resolve(model.checkpoint.source, model.checkpoint.revision)
+            resolve(each.source, each.revision)
         except ModelLoadError as error:
             raise click.ClickException(f"The service cannot start. {error}.") from None

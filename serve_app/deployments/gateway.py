@@ -129,19 +129,18 @@ class Gateway:
             logger.info("user_config_in_force", extra={"models": [*models]})
 
     def _service(self, settings: LiveSettings, models: Mapping[ModelId, GatewayModel]) -> Service:
-        by_id = {ModelId(model.id): model for model in settings.models}
         return Service(
             pipeline=Pipeline(
                 ledger=self._ledger,
-                pricing=PriceList({model: each.tariff for model, each in by_id.items()}),
+                pricing=PriceList({model: each.settings.tariff for model, each in models.items()}),
                 models={model: each.served for model, each in models.items()},
                 metrics=self._metrics,
                 clock=self._clock,
             ),
             access=self._access,
             catalogue=Catalogue(
-                tuple(each.card(by_id[model]) for model, each in models.items()),
-                {model: each.scorer for model, each in models.items()},
+                tuple(each.card for each in models.values()),
+                {model: each.live.scorer for model, each in models.items()},
                 self._ledger.ping,
                 self._clock,
             ),
@@ -150,7 +149,9 @@ class Gateway:
             metrics=self._metrics,
             limits=_limits(settings),
             parsers=self._threads["parser"],
-            model_names=ModelNames({model: each.aliases for model, each in by_id.items()}),
+            model_names=ModelNames(
+                {model: each.settings.aliases for model, each in models.items()}
+            ),
             free_credit=Credits(self._settings.free_credit_micro_dollars),
             body_gate=self._body_gate,
             places=self._places,

@@ -1,4 +1,4 @@
-"""The models of one gateway, of which each has a tokenizer here and scorers elsewhere."""
+"""The models of one gateway, whose revisions have a tokenizer here and scorers elsewhere."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.engine.tokenizer_process import TokenizerProcess
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer
-from serve_app.pipeline import ServedModel
+from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.settings import SCORER
 from serve_app.settings.models import Checkpoint, ModelSettings
 from serve_app.telemetry.metrics import Metrics
@@ -41,22 +41,23 @@ class Shared:
     clock: Clock
 
 
-class GatewayModel:
-    """One model of a gateway. It keeps its state when settings change that do not concern it."""
+class GatewayRevision:
+    """One revision of a model. It keeps its state when settings change that do not concern it."""
 
     def __init__(self, model: ModelSettings, tokenizer: PairTokenizer, shared: Shared) -> None:
-        model_id = ModelId(model.id)
         self.pair_tokens_max = tokenizer.pair_tokens_max
         self.scorer = HandleScorer(
             DeploymentHandle(SCORER, model.application_name), shared.gateway, shared.clock
         )
         self._process = TokenizerProcess(tokenizer)
         self._large_threads = ThreadPoolExecutor(1)  # The process tokenizes one job at a time.
-        self.served = ServedModel(
+        self.served = ServedRevision(
+            model.revision,
             Admission(shared.gate, tokenizer.pair_tokens_max, shared.metrics, shared.clock),
             ThreadedTokenizer(tokenizer, self._process, shared.small_threads, self._large_threads),
             Dispatcher(
-                model_id,
+                ModelId(model.id),
+                model.revision,
                 self.scorer,
                 portion_limit(shared.portion_tokens_max, tokenizer.pair_tokens_max),
                 shared.metrics,
@@ -64,8 +65,29 @@ class GatewayModel:
             ),
         )
 
-    def card(self, model: ModelSettings) -> ModelCard:
-        """Return the description, as far as it is known without the scorers."""
+    def close(self) -> None:
+        self._large_threads.shutdown()
+        self._process.close()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayModel:
+    """A model with its current settings."""
+
+    settings: ModelSettings
+    live: GatewayRevision
+    canary: GatewayRevision | None
+
+    @property
+    def served(self) -> ServedModel:
+        if self.settings.canary is None or self.canary is None:
+            return ServedModel(self.live.served)
+        return ServedModel(self.live.served, self.canary.served, self.settings.canary.share)
+
+    @property
+    def card(self) -> ModelCard:
+        """The description, as far as it is known without the scorers."""
+        model = self.settings
         return ModelCard(
             id=ModelId(model.id),
             source=model.checkpoint.source,
@@ -74,19 +96,16 @@ class GatewayModel:
             precision=model.checkpoint.precision,
             device=None,
             tariff=model.tariff,
-            pair_tokens_max=self.pair_tokens_max,
+            pair_tokens_max=self.live.pair_tokens_max,
             ready=False,
             activation=None,
             aliases=model.aliases,
         )
 
-    def close(self) -> None:
-        self._large_threads.shutdown()
-        self._process.close()
-
 
 Identity = tuple[str, str, Checkpoint]
-"""A model whose id, scorers and checkpoint stay the same keeps its state."""
+"""A revision whose model, scorers and checkpoint stay the same keeps its state, also when it is
+promoted."""
 
 
 def _identity(model: ModelSettings) -> Identity:
@@ -98,35 +117,43 @@ class GatewayModels:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._models: dict[Identity, GatewayModel] = {}
+        self._revisions: dict[Identity, GatewayRevision] = {}
 
     async def load(self, models: Sequence[ModelSettings]) -> Mapping[ModelId, GatewayModel]:
         """Return ``models``, of which new ones are loaded, in their order.
 
-        Models that are missing in ``models`` are closed when their jobs have ended.
+        Revisions that are missing in ``models`` are closed when their jobs have ended.
 
         Raises: ModelLoadError; then nothing has changed.
         """
         loaded = {
-            _identity(model): self._models.get(_identity(model)) or await self._loaded(model)
+            _identity(each): self._revisions.get(_identity(each)) or await self._loaded(each)
             for model in models
+            for each in model.revisions
         }
         loop = asyncio.get_running_loop()
-        for identity in self._models.keys() - loaded.keys():
-            loop.call_later(CLOSED_AFTER_S, self._models[identity].close)
-        self._models = loaded
-        return {ModelId(model.id): loaded[_identity(model)] for model in models}
+        for identity in self._revisions.keys() - loaded.keys():
+            loop.call_later(CLOSED_AFTER_S, self._revisions[identity].close)
+        self._revisions = loaded
+        return {
+            ModelId(model.id): GatewayModel(
+                model,
+                loaded[_identity(model)],
+                loaded[_identity(model.as_canary)] if model.as_canary else None,
+            )
+            for model in models
+        }
 
-    async def _loaded(self, model: ModelSettings) -> GatewayModel:
+    async def _loaded(self, model: ModelSettings) -> GatewayRevision:
         each = model.checkpoint
         tokenizer = await asyncio.to_thread(
             load_tokenizer, each.source, each.revision, each.pair_tokens_max
         )
-        return GatewayModel(model, tokenizer, self._shared)
+        return GatewayRevision(model, tokenizer, self._shared)
 
     def close(self) -> None:
-        for model in self._models.values():
-            model.close()
+        for revision in self._revisions.values():
+            revision.close()
 
 
 def portion_limit(portion_tokens_max: int, pair_tokens_max: int) -> Tokens:

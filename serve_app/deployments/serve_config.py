@@ -56,18 +56,19 @@ def settings_in(config: Mapping[str, Any]) -> ServiceConfig:
     except ValueError as error:
         raise ConfigError(f"The settings are invalid. {error}") from None
     for model in found.live.models:
-        _check_scorers(model, found.scorers)
+        _check_scorers(f"model '{model.id}'", model, found.scorers)
+        if model.as_canary is not None:
+            _check_scorers(f"canary of the model '{model.id}'", model.as_canary, found.scorers)
     return found
 
 
-def _check_scorers(model: ModelSettings, scorers: Mapping[str, ScorerSettings]) -> None:
+def _check_scorers(what: str, model: ModelSettings, scorers: Mapping[str, ScorerSettings]) -> None:
     name = model.application_name
     if name not in scorers:
-        raise ConfigError(f"The model '{model.id}' has no application '{name}' with its scorers.")
+        raise ConfigError(f"The {what} has no application '{name}' with its scorers.")
     if scorers[name].checkpoint != model.checkpoint:
         raise ConfigError(
-            f"The checkpoint of the model '{model.id}' differs from that of the application "
-            f"'{name}'."
+            f"The checkpoint of the {what} differs from that of the application '{name}'."
         )
 
 

@@ -18,7 +18,7 @@ from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores
 from serve_app.domain.priority import Claim
 from serve_app.domain.tokenized import TokenizedJob
-from serve_app.domain.units import Instant, ModelId, Seconds, Tokens
+from serve_app.domain.units import Instant, ModelId, Revision, Seconds, Tokens
 from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, Metrics
 
@@ -29,6 +29,7 @@ class Dispatcher:
     def __init__(
         self,
         model: ModelId,
+        revision: Revision,
         scorer: PortionScorer,
         portion_tokens_max: Tokens,
         metrics: Metrics,
@@ -38,7 +39,7 @@ class Dispatcher:
         self._queue = DispatchQueue(
             portion_tokens_max,
             clock,
-            lambda tokens: metrics.record(BACKLOG_TOKENS, tokens, model=model),
+            lambda tokens: metrics.record(BACKLOG_TOKENS, tokens, model=model, revision=revision),
         )
         self._attempts = Attempts(
             scorer, portion_tokens_max, lambda: self.backlog_tokens, metrics, clock

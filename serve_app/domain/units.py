@@ -17,5 +17,6 @@ TenantId = NewType("TenantId", str)
 KeyId = NewType("KeyId", str)
 RequestId = NewType("RequestId", str)
 ModelId = NewType("ModelId", str)
+Revision = NewType("Revision", str)
 
 MICRO_DOLLARS_PER_DOLLAR = 1_000_000

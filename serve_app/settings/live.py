@@ -49,8 +49,8 @@ class LiveSettings(BaseModel):
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:
         problems = list(_name_conflicts(self.models))
-        applications = {model.application_name for model in self.models}
-        if len(applications) < len(self.models):
+        revisions = [each for model in self.models for each in model.revisions]
+        if len({each.application_name for each in revisions}) < len(revisions):
             problems.append("models: two applications have the same name; set `application`")
         if self.request_timeout_s > self.request_timeout_s_max:
             problems.append("request_timeout_s is above request_timeout_s_max")

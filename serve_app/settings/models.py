@@ -1,10 +1,11 @@
 """Settings of a model: how it is computed, and how clients see it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain.model_card import Prices, Tariff
+from serve_app.domain.units import Revision
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -17,7 +18,7 @@ class Checkpoint(BaseModel):
     source: Annotated[str, Field(min_length=1)]
     """A hub id, a local folder, or ``embedded``."""
 
-    revision: str | None = None
+    revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """A revision on the hub (branch, tag or commit); ``None`` means the newest. Ignored for local
     folders."""
 
@@ -26,6 +27,25 @@ class Checkpoint(BaseModel):
 
     pair_tokens_max: Annotated[int, Field(ge=16, le=32_768)] | None = None
     """Longest pair, in tokens; ``None`` means the maximum of the model."""
+
+
+ApplicationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+
+class Canary(BaseModel):
+    """A second revision of a model, under the same id and price."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    application: ApplicationName
+    """Name of the Serve application with the canary's scorers."""
+
+    checkpoint: Checkpoint
+    """The same as in the ``args`` of that application."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the tenants whose requests the canary scores. A tenant always gets the same
+    revision, and a larger share only adds tenants."""
 
 
 class ModelSettings(BaseModel):
@@ -43,9 +63,12 @@ class ModelSettings(BaseModel):
     checkpoint: Checkpoint
     """The same as in the ``args`` of the scorers' application. Gateways load its tokenizer."""
 
-    application: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    application: ApplicationName | None = None
     """Name of the scorers' Serve application; ``None`` means the id, with ``-`` for other
     characters than letters and digits."""
+
+    canary: Canary | None = None
+    """A revision that is tried before it replaces the live one."""
 
     price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """8 means $0.008 per 1,000 documents."""
@@ -79,6 +102,29 @@ class ModelSettings(BaseModel):
     def application_name(self) -> str:
         slug = "".join(letter if letter.isalnum() else "-" for letter in self.id)
         return self.application or slug
+
+    @property
+    def revision(self) -> Revision:
+        """The application and the checkpoint's revision, for the ledger and the metrics."""
+        of_source = self.checkpoint.revision
+        return Revision(self.application_name + (f"@{of_source}" if of_source else ""))
+
+    @property
+    def as_canary(self) -> Self | None:
+        """The model with its canary in place of the live revision."""
+        if self.canary is None:
+            return None
+        update = {
+            "application": self.canary.application,
+            "checkpoint": self.canary.checkpoint,
+            "canary": None,
+        }
+        return self.model_copy(update=update)
+
+    @property
+    def revisions(self) -> tuple[Self, ...]:
+        """The model with its live revision, and with its canary if it has one."""
+        return (self, self.as_canary) if self.as_canary is not None else (self,)
 
     @property
     def tariff(self) -> Tariff:

@@ -68,8 +68,8 @@ GATE_TOKENS = Metric(
 BACKLOG_TOKENS = Metric(
     "rerank_backlog_tokens",
     Kind.GAUGE,
-    "Tokens queued in this gateway for the replicas of the model.",
-    ("model",),
+    "Tokens queued in this gateway for the replicas of a revision of the model.",
+    ("model", "revision"),
 )
 PORTION_RETRIES = Metric(
     "rerank_portion_retries", Kind.COUNTER, "Portions dispatched again after a replica died."

@@ -27,6 +27,7 @@ from serve_app.domain.units import (
     KeyId,
     ModelId,
     RequestId,
+    Revision,
     Seconds,
     TenantId,
     Tokens,
@@ -37,9 +38,10 @@ from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.http.app import build_app
 from serve_app.http.service import Service, T
 from serve_app.ledger.db.engines import Connection
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline
 from serve_app.ports import JobScorer, PortionReport, Tokenizer, Usage
 from serve_app.protocols.limits import Limits
+from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.telemetry.metrics import Metrics
 from testkit.tokenized import pairs_in
 from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
@@ -246,7 +248,8 @@ class FakeApp:
         metrics = Metrics(self._sink, clock)
         tokenizer = ThreadedTokenizer(self.tokenizer, self.tokenizer, self.threads, self.threads)
         admission = Admission(self.gate, self.tokenizer.pair_tokens_max, metrics, clock)
-        served = ServedModel(admission, tokenizer, self.scorer)
+        revision = ServedRevision(Revision("live"), admission, tokenizer, self.scorer)
+        served = ServedModel(revision)
         self.service = Service(
             pipeline=Pipeline(
                 ledger=self.ledger,

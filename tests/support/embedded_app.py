@@ -7,7 +7,7 @@ from typing import Any
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.model import EMBEDDED, Portion, PortionScores
 from serve_app.domain.model_card import ReplicaInfo
-from serve_app.domain.units import Instant, Seconds, Tokens
+from serve_app.domain.units import Instant, Revision, Seconds, Tokens
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine, load_tokenizer
 from serve_app.ports import Engine
@@ -39,7 +39,12 @@ def embedded_app(**options: Any) -> FakeApp:
     """Return an application with ``options`` for `FakeApp`. The caller closes it."""
     engine = load_engine(EMBEDDED, None, "float32", EngineLimits(batch_tokens_max=8_192))
     scorer = Dispatcher(
-        MINI, EngineScorer(engine), Tokens(PORTION_TOKENS), some_metrics(), FakeClock()
+        MINI,
+        Revision("live"),
+        EngineScorer(engine),
+        Tokens(PORTION_TOKENS),
+        some_metrics(),
+        FakeClock(),
     )
     limits = replace(
         LIMITS,

@@ -33,6 +33,7 @@ from serve_app.domain.units import (
     KeyId,
     ModelId,
     RequestId,
+    Revision,
     Seconds,
     TenantId,
     Tokens,
@@ -42,8 +43,9 @@ from serve_app.engine.tokenizer_threads import (
     ThreadedTokenizer,
 )
 from serve_app.ledger.money.pricing import PriceList
-from serve_app.pipeline import Pipeline, ServedModel
+from serve_app.pipeline import Pipeline
 from serve_app.ports import JobScorer, PortionReport, Quote, Reserved, StoredOutcome, Usage
+from serve_app.served_model import ServedModel, ServedRevision
 from tests.support.fakes import (
     CALLER,
     EMBEDDED,
@@ -74,22 +76,35 @@ def pipeline(
     gate: SharedGate | None = None,
     tokenizer: FakeTokenizer | None = None,
 ) -> Pipeline:
+    served = revision(scorer, gate, tokenizer)
+    return with_model(ledger, ServedModel(served))
+
+
+def revision(
+    scorer: JobScorer,
+    gate: SharedGate | None = None,
+    tokenizer: FakeTokenizer | None = None,
+    name: str = "live",
+) -> ServedRevision:
     clock, metrics = FakeClock(), some_metrics()
     tokenizer = tokenizer or FakeTokenizer()
     gate = gate or SharedGate(10**9)
     threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    return ServedRevision(
+        Revision(name),
+        Admission(gate, tokenizer.pair_tokens_max, metrics, clock),
+        ThreadedTokenizer(tokenizer, tokenizer, *threads),
+        scorer,
+    )
+
+
+def with_model(ledger: FakeLedger, model: ServedModel) -> Pipeline:
     return Pipeline(
         ledger=ledger,
         pricing=FixedPricing(),
-        models={
-            EMBEDDED: ServedModel(
-                Admission(gate, tokenizer.pair_tokens_max, metrics, clock),
-                ThreadedTokenizer(tokenizer, tokenizer, *threads),
-                scorer,
-            )
-        },
-        metrics=metrics,
-        clock=clock,
+        models={EMBEDDED: model},
+        metrics=some_metrics(),
+        clock=FakeClock(),
     )
 
 
@@ -457,3 +472,22 @@ def test_an_unknown_model_and_a_forbidden_model_have_different_errors() -> None:
         rerank(FakeLedger(), UntouchedJobScorer(), replace(JOB, model=ModelId("nope")))
     with pytest.raises(Forbidden):
         rerank(FakeLedger(), UntouchedJobScorer(), caller=narrow)
+
+
+def test_a_canary_scores_its_share_of_the_tenants_under_the_same_model_and_price() -> None:
+    ledger = FakeLedger()
+    live, canary = revision(FixedJobScorer(1, 2, 3)), revision(FixedJobScorer(3, 2, 1))
+    door = with_model(ledger, ServedModel(live, canary, canary_share=0.5))
+    first: set[int] = set()
+
+    for number in range(20):
+        caller = replace(CALLER, tenant=TenantId(f"tenant {number}"))
+        outcomes = [
+            asyncio.run(door.rerank(caller, replace(JOB, request_id=RequestId(f"{number}-{turn}"))))
+            for turn in range(3)
+        ]
+        assert len({each.results for each in outcomes}) == 1, "a tenant keeps its revision"
+        assert {(each.model, each.charge) for each in outcomes} == {(EMBEDDED, 3 * PRICE)}
+        first.add(outcomes[0].results[0].index)
+
+    assert first == {0, 2}

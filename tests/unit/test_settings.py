@@ -10,10 +10,11 @@ from pydantic import SecretStr
 from serve_app.domain.model_card import Prices, Tariff
 from serve_app.settings.gateway import Settings
 from serve_app.settings.live import LiveSettings
-from serve_app.settings.models import Checkpoint, ModelSettings
+from serve_app.settings.models import Canary, Checkpoint, ModelSettings
 from serve_app.settings.scorer import ScorerSettings
 
 X = Checkpoint(source="x")
+CANARY = {"application": "x", "checkpoint": X}
 TWO = [{"id": "a", "checkpoint": X}, {"id": "b", "checkpoint": X}]
 
 
@@ -72,6 +73,9 @@ def test_inconsistent_settings_are_refused_by_name(
         ({"models": [TWO[0] | {"aliases": ["x" * 257]}]}, "aliases"),
         ({"models": [{"id": "a/b", "checkpoint": X}, {"id": "a-b", "checkpoint": X}]}, "same name"),
         ({"models": [each | {"application": "m"} for each in TWO]}, "same name"),
+        ({"models": [TWO[0] | {"canary": {"application": "a", "checkpoint": X}}]}, "same name"),
+        ({"models": [TWO[0] | {"canary": CANARY | {"share": 1.1}}]}, "share"),
+        ({"models": [TWO[0] | {"canary": {"application": "x"}}]}, "checkpoint"),
         ({"models": [TWO[0] | {"pricee": 8}]}, "pricee"),
         ({"request_timeout_s": 61}, "request_timeout_s"),
         ({"cors_allowed_origins": ["app.example"]}, "cors_allowed_origins"),
@@ -97,6 +101,20 @@ def test_an_application_is_named_after_its_model() -> None:
     model = ModelSettings(id="cross-encoder/ms-marco-MiniLM-L12-v2", checkpoint=X)
 
     assert model.application_name == "cross-encoder-ms-marco-MiniLM-L12-v2"
+
+
+def test_a_revision_names_the_application_and_the_revision_of_the_checkpoint() -> None:
+    model = ModelSettings(
+        id="a",
+        checkpoint=X,
+        canary=Canary(application="a-2", checkpoint=Checkpoint(source="x", revision="v2")),
+    )
+
+    assert model.revision == "a"
+    assert model.as_canary is not None
+    assert model.as_canary.revision == "a-2@v2"
+    assert model.as_canary.tariff == model.tariff
+    assert model.as_canary.as_canary is None
 
 
 def test_the_events_token_is_in_no_message_and_reaches_other_processes(

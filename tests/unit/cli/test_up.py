@@ -1,17 +1,19 @@
 """``rerank-serve up`` before Ray starts: the choice of the model, and errors."""
 
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
 from serve_app.cli.up import CURL
-from serve_app.cli.up_config import read_config, serve_only
-from serve_app.settings.models import ModelSettings
+from serve_app.cli.up_config import check_models, read_config, serve_only
+from serve_app.settings.models import Canary, Checkpoint, ModelSettings
 from testkit.service import COMMAND, ROOT, deployment, environment, model, serve_config
 from testkit.tiny_models import build
 
@@ -153,6 +155,14 @@ def test_a_folder_without_a_model_is_reported_in_one_line(tmp_path: Path) -> Non
     assert "has no config.json" in refused(tmp_path, "--model", str(tmp_path / "empty"))
     assert "there is no such folder" in refused(tmp_path, "--model", str(tmp_path / "absent"))
     assert "has an invalid name" in refused(tmp_path, "--model", "x" * 257)
+
+
+def test_a_canary_without_a_model_is_reported_before_ray_starts(tmp_path: Path) -> None:
+    canary = Canary(application="canary", checkpoint=Checkpoint(source=str(tmp_path)))
+    model = ModelSettings(id="a", checkpoint=Checkpoint(source="embedded"), canary=canary)
+
+    with pytest.raises(click.ClickException, match=re.escape(str(tmp_path))):
+        check_models([model])
 
 
 def test_the_example_request_names_the_model() -> None:

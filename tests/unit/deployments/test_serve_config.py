@@ -77,6 +77,15 @@ def _other_checkpoint(config: dict[str, Any]) -> None:
     config["applications"][0]["args"] = {"checkpoint": {"source": "other"}}
 
 
+def _canary(name: str, source: str) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["applications"].append({**config["applications"][0], "name": "embedded-2"})
+        (model,) = config["applications"][1]["deployments"][0]["user_config"]["models"]
+        model["canary"] = {"application": name, "checkpoint": {"source": source}}
+
+    return change
+
+
 def _wrong_live_setting(config: dict[str, Any]) -> None:
     config["applications"][1]["deployments"][0]["user_config"]["request_timeout"] = 1
 
@@ -87,6 +96,8 @@ def _wrong_live_setting(config: dict[str, Any]) -> None:
         (_without_gateways, "a deployment 'gateway'"),
         (_without_scorers, "no application 'embedded'"),
         (_other_checkpoint, "The checkpoint of the model 'embedded' differs"),
+        (_canary("embedded-3", "embedded"), "The canary of .* has no application 'embedded-3'"),
+        (_canary("embedded-2", "other"), "The checkpoint of the canary of .* differs"),
         (_wrong_live_setting, "request_timeout"),
     ],
 )
@@ -98,6 +109,16 @@ def test_settings_that_do_not_fit_together_are_refused(
 
     with pytest.raises(ConfigError, match=message):
         settings_in(config)
+
+
+def test_a_canary_with_scorers_is_accepted() -> None:
+    config = deepcopy(LOCAL)
+    _canary("embedded-2", "embedded")(config)
+
+    (model,) = settings_in(config).live.models
+
+    assert model.canary is not None
+    assert model.canary.share == 0
 
 
 @pytest.mark.parametrize(

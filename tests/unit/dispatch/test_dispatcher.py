@@ -12,7 +12,7 @@ from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, ServiceTier
 from serve_app.domain.tokenized import TokenizedJob
-from serve_app.domain.units import Instant, KeyId, RequestId, Seconds, TenantId, Tokens
+from serve_app.domain.units import Instant, KeyId, RequestId, Revision, Seconds, TenantId, Tokens
 from tests.support.fakes import (
     CALLER,
     EMBEDDED,
@@ -45,7 +45,7 @@ def a_dispatcher(
 ) -> Dispatcher:
     """Return a dispatcher with portions of at most 20 tokens."""
     clock = clock or FakeClock()
-    return Dispatcher(EMBEDDED, scorer, Tokens(20), some_metrics(sink), clock)
+    return Dispatcher(EMBEDDED, Revision("v1"), scorer, Tokens(20), some_metrics(sink), clock)
 
 
 def dispatch(scorer: FakePortionScorer, sink: RecordingSink | None = None) -> JobScores:
@@ -190,7 +190,7 @@ def test_about_two_portions_are_with_a_replica_and_the_rest_wait() -> None:
         assert scorer.at("large") == 2
         assert dispatcher.backlog_tokens == 48 * 20
         backlog, labels = sink.values["rerank_backlog_tokens"][-1]
-        assert (backlog, labels["model"]) == (48 * 20, "embedded")
+        assert (backlog, labels) == (48 * 20, {"model": "embedded", "revision": "v1"})
 
         while scorer.at("large"):
             assert scorer.at("large") <= 2

@@ -14,6 +14,7 @@ from serve_app.domain.model_names import ModelNames
 from serve_app.http.app import build_app
 from serve_app.ledger.db.engines import reading
 from serve_app.ledger.db.tables import charges, idempotent_requests
+from serve_app.served_model import ServedModel
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 from tests.support.app import BIG, BIG_ALIAS, MINI, FakeApp, WordScorer
 from tests.support.asgi import Exchange
@@ -46,7 +47,7 @@ def app(ledger_app: LedgerApp) -> LedgerApp:
 def serve(app: LedgerApp, scorer: Any = None, names: ModelNames | None = None) -> None:
     """Let ``app`` score with the real ledger."""
     pipeline = app.service.pipeline
-    served = replace(pipeline.models[MINI], scorer=scorer or WordScorer())
+    served = ServedModel(replace(pipeline.models[MINI].live, scorer=scorer or WordScorer()))
     pipeline = replace(pipeline, ledger=app.ledger, models={MINI: served, BIG: served})
     service = replace(app.service, pipeline=pipeline, model_names=names or app.service.model_names)
     app._app.asgi = build_app(service)
