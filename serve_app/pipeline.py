@@ -59,7 +59,8 @@ class Pipeline:
         # Check queries before the reservation, so that an invalid one counts towards no limit.
         async with self._until_deadline(job):
             most = await revision.tokenizer.check_queries(job, small=ticket.small)
-        quote = Quote.of(job, self.pricing.price(job.model, most, job.service_tier))
+        price = self.pricing.price(job.model, most, job.service_tier)
+        quote = Quote.of(job, revision.name, price)
 
         with self._voided_on_failure(job.request_id) as progress:
             async with (

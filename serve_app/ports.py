@@ -16,12 +16,14 @@ from serve_app.domain.model import (
 from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import (
+    NO_REVISION,
     Credits,
     Instant,
     KeyId,
     ModelId,
     Moment,
     RequestId,
+    Revision,
     Seconds,
     Tokens,
 )
@@ -49,11 +51,19 @@ class Quote:
     """Timeout of the request. Its reservation lasts a little longer."""
 
     idempotency: Idempotency | None = None
+    revision: Revision = NO_REVISION
+    """The revision of the model that will score the request."""
 
     @classmethod
-    def of(cls, job: Job, amount: Credits) -> Self:
+    def of(cls, job: Job, revision: Revision, amount: Credits) -> Self:
         return cls(
-            job.request_id, job.model, len(job.pairs), amount, job.timeout_s, job.idempotency
+            job.request_id,
+            job.model,
+            len(job.pairs),
+            amount,
+            job.timeout_s,
+            job.idempotency,
+            revision,
         )
 
 

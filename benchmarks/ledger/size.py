@@ -147,6 +147,7 @@ class Rows:
                     documents * TOKENS_PER_DOCUMENT,
                     documents * PRICE,
                     at,
+                    MODELS[model],
                 )
                 for request, tenant, key, model, documents, at in zip(
                     *(

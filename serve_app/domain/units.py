@@ -19,4 +19,7 @@ RequestId = NewType("RequestId", str)
 ModelId = NewType("ModelId", str)
 Revision = NewType("Revision", str)
 
+NO_REVISION = Revision("")
+"""Of requests before revisions were recorded."""
+
 MICRO_DOLLARS_PER_DOLLAR = 1_000_000

@@ -118,6 +118,7 @@ class SqlLedger:
             created_at=now,
             expires_at=Moment(now + round(quote.timeout_s * 1_000) + self._margin_ms),
             key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
+            revision=quote.revision,
         )
         demand = Demand(quote.documents, caller.key_limits, caller.tenant_limits)
         write = partial(Books.reserve, wanted=wanted, demand=demand, idempotency=quote.idempotency)

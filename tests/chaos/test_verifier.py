@@ -128,12 +128,12 @@ def test_a_correct_run_passes(story: Story) -> None:
         ("DELETE FROM charges WHERE request_id = 'r1'", "there is no charge r1"),
         (
             "INSERT INTO charges SELECT 'r1-again', tenant_id, key_id, model, documents, tokens, "
-            "amount, charged_at FROM charges WHERE request_id = 'r1'",
+            "amount, charged_at, revision FROM charges WHERE request_id = 'r1'",
             "is charged twice",
         ),
         (
             "INSERT INTO charges SELECT 'r4', tenant_id, key_id, model, 77, tokens, amount, "
-            "charged_at FROM charges WHERE request_id = 'r1'",
+            "charged_at, revision FROM charges WHERE request_id = 'r1'",
             "matches no request",
         ),
         ("UPDATE charges SET tokens = tokens + 1 WHERE request_id = 'r2'", "the charge is"),

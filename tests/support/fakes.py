@@ -32,6 +32,7 @@ from serve_app.domain.units import (
     ModelId,
     Moment,
     RequestId,
+    Revision,
     Seconds,
     TenantId,
     Tokens,
@@ -82,6 +83,7 @@ class FakeLedger:
         self.log: list[str] = []
         self.pending: dict[RequestId, Credits] = {}
         self.charged: dict[RequestId, Credits] = {}
+        self.revisions: dict[RequestId, Revision] = {}
         self.commit_fails_with: Exception | None = None
         self.rate_limits: tuple[RateLimitState, ...] = ()
         self.key_in_use: str | None = None
@@ -106,6 +108,7 @@ class FakeLedger:
             raise refusal
         self.available -= quote.amount
         self.pending[quote.request_id] = quote.amount
+        self.revisions[quote.request_id] = quote.revision
         return Reserved(self.rate_limits)
 
     async def commit(

@@ -476,7 +476,8 @@ def test_an_unknown_model_and_a_forbidden_model_have_different_errors() -> None:
 
 def test_a_canary_scores_its_share_of_the_tenants_under_the_same_model_and_price() -> None:
     ledger = FakeLedger()
-    live, canary = revision(FixedJobScorer(1, 2, 3)), revision(FixedJobScorer(3, 2, 1))
+    live = revision(FixedJobScorer(1, 2, 3))
+    canary = revision(FixedJobScorer(3, 2, 1), name="canary")
     door = with_model(ledger, ServedModel(live, canary, canary_share=0.5))
     first: set[int] = set()
 
@@ -488,6 +489,8 @@ def test_a_canary_scores_its_share_of_the_tenants_under_the_same_model_and_price
         ]
         assert len({each.results for each in outcomes}) == 1, "a tenant keeps its revision"
         assert {(each.model, each.charge) for each in outcomes} == {(EMBEDDED, 3 * PRICE)}
-        first.add(outcomes[0].results[0].index)
+        best = outcomes[0].results[0].index
+        assert ledger.revisions[RequestId(f"{number}-0")] == {0: "canary", 2: "live"}[best]
+        first.add(best)
 
     assert first == {0, 2}

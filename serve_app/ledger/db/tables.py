@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ColumnElement,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -115,6 +116,7 @@ reservations = Table(
     Column(
         "key_capped", Boolean(create_constraint=False), nullable=False, server_default=text("false")
     ),
+    Column("revision", String(260), nullable=False, server_default=""),  # empty: not known
     CheckConstraint("amount >= 0", name="reservations_amount_not_negative"),
     CheckConstraint("charged >= 0 AND charged <= amount", name="reservations_charged_in_amount"),
     CheckConstraint(
@@ -168,6 +170,7 @@ charges = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("charged_at", BigInteger, nullable=False),
+    Column("revision", String(260), nullable=False, server_default=""),  # empty: not known
     CheckConstraint("amount >= 0", name="charges_amount_not_negative"),
     Index("charges_by_tenant_and_time", "tenant_id", "charged_at"),
     Index("charges_by_time", "charged_at"),
@@ -205,6 +208,26 @@ idempotent_requests = Table(
         "replayed", Boolean(create_constraint=False), nullable=False, server_default=text("false")
     ),
     Index("idempotent_requests_by_time", "created_at"),
+    sqlite_with_rowid=False,
+)
+
+shadow_comparisons = Table(
+    # One request scored by the live revision and by the canary; see `serve_app.domain.canary`.
+    "shadow_comparisons",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("model", String(128), nullable=False),
+    Column("live", String(260), nullable=False),
+    Column("canary", String(260), nullable=False),
+    Column("compared_at", BigInteger, nullable=False),
+    Column("documents", BigInteger, nullable=False),
+    Column("overlap_at_10", Double, nullable=False),
+    Column("kendall_tau", Double, nullable=False),
+    Column("live_run_s", Double, nullable=False),
+    Column("canary_run_s", Double, nullable=False),
+    Column("live_tokens", BigInteger, nullable=False),
+    Column("canary_tokens", BigInteger, nullable=False),
+    Index("shadow_comparisons_by_time", "compared_at"),
     sqlite_with_rowid=False,
 )
 

@@ -20,7 +20,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from serve_app.domain.errors import ReservationClosed
-from serve_app.domain.units import Credits, KeyId, ModelId, Moment, RequestId, TenantId, Tokens
+from serve_app.domain.units import (
+    NO_REVISION,
+    Credits,
+    KeyId,
+    ModelId,
+    Moment,
+    RequestId,
+    Revision,
+    TenantId,
+    Tokens,
+)
 
 NOTHING = Credits(0)
 NO_TOKENS = Tokens(0)
@@ -54,6 +64,9 @@ class Reservation:
 
     key_capped: bool = False
     """Whether it counts towards the key's monthly cap as well as the tenant's."""
+
+    revision: Revision = NO_REVISION
+    """The revision of the model that scores the request."""
 
 
 @dataclass(frozen=True, slots=True)

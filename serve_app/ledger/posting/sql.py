@@ -113,6 +113,7 @@ def reservation_of(row: Row[Any]) -> Reservation:
         state=State(row.state),
         charged=row.charged,
         key_capped=row.key_capped,
+        revision=row.revision,
     )
 
 
@@ -132,6 +133,7 @@ def reserved_row(wanted: Reservation) -> dict[str, Any]:
         "expires_at": wanted.expires_at,
         "settled_at": None,
         "key_capped": wanted.key_capped,
+        "revision": wanted.revision,
     }
 
 
@@ -160,4 +162,5 @@ def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) 
         "tokens": usage.tokens,
         "amount": amount,
         "charged_at": now,
+        "revision": known.revision,
     }

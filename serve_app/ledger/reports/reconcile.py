@@ -20,7 +20,7 @@ OVERDUE_MS = 60_000
 CLOCKS_DIFFER_MS = 3_600_000
 """Generous tolerance for clock differences between machines."""
 
-SAME = ("tenant_id", "key_id", "model", "documents", "tokens")
+SAME = ("tenant_id", "key_id", "model", "documents", "tokens", "revision")
 """Columns in which a charge equals its reservation, besides the amount."""
 
 

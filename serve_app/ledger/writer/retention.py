@@ -4,6 +4,7 @@
     committed reservations ──a day after they were settled──> deleted; their charge stays
     rate windows ──unused for an hour──> deleted
     idempotency keys with their outcomes ──after 24 hours──> deleted
+    comparisons with canaries ──after 7 days──> deleted
 
 A step is a small transaction that locks the accounts of its tenants, like a charge. A step that is
 killed changes nothing, and concurrent gateways never count a request twice: each request is either
@@ -30,6 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
 from serve_app.domain.usage import USAGE_SUMS
+from serve_app.ledger.db import comparisons
 from serve_app.ledger.db.tables import (
     IS_COMMITTED,
     IS_NOT_CHARGED,
@@ -132,8 +134,8 @@ _Day = tuple[TenantId, Moment, KeyId, ModelId]
 
 
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
-    """Retire up to ``count_max`` rows, and as many idempotency keys; return their number, which is
-    0 if none is left.
+    """Retire up to ``count_max`` rows, and as many idempotency keys and comparisons; return their
+    number, which is 0 if none is left.
 
     The transaction must do nothing else, because it reads before it takes the locks. A wrong
     ``now`` is harmless: rows retired too early still count. ``keep_days`` counts whole UTC days
@@ -145,6 +147,7 @@ def step(connection: Connection, now: Moment, keep_days: int, count_max: int) ->
         retired = _retire(connection, due)
     else:
         retired = _forget_windows(connection, now, count_max)
+    retired += comparisons.forget(connection, now, count_max)
     return retired + keyed_requests.forget(connection, now, count_max)
 
 

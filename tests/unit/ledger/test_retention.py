@@ -12,11 +12,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, func, select
 
+from serve_app.domain.canary import Comparison
 from serve_app.domain.model import Caller, RateLimits
-from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Seconds, Tokens
+from serve_app.domain.units import Credits, ModelId, Moment, RequestId, Revision, Seconds, Tokens
 from serve_app.ledger.accounts import credit_grants
 from serve_app.ledger.accounts.tenant_accounts import AccountProblem
-from serve_app.ledger.db.tables import charges, rate_windows, reservations, usage_days
+from serve_app.ledger.db import comparisons
+from serve_app.ledger.db.tables import (
+    charges,
+    rate_windows,
+    reservations,
+    shadow_comparisons,
+    usage_days,
+)
 from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY as DAY
 from serve_app.ledger.money.calendar import day_of
 from serve_app.ledger.money.reservation import Reservation
@@ -370,6 +378,24 @@ def test_a_rate_window_is_deleted_after_an_idle_hour(engine: Engine, database_ur
     with engine.begin() as connection:
         left = connection.scalars(select(rate_windows.c.subject)).all()
     assert set(left) == {busy.tenant, busy.key_id}
+
+
+def test_a_comparison_is_deleted_after_a_week(engine: Engine) -> None:
+    def compared(request_id: str, at: int) -> Comparison:
+        names = (RequestId(request_id), ModelId(MODEL), Revision("live"), Revision("canary"))
+        seconds, tokens = (Seconds(1), Seconds(2)), (Tokens(3), Tokens(4))
+        return Comparison(*names, Moment(at), 30, 0.9, 0.8, *seconds, *tokens)
+
+    ages_days = (1, 6, 8, 9, 10)
+    with engine.begin() as connection:
+        for age in ages_days:
+            comparisons.add(connection, compared(f"r{age}", TODAY - age * DAY))
+
+    assert retire(engine, count_max=2) == [2, 1]
+
+    with engine.begin() as connection:
+        left = connection.scalars(select(shadow_comparisons.c.request_id)).all()
+    assert sorted(left) == ["r1", "r6"]
 
 
 def test_a_gateway_runs_retention(database_url: str, acme: Caller, engine: Engine) -> None:

@@ -17,9 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from serve_app.domain.errors import LedgerUnavailable, OutOfCredit, ReservationClosed
 from serve_app.domain.model import Caller
-from serve_app.domain.units import Credits, KeyId, RequestId, Seconds
+from serve_app.domain.units import Credits, KeyId, RequestId, Revision, Seconds
 from serve_app.ledger.db.engines import transaction
-from serve_app.ledger.db.tables import charges
+from serve_app.ledger.db.tables import charges, reservations
 from serve_app.ledger.posting.books import Books
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer.operation import Operation
@@ -73,6 +73,29 @@ def test_a_request_is_reserved_charged_and_durable_when_the_call_returns(
 
     with ledger_on(database_url) as ledger:
         asyncio.run(scenario(ledger))
+
+
+def test_a_charge_has_the_revision_for_which_its_credit_was_reserved(
+    database_url: str, acme: Caller, engine: Engine
+) -> None:
+    async def scenario(ledger: SqlLedger) -> None:
+        for request_id, revision in ((R1, "embedded"), (R2, "embedded-2@v2"), (R3, "embedded-2")):
+            quote = replace(a_quote(request_id, 5), revision=Revision(revision))
+            await ledger.reserve(acme, quote)
+        await ledger.commit(R1, Credits(1), USAGE)
+        await ledger.commit(R2, Credits(1), USAGE)
+        ledger.void(R3, USAGE)
+
+    with ledger_on(database_url) as ledger:
+        asyncio.run(scenario(ledger))
+
+    with engine.begin() as connection:
+        charged = connection.execute(select(charges.c.request_id, charges.c.revision)).all()
+        reserved = connection.execute(select(reservations.c.id, reservations.c.revision)).all()
+    assert sorted(map(tuple, charged)) == [("r1", "embedded"), ("r2", "embedded-2@v2")]
+    assert sorted(map(tuple, reserved)) == [
+        *(("r1", "embedded"), ("r2", "embedded-2@v2"), ("r3", "embedded-2"))
+    ]
 
 
 def test_acknowledged_writes_survive_the_death_of_the_process(
