@@ -96,6 +96,8 @@ class Pipeline:
             # although its charge is being written. The ledger limits the wait for its commit.
             with self.metrics.timed(STAGE_SECONDS, stage="commit"):
                 await self.ledger.commit(job.request_id, charge, usage, to_store(job, outcome))
+        if revision.shadow is not None:
+            revision.shadow.offer(caller, job, tokenized, scores)
         return outcome
 
     @asynccontextmanager

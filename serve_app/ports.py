@@ -218,6 +218,13 @@ class JobScorer(Protocol):
         """
 
 
+class Shadow(Protocol):
+    """Scores answered jobs once more with another revision, to compare both."""
+
+    def offer(self, caller: Caller, job: Job, tokenized: TokenizedJob, scores: JobScores) -> None:
+        """Take a job after its charge is committed. Returns immediately and never raises."""
+
+
 class PortionScorer(Protocol):
     """The replicas of one model, for the dispatcher."""
 

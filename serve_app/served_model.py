@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from serve_app.admission.door import Admission
 from serve_app.domain.canary import is_chosen
 from serve_app.domain.units import ModelId, Revision, TenantId
-from serve_app.ports import JobScorer, JobTokenizer
+from serve_app.ports import JobScorer, JobTokenizer, Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class ServedRevision:
     admission: Admission
     tokenizer: JobTokenizer
     scorer: JobScorer
+    shadow: Shadow | None = None
+    """Gets the jobs that this revision has answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,10 @@ class SharedGate:
     def amount(self) -> int:
         return self._all.amount
 
+    @property
+    def is_half_full(self) -> bool:
+        return 2 * self.amount > self._amount_max
+
     @contextmanager
     def admit(self, tenant: TenantId, amount: int) -> Iterator[Callable[[int], None]]:
         """See `Gate.admit`."""

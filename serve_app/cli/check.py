@@ -22,5 +22,6 @@ def check(config: Path) -> None:
         if model.canary is not None:
             click.echo(
                 f"{names}: canary {model.canary.checkpoint.source}, scored by "
-                f"'{model.canary.application}' for {model.canary.share:.1%} of the tenants"
+                f"'{model.canary.application}' for {model.canary.share:.1%} of the tenants, "
+                f"shadows of {model.canary.shadow_share:.1%} of the other requests"
             )

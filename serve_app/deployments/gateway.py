@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -24,6 +25,7 @@ from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.gateway_models import GatewayModel, GatewayModels, Shared
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
+from serve_app.domain.canary import Comparison
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
@@ -32,6 +34,7 @@ from serve_app.engine.tokenizer import limit_threads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
 from serve_app.ledger.back_office import BackOffice
+from serve_app.ledger.db import comparisons
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.events.delivery import Delivery, HttpSink
 from serve_app.ledger.events.queue import EventQueue
@@ -43,6 +46,7 @@ from serve_app.private_files import private_folder
 from serve_app.protocols.limits import Limits
 from serve_app.settings.gateway import Settings
 from serve_app.settings.live import LiveSettings
+from serve_app.shadow import Shadows
 from serve_app.telemetry.logs import emit, get_logger
 
 logger = get_logger(__name__)
@@ -82,12 +86,14 @@ class Gateway:
             name: ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=name)
             for name in ("tokenizer", "parser")
         }
+        gate = SharedGate(settings.gate_tokens_max)
         self._models = GatewayModels(
             Shared(
                 uuid.uuid4().hex,
-                SharedGate(settings.gate_tokens_max),
+                gate,
                 Tokens(settings.portion_tokens_max),
                 self._threads["tokenizer"],
+                Shadows(gate, self._store, self._metrics, self._clock),
                 self._metrics,
                 self._clock,
             )
@@ -108,6 +114,9 @@ class Gateway:
         self._places, self._report_places = Places(clock), Places(clock, REPORTS)
         self._refusal_budget = RefusalBudget(clock)
         return self._app
+
+    async def _store(self, comparison: Comparison) -> None:
+        await self._office.write(partial(comparisons.add, comparison=comparison))
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Take other `LiveSettings` for the requests that arrive from now on.

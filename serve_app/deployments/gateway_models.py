@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray.serve.handle import DeploymentHandle
 
@@ -13,7 +13,7 @@ from serve_app.deployments.clients import HandleScorer
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import Clock
 from serve_app.domain.model_card import ModelCard
-from serve_app.domain.units import ModelId, Tokens
+from serve_app.domain.units import ModelId, Revision, Tokens
 from serve_app.engine.loading import load_tokenizer
 from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.engine.tokenizer_process import TokenizerProcess
@@ -21,6 +21,7 @@ from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.settings import SCORER
 from serve_app.settings.models import Checkpoint, ModelSettings
+from serve_app.shadow import CanaryShadow, Shadows
 from serve_app.telemetry.metrics import Metrics
 
 CLOSED_AFTER_S = 120.0
@@ -37,6 +38,7 @@ class Shared:
     gate: SharedGate
     portion_tokens_max: Tokens
     small_threads: Executor
+    shadows: Shadows
     metrics: Metrics
     clock: Clock
 
@@ -49,20 +51,28 @@ class GatewayRevision:
         self.scorer = HandleScorer(
             DeploymentHandle(SCORER, model.application_name), shared.gateway, shared.clock
         )
+        self._dispatcher = Dispatcher(
+            ModelId(model.id),
+            model.revision,
+            self.scorer,
+            portion_limit(shared.portion_tokens_max, tokenizer.pair_tokens_max),
+            shared.metrics,
+            shared.clock,
+        )
         self._process = TokenizerProcess(tokenizer)
         self._large_threads = ThreadPoolExecutor(1)  # The process tokenizes one job at a time.
         self.served = ServedRevision(
             model.revision,
             Admission(shared.gate, tokenizer.pair_tokens_max, shared.metrics, shared.clock),
             ThreadedTokenizer(tokenizer, self._process, shared.small_threads, self._large_threads),
-            Dispatcher(
-                ModelId(model.id),
-                model.revision,
-                self.scorer,
-                portion_limit(shared.portion_tokens_max, tokenizer.pair_tokens_max),
-                shared.metrics,
-                shared.clock,
-            ),
+            self._dispatcher,
+        )
+        self._shadows = shared.shadows
+
+    def shadow_of(self, live: Revision, share: float) -> CanaryShadow:
+        """Return this revision as a shadow of the live one."""
+        return CanaryShadow(
+            live, self.served, lambda: self._dispatcher.backlog_tokens, share, self._shadows
         )
 
     def close(self) -> None:
@@ -80,9 +90,12 @@ class GatewayModel:
 
     @property
     def served(self) -> ServedModel:
-        if self.settings.canary is None or self.canary is None:
-            return ServedModel(self.live.served)
-        return ServedModel(self.live.served, self.canary.served, self.settings.canary.share)
+        live, canary = self.live.served, self.settings.canary
+        if canary is None or self.canary is None:
+            return ServedModel(live)
+        if canary.shadow_share:
+            live = replace(live, shadow=self.canary.shadow_of(live.name, canary.shadow_share))
+        return ServedModel(live, self.canary.served, canary.share)
 
     @property
     def card(self) -> ModelCard:

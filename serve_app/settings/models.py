@@ -47,6 +47,10 @@ class Canary(BaseModel):
     """Share of the tenants whose requests the canary scores. A tenant always gets the same
     revision, and a larger share only adds tenants."""
 
+    shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the requests answered by the live revision that the canary scores, too, without a
+    charge, while there is spare capacity. The results are only compared."""
+
 
 class ModelSettings(BaseModel):
     """One served model, as clients see it. Its scorers are a Serve application of their own."""

@@ -96,6 +96,12 @@ SCORED_TOKENS = Metric(
 INFLIGHT_TOKENS = Metric(
     "rerank_inflight_tokens", Kind.GAUGE, "Tokens accepted by this scorer and not yet answered."
 )
+SHADOWS = Metric(
+    "rerank_shadows",
+    Kind.COUNTER,
+    "Answered requests that were offered to a canary, by result: compared, skipped or failed.",
+    ("result",),
+)
 
 EVENT_AGE_SECONDS = Metric(
     "rerank_event_age_seconds",
@@ -121,6 +127,7 @@ METRICS = (
     BATCH_TOKENS,
     SCORED_TOKENS,
     INFLIGHT_TOKENS,
+    SHADOWS,
     EVENT_AGE_SECONDS,
 )
 
