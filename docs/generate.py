@@ -55,8 +55,9 @@ SETTINGS_TABLES: Mapping[str, type[BaseModel]] = {
 CLI = """\
 # Command line
 
-The commands below `tenants`, `keys`, `credit`, `usage`, `audit-log` and `ledger` work on the
-database in `RERANK_DATABASE_URL` or `--database-url`, by default `var/rerank.db`.
+The commands below `tenants`, `keys`, `credit`, `usage`, `audit-log` and `ledger`, and
+`canary report`, work on the database in `RERANK_DATABASE_URL` or `--database-url`, by default
+`var/rerank.db`.
 They also work while the service runs.
 They refuse a database whose tables have another version.
 A command that fails prints one line and exits with status 1.

@@ -5,6 +5,7 @@ import click
 from serve_app import __version__
 from serve_app.cli.accounts import COMMANDS
 from serve_app.cli.books import ledger
+from serve_app.cli.canary import canary
 from serve_app.cli.check import check
 from serve_app.cli.models import models
 from serve_app.cli.up import up
@@ -18,6 +19,7 @@ def main() -> None:
 
 main.add_command(up)
 main.add_command(check)
+main.add_command(canary)
 main.add_command(models)
 main.add_command(ledger)
 for command in COMMANDS:

@@ -5,7 +5,6 @@ Every command works while the service runs. Commands that only read do not delay
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from glob import glob
 from pathlib import Path
@@ -18,14 +17,13 @@ from serve_app.cli.ledger_access import (
     database_option,
     in_one_line,
     open_books,
+    reading_long,
     settings,
 )
 from serve_app.cli.reports import print_table
 from serve_app.domain.formats import moment_of, time_of
-from serve_app.domain.units import Seconds
 from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.db import backup
-from serve_app.ledger.db.engines import Connection, reading
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.money.calendar import day_of
 from serve_app.ledger.reports import monthly_statement
@@ -34,9 +32,6 @@ from serve_app.ledger.reports.reconcile import Findings, check_books
 from serve_app.ledger.writer import retention
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.private_files import private_folder
-
-REPORT_TIMEOUT_S = Seconds(600.0)
-"""Timeout of one SQL statement of a report, which may read millions of rows."""
 
 DAYS_MAX = 36_500
 
@@ -101,7 +96,7 @@ def print_statement(
     Repeated statements of a complete month are identical to the byte.
     """
     wanted = _month(month)
-    with open_books(database_url, _reading_long) as connection:
+    with open_books(database_url, reading_long) as connection:
         owner = tenant_accounts.find_tenant(connection, tenant)
         statement = monthly_statement.statement(
             connection, owner, wanted, CLOCK.moment(), so_far=so_far
@@ -142,7 +137,7 @@ def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str |
     if patterns and not paths:
         raise click.ClickException("no log file matches")
     unreadable: list[str] = []
-    with open_books(database_url, _reading_long) as connection:
+    with open_books(database_url, reading_long) as connection:
         found = [check_books(connection, since, now)]
         if paths:
             found.append(check_logs(connection, since, _lines(paths, unreadable)))
@@ -159,10 +154,6 @@ def back_up(file: Path, database_url: str | None) -> None:
     """
     with in_one_line():
         backup.back_up(database_url or settings().resolved_database_url, file, DATABASE_TIMEOUT_S)
-
-
-def _reading_long(database_url: str, _timeout_s: Seconds) -> AbstractContextManager[Connection]:
-    return reading(database_url, REPORT_TIMEOUT_S)
 
 
 def _month(typed: str) -> int:

@@ -11,11 +11,14 @@ from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds, TenantId
 from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.db.audit_log import AuditContext
-from serve_app.ledger.db.engines import Connection, transaction
+from serve_app.ledger.db.engines import Connection, reading, transaction
 from serve_app.ledger.db.schema import require
 from serve_app.settings.gateway import Settings
 
 DATABASE_TIMEOUT_S = Seconds(10.0)
+REPORT_TIMEOUT_S = Seconds(600.0)
+"""Timeout of one SQL statement of a report, which may read millions of rows."""
+
 CLOCK = SystemClock()
 
 
@@ -49,6 +52,11 @@ def open_books(
         raise click.ClickException(f"the database did not answer: {error.reason}") from None
     except tenant_accounts.AccountProblem as error:
         raise click.ClickException(str(error)) from None
+
+
+def reading_long(database_url: str, _timeout_s: Seconds) -> AbstractContextManager[Connection]:
+    """Open a snapshot for `open_books`, with time for a report."""
+    return reading(database_url, REPORT_TIMEOUT_S)
 
 
 @contextmanager
