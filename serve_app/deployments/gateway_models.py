@@ -20,12 +20,10 @@ from serve_app.engine.tokenizer_process import TokenizerProcess
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.settings import SCORER
+from serve_app.settings.live import UNUSED_AFTER_S
 from serve_app.settings.models import Checkpoint, ModelSettings
 from serve_app.shadow import CanaryShadow, Shadows
 from serve_app.telemetry.metrics import Metrics
-
-CLOSED_AFTER_S = 120.0
-"""Time after which no job of a removed model is left: more than the longest timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ class GatewayModels:
         }
         loop = asyncio.get_running_loop()
         for identity in self._revisions.keys() - loaded.keys():
-            loop.call_later(CLOSED_AFTER_S, self._revisions[identity].close)
+            loop.call_later(UNUSED_AFTER_S, self._revisions[identity].close)
         self._revisions = loaded
         return {
             ModelId(model.id): GatewayModel(

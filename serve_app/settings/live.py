@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from serve_app.domain.model import EMBEDDED
 from serve_app.settings.models import Checkpoint, ModelSettings
 
+UNUSED_AFTER_S = 120.0
+"""Time after which no job of a removed model or revision is left: more than the longest timeout."""
+
 
 class LiveSettings(BaseModel):
     """The ``user_config`` of the gateways: `serve deploy` changes it without replacing a replica.

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from serve_app.cli.canary import canary
 from serve_app.cli.ledger_access import CLOCK
+from serve_app.deployments.local_ray import free_port
 from serve_app.domain.canary import Comparison
 from serve_app.domain.units import Credits, Moment, RequestId, Revision, Seconds, Tokens
 from serve_app.ledger.db import comparisons
@@ -18,6 +22,7 @@ from tests.support import postings
 from tests.support.fakes import EMBEDDED
 from tests.support.ledger import TIMEOUT_S, a_tenant
 
+LOCAL = (Path(__file__).parents[3] / "cluster/local.yaml").read_text()
 LIVE, CANARY = Revision("embedded"), Revision("embedded-2")
 
 
@@ -41,6 +46,25 @@ def filled_url(database_url: str) -> str:
             postings.reserve(connection, wanted)
             postings.commit(connection, request_id, amount, Usage(1, Tokens(77)), Moment(now))
     return database_url
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The local config file, whose model has a canary."""
+    config = yaml.safe_load(LOCAL)
+    scorers, gateways = config["applications"]
+    config["applications"].append({**scorers, "name": "embedded-2"})
+    (model,) = gateways["deployments"][0]["user_config"]["models"]
+    model["canary"] = {"application": "embedded-2", "checkpoint": scorers["args"]["checkpoint"]}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def model_in(path: Path) -> dict[str, Any]:
+    config = yaml.safe_load(path.read_text())
+    (model,) = config["applications"][1]["deployments"][0]["user_config"]["models"]
+    return dict(model)
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -92,3 +116,46 @@ def test_a_model_without_requests_is_an_error(filled_url: str) -> None:
 
     assert status == 1
     assert "no request of the model 'other'" in output
+
+
+def test_a_canary_is_promoted_in_the_file(file: Path) -> None:
+    status, output = run("promote", EMBEDDED, "--config", str(file), "--no-deploy")
+
+    assert status == 0, output
+    assert f"serve deploy {file}" in output
+    assert "'embedded' has no more requests 2 minutes later" in output
+    assert model_in(file) == {
+        "id": "embedded",
+        "application": "embedded-2",
+        "checkpoint": {"source": "embedded"},
+    }
+
+
+def test_a_canary_is_aborted_in_the_file(file: Path) -> None:
+    status, output = run("abort", EMBEDDED, "--config", str(file), "--no-deploy")
+
+    assert status == 0, output
+    assert "'embedded-2' has no more requests" in output
+    assert model_in(file) == {"id": "embedded", "checkpoint": {"source": "embedded"}}
+
+
+@pytest.mark.parametrize("command", ["promote", "abort"])
+def test_a_file_that_cannot_be_edited_stays_as_it_is(file: Path, command: str) -> None:
+    before = file.read_text()
+
+    status, output = run(command, "other", "--config", str(file), "--no-deploy")
+
+    assert status == 1
+    assert "There is no model 'other'." in output
+    assert file.read_text() == before
+
+
+def test_a_file_that_cannot_be_deployed_is_named(file: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+
+    status, output = run("abort", EMBEDDED, "--config", str(file), "--address", address)
+
+    assert status == 1
+    assert "It is not deployed: " in output
+    assert output.endswith(f"run `serve deploy {file}`.\n")
+    assert "canary" not in model_in(file)
