@@ -2,12 +2,13 @@
 
 import json
 import secrets
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import yaml
 
 from serve_app.cli.up import read_switches
 from serve_app.deployments.local_ray import free_port, local_environment, short_path
+from serve_app.domain.canary import is_chosen
 from testkit.service import COMMAND, ROOT, environment, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -213,6 +215,7 @@ class Clients:
 
 @pytest.fixture(scope="module")
 def key(cluster: Cluster) -> str:
+    cluster.command("ledger", "migrate")
     cluster.command("tenants", "add", "acme", "--credit", "10")
     return cluster.command("keys", "create", "acme")
 
@@ -281,6 +284,106 @@ def test_live_settings_and_models_change_without_replacing_a_replica(
 
     assert replicas() == before
     assert set(clients.statuses) == {200}
+
+
+def with_canary(**settings: float) -> Callable[[list[dict[str, Any]]], None]:
+    """Return a change that adds a canary, which reads less of a pair."""
+    checkpoint = {"source": "embedded", "pair_tokens_max": 64}
+
+    def change(applications: list[dict[str, Any]]) -> None:
+        scorers = deepcopy(applications[0])
+        applications.append(scorers | {"name": "embedded-2", "args": {"checkpoint": checkpoint}})
+        model = user_config(applications)["models"][0]
+        model["canary"] = {"application": "embedded-2", "checkpoint": checkpoint, **settings}
+
+    return change
+
+
+def separating_share(one: str, other: str) -> float:
+    """Return a share that includes only one of two tenants."""
+    shares = (number / 1_000 for number in range(1_001))
+    return next(
+        share
+        for share in shares
+        if is_chosen(share, "embedded", one) != is_chosen(share, "embedded", other)
+    )
+
+
+@dataclass
+class Accounts:
+    """Two tenants of a cluster, by name, and their charges."""
+
+    cluster: Cluster
+    keys: dict[str, str]
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.cluster.folder / "ledger.db")) as connection:
+            return connection.execute(sql).fetchall()
+
+    def revisions(self) -> dict[str, str]:
+        """Send a request of each tenant, and return the revisions in its charges."""
+        body = {"model": "embedded", "query": "q", "documents": ["a word " * 100, "b"]}
+        found = {}
+        for name, key in self.keys.items():
+            headers = {"Authorization": f"Bearer {key}"}
+            url = f"{self.cluster.address}/v1/rerank"
+            answer = httpx.post(url, json=body, headers=headers, timeout=30)
+            assert answer.status_code == 200, answer.text
+            request_id = answer.json()["id"]
+            sql = f"SELECT revision FROM charges WHERE request_id = '{request_id}'"  # noqa: S608 - our id
+            ((found[name],),) = self.rows(sql)
+        return found
+
+    def wait_for(self, **expected: str) -> None:
+        wait_for(lambda: self.revisions() == expected, 30, f"{expected}")
+
+
+def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
+    cluster: Cluster, key: str
+) -> None:
+    cluster.command("tenants", "add", "bolt", "--credit", "10")
+    accounts = Accounts(cluster, {"acme": key, "bolt": cluster.command("keys", "create", "bolt")})
+    ids = {name: str(tenant) for tenant, name in accounts.rows("SELECT id, name FROM tenants")}
+    share = separating_share(ids["acme"], ids["bolt"])
+    file = str(cluster.folder / "local.yaml")
+
+    def replicas() -> list[list[str]]:
+        return [cluster.replicas(name) for name in ("embedded", "embedded-2", "rerank")]
+
+    def canary(command: str) -> None:
+        options = ("--config", file, "--address", cluster.dashboard)
+        cluster.command("canary", command, "embedded", *options)
+
+    assert cluster.deploy("local.yaml", with_canary(shadow_share=1)).returncode == 0
+    wait_for(lambda: cluster.is_running() and all(replicas()), 120, "the canary's scorers")
+    before = replicas()
+    accounts.wait_for(acme="embedded", bolt="embedded")
+    pairs = "SELECT DISTINCT live, canary, live_tokens > canary_tokens FROM shadow_comparisons"
+    wait_for(lambda: accounts.rows(pairs) == [("embedded", "embedded-2", 1)], 30, "a shadow")
+
+    with Clients(cluster.address, key) as clients:
+        assert cluster.deploy("local.yaml", with_canary(share=share)).returncode == 0
+        revision = {
+            name: "embedded-2" if is_chosen(share, "embedded", tenant) else "embedded"
+            for name, tenant in ids.items()
+        }
+        accounts.wait_for(**revision)
+
+        canary("promote")
+        accounts.wait_for(acme="embedded-2", bolt="embedded-2")
+
+        assert cluster.deploy("local.yaml", with_canary(share=share)).returncode == 0
+        accounts.wait_for(**revision)
+        canary("abort")
+        accounts.wait_for(acme="embedded", bolt="embedded")
+
+    assert replicas() == before
+    assert set(clients.statuses) == {200}
+    ((unanswered,),) = accounts.rows("SELECT count(*) FROM reservations WHERE state <> 'committed'")
+    assert unanswered == 0
+    report = json.loads(cluster.command("canary", "report", "embedded", "--json"))
+    assert {each["revision"] for each in report["requests"]} == {"embedded", "embedded-2"}
+    assert [each["canary"]["revision"] for each in report["shadows"]] == ["embedded-2"]
 
 
 def test_the_production_file_is_accepted_unchanged(cluster: Cluster) -> None:
