@@ -11,5 +11,6 @@ use.
     databases   PostgreSQL and Redis
     model       the local cache of the hub, with a model in place of each hub model
     service     Ray, Serve, the ledger and the first key
+    failover    move the database to a standby
     lab         bring everything up and down, and describe it
 """

@@ -17,52 +17,78 @@ DATA = "/tmp/postgres"  # noqa: S108 - inside a host, which has its own /tmp
 REDIS_SERVERS = ("valkey-server", "redis-server")
 
 
-def postgres_script(*, in_user_namespace: bool) -> str:
-    """Return the shell script that creates and starts the database inside its host.
+OPTIONS = {
+    "listen_addresses": "*",
+    "port": plan.POSTGRES_PORT,
+    "unix_socket_directories": DATA,
+    "fsync": "off",
+}
+"""The database survives the death of any process, but not a power failure."""
 
-    It survives the death of any process, but not a power failure.
 
-    Raises: LabError when PostgreSQL is not installed.
-    """
-    try:
-        folder = programs(UNPRIVILEGED if is_root() and not in_user_namespace else None)
-    except RuntimeError as error:
-        raise LabError(f"{error}.") from None
-    host = plan.BY_NAME[plan.DATABASE]
-    options = {
-        "listen_addresses": host.address,
-        "port": plan.POSTGRES_PORT,
-        "unix_socket_directories": DATA,
-        "fsync": "off",
-    }
-    hosts = f"host all all {plan.NETWORK}.0/{plan.PREFIX_BITS} trust"
-    start = [
-        *(str(folder / "pg_ctl"), "start", "--wait", "--silent", "-D", f"{DATA}/data"),
-        *("--log", f"{DATA}/log", "--options"),
-        " ".join(f"-c {name}={value}" for name, value in options.items()),
-    ]
-    initdb = [
-        *(str(folder / "initdb"), "-D", f"{DATA}/data", "-U", "rerank", "-A", "trust"),
-        *("-E", "UTF8", "--no-sync"),
-    ]
-    return "\n".join(
-        [
+class Postgres:
+    """Commands for the host of a database, which do not run as root, as PostgreSQL requires."""
+
+    def __init__(self, *, in_user_namespace: bool) -> None:
+        """Raises: LabError when PostgreSQL is not installed."""
+        try:
+            self._bin = programs(UNPRIVILEGED if is_root() and not in_user_namespace else None)
+        except RuntimeError as error:
+            raise LabError(f"{error}.") from None
+        self._as_user = (
+            ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
+            if in_user_namespace
+            else ["setpriv", f"--reuid={UNPRIVILEGED}", "--regid=nogroup", "--clear-groups"]
+        )
+
+    def start(self) -> list[str]:
+        """Return the command that starts the database, and creates it if there is none."""
+        options = ("-D", f"{DATA}/data", "-U", "rerank", "-A", "trust", "-E", "UTF8", "--no-sync")
+        network = f"{plan.NETWORK}.0/{plan.PREFIX_BITS}"
+        hosts = "".join(f"host {each} all {network} trust\n" for each in ("all", "replication"))
+        return self._command(
             "set -e",
             f"mkdir -p {DATA}",
             f"if ! test -d {DATA}/data; then",
-            f"  {shlex.join(initdb)} > {DATA}/initdb.log",
-            f"  echo {shlex.quote(hosts)} >> {DATA}/data/pg_hba.conf",
+            f"  {self._program('initdb', *options)} > {DATA}/initdb.log",
+            f"  printf %s {shlex.quote(hosts)} >> {DATA}/data/pg_hba.conf",
             "fi",
-            shlex.join(start),
-        ]
-    )
+            self._start(),
+        )
 
+    def stop(self) -> list[str]:
+        """Return the command that stops the database without waiting for its clients."""
+        return self._command(self._control("stop", "--mode=fast"))
 
-def unprivileged(*, in_user_namespace: bool) -> list[str]:
-    """Return the beginning of a command that does not run as root, as PostgreSQL requires."""
-    if in_user_namespace:
-        return ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
-    return ["setpriv", f"--reuid={UNPRIVILEGED}", "--regid=nogroup", "--clear-groups"]
+    def follow(self, host: plan.Host) -> list[str]:
+        """Return the command that copies the database of a host, and follows its changes."""
+        source = ("-h", host.address, "-p", str(plan.POSTGRES_PORT), "-U", "rerank")
+        options = ("-D", f"{DATA}/data", "--checkpoint=fast", "--no-sync", "--write-recovery-conf")
+        copy = self._program("pg_basebackup", *source, *options)
+        return self._command("set -e", f"mkdir -p {DATA}", copy, self._start())
+
+    def promote(self) -> list[str]:
+        """Return the command that makes a follower a database of its own."""
+        return self._command(self._control("promote"))
+
+    def execute(self, *statements: str) -> list[str]:
+        """Return the command that runs statements, and prints their results."""
+        options = [word for statement in statements for word in ("-c", statement)]
+        arguments = ("-h", DATA, "-U", "rerank", "-qtA", *options, "postgres")
+        return self._command(self._program("psql", *arguments))
+
+    def _start(self) -> str:
+        options = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
+        return self._control("start", f"--log={DATA}/log", f"--options={options}")
+
+    def _control(self, action: str, *options: str) -> str:
+        return self._program("pg_ctl", action, "--wait", "--silent", "-D", f"{DATA}/data", *options)
+
+    def _program(self, name: str, *arguments: str) -> str:
+        return shlex.join([str(self._bin / name), *arguments])
+
+    def _command(self, *script: str) -> list[str]:
+        return [*self._as_user, "bash", "-c", "\n".join(script)]
 
 
 def redis_script() -> str:

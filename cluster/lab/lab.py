@@ -136,18 +136,19 @@ class Lab:
         self.hosts[host.name] = ancestor
         self.network.connect(host, ancestor)
 
+    @property
+    def postgres(self) -> databases.Postgres:
+        return databases.Postgres(in_user_namespace=self.in_user_namespace)
+
     def start_postgres(self) -> None:
-        user = self.in_user_namespace
-        script = databases.postgres_script(in_user_namespace=user)
-        unprivileged = databases.unprivileged(in_user_namespace=user)
-        self.run(plan.DATABASE, [*unprivileged, "bash", "-c", script])
+        self.run(plan.DATABASE, self.postgres.start())
 
     def start_redis(self) -> None:
         self.run(plan.REDIS, ["bash", "-c", databases.redis_script()])
 
-    def start_node(self, host: plan.Host) -> None:
-        """Start Ray on a node, and wait until it is part of the cluster."""
-        self.run(host.name, [str(service.BIN / "ray"), *plan.ray_start(host)])
+    def start_node(self, host: plan.Host, prefix: Sequence[str] = ()) -> None:
+        """Start Ray on a node with a command before it; wait until it is part of the cluster."""
+        self.run(host.name, [*prefix, str(service.BIN / "ray"), *plan.ray_start(host)])
 
     def create_ledger(self) -> None:
         """Create the ledger and the first key."""

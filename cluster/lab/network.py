@@ -1,11 +1,15 @@
 """Connect hosts, and cut them off without a sign to either side, as a pulled cable does."""
 
 import json
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 from cluster.lab import plan
 from cluster.lab.namespaces import Ancestor, LabError, entering, run
 from cluster.lab.plan import Host
+
+CABLE = Path(__file__).with_name("cable.py")
 
 
 class Network:
@@ -20,10 +24,7 @@ class Network:
 
     def connect(self, host: Host, ancestor: Ancestor) -> None:
         """Give a new host its cable and its address."""
-        # The cable to an earlier host of this name stays while that has unfinished connections.
-        if self._has(host.name):
-            with suppress(LabError):  # It may disappear by itself at this moment.
-                self._ip(self._outer, [f"link delete {host.name}"])
+        self._remove(host.name)
         # Only the network of the outer namespaces is entered: here, process ids are this program's.
         self._ip(self._outer, plan.cable_script(host, ancestor.pid))
         self._ip(ancestor, plan.address_script(host))
@@ -34,6 +35,33 @@ class Network:
 
     def heal(self, host: Host) -> None:
         self._ip(self._outer, [f"link set {host.name} up"])
+
+    def spoil(self, host: Host, delay_s: float, loss: float) -> None:
+        """Delay all packets of the host in both directions, and lose a share of them."""
+        self._ip(self._outer, plan.bad_cable_script(host))
+        cable = [sys.executable, str(CABLE), host.name, f"{host.name}-far", str(delay_s), str(loss)]
+        enter = entering(self._outer, in_user_namespace=self._user)
+        run([*enter, "bash", "-c", '"$@" &> /dev/null &', "cable", *cable])
+
+    def repair(self, host: Host) -> None:
+        """Undo `spoil`."""
+        self._ip(self._outer, plan.good_cable_script(host))
+
+    def take_over(self, ancestor: Ancestor, host: Host) -> None:
+        """Give the host of ``ancestor`` the addresses of a host that is cut off."""
+        self._ip(ancestor, plan.takeover_script(host))
+
+    def rename(self, old: Host, new: Host) -> None:
+        """Give the cable of a host the name of another one, which has ended."""
+        self._remove(new.name)
+        names = [f"link set {old.name} down", f"link set {old.name} name {new.name}"]
+        self._ip(self._outer, [*names, f"link set {new.name} up"])
+
+    def _remove(self, name: str) -> None:
+        """Remove a cable. It stays while a host that has ended has unfinished connections."""
+        if self._has(name):
+            with suppress(LabError):  # It may disappear by itself at this moment.
+                self._ip(self._outer, [f"link delete {name}"])
 
     def _has(self, name: str) -> bool:
         command = entering(self._outer, ["--net"], in_user_namespace=self._user)

@@ -12,6 +12,7 @@ NETWORK = "198.18.0"
 PREFIX_BITS = 24
 GPU_TYPE = "V100"
 HEAD, DATABASE, REDIS, CLIENT = "head", "database", "redis", "client"
+STANDBY = "standby"
 GCS_PORT, POSTGRES_PORT, REDIS_PORT, HTTP_PORT = 6379, 5432, 6379, 8000
 
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -68,6 +69,9 @@ the GPU nodes run."""
 
 GPU_NODES = 3
 
+STANDBY_HOST = Host(STANDBY, 43)
+"""A second database, which only `cluster.lab.failover` creates."""
+
 BY_NAME: Mapping[str, Host] = {host.name: host for host in HOSTS}
 NODES = tuple(host for host in HOSTS if host.is_node)
 
@@ -109,6 +113,38 @@ def address_script(host: Host) -> list[str]:
         "link set lo up",
         f"address add {host.address}/{PREFIX_BITS} dev eth0",
         "link set eth0 up",
+    ]
+
+
+def bad_cable_script(host: Host) -> list[str]:
+    """Return the commands for ``ip -batch`` that take a host's cable out of the bridge.
+
+    What arrives at the other end of the new cable, whose name is that of the host plus ``-far``,
+    arrives at the bridge.
+    """
+    near, far = f"{host.name}-near", f"{host.name}-far"
+    return [
+        f"link set {host.name} nomaster",
+        f"link add {near} type veth peer name {far}",
+        f"link set {near} master {SWITCH}",
+        f"link set {near} up",
+        f"link set {far} up",
+    ]
+
+
+def good_cable_script(host: Host) -> list[str]:
+    """Return the commands for ``ip -batch`` that undo `bad_cable_script`."""
+    return [f"link delete {host.name}-far", f"link set {host.name} master {SWITCH}"]
+
+
+def takeover_script(host: Host) -> list[str]:
+    """Return the commands for ``ip -batch`` that give a host the addresses of another one.
+
+    The hardware address comes along, as with VRRP, so that no other host remembers the old one.
+    """
+    return [
+        f"link set eth0 address {host.mac}",
+        f"address add {host.address}/{PREFIX_BITS} dev eth0",
     ]
 
 

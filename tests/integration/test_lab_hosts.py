@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cluster.lab import namespaces, plan
+from cluster.lab import failover, namespaces, plan
 from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError, NoNamespaces, wait_for
 
@@ -114,3 +116,41 @@ def test_the_end_of_the_outer_namespaces_ends_every_process(lab: Lab) -> None:
     started.wait(10)
     assert all(host.process() is None for host in lab.hosts.values())
     assert not any(process.is_running() for process in inside)
+
+
+def test_a_bad_cable_delays_and_loses_what_it_carries(lab: Lab) -> None:
+    lab.start_redis()
+    redis = plan.BY_NAME[plan.REDIS]
+
+    lab.network.spoil(redis, delay_s=0.2, loss=0)
+    with suppress(LabError):  # Its first packet may come before the cable is ready.
+        connect(lab, redis.address, plan.REDIS_PORT)
+    began_s = time.monotonic()
+    connect(lab, redis.address, plan.REDIS_PORT)
+    assert time.monotonic() - began_s >= 0.4
+    lab.network.repair(redis)
+
+    lab.network.spoil(redis, delay_s=0, loss=1)
+    with pytest.raises(LabError, match="timed out"):
+        connect(lab, redis.address, plan.REDIS_PORT)
+    lab.network.repair(redis)
+    connect(lab, redis.address, plan.REDIS_PORT)
+
+
+def test_a_standby_takes_over_the_address_and_has_every_committed_row(lab: Lab) -> None:
+    database, postgres = plan.BY_NAME[plan.DATABASE], lab.postgres
+    lab.start_postgres()
+    failover.start_standby(lab)
+    lab.run(plan.DATABASE, postgres.execute("CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"))
+    old = lab.hosts[plan.DATABASE]
+
+    lab.network.cut(database)
+    failover.promote_standby(lab)
+
+    assert old.process() is not None
+    connect(lab, database.address, plan.POSTGRES_PORT)
+    failover.retire_old_primary(lab)
+    assert old.process() is None
+    connect(lab, database.address, plan.POSTGRES_PORT)
+    statements = ("INSERT INTO t VALUES (2)", "SELECT * FROM t")
+    assert lab.run(plan.DATABASE, postgres.execute(*statements)).split() == ["1", "2"]

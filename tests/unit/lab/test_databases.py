@@ -3,20 +3,29 @@ import shutil
 
 import pytest
 
-from cluster.lab import databases
+from cluster.lab import databases, plan
+from cluster.lab.databases import Postgres
 from cluster.lab.namespaces import LabError
 
 
-def test_the_database_lets_all_hosts_in() -> None:
-    script = databases.postgres_script(in_user_namespace=False)
+@pytest.mark.parametrize("in_user_namespace", [False, True])
+def test_the_database_lets_all_hosts_in(in_user_namespace: bool) -> None:
+    script = Postgres(in_user_namespace=in_user_namespace).start()[-1]
 
     assert "host all all 198.18.0.0/24 trust" in script
-    assert "listen_addresses=198.18.0.41" in script
+    assert "host replication all 198.18.0.0/24 trust" in script
 
 
 def test_postgresql_never_runs_as_root() -> None:
-    assert databases.unprivileged(in_user_namespace=False)[:2] == ["setpriv", "--reuid=nobody"]
-    assert "--map-user=65534" in databases.unprivileged(in_user_namespace=True)
+    assert Postgres(in_user_namespace=False).stop()[:2] == ["setpriv", "--reuid=nobody"]
+    assert "--map-user=65534" in Postgres(in_user_namespace=True).stop()
+
+
+def test_a_standby_copies_the_database_of_another_host() -> None:
+    script = Postgres(in_user_namespace=False).follow(plan.BY_NAME[plan.DATABASE])[-1]
+
+    assert "pg_basebackup -h 198.18.0.41 -p 5432" in script
+    assert "--write-recovery-conf" in script
 
 
 def test_redis_listens_on_its_own_address() -> None:
