@@ -11,10 +11,10 @@ FAULTS = (
     "gateway killed",
     "controller killed",
     "head killed for 10 s",
-    "scorer node killed for 20 s",
     "gateway node killed for 20 s",
-    "scorer frozen for 30 s",
     "gateway frozen for 30 s",
+    "scorer node cut off for 20 s",
+    "database failed over",
 )
 
 

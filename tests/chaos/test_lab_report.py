@@ -1,9 +1,12 @@
 """The figures of the lab's faults are right, and each of its requests is unlike all others."""
 
+from dataclasses import replace
+
 import pytest
 
 from serve_app.domain.units import Moment
-from tests.chaos.lab.faults import FAULTS, Places
+from tests.chaos.lab.fault import Places
+from tests.chaos.lab.faults import FAULTS
 from tests.chaos.lab.load import Sent, texts
 from tests.chaos.lab.report import Window, cost, percentile
 from tests.chaos.traffic import NO_ANSWER, Exchange, Said
@@ -46,6 +49,14 @@ def test_the_cost_counts_failed_and_repeated_requests() -> None:
 def test_a_request_from_before_the_fault_counts_if_it_was_still_running() -> None:
     assert cost(window(), [sent(9.5, 1.0)]).sent == 1
     assert cost(window(), [sent(9.5, 0.1)]).sent == 0
+
+
+def test_a_request_from_before_the_quiet_time_belongs_to_the_fault_before() -> None:
+    later = replace(window(), began_at=Moment(15_000), fault_at=Moment(18_000))
+    later = replace(later, ended_at=Moment(30_000))
+
+    assert cost(window(), [sent(12, 30.0)]).sent == 1
+    assert cost(later, [sent(12, 30.0), sent(16, 30.0)]).sent == 1
 
 
 def test_requests_through_the_host_itself_count_apart_if_it_was_away() -> None:

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
@@ -16,7 +19,7 @@ from cluster.lab import plan
 from cluster.lab.lab import Lab, up
 from cluster.lab.namespaces import LabError
 from cluster.lab.service import environment
-from tests.chaos.lab.faults import BY_NAME
+from tests.chaos.lab.faults import BRIEF, BY_NAME
 
 
 @click.command()
@@ -27,23 +30,44 @@ from tests.chaos.lab.faults import BY_NAME
     type=click.Choice([*BY_NAME]),
     help="A fault; repeatable.  [default: all of them]",
 )
+@click.option("--sequence", type=int, help="Inflict so many brief faults, chosen at random.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of --sequence.")
 @click.option("--requests-per-s", type=float, default=8.0, show_default=True)
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--keep-logs", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append the results to this file.",
+)
+@click.option(
+    "--keep-logs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Copy the /tmp of every host to this folder, which must not exist.",
+)
 def main(
-    faults: tuple[str, ...], requests_per_s: float, json_file: Path | None, keep_logs: Path | None
+    faults: tuple[str, ...],
+    sequence: int | None,
+    seed: int,
+    requests_per_s: float,
+    json_file: Path | None,
+    keep_logs: Path | None,
 ) -> None:
     """Start the lab, inflict faults under load, check every charge, and remove the lab.
 
     Exits with status 1 if the ledger is wrong, or if a fault could not be inflicted.
     """
     console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # It removes the lab.
     try:
-        result = run(faults or tuple(BY_NAME), requests_per_s, console, keep_logs)
+        if sequence is None:
+            result = run(faults or tuple(BY_NAME), requests_per_s, console, keep_logs)
+        else:
+            names = tuple(Random(seed).choices(faults or BRIEF, k=sequence))
+            result = run(names, requests_per_s, console, keep_logs, pace="quick") | {"seed": seed}
     except LabError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+        append(json_file, result)
     show(console, result)
     if result["problem"]:
         raise click.ClickException(result["problem"])
@@ -52,14 +76,18 @@ def main(
 
 
 def run(
-    faults: tuple[str, ...], requests_per_s: float, console: Console, keep_logs: Path | None
+    faults: Sequence[str],
+    requests_per_s: float,
+    console: Console,
+    keep_logs: Path | None,
+    pace: str = "steady",
 ) -> dict[str, Any]:
-    """Raises: LabError."""
+    """Start a lab, inflict faults, and remove the lab; return the results. Raises: LabError."""
     with tempfile.TemporaryDirectory(prefix="rerank-lab-") as folder:
         lab = up(Path(folder) / "lab", None, console.print)
         try:
-            result: dict[str, Any] = json.loads(_run_inside(lab, faults, requests_per_s))
-            return {"up_s": lab.up_s, **result}
+            result: dict[str, Any] = json.loads(_inflict(lab, [str(requests_per_s), pace, *faults]))
+            return {"up_s": lab.up_s, "requests_per_s": requests_per_s, "pace": pace, **result}
         finally:
             if keep_logs is not None:
                 lab.end()
@@ -67,11 +95,17 @@ def run(
             lab.down()
 
 
-def _run_inside(lab: Lab, faults: tuple[str, ...], requests_per_s: float) -> bytes:
+def append(path: Path, result: dict[str, Any]) -> None:
+    """Add the results of a run to a file, which need not exist."""
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    path.write_text(json.dumps({"runs": [*runs, result]}, indent=2) + "\n")
+
+
+def _inflict(lab: Lab, arguments: Sequence[str]) -> bytes:
     """Run `tests.chaos.lab.run` in the network of the client host, but with all processes."""
-    command = [sys.executable, "-m", "tests.chaos.lab.run", str(lab.folder), str(requests_per_s)]
+    command = [sys.executable, "-m", "tests.chaos.lab.run", str(lab.folder), *arguments]
     done = subprocess.run(
-        [*lab.entering(plan.CLIENT, ["--net"]), *command, *faults],
+        [*lab.entering(plan.CLIENT, ["--net"]), *command],
         env=environment(lab.folder, lab.token),
         stdout=subprocess.PIPE,
         check=False,

@@ -96,6 +96,10 @@ class Load(threading.Thread):
                     if target.url not in self._left_out:
                         threads.submit(self._request, target, number)
 
+    def leaves_out(self, host: str) -> bool:
+        """Return whether the HAProxy of a host did not answer its last check."""
+        return any(target.host == host and target.url in self._left_out for target in self._targets)
+
     def stop(self) -> None:
         """Stop sending, and wait for the answers."""
         self._stopping.set()
@@ -123,7 +127,7 @@ class Load(threading.Thread):
         body = {"query": QUERY_MARKER, "documents": documents}
         headers = {"X-API-Key": target.key.secret, "x-request-id": name, "Idempotency-Key": name}
         sent_at, began_s = CLOCK.moment(), time.monotonic()
-        attempts = list(self._attempts(self._clients[target.url], body, headers))
+        attempts = list(self._attempts(target, body, headers))
         (first_outcome, _, first_s), (outcome, said, _) = attempts[0], attempts[-1]
         exchange = Exchange(
             *(name, target.key.key_id, len(documents), tokens),
@@ -133,7 +137,7 @@ class Load(threading.Thread):
         self.sent.append(Sent(target.host, exchange, first_outcome, first_s, total_s))
 
     def _attempts(
-        self, http: httpx.Client, body: object, headers: dict[str, str]
+        self, target: Target, body: object, headers: dict[str, str]
     ) -> Iterator[tuple[str, Said | None, float]]:
         """Yield the outcome, the answer and the duration of each attempt."""
         give_up_s = time.monotonic() + REPEAT_FOR_S
@@ -141,7 +145,7 @@ class Load(threading.Thread):
             began_s = time.monotonic()
             response, wait_s = None, REPEAT_AFTER_S
             try:
-                response = http.post("/v1/rerank", json=body, headers=headers)
+                response = self._client(target).post("/v1/rerank", json=body, headers=headers)
                 outcome, said = outcome_of(response)
                 wait_s = float(response.headers.get("retry-after", REPEAT_AFTER_S))
             except httpx.TimeoutException:
@@ -153,6 +157,12 @@ class Load(threading.Thread):
             if said is not None or not again or time.monotonic() + wait_s > give_up_s:
                 return
             time.sleep(wait_s)
+
+    def _client(self, target: Target) -> httpx.Client:
+        """Return the client of a HAProxy, or of another one if this one is left out."""
+        others = sorted(self._clients.keys() - self._left_out)
+        url = others[0] if target.url in self._left_out and others else target.url
+        return self._clients[url]
 
 
 def texts(number: int) -> Iterator[str]:

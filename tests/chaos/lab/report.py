@@ -71,11 +71,7 @@ class Cost:
 def cost(window: Window, sent: Sequence[Sent]) -> Cost:
     """Return the cost of the fault in a window, from all requests of the run."""
     before = [each for each in sent if window.began_at <= each.exchange.sent_at < window.fault_at]
-    during = [
-        each
-        for each in sent
-        if each.exchange.sent_at <= window.ended_at and window.fault_at <= each.exchange.ended_at
-    ]
+    during = hit(window, sent)
     own = [each for each in during if window.host_is_away and each.host == window.host]
     others = [each for each in during if each not in own]
     repeated = [each for each in others if each.first_outcome != SERVED]
@@ -95,6 +91,19 @@ def cost(window: Window, sent: Sequence[Sent]) -> Cost:
         full_capacity_s=window.full_capacity_s,
         shared=window.shared,
     )
+
+
+def hit(window: Window, sent: Sequence[Sent]) -> list[Sent]:
+    """Return the requests that were sent or still running during the fault.
+
+    A request from before the quiet time belongs to the fault before.
+    """
+    return [
+        each
+        for each in sent
+        if window.began_at <= each.exchange.sent_at <= window.ended_at
+        and window.fault_at <= each.exchange.ended_at
+    ]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

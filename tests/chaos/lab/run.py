@@ -1,6 +1,6 @@
 """Inflict faults on a running lab under steady load. It runs in the network of the client host.
 
-python -m tests.chaos.lab.run FOLDER REQUESTS_PER_S FAULT ...
+python -m tests.chaos.lab.run FOLDER REQUESTS_PER_S PACE FAULT ...
 
 Prints progress to its error output, and the results as JSON.
 """
@@ -8,8 +8,8 @@ Prints progress to its error output, and the results as JSON.
 import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,39 @@ from serve_app.domain.units import Credits
 from serve_app.ledger.db.engines import reading
 from tests.chaos.faults import Happened
 from tests.chaos.harness import DATABASE_TIMEOUT_S, Office, read_log
-from tests.chaos.lab.faults import BY_NAME, Effect, Fault, Places
+from tests.chaos.lab.fault import Effect, Fault, Places
+from tests.chaos.lab.faults import BY_NAME
 from tests.chaos.lab.load import Load, Target
-from tests.chaos.lab.report import Cost, Window, cost
+from tests.chaos.lab.report import SERVED, Cost, Window, cost, hit
 from tests.chaos.verifier import EXPIRY_GRACE_MS, Books, verify
 
 CLOCK = SystemClock()
-QUIET_S = 12.0
-"""Time under load before each fault."""
-
-EFFECT_S = 20.0
-"""Shortest time that counts as the fault's."""
-
 RECOVERY_S_MAX = 150.0
 POLL_S = 0.5
 PLENTY = Credits(10**10)
 EXPIRY_S_MAX = 90.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The times around a fault."""
+
+    quiet_s: float
+    """Time under load before it."""
+
+    effect_s: float
+    """Shortest time that counts as the fault's."""
+
+
+PACES = {"steady": Pace(12, 20), "quick": Pace(3, 8)}
+
+
 class Trial:
     """One lab under load."""
 
-    def __init__(self, lab: Lab, requests_per_s: float) -> None:
+    def __init__(self, lab: Lab, requests_per_s: float, pace: Pace) -> None:
         self._lab = lab
+        self._pace = pace
         self._windows: list[Window] = []
         self._happened: list[Happened] = []
         self._replicas = len(lab.service_state()["replicas"])
@@ -57,27 +67,37 @@ class Trial:
 
     def inflict(self, fault: Fault) -> Window:
         """Inflict a fault, wait until all replicas run again, and undo it."""
+        if fault.prepare is not None:
+            fault.prepare(self._lab, Places.of(self._lab.service_state()))
+            self._recovery_s(Effect(plan.HEAD), time.monotonic(), RECOVERY_S_MAX)
         began_at = CLOCK.moment()
-        time.sleep(QUIET_S)
+        time.sleep(self._pace.quiet_s)
         before = Places.of(self._lab.service_state())
         fault_at, fault_s = CLOCK.moment(), time.monotonic()
         effect = fault.inflict(self._lab, before)
-        if fault.undo is not None and fault.hold_s:
-            time.sleep(max(0.0, fault_s + fault.hold_s - time.monotonic()))
-            fault.undo(self._lab, effect)
+        full_capacity_s = self._held(fault, effect, fault_s) if fault.hold_s else None
         self._happened.append(Happened(fault, fault_at, CLOCK.moment(), int(fault.kills_gateway)))
-        full_capacity_s = self._recovery_s(effect, fault_s)
-        time.sleep(max(0.0, fault_s + EFFECT_S - time.monotonic()))
-        ended_at = CLOCK.moment()
-        if fault.undo is not None and not fault.hold_s:
-            fault.undo(self._lab, effect)
+        complete_s = self._recovery_s(effect, fault_s, RECOVERY_S_MAX)
+        full_capacity_s = complete_s if full_capacity_s is None else full_capacity_s
+        time.sleep(max(0.0, fault_s + self._pace.effect_s - time.monotonic()))
         shared = Places.of(self._lab.service_state()).shared()
         window = Window(
-            *(fault.name, effect.host, effect.host_is_away, began_at, fault_at, ended_at),
+            *(fault.name, effect.host, effect.host_is_away, began_at, fault_at, CLOCK.moment()),
             *(None if full_capacity_s is None else round(full_capacity_s, 1), shared),
         )
         self._windows.append(window)
+        if fault.undo is not None and not fault.hold_s:
+            fault.undo(self._lab, effect)
+            self._recovery_s(effect, time.monotonic(), RECOVERY_S_MAX)
         return window
+
+    def _held(self, fault: Fault, effect: Effect, since_s: float) -> float | None:
+        """Hold the fault, and undo it; return the time until others did the lost replicas' work."""
+        full_capacity_s = self._recovery_s(effect, since_s, fault.hold_s) if effect.lost else None
+        time.sleep(max(0.0, since_s + fault.hold_s - time.monotonic()))
+        if fault.undo is not None:
+            fault.undo(self._lab, effect)
+        return full_capacity_s
 
     def end(self) -> None:
         """Stop the load, and wait until no reservation is pending."""
@@ -85,6 +105,18 @@ class Trial:
         give_up_s = time.monotonic() + EXPIRY_S_MAX
         while self._pending() and time.monotonic() < give_up_s:
             time.sleep(1)
+
+    def repeated(self) -> Iterator[str]:
+        """Describe each request that was repeated."""
+        for window in self._windows:
+            for each in hit(window, self._load.sent):
+                if each.first_outcome != SERVED:
+                    since_s = (each.exchange.sent_at - window.fault_at) / 1_000
+                    yield (
+                        f"{window.fault}, {since_s:.1f} s, through {each.host}: "
+                        f"{each.first_outcome} after {each.first_s:.1f} s, "
+                        f"then {each.exchange.outcome} after {each.total_s:.1f} s"
+                    )
 
     def costs(self) -> list[Cost]:
         return [cost(window, self._load.sent) for window in self._windows]
@@ -103,10 +135,10 @@ class Trial:
             "violations": verdict.violations,
         }
 
-    def _recovery_s(self, effect: Effect, since_s: float) -> float | None:
+    def _recovery_s(self, effect: Effect, since_s: float, wait_s: float) -> float | None:
         """Wait until all replicas run; return the time since the fault, or ``None``."""
         try:
-            wait_for(lambda: self._is_complete(effect), RECOVERY_S_MAX, "the recovery")
+            wait_for(lambda: self._is_complete(effect), wait_s, "the recovery")
         except LabError:
             return None
         return time.monotonic() - since_s
@@ -116,6 +148,8 @@ class Trial:
         try:
             state = self._lab.service_state()
         except LabError:  # The head, for example, is away.
+            return False
+        if effect.host_is_away and not effect.lost and self._load.leaves_out(effect.host):
             return False
         running = {each["id"] for each in state["replicas"] if each["state"] == "RUNNING"}
         return (
@@ -137,10 +171,10 @@ class Trial:
 
 
 def main(arguments: Sequence[str]) -> None:
-    folder, requests_per_s, *names = arguments
+    folder, requests_per_s, pace, *names = arguments
     lab = Lab.load(Path(folder))
     lab.in_user_namespace = False  # This process is already in the user namespace, if there is one.
-    trial = Trial(lab, float(requests_per_s))
+    trial = Trial(lab, float(requests_per_s), PACES[pace])
     problem = ""
     for name in names:
         try:
@@ -152,6 +186,7 @@ def main(arguments: Sequence[str]) -> None:
             f"{name}: full capacity after {window.full_capacity_s} s, shared: {window.shared}\n"
         )
     trial.end()
+    sys.stderr.writelines(f"{each}\n" for each in trial.repeated())
     costs = [asdict(each) | {"p99_added_s": each.p99_added_s} for each in trial.costs()]
     sys.stdout.write(json.dumps({"problem": problem, "faults": costs, "ledger": trial.ledger()}))
 

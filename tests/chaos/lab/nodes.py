@@ -1,0 +1,98 @@
+"""Faults of whole nodes: killed, without power, cut off, taken back by the cloud."""
+
+from contextlib import suppress
+
+from cluster.lab import plan
+from cluster.lab.lab import Lab
+from cluster.lab.namespaces import LabError, wait_for
+from cluster.lab.service import BIN, DASHBOARD
+from tests.chaos.lab.fault import Effect, Inflict, Places, processes, start_again
+
+RAYLET = "/raylet "
+RETURN_S = 15.0
+"""Time in which a node that was cut off learns that the cluster has given it up."""
+
+
+def node_killed(deployment: str) -> Inflict:
+    def inflict(lab: Lab, before: Places) -> Effect:
+        host = before.host_of(deployment)
+        lab.hosts[host.name].end()
+        return Effect(host.name, host_is_away=True, lost=before.lost_on(host))
+
+    return inflict
+
+
+def node_unpowered(deployment: str) -> Inflict:
+    def inflict(lab: Lab, before: Places) -> Effect:
+        host = before.host_of(deployment)
+        lab.network.cut(host)
+        lab.hosts[host.name].end()
+        return Effect(host.name, host_is_away=True, lost=before.lost_on(host))
+
+    return inflict
+
+
+def head_killed(lab: Lab, before: Places) -> Effect:
+    lab.hosts[plan.HEAD].end()
+    return Effect(plan.HEAD, host_is_away=True, lost=before.lost_on(plan.BY_NAME[plan.HEAD]))
+
+
+def node_cut_off(deployment: str, *, for_good: bool = False) -> Inflict:
+    """Return a fault after which the node lives, but no packet reaches or leaves it."""
+
+    def inflict(lab: Lab, before: Places) -> Effect:
+        host = before.host_of(deployment)
+        lab.network.cut(host)
+        lost = before.lost_on(host) if for_good else set()
+        return Effect(host.name, host_is_away=True, lost=lost)
+
+    return inflict
+
+
+def heal(lab: Lab, effect: Effect) -> None:
+    """Heal the partition, and start Ray again if it ends because the cluster gave the node up."""
+    host = plan.BY_NAME[effect.host]
+    given_up = not _is_alive(lab, host)
+    lab.network.heal(host)
+    if given_up:
+        with suppress(LabError):
+            wait_for(lambda: not processes(lab, host.name, RAYLET), RETURN_S, "the end of Ray")
+        start_again(lab, effect)
+
+
+def _is_alive(lab: Lab, host: plan.Host) -> bool:
+    """Return whether Ray's head counts a node as part of the cluster."""
+    _, answer = lab.fetch(f"{DASHBOARD}/nodes?view=summary", lab.token, plan.HEAD)
+    raylets = [each["raylet"] for each in answer["data"]["summary"]]
+    return any(
+        raylet["nodeManagerAddress"] == host.address and raylet["state"] == "ALIVE"
+        for raylet in raylets
+    )
+
+
+def node_far_away(deployment: str) -> Inflict:
+    """Return a fault after which the node's cable adds 200 ms to a round trip and loses 5 %."""
+
+    def inflict(lab: Lab, before: Places) -> Effect:
+        host = before.host_of(deployment)
+        lab.network.spoil(host, delay_s=0.1, loss=0.05)
+        return Effect(host.name)
+
+    return inflict
+
+
+def repair(lab: Lab, effect: Effect) -> None:
+    lab.network.repair(plan.BY_NAME[effect.host])
+
+
+def node_drained(deployment: str, notice_s: int) -> Inflict:
+    """Return a fault in which Ray learns that the node ends in ``notice_s``."""
+
+    def inflict(lab: Lab, before: Places) -> Effect:
+        host = before.host_of(deployment)
+        command = [str(BIN / "ray"), "drain-node", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message=spot", f"--deadline-remaining-seconds={notice_s}"]
+        lab.run(host.name, command)
+        return Effect(host.name, lost=before.lost_on(host))
+
+    return inflict
