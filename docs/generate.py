@@ -15,7 +15,7 @@ import click
 from pydantic import BaseModel
 
 from conformance.cli import main as rerank_conformance
-from docs import conformance_page
+from docs import conformance_page, faults_page
 from serve_app import __version__
 from serve_app.cli import main as command_line
 from serve_app.domain.errors import RerankError
@@ -121,6 +121,7 @@ def pages() -> dict[str, str]:
         "api/conformance.md": "".join(
             conformance_page.page(NOTE, "".join(_command(rerank_conformance, "rerank-conformance")))
         ),
+        "operate/faults.md": "".join(faults_page.page(NOTE)),
         "decisions/index.md": DECISIONS + NOTE + "\n" + "".join(_decisions()),
     }
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from docs.faults_page import TEXTS
 from serve_app.domain.units import Moment
 from tests.chaos.lab.fault import Places
-from tests.chaos.lab.faults import FAULTS
+from tests.chaos.lab.faults import BY_NAME, FAULTS
 from tests.chaos.lab.load import Sent, texts
 from tests.chaos.lab.report import Window, cost, percentile
 from tests.chaos.traffic import NO_ANSWER, Exchange, Said
@@ -103,6 +104,10 @@ def test_deployments_with_two_replicas_on_a_node_are_found() -> None:
     assert places.shared() == ["gateway"]
     assert places.host_of("scorer").name == "gpu-1"
     assert places.lost_on(places.host_of("gateway")) == {"1", "2"}
+
+
+def test_every_fault_is_explained_in_the_docs() -> None:
+    assert list(TEXTS) == list(BY_NAME)
 
 
 def test_faults_have_names_of_their_own() -> None:

@@ -1,0 +1,145 @@
+"""The page about the faults of a cluster, from the results of ``python -m tests.chaos.lab``."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "benchmarks/results/lab-faults.json"
+
+PAGE = """\
+# Faults of a cluster
+
+What faults cost the clients of a cluster with `cluster/production.yaml`: two gateways and two
+scorers, one spare node for scorers and none for gateways, PostgreSQL, and Redis for the state of
+Ray's head.
+[The lab](lab.md) inflicted them under a steady load through every node's HAProxy.
+Its clients repeat a request that got no answer with its
+[`Idempotency-Key`](../api/errors.md#idempotency-keys), and its load balancer checks each HAProxy
+once a second.
+
+In these runs, {answered_200} of {requests} requests were answered with 200, and the ledger has
+{charges} charges. Compared one by one, to the micro-dollar, there are {violations} differences.
+
+*Full capacity* is the time from the fault until as many replicas as before ran again.
+For a node that was away it counts the time of its absence only if no other node could take its
+place.
+"""
+HEADER = """
+| fault | what clients see | full capacity | what the operator sees | what to do |
+|---|---|---|---|---|
+"""
+SERVE = "`serve status`"
+NODE_AWAY = f"`ray status` and {SERVE} show a lost node and its replicas."
+START = "Start Ray on the node again."
+NOTHING = "Nothing."
+
+TEXTS: Mapping[str, tuple[str, str]] = {
+    "scorer killed": (f"{SERVE} shows a replica that starts.", NOTHING),
+    "gateway killed": (f"{SERVE} shows a replica that starts.", NOTHING),
+    "gateway out of memory": (
+        "The kernel's log names the process; the gateway starts again.",
+        "Give it more memory, or lower `body_bytes_max`.",
+    ),
+    "scorer node killed for 20 s": (NODE_AWAY, START),
+    "gateway node killed for 20 s": (NODE_AWAY, f"{START} Keep a spare node for gateways."),
+    "controller killed": ("A new controller in the logs of the head.", NOTHING),
+    "head killed for 10 s": (
+        "`ray status` and `serve status` do not answer.",
+        "Start the head again with its command and address.",
+    ),
+    "head killed for 90 s": (
+        "`ray status` and `serve status` do not answer. No replica is replaced meanwhile.",
+        "Start the head again within ten minutes; the nodes wait so long.",
+    ),
+    "scorer node without power for 30 s": (f"{NODE_AWAY} `rerank_portion_hedges` rises.", START),
+    "gateway node without power for 30 s": (NODE_AWAY, f"{START} Keep a spare node for gateways."),
+    "scorer frozen for 30 s": (
+        "`rerank_portion_hedges` rises.",
+        "If it stays so, end the process; Ray starts another one.",
+    ),
+    "gateway frozen for 30 s": (
+        "HAProxy reports the gateway as down.",
+        "If it stays so, end the process; Ray starts another one.",
+    ),
+    "scorer node frozen for 30 s": (f"{NODE_AWAY} `rerank_portion_hedges` rises.", START),
+    "scorer node cut off for 20 s": ("`rerank_portion_hedges` rises.", NOTHING),
+    "gateway node cut off for 20 s": ("HAProxy reports the gateway as down.", NOTHING),
+    "scorer node cut off for good": (
+        NODE_AWAY,
+        "Repair the network. A node that the cluster has given up ends its Ray: start it again.",
+    ),
+    "scorer node with 200 ms delay and 5 % loss for 30 s": (
+        "`rerank_stage_seconds` of `score` and `rerank_portion_hedges` rise.",
+        "Take the node out with `ray drain-node`, and repair its network.",
+    ),
+    "gateway node with 200 ms delay and 5 % loss for 30 s": (
+        "`rerank_stage_seconds` of all stages rises for this gateway.",
+        "Take the node out with `ray drain-node`, and repair its network.",
+    ),
+    "scorer node with a notice of 120 s": (
+        f"{SERVE} shows replicas that move to another node.",
+        "Pass the notice on with `ray drain-node`; keep a spare node.",
+    ),
+    "gateway node with a notice of 120 s": (
+        f"{SERVE} shows replicas that move to another node.",
+        "Pass the notice on with `ray drain-node`; keep a spare node.",
+    ),
+    "clock of a gateway node 30 s ahead for 30 s": (
+        "503 `reservation_closed`, if any, and log entries of another time.",
+        "Synchronize the clocks (NTP).",
+    ),
+    "disk of a gateway node full for 30 s": (
+        "Log entries are missing.",
+        "Make room, and rotate the logs.",
+    ),
+    "HAProxy killed": ("A new HAProxy in the node's Serve logs.", NOTHING),
+    "database killed for 5 s": ("The alert `RerankLedgerAway`.", "Start the database."),
+    "database restarted": ("503 `ledger_unavailable` for a moment.", NOTHING),
+    "database failed over": (
+        "503 `ledger_unavailable` until the standby has the address.",
+        "Use synchronous replication, or charges are lost. Never let the old primary back.",
+    ),
+    "all replicas replaced": (f"{SERVE} shows replicas that start and stop.", NOTHING),
+    "scaled down for 20 s": (f"{SERVE} shows replicas that stop.", NOTHING),
+}
+"""What the operator sees, and what to do, for each fault."""
+
+
+def page(note: str) -> Iterator[str]:
+    """Yield the parts of the page."""
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"]
+    ledgers = [run["ledger"] for run in runs]
+    counts = {
+        name: f"{sum(each[name] for each in ledgers):,}"
+        for name in ("requests", "answered_200", "charges")
+    }
+    violations = sum(len(each["violations"]) for each in ledgers)
+    yield PAGE.format_map(counts | {"violations": violations or "no"})
+    yield note + HEADER
+    results = {each["fault"]: each for run in runs for each in run["faults"]}
+    for fault, (seen, advice) in TEXTS.items():
+        if fault in results:
+            cells = (fault, _clients(results[fault]), _capacity(results[fault]), seen, advice)
+            yield f"| {' | '.join(cells)} |\n"
+
+
+def _clients(result: Mapping[str, Any]) -> str:
+    """Describe what happened to the requests of the newest run of a fault."""
+    sent, failed, repeated = result["sent"], result["failed"], result["repeated"]
+    parts = [f"{failed} of {sent} requests fail." if failed else f"No request fails of {sent}."]
+    if repeated:
+        first = ", ".join(f"{name}: {number}" for name, number in result["first_outcomes"].items())
+        parts.append(f"{repeated} must be repeated ({first}).")
+    parts.append(f"The slowest takes {result['slowest_s']:.1f} s.")
+    if result["own_sent"]:
+        parts.append(
+            f"Through the node's own HAProxy, {result['own_repeated']} of {result['own_sent']} "
+            f"must be repeated, and {result['own_failed']} fail."
+        )
+    return " ".join(parts)
+
+
+def _capacity(result: Mapping[str, Any]) -> str:
+    seconds = result["full_capacity_s"]
+    return "with the next node" if seconds is None else f"{seconds:.0f} s"
