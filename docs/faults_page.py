@@ -21,6 +21,12 @@ once a second.
 In these runs, {answered_200} of {requests} requests were answered with 200, and the ledger has
 {charges} charges. Compared one by one, to the micro-dollar, there are {violations} differences.
 
+A request that is inside a gateway when it dies gets no answer.
+If it was charged already, its repeat gets the answer at once.
+Otherwise its repeat is refused with 409 `idempotency_key_in_use` until the reservation expires,
+`reservation_margin_s` after the timeout of the request, and is then computed and charged once.
+With the defaults that takes a minute.
+
 *Full capacity* is the time from the fault until as many replicas as before ran again.
 For a node that was away it counts the time of its absence only if no other node could take its
 place.
@@ -28,6 +34,15 @@ place.
 HEADER = """
 | fault | what clients see | full capacity | what the operator sees | what to do |
 |---|---|---|---|---|
+"""
+SEQUENCES = """
+## Random sequences
+
+`--sequence` inflicts brief faults one after the other, so that one begins soon after the recovery
+from the last one.
+
+| seed | faults | kinds | requests | failed | differences between answers and charges |
+|---|---|---|---|---|---|
 """
 SERVE = "`serve status`"
 NODE_AWAY = f"`ray status` and {SERVE} show a lost node and its replicas."
@@ -59,12 +74,12 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "If it stays so, end the process; Ray starts another one.",
     ),
     "gateway frozen for 30 s": (
-        "HAProxy reports the gateway as down.",
+        "HAProxy's statistics show the gateway as down.",
         "If it stays so, end the process; Ray starts another one.",
     ),
     "scorer node frozen for 30 s": (f"{NODE_AWAY} `rerank_portion_hedges` rises.", START),
     "scorer node cut off for 20 s": ("`rerank_portion_hedges` rises.", NOTHING),
-    "gateway node cut off for 20 s": ("HAProxy reports the gateway as down.", NOTHING),
+    "gateway node cut off for 20 s": ("HAProxy's statistics show the gateway as down.", NOTHING),
     "scorer node cut off for good": (
         NODE_AWAY,
         "Repair the network. A node that the cluster has given up ends its Ray: start it again.",
@@ -117,11 +132,25 @@ def page(note: str) -> Iterator[str]:
     violations = sum(len(each["violations"]) for each in ledgers)
     yield PAGE.format_map(counts | {"violations": violations or "no"})
     yield note + HEADER
-    results = {each["fault"]: each for run in runs for each in run["faults"]}
+    alone = [run for run in runs if "seed" not in run]
+    results = {each["fault"]: each for run in alone for each in run["faults"]}
     for fault, (seen, advice) in TEXTS.items():
         if fault in results:
             cells = (fault, _clients(results[fault]), _capacity(results[fault]), seen, advice)
             yield f"| {' | '.join(cells)} |\n"
+    yield SEQUENCES
+    for run in runs:
+        if "seed" in run:
+            yield f"| {' | '.join(map(str, _sequence(run)))} |\n"
+
+
+def _sequence(run: Mapping[str, Any]) -> tuple[int, ...]:
+    faults, ledger = run["faults"], run["ledger"]
+    return (
+        *(run["seed"], len(faults), len({each["fault"] for each in faults})),
+        *(ledger["requests"], ledger["requests"] - ledger["answered_200"]),
+        len(ledger["violations"]),
+    )
 
 
 def _clients(result: Mapping[str, Any]) -> str:

@@ -96,9 +96,9 @@ class Load(threading.Thread):
                     if target.url not in self._left_out:
                         threads.submit(self._request, target, number)
 
-    def leaves_out(self, host: str) -> bool:
-        """Return whether the HAProxy of a host did not answer its last check."""
-        return any(target.host == host and target.url in self._left_out for target in self._targets)
+    def answers(self, host: str) -> bool:
+        """Return whether the host's HAProxy passes a check now, or gets no requests at all."""
+        return all(_is_healthy(target) for target in self._targets if target.host == host)
 
     def stop(self) -> None:
         """Stop sending, and wait for the answers."""
@@ -110,12 +110,7 @@ class Load(threading.Thread):
     def _check(self) -> None:
         while not self._stopping.wait(CHECK_EVERY_S):
             for target in self._targets:
-                try:
-                    answer = httpx.get(target.url + HEALTH_PATH, timeout=CHECK_TIMEOUT_S)
-                    healthy = answer.status_code == httpx.codes.OK
-                except httpx.TransportError:
-                    healthy = False
-                if healthy:
+                if _is_healthy(target):
                     self._left_out.discard(target.url)
                 else:
                     self._left_out.add(target.url)
@@ -163,6 +158,14 @@ class Load(threading.Thread):
         others = sorted(self._clients.keys() - self._left_out)
         url = others[0] if target.url in self._left_out and others else target.url
         return self._clients[url]
+
+
+def _is_healthy(target: Target) -> bool:
+    try:
+        answer = httpx.get(target.url + HEALTH_PATH, timeout=CHECK_TIMEOUT_S)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == httpx.codes.OK
 
 
 def texts(number: int) -> Iterator[str]:

@@ -32,6 +32,7 @@ RECOVERY_S_MAX = 150.0
 POLL_S = 0.5
 PLENTY = Credits(10**10)
 EXPIRY_S_MAX = 90.0
+SLOWEST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +107,19 @@ class Trial:
         while self._pending() and time.monotonic() < give_up_s:
             time.sleep(1)
 
-    def repeated(self) -> Iterator[str]:
-        """Describe each request that was repeated."""
+    def slowest(self) -> Iterator[str]:
+        """Describe the slowest requests that were repeated, for each fault."""
         for window in self._windows:
-            for each in hit(window, self._load.sent):
-                if each.first_outcome != SERVED:
-                    since_s = (each.exchange.sent_at - window.fault_at) / 1_000
-                    yield (
-                        f"{window.fault}, {since_s:.1f} s, through {each.host}: "
-                        f"{each.first_outcome} after {each.first_s:.1f} s, "
-                        f"then {each.exchange.outcome} after {each.total_s:.1f} s"
-                    )
+            repeated = [
+                each for each in hit(window, self._load.sent) if each.first_outcome != SERVED
+            ]
+            for each in sorted(repeated, key=lambda each: each.total_s)[-SLOWEST:]:
+                since_s = (each.exchange.sent_at - window.fault_at) / 1_000
+                yield (
+                    f"{window.fault}: sent through {each.host} after {since_s:.1f} s, "
+                    f"{each.first_outcome} after {each.first_s:.1f} s, "
+                    f"{each.exchange.outcome} after {each.total_s:.1f} s\n"
+                )
 
     def costs(self) -> list[Cost]:
         return [cost(window, self._load.sent) for window in self._windows]
@@ -149,7 +152,7 @@ class Trial:
             state = self._lab.service_state()
         except LabError:  # The head, for example, is away.
             return False
-        if effect.host_is_away and not effect.lost and self._load.leaves_out(effect.host):
+        if effect.host_is_away and not effect.lost and not self._load.answers(effect.host):
             return False
         running = {each["id"] for each in state["replicas"] if each["state"] == "RUNNING"}
         return (
@@ -186,7 +189,7 @@ def main(arguments: Sequence[str]) -> None:
             f"{name}: full capacity after {window.full_capacity_s} s, shared: {window.shared}\n"
         )
     trial.end()
-    sys.stderr.writelines(f"{each}\n" for each in trial.repeated())
+    sys.stderr.writelines(trial.slowest())
     costs = [asdict(each) | {"p99_added_s": each.p99_added_s} for each in trial.costs()]
     sys.stdout.write(json.dumps({"problem": problem, "faults": costs, "ledger": trial.ledger()}))
 
