@@ -10,7 +10,7 @@ from cluster.lab.namespaces import LabError, wait_for
 from tests.chaos.lab.fault import GATEWAY, Effect, Inflict, Places, processes, send_signal
 
 GATEWAY_PROCESS = "ServeReplica:rerank:gateway"
-SCORER_PROCESS = "ServeReplica:ms-marco-MiniLM-L12-v2:scorer"
+SCORER_PROCESS = ":scorer"
 CGROUPS = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
     (Path("/sys/fs/cgroup"), "memory.max"),
