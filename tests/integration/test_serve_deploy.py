@@ -50,12 +50,13 @@ class Cluster:
         )
 
     def deploy(
-        self, name: str, change: Callable[[list[dict[str, Any]]], None] = list
+        self, name: str, change: Callable[[list[dict[str, Any]]], None] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Deploy a config file on this test's port, with a change to its applications."""
         config = yaml.safe_load((ROOT / "cluster" / name).read_text())
         config["http_options"]["port"] = self.http_port
-        change(config["applications"])
+        if change is not None:
+            change(config["applications"])
         path = self.folder / name
         path.write_text(yaml.safe_dump(config))
         return self.serve("deploy", str(path))
