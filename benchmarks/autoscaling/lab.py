@@ -23,7 +23,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.autoscaling.lab_load import FLOOR, GPU_TOKENS_PER_S, SECTIONS
+from benchmarks.autoscaling.lab_load import FLOOR, GPU_TOKENS_PER_S, sections
 from benchmarks.machine import machine
 from cluster.lab import plan, service
 from cluster.lab.lab import Lab, up
@@ -79,7 +79,7 @@ def main() -> None:
 def scaled_config() -> dict[str, Any]:
     """Return cluster/production.yaml with shorter delays, 0 to 6 scorers, and a floor."""
     config: dict[str, Any] = yaml.safe_load(service.PRODUCTION.read_text())
-    floor_at = next(each.starts_s for each in SECTIONS if each.name == FLOOR)
+    floor_at = next(each.starts_s for each in sections() if each.name == FLOOR)
     since = datetime.now(UTC) + timedelta(seconds=START_S + floor_at)
     floor = {"since": f"{since:%H:%M:%S}", "until": f"{since + timedelta(minutes=1):%H:%M:%S}"}
     scorers = config["applications"][0]

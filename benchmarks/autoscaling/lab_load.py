@@ -1,6 +1,6 @@
 """Send a changing load to the lab, and watch its scorers. `benchmarks.autoscaling.lab` starts it.
 
-    python -m benchmarks.autoscaling.lab_load FOLDER
+    python -m benchmarks.autoscaling.lab_load FOLDER [SECTION ...]
 
 Requests leave at fixed times, whatever became of the last. The result is JSON on the output.
 """
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -30,6 +30,7 @@ DOCUMENTS = 20
 THREADS = 256
 TIMEOUT_S = 60.0
 WATCH_EVERY_S = 1.0
+TICK_S = 0.01
 
 LITTLE, MUCH, TOO_MUCH = 0.3, 3.0, 6.0
 """Loads, in GPUs."""
@@ -50,7 +51,8 @@ class Section:
     """Load at a time since the section's start, in GPUs."""
 
 
-def _sections() -> Iterator[Section]:
+def sections(names: Collection[str] = ()) -> Iterator[Section]:
+    """Yield the sections with these names, or all."""
     starts_s = 0.0
     for name, seconds, gpus in (
         ("little", 15, lambda _: LITTLE),
@@ -63,11 +65,9 @@ def _sections() -> Iterator[Section]:
         (FLOOR, 30, lambda _: LITTLE),
         (NO_ROOM, 100, lambda _: TOO_MUCH),
     ):
-        yield Section(name, starts_s, seconds, gpus)
-        starts_s += seconds
-
-
-SECTIONS = tuple(_sections())
+        if not names or name in names:
+            yield Section(name, starts_s, seconds, gpus)
+            starts_s += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +90,27 @@ class Sample:
     starting: int
 
 
-def section_at(seconds: float) -> Section | None:
-    return next((each for each in SECTIONS if 0 <= seconds - each.starts_s < each.seconds), None)
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The load over time."""
 
+    sections: Sequence[Section]
 
-def load_at(seconds: float) -> float:
-    section = section_at(seconds)
-    return 0.0 if section is None else section.gpus(seconds - section.starts_s)
+    def section_at(self, seconds: float) -> Section | None:
+        return next(
+            (each for each in self.sections if 0 <= seconds - each.starts_s < each.seconds), None
+        )
+
+    def load_at(self, seconds: float) -> float:
+        section = self.section_at(seconds)
+        return 0.0 if section is None else section.gpus(seconds - section.starts_s)
 
 
 class Clients:
     """Sends requests through all HAProxies in turn."""
 
-    def __init__(self, urls: Sequence[str], key: str) -> None:
+    def __init__(self, shape: Shape, urls: Sequence[str], key: str) -> None:
+        self._shape = shape
         self.answers: list[Answer] = []
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         headers = {"Authorization": f"Bearer {key}"}
@@ -121,21 +129,15 @@ class Clients:
     def run(self, began_s: float) -> None:
         """Send the whole load."""
         per_gpu = GPU_TOKENS_PER_S / self.tokens()
-        due = 0.0
+        numbers, last, due = count(), 0.0, 0.0
         with ThreadPoolExecutor(THREADS) as threads:
-            for number in count():
-                now = time.monotonic() - began_s
-                section = section_at(now)
-                if section is None:
-                    return
-                rate = per_gpu * load_at(now)
-                if not rate:
-                    due = now
-                    time.sleep(0.2)
-                    continue
-                due += 1 / rate
-                time.sleep(max(0.0, due - now))
-                threads.submit(self._send, number, section.name)
+            while section := self._shape.section_at(now := time.monotonic() - began_s):
+                due += per_gpu * section.gpus(now - section.starts_s) * (now - last)
+                last = now
+                while due >= 1:
+                    due -= 1
+                    threads.submit(self._send, next(numbers), section.name)
+                time.sleep(TICK_S)
 
     def _send(self, number: int, section: str) -> None:
         client = self._clients[number % len(self._clients)]
@@ -148,7 +150,9 @@ class Clients:
         self.answers.append(Answer(section, status, time.monotonic() - began, retry_after_s))
 
 
-def watch(lab: Lab, began_s: float, stop: threading.Event, samples: list[Sample]) -> None:
+def watch(
+    lab: Lab, shape: Shape, began_s: float, stop: threading.Event, samples: list[Sample]
+) -> None:
     while not stop.wait(WATCH_EVERY_S):
         try:
             replicas = lab.service_state()["replicas"]
@@ -156,7 +160,7 @@ def watch(lab: Lab, began_s: float, stop: threading.Event, samples: list[Sample]
             continue
         states = Counter(each["state"] for each in replicas if each["deployment"] == "scorer")
         now = time.monotonic() - began_s
-        load = round(load_at(now), 2)
+        load = round(shape.load_at(now), 2)
         samples.append(Sample(round(now, 1), load, states["RUNNING"], states["STARTING"]))
 
 
@@ -186,13 +190,14 @@ def no_room_lines(lab: Lab) -> int:
     return sum(path.read_text(errors="replace").count("no node has room") for path in logs)
 
 
-def main(folder: str) -> None:
+def main(folder: str, *names: str) -> None:
     lab = Lab.load(Path(folder))
     lab.in_user_namespace = False  # This process is already in the user namespace, if there is one.
-    clients = Clients([host.url for host in lab.proxies()], lab.key)
+    shape = Shape([*sections(names)])
+    clients = Clients(shape, [host.url for host in lab.proxies()], lab.key)
     samples: list[Sample] = []
     stop, began_s = threading.Event(), time.monotonic()
-    watching = threading.Thread(target=watch, args=(lab, began_s, stop, samples))
+    watching = threading.Thread(target=watch, args=(lab, shape, began_s, stop, samples))
     watching.start()
     clients.run(began_s)
     stop.set()
@@ -200,7 +205,7 @@ def main(folder: str) -> None:
     first = [each for each in clients.answers if each.section == FROM_ZERO and each.status == 200]
     result = {
         "up_s": lab.up_s,
-        "sections": [summary(each, clients.answers, samples) for each in SECTIONS],
+        "sections": [summary(each, clients.answers, samples) for each in shape.sections],
         "from_zero_s": round(max(each.seconds for each in first), 2) if first else None,
         "no_room_lines": no_room_lines(lab),
         "samples": [asdict(each) for each in samples],
@@ -209,4 +214,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
