@@ -22,10 +22,8 @@ In these runs, {answered_200} of {requests} requests were answered with 200, and
 {charges} charges. Compared one by one, to the micro-dollar, there are {violations} differences.
 
 A request that is inside a gateway when it dies gets no answer.
-If it was charged already, its repeat gets the answer at once.
-Otherwise its repeat is refused with 409 `idempotency_key_in_use` until the reservation expires,
-`reservation_margin_s` after the timeout of the request, and is then computed and charged once.
-With the defaults that takes a minute.
+Its repeat gets one, and one charge: at once if it was charged already, and otherwise when its
+reservation expires, about a minute later.
 
 *Full capacity* is the time from the fault until as many replicas as before ran again.
 For a node that was away it counts the time of its absence only if no other node could take its
@@ -81,7 +79,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "scorer node cut off for 20 s": ("`rerank_portion_hedges` rises.", NOTHING),
     "gateway node cut off for 20 s": ("HAProxy's statistics show the gateway as down.", NOTHING),
     "scorer node cut off for good": (
-        NODE_AWAY,
+        f"{NODE_AWAY} Ray gives a silent node up after a minute.",
         "Repair the network. A node that the cluster has given up ends its Ray: start it again.",
     ),
     "scorer node with 200 ms delay and 5 % loss for 30 s": (
