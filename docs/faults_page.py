@@ -25,7 +25,8 @@ A request that is inside a gateway when it dies gets no answer.
 Its repeat gets one, and one charge: at once if it was charged already, and otherwise when its
 reservation expires, about a minute later.
 
-*Full capacity* is the time from the fault until as many replicas as before ran again.
+*Full capacity* is the time from the fault until as many replicas as before ran again, and the
+node's HAProxy answered, if it had lost no replica.
 For a node that was away it counts the time of its absence only if no other node could take its
 place.
 """

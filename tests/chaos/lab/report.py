@@ -70,7 +70,11 @@ class Cost:
 
 def cost(window: Window, sent: Sequence[Sent]) -> Cost:
     """Return the cost of the fault in a window, from all requests of the run."""
-    before = [each for each in sent if window.began_at <= each.exchange.sent_at < window.fault_at]
+    before = [
+        each
+        for each in sent
+        if window.began_at <= each.exchange.sent_at and each.exchange.ended_at < window.fault_at
+    ]
     during = hit(window, sent)
     own = [each for each in during if window.host_is_away and each.host == window.host]
     others = [each for each in during if each not in own]
