@@ -356,11 +356,17 @@ def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
         cluster.command("canary", command, "embedded", *options)
 
     assert cluster.deploy("local.yaml", with_canary(shadow_share=1)).returncode == 0
-    wait_for(lambda: cluster.is_running() and all(replicas()), 120, "the canary's scorers")
+    wait_for(
+        lambda: "embedded-2" in cluster.applications() and cluster.is_running(), 120, "the canary"
+    )
     before = replicas()
-    accounts.wait_for(acme="embedded", bolt="embedded")
     pairs = "SELECT DISTINCT live, canary, live_tokens > canary_tokens FROM shadow_comparisons"
-    wait_for(lambda: accounts.rows(pairs) == [("embedded", "embedded-2", 1)], 30, "a shadow")
+
+    def is_shadowed() -> bool:
+        assert accounts.revisions() == {"acme": "embedded", "bolt": "embedded"}
+        return accounts.rows(pairs) == [("embedded", "embedded-2", 1)]
+
+    wait_for(is_shadowed, 60, "a shadow")
 
     with Clients(cluster.address, key) as clients:
         assert cluster.deploy("local.yaml", with_canary(share=share)).returncode == 0
