@@ -29,7 +29,6 @@ from serve_app.domain.canary import Comparison
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
-from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.tokenizer import limit_threads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
@@ -101,7 +100,6 @@ class Gateway:
         self._ledger.start()
         if self._delivery is not None:
             self._delivery.start()
-        share_the_interpreter()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the app. Serve calls this on the replica's event loop after the constructor, and
@@ -122,18 +120,19 @@ class Gateway:
         """Take other `LiveSettings` for the requests that arrive from now on.
 
         Settings that are invalid, or whose models cannot be loaded, are refused and logged, because
-        Serve stops a replica that raises here, and starts no other. Only the first ones must be
-        valid.
+        Serve stops a replica that raises here, and starts no other. Only the first ones raise.
         """
         try:
             settings = LiveSettings(**user_config)
             models = await self._models.load(settings.models)
-        except (ValueError, ModelLoadError) as error:
+        except Exception as error:
             if self._live is None:
                 raise
             logger.error("user_config_refused", extra={"reason": str(error)})
         else:
             self._app.current = build_app(self._service(settings, models))
+            if self._live is None:
+                share_the_interpreter()
             self._live = settings
             logger.info("user_config_in_force", extra={"models": [*models]})
 
