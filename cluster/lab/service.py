@@ -56,6 +56,7 @@ def environment(folder: Path, token: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *_python_path()])),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": "/tmp",  # noqa: S108 - the host's own
+        "TMPDIR": "/tmp",  # noqa: S108 - as above
         "HF_HOME": str(folder / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "RAY_AUTH_TOKEN": token,

@@ -69,6 +69,7 @@ class Trial:
     def inflict(self, fault: Fault) -> Window:
         """Inflict a fault, wait until all replicas run again, and undo it."""
         if fault.prepare is not None:
+            time.sleep(self._pace.quiet_s)  # So that it hits no request of the last fault.
             fault.prepare(self._lab, Places.of(self._lab.service_state()))
             self._recovery_s(Effect(plan.HEAD), time.monotonic(), RECOVERY_S_MAX)
         began_at = CLOCK.moment()

@@ -1,37 +1,35 @@
 """Faults of what a node's processes depend on: its clock and its disk."""
 
+import shutil
+import struct
 from pathlib import Path
 
 from cluster.lab import plan
 from cluster.lab.lab import Lab
-from cluster.lab.namespaces import LabError
+from cluster.lab.namespaces import LabError, run
 from tests.chaos.lab.fault import Effect, Places
 
 HOST = plan.BY_NAME["cpu-1"]
 """A node with a gateway."""
 
-LIBRARIES = "usr/lib/*/faketime/libfaketime.so.1"
-CLOCK = "/tmp/clock"  # noqa: S108 - inside a host, which has its own /tmp
+LONG = "l"
+CLOCK_CODE = Path(__file__).with_name("clock.c")
 AHEAD_S = 30
-RAY_FOLDER = "/tmp/ray"  # noqa: S108 - as above
+RAY_FOLDER = "/tmp/ray"  # noqa: S108 - inside the host, which has its own /tmp
 FULL = f"{RAY_FOLDER}/full"
 DISK = "64m"
 
 
 def clock_prepared(lab: Lab, _: Places) -> None:
     """Start the node again with a clock that can be changed. Raises: LabError."""
-    library = next(Path("/").glob(LIBRARIES), None)
-    if library is None:
-        raise LabError("libfaketime is not installed: apt-get install faketime")
-    variables = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": CLOCK,
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise LabError("The fault of a clock needs a C compiler.")
+    library, file = lab.folder / "clock.so", lab.folder / "clock"
+    run([compiler, "-shared", "-fPIC", "-o", str(library), str(CLOCK_CODE)])
+    file.write_bytes(struct.pack(LONG, 0))
     _create_again(lab)
-    _set_clock(lab, 0)
-    lab.start_node(HOST, ["env", *(f"{name}={value}" for name, value in variables.items())])
+    lab.start_node(HOST, ["env", f"LD_PRELOAD={library}", f"CLOCK_FILE={file}"])
 
 
 def clock_ahead(lab: Lab, _: Places) -> Effect:
@@ -44,7 +42,8 @@ def clock_right(lab: Lab, _: Effect) -> None:
 
 
 def _set_clock(lab: Lab, ahead_s: int) -> None:
-    lab.run(HOST.name, ["bash", "-c", f"echo {ahead_s:+d} > {CLOCK}"])
+    with (lab.folder / "clock").open("r+b") as file:  # Its processes have mapped it.
+        file.write(struct.pack(LONG, ahead_s))
 
 
 def disk_prepared(lab: Lab, _: Places) -> None:
