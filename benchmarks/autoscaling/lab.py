@@ -26,8 +26,9 @@ from rich.table import Table
 from benchmarks.autoscaling.lab_load import FLOOR, GPU_TOKENS_PER_S, sections
 from benchmarks.machine import machine
 from cluster.lab import plan, service
-from cluster.lab.lab import Lab, up
+from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError
+from cluster.lab.start import up
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -12,5 +12,6 @@ use.
     model       the local cache of the hub, with a model in place of each hub model
     service     Ray, Serve, the ledger and the first key
     failover    move the database to a standby
-    lab         bring everything up and down, and describe it
+    lab         use the lab, describe it, and remove it
+    start       bring everything up
 """

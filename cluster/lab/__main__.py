@@ -10,10 +10,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cluster.lab.lab import Lab, up
+from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError
 from cluster.lab.plan import GPU_NODES
 from cluster.lab.service import ROOT, with_ray_env
+from cluster.lab.start import up
 
 FOLDER = ROOT / "var" / "lab"
 

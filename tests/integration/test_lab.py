@@ -10,9 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.lab.lab import Lab, up
+from cluster.lab.lab import Lab
 from cluster.lab.namespaces import NoNamespaces
 from cluster.lab.plan import NODES
+from cluster.lab.start import up
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

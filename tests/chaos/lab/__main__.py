@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.lab import plan
-from cluster.lab.lab import Lab, up
+from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError
 from cluster.lab.service import environment
+from cluster.lab.start import up
 from tests.chaos.lab.faults import BRIEF, BY_NAME
 
 
