@@ -15,8 +15,9 @@ scorers, one spare node for scorers and none for gateways, PostgreSQL, and Redis
 Ray's head.
 [The lab](lab.md) inflicted them under a steady load through every node's HAProxy.
 Its clients repeat a request that got no answer with its
-[`Idempotency-Key`](../api/errors.md#idempotency-keys), and its load balancer checks each HAProxy
-once a second.
+[`Idempotency-Key`](../api/errors.md#idempotency-keys), through another HAProxy if its own fails the
+checks that a load balancer makes every second.
+A request *failed* if no attempt was answered with 200.
 
 In these runs, {answered_200} of {requests} requests were answered with 200, and the ledger has
 {charges} charges. Compared one by one, to the micro-dollar, there are {violations} differences.
@@ -93,11 +94,12 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "scorer node with a notice of 120 s": (
         f"{SERVE} shows replicas that move to another node.",
-        "Pass the notice on with `ray drain-node`; keep a spare node.",
+        "Pass the notice on with `ray drain-node --deadline-remaining-seconds`.",
     ),
     "gateway node with a notice of 120 s": (
         f"{SERVE} shows replicas that move to another node.",
-        "Pass the notice on with `ray drain-node`; keep a spare node.",
+        "Pass the notice on, and keep a spare node. Without one, the gateway stops"
+        " `graceful_shutdown_timeout_s` before the node ends.",
     ),
     "clock of a gateway node 30 s ahead for 30 s": (
         "503 `reservation_closed`, if any, and log entries of another time.",
@@ -137,10 +139,11 @@ def page(note: str) -> Iterator[str]:
         if fault in results:
             cells = (fault, _clients(results[fault]), _capacity(results[fault]), seen, advice)
             yield f"| {' | '.join(cells)} |\n"
-    yield SEQUENCES
-    for run in runs:
-        if "seed" in run:
-            yield f"| {' | '.join(map(str, _sequence(run)))} |\n"
+    sequences = [run for run in runs if "seed" in run]
+    if sequences:
+        yield SEQUENCES
+    for run in sequences:
+        yield f"| {' | '.join(map(str, _sequence(run)))} |\n"
 
 
 def _sequence(run: Mapping[str, Any]) -> tuple[int, ...]:
@@ -154,18 +157,20 @@ def _sequence(run: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _clients(result: Mapping[str, Any]) -> str:
     """Describe what happened to the requests of the newest run of a fault."""
-    sent, failed, repeated = result["sent"], result["failed"], result["repeated"]
-    parts = [f"{failed} of {sent} requests fail." if failed else f"No request fails of {sent}."]
+    outcomes = ", ".join(result["first_outcomes"])
+    text = _counts(result["sent"], result["failed"], result["repeated"], outcomes)
+    text += f" Slowest: {result['slowest_s']:.1f} s."
+    if result["own_repeated"]:
+        own = _counts(result["own_sent"], result["own_failed"], result["own_repeated"])
+        text += f" Through the node's own HAProxy: {own}"
+    return text
+
+
+def _counts(sent: int, failed: int, repeated: int, outcomes: str = "") -> str:
+    text = f"{sent} request{'s' * (sent != 1)}, {failed or 'none'} failed"
     if repeated:
-        first = ", ".join(f"{name}: {number}" for name, number in result["first_outcomes"].items())
-        parts.append(f"{repeated} must be repeated ({first}).")
-    parts.append(f"The slowest takes {result['slowest_s']:.1f} s.")
-    if result["own_sent"]:
-        parts.append(
-            f"Through the node's own HAProxy, {result['own_repeated']} of {result['own_sent']} "
-            f"must be repeated, and {result['own_failed']} fail."
-        )
-    return " ".join(parts)
+        text += f", {repeated} repeated"
+    return f"{text} ({outcomes})." if outcomes else f"{text}."
 
 
 def _capacity(result: Mapping[str, Any]) -> str:
