@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 GPU_NODES = 4
 SCORERS_MAX = 6
 POLICY = {"delay_s": 1, "up_after_s": 1.5, "down_after_s": 25, "zero_after_s": 40}
-START_S = 75.0
+START_S = 38.0
 """Estimated time from the start of this program until the load starts."""
 
 
