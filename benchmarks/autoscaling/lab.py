@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +43,8 @@ START_S = 38.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The autoscaler on a cluster of several nodes.")
+    names = [each.name for each in sections()]
+    parser.add_argument("--section", action="append", choices=names, help="repeatable; all if none")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--plot", type=Path, help="plot the result to this file")
     chosen = parser.parse_args()
@@ -49,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rerank-lab-") as name:
         folder = Path(name)
         config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(scaled_config()))
+        config.write_text(yaml.safe_dump(scaled_config(chosen.section or names)))
         lab = up(
             folder / "lab",
             None,
@@ -59,7 +62,7 @@ def main() -> None:
             config=config,
         )
         try:
-            result = json.loads(run_inside(lab))
+            result = json.loads(run_inside(lab, chosen.section or names))
         finally:
             lab.down()
     result = {
@@ -77,10 +80,10 @@ def main() -> None:
         draw(result, chosen.plot)
 
 
-def scaled_config() -> dict[str, Any]:
+def scaled_config(names: Sequence[str]) -> dict[str, Any]:
     """Return cluster/production.yaml with shorter delays, 0 to 6 scorers, and a floor."""
     config: dict[str, Any] = yaml.safe_load(service.PRODUCTION.read_text())
-    floor_at = next(each.starts_s for each in sections() if each.name == FLOOR)
+    floor_at = next((each.starts_s for each in sections(names) if each.name == FLOOR), 0.0)
     since = datetime.now(UTC) + timedelta(seconds=START_S + floor_at)
     floor = {"since": f"{since:%H:%M:%S}", "until": f"{since + timedelta(minutes=1):%H:%M:%S}"}
     scorers = config["applications"][0]
@@ -93,9 +96,9 @@ def scaled_config() -> dict[str, Any]:
     return config
 
 
-def run_inside(lab: Lab) -> bytes:
+def run_inside(lab: Lab, names: Sequence[str]) -> bytes:
     """Send the load in the network of the client host."""
-    command = [sys.executable, "-m", "benchmarks.autoscaling.lab_load", str(lab.folder)]
+    command = [sys.executable, "-m", "benchmarks.autoscaling.lab_load", str(lab.folder), *names]
     done = subprocess.run(
         [*lab.entering(plan.CLIENT, ["--net"]), *command],
         env=service.environment(lab.folder, lab.token),
