@@ -103,17 +103,22 @@ def append(path: Path, result: dict[str, Any]) -> None:
 
 
 def _inflict(lab: Lab, arguments: Sequence[str]) -> bytes:
-    """Run `tests.chaos.lab.run` in the network of the client host, but with all processes."""
+    """Run `tests.chaos.lab.run` in the network of the client host, but with all processes.
+
+    Meanwhile, SIGTERM ends it early, with the results of the faults so far.
+    """
     command = [sys.executable, "-m", "tests.chaos.lab.run", str(lab.folder), *arguments]
-    done = subprocess.run(
+    with subprocess.Popen(
         [*lab.entering(plan.CLIENT, ["--net"]), *command],
         env=environment(lab.folder, lab.token),
         stdout=subprocess.PIPE,
-        check=False,
-    )
-    if done.returncode != 0:
+    ) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        output, _ = child.communicate()
+        signal.signal(signal.SIGTERM, before)
+    if child.returncode != 0:
         raise LabError("The faults could not be inflicted; the messages above say why.")
-    return done.stdout
+    return output
 
 
 def _no_sockets(folder: str, names: list[str]) -> list[str]:

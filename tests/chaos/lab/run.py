@@ -2,10 +2,12 @@
 
 python -m tests.chaos.lab.run FOLDER REQUESTS_PER_S PACE FAULT ...
 
-Prints progress to its error output, and the results as JSON.
+Prints progress to its error output, and the results as JSON. SIGTERM ends the current fault, and
+prints the results of those before.
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +49,10 @@ class Pace:
 
 
 PACES = {"steady": Pace(12, 20), "quick": Pace(3, 8)}
+
+
+class Ended(Exception):
+    """A signal ended the run."""
 
 
 class Trial:
@@ -180,10 +186,11 @@ def main(arguments: Sequence[str]) -> None:
     lab.in_user_namespace = False  # This process is already in the user namespace, if there is one.
     trial = Trial(lab, float(requests_per_s), PACES[pace])
     problem = ""
+    signal.signal(signal.SIGTERM, _end)
     for name in names:
         try:
             window = trial.inflict(BY_NAME[name])
-        except LabError as error:
+        except (LabError, Ended) as error:
             problem = f"{name}: {error}"
             break
         sys.stderr.write(
@@ -193,6 +200,11 @@ def main(arguments: Sequence[str]) -> None:
     sys.stderr.writelines(trial.slowest())
     costs = [asdict(each) | {"p99_added_s": each.p99_added_s} for each in trial.costs()]
     sys.stdout.write(json.dumps({"problem": problem, "faults": costs, "ledger": trial.ledger()}))
+
+
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Ended("ended by SIGTERM")
 
 
 if __name__ == "__main__":
