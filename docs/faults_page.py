@@ -1,4 +1,4 @@
-"""The page about the faults of a cluster, from the results of ``python -m tests.chaos.lab``."""
+"""The page about faults of a cluster, from the results of ``python -m tests.chaos.lab``."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,26 +10,30 @@ RESULTS = Path(__file__).parents[1] / "benchmarks/results/lab-faults.json"
 PAGE = """\
 # Faults of a cluster
 
-What faults cost the clients of a cluster with `cluster/production.yaml`: two gateways and two
-scorers, one spare node for scorers and none for gateways, PostgreSQL, and Redis for the state of
-Ray's head.
-[The lab](lab.md) inflicted them under a steady load through every node's HAProxy.
-Its clients repeat a request that got no answer with its
-[`Idempotency-Key`](../api/errors.md#idempotency-keys), through another HAProxy if its own fails the
-checks that a load balancer makes every second.
+This page lists how faults affect the clients of a cluster that runs `cluster/production.yaml`.
+The cluster has two gateways and two scorers, one spare node for scorers and none for gateways,
+PostgreSQL, and Redis for the state of Ray's head.
+[The lab](lab.md) injected the faults under a steady load through every node's HAProxy.
+Its clients repeat a request that got no answer, or 409, 429 or 5xx, with the same
+[`Idempotency-Key`](../api/errors.md#idempotency-keys).
+If an HAProxy fails the checks that a load balancer makes every second, they use another one.
 A request *failed* if no attempt was answered with 200.
 
 In these runs, {answered_200} of {requests} requests were answered with 200, and the ledger has
-{charges} charges. Compared one by one, to the micro-dollar, there are {violations} differences.
+{charges} charges.
+A comparison of every answer with its charge, to the micro-dollar, found {violations} differences.
 
-A request that is inside a gateway when it dies gets no answer.
-Its repeat gets one, and one charge: at once if it was charged already, and otherwise when its
-reservation expires, about a minute later.
+A request gets no answer if the gateway that processes it dies.
+The client then repeats the request, and it is charged once in all.
+If the first attempt was charged before the gateway died, the repeat is answered at once.
+Otherwise it is answered after the reservation of the first attempt has expired, about a minute
+later.
 
-*Full capacity* is the time from the fault until as many replicas as before ran again, and the
-node's HAProxy answered, if it had lost no replica.
-For a node that was away it counts the time of its absence only if no other node could take its
-place.
+*Full capacity* is the time from the fault until as many replicas as before were running.
+If the fault took a node away but ended none of its replicas, it is the time until the node's
+HAProxy answered again.
+If other nodes could replace the replicas that a fault ended, it is the time until they did, even if
+the fault lasted longer.
 """
 HEADER = """
 | fault | what clients see | full capacity | what the operator sees | what to do |
@@ -38,8 +42,8 @@ HEADER = """
 SEQUENCES = """
 ## Random sequences
 
-`--sequence` inflicts brief faults one after the other, so that one begins soon after the recovery
-from the last one.
+With `--sequence`, the lab injects brief faults in random order.
+Each fault begins soon after the recovery from the previous one.
 
 | seed | faults | kinds | requests | failed | differences between answers and charges |
 |---|---|---|---|---|---|
@@ -58,31 +62,31 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "scorer node killed for 20 s": (NODE_AWAY, START),
     "gateway node killed for 20 s": (NODE_AWAY, f"{START} Keep a spare node for gateways."),
-    "controller killed": ("A new controller in the logs of the head.", NOTHING),
+    "controller killed": ("The logs of the head show a new controller.", NOTHING),
     "head killed for 10 s": (
         "`ray status` and `serve status` do not answer.",
         "Start the head again with its command and address.",
     ),
     "head killed for 90 s": (
         "`ray status` and `serve status` do not answer. No replica is replaced meanwhile.",
-        "Start the head again within ten minutes; the nodes wait so long.",
+        "Start the head again within ten minutes: the nodes wait that long.",
     ),
     "scorer node without power for 30 s": (f"{NODE_AWAY} `rerank_portion_hedges` rises.", START),
     "gateway node without power for 30 s": (NODE_AWAY, f"{START} Keep a spare node for gateways."),
     "scorer frozen for 30 s": (
         "`rerank_portion_hedges` rises.",
-        "If it stays so, end the process; Ray starts another one.",
+        "If this persists, kill the process; Ray starts another one.",
     ),
     "gateway frozen for 30 s": (
         "HAProxy's statistics show the gateway as down.",
-        "If it stays so, end the process; Ray starts another one.",
+        "If this persists, kill the process; Ray starts another one.",
     ),
     "scorer node frozen for 30 s": (f"{NODE_AWAY} `rerank_portion_hedges` rises.", START),
     "scorer node cut off for 20 s": ("`rerank_portion_hedges` rises.", NOTHING),
     "gateway node cut off for 20 s": ("HAProxy's statistics show the gateway as down.", NOTHING),
     "scorer node cut off for good": (
-        f"{NODE_AWAY} Ray gives a silent node up after a minute.",
-        "Repair the network. A node that the cluster has given up ends its Ray: start it again.",
+        f"{NODE_AWAY} After a minute, Ray's head declares a silent node dead.",
+        "Repair the network. Ray ends on a node that was declared dead: start it again.",
     ),
     "scorer node with 200 ms delay and 5 % loss for 30 s": (
         "`rerank_stage_seconds` of `score` and `rerank_portion_hedges` rise.",
@@ -98,23 +102,24 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "gateway node with a notice of 120 s": (
         f"{SERVE} shows replicas that move to another node.",
-        "Pass the notice on, and keep a spare node. Without one, the gateway stops"
+        "Pass the notice on, and keep a spare node. Without a spare node, the gateway stops"
         " `graceful_shutdown_timeout_s` before the node ends.",
     ),
     "clock of a gateway node 30 s ahead for 30 s": (
-        "503 `reservation_closed`, if any, and log entries of another time.",
+        "Log entries with wrong times, and possibly 503 `reservation_closed`.",
         "Synchronize the clocks (NTP).",
     ),
     "disk of a gateway node full for 30 s": (
         "Log entries are missing.",
-        "Make room, and rotate the logs.",
+        "Free some space, and rotate the logs.",
     ),
-    "HAProxy killed": ("A new HAProxy in the node's Serve logs.", NOTHING),
+    "HAProxy killed": ("The node's Serve logs show a new HAProxy.", NOTHING),
     "database killed for 5 s": ("The alert `RerankLedgerAway`.", "Start the database."),
     "database restarted": ("503 `ledger_unavailable` for a moment.", NOTHING),
     "database failed over": (
         "503 `ledger_unavailable` until the standby has the address.",
-        "Use synchronous replication, or charges are lost. Never let the old primary back.",
+        "Use synchronous replication; otherwise charges are lost. Never give the old primary its"
+        " address again.",
     ),
     "all replicas replaced": (f"{SERVE} shows replicas that start and stop.", NOTHING),
     "scaled down for 20 s": (f"{SERVE} shows replicas that stop.", NOTHING),
@@ -175,4 +180,4 @@ def _counts(sent: int, failed: int, repeated: int, outcomes: str = "") -> str:
 
 def _capacity(result: Mapping[str, Any]) -> str:
     seconds = result["full_capacity_s"]
-    return "with the next node" if seconds is None else f"{seconds:.0f} s"
+    return "not until a node is added" if seconds is None else f"{seconds:.0f} s"

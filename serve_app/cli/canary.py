@@ -40,7 +40,7 @@ def canary() -> None:
     type=click.IntRange(1, KEPT_DAYS),
     default=KEPT_DAYS,
     show_default=True,
-    help="Report on so many days until now.",
+    help="Length of the reported period, which ends now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @database_option
@@ -48,7 +48,7 @@ def report(model: str, days: int, as_json: bool, database_url: str | None) -> No
     """Compare the revisions of MODEL, the id of a model.
 
     The first tables compare shadows: requests that the live revision answered and the canary scored
-    once more. The last table counts the requests that each revision scored for clients.
+    once more. The last table counts the clients' requests to each revision.
     """
     since = Moment(CLOCK.moment() - days * MILLISECONDS_PER_DAY)
     with open_books(database_url, reading_long) as connection:
@@ -57,7 +57,7 @@ def report(model: str, days: int, as_json: bool, database_url: str | None) -> No
         click.echo(json.dumps(asdict(found), indent=2))
         return
     if not found.shadows and not found.requests:
-        raise click.ClickException(f"There is no request of the model '{model}' in this time.")
+        raise click.ClickException(f"There is no request of the model '{model}' in this period.")
     _print(found)
 
 
@@ -110,7 +110,7 @@ def abort(model: str, path: Path, address: str, deploy: bool) -> None:  # noqa: 
     from serve_app.deployments.canary_edit import aborted  # noqa: PLC0415 - imports ray
 
     unused = _edit(path, aborted, model)
-    click.echo(f"The model '{model}' has no canary any more in {path}.")
+    click.echo(f"The model '{model}' no longer has a canary in {path}.")
     _deploy(path, address if deploy else None, unused)
 
 
@@ -132,7 +132,7 @@ def _deploy(path: Path, address: str | None, unused: str) -> None:
     """Deploy the file to ``address``, if there is one."""
     then = f"run `serve deploy {path}`"
     if address is None:
-        click.echo(f"To put it in force, {then}.")
+        click.echo(f"To deploy it, {then}.")
     else:
         from serve_app.deployments.deploy import DeployError, deploy_file  # noqa: PLC0415 - imports ray
 
@@ -140,7 +140,7 @@ def _deploy(path: Path, address: str | None, unused: str) -> None:
             deploy_file(path, address)
         except DeployError as error:
             raise click.ClickException(f"It is not deployed: {error}. To do so, {then}.") from None
-        click.echo("It is deployed, and in force within seconds.")
+        click.echo("It is deployed, and takes effect within seconds.")
     click.echo(
         f"The application '{unused}' has no more requests {UNUSED_AFTER_S / 60:g} minutes later: "
         "remove it from the file then, and deploy the file again."

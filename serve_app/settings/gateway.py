@@ -62,12 +62,12 @@ class Settings(BaseSettings):
     only while its tenant holds nothing."""
 
     portion_tokens_max: Annotated[int, Field(ge=16)] = 16_384
-    """Most tokens of one portion, which is the unit of dispatch. Portions are smaller (from 512) if
-    the replica needs more than 0.15 s for them."""
+    """Most tokens of one portion, which is the unit of dispatch. Portions are smaller, down to 512
+    tokens, if a replica needs more than 0.15 s for them."""
 
     tokenizer_threads: Annotated[int, Field(ge=1, le=64)] = 2
-    """CPU threads of one gateway replica that tokenize small jobs. Large bodies and answers have as
-    many, and so has the process for a model's large jobs."""
+    """CPU threads of one gateway replica that tokenize small jobs. As many more parse large bodies
+    and write large answers. The process for a model's large jobs has this number, too."""
 
     @field_validator("database_url")
     @classmethod

@@ -9,7 +9,7 @@ from serve_app.domain.model import EMBEDDED
 from serve_app.settings.models import Checkpoint, ModelSettings
 
 UNUSED_AFTER_S = 120.0
-"""Time after which no job of a removed model or revision is left: more than the longest timeout."""
+"""Time after which all jobs of a removed model or revision have ended: more than any timeout."""
 
 
 class LiveSettings(BaseModel):

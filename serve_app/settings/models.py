@@ -48,8 +48,8 @@ class Canary(BaseModel):
     revision, and a larger share only adds tenants."""
 
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the requests answered by the live revision that the canary scores, too, without a
-    charge, while there is spare capacity. The results are only compared."""
+    """Share of the live revision's answered requests that the canary scores once more, without a
+    charge and only in spare capacity, to compare both rankings."""
 
 
 class ModelSettings(BaseModel):
@@ -72,7 +72,7 @@ class ModelSettings(BaseModel):
     characters than letters and digits."""
 
     canary: Canary | None = None
-    """A revision that is tried before it replaces the live one."""
+    """A second revision, which is tried before it replaces the live one."""
 
     price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """8 means $0.008 per 1,000 documents."""

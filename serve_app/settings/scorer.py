@@ -1,4 +1,4 @@
-"""Settings of the scorers of one model."""
+"""Settings of the scorers of one model or canary."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -18,16 +18,16 @@ class ScorerSettings(BaseSettings):
     """The same as in the ``user_config`` of the gateways."""
 
     batch_tokens_max: Annotated[int, Field(ge=16)] = 32_768
-    """Most tokens that one scorer replica collects into a batch. A device that scores fewer in
-    0.15 s collects that many."""
+    """Most tokens that one scorer replica collects into a batch. If its device scores fewer tokens
+    in 0.15 s, that number is the limit."""
 
     forward_tokens_max: Annotated[int, Field(ge=16)] | None = None
     """Most tokens in one forward pass, including padding; ``None`` means ``batch_tokens_max`` on a
     GPU, 2,048 on CPUs with AMX and 512 on other CPUs."""
 
     portion_tokens_max: Annotated[int, Field(ge=16)] = 16_384
-    """Most tokens of one portion, which is the unit of dispatch. Portions are smaller (from 512) if
-    the replica needs more than 0.15 s for them."""
+    """Most tokens of one portion, which is the unit of dispatch. Portions are smaller, down to 512
+    tokens, if a replica needs more than 0.15 s for them."""
 
     scorer_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of one scorer replica; 0 means all visible cores, at most the whole cores of a
