@@ -1,10 +1,11 @@
 """The composition root: build the two kinds of Serve application of a config file.
 
     gateways   ``import_path: serve_app.app:gateways``, once
-    scorer     ``import_path: serve_app.app:scorer``, once per model
+    scorer     ``import_path: serve_app.app:scorer``, once per model and canary
 
 Ray replaces all replicas of an application whose ``args`` change. So each model has an application
-of its own, and the gateways get what may change in the ``user_config`` of their deployment.
+of its own, and settings that may change in running gateways are the ``user_config`` of their
+deployment.
 """
 
 from typing import Any

@@ -4,8 +4,8 @@
                                 └─> tokenize ───────┘
 
 Every step calls a port (`serve_app.ports`) or `Admission`, and every expected failure is a
-`RerankError`. No work reaches a model before its credit is reserved, and no score is returned
-before the charge is committed.
+`RerankError`. No request is scored before its credit is reserved, and no score is returned before
+the charge is committed.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ class Pipeline:
 
 @dataclass(slots=True)
 class _Progress:
-    """What a failed request leaves: the work it computed, and the rate limits for its answer."""
+    """What is known of a request if it fails: its computed work, and rate limits for its answer."""
 
     usage: Usage = NO_USAGE
     rate_limits: tuple[RateLimitState, ...] = ()

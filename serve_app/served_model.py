@@ -21,7 +21,7 @@ class ServedRevision:
     tokenizer: JobTokenizer
     scorer: JobScorer
     shadow: Shadow | None = None
-    """Gets the jobs that this revision has answered."""
+    """Is offered the jobs that this revision has answered."""
 
 
 @dataclass(frozen=True, slots=True)

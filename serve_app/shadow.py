@@ -2,8 +2,8 @@
 
     answer ──(in the share? is there room?)──> tokenize ─> score ─> compare ─> store
 
-A shadow is never charged, and no request waits for it or sees its failure. It takes spare capacity
-only: few run at once, in the lowest tier, and a gateway that is busy starts none.
+Shadows are never charged, and no request waits for them or sees their failures. They use only spare
+capacity: few run at once, in the lowest tier, and a gateway that is busy starts none.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Shadows:
     """The shadows that run in one gateway, for all its models. Not thread-safe."""
 
     def __init__(self, gate: SharedGate, store: Store, metrics: Metrics, clock: Clock) -> None:
-        """``gate`` holds the requests of this gateway."""
+        """``gate`` counts the tokens that this gateway holds."""
         self._gate = gate
         self.store = store
         self.metrics = metrics
@@ -56,7 +56,7 @@ class Shadows:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 result = await shadow
-        except Exception as error:  # noqa: BLE001 - whatever fails in a shadow is its own affair
+        except Exception as error:  # noqa: BLE001 - a failed shadow must affect nothing else
             result = "failed"
             if (canary, type(error)) not in self._logged:
                 self._logged.add((canary, type(error)))
@@ -90,7 +90,7 @@ class CanaryShadow:
         self, caller: Caller, job: Job, tokenized: TokenizedJob, scores: JobScores
     ) -> str:
         if len(job.queries) > 1:
-            return "skipped"  # Its pairs are no ranking.
+            return "skipped"  # Pairs with different queries have no common ranking.
         again = replace(
             job,
             service_tier=ServiceTier.FLEX,
@@ -98,7 +98,7 @@ class CanaryShadow:
             deadline=Instant(self.shadows.clock.instant() + TIMEOUT_S),
             idempotency=None,
         )
-        # Not small, so that it is tokenized in the canary's own process, where it delays nothing.
+        # Not small: it is tokenized in the canary's own process, off this process's event loop.
         await self.canary.tokenizer.check_queries(again, small=False)
         ours = await self.canary.tokenizer.tokenize(again, small=False)
         found = await self.canary.scorer.score(caller, again, ours, lambda *_: None)

@@ -138,13 +138,13 @@ class Service:
         return done.stdout
 
     def new_key(self, tenant: str, *options: str, credit: str = "1") -> str:
-        """Create a tenant with so many dollars, and a key of it."""
+        """Create a tenant with ``credit`` dollars, and a key for it."""
         self.command("tenants", "add", tenant, "--credit", credit)
         said = self.command("keys", "create", tenant, *options)
         return next(word for word in said.split() if word.startswith("rk_"))
 
     def charges(self) -> int:
-        """The number of charges so far."""
+        """Return the number of charges so far."""
         (row,) = self.rows("SELECT count(*) FROM charges")
         return int(row[0])
 

@@ -1,9 +1,9 @@
 """Scorers with a simulated GPU, for benchmarks and the lab.
 
-Deploy them with ``import_path: testkit.simulated_gpu:scorer``. Only the GPU's work is
-simulated. A pass uses its process's CPU for the time of launching kernels, and ends when the GPU
-has had time for its tokens, one pass after the other. The engine's work on the CPU (checking ids,
-planning passes, padding) is real. All logits are zero.
+Deploy them with ``import_path: testkit.simulated_gpu:scorer``. Only the GPU's work is simulated. A
+pass keeps the CPU busy for the time that launching its kernels would take, and ends when the GPU
+would have processed its tokens. Passes run one after the other. The engine's work on the CPU
+(checking ids, planning passes, padding) is real. All logits are zero.
 """
 
 import os

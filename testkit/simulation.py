@@ -1,4 +1,4 @@
-"""How to use `testkit.simulated_gpu`, without importing it and Ray."""
+"""Names for the use of `testkit.simulated_gpu`, without importing it and Ray."""
 
 SIMULATED_SCORER = "testkit.simulated_gpu:scorer"
 """Import path of a model's application in a Serve config file."""

@@ -3,9 +3,9 @@
     python -m benchmarks.autoscaling.lab --json benchmarks/results/autoscaling-lab.json \\
         --plot benchmarks/results/autoscaling-lab.png
 
-The lab (`cluster.lab`) runs cluster/production.yaml with four GPU nodes, whose simulated GPUs add
-up, with delays of seconds instead of minutes, and from 0 to 6 scorers, so that the last two find no
-room. `benchmarks.autoscaling.lab_load` sends the load in the network of the client.
+The lab (`cluster.lab`) runs cluster/production.yaml on four GPU nodes with simulated GPUs, and
+scales from 0 to 6 scorers, of which the last two find no room. The policy has delays of seconds
+instead of minutes. `benchmarks.autoscaling.lab_load` sends the load in the network of the client.
 """
 
 import argparse

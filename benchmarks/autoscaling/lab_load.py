@@ -2,7 +2,7 @@
 
     python -m benchmarks.autoscaling.lab_load FOLDER [SECTION ...]
 
-Requests leave at fixed times, whatever became of the last. The result is JSON on the output.
+Requests are sent at fixed times, answered or not. The result is JSON on the standard output.
 """
 
 import json
@@ -72,7 +72,7 @@ def sections(names: Collection[str] = ()) -> Iterator[Section]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one request."""
+    """The outcome of one request."""
 
     section: str
     status: int

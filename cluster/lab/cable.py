@@ -1,4 +1,4 @@
-"""A bad cable: forwards Ethernet frames between two interfaces late, and loses some of them.
+"""A bad cable: forwards Ethernet frames between two interfaces with a delay, and loses some.
 
     python cluster/lab/cable.py INTERFACE INTERFACE DELAY_S LOSS
 
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
-"""Linux constants: each frame comes with a header that says what the kernel has left undone in it,
-such as checksums."""
+"""Linux constants. With this option, a header before each frame names the work that the kernel has
+left to the network device, such as checksums."""
 
 ALL_PROTOCOLS = 3
 BYTES_MAX = 2**17

@@ -23,11 +23,11 @@ OPTIONS = {
     "unix_socket_directories": DATA,
     "fsync": "off",
 }
-"""The database survives the death of any process, but not a power failure."""
+"""Without fsync, the database survives the end of any process, but not a power failure."""
 
 
 class Postgres:
-    """Commands for the host of a database, which do not run as root, as PostgreSQL requires."""
+    """Commands for the host of a database. They do not run as root, which PostgreSQL refuses."""
 
     def __init__(self, *, in_user_namespace: bool) -> None:
         """Raises: LabError when PostgreSQL is not installed."""
@@ -61,14 +61,14 @@ class Postgres:
         return self._command(self._control("stop", "--mode=fast"))
 
     def follow(self, host: plan.Host) -> list[str]:
-        """Return the command that copies the database of a host, and follows its changes."""
+        """Return the command that starts a standby of the database on ``host``."""
         source = ("-h", host.address, "-p", str(plan.POSTGRES_PORT), "-U", "rerank")
         options = ("-D", f"{DATA}/data", "--checkpoint=fast", "--no-sync", "--write-recovery-conf")
         copy = self._program("pg_basebackup", *source, *options)
         return self._command("set -e", f"mkdir -p {DATA}", copy, self._start())
 
     def promote(self) -> list[str]:
-        """Return the command that makes a follower a database of its own."""
+        """Return the command that makes a standby a primary."""
         return self._command(self._control("promote"))
 
     def execute(self, *statements: str) -> list[str]:

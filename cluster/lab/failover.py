@@ -1,8 +1,8 @@
 """Move the database to a standby, as a database service does when it loses the primary.
 
-The standby follows synchronously, so it has every charge whose COMMIT was answered. It takes over
-the address of the old primary, so `RERANK_DATABASE_URL` stays as it is; connections to the old one
-are reset when they are used again.
+Replication is synchronous, so the standby has every charge whose COMMIT was answered. It takes over
+the address of the old primary, so `RERANK_DATABASE_URL` stays as it is. The standby resets
+connections that clients had to the old primary, as soon as they send on them.
 """
 
 import shutil
@@ -30,7 +30,7 @@ def start_standby(lab: Lab) -> None:
 
 
 def promote_standby(lab: Lab) -> None:
-    """Make the standby the database. The old primary must be cut off. Raises: LabError."""
+    """Make the standby the primary. The old primary must be cut off. Raises: LabError."""
     lab.run(plan.STANDBY, lab.postgres.promote())
     lab.network.take_over(lab.hosts[plan.STANDBY], plan.BY_NAME[plan.DATABASE])
 

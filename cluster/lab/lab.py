@@ -1,4 +1,4 @@
-"""A lab: find it again in its folder, use it, and remove it."""
+"""A lab: load it from its folder, use it, and remove it."""
 
 import json
 import shlex
@@ -29,7 +29,7 @@ NAME_CHARACTERS = 120
 
 @dataclass
 class Lab:
-    """A lab in a folder. Create it with `cluster.lab.start.up`, or find it with `load`."""
+    """A lab in a folder. `cluster.lab.start.up` creates it; `load` finds it again."""
 
     folder: Path
     in_user_namespace: bool
@@ -118,7 +118,7 @@ class Lab:
         return service.head_environment(env) if host == plan.HEAD else env
 
     def create_host(self, host: plan.Host) -> None:
-        """Create a host that does not run, with its network and without programs."""
+        """Create a host that does not run yet, with its network but without programs."""
         folder = self.folder / "hosts" / host.name
         folder.mkdir(parents=True, exist_ok=True)
         ancestor = namespaces.create_host(
@@ -142,7 +142,7 @@ class Lab:
         self.run(plan.REDIS, ["bash", "-c", databases.redis_script()])
 
     def start_node(self, host: plan.Host, prefix: Sequence[str] = ()) -> None:
-        """Start Ray on a node with a command before it; wait until it is part of the cluster."""
+        """Start Ray on a node, with ``prefix`` before the command; wait until it has joined."""
         self.run(host.name, [*prefix, str(service.BIN / "ray"), *plan.ray_start(host)])
 
     def create_ledger(self) -> None:
@@ -234,7 +234,7 @@ def _saved(ancestor: Ancestor) -> dict[str, float]:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Return the bytes of a process, with its share of what it shares with others."""
+    """Return the memory of a process in bytes, with its proportional part of shared memory."""
     with suppress(psutil.Error):
         return int(process.memory_full_info().pss)
     return 0

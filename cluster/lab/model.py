@@ -1,7 +1,7 @@
-"""The hub's local cache, with a model of our own in place of each model from the hub.
+"""Fill the local cache of the hub with one model in place of each model from the hub.
 
 The config file stays as it is: the nodes find its models in the cache, as they would after a
-download. So the lab needs neither the hub nor a GPU for a model of real size.
+download. So the lab needs neither the hub nor a GPU, because the model can be tiny.
 """
 
 import shutil
@@ -47,5 +47,5 @@ def fill_cache(hub_ids: set[str], folder: Path, hugging_face: Path) -> None:
 
 def build_tiny(folder: Path) -> None:
     """Write a tiny model with random weights to ``folder``. Raises: LabError."""
-    # In a process of its own, because libraries show the progress on its outputs.
+    # In another process, because libraries print their progress.
     run([sys.executable, "-c", BUILD, str(folder)], name="the tiny model")

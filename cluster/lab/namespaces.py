@@ -31,7 +31,7 @@ class LabError(Exception):
 
 
 class NoNamespaces(LabError):
-    """This system lets this user create no namespaces."""
+    """The system does not allow this user to create namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Ancestor:
     """Its start time. Another process may get the same id later."""
 
     launcher: "subprocess.Popen[bytes] | None" = field(default=None, compare=False, repr=False)
-    """The command of this program that started it and ends with it, if it was this program."""
+    """The child process of this program that started it, if any. It ends with the first process."""
 
     @classmethod
     def of(
@@ -104,7 +104,7 @@ def needs_user_namespace() -> bool:
 
 
 def create_outer(folder: Path, *, in_user_namespace: bool) -> Ancestor:
-    """Create the outer namespaces, in which all hosts are. Raises: LabError."""
+    """Create the outer namespaces, which contain all hosts. Raises: LabError."""
     user = ("--user", "--map-root-user") if in_user_namespace else ()
     ready = folder / "ready"
     script = f"touch {shlex.quote(str(ready))}; {STAY}"
@@ -195,7 +195,7 @@ def run(
 
     Args:
         text: Its input.
-        name: What error messages call it; empty means the whole command.
+        name: Its name in error messages; empty means the whole command.
 
     Raises: LabError with the last line of its error output.
     """

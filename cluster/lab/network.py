@@ -1,4 +1,4 @@
-"""Connect hosts, and cut them off without a sign to either side, as a pulled cable does."""
+"""Connect hosts, and cut them off without closing connections, as a pulled cable does."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ class Network:
     def connect(self, host: Host, ancestor: Ancestor) -> None:
         """Give a new host its cable and its address."""
         self._remove(host.name)
-        # Only the network of the outer namespaces is entered: here, process ids are this program's.
+        # The outer process namespace is not entered, because `ancestor.pid` is an id outside of it.
         self._ip(self._outer, plan.cable_script(host, ancestor.pid))
         self._ip(ancestor, plan.address_script(host))
 
@@ -52,13 +52,13 @@ class Network:
         self._ip(ancestor, plan.takeover_script(host))
 
     def rename(self, old: Host, new: Host) -> None:
-        """Give the cable of a host the name of another one, which has ended."""
+        """Give the cable of ``old`` the name of ``new``, a host that has ended."""
         self._remove(new.name)
         names = [f"link set {old.name} down", f"link set {old.name} name {new.name}"]
         self._ip(self._outer, [*names, f"link set {new.name} up"])
 
     def _remove(self, name: str) -> None:
-        """Remove a cable. It stays while a host that has ended has unfinished connections."""
+        """Remove a cable. It outlives its host while the host's connections are unfinished."""
         if self._has(name):
             with suppress(LabError):  # It may disappear by itself at this moment.
                 self._ip(self._outer, [f"link delete {name}"])

@@ -64,20 +64,20 @@ HOSTS = (
     Host(REDIS, 42),
     Host(CLIENT, 51),
 )
-"""Each CPU node has room for two gateways, each GPU node for one scorer. By default, `GPU_NODES` of
-the GPU nodes run."""
+"""Each CPU node has CPUs for two gateways, of which cluster/production.yaml allows one. Each GPU
+node has room for one scorer. By default, `GPU_NODES` of the GPU nodes run."""
 
 GPU_NODES = 3
 
 STANDBY_HOST = Host(STANDBY, 43)
-"""A second database, which only `cluster.lab.failover` creates."""
+"""The standby of the database, which only `cluster.lab.failover` creates."""
 
 BY_NAME: Mapping[str, Host] = {host.name: host for host in HOSTS}
 NODES = tuple(host for host in HOSTS if host.is_node)
 
 
 def hosts(gpu_nodes: int) -> list[Host]:
-    """Return the hosts of a lab with so many GPU nodes."""
+    """Return the hosts of a lab with ``gpu_nodes`` GPU nodes."""
     gpus = [host for host in HOSTS if host.gpus]
     return [host for host in HOSTS if host not in gpus[gpu_nodes:]]
 
@@ -119,8 +119,8 @@ def address_script(host: Host) -> list[str]:
 def bad_cable_script(host: Host) -> list[str]:
     """Return the commands for ``ip -batch`` that take a host's cable out of the bridge.
 
-    What arrives at the other end of the new cable, whose name is that of the host plus ``-far``,
-    arrives at the bridge.
+    They connect one end of a new cable to the bridge. The name of its other end is that of the host
+    plus ``-far``. `cluster.lab.cable` forwards frames between this end and the host's cable.
     """
     near, far = f"{host.name}-near", f"{host.name}-far"
     return [
@@ -140,7 +140,7 @@ def good_cable_script(host: Host) -> list[str]:
 def takeover_script(host: Host) -> list[str]:
     """Return the commands for ``ip -batch`` that give a host the addresses of another one.
 
-    The hardware address comes along, as with VRRP, so that no other host remembers the old one.
+    The hardware address moves, too, as with VRRP, so that the ARP caches of other hosts stay right.
     """
     return [
         f"link set eth0 address {host.mac}",
@@ -149,9 +149,9 @@ def takeover_script(host: Host) -> list[str]:
 
 
 def ray_start(host: Host) -> list[str]:
-    """Return the arguments of ``ray`` that start the host's part of the cluster.
+    """Return the arguments of ``ray`` that start Ray on the host.
 
-    Raises: ValueError when the host is no node.
+    Raises: ValueError when the host is not a node.
     """
     if host.cpus is None:
         raise ValueError(f"{host.name} is not a node of Ray")

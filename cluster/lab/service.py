@@ -26,7 +26,7 @@ DASHBOARD = "http://127.0.0.1:8265"
 WITH_RAY_ENV = 'umask 077; set -a; . "$0"; set +a; exec "$@"'
 """Shell script that runs its arguments with the variables of `RAY_ENV`."""
 
-# The system's certificates and the packages of a virtual environment are not needed, so it is fast.
+# It starts fast, because it loads no certificates and no packages of the virtual environment.
 FETCH = """
 import sys, urllib.error, urllib.request
 url, token = sys.argv[1:]

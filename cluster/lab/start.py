@@ -34,7 +34,7 @@ def up(
         gpu_tokens_per_s: Speed of simulated GPUs; ``None`` means that scorers use the CPU.
         config: The Serve config file.
 
-    Raises: LabError, of which NoNamespaces when this system allows no namespaces.
+    Raises: LabError; its subclass NoNamespaces when this system allows no namespaces.
     """
     started = time.monotonic()
     in_user_namespace = namespaces.needs_user_namespace()

@@ -31,14 +31,14 @@ STALE_S = 10.0
 """Older reports are ignored."""
 
 MISSING_S = 60.0
-"""Time after which replicas that do not start are logged; a cloud takes minutes for a new node."""
+"""Time after which missing replicas are logged. A new node in a cloud may take longer to start."""
 
 logger = get_logger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Replicas that should run, but do not."""
+    """Since when replicas that should run have been missing."""
 
     since: float
     logged: bool = False
@@ -101,7 +101,7 @@ class BacklogPolicy:
         }
 
     def _missing(self, context: AutoscalingContext) -> Missing | None:
-        """Return since when replicas are missing, and log it once if that is long."""
+        """Return the time since which replicas are missing; log it once after `MISSING_S`."""
         running, target = len(context.running_replicas), context.target_num_replicas
         if running >= target:
             return None

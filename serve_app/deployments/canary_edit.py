@@ -1,7 +1,7 @@
 """Promote or abort a canary in the text of a Serve config file.
 
-Only the entries concerned change; all other lines, comments and anchors stay. Libraries that write
-YAML with comments, such as ruamel.yaml, move those that follow an alias.
+Only the affected entries change; all other lines, comments and anchors stay. Libraries that
+preserve comments, such as ruamel.yaml, move comments that follow an alias.
 """
 
 import re
@@ -20,7 +20,7 @@ BY_HAND = (
 )
 
 ALIAS = "alias"
-"""The tag of the nodes of aliases."""
+"""Tag of alias nodes."""
 
 Entry = tuple[yaml.Node, yaml.Node]
 """A key and its value, with their places in the text."""
@@ -36,7 +36,7 @@ class Edited:
     text: str
     content: dict[str, Any]
     unused: str
-    """The application that no longer has a model to score."""
+    """The application that no model uses any more."""
 
 
 def promoted(text: str, model_id: str) -> Edited:
@@ -93,7 +93,7 @@ class _Places(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if not self.check_event(yaml.AliasEvent):
             return super().compose_node(parent, index)
-        event = self.get_event()  # type: ignore[no-untyped-call]  # as the stubs have it
+        event = self.get_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
         return yaml.ScalarNode(ALIAS, event.anchor, event.start_mark, event.end_mark)
 
 
@@ -172,7 +172,7 @@ def _removal(text: str, place: Sequence[str | int], name: str) -> Change:
 
 
 def _changed(text: str, changes: Sequence[Change], content: Mapping[str, Any]) -> str:
-    """Return ``text`` with ``changes``. Raises: ConfigError, if it does not mean ``content``."""
+    """Return the changed text. Raises: ConfigError, if it does not parse to ``content``."""
     for begin, end, new in sorted(changes, reverse=True):
         text = text[:begin] + new + text[end:]
     try:

@@ -53,7 +53,7 @@ class Catalogue:
         self._probe: asyncio.Task[Readiness] | None = None
 
     async def cards(self) -> tuple[ModelCard, ...]:
-        """Return every model as its replicas describe themselves now."""
+        """Return every model as its replicas currently describe it."""
         ready = dict((await self.readiness()).models)
         return tuple(self._described(card, ready=ready[card.id]) for card in self._cards)
 

@@ -117,10 +117,11 @@ class Gateway:
         await self._office.write(partial(comparisons.add, comparison=comparison))
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Take other `LiveSettings` for the requests that arrive from now on.
+        """Use these `LiveSettings` for requests that arrive from now on.
 
-        Settings that are invalid, or whose models cannot be loaded, are refused and logged, because
-        Serve stops a replica that raises here, and starts no other. Only the first ones raise.
+        Settings that are invalid, or whose models cannot be loaded, are logged and not used: they
+        raise no error, because Serve stops a replica that raises here, and starts no other. Only
+        the first settings of a replica raise.
         """
         try:
             settings = LiveSettings(**user_config)
@@ -167,7 +168,7 @@ class Gateway:
             refusal_budget=self._refusal_budget,
             log=emit,
             cors_allowed_origins=settings.cors_allowed_origins,
-            server_names_answers=True,  # Ray sets the client's request id or one of its own.
+            server_names_answers=True,  # Ray adds the header with the request id.
         )
 
     def _event_delivery(self) -> Delivery:
@@ -178,7 +179,7 @@ class Gateway:
         return Delivery(queue, sink, self._metrics, self._clock)
 
     def check_health(self) -> None:
-        """Raises: LedgerUnavailable when the ledger's writer thread has ended."""
+        """Raises: RuntimeError without settings; LedgerUnavailable when the writer has ended."""
         if self._live is None:
             raise RuntimeError("the gateway has no user_config; see docs/reference/settings.md")
         self._ledger.check()
@@ -195,10 +196,10 @@ class Gateway:
 
 
 class CurrentApp:
-    """The ASGI application of the settings in force."""
+    """The ASGI application with the current settings."""
 
     def __init__(self) -> None:
-        self.current: ASGIApp = Starlette()  # It answers the lifespan, before there are settings.
+        self.current: ASGIApp = Starlette()  # It handles the lifespan, before there are settings.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.current(scope, receive, send)
@@ -207,10 +208,11 @@ class CurrentApp:
 def share_the_interpreter() -> None:
     """Keep large jobs in threads from delaying the event loop of this process.
 
-    A thread in Python code yields after 0.2 ms, not 5 ms: the event loop needs its turn some twenty
-    times in each request. Next to a thread that tokenizes 10,000 documents, a small request takes
-    1.4 times as long as alone, with 1 ms twice and with 5 ms five times as long. Objects that exist
-    now are never garbage, so the collector need not look at them again, for 0.1 s each time.
+    A thread that runs Python code yields after 0.2 ms instead of 5 ms, because the event loop must
+    run about twenty times for each request. While a thread tokenizes 10,000 documents, a small
+    request takes 1.4 times as long as alone; with 1 ms it takes twice, and with 5 ms five times as
+    long. Objects that exist now never become garbage, so the collector skips them, which saves
+    0.1 s per collection.
     """
     sys.setswitchinterval(0.000_2)
     gc.collect()

@@ -1,4 +1,4 @@
-"""The models of one gateway, whose revisions have a tokenizer here and scorers elsewhere."""
+"""The models of one gateway. Each revision has a tokenizer here, and scorers in other processes."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Shared:
 
 
 class GatewayRevision:
-    """One revision of a model. It keeps its state when settings change that do not concern it."""
+    """One revision of a model. It keeps its state when other settings change."""
 
     def __init__(self, model: ModelSettings, tokenizer: PairTokenizer, shared: Shared) -> None:
         self.pair_tokens_max = tokenizer.pair_tokens_max
@@ -115,8 +115,8 @@ class GatewayModel:
 
 
 Identity = tuple[str, str, Checkpoint]
-"""A revision whose model, scorers and checkpoint stay the same keeps its state, also when it is
-promoted."""
+"""Model, application and checkpoint of a revision. A revision with the same identity keeps its
+state, even when it is promoted."""
 
 
 def _identity(model: ModelSettings) -> Identity:
@@ -131,9 +131,9 @@ class GatewayModels:
         self._revisions: dict[Identity, GatewayRevision] = {}
 
     async def load(self, models: Sequence[ModelSettings]) -> Mapping[ModelId, GatewayModel]:
-        """Return ``models``, of which new ones are loaded, in their order.
+        """Load new revisions, and return all ``models`` in their order.
 
-        Revisions that are missing in ``models`` are closed when their jobs have ended.
+        Revisions that are not in ``models`` are closed after their last jobs have ended.
 
         Raises: ModelLoadError; then nothing has changed.
         """

@@ -23,7 +23,7 @@ def is_chosen(share: float, *names: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One request that the live revision answered and the canary scored, too. It has no texts."""
+    """Figures of one request that the live revision answered and the canary scored, too."""
 
     request_id: RequestId
     model: ModelId
@@ -45,7 +45,7 @@ DEPTH = 10
 def overlap_at_10(ours: Sequence[int], theirs: Sequence[int]) -> float:
     """Return the share of the ten best documents that two rankings have in common.
 
-    Rankings of up to ten documents have all in common.
+    With at most ten documents it is always 1.
     """
     best = set(ours[:DEPTH])
     return len(best & set(theirs[:DEPTH])) / len(best)

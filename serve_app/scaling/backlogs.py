@@ -1,7 +1,7 @@
-"""The gateways' queues, as a scorer replica knows them. Pure.
+"""The backlogs of the gateways, as far as a scorer replica knows them. Pure.
 
-Only a gateway knows how much work it holds back, and only the scorers report to the autoscaler of
-their application. So every portion carries the tokens that its gateway still holds.
+Only a gateway knows how many tokens wait in its queue, and only the scorers report to the
+autoscaler of their application. So every portion carries that number.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from serve_app.domain.units import Instant, Tokens
 
 CURRENT_S = 1.0
-"""Age up to which a replica reports what it has heard. A gateway with a queue sends portions more
-often."""
+"""A replica reports a backlog for this long after it arrives. A gateway with a queue sends portions
+more often."""
 
 PREFIX = "backlog_tokens/"
 
@@ -42,7 +42,7 @@ class HeardBacklogs:
 
 
 def waiting_tokens(reports: Mapping[str, Iterable[float]]) -> Tokens:
-    """Return the sum over the gateways; replicas that heard different values count as the highest.
+    """Return the sum over the gateways, with the highest value that replicas report for each.
 
     ``reports``: for each stat, the latest value of every replica.
     """

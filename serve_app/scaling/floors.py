@@ -14,11 +14,11 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """At least ``replicas`` from ``since`` until ``until``, on the days on which this begins."""
+    """At least ``replicas`` from ``since`` until ``until``. ``days`` are those of ``since``."""
 
     since: time
     until: time
-    """At or before ``since``: on the next day."""
+    """On the next day, if it is not after ``since``."""
 
     replicas: int
     days: frozenset[int]
@@ -55,7 +55,7 @@ class Floor:
         )
 
     def holds(self, seconds: float) -> bool:
-        """Whether it applies at a time in seconds since 1970."""
+        """Return whether the floor applies at a time in seconds since 1970."""
         now = datetime.fromtimestamp(seconds, UTC).astimezone(self.zone)
         clock, today = now.time(), now.weekday()
         if self.since < self.until:

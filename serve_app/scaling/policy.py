@@ -1,4 +1,4 @@
-"""Number of replicas that a deployment should have. Pure: no clock, no asyncio, no Ray.
+"""Compute how many replicas a deployment should have. Pure: no clock, no asyncio, no Ray.
 
     needed   (queued + inflight tokens) / (tokens per second of a replica x target delay)
     target   at least the lowest need during `up_after_s`, at most the highest during `down_after_s`
@@ -41,7 +41,7 @@ class Goals:
     """The last replica is stopped after this time without work, if the minimum is 0."""
 
     busy_max: float = 0.8
-    """Replicas are not stopped if the rest would be busy for a larger part of their time."""
+    """No replica is stopped if the others would be busy for a larger fraction of their time."""
 
     def __post_init__(self) -> None:
         times_s = (self.delay_s, self.up_after_s, self.down_after_s, self.zero_after_s)
@@ -62,7 +62,7 @@ class Load:
     """Tokens on the replicas, waiting or running."""
 
     tokens_per_s: float | None
-    """Speed of one replica while it is busy; ``None`` if none has reported recently."""
+    """Speed of one replica while it is busy, as last reported; ``None`` before the first report."""
 
     busy_replicas: float
     """Sum of the replicas' recent busy ratios."""
@@ -79,7 +79,7 @@ def needed(load: Load, target: int, goals: Goals) -> int | None:
     if tokens == 0 and load.busy_replicas == 0 and load.portions == 0:
         return 0
     if not load.tokens_per_s:
-        return max(1, target)  # No replica works, and fewer would not help.
+        return max(1, target)  # Keep the number until a replica has reported its speed.
     wanted = tokens / (load.tokens_per_s * goals.delay_s)
     # Replicas that keep up have short queues, so the queued tokens alone would stop too many.
     kept_busy = min(target, math.ceil(load.busy_replicas / goals.busy_max))

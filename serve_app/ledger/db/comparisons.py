@@ -27,8 +27,8 @@ def add(connection: Connection, comparison: Comparison) -> None:
 
 
 def forget(connection: Connection, now: Moment, count_max: int) -> int:
-    """Delete up to ``count_max`` comparisons of more than a week ago; return their number.
+    """Delete up to ``count_max`` comparisons that are older than a week; return their number.
 
-    Waits for no lock.
+    It does not wait for locks.
     """
     return connection.execute(_forget, {"before": now - _KEPT_MS, "count": count_max}).rowcount

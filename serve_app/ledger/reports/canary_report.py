@@ -20,7 +20,7 @@ from serve_app.ledger.db.tables import (
 )
 
 ROWS_MAX = 100_000
-"""Most comparisons of a report, the newest ones."""
+"""A report uses at most this many comparisons, the newest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Agreement:
 
     mean: float
     p10: float
-    """The agreement of the job that is better than a tenth of the jobs."""
+    """The 10th percentile: a tenth of the jobs have this value or a lower one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the compared jobs cost one revision."""
+    """Time and tokens that one revision needed for the compared jobs."""
 
     revision: Revision
     run_s_p50: float
@@ -60,12 +60,12 @@ class Shadowed:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The clients' requests of one revision."""
+    """The requests that one revision scored for clients, and those that failed."""
 
     revision: Revision
     requests: int
     errors: int
-    """Requests without an answer, which are not charged."""
+    """Requests that were not charged, because they failed or their client disconnected."""
 
     tokens: int
 

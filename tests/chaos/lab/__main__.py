@@ -1,4 +1,4 @@
-"""``python -m tests.chaos.lab``: inject faults into the lab, and print what they cost."""
+"""``python -m tests.chaos.lab``: inject faults into the lab, and print their effects."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ from tests.chaos.lab.faults import BRIEF, BY_NAME
     type=click.Choice([*BY_NAME]),
     help="A fault; repeatable.  [default: all of them]",
 )
-@click.option("--sequence", type=int, help="Inflict so many brief faults, chosen at random.")
+@click.option("--sequence", type=int, help="Number of brief faults to inject at random.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of --sequence.")
 @click.option("--requests-per-s", type=float, default=8.0, show_default=True)
 @click.option(
@@ -53,12 +53,13 @@ def main(
     json_file: Path | None,
     keep_logs: Path | None,
 ) -> None:
-    """Start the lab, inflict faults under load, check every charge, and remove the lab.
+    """Start the lab, inject faults under load, check every charge, and remove the lab.
 
-    Exits with status 1 if the ledger is wrong, or if a fault could not be inflicted.
+    Exits with status 1 if the ledger is wrong, or if a fault could not be injected.
     """
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # It removes the lab.
+    # `run` removes the lab when this exit interrupts it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if sequence is None:
             result = run(faults or tuple(BY_NAME), requests_per_s, console, keep_logs)
@@ -83,7 +84,7 @@ def run(
     keep_logs: Path | None,
     pace: str = "steady",
 ) -> dict[str, Any]:
-    """Start a lab, inflict faults, and remove the lab; return the results. Raises: LabError."""
+    """Start a lab, inject faults, and remove the lab; return the results. Raises: LabError."""
     with tempfile.TemporaryDirectory(prefix="rerank-lab-") as folder:
         lab = up(Path(folder) / "lab", None, console.print)
         try:
@@ -103,9 +104,9 @@ def append(path: Path, result: dict[str, Any]) -> None:
 
 
 def _inflict(lab: Lab, arguments: Sequence[str]) -> bytes:
-    """Run `tests.chaos.lab.run` in the network of the client host, but with all processes.
+    """Run `tests.chaos.lab.run` in the network of the client host, where it sees all processes.
 
-    Meanwhile, SIGTERM ends it early, with the results of the faults so far.
+    SIGTERM ends that program early; it still returns the results of the faults so far.
     """
     command = [sys.executable, "-m", "tests.chaos.lab.run", str(lab.folder), *arguments]
     with subprocess.Popen(
@@ -117,7 +118,7 @@ def _inflict(lab: Lab, arguments: Sequence[str]) -> bytes:
         output, _ = child.communicate()
         signal.signal(signal.SIGTERM, before)
     if child.returncode != 0:
-        raise LabError("The faults could not be inflicted; the messages above say why.")
+        raise LabError("The faults could not be injected; the messages above say why.")
     return output
 
 

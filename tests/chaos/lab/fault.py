@@ -1,4 +1,4 @@
-"""What a fault of the lab is, and where the replicas are that it can hit."""
+"""The definition of a fault of the lab, and the places of the replicas that it can hit."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
@@ -62,7 +62,7 @@ class Effect:
     """The host that it hit."""
 
     host_is_away: bool = False
-    """Whether the host's own HAProxy cannot answer meanwhile."""
+    """Whether the host's own HAProxy cannot answer during the fault."""
 
     lost: Set[str] = frozenset()
     """Ids of the replicas that ended."""
@@ -79,12 +79,12 @@ class Fault:
     inflict: Inflict
     undo: Callable[[Lab, Effect], None] | None = None
     hold_s: float = 0.0
-    """Time from `inflict` to `undo`; 0 means that it is undone at the end, after the recovery."""
+    """Time from `inflict` to `undo`; with 0, the fault is undone after the recovery."""
 
     kills_gateway: bool = False
     fails_database: bool = False
     prepare: Callable[[Lab, Places], None] | None = None
-    """Makes the lab ready for the fault, before the quiet time."""
+    """Prepares the lab for the fault, before the quiet time."""
 
 
 def send_signal(lab: Lab, host: str, number: int, word: str = "") -> None:
@@ -111,7 +111,7 @@ def processes(lab: Lab, host: str, word: str) -> list[psutil.Process]:
 
 
 def start_again(lab: Lab, effect: Effect) -> None:
-    """Start the host of a fault, as its supervisor does, if it does not run."""
+    """Start the host of a fault again, as its supervisor would; end it first if it still runs."""
     host = plan.BY_NAME[effect.host]
     lab.hosts[host.name].end()
     lab.create_host(host)

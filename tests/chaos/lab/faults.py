@@ -75,4 +75,4 @@ FAULTS = (
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}
 BRIEF = tuple(fault.name for fault in FAULTS if fault.hold_s <= 30 and fault.prepare is None)
-"""Names of the faults that need no preparation and do not last long."""
+"""Names of the faults that need no preparation and are held for at most 30 s."""

@@ -1,7 +1,7 @@
-"""Steady load on the lab: every HAProxy gets a request at fixed times, whatever became of the last.
+"""Steady load on the lab: every HAProxy gets requests at fixed times, answered or not.
 
-As a load balancer does, it checks the HAProxies and leaves out those that do not answer. Each
-request has an `Idempotency-Key`, and its client repeats it as docs/api/errors.md asks.
+Like a load balancer, it checks the HAProxies and leaves out those that do not answer. Each request
+has an `Idempotency-Key`, and its client repeats it as docs/api/errors.md recommends.
 """
 
 import threading
@@ -20,7 +20,7 @@ from tests.chaos.traffic import NO_ANSWER, SPECIAL_TOKENS, Exchange, Key, Said, 
 
 CLOCK = SystemClock()
 COUNTS = 20
-"""Requests have 1 to so many documents."""
+"""Requests have from 1 to this number of documents."""
 
 PATIENCE_S = 40.0
 """Client timeout of one attempt; a request ends within 30 s in a gateway."""
@@ -169,7 +169,7 @@ def _is_healthy(target: Target) -> bool:
 
 
 def texts(number: int) -> Iterator[str]:
-    """Yield the documents of a request; no other number has as many documents and words."""
+    """Yield the documents of a request; no two have the same numbers of documents and words."""
     documents, words = 1 + number % COUNTS, number // COUNTS
     for index in range(documents):
         more = words // documents + (index < words % documents)

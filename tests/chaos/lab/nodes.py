@@ -10,7 +10,7 @@ from tests.chaos.lab.fault import Effect, Inflict, Places, processes, start_agai
 
 RAYLET = "/raylet "
 RETURN_S = 15.0
-"""Time in which a node that was cut off learns that the cluster has given it up."""
+"""Longest time until a node that was cut off learns that Ray's head has declared it dead."""
 
 
 def node_killed(deployment: str) -> Inflict:
@@ -38,7 +38,7 @@ def head_killed(lab: Lab, before: Places) -> Effect:
 
 
 def node_cut_off(deployment: str, *, for_good: bool = False) -> Inflict:
-    """Return a fault after which the node lives, but no packet reaches or leaves it."""
+    """Return a fault that drops all packets of a node, while its processes keep running."""
 
     def inflict(lab: Lab, before: Places) -> Effect:
         host = before.host_of(deployment)
@@ -50,7 +50,7 @@ def node_cut_off(deployment: str, *, for_good: bool = False) -> Inflict:
 
 
 def heal(lab: Lab, effect: Effect) -> None:
-    """Heal the partition, and start Ray again if it ends because the cluster gave the node up."""
+    """Heal the partition, and start Ray again if Ray's head has declared the node dead."""
     host = plan.BY_NAME[effect.host]
     given_up = not _is_alive(lab, host)
     lab.network.heal(host)

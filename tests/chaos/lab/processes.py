@@ -18,7 +18,7 @@ CGROUPS = (
 """Folders of memory cgroups of version 1 and 2, with the name of the limit."""
 
 GROWTH_BYTES = 2**16
-"""What a process may add to its memory. What it has already is counted elsewhere."""
+"""Memory that a process may allocate in a new cgroup. Its earlier memory counts for the old one."""
 
 OUT_OF_MEMORY_S = 30.0
 
@@ -63,7 +63,7 @@ def haproxy_killed(lab: Lab, before: Places) -> Effect:
 
 
 def gateway_out_of_memory(lab: Lab, before: Places) -> Effect:
-    """Let a gateway reach the limit of a memory cgroup, upon which the kernel kills it."""
+    """Make a gateway exceed the limit of a memory cgroup, so that the kernel kills it."""
     host = before.host_of(GATEWAY)
     (gateway,) = processes(lab, host.name, GATEWAY_PROCESS)
     folder, limit = _memory_cgroup()
@@ -84,4 +84,4 @@ def _memory_cgroup() -> tuple[Path, str]:
     for folder, limit in CGROUPS:
         if any(folder.glob(f"*/{limit}")):
             return folder, limit
-    raise LabError("this machine has no cgroups for memory")
+    raise LabError("this machine has no memory cgroups")

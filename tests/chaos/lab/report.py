@@ -1,4 +1,4 @@
-"""What a fault cost, from the requests around it. Nothing here runs anything."""
+"""Compute the effect of a fault from the requests around it. Nothing here runs anything."""
 
 import math
 from collections import Counter
@@ -20,7 +20,7 @@ class Window:
     """The host that it hit."""
 
     host_is_away: bool
-    """Whether the host's own HAProxy could not answer meanwhile."""
+    """Whether the host's own HAProxy could not answer during the fault."""
 
     began_at: Moment
     """The start of the quiet time before the fault."""
@@ -28,7 +28,7 @@ class Window:
     fault_at: Moment
     ended_at: Moment
     full_capacity_s: float | None
-    """Time from the fault until all replicas ran again; ``None``: they did not in time."""
+    """Time from the fault until all replicas ran again; ``None`` if that took too long."""
 
     shared: list[str]
     """Deployments of which two replicas were on one node afterwards."""
@@ -44,10 +44,10 @@ class Cost:
     """Requests from the fault to its end, through the HAProxy of every other host."""
 
     failed: int
-    """Those that got no 200, although their clients repeated them."""
+    """Those of which no attempt was answered with 200."""
 
     repeated: int
-    """Those whose first attempt got no 200."""
+    """Those whose first attempt was not answered with 200."""
 
     first_outcomes: dict[str, int]
     """Outcomes of the first attempts other than 200."""
@@ -100,7 +100,7 @@ def cost(window: Window, sent: Sequence[Sent]) -> Cost:
 def hit(window: Window, sent: Sequence[Sent]) -> list[Sent]:
     """Return the requests that were sent or still running during the fault.
 
-    A request from before the quiet time belongs to the fault before.
+    A request from before the quiet time belongs to the previous fault.
     """
     return [
         each

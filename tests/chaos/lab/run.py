@@ -1,9 +1,9 @@
-"""Inflict faults on a running lab under steady load. It runs in the network of the client host.
+"""Inject faults into a running lab under steady load, from the network of the client host.
 
 python -m tests.chaos.lab.run FOLDER REQUESTS_PER_S PACE FAULT ...
 
-Prints progress to its error output, and the results as JSON. SIGTERM ends the current fault, and
-prints the results of those before.
+Prints progress to its error output, and the results as JSON. After SIGTERM, it leaves out the
+current fault and prints the results of the previous ones.
 """
 
 import json
@@ -45,7 +45,7 @@ class Pace:
     """Time under load before it."""
 
     effect_s: float
-    """Shortest time that counts as the fault's."""
+    """Shortest time in which requests count as hit by the fault."""
 
 
 PACES = {"steady": Pace(12, 20), "quick": Pace(3, 8)}
@@ -73,9 +73,9 @@ class Trial:
         self._load.start()
 
     def inflict(self, fault: Fault) -> Window:
-        """Inflict a fault, wait until all replicas run again, and undo it."""
+        """Inject and undo a fault, and wait until all replicas run again."""
         if fault.prepare is not None:
-            time.sleep(self._pace.quiet_s)  # So that it hits no request of the last fault.
+            time.sleep(self._pace.quiet_s)  # So that it hits no request of the previous fault.
             fault.prepare(self._lab, Places.of(self._lab.service_state()))
             self._recovery_s(Effect(plan.HEAD), time.monotonic(), RECOVERY_S_MAX)
         began_at = CLOCK.moment()
@@ -100,7 +100,7 @@ class Trial:
         return window
 
     def _held(self, fault: Fault, effect: Effect, since_s: float) -> float | None:
-        """Hold the fault, and undo it; return the time until others did the lost replicas' work."""
+        """Hold and undo the fault; return the time until lost replicas were replaced, if so."""
         full_capacity_s = self._recovery_s(effect, since_s, fault.hold_s) if effect.lost else None
         time.sleep(max(0.0, since_s + fault.hold_s - time.monotonic()))
         if fault.undo is not None:
@@ -157,7 +157,7 @@ class Trial:
         time.sleep(POLL_S)
         try:
             state = self._lab.service_state()
-        except LabError:  # The head, for example, is away.
+        except LabError:  # For example, the head is away.
             return False
         if effect.host_is_away and not effect.lost and not self._load.answers(effect.host):
             return False

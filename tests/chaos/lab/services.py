@@ -16,7 +16,7 @@ DEPLOYED = "deployed.yaml"
 """The config file in the lab's folder, once a fault has changed it."""
 
 NOTICED_S = 5.0
-"""Time until a database service notices that its primary is lost."""
+"""Time that a database service needs to notice the loss of its primary."""
 
 
 def database_killed(lab: Lab, _: Places) -> Effect:
@@ -39,7 +39,7 @@ def standby_started(lab: Lab, _: Places) -> None:
 
 
 def database_cut_off(lab: Lab, _: Places) -> Effect:
-    """Cut the primary off, which stays alive, and promote the standby a while later."""
+    """Cut off the primary, which keeps running, and promote the standby after `NOTICED_S`."""
     lab.network.cut(plan.BY_NAME[plan.DATABASE])
     time.sleep(NOTICED_S)
     failover.promote_standby(lab)
@@ -77,6 +77,6 @@ def deployed_again(lab: Lab, _: Effect) -> None:
 
 
 def _deployed(lab: Lab) -> Path:
-    """Return the config file that the lab runs with when no fault holds."""
+    """Return the config file that is deployed when there is no fault."""
     changed = lab.folder / DEPLOYED
     return changed if changed.exists() else PRODUCTION

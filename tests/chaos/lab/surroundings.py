@@ -1,4 +1,4 @@
-"""Faults of what a node's processes depend on: its clock and its disk."""
+"""Faults of a node's clock and of its disk."""
 
 import shutil
 import struct
@@ -24,7 +24,7 @@ def clock_prepared(lab: Lab, _: Places) -> None:
     """Start the node again with a clock that can be changed. Raises: LabError."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise LabError("The fault of a clock needs a C compiler.")
+        raise LabError("The clock fault needs a C compiler.")
     library, file = lab.folder / "clock.so", lab.folder / "clock"
     run([compiler, "-shared", "-fPIC", "-o", str(library), str(CLOCK_CODE)])
     file.write_bytes(struct.pack(LONG, 0))
@@ -42,7 +42,7 @@ def clock_right(lab: Lab, _: Effect) -> None:
 
 
 def _set_clock(lab: Lab, ahead_s: int) -> None:
-    with (lab.folder / "clock").open("r+b") as file:  # Its processes have mapped it.
+    with (lab.folder / "clock").open("r+b") as file:  # Processes have mapped it.
         file.write(struct.pack(LONG, ahead_s))
 
 
