@@ -148,7 +148,7 @@ def page(note: str) -> Iterator[str]:
     if sequences:
         yield SEQUENCES
     for run in sequences:
-        yield f"| {' | '.join(map(str, _sequence(run)))} |\n"
+        yield f"| {' | '.join(f'{each:,}' for each in _sequence(run))} |\n"
 
 
 def _sequence(run: Mapping[str, Any]) -> tuple[int, ...]:

@@ -56,11 +56,11 @@ def sections(names: Collection[str] = ()) -> Iterator[Section]:
     starts_s = 0.0
     for name, seconds, gpus in (
         ("little", 15, lambda _: LITTLE),
-        ("step", 40, lambda _: MUCH),
-        ("little again", 40, lambda _: LITTLE),
-        ("square wave", 60, lambda at: MUCH if at % 30 >= 15 else LITTLE),
-        ("day", 90, lambda at: MUCH * math.sin(math.pi * at / 90) ** 2),
-        ("nothing", 55, lambda _: 0.0),
+        ("step", 45, lambda _: MUCH),
+        ("little again", 45, lambda _: LITTLE),
+        ("square wave", 90, lambda at: MUCH if at % 30 >= 15 else LITTLE),
+        ("day", 120, lambda at: MUCH * math.sin(math.pi * at / 120) ** 2),
+        ("nothing", 60, lambda _: 0.0),
         (FROM_ZERO, 30, lambda _: LITTLE),
         (FLOOR, 40, lambda _: LITTLE),
         (NO_ROOM, 90, lambda _: TOO_MUCH),
