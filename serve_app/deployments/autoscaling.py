@@ -35,6 +35,9 @@ MISSING_S = 60.0
 
 logger = get_logger("ray.serve")
 
+Reports = Mapping[str, Sequence[Sequence[float]]]
+"""For each stat, the values of each replica that reported recently, oldest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -78,8 +81,9 @@ class BacklogPolicy:
 
     def _decide(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         target = context.target_num_replicas
-        tokens_per_s = _tokens_per_s(context)
-        load = _load(context, tokens_per_s)
+        reports = _recent_reports(context)
+        tokens_per_s = _tokens_per_s(context, reports)
+        load = _load(context, reports, tokens_per_s)
         if load.waiting_tokens is None and context.raw_metrics:
             self._log_once(
                 f"{context.app_name} keeps its replicas: all their reports are older than "
@@ -131,36 +135,34 @@ class BacklogPolicy:
             logger.error("Autoscaling: %s", problem)
 
 
-def _tokens_per_s(context: AutoscalingContext) -> float | None:
+def _tokens_per_s(context: AutoscalingContext, reports: Reports) -> float | None:
     """Return the mean speed of a replica; the last known one if no replica reports."""
-    reported = [series[-1] for series in _recent_reports(context, TOKENS_PER_S_STAT)]
+    reported = [series[-1] for series in reports.get(TOKENS_PER_S_STAT, [])]
     if reported:
         return sum(reported) / len(reported)
     last_known: float | None = context.policy_state.get("tokens_per_s")
     return last_known
 
 
-def _load(context: AutoscalingContext, tokens_per_s: float | None) -> Load:
-    busy = _recent_reports(context, BUSY_RATIO_STAT)
-    reports = {
-        stat: [series[-1] for series in _recent_reports(context, stat)]
-        for stat in context.raw_metrics or {}
-    }
+def _load(context: AutoscalingContext, reports: Reports, tokens_per_s: float | None) -> Load:
+    latest = {stat: [series[-1] for series in replicas] for stat, replicas in reports.items()}
+    busy = reports.get(BUSY_RATIO_STAT, [])
     known = bool(busy) or context.current_num_replicas == 0
     return Load(
-        waiting_tokens=waiting_tokens(reports) if known else None,
-        inflight_tokens=Tokens(round(sum(reports.get(INFLIGHT_TOKENS_STAT, [])))),
+        waiting_tokens=waiting_tokens(latest) if known else None,
+        inflight_tokens=Tokens(round(sum(latest.get(INFLIGHT_TOKENS_STAT, [])))),
         tokens_per_s=tokens_per_s,
         busy_replicas=sum(sum(each) / len(each) for each in busy),
         portions=context.total_num_requests,
     )
 
 
-def _recent_reports(context: AutoscalingContext, stat: str) -> list[list[float]]:
-    """Return the values of each replica that reported recently, oldest first."""
-    by_replica = (context.raw_metrics or {}).get(stat, {})
-    return [
-        [point.value for point in series]
-        for series in by_replica.values()
-        if series and context.current_time - series[-1].timestamp <= STALE_S
-    ]
+def _recent_reports(context: AutoscalingContext) -> Reports:
+    return {
+        stat: [
+            [point.value for point in series]
+            for series in by_replica.values()
+            if series and context.current_time - series[-1].timestamp <= STALE_S
+        ]
+        for stat, by_replica in (context.raw_metrics or {}).items()
+    }
