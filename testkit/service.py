@@ -127,15 +127,7 @@ class Service:
 
     def command(self, *arguments: str) -> str:
         """Run ``rerank-serve`` on the service's database and return what it prints."""
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            env=environment(self.var_dir),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        return done.stdout
+        return run_command(environment(self.var_dir), *arguments)
 
     def new_key(self, tenant: str, *options: str, credit: str = "1") -> str:
         """Create a tenant with ``credit`` dollars, and a key for it."""
@@ -165,6 +157,19 @@ class Service:
             for path in (self.var_dir / "ray").rglob("*")
             if path.is_file() and path.suffix in {".log", ".out", ".err"}
         )
+
+
+def run_command(env: Mapping[str, str], *arguments: str) -> str:
+    """Run ``rerank-serve`` with these variables and return what it prints."""
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        env=dict(env),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
 
 
 def deployment(replicas: int, **more: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ machine.
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ from testkit.load import (
     send,
 )
 from testkit.load import TIMEOUT_S as CLIENT_TIMEOUT_S
-from testkit.service import COMMAND, ROOT, Service, environment
+from testkit.service import ROOT, Service
 
 SERVERS = OURS, FIFO, PEER = "ours", "ours, fifo", "peer"
 FIGURES = {
@@ -304,21 +303,11 @@ def service_config(model: Path, precision: str, import_path: str) -> dict[str, A
 
 def weight_groups(service: Service, target: Target) -> list[Group]:
     """Create a tenant for each weight; return groups of its clients."""
-
-    def command(*arguments: str) -> str:
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env=environment(service.var_dir),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
     groups = []
     for weight, name in WEIGHT.items():
-        command("tenants", "add", name, "--credit", CREDIT_DOLLARS)
-        command("tenants", "set-weight", name, str(weight))
-        key = command("keys", "create", name).strip()
+        service.command("tenants", "add", name, "--credit", CREDIT_DOLLARS)
+        service.command("tenants", "set-weight", name, str(weight))
+        key = service.command("keys", "create", name).strip()
         groups.append(Group(name, replace(target, key=key), 4, 100))
     return groups
 

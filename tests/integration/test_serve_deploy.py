@@ -22,7 +22,7 @@ import yaml
 from serve_app.cli.up import read_switches
 from serve_app.deployments.local_ray import free_port, local_environment, short_path
 from serve_app.domain.canary import is_chosen
-from testkit.service import COMMAND, ROOT, environment, wait_for
+from testkit.service import ROOT, environment, run_command, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -76,15 +76,7 @@ class Cluster:
 
     def command(self, *arguments: str) -> str:
         """Run ``rerank-serve`` on the ledger and return what it prints."""
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            env=dict(self.env),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        return done.stdout.strip()
+        return run_command(self.env, *arguments).strip()
 
     def replicas(self, application: str) -> list[str]:
         """Return the ids of running replicas."""
