@@ -42,7 +42,7 @@ lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 	PATH="$(abspath $(BIN)):$$PATH" npx --yes @redocly/cli@2.77.0 lint docs/reference/openapi.json
 
 test-integration: lint-openapi  ## Run the tests with models of real size and those on a real Ray
-	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadfile
+	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadgroup
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos $(NO_LAB)
 
 FUZZ_S ?= 600

@@ -1,10 +1,13 @@
 """Fixtures for all tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from testkit.log_leaks import leaks_in_logs
+
+TRAINING = Path(__file__).parent / "unit" / "training"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +16,11 @@ def no_leaks_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     yield
     leaks = leaks_in_logs(tmp_path_factory.getbasetemp())
     assert not leaks, "Services logged secrets or texts:\n" + "\n".join(leaks)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Group tests for ``--dist loadgroup``: each file is a group, and so are the tests of training,
+    which share a model that takes a minute to build."""
+    for item in items:
+        group = TRAINING if TRAINING in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
