@@ -40,7 +40,8 @@ def test_it_starts_next_to_another_ray_and_leaves_no_trace(
     home = tmp_path / "home"
     home.mkdir()
     shared_memory = set(os.listdir("/dev/shm"))  # noqa: S108 - Ray's object store
-    config = serve_config([model("tiny", str(build(folder / "tiny")))], deployment(1))
+    tiny = str(build(folder / "tiny"))
+    config = serve_config([model("tiny", tiny)], deployment(1))
     port = free_port()
 
     first = Service.start(folder, config, port, HOME=str(home))
@@ -62,9 +63,13 @@ def test_it_starts_next_to_another_ray_and_leaves_no_trace(
     assert not list((first.var_dir / "run").iterdir())
     assert service.is_ready(), "the other service was disturbed"
 
-    again = Service.start(folder, config, port, HOME=str(home))
-    assert again.key == first.key
-    assert again.stop() == 0
+    config = serve_config([model("embedded", "embedded")], deployment(1))
+    again = Service.start(folder, config, port, HOME=str(home), RERANK_MODEL=tiny)
+    try:
+        assert again.key == first.key
+        check_model_named_by_variable(again, tiny)
+    finally:
+        assert again.stop() == 0
 
 
 def check_taken_port(folder: Path, port: int) -> None:
@@ -82,6 +87,21 @@ def check_taken_port(folder: Path, port: int) -> None:
     (line,) = (second.stdout + second.stderr).splitlines()
     assert f"Port {port} is already in use" in line
     assert "RERANK_PORT" in line
+
+
+def check_model_named_by_variable(service: Service, tiny: str) -> None:
+    """The model of the variable replaces that of the config file, under its id and its alias."""
+    with service.client() as client:
+        (card,) = client.get("/v1/models").json()["data"]
+        body = {"query": "a", "documents": ["b"]}
+        answers = [
+            client.post("/v1/rerank", json=body | {"model": name}).json()
+            for name in ("tiny", tiny, "embedded")
+        ]
+
+    assert (card["id"], card["aliases"], card["ready"]) == ("tiny", [tiny], True)
+    assert [answer["model"] for answer in answers] == ["tiny"] * 3
+    assert '"model": "tiny"' in service.output.read_text()
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -121,29 +141,6 @@ def test_a_ray_that_does_not_start_in_time_is_reported_in_one_line(folder: Path)
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: Ray did not start. Try again when this machine is less busy. ")
     assert not list((folder / "var" / "run").iterdir())
-
-
-def test_a_model_named_by_a_variable_is_served_under_its_id_and_its_alias(folder: Path) -> None:
-    from testkit.tiny_models import build  # noqa: PLC0415 - imports torch
-
-    tiny = str(build(folder / "tiny"))
-    config = serve_config([model("embedded", "embedded")], deployment(1))
-
-    service = Service.start(folder, config, free_port(), RERANK_MODEL=tiny)
-    try:
-        with service.client() as client:
-            (card,) = client.get("/v1/models").json()["data"]
-            body = {"query": "a", "documents": ["b"]}
-            answers = [
-                client.post("/v1/rerank", json=body | {"model": name}).json()
-                for name in ("tiny", tiny, "embedded")
-            ]
-    finally:
-        assert service.stop() == 0
-
-    assert (card["id"], card["aliases"], card["ready"]) == ("tiny", [tiny], True)
-    assert [answer["model"] for answer in answers] == ["tiny"] * 3
-    assert '"model": "tiny"' in service.output.read_text()
 
 
 def test_a_stop_during_the_start_is_clean(folder: Path) -> None:
