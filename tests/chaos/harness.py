@@ -91,7 +91,7 @@ class World:
         self._postgres = postgres
         self._proxy = proxy
 
-    def inflict(self, planned: Planned) -> Happened:
+    def inject(self, planned: Planned) -> Happened:
         """Inject a fault, and wait until the service is ready again."""
         began_at = CLOCK.moment()
         kills = self._act(planned)
@@ -339,7 +339,7 @@ class Run:
             planned = next(faults)
             self._administer(number)
             time.sleep(planned.pause_s)
-            happened = self._world.inflict(planned)
+            happened = self._world.inject(planned)
             self._faults.append(happened)
             number += 1
             say(f"{done + happened.kills:>4} kills: {planned.kind}")

@@ -88,7 +88,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="rerank-lab-") as folder:
         lab = up(Path(folder) / "lab", None, console.print)
         try:
-            result: dict[str, Any] = json.loads(_inflict(lab, [str(requests_per_s), pace, *faults]))
+            result: dict[str, Any] = json.loads(_inject(lab, [str(requests_per_s), pace, *faults]))
             return {"up_s": lab.up_s, "requests_per_s": requests_per_s, "pace": pace, **result}
         finally:
             if keep_logs is not None:
@@ -103,7 +103,7 @@ def append(path: Path, result: dict[str, Any]) -> None:
     path.write_text(json.dumps({"runs": [*runs, result]}, indent=2) + "\n")
 
 
-def _inflict(lab: Lab, arguments: Sequence[str]) -> bytes:
+def _inject(lab: Lab, arguments: Sequence[str]) -> bytes:
     """Run `tests.chaos.lab.run` in the network of the client host, where it sees all processes.
 
     SIGTERM ends that program early; it still returns the results of the faults so far.

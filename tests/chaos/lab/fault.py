@@ -68,7 +68,7 @@ class Effect:
     """Ids of the replicas that ended."""
 
 
-Inflict = Callable[[Lab, Places], Effect]
+Inject = Callable[[Lab, Places], Effect]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,10 @@ class Fault:
     """One kind of fault."""
 
     name: str
-    inflict: Inflict
+    inject: Inject
     undo: Callable[[Lab, Effect], None] | None = None
     hold_s: float = 0.0
-    """Time from `inflict` to `undo`; with 0, the fault is undone after the recovery."""
+    """Time from `inject` to `undo`; with 0, the fault is undone after the recovery."""
 
     kills_gateway: bool = False
     fails_database: bool = False

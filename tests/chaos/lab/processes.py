@@ -7,7 +7,7 @@ from pathlib import Path
 from cluster.lab import plan
 from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError, wait_for
-from tests.chaos.lab.fault import GATEWAY, Effect, Inflict, Places, processes, send_signal
+from tests.chaos.lab.fault import GATEWAY, Effect, Inject, Places, processes, send_signal
 
 GATEWAY_PROCESS = "ServeReplica:rerank:gateway"
 SCORER_PROCESS = ":scorer"
@@ -23,22 +23,22 @@ GROWTH_BYTES = 2**16
 OUT_OF_MEMORY_S = 30.0
 
 
-def replica_killed(deployment: str, process: str) -> Inflict:
-    def inflict(lab: Lab, before: Places) -> Effect:
+def replica_killed(deployment: str, process: str) -> Inject:
+    def inject(lab: Lab, before: Places) -> Effect:
         host = before.host_of(deployment)
         send_signal(lab, host.name, signal.SIGKILL, process)
         return Effect(host.name, lost=before.lost_on(host, deployment))
 
-    return inflict
+    return inject
 
 
-def replica_frozen(deployment: str, process: str) -> Inflict:
-    def inflict(lab: Lab, before: Places) -> Effect:
+def replica_frozen(deployment: str, process: str) -> Inject:
+    def inject(lab: Lab, before: Places) -> Effect:
         host = before.host_of(deployment)
         send_signal(lab, host.name, signal.SIGSTOP, process)
         return Effect(host.name)
 
-    return inflict
+    return inject
 
 
 def node_frozen(lab: Lab, before: Places) -> Effect:

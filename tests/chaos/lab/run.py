@@ -72,7 +72,7 @@ class Trial:
         )
         self._load.start()
 
-    def inflict(self, fault: Fault) -> Window:
+    def inject(self, fault: Fault) -> Window:
         """Inject and undo a fault, and wait until all replicas run again."""
         if fault.prepare is not None:
             time.sleep(self._pace.quiet_s)  # So that it hits no request of the previous fault.
@@ -82,7 +82,7 @@ class Trial:
         time.sleep(self._pace.quiet_s)
         before = Places.of(self._lab.service_state())
         fault_at, fault_s = CLOCK.moment(), time.monotonic()
-        effect = fault.inflict(self._lab, before)
+        effect = fault.inject(self._lab, before)
         full_capacity_s = self._held(fault, effect, fault_s) if fault.hold_s else None
         self._happened.append(Happened(fault, fault_at, CLOCK.moment(), int(fault.kills_gateway)))
         complete_s = self._recovery_s(effect, fault_s, RECOVERY_S_MAX)
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, _end)
     for name in names:
         try:
-            window = trial.inflict(BY_NAME[name])
+            window = trial.inject(BY_NAME[name])
         except (LabError, Ended) as error:
             problem = f"{name}: {error}"
             break
