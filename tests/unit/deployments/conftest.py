@@ -1,5 +1,5 @@
 """Delivery tests use a real outbox, in the ledger's databases."""
 
-from tests.unit.ledger.conftest import acme, database_url, engine, kind, postgres
+from tests.unit.ledger.conftest import acme, engine
 
-__all__ = ["acme", "database_url", "engine", "kind", "postgres"]
+__all__ = ["acme", "engine"]

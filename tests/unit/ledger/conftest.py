@@ -1,9 +1,6 @@
-"""Database fixtures of the ledger tests, which run on SQLite and on PostgreSQL."""
+"""Fixtures of the ledger tests, which run on SQLite and on PostgreSQL."""
 
-import shutil
 from collections.abc import Iterator
-from itertools import count
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -11,53 +8,7 @@ from sqlalchemy import Engine
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Seconds
 from serve_app.ledger.db.engines import open_writer, opened
-from serve_app.ledger.db.schema import migrate
-from testkit.postgres import Postgres, running
 from tests.support.ledger import a_tenant
-
-SQLITE, POSTGRESQL = "sqlite", "postgresql"
-MIGRATED = "migrated"
-_numbers = count()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A server with a migrated template database."""
-    with running(durable=False) as server:
-        server.execute(f"CREATE DATABASE {MIGRATED}")
-        migrate(server.url(MIGRATED))
-        yield server
-
-
-@pytest.fixture(params=[SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.slow)])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def empty_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database without tables."""
-    if kind == SQLITE:
-        return f"sqlite:///{tmp_path / 'empty.db'}"
-    return _database(request, "template0")
-
-
-@pytest.fixture
-def database_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database with empty ledger tables."""
-    if kind == SQLITE:
-        path = tmp_path / "rerank.db"
-        shutil.copy(request.getfixturevalue("migrated_file"), path)
-        return f"sqlite:///{path}"
-    return _database(request, MIGRATED)
-
-
-def _database(request: pytest.FixtureRequest, template: str) -> str:
-    server: Postgres = request.getfixturevalue("postgres")
-    name = f"test_{next(_numbers)}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    request.addfinalizer(lambda: server.execute(f"DROP DATABASE {name} WITH (FORCE)"))
-    return server.url(name)
 
 
 @pytest.fixture

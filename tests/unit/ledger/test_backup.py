@@ -31,7 +31,7 @@ from tests.support.ledger import (
     a_tenant,
 )
 from tests.support.snippets import snippets
-from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
+from tests.unit.conftest import POSTGRESQL, SQLITE
 
 GUIDE = Path(__file__).parents[3] / "docs/operate/backup.md"
 COMMANDS = [each.text for each in snippets(GUIDE)]

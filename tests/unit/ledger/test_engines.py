@@ -15,7 +15,7 @@ from serve_app.ledger.db.engines import open_writer, opened, reading
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.db.tables import tenants
 from tests.support.ledger import TIMEOUT_S, a_tenant, database_held
-from tests.unit.ledger.conftest import POSTGRESQL, SQLITE
+from tests.unit.conftest import POSTGRESQL, SQLITE
 
 COUNT = select(func.count()).select_from(tenants)
 

@@ -19,7 +19,7 @@ from serve_app.ledger.events.queue import EventQueue
 from serve_app.ledger.posting.books import Books
 from tests.support import postings
 from tests.support.ledger import AUDIT, MODEL, NOW, R1, TIMEOUT_S, USAGE, a_reservation
-from tests.unit.ledger.conftest import POSTGRESQL
+from tests.unit.conftest import POSTGRESQL
 
 _numbers = count()
 

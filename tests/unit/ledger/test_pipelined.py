@@ -16,7 +16,7 @@ from serve_app.ledger.posting.sql import RESERVE
 from tests.chaos.database_proxy import DatabaseProxy
 from tests.support import postings
 from tests.support.ledger import TIMEOUT_S, a_reservation
-from tests.unit.ledger.conftest import POSTGRESQL
+from tests.unit.conftest import POSTGRESQL
 
 pytestmark = pytest.mark.parametrize("kind", [POSTGRESQL])
 COUNT = select(func.count()).select_from(reservations)
