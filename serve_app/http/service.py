@@ -27,7 +27,7 @@ class Office(Protocol):
     """Ledger access for reports and account changes, separate from the request path."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run ``query`` and return its result. Each statement sees the data committed at its start.
+        """Run ``query`` on one snapshot of the data, and return its result.
 
         Raises: LedgerUnavailable, and any exception of ``query``.
         """

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from serve_app.domain.errors import LedgerUnavailable
 from serve_app.domain.units import Seconds
 from serve_app.ledger.db.bounded_threads import BoundedThreads
-from serve_app.ledger.db.engines import open_reader, open_writer
+from serve_app.ledger.db.engines import open_snapshots, open_writer
 from serve_app.ledger.db.failures import database_failures
 from serve_app.telemetry.logs import get_logger
 
@@ -33,7 +33,7 @@ class BackOffice:
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
         """``timeout_s`` limits the wait for a thread and the run time of a statement."""
-        self._readers = open_reader(database_url, timeout_s, connections=THREADS)
+        self._readers = open_snapshots(database_url, timeout_s, connections=THREADS)
         self._writers = open_writer(database_url, timeout_s, connections=THREADS)
         self._reports, self._changes = (
             BoundedThreads(what, threads=THREADS, calls_max=CALLS_MAX, timeout_s=timeout_s)

@@ -23,6 +23,7 @@ from serve_app.ledger.db.pipelined import pipeline
 __all__ = [
     "Connection",  # Re-exported for modules that pass connections on and use no SQL.
     "open_reader",
+    "open_snapshots",
     "open_writer",
     "opened",
     "parse_url",
@@ -113,6 +114,18 @@ def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> E
     return engine
 
 
+def open_snapshots(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
+    """Create an engine for reports of several SELECTs, each of which fails after ``timeout_s``.
+
+    A transaction sees one snapshot of the data. It neither waits for writers nor blocks them.
+    """
+    url = parse_url(database_url)
+    engine = _snapshots(url, timeout_s, connections)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "before_cursor_execute", partial(_give_up_after, timeout_s))
+    return engine
+
+
 @contextmanager
 def transaction(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
     """Run one write transaction on a new connection, for commands; commit it at the end.
@@ -132,7 +145,8 @@ def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
     Raises:
         LedgerUnavailable: The database failed, or the caller tried to write.
     """
-    with _in_one_transaction(_open_snapshots(parse_url(database_url), timeout_s)) as connection:
+    engine = _snapshots(parse_url(database_url), timeout_s, connections=1)
+    with _in_one_transaction(engine) as connection:
         yield connection
 
 
@@ -161,15 +175,15 @@ def _in_one_transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _open_snapshots(url: URL, timeout_s: Seconds) -> Engine:
+def _snapshots(url: URL, timeout_s: Seconds, connections: int) -> Engine:
     if url.get_backend_name() == "sqlite":
-        engine = _open(url, timeout_s, 1)
+        engine = _open(url, timeout_s, connections)
         event.listen(engine, "begin", _begin_reading)
         return engine
     return _open(
         url,
         timeout_s,
-        1,
+        connections,
         isolation_level="REPEATABLE READ",
         execution_options={"postgresql_readonly": True},
     )

@@ -14,6 +14,7 @@ from serve_app.domain.units import Credits, Seconds
 from serve_app.ledger.accounts import credit_grants, tenant_accounts
 from serve_app.ledger.accounts.tenant_accounts import Tenant
 from serve_app.ledger.back_office import CALLS_MAX, THREADS, BackOffice
+from serve_app.ledger.db.engines import transaction
 from tests.support.fakes import until
 from tests.support.ledger import AUDIT, TIMEOUT_S, balance, database_held
 
@@ -70,6 +71,17 @@ def test_a_slow_report_is_aborted(hasty_office: BackOffice, acme: Caller) -> Non
         asyncio.run(hasty_office.read(endless))
 
     assert asyncio.run(hasty_office.read(short)).id == acme.tenant
+
+
+def test_a_report_sees_one_snapshot(office: BackOffice, acme: Caller, database_url: str) -> None:
+    def query(connection: Connection) -> tuple[int, int]:
+        before = tenant_accounts.find_tenant(connection, acme.tenant).available
+        with transaction(database_url, TIMEOUT_S) as other:
+            pay(other, acme)
+        return before, tenant_accounts.find_tenant(connection, acme.tenant).available
+
+    assert asyncio.run(office.read(query)) == (100, 100)
+    assert balance(database_url).available == 125
 
 
 def test_a_report_does_not_wait_for_a_writer(
