@@ -14,8 +14,13 @@ from dataclasses import dataclass, field
 from serve_app.domain.units import KeyId
 
 SCOPE_RERANK = "rerank"
+SCOPE_MANAGE = "manage"
+"""Opens the accounts of the own tenant."""
+
 SCOPE_ADMIN = "admin"
-SCOPES = (SCOPE_RERANK, SCOPE_ADMIN)
+"""Opens the accounts of all tenants."""
+
+SCOPES = (SCOPE_RERANK, SCOPE_MANAGE, SCOPE_ADMIN)
 
 ID_CHARACTERS = 12  # 62 random bits (base 36), so that generated ids do not collide.
 SECRET_BYTES = 32

@@ -43,6 +43,9 @@ from serve_app.ledger.reports import usage
 
 ENTRIES_PER_READ = 1_000
 
+FIRST_SCOPES = {api_keys.SCOPE_RERANK, api_keys.SCOPE_MANAGE}
+"""Of the first key of a new database, for the person who runs the service on one machine."""
+
 
 def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
     """Update the schema, and add the tenant ``dev`` with an API key to an empty database.
@@ -62,7 +65,7 @@ def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
         first = credit_grants.first_credit(credit, Credits(0))
         tenant = credit_grants.open_account(connection, "dev", first, now)
         new = tenant_keys.NewKey(
-            key.key_id, key.secret_sha256, "first key", {api_keys.SCOPE_RERANK}, None, None
+            key.key_id, key.secret_sha256, "first key", FIRST_SCOPES, None, None
         )
         tenant_keys.create_key(connection, tenant.id, new, now)
     return key.reveal()

@@ -1,4 +1,4 @@
-"""``rerank-serve keys``: create, show, limit, rotate and revoke API keys."""
+"""``rerank-serve keys``: create, show, name, limit, rotate and revoke API keys."""
 
 from collections.abc import Sequence
 
@@ -122,6 +122,17 @@ def set_key_limits(key_id: str, limits: LimitChanges, database_url: str | None) 
     with open_books(database_url) as connection:
         tenant_keys.change_key_limits(connection, KeyId(key_id), limits, audit_context())
     click.echo(f"Updated limits of key {key_id}. Gateways apply them within 5 seconds.")
+
+
+@keys.command("set-label")
+@click.argument("key_id")
+@click.argument("label")
+@database_option
+def set_key_label(key_id: str, label: str, database_url: str | None) -> None:
+    """Give the key with the public id KEY_ID the name LABEL in lists."""
+    with open_books(database_url) as connection:
+        tenant_keys.set_key_label(connection, KeyId(key_id), label, audit_context())
+    click.echo(f"Key {key_id} is now named '{label}'.")
 
 
 @keys.command("rotate")

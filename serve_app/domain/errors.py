@@ -117,7 +117,7 @@ class SpendCapReached(RerankError):
 
 
 class RateLimited(RerankError):
-    """The tenant or the key reached its limit of requests or documents per minute."""
+    """The tenant or the key reached its limit of requests, documents or changes of keys."""
 
     code = "rate_limit_exceeded"
 
@@ -177,7 +177,7 @@ class TooManyRefusals(RerankError):
 
 
 class Forbidden(RerankError):
-    """The key is valid, but may not use this model or route."""
+    """The key is valid, but may not use this model, route or key."""
 
     code = "forbidden"
 
@@ -207,7 +207,7 @@ class NotFound(RerankError):
 
 
 class Conflict(RerankError):
-    """The change conflicts with existing data, such as a name that is taken (admin routes only)."""
+    """The change conflicts with existing data, such as a name that is taken or a rotated key."""
 
     code = "conflict"
 

@@ -19,6 +19,7 @@ from serve_app.http.cors import cors
 from serve_app.http.error_boundary import Endpoint, guarded
 from serve_app.http.headers import server_url
 from serve_app.http.health import health, ready_endpoint
+from serve_app.http.manage import manage_endpoints
 from serve_app.http.models import infinity_models_endpoint, info_endpoint, models_endpoints
 from serve_app.http.openapi import scoring
 from serve_app.http.openapi.document import document
@@ -62,6 +63,7 @@ def build_app(service: Service) -> Starlette:
     """Return the ASGI application for ``service``. It starts and owns no resources."""
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
+    accounts = manage_endpoints(service) | admin_endpoints(service)
 
     def get(path: str, endpoint: Endpoint, render: RenderProblem = render_problem) -> Route:
         return Route(path, guarded(service, endpoint, render), methods=["GET"])
@@ -81,7 +83,7 @@ def build_app(service: Service) -> Starlette:
             get("/infinity/models", infinity_models_endpoint(service), INFINITY.render_problem),
             get("/v1/usage", own_usage),
             get("/admin/v1/usage", all_usage),
-            *(by_method(path, each) for path, each in admin_endpoints(service).items()),
+            *(by_method(path, each) for path, each in accounts.items()),
             get("/health", health),
             get("/ready", ready_endpoint(service)),
             get("/openapi.json", _openapi_endpoint(service)),

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app import __version__
+from serve_app.access.api_keys import SCOPE_MANAGE
 from serve_app.domain.errors import Forbidden, NotFound
 from serve_app.domain.model import Caller
 from serve_app.domain.model_card import ModelCard
@@ -20,20 +21,23 @@ from serve_app.protocols.json_body import shown
 from serve_app.protocols.models_list import render_model, render_models
 from serve_app.protocols.tei import render_info
 
+SCOPES = (SCOPE, SCOPE_MANAGE)
+"""The scopes of which a key needs one for `/v1/models`. Who manages keys chooses their models."""
+
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
     """Return the endpoint of the list and the endpoint of one model."""
     default = service.model_names.resolve(None)
 
     async def list_models(request: Request) -> Response:
-        caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
+        caller = await service.access.authenticate(sent_keys(request.headers), *SCOPES)
         cards = await _cards(service, caller)
         if is_cohere(request.headers):
             return _json(render_cohere_models(cards, default, request.query_params))
         return _json(render_models(cards, service.limits))
 
     async def get_model(request: Request) -> Response:
-        caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
+        caller = await service.access.authenticate(sent_keys(request.headers), *SCOPES)
         card = await _card(service, caller, request.path_params["id"])
         if is_cohere(request.headers):
             return _json(render_cohere_model(card, default))

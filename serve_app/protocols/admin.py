@@ -102,14 +102,10 @@ def setting_changes(body: TenantCreate | TenantChange) -> SettingChanges:
     return cast(SettingChanges, body.model_dump(include=set(TENANT_SETTINGS), exclude_none=True))
 
 
-class KeyCreate(_Body):
-    """A new API key."""
+class NewKeyFields(_Body):
+    """What an administrator and a tenant may choose for a new API key."""
 
-    tenant: TenantName
     label: Name = "key"
-    scopes: Annotated[list[Literal["rerank", "admin"]], Field(min_length=1, max_length=10)] = [
-        "rerank"
-    ]
     models: Annotated[
         list[Name] | None, Field(min_length=1, max_length=100, description="Default: every model.")
     ] = None
@@ -117,10 +113,20 @@ class KeyCreate(_Body):
     limits: LimitsChange | None = None
 
 
-class KeyChange(_Body):
-    """Changes to an API key."""
+class KeyCreate(NewKeyFields):
+    """A new API key."""
 
-    limits: LimitsChange
+    tenant: TenantName
+    scopes: Annotated[
+        list[Literal["rerank", "manage", "admin"]], Field(min_length=1, max_length=10)
+    ] = ["rerank"]
+
+
+class KeyChange(_Body):
+    """Changes to an API key. An absent field stays unchanged."""
+
+    label: Name | None = None
+    limits: LimitsChange | None = None
 
 
 class KeyRotation(_Body):

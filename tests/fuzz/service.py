@@ -14,6 +14,7 @@ from serve_app.http.app import build_app
 from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
 from serve_app.ledger.back_office import BackOffice
 from serve_app.ledger.db.audit_log import AuditContext
+from serve_app.ledger.db.backup import back_up
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.sql_ledger import SqlLedger
@@ -44,14 +45,15 @@ class RunningClock(FakeClock):
 def serving(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the address of a running service, and a key for scoring and for accounts.
 
-    The admin routes change another database than the one with that key, so the fuzzer cannot
-    revoke it or spend all credit.
+    The routes of accounts change a copy of the database with that key, so the fuzzer cannot revoke
+    it or take all credit.
     """
     of_key, of_accounts = (f"sqlite:///{folder / name}" for name in ("key.db", "accounts.db"))
     clock = RunningClock()
-    for database_url in (of_key, of_accounts):
-        migrate(database_url)
+    migrate(of_key)
     key = _add_key(of_key, clock)
+    back_up(of_key, folder / "accounts.db", TIMEOUT_S)
+    migrate(of_accounts)
     ledger = SqlLedger(of_key, clock, Seconds(30))
     office = BackOffice(of_accounts, TIMEOUT_S)
     app = embedded_app(clock=clock)

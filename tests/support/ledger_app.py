@@ -25,6 +25,7 @@ from serve_app.ledger.back_office import BackOffice
 from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import transaction
 from serve_app.ledger.money.reservation import Reservation
+from serve_app.ledger.posting.rate_limits import Demand
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Usage
 from tests.support import postings
@@ -120,6 +121,25 @@ class LedgerApp:
                 postings.commit(connection, wanted.request_id, wanted.amount, usage, moment)
             else:
                 postings.void(connection, wanted.request_id, usage, moment)
+
+    def reserve(self, request_id: str, key_id: KeyId, *, documents: int, amount: int) -> None:
+        """Store the reservation of a running request, and count it towards its limits."""
+        with transaction(self.database_url, TIMEOUT_S) as connection:
+            caller = tenant_keys.find_keys(connection, [key_id])[key_id].caller
+        now = self.clock.moment()
+        wanted = Reservation(
+            RequestId(request_id),
+            caller.tenant,
+            key_id,
+            ModelId("mini"),
+            Credits(amount),
+            now,
+            Moment(now + 60_000),
+            key_capped=caller.key_limits.monthly_budget_micro_dollars is not None,
+        )
+        demand = Demand(documents, caller.key_limits, caller.tenant_limits)
+        with transaction(self.database_url, TIMEOUT_S) as connection:
+            postings.reserve(connection, wanted, demand)
 
     def get(
         self, path: str, *, key: str | None = None, headers: Mapping[str, str] | None = None

@@ -1,13 +1,16 @@
-"""The paginated admin lists: tenants, keys, grants and the audit log. All share one endpoint."""
+"""The paginated lists of accounts: tenants, keys, grants and the audit log.
+
+All share two endpoints: one for administrators, and one for a tenant's own rows.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Self, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.access.api_keys import SCOPE_ADMIN
+from serve_app.access.api_keys import SCOPE_ADMIN, SCOPE_MANAGE
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.units import TenantId
 from serve_app.http.admin.objects import (
@@ -21,14 +24,16 @@ from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import sent_keys
 from serve_app.http.service import Service
 from serve_app.ledger.accounts.credit_grants import Grant, list_grants
+from serve_app.ledger.accounts.own_keys import with_own_authors
 from serve_app.ledger.accounts.tenant_accounts import Tenant, find_tenant, list_tenants
 from serve_app.ledger.accounts.tenant_keys import Key, list_keys
 from serve_app.ledger.db.audit_log import AuditEntry, read_entries
 from serve_app.ledger.db.engines import Connection
 from serve_app.protocols.admin import AuditEntryList, GrantList, KeyList, TenantList, parse_list
-from serve_app.protocols.paging import Place, cut, read_cursor, read_limit, write_cursor
+from serve_app.protocols.paging import Page, Place, cut, read_cursor, read_limit, write_cursor
 
 Row = TypeVar("Row")
+PageOf = TypeVar("PageOf", bound=Page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[Row]):
+class Listing(Generic[Row, PageOf]):
     """How to read, order and render one list."""
 
     name: str
@@ -52,8 +57,8 @@ class Listing(Generic[Row]):
 
     read: Callable[[Connection, Wanted], Sequence[Row]]
     place: Callable[[Row], Place]
-    render: Callable[[Sequence[Row], str | None], str]
-    """Render a page of rows, with the cursor of the next page, as JSON."""
+    page: Callable[[Sequence[Row], str | None], PageOf]
+    """Return a page of rows, with the cursor of the next page."""
 
     of_tenant: bool = True
     """Whether the parameter ``tenant`` may filter the rows."""
@@ -61,26 +66,73 @@ class Listing(Generic[Row]):
     tenant_needed: bool = False
 
 
-def list_endpoint(service: Service, listing: Listing[Row]) -> Endpoint:
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Row, PageOf]):
+    """One request for a page of a list."""
+
+    listing: Listing[Row, PageOf]
+    after: Place | None
+    limit: int
+
+    @classmethod
+    def of(cls, listing: Listing[Row, PageOf], values: Mapping[str, str]) -> Self:
+        """Raises: InvalidRequest."""
+        return cls(
+            listing,
+            read_cursor(values.get("cursor"), listing.name, listing.kinds),
+            read_limit(values.get("limit")),
+        )
+
+    def rows(self, connection: Connection, tenant: TenantId | None) -> Sequence[Row]:
+        """Return the rows of the page, and one more if there is another page."""
+        return self.listing.read(connection, Wanted(tenant, self.after, self.limit + 1))
+
+    def page(self, found: Sequence[Row]) -> PageOf:
+        """Return the page of the rows that `rows` has found."""
+        rows, has_more = cut(found, self.limit)
+        last = self.listing.place(rows[-1]) if has_more else None
+        cursor = None if last is None else write_cursor(self.listing.name, last)
+        return self.listing.page(rows, cursor)
+
+
+def list_endpoint(service: Service, listing: Listing[Row, PageOf]) -> Endpoint:
+    """Return the endpoint for administrators."""
+
     async def answer(request: Request) -> Response:
         await service.access.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         names = ("tenant",) if listing.of_tenant else ()
         values = parse_list(request.query_params.multi_items(), *names)
-        limit = read_limit(values.get("limit"))
-        after = read_cursor(values.get("cursor"), listing.name, listing.kinds)
+        asked = Asked.of(listing, values)
         if listing.tenant_needed and "tenant" not in values:
             raise InvalidRequest("tenant", "is required")
 
         def query(connection: Connection) -> Sequence[Row]:
-            tenant = _tenant(connection, values)
-            return listing.read(connection, Wanted(tenant, after, limit + 1))
+            return asked.rows(connection, _tenant(connection, values))
 
         with as_client_errors():
-            rows, has_more = cut(await service.office.read(query), limit)
-        cursor = write_cursor(listing.name, listing.place(rows[-1])) if has_more else None
-        return Response(listing.render(rows, cursor), media_type="application/json")
+            found = await service.office.read(query)
+        return _answer(asked.page(found))
 
     return answer
+
+
+def own_list_endpoint(service: Service, listing: Listing[Row, PageOf]) -> Endpoint:
+    """Return the endpoint for a tenant, which lists only its own rows."""
+
+    async def answer(request: Request) -> Response:
+        caller = await service.access.authenticate(sent_keys(request.headers), SCOPE_MANAGE)
+        asked = Asked.of(listing, parse_list(request.query_params.multi_items()))
+        with service.report_places.take(caller):
+            found = await service.office.read(
+                lambda connection: asked.rows(connection, caller.tenant)
+            )
+        return _answer(asked.page(found))
+
+    return answer
+
+
+def _answer(page: Page) -> Response:
+    return Response(page.model_dump_json(), media_type="application/json")
 
 
 def _tenant(connection: Connection, values: Mapping[str, str]) -> TenantId | None:
@@ -101,31 +153,39 @@ def _read_grants(connection: Connection, wanted: Wanted) -> list[Grant]:
     return list_grants(connection, wanted.tenant, after=wanted.after, count_max=wanted.count_max)
 
 
+def _read_own_audit_log(connection: Connection, wanted: Wanted) -> list[AuditEntry]:
+    assert wanted.tenant is not None
+    return with_own_authors(connection, wanted.tenant, _read_audit_log(connection, wanted))
+
+
+def _read_own_grants(connection: Connection, wanted: Wanted) -> list[Grant]:
+    assert wanted.tenant is not None
+    return with_own_authors(connection, wanted.tenant, _read_grants(connection, wanted))
+
+
 def _read_audit_log(connection: Connection, wanted: Wanted) -> list[AuditEntry]:
     (last,) = wanted.after or (0,)
     return read_entries(connection, wanted.tenant, after=last, count_max=wanted.count_max)
 
 
-def _tenants(rows: Sequence[Tenant], cursor: str | None) -> str:
+def _tenants(rows: Sequence[Tenant], cursor: str | None) -> TenantList:
     data = [tenant_object(row) for row in rows]
-    return TenantList(data=data, has_more=cursor is not None, next_cursor=cursor).model_dump_json()
+    return TenantList(data=data, has_more=cursor is not None, next_cursor=cursor)
 
 
-def _keys(rows: Sequence[Key], cursor: str | None) -> str:
+def _keys(rows: Sequence[Key], cursor: str | None) -> KeyList:
     data = [key_object(row) for row in rows]
-    return KeyList(data=data, has_more=cursor is not None, next_cursor=cursor).model_dump_json()
+    return KeyList(data=data, has_more=cursor is not None, next_cursor=cursor)
 
 
-def _grants(rows: Sequence[Grant], cursor: str | None) -> str:
+def _grants(rows: Sequence[Grant], cursor: str | None) -> GrantList:
     data = [grant_object(row) for row in rows]
-    return GrantList(data=data, has_more=cursor is not None, next_cursor=cursor).model_dump_json()
+    return GrantList(data=data, has_more=cursor is not None, next_cursor=cursor)
 
 
-def _audit_log(rows: Sequence[AuditEntry], cursor: str | None) -> str:
+def _audit_log(rows: Sequence[AuditEntry], cursor: str | None) -> AuditEntryList:
     data = [audit_entry_object(row) for row in rows]
-    return AuditEntryList(
-        data=data, has_more=cursor is not None, next_cursor=cursor
-    ).model_dump_json()
+    return AuditEntryList(data=data, has_more=cursor is not None, next_cursor=cursor)
 
 
 TENANTS = Listing(
@@ -143,3 +203,6 @@ GRANTS = Listing(
     tenant_needed=True,
 )
 AUDIT_LOG = Listing("audit-log", [int], _read_audit_log, lambda row: (row.id,), _audit_log)
+OWN_GRANTS = replace(GRANTS, read=_read_own_grants)
+OWN_AUDIT_LOG = replace(AUDIT_LOG, read=_read_own_audit_log)
+"""These do not show who the operators are."""

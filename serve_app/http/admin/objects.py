@@ -16,8 +16,12 @@ from serve_app.ledger.accounts.tenant_accounts import (
 )
 from serve_app.ledger.accounts.tenant_keys import Key
 from serve_app.ledger.db.audit_log import AuditEntry
+from serve_app.ledger.reports.credit_state import CreditState
+from serve_app.ledger.reports.limit_use import LimitUse
+from serve_app.ledger.reports.monthly_statement import month_name
 from serve_app.protocols.admin import (
     AuditEntryObject,
+    GrantList,
     GrantObject,
     KeyObject,
     LimitsObject,
@@ -25,6 +29,7 @@ from serve_app.protocols.admin import (
     TenantObject,
 )
 from serve_app.protocols.json_body import shown
+from serve_app.protocols.manage import CallingKeyObject, CreditsObject, LimitUseObject
 
 
 @contextmanager
@@ -78,6 +83,31 @@ def new_key_object(key: Key, secret: str) -> NewKeyObject:
     return NewKeyObject(**key_object(key).model_dump(), secret=secret)
 
 
+def calling_key_object(key: Key, of_key: LimitUse, of_tenant: LimitUse) -> CallingKeyObject:
+    return CallingKeyObject(
+        **key_object(key).model_dump(exclude={"limits"}),
+        limits=LimitsObject(**asdict(of_key.limits)),
+        used=_used(of_key),
+        tenant_limits=LimitsObject(**asdict(of_tenant.limits)),
+        tenant_used=_used(of_tenant),
+    )
+
+
+def credits_object(state: CreditState, grants: GrantList) -> CreditsObject:
+    tenant = state.tenant
+    return CreditsObject(
+        tenant=tenant.id,
+        tenant_name=tenant.name,
+        available_micro_dollars=state.available,
+        reserved_micro_dollars=state.reserved,
+        month=month_name(state.month),
+        month_spent_micro_dollars=state.month_spent,
+        monthly_budget_micro_dollars=tenant.limits.monthly_budget_micro_dollars,
+        alerts_below_micro_dollars=list(tenant.alerts_below),
+        grants=grants,
+    )
+
+
 def grant_object(grant: Grant) -> GrantObject:
     return GrantObject.model_validate(
         {
@@ -102,6 +132,15 @@ def audit_entry_object(entry: AuditEntry) -> AuditEntryObject:
         tenant=entry.tenant,
         subject=entry.subject,
         details=entry.details,
+    )
+
+
+def _used(use: LimitUse) -> LimitUseObject:
+    return LimitUseObject(
+        requests_per_minute=use.requests_per_minute,
+        documents_per_minute=use.documents_per_minute,
+        concurrent_requests=use.concurrent_requests,
+        month_spent_micro_dollars=use.month_spent,
     )
 
 

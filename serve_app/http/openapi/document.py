@@ -14,7 +14,8 @@ from serve_app.domain.errors import (
 )
 from serve_app.http.headers import RATE_LIMIT_HEADERS, REPLAYED_HEADER
 from serve_app.http.openapi import parameters
-from serve_app.http.openapi.operations import OPERATIONS, Operation
+from serve_app.http.openapi.operation import Operation
+from serve_app.http.openapi.operations import OPERATIONS
 from serve_app.http.openapi.responses import (
     COMPUTE_TOKENS,
     CURSOR,
@@ -183,11 +184,11 @@ def _account_paths() -> Json:
 
 
 def _account(operation: Operation) -> Json:
-    """Describe a usage or admin route."""
+    """Describe a route of usage or accounts."""
     described = _get(
         operation.name, operation.summary, (operation.answer,), (*GUARDED, *operation.errors)
     )
-    described["tags"] = ["admin" if operation.path.startswith("/admin") else "usage"]
+    described["tags"] = [_tag(operation.path)]
     described["parameters"] = [*operation.parameters]
     if "{id}" in operation.path:
         described["parameters"].append(parameters.path_id("Public id of the tenant or key."))
@@ -200,6 +201,12 @@ def _account(operation: Operation) -> Json:
         answer = content(operation.answer) | {"text/csv": {"schema": {"type": "string"}}}
         described["responses"]["200"] = response("Success.", answer, [CURSOR])
     return described
+
+
+def _tag(path: str) -> str:
+    if path.startswith("/admin"):
+        return "admin"
+    return "usage" if path == "/v1/usage" else "account"
 
 
 def _get(

@@ -1,19 +1,16 @@
 """Descriptions of the usage and admin routes for `serve_app.http.openapi.document`, as data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 from serve_app.domain.errors import (
     BodyTimeout,
     CompressedBody,
     Conflict,
     InvalidRequest,
     NotFound,
-    RerankError,
     TooLarge,
 )
 from serve_app.http.openapi import parameters
+from serve_app.http.openapi.manage import MANAGE_OPERATIONS
+from serve_app.http.openapi.operation import CHANGE_ERRORS, Operation
 from serve_app.protocols.admin import (
     AuditEntryList,
     CreditCreate,
@@ -31,29 +28,7 @@ from serve_app.protocols.admin import (
     TenantList,
     TenantObject,
 )
-from serve_app.protocols.schemas import WireType
 from serve_app.protocols.usage import TenantUsageList, UsageList
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one route."""
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    answer: WireType
-    body: WireType | None = None
-    parameters: Sequence[Json] = ()
-    errors: Sequence[type[RerankError]] = (InvalidRequest,)
-    csv: bool = False
-    """Whether the response may be CSV instead of JSON."""
-
-
-_CHANGES = (InvalidRequest, NotFound, BodyTimeout, TooLarge, CompressedBody)
 
 OPERATIONS = (
     Operation(
@@ -65,6 +40,7 @@ OPERATIONS = (
         parameters=parameters.USAGE,
         csv=True,
     ),
+    *MANAGE_OPERATIONS,
     Operation(
         "get",
         "/admin/v1/usage",
@@ -107,7 +83,7 @@ OPERATIONS = (
         "Change a tenant's limits, alerts and weight",
         TenantObject,
         TenantChange,
-        errors=_CHANGES,
+        errors=CHANGE_ERRORS,
     ),
     Operation(
         "get",
@@ -125,7 +101,7 @@ OPERATIONS = (
         "Create an API key; the secret is shown once",
         NewKeyObject,
         KeyCreate,
-        errors=_CHANGES,
+        errors=CHANGE_ERRORS,
     ),
     Operation(
         "get",
@@ -139,10 +115,10 @@ OPERATIONS = (
         "patch",
         "/admin/v1/keys/{id}",
         "changeKey",
-        "Change an API key's limits",
+        "Change the label and the limits of an API key",
         KeyObject,
         KeyChange,
-        errors=_CHANGES,
+        errors=CHANGE_ERRORS,
     ),
     Operation(
         "post",
@@ -151,7 +127,7 @@ OPERATIONS = (
         "Replace an API key; the new secret is shown once",
         NewKeyObject,
         KeyRotation,
-        errors=(*_CHANGES, Conflict),
+        errors=(*CHANGE_ERRORS, Conflict),
     ),
     Operation(
         "post",
@@ -177,7 +153,7 @@ OPERATIONS = (
         "Add credit; a negative amount is a correction",
         GrantObject,
         CreditCreate,
-        errors=(*_CHANGES, Conflict),
+        errors=(*CHANGE_ERRORS, Conflict),
         parameters=(parameters.IDEMPOTENCY_KEY,),
     ),
     Operation(
@@ -187,7 +163,7 @@ OPERATIONS = (
         "Refund the charge of a request",
         GrantObject,
         RefundCreate,
-        errors=(*_CHANGES, Conflict),
+        errors=(*CHANGE_ERRORS, Conflict),
         parameters=(parameters.IDEMPOTENCY_KEY,),
     ),
     Operation(

@@ -147,6 +147,14 @@ def set_key_limits(
     record(connection, audit, "key.limits", tenant, key_id, asdict(limits))
 
 
+def set_key_label(connection: Connection, key_id: KeyId, label: str, audit: AuditContext) -> None:
+    """Rename a key in lists. Raises: AccountProblem."""
+    check_text("label", label, 128)
+    tenant = _tenant_of(connection, key_id)
+    change(connection, api_keys, key_id, {"label": label})
+    record(connection, audit, "key.label", tenant, key_id, {"label": label})
+
+
 def rotate_key(
     connection: Connection,
     key_id: KeyId,

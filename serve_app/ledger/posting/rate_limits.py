@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from serve_app.domain.errors import ConcurrencyLimited, RateLimited
 from serve_app.domain.model import UNLIMITED, RateLimits, RateLimitState
-from serve_app.domain.units import Moment
+from serve_app.domain.units import KeyId, Moment, TenantId
 from serve_app.ledger.db.pipelined import UNREAD
 from serve_app.ledger.db.tables import PENDING, rate_windows, reservations
 from serve_app.ledger.money import rate_window
@@ -128,6 +128,22 @@ def count(connection: Connection, admitted: Admitted) -> None:
             connection.execute(_begin_window, {"subject": subject, "counts": counts})
 
 
+def running(
+    connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment
+) -> tuple[int, int]:
+    """Return the number of running requests of the tenant and of its key."""
+    of_tenant, of_key = connection.execute(
+        _running, {"tenant_id": tenant, "key_id": key_id, "now": now}
+    ).one()
+    return of_tenant, of_key
+
+
+def live_windows(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:
+    """Return the live windows of keys and tenants. Writes nothing."""
+    rows = connection.execute(_windows, {"subjects": subjects})
+    return {row.subject: rate_window.live(rate_window.decode(row.counts), now) for row in rows}
+
+
 def _limited(wanted: Reservation, demand: Demand) -> Limited:
     return {
         subject: (whose, limits)
@@ -168,10 +184,7 @@ def _check_running(connection: Connection, wanted: Reservation, demand: Demand) 
     )
     if of_tenant is None and of_key is None:
         return
-    in_tenant, in_key = connection.execute(
-        _running,
-        {"tenant_id": wanted.tenant, "key_id": wanted.key_id, "now": wanted.created_at},
-    ).one()
-    for whose, running, limit in (("key", in_key, of_key), ("tenant", in_tenant, of_tenant)):
-        if limit is not None and running >= limit:
+    in_tenant, in_key = running(connection, wanted.tenant, wanted.key_id, wanted.created_at)
+    for whose, number, limit in (("key", in_key, of_key), ("tenant", in_tenant, of_tenant)):
+        if limit is not None and number >= limit:
             raise ConcurrencyLimited(whose, limit)

@@ -156,9 +156,9 @@ def test_a_new_key_is_shown_once_and_only_its_digest_is_stored(
 
 def test_a_key_may_have_several_scopes(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
-    succeeds(run("keys", "create", "acme", "--scope", "admin", "--scope", "rerank"))
+    succeeds(run("keys", "create", "acme", "--scope", "manage", "--scope", "rerank"))
 
-    assert "admin, rerank" in succeeds(run("keys", "list"))
+    assert "manage, rerank" in succeeds(run("keys", "list"))
 
 
 def test_a_revoked_key_is_listed_with_its_date(run: Run) -> None:
@@ -295,6 +295,7 @@ def test_an_empty_database_gets_a_tenant_that_can_send_requests(tmp_path: Path) 
     assert (dev.name, dev.available) == ("dev", 5_000_000)
     assert stored is not None
     assert matches(key, stored.secret_sha256)
+    assert stored.caller.scopes == {"rerank", "manage"}
 
 
 def test_a_new_tenant_gets_the_free_credit_by_default(
@@ -345,6 +346,18 @@ def test_the_limits_of_a_key_are_shown(run: Run) -> None:
     assert (shown["Key"], shown["Tenant"], shown["Label"]) == (key.key_id, "acme", "laptop")
     assert (shown["Concurrent requests"], shown["Monthly budget"]) == ("3", "none")
     assert "no key 'nothing'" in fails(run("keys", "show", "nothing"))
+
+
+def test_a_key_is_renamed(run: Run) -> None:
+    succeeds(run("tenants", "add", "acme"))
+    key = succeeds(run("keys", "create", "acme", "--label", "laptop")).split("_")[1]
+
+    assert "now named 'desktop'" in succeeds(run("keys", "set-label", key, "desktop"))
+
+    assert facts(succeeds(run("keys", "show", key)))["Label"] == "desktop"
+    assert "key.label" in succeeds(run("audit-log", "--tenant", "acme"))
+    assert "printable characters" in fails(run("keys", "set-label", key, " "))
+    assert "no key 'nothing'" in fails(run("keys", "set-label", "nothing", "desktop"))
 
 
 def test_the_weight_of_a_tenant_is_set(run: Run) -> None:

@@ -141,7 +141,12 @@ def test_what_is_required_is_marked(page: Any) -> None:
         each for each in paths["/admin/v1/credit"]["get"]["parameters"] if each["name"] == "tenant"
     )
 
-    optional = {("patch", "/admin/v1/tenants/{id}"), ("post", "/admin/v1/keys/{id}/rotate")}
+    optional = {
+        ("patch", "/admin/v1/tenants/{id}"),
+        ("post", "/v1/keys"),
+        *(("patch", f"{root}/v1/keys/{{id}}") for root in ("", "/admin")),
+        *(("post", f"{root}/v1/keys/{{id}}/rotate") for root in ("", "/admin")),
+    }
     assert {operation for operation, required in bodies.items() if not required} == optional
     assert tenant["required"]
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from serve_app.protocols import admin
+from serve_app.protocols import admin, manage
 from serve_app.protocols.rerank_schema import RerankRequest
 from serve_app.protocols.score_schema import ScoreRequest
 
@@ -15,6 +15,7 @@ REQUESTS: list[type[BaseModel]] = [
     admin.KeyCreate,
     admin.KeyChange,
     admin.KeyRotation,
+    manage.OwnKeyCreate,
     admin.CreditCreate,
     admin.RefundCreate,
 ]

@@ -1,0 +1,37 @@
+"""What describes one operation, for `serve_app.http.openapi.document`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serve_app.domain.errors import (
+    BodyTimeout,
+    CompressedBody,
+    InvalidRequest,
+    NotFound,
+    RerankError,
+    TooLarge,
+)
+from serve_app.protocols.schemas import WireType
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one route."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: WireType
+    body: WireType | None = None
+    parameters: Sequence[Json] = ()
+    errors: Sequence[type[RerankError]] = (InvalidRequest,)
+    csv: bool = False
+    """Whether the response may be CSV instead of JSON."""
+
+
+CHANGE_ERRORS = (InvalidRequest, NotFound, BodyTimeout, TooLarge, CompressedBody)
+"""Errors of operations that change an object."""
