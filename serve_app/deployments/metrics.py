@@ -20,7 +20,8 @@ class RaySink:
     """All metrics, created once per replica; Ray adds the application, deployment and replica.
 
     A call of Ray's metrics takes 10 us, and a request has a dozen of them. So Ray gets the sum of a
-    counter and the last value of a gauge once per interval; only histograms need every value.
+    counter and the last value of a gauge once per interval; only histograms need every value. Ray
+    forgets a gauge that was not set for two of its own intervals, so it gets old values again.
     """
 
     def __init__(self) -> None:
@@ -58,10 +59,10 @@ class RaySink:
                 self._values[series] = value
 
     def flush(self) -> None:
-        """Pass on what was recorded since the last call."""
+        """Pass on the sums since the last call, and the last values of all gauges."""
         with self._lock:
             sums, self._sums = self._sums, defaultdict(float)
-            values, self._values = self._values, {}
+            values = dict(self._values)
         for (name, labels), total in sums.items():
             if total > 0:  # Ray does not accept 0.
                 self._counters[name].inc(total, dict(labels))

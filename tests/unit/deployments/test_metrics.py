@@ -1,4 +1,4 @@
-"""Ray gets every value of a histogram, and sums and last values of the other metrics."""
+"""Ray gets every value of a histogram, sums of counters, and gauges again and again."""
 
 from collections.abc import Mapping, Sequence
 
@@ -38,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     return made
 
 
-def test_a_flush_passes_on_sums_and_last_values(calls: list[Call]) -> None:
+def test_a_flush_passes_on_new_sums_and_the_last_values_of_all_gauges(calls: list[Call]) -> None:
     sink = RaySink()
     for documents in (5, 7):
         sink.record(DOCUMENTS, documents, {})
@@ -58,7 +58,7 @@ def test_a_flush_passes_on_sums_and_last_values(calls: list[Call]) -> None:
     ]
     calls.clear()
     sink.flush()
-    assert calls == []
+    assert calls == [("rerank_backlog_tokens", 700, {"model": "a"})]
 
 
 def test_a_histogram_gets_every_value(calls: list[Call]) -> None:
