@@ -24,7 +24,7 @@ from serve_app.domain.units import ModelId, RequestId
 from serve_app.ports import NO_USAGE, Ledger, Pricing, Quote, Usage
 from serve_app.protocols.stored_outcome import replayed, to_store
 from serve_app.served_model import ServedModel, ServedRevision
-from serve_app.telemetry.metrics import STAGE_SECONDS, Metrics
+from serve_app.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Pipeline:
                 self._until_deadline(job),
                 self._tokenizing(job, revision, ticket) as pending,
             ):
-                with self.metrics.timed(STAGE_SECONDS, stage="reserve"):
+                with self.metrics.stage("reserve"):
                     reserved = await self.ledger.reserve(caller, quote)
                     progress.rate_limits = reserved.rate_limits
                 if reserved.outcome is not None:
@@ -77,7 +77,7 @@ class Pipeline:
             ticket.tokenized(usage.tokens)
             charge = self.pricing.price(job.model, usage, job.service_tier)
             async with self._until_deadline(job):
-                with self.metrics.timed(STAGE_SECONDS, stage="score"):
+                with self.metrics.stage("score"):
                     scores = await revision.scorer.score(caller, job, tokenized, ticket.scored)
             outcome = Outcome(
                 request_id=job.request_id,
@@ -94,7 +94,7 @@ class Pipeline:
             )
             # The deadline does not apply to the commit: it could end the request without an answer
             # although its charge is being written. The ledger limits the wait for its commit.
-            with self.metrics.timed(STAGE_SECONDS, stage="commit"):
+            with self.metrics.stage("commit"):
                 await self.ledger.commit(job.request_id, charge, usage, to_store(job, outcome))
         if revision.shadow is not None:
             revision.shadow.offer(caller, job, tokenized, scores)
@@ -116,7 +116,7 @@ class Pipeline:
         """Tokenize while the block runs; at its end, cancel the task if it is not done."""
 
         async def tokenize() -> TokenizedJob:
-            with self.metrics.timed(STAGE_SECONDS, stage="tokenize"):
+            with self.metrics.stage("tokenize"):
                 return await revision.tokenizer.tokenize(job, small=ticket.small)
 
         task = asyncio.create_task(tokenize())

@@ -21,6 +21,7 @@ from serve_app.domain.units import Instant, Revision, Seconds, Tokens
 from serve_app.served_model import ServedRevision
 from serve_app.telemetry.logs import failure_fields, get_logger
 from serve_app.telemetry.metrics import SHADOWS, Metrics
+from serve_app.telemetry.traces import untraced
 
 logger = get_logger(__name__)
 
@@ -48,7 +49,8 @@ class Shadows:
 
     def run(self, canary: Revision, shadow: Awaitable[str]) -> None:
         """Run ``shadow``, which returns its result for the metric, in the background."""
-        task = asyncio.create_task(self._run(canary, shadow))
+        with untraced():  # The request ends before its shadow.
+            task = asyncio.create_task(self._run(canary, shadow))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder
 class FindsLess(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        if name.partition(".")[0] in {missing!r}:
+        if any(f"{{name}}.".startswith(f"{{each}}.") for each in {missing!r}):
             return None
         return super().find_spec(name, path, target)
 

@@ -7,7 +7,7 @@ gateway holds; `DeadlineAdmission` refuses jobs that would miss their deadline.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from serve_app.admission.deadline import AdmittedJob, DeadlineAdmission
@@ -19,6 +19,7 @@ from serve_app.domain.model import Caller
 from serve_app.domain.priority import Claim
 from serve_app.domain.units import Seconds, Tokens
 from serve_app.telemetry.metrics import GATE_TOKENS, Metrics
+from serve_app.telemetry.traces import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,11 @@ class Admission:
         tokens = estimate_tokens(job, self._pair_tokens_max)
         left_s = Seconds(max(0.0, job.deadline - self._clock.instant()))
         try:
-            with (
-                self._deadlines.hold(Claim.of(caller, job), tokens, left_s) as admitted,
-                self._gate.admit(caller.tenant, tokens),
-            ):
+            with ExitStack() as held:
+                with span("admit"):
+                    claim = Claim.of(caller, job)
+                    admitted = held.enter_context(self._deadlines.hold(claim, tokens, left_s))
+                    held.enter_context(self._gate.admit(caller.tenant, tokens))
                 self._metrics.record(GATE_TOKENS, self._gate.amount)
                 yield Ticket(is_small(job, tokens), tokens, self._deadlines, admitted)
         finally:

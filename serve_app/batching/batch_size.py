@@ -24,6 +24,8 @@ class Waiting:
 
     portion: Portion
     since: Instant
+    traceparent: str = ""
+    """Trace context of the call; empty if it is not traced."""
 
 
 class FlushMarker:

@@ -19,6 +19,8 @@ from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Instant, Tokens
 from serve_app.scaling.backlogs import Backlog
+from serve_app.telemetry import span_attributes
+from serve_app.telemetry.traces import SpanKind, span
 
 T = TypeVar("T")
 
@@ -53,8 +55,16 @@ class HandleScorer:
         self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
     ) -> PortionScores:
         remaining_s = deadline - self._clock.instant()
-        response = self._handle.score.remote(portion, Backlog(self._gateway, backlog_tokens))
-        scores: PortionScores = await self._noted(response, remaining_s)
+        backlog = Backlog(self._gateway, backlog_tokens)
+        with span("portion", SpanKind.CLIENT) as call:
+            context: dict[str, str] = {}
+            if call is not None:
+                call.attributes |= span_attributes.of_portion(portion)
+                context["traceparent"] = call.context
+            response = self._handle.score.remote(portion, backlog, **context)
+            scores: PortionScores = await self._noted(response, remaining_s)
+            if call is not None:
+                call.attributes["rerank.replica"] = scores.replica_id
         return scores
 
     async def describe(self) -> ReplicaInfo:

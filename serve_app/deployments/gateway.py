@@ -5,6 +5,7 @@ because with Ray's throughput settings user code shares the event loop with Ray'
 checks.
 """
 
+import asyncio
 import gc
 import sys
 import uuid
@@ -25,6 +26,7 @@ from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.gateway_models import GatewayModel, GatewayModels, Shared
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
+from serve_app.deployments.traces import connect
 from serve_app.domain.canary import Comparison
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model_names import ModelNames
@@ -47,6 +49,7 @@ from serve_app.settings.gateway import Settings
 from serve_app.settings.live import LiveSettings
 from serve_app.shadow import Shadows
 from serve_app.telemetry.logs import emit, get_logger
+from serve_app.telemetry.traces import Collector, NoCollector, Traces
 
 logger = get_logger(__name__)
 
@@ -66,6 +69,7 @@ class Gateway:
             private_folder(settings.var_dir)
         migrate(settings.resolved_database_url)
         self._metrics = ray_metrics_sink()
+        self._collector: Collector | None = None
         self._ledger = SqlLedger(
             settings.resolved_database_url,
             self._clock,
@@ -125,19 +129,29 @@ class Gateway:
         """
         try:
             settings = LiveSettings(**user_config)
+            traces = await self._traces(settings)
             models = await self._models.load(settings.models)
         except Exception as error:
             if self._live is None:
                 raise
             logger.error("user_config_refused", extra={"reason": str(error)})
         else:
-            self._app.current = build_app(self._service(settings, models))
+            self._app.current = build_app(self._service(settings, models, traces))
             if self._live is None:
                 share_the_interpreter()
             self._live = settings
             logger.info("user_config_in_force", extra={"models": [*models]})
 
-    def _service(self, settings: LiveSettings, models: Mapping[ModelId, GatewayModel]) -> Service:
+    async def _traces(self, settings: LiveSettings) -> Traces:
+        if settings.traces == "none":
+            return Traces(NoCollector(), self._clock)
+        if self._collector is None:
+            self._collector = await asyncio.to_thread(connect, "rerank-gateway")
+        return Traces(self._collector, self._clock, with_texts=settings.traces == "with_texts")
+
+    def _service(
+        self, settings: LiveSettings, models: Mapping[ModelId, GatewayModel], traces: Traces
+    ) -> Service:
         return Service(
             pipeline=Pipeline(
                 ledger=self._ledger,
@@ -167,6 +181,7 @@ class Gateway:
             report_places=self._report_places,
             refusal_budget=self._refusal_budget,
             log=emit,
+            traces=traces,
             cors_allowed_origins=settings.cors_allowed_origins,
             server_names_answers=True,  # Ray adds the header with the request id.
         )
@@ -193,6 +208,8 @@ class Gateway:
         for threads in self._threads.values():
             threads.shutdown()
         self._models.close()
+        if self._collector is not None:
+            self._collector.close()
 
 
 class CurrentApp:

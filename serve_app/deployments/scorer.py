@@ -12,9 +12,11 @@ import psutil
 from ray import serve
 
 from serve_app.batching.batch_size import batch_limit
+from serve_app.batching.report import BatchReport
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
 from serve_app.deployments.token_batcher import TokenBatcher
+from serve_app.deployments.traces import connect_if_installed
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion, PortionScores
@@ -42,6 +44,8 @@ class Scorer:
 
     def __init__(self, settings: ScorerSettings) -> None:
         join_serve_log()
+        # Whether a portion is traced is up to its gateway.
+        self._collector = connect_if_installed("rerank-scorer")
         clock = SystemClock()
         entered = clock.instant()
         # Time since the process started. Ray may have started it earlier than this replica.
@@ -81,7 +85,7 @@ class Scorer:
             self._engine,
             self._replica_id,
             Tokens(self._warm_tokens_max),
-            ray_metrics_sink(),
+            BatchReport(ray_metrics_sink(), self._collector),
             clock,
             _end_process,
         )
@@ -102,10 +106,12 @@ class Scorer:
             )
         self._batcher.limit_batches(limit)
 
-    async def score(self, portion: Portion, backlog: Backlog) -> PortionScores:
-        """Raises: EngineFailure."""
+    async def score(
+        self, portion: Portion, backlog: Backlog, traceparent: str = ""
+    ) -> PortionScores:
+        """See `TokenBatcher.score`. Raises: EngineFailure."""
         self._backlogs.hear(backlog, self._clock.instant())
-        return await self._batcher.score(portion)
+        return await self._batcher.score(portion, traceparent)
 
     async def describe(self) -> ReplicaInfo:
         """Describe this replica once its device has answered or is busy. Raises: EngineFailure."""
@@ -124,6 +130,10 @@ class Scorer:
     async def check_health(self) -> None:
         """Raises: EngineFailure; Serve then replaces the replica."""
         await self._batcher.check()
+
+    def __del__(self) -> None:
+        """Export the last spans. Serve calls this when the replica stops."""
+        self._collector.close()
 
 
 def _end_process(failure: EngineFailure) -> None:

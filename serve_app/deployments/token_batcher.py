@@ -38,6 +38,7 @@ from serve_app.batching.batch_size import (
     batch_tokens,
 )
 from serve_app.batching.isolation import score_each
+from serve_app.batching.report import BatchReport
 from serve_app.batching.throughput import ThroughputMeter
 from serve_app.deployments.autoscaling import (
     BUSY_RATIO_STAT,
@@ -49,14 +50,6 @@ from serve_app.domain.errors import EngineFailure, ReplicaLost, RerankError
 from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.ports import Engine
-from serve_app.telemetry.metrics import (
-    BATCH_SECONDS,
-    BATCH_TOKENS,
-    INFLIGHT_TOKENS,
-    QUEUE_WAIT_SECONDS,
-    SCORED_TOKENS,
-    Metrics,
-)
 
 IDLE_WAIT_S = 0.003
 """Time for which the first portion of a batch waits for others while the device is idle."""
@@ -84,14 +77,14 @@ class TokenBatcher:
         engine: Engine,
         replica_id: str,
         batch_tokens_max: Tokens,
-        metrics: Metrics,
+        report: BatchReport,
         clock: Clock,
         device_failed: Callable[[EngineFailure], None],
     ) -> None:
         """``device_failed`` ends the replica."""
         self._engine = engine
         self._replica_id = replica_id
-        self._metrics = metrics
+        self._report = report
         self._clock = clock
         self._device_failed = device_failed
         self._device_threads = ThreadPoolExecutor(
@@ -127,8 +120,10 @@ class TokenBatcher:
     def limit_batches(self, batch_tokens_max: Tokens) -> None:
         self._batch_size.tokens_max = batch_tokens_max
 
-    async def score(self, portion: Portion) -> PortionScores:
+    async def score(self, portion: Portion, traceparent: str = "") -> PortionScores:
         """Return the logits of every pair in ``portion``, in its order.
+
+        ``traceparent``: trace context of the call; empty if it is not traced.
 
         Raises:
             EngineFailure: The portion is over the batch limit, the model failed on it, or one of
@@ -139,7 +134,7 @@ class TokenBatcher:
                 f"a portion of {portion.tokens} tokens exceeds the batch limit of "
                 f"{self._batch_size.tokens_max}"
             )
-        waiting = Waiting(portion, self._clock.instant())
+        waiting = Waiting(portion, self._clock.instant(), traceparent)
         self._waiting.add(waiting)
         self._count_inflight(portion.tokens)
         try:
@@ -191,7 +186,8 @@ class TokenBatcher:
             )
             started = min(ended, max(running.since, self._free_at))
             batch = Batch(started, Seconds(ended - started), running.tokens)
-            self._count(portions, answers, batch)
+            # Failed portions do not count as scored, however fast they were.
+            self._meter.ran(self._report.ended(batch, waiting, answers), batch.run_s)
             if running is self._running[0]:
                 self._free_at = ended
         finally:
@@ -232,20 +228,6 @@ class TokenBatcher:
     def _start_next(self, computed: Running) -> None:
         if self._waiting and self._running == [computed]:
             self._flush_batch()
-
-    def _count(
-        self,
-        portions: Sequence[Portion],
-        answers: Sequence[list[float] | RerankError],
-        batch: Batch,
-    ) -> None:
-        """Record a batch. Failed portions do not count as scored, however fast they were."""
-        pairs = zip(portions, answers, strict=True)
-        scored = sum(each.tokens for each, answer in pairs if not isinstance(answer, RerankError))
-        self._meter.ran(Tokens(scored), batch.run_s)
-        self._metrics.record(BATCH_SECONDS, batch.run_s)
-        self._metrics.record(BATCH_TOKENS, batch.tokens)
-        self._metrics.record(SCORED_TOKENS, scored)
 
     def _flush_batch(self) -> None:
         """Start the batch that is being collected, unless a full batch is queued already.
@@ -289,7 +271,6 @@ class TokenBatcher:
         if isinstance(answer, RerankError):
             return answer
         queue_wait_s = Seconds(batch.started - waiting.since)
-        self._metrics.record(QUEUE_WAIT_SECONDS, queue_wait_s)
         tokens_per_s = self._meter.tokens_per_s or 0.0
         return PortionScores(
             tuple(answer), self._replica_id, queue_wait_s, batch.run_s, tokens_per_s
@@ -297,4 +278,4 @@ class TokenBatcher:
 
     def _count_inflight(self, tokens: int) -> None:
         self._inflight_tokens += tokens
-        self._metrics.record(INFLIGHT_TOKENS, self._inflight_tokens)
+        self._report.holds(self._inflight_tokens)

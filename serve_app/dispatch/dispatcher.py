@@ -21,6 +21,7 @@ from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, ModelId, Revision, Seconds, Tokens
 from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, Metrics
+from serve_app.telemetry.traces import span
 
 
 class Dispatcher:
@@ -80,7 +81,8 @@ class Dispatcher:
         """Return the portion's scores; `queue_wait_s` is the wait here plus that at the replica."""
         entered = self._clock.instant()
         try:
-            await place.granted
+            with span("queue"):
+                await place.granted
             waited_s = self._clock.instant() - entered
             scores = await self._answer(place, portion, deadline)
         finally:

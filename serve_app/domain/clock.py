@@ -24,3 +24,8 @@ class SystemClock:
 
     def moment(self) -> Moment:
         return Moment(time.time_ns() // 1_000_000)
+
+
+def unix_ns(instant: Instant) -> int:
+    """Return the wall time of an instant of `SystemClock`, in nanoseconds since 1970 UTC."""
+    return time.time_ns() - round((time.monotonic() - instant) * 1e9)

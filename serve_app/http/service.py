@@ -19,6 +19,7 @@ from serve_app.ports import Access
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.logs import Emit
 from serve_app.telemetry.metrics import Metrics
+from serve_app.telemetry.traces import Traces
 
 T = TypeVar("T")
 
@@ -86,6 +87,7 @@ class Service:
     """Credit of a new tenant unless the operator names an amount."""
 
     log: Emit
+    traces: Traces
     new_request_id: Callable[[], RequestId] = random_request_id
     cors_allowed_origins: Sequence[str] = ()
     """Origins whose web pages may call the API; see `serve_app.http.cors`."""

@@ -1,7 +1,7 @@
 """Settings that take effect in running gateways."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,6 +48,10 @@ class LiveSettings(BaseModel):
     ] = ()
     """Origins whose web pages may call the API from a browser, such as ``https://app.example``, in
     lower case and without a path; ``*`` means any."""
+
+    traces: Literal["none", "without_texts", "with_texts"] = "none"
+    """Whether requests are traced, and whether their traces contain queries and documents.
+    OpenTelemetry's own variables ``OTEL_...`` name the collector."""
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:

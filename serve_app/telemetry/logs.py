@@ -15,6 +15,7 @@ from serve_app.domain.errors import RerankError
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, Outcome
 from serve_app.domain.units import RequestId, Seconds
+from serve_app.telemetry.traces import Trace
 
 Emit = Callable[[Mapping[str, object]], None]
 """Writes the fields of one event as one line."""
@@ -56,6 +57,12 @@ class RequestRecord:
     client_request_id: str
     """The ``x-request-id`` of the response: the client's own, or ours."""
 
+    path: str
+    """The route."""
+
+    trace: Trace | None = None
+    """Set if the request is traced."""
+
     caller: Caller | None = None
     body_bytes: int = 0
     """Bytes of the body that have arrived."""
@@ -82,6 +89,8 @@ def request_fields(
         "code": code,
         "duration_s": round(duration_s, 6),
     }
+    if record.trace:
+        fields["trace_id"] = record.trace.root.trace_id
     if record.caller:
         fields |= {"tenant": record.caller.tenant, "key_id": record.caller.key_id}
     if record.job:

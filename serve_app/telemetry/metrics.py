@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from serve_app.domain.clock import Clock
+from serve_app.telemetry.traces import span
 
 
 class Kind(StrEnum):
@@ -150,10 +151,11 @@ class Metrics:
         self._sink.record(metric, value, labels)
 
     @contextmanager
-    def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
-        """Observe the duration of the block, even if it fails."""
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of a request, even if it fails, for `STAGE_SECONDS` and its trace."""
         started = self._clock.instant()
         try:
-            yield
+            with span(name):
+                yield
         finally:
-            self.record(metric, self._clock.instant() - started, **labels)
+            self.record(STAGE_SECONDS, self._clock.instant() - started, stage=name)

@@ -17,7 +17,7 @@ GENERATED = pages()
 LANGUAGES = {"bash", "json", "python", "text", "yaml"}
 NOT_RUN = {
     "downloads a model": 1,
-    "installs packages": 3,
+    "installs packages": 4,
     "needs PostgreSQL; tests/unit/ledger/test_backup.py runs it": 2,
     "needs a cluster": 4,
     "needs a day's complete logs": 1,

@@ -7,12 +7,13 @@ import pytest
 from testkit.without_packages import run_without
 
 ENGINE = ("torch", "safetensors", "transformers", "openvino")
+EXPORTER = "opentelemetry.exporter.otlp"
 
 
-def test_a_gateway_imports_neither_an_engine_nor_a_driver(tmp_path: Path) -> None:
+def test_a_gateway_imports_no_package_of_an_extra(tmp_path: Path) -> None:
     program = "import serve_app.app, serve_app.cli, serve_app.deployments.gateway; print('ok')"
 
-    assert run_without([*ENGINE, "psycopg"], program, tmp_path) == "ok\n"
+    assert run_without([*ENGINE, "psycopg", EXPORTER], program, tmp_path) == "ok\n"
 
 
 @pytest.mark.slow
@@ -53,6 +54,14 @@ from click.testing import CliRunner
 from serve_app.cli import main
 print(CliRunner().invoke(main, ["models", "export", "embedded", "never-written"]).output)
 """
+MISSING_EXPORTER = """\
+from serve_app.deployments.traces import TracesNotInstalled, connect, connect_if_installed
+connect_if_installed("rerank-scorer").export([])
+try:
+    connect("rerank-gateway")
+except TracesNotInstalled as error:
+    print(error)
+"""
 MISSING_DRIVER = """\
 from serve_app.ledger.db.engines import parse_url
 try:
@@ -68,6 +77,7 @@ except ValueError as error:
         (["torch"], MISSING_ENGINE, "pip install 'rerank-serve[engine]'"),
         (["torch"], MISSING_ENGINE_TO_EXPORT, "pip install 'rerank-serve[engine]'"),
         (["psycopg"], MISSING_DRIVER, "pip install 'rerank-serve[postgres]'"),
+        ([EXPORTER], MISSING_EXPORTER, "pip install 'rerank-serve[traces]'"),
     ],
 )
 def test_the_error_names_the_missing_extra(

@@ -43,6 +43,7 @@ from serve_app.ports import JobScorer, PortionReport, Tokenizer, Usage
 from serve_app.protocols.limits import Limits
 from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.telemetry.metrics import Metrics
+from serve_app.telemetry.traces import Collector, NoCollector, Traces
 from testkit.tokenized import pairs_in
 from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
 
@@ -236,6 +237,8 @@ class FakeApp:
     places: int = PLACES
     cors_allowed_origins: Sequence[str] = ()
     clock: FakeClock = field(default_factory=FakeClock)
+    collector: Collector = field(default_factory=NoCollector)
+    with_texts: bool = False
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.granted)
@@ -272,6 +275,7 @@ class FakeApp:
             model_names=ModelNames({MINI: (), BIG: (BIG_ALIAS,)}),
             free_credit=Credits(0),
             log=self.lines.append,
+            traces=Traces(self.collector, clock, with_texts=self.with_texts),
             new_request_id=_numbered(),
             cors_allowed_origins=self.cors_allowed_origins,
         )

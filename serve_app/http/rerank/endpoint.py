@@ -1,4 +1,4 @@
-"""The scoring endpoints of all wire formats, with one log line and metrics per request.
+"""The scoring endpoints of all wire formats.
 
     authenticate ─> take a place ─> admit the body ─> read it ─> authenticate again ─> parse
                  ─> pipeline ─> render ─> record
@@ -41,19 +41,12 @@ from serve_app.http.headers import (
 from serve_app.http.problems import CLIENT_GONE_STATUS, problem
 from serve_app.http.request_ids import request_ids
 from serve_app.http.rerank.body import Recheck, declared_bytes, read_body
+from serve_app.http.rerank.conclusion import conclude
 from serve_app.http.rerank.disconnect import while_connected
 from serve_app.http.service import Service
 from serve_app.protocols.wire_format import Envelope, ParsedRequest, WireFormat, read_fields
-from serve_app.telemetry.logs import RequestRecord, failure_fields, request_fields
-from serve_app.telemetry.metrics import (
-    CREDITS,
-    DOCUMENTS,
-    REQUEST_SECONDS,
-    REQUESTS,
-    STAGE_SECONDS,
-    TOKENS_ANSWERED,
-    TRUNCATED_DOCUMENTS,
-)
+from serve_app.telemetry.logs import RequestRecord
+from serve_app.telemetry.traces import span
 
 T = TypeVar("T")
 
@@ -114,18 +107,19 @@ def rerank_endpoint(
     async def rerank(request: Request) -> Response:
         started = service.clock.instant()
         ids = request_ids(request)
-        record = RequestRecord(ids.own, ids.shown)
+        record = RequestRecord(ids.own, ids.shown, request.scope["path"])
+        record.trace = service.traces.begin(request.headers, started)
         spoken = _Spoken(wire_format)
         try:
             response = await _answer(service, spoken, request, record, started)
         except asyncio.CancelledError as error:
-            _conclude(service, record, started, CLIENT_GONE_STATUS, error)
+            conclude(service, record, started, CLIENT_GONE_STATUS, error)
             raise
         except Exception as error:  # noqa: BLE001  The outermost handler of a request.
             response = problem(error, ids.own, spoken.wire_format.render_problem)
-            _conclude(service, record, started, response.status_code, error)
+            conclude(service, record, started, response.status_code, error)
         else:
-            _conclude(service, record, started, response.status_code, None)
+            conclude(service, record, started, response.status_code, None)
         return response
 
     return rerank
@@ -141,7 +135,7 @@ async def _answer(
     keys = sent_keys(request.headers)
     # Called again later in the request, because the key may be revoked meanwhile.
     authenticate = partial(service.access.authenticate, keys, SCOPE)
-    with service.metrics.timed(STAGE_SECONDS, stage="authenticate"):
+    with service.metrics.stage("authenticate"):
         record.caller = caller = await authenticate()
     size = declared_bytes(request, service.limits.body_bytes_max)
     with (
@@ -149,7 +143,8 @@ async def _answer(
         _refusals_counted(service, caller, record),
         service.body_gate.admit(caller.tenant, size) as hold_only,
     ):
-        body = await _body(service, request, record, started, authenticate)
+        with span("receive"):
+            body = await _body(service, request, record, started, authenticate)
         hold_only(record.body_bytes)  # A chunked body does not announce its size.
         record.caller = caller = await authenticate()
         # Other requests of the tenant may have been refused while this body arrived.
@@ -187,7 +182,7 @@ async def _answer_to(
 ) -> Response:
     parse = partial(_parse, spoken, body, service, record.request_id)
     small = record.body_bytes <= BODY_BYTES_ON_LOOP_MAX
-    parsed = parse() if small else await _in_thread(service, parse)
+    parsed = parse() if small else await _in_thread(service, "parse", parse)
     record.job = parsed.job
 
     async def work() -> Outcome:
@@ -199,7 +194,7 @@ async def _answer_to(
     small &= len(outcome.results) <= RESULTS_ON_LOOP_MAX
     render = partial(spoken.wire_format.render, outcome, parsed)
     return Response(
-        render() if small else await _in_thread(service, render),
+        render() if small else await _in_thread(service, "render", render),
         media_type="application/json",
         headers={
             "server-timing": _server_timing(outcome),
@@ -210,8 +205,9 @@ async def _answer_to(
     )
 
 
-async def _in_thread(service: Service, work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(service.parsers, work)
+async def _in_thread(service: Service, name: str, work: Callable[[], T]) -> T:
+    with span(name):
+        return await asyncio.get_running_loop().run_in_executor(service.parsers, work)
 
 
 def _parse(spoken: _Spoken, body: _Body, service: Service, request_id: RequestId) -> ParsedRequest:
@@ -254,36 +250,3 @@ def _server_timing(outcome: Outcome) -> str:
     """Return ``Server-Timing`` in milliseconds: longest queue wait and sum of run times."""
     queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
     return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
-
-
-def _conclude(
-    service: Service,
-    record: RequestRecord,
-    started: Instant,
-    status: int,
-    error: BaseException | None,
-) -> None:
-    """Record the metrics and write the log line, once per request."""
-    duration_s = Seconds(service.clock.instant() - started)
-    code = _code(error)
-    metrics = service.metrics
-    metrics.record(REQUESTS, code=code)
-    metrics.record(REQUEST_SECONDS, duration_s, code=code)
-    if (outcome := record.outcome) and not outcome.replayed:
-        metrics.record(DOCUMENTS, outcome.documents)
-        metrics.record(TOKENS_ANSWERED, outcome.tokens)
-        metrics.record(TRUNCATED_DOCUMENTS, record.truncated_documents)
-        metrics.record(CREDITS, outcome.charge)
-
-    fields = request_fields(record, status, code, duration_s)
-    if error is not None and status >= 500:
-        fields |= failure_fields(error)
-    service.log(fields)
-
-
-def _code(error: BaseException | None) -> str:
-    if error is None:
-        return "ok"
-    if isinstance(error, asyncio.CancelledError):
-        return "client_gone"
-    return error.code if isinstance(error, RerankError) else RerankError.code

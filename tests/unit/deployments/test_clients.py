@@ -12,10 +12,12 @@ from ray.serve._private.common import DeploymentID
 
 from serve_app.deployments.clients import HandleScorer, translate
 from serve_app.domain import errors
-from serve_app.domain.model import Portion
+from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.model_card import ReplicaInfo
-from serve_app.domain.units import Credits, Instant, RequestId, Tokens
+from serve_app.domain.units import Credits, Instant, RequestId, Seconds, Tokens
+from serve_app.telemetry.traces import Traces
 from tests.support.fakes import FakeClock
+from tests.support.traces import RecordingCollector
 
 PORTION, NONE = Portion(RequestId("r1"), b"", (), ()), Tokens(0)
 
@@ -138,3 +140,35 @@ def test_the_time_of_the_last_answer_is_kept_until_the_replicas_are_gone() -> No
     with pytest.raises(errors.ReplicaLost):
         asyncio.run(remembering.describe())
     assert remembering.answered_at == float("-inf")
+
+
+def test_a_traced_call_passes_its_context_on_and_another_one_none() -> None:
+    """A scorer of an older version does not know the argument."""
+    calls: list[dict[str, str]] = []
+    scores = PortionScores((), "replica-7", Seconds(0), Seconds(0), 0.0)
+
+    def remote(*_: object, **context: str) -> FakeResponse:
+        calls.append(context)
+        return FakeResponse(scores)
+
+    handle: Any = SimpleNamespace(score=SimpleNamespace(remote=remote))
+    client = HandleScorer(handle, "g1", FakeClock())
+    collector = RecordingCollector()
+    traces = Traces(collector, FakeClock())
+
+    async def both() -> None:
+        await client.score(PORTION, Instant(1_030), NONE)
+        trace = traces.begin({}, Instant(1_000))
+        assert trace is not None
+        await client.score(PORTION, Instant(1_030), NONE)
+        traces.end(trace, {}, failed=False)
+
+    asyncio.run(both())
+
+    _, call = collector.spans
+    assert calls == [{}, {"traceparent": call.context}]
+    assert call.attributes == {
+        "rerank.pairs": 0,
+        "rerank.tokens": 0,
+        "rerank.replica": "replica-7",
+    }

@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.batching import _BatchQueue
 
 from serve_app.batching.batch_size import Running
+from serve_app.batching.report import BatchReport
 from serve_app.deployments.token_batcher import (
     AHEAD_S,
     BUSY_WAIT_S,
@@ -24,6 +25,7 @@ from serve_app.domain.errors import EngineFailure, ReplicaLost
 from serve_app.domain.model import Portion
 from serve_app.domain.portion_size import TOKENS_MIN
 from serve_app.domain.units import RequestId, Tokens
+from serve_app.telemetry.traces import NoCollector
 from tests.support.fakes import FakeClock, RecordingSink, some_metrics, until
 
 BATCH_TOKENS_MAX = 100
@@ -89,10 +91,14 @@ def batcher(
         engine,
         "replica-1",
         Tokens(BATCH_TOKENS_MAX),
-        some_metrics(sink),
+        a_report(sink),
         SystemClock(),
         device_failed,
     )
+
+
+def a_report(sink: RecordingSink | None = None) -> BatchReport:
+    return BatchReport(some_metrics(sink), NoCollector())
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -230,7 +236,7 @@ def test_a_slow_device_gets_no_more_than_it_scores_in_the_target_time() -> None:
     async def test() -> None:
         clock = FakeClock()
         engine = SlowEngine(clock)
-        slow = TokenBatcher(engine, "replica-1", Tokens(8_192), some_metrics(), clock, never)
+        slow = TokenBatcher(engine, "replica-1", Tokens(8_192), a_report(), clock, never)
         await slow.score(a_portion(*[40] * 10))
         large = [slow.score(a_portion(*[40] * 10)) for _ in range(3)]
         small = [slow.score(a_portion(40)) for _ in range(12)]
@@ -267,7 +273,7 @@ def two_at_once(
     engine: TwoAtOnce, clock: FakeClock, device_failed: Callable[[EngineFailure], None] = never
 ) -> TokenBatcher:
     limit = Tokens(BATCH_TOKENS_MAX)
-    return TokenBatcher(engine, "replica-1", limit, some_metrics(), clock, device_failed)
+    return TokenBatcher(engine, "replica-1", limit, a_report(), clock, device_failed)
 
 
 async def score_fifty(two: TokenBatcher, engine: TwoAtOnce, clock: FakeClock, run_s: float) -> None:

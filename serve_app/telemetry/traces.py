@@ -1,0 +1,205 @@
+"""Traces of requests as data, without any tracing library.
+
+    traces.begin ──> span, span, ... ──> traces.end ──> collector
+
+`span` adds to the trace of the task that calls it; tasks inherit the trace from the task that
+creates them. The spans of a request are exported together when it ends, so that a request takes
+no part in the export. Trace contexts are the ``traceparent`` of W3C.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from serve_app.domain.clock import Clock
+from serve_app.domain.errors import RerankError
+from serve_app.domain.units import Instant
+
+SPANS_MAX = 100
+"""Most spans of one request below its steps. A job of 10,000 documents has thousands of portions;
+the others are counted, but have no spans."""
+
+TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
+
+Value = str | bool | int | float
+
+
+class SpanKind(StrEnum):
+    """The side of a call that a span describes."""
+
+    INTERNAL = "internal"
+    SERVER = "server"
+    CLIENT = "client"
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """One operation of a trace. Ids are hexadecimal digits in lower case."""
+
+    name: str
+    trace_id: str
+    parent_id: str | None
+    started: Instant
+    kind: SpanKind = SpanKind.INTERNAL
+    attributes: dict[str, Value] = field(default_factory=dict)
+    links: Sequence[str] = ()
+    """The contexts of spans in other traces that this one is related to."""
+
+    ended: Instant | None = None
+    failed: bool = False
+    id: str = field(default_factory=lambda: secrets.token_hex(SPAN_ID_BYTES))
+
+    @property
+    def context(self) -> str:
+        """The ``traceparent`` of calls that this span makes."""
+        return f"00-{self.trace_id}-{self.id}-01"
+
+    def fail(self, error: BaseException) -> None:
+        """Record the kind of ``error``, without its message, which may contain a text."""
+        self.failed = True
+        self.attributes["error.type"] = error_type(error)
+
+
+def error_type(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return error.code if isinstance(error, RerankError) else type(error).__name__
+
+
+def new_trace_id() -> str:
+    return secrets.token_hex(TRACE_ID_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """The trace that a request belongs to."""
+
+    trace_id: str
+    parent_id: str | None
+    """The caller's span, if the caller sent its context."""
+
+
+class Collector(Protocol):
+    """Receives spans. No method raises, and only `close` blocks."""
+
+    def context(self, headers: Mapping[str, str], /) -> TraceContext | None:
+        """Return the caller's trace or else a new one; ``None`` if the request is not sampled."""
+
+    def export(self, spans: Sequence[Span]) -> None:
+        """Take spans that have ended. They may be lost if there are too many."""
+
+    def close(self) -> None:
+        """Export the rest. This may block for a short time."""
+
+
+class NoCollector:
+    """Drops all spans."""
+
+    def context(self, _headers: Mapping[str, str], /) -> None:
+        return None
+
+    def export(self, spans: Sequence[Span]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Trace:
+    """The spans of one request in this process."""
+
+    def __init__(self, root: Span, clock: Clock) -> None:
+        self.root = root
+        self.spans = [root]
+        self.spans_dropped = 0
+        self.clock = clock
+
+    @property
+    def has_ended(self) -> bool:
+        return self.root.ended is not None
+
+    def begin(self, name: str, parent: Span, kind: SpanKind) -> Span | None:
+        """Return a new span; ``None`` if there are too many."""
+        if parent is not self.root and len(self.spans) >= SPANS_MAX:
+            self.spans_dropped += 1
+            return None
+        child = Span(name, self.root.trace_id, parent.id, self.clock.instant(), kind)
+        self.spans.append(child)
+        return child
+
+
+_current: ContextVar[tuple[Trace, Span] | None] = ContextVar("current", default=None)
+
+
+@contextmanager
+def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span | None]:
+    """Add the block to the current trace as a span, which is yielded for its attributes.
+
+    Yields ``None`` if there is no current trace, or it has ended or too many spans.
+    """
+    current = _current.get()
+    if current is None or current[0].has_ended:
+        yield None
+        return
+    trace, parent = current
+    child = trace.begin(name, parent, kind)
+    if child is None:
+        yield None
+        return
+    token = _current.set((trace, child))
+    try:
+        yield child
+    except BaseException as error:
+        child.fail(error)
+        raise
+    finally:
+        _current.reset(token)
+        child.ended = trace.clock.instant()
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Keep tasks that the block creates out of the current trace."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class Traces:
+    """Traces the requests of a gateway."""
+
+    def __init__(self, collector: Collector, clock: Clock, *, with_texts: bool = False) -> None:
+        """``with_texts``: whether spans may contain queries and documents."""
+        self._collector = collector
+        self._clock = clock
+        self.with_texts = with_texts
+
+    def begin(self, headers: Mapping[str, str], started: Instant) -> Trace | None:
+        """Trace the request of the current task, if it is sampled. `end` must be called."""
+        context = self._collector.context(headers)
+        if context is None:
+            _current.set(None)
+            return None
+        root = Span("rerank", context.trace_id, context.parent_id, started, SpanKind.SERVER)
+        trace = Trace(root, self._clock)
+        _current.set((trace, root))
+        return trace
+
+    def end(self, trace: Trace, attributes: Mapping[str, Value], *, failed: bool) -> None:
+        """Export the trace. Spans that have not ended, such as overtaken calls, end now."""
+        root, ended = trace.root, self._clock.instant()
+        root.attributes |= attributes
+        root.failed = failed
+        if trace.spans_dropped:
+            root.attributes["rerank.spans_dropped"] = trace.spans_dropped
+        for each in trace.spans:
+            if each.ended is None:
+                each.ended = ended
+        self._collector.export(trace.spans)
