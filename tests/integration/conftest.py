@@ -6,6 +6,7 @@ import pytest
 
 from serve_app.deployments.local_ray import free_port
 from testkit.log_leaks import EVENTS_TOKEN
+from testkit.otlp import OtlpReceiver, receiving
 from testkit.service import Service, deployment, model, serve_config
 from tests.support.event_sinks import Sink, listening
 
@@ -18,7 +19,16 @@ def event_sink() -> Iterator[Sink]:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, event_sink: Sink) -> Iterator[Service]:
+def collector() -> Iterator[OtlpReceiver]:
+    """The receiver of the service's traces."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, event_sink: Sink, collector: OtlpReceiver
+) -> Iterator[Service]:
     """Two gateways, and the models ``embedded``, ``tiny`` (with two scorers) and ``tiny-crash``.
 
     For a poisonous word, ``tiny`` returns NaN and ``tiny-crash`` raises an error.
@@ -42,7 +52,13 @@ def service(tmp_path_factory: pytest.TempPathFactory, event_sink: Sink) -> Itera
         reservation_margin_s=1,
         events_url=event_sink.url,
         events_token="env:EVENTS_TOKEN",
+        traces="without_texts",
     )
-    service = Service.start(folder, config, free_port(), EVENTS_TOKEN=EVENTS_TOKEN)
+    environment = {
+        "EVENTS_TOKEN": EVENTS_TOKEN,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
+    }
+    service = Service.start(folder, config, free_port(), **environment)
     yield service
     assert service.stop() == 0
