@@ -325,7 +325,7 @@ def test_random_failures_and_cancellations_leave_nothing_behind(seed: int) -> No
         for each in outcomes:
             assert isinstance(each, JobScores | RerankError | asyncio.CancelledError)
         assert dispatcher.backlog_tokens == 0
-        assert dispatcher._queue._inflight_tokens == 0
+        assert dispatcher._queue.inflight_tokens == 0
 
     asyncio.run(scenario())
 
@@ -340,6 +340,6 @@ def test_a_job_cancelled_before_its_first_step_gives_its_room_back() -> None:
             await score
 
         assert dispatcher.backlog_tokens == 0
-        assert dispatcher._queue._inflight_tokens == 0
+        assert dispatcher._queue.inflight_tokens == 0
 
     asyncio.run(scenario())
