@@ -17,6 +17,9 @@ from serve_app.domain.units import Instant, Seconds, Tokens
 FULL = 1_000_000
 """Size of a full batch in the unit of Ray's batch queue."""
 
+IDLE_WAIT_S = 0.003
+"""Time for which the first portion of a batch waits for others while the device is idle."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:

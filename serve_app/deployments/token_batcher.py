@@ -30,6 +30,7 @@ from ray import serve
 
 from serve_app.batching.batch_size import (
     FULL,
+    IDLE_WAIT_S,
     Batch,
     BatchSize,
     FlushMarker,
@@ -50,9 +51,6 @@ from serve_app.domain.errors import EngineFailure, ReplicaLost, RerankError
 from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.ports import Engine
-
-IDLE_WAIT_S = 0.003
-"""Time for which the first portion of a batch waits for others while the device is idle."""
 
 BUSY_WAIT_S = 5.0
 """How long it waits while the device is busy, unless a `FlushMarker` ends the wait: practically,

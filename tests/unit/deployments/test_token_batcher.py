@@ -11,12 +11,11 @@ import pytest
 from ray import serve
 from ray.serve.batching import _BatchQueue
 
-from serve_app.batching.batch_size import Running
+from serve_app.batching.batch_size import IDLE_WAIT_S, Running
 from serve_app.batching.report import BatchReport
 from serve_app.deployments.token_batcher import (
     AHEAD_S,
     BUSY_WAIT_S,
-    IDLE_WAIT_S,
     LAST_WORDS_S,
     TokenBatcher,
 )
