@@ -1,0 +1,1 @@
+"""Plan the capacity of a service: simulate its traffic, gateways, scorers and database."""

@@ -1,0 +1,181 @@
+"""Find the smallest fleet whose simulated latency meets a target. Uses simpy."""
+
+import math
+from dataclasses import dataclass, replace
+
+from serve_app.planning.arrivals import arrivals
+from serve_app.planning.profiles import WRITES_PER_REQUEST, ProfileError, Service, Traffic
+from serve_app.planning.simulation import (
+    DATABASE,
+    GATEWAYS,
+    SCORERS,
+    WARM_UP_S,
+    Fleet,
+    Simulated,
+    simulate,
+)
+
+GATEWAY_BUSY_MAX = 0.7
+DATABASE_BUSY_MAX = 0.5
+"""Largest shares of their capacity that a plan uses, so that maintenance and bursts have room."""
+
+DATABASE_CORES_MIN = 2
+
+SCORERS_OF_A_SLICE = 16
+"""A larger fleet is simulated as slices of about so many scorers, each with its share of the
+traffic and of the gateways. Requests of one slice use no scorer of another, so the simulated
+latency is slightly too high."""
+
+REQUESTS = 4_000
+SECONDS_MIN = 30.0
+"""Least amounts that are simulated, after the warm-up."""
+
+TRIES_MAX = 40
+GROWTH = 0.08
+"""A try adds this share of the busiest part, at least one replica."""
+
+BYTES_PER_CHARGE = 250
+"""Measured by benchmarks.ledger.size on PostgreSQL, with indices."""
+
+CHARGES_KEPT_DAYS = 90
+"""The service's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a plan must achieve."""
+
+    traffic: Traffic
+    p99_s: float
+    """Target of the 99th percentile of the latency."""
+
+    spare: int = 1
+    """Scorers, and gateways, that may be lost without missing the target."""
+
+    def __post_init__(self) -> None:
+        """Raises: ProfileError."""
+        if not (math.isfinite(self.p99_s) and self.p99_s > 0):
+            raise ProfileError("The target of the latency must be above 0.")
+        if self.spare < 0:
+            raise ProfileError("The number of spare replicas must not be negative.")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A fleet that meets a demand."""
+
+    demand: Demand
+    service: Service
+    needed: Fleet
+    """Replicas without the spare ones."""
+
+    slices: int
+    simulated: Simulated
+    """One slice of ``needed``."""
+
+    @property
+    def fleet(self) -> Fleet:
+        """All replicas, with the spare ones."""
+        spare = self.demand.spare
+        return replace(
+            self.needed,
+            scorers=self.needed.scorers + spare,
+            gateways=self.needed.gateways + spare,
+        )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Requests per second at which each part of `fleet` is used completely, lowest first."""
+        rate = self.demand.traffic.requests_per_s
+        growth = {
+            SCORERS: self.fleet.scorers / self.needed.scorers,
+            GATEWAYS: self.fleet.gateways / self.needed.gateways,
+            DATABASE: 1.0,
+        }
+        busy = self.simulated.busy | {DATABASE: database_busy(self)}
+        found = {
+            name: rate * growth[name] / share if share > 0 else math.inf
+            for name, share in busy.items()
+        }
+        return dict(sorted(found.items(), key=lambda each: each[1]))
+
+    @property
+    def breaks_first(self) -> str:
+        """The part that limits the traffic."""
+        return next(iter(self.limits))
+
+    @property
+    def database_gb(self) -> float:
+        """Size of the charges that are kept one by one."""
+        seconds = CHARGES_KEPT_DAYS * 86_400
+        return self.demand.traffic.requests_per_s * seconds * BYTES_PER_CHARGE / 1e9
+
+
+def database_busy(plan: Plan) -> float:
+    """Return the share of their capacity that the writes use.
+
+    A gateway writes one transaction at a time, so it uses one core of the database at most.
+    """
+    work = plan.demand.traffic.requests_per_s * WRITES_PER_REQUEST * plan.service.database.write_s
+    return work / min(plan.needed.gateways, plan.needed.database_cores)
+
+
+def plan(demand: Demand, service: Service) -> Plan:
+    """Return the smallest fleet that meets the demand, by simulation.
+
+    It adds replicas of the busiest part until the target is met.
+
+    Raises:
+        ProfileError: No fleet meets the demand.
+    """
+    traffic = demand.traffic
+    busy_scorers = traffic.tokens_per_s / service.scorer.tokens_per_s(traffic.pair_tokens)
+    slices = max(1, round(busy_scorers / SCORERS_OF_A_SLICE))
+    share = share_of(traffic, 1 / slices)
+    cpu_s = service.gateway.cpu_s(traffic.documents_per_request)
+    fleet = Fleet(
+        scorers=max(1, math.ceil(busy_scorers / slices)),
+        gateways=max(1, math.ceil(share.requests_per_s * cpu_s / GATEWAY_BUSY_MAX)),
+        database_cores=_database_cores(share, service),
+    )
+    for _ in range(TRIES_MAX):
+        simulated = run(share, service, fleet)
+        if simulated.refused_ratio == 0 and simulated.p99_s <= demand.p99_s:
+            return Plan(demand, service, _times(fleet, slices, traffic, service), slices, simulated)
+        if max(simulated.busy.values()) < 0.05:
+            break
+        fleet = _grown(fleet, simulated)
+    raise ProfileError(
+        f"No number of replicas meets a p99 of {1_000 * demand.p99_s:,.0f} ms: with "
+        f"{fleet.scorers} scorers and {fleet.gateways} gateways, which are idle most of the time, "
+        f"it is {1_000 * simulated.p99_s:,.0f} ms. Choose a faster device, smaller requests or "
+        "a higher target."
+    )
+
+
+def share_of(traffic: Traffic, share: float) -> Traffic:
+    return replace(traffic, requests_per_s=share * traffic.requests_per_s)
+
+
+def run(traffic: Traffic, service: Service, fleet: Fleet, seed: int = 1) -> Simulated:
+    """Simulate as much traffic as a percentile needs."""
+    seconds = WARM_UP_S + max(SECONDS_MIN, REQUESTS / traffic.requests_per_s)
+    requests = arrivals(traffic, seconds, seed)
+    return simulate(requests, service, traffic.pair_tokens, fleet, seconds, seed)
+
+
+def _grown(fleet: Fleet, simulated: Simulated) -> Fleet:
+    """Return the fleet with more replicas. Each gateway also adds a writer to the database."""
+    if simulated.bottleneck == SCORERS:
+        return replace(fleet, scorers=fleet.scorers + max(1, round(GROWTH * fleet.scorers)))
+    return replace(fleet, gateways=fleet.gateways + max(1, round(GROWTH * fleet.gateways)))
+
+
+def _times(fleet: Fleet, slices: int, traffic: Traffic, service: Service) -> Fleet:
+    """Return the whole fleet of which ``fleet`` is a slice."""
+    return Fleet(fleet.scorers * slices, fleet.gateways * slices, _database_cores(traffic, service))
+
+
+def _database_cores(traffic: Traffic, service: Service) -> int:
+    busy = traffic.requests_per_s * WRITES_PER_REQUEST * service.database.write_s
+    return max(DATABASE_CORES_MIN, math.ceil(busy / DATABASE_BUSY_MAX))
