@@ -8,6 +8,7 @@ from serve_app.cli.books import ledger
 from serve_app.cli.canary import canary
 from serve_app.cli.check import check
 from serve_app.cli.models import models
+from serve_app.cli.plan import plan
 from serve_app.cli.up import up
 
 
@@ -22,5 +23,6 @@ main.add_command(check)
 main.add_command(canary)
 main.add_command(models)
 main.add_command(ledger)
+main.add_command(plan)
 for command in COMMANDS:
     main.add_command(command)
