@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from serve_app.dispatch.fair_queue import FairQueue
 from serve_app.dispatch.inflight_window import Answered, InflightWindow
+from serve_app.dispatch.portion_queue import PortionQueue
 from serve_app.domain.model import PortionScores, ServiceTier
 from serve_app.domain.portion_size import tokens_in_time
 from serve_app.domain.priority import Claim
@@ -98,11 +98,7 @@ class _Portion:
     tokens: Tokens
 
 
-@dataclass(eq=False)
-class _Gateway:
-    window: InflightWindow
-    queue: FairQueue[_Portion] = field(default_factory=FairQueue)
-    inflight_tokens: int = 0
+_Gateway = PortionQueue[_Portion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +131,7 @@ class Simulation:
         self, device: Device, gateways: int, replicas: int, window: Callable[[], InflightWindow]
     ) -> None:
         self._device = device
-        self._gateways = [_Gateway(window()) for _ in range(gateways)]
+        self._gateways: list[_Gateway] = [PortionQueue(window()) for _ in range(gateways)]
         self._replicas = [_Replica(f"r{number}") for number in range(replicas)]
         self._random = random.Random(3)
         self._now_s = 0.0
@@ -173,20 +169,15 @@ class Simulation:
         self, gateway: _Gateway, tenant: str, tokens: int, done: Callable[[float], None]
     ) -> None:
         name = RequestId(str(next(self._order)))
-        count = -(-tokens // gateway.window.portion_tokens)
+        count = -(-tokens // gateway.portion_tokens)
         portion = _Portion(name, Tokens(-(-tokens // count)))
         self._jobs[name] = _Job(count, self._now_s, done)
         claim = Claim(TenantId(tenant), 1, ServiceTier.DEFAULT)
-        gateway.queue.add(name, claim, [portion] * count)
+        gateway.add(name, claim, [portion] * count)
         self._advance(gateway)
 
     def _advance(self, gateway: _Gateway) -> None:
-        while (portion := gateway.queue.peek()) is not None:
-            limit = gateway.window.tokens(Instant(self._now_s))
-            if gateway.inflight_tokens and gateway.inflight_tokens + portion.tokens > limit:
-                return
-            gateway.queue.take()
-            gateway.inflight_tokens += portion.tokens
+        while (portion := gateway.take(Instant(self._now_s))) is not None:
             # Ray asks two replicas and takes the one with fewer requests.
             two = [self._random.choice(self._replicas) for _ in range(2)]
             replica = min(two, key=lambda each: each.portions)
@@ -230,11 +221,11 @@ class Simulation:
     def _answered(self, replica: _Replica, sent: _Sent, scores: PortionScores) -> None:
         gateway, portion = sent.gateway, sent.portion
         replica.portions -= 1
-        gateway.inflight_tokens -= portion.tokens
+        gateway.leave(portion.tokens)
         if self._now_s > WARM_UP_S:
             self._scored_tokens += portion.tokens
-        answer = Answered(scores, portion.tokens, others_wait=len(gateway.queue) > 0)
-        gateway.window.answered(answer, Instant(self._now_s))
+        answer = Answered(scores, portion.tokens, others_wait=len(gateway) > 0)
+        gateway.answered(answer, Instant(self._now_s))
         job = self._jobs[portion.job]
         job.portions -= 1
         if not job.portions:
