@@ -90,15 +90,15 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "scorer node with 200 ms delay and 5 % loss for 30 s": (
         "`rerank_stage_seconds` of `score` and `rerank_portion_hedges` rise.",
-        "Take the node out with `ray drain-node`, and repair its network.",
+        "Take the node out with `rerank-serve drain`, and repair its network.",
     ),
     "gateway node with 200 ms delay and 5 % loss for 30 s": (
         "`rerank_stage_seconds` of all stages rises for this gateway.",
-        "Take the node out with `ray drain-node`, and repair its network.",
+        "Take the node out with `rerank-serve drain`, and repair its network.",
     ),
     "scorer node with a notice of 120 s": (
         f"{SERVE} shows replicas that move to another node.",
-        "Pass the notice on with `ray drain-node --deadline-remaining-seconds`.",
+        "Pass the notice on with `rerank-serve drain --seconds`.",
     ),
     "gateway node with a notice of 120 s": (
         f"{SERVE} shows replicas that move to another node.",

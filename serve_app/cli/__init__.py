@@ -7,6 +7,7 @@ from serve_app.cli.accounts import COMMANDS
 from serve_app.cli.books import ledger
 from serve_app.cli.canary import canary
 from serve_app.cli.check import check
+from serve_app.cli.drain import drain
 from serve_app.cli.models import models
 from serve_app.cli.plan import plan
 from serve_app.cli.up import up
@@ -20,6 +21,7 @@ def main() -> None:
 
 main.add_command(up)
 main.add_command(check)
+main.add_command(drain)
 main.add_command(canary)
 main.add_command(models)
 main.add_command(ledger)

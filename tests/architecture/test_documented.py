@@ -19,7 +19,7 @@ NOT_RUN = {
     "downloads a model": 1,
     "installs packages": 4,
     "needs PostgreSQL; tests/unit/ledger/test_backup.py runs it": 2,
-    "needs a cluster": 4,
+    "needs a cluster": 5,
     "needs a day's complete logs": 1,
     "needs a stopped service; tests/unit/ledger/test_backup.py runs it": 1,
     "runs all tests": 1,
