@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes with KubeRay; docs/operate/kubernetes.md describes them."""
