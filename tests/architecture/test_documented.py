@@ -18,6 +18,7 @@ LANGUAGES = {"bash", "json", "python", "text", "yaml"}
 NOT_RUN = {
     "downloads a model": 1,
     "installs packages": 4,
+    "needs AWS": 1,
     "needs Docker": 2,
     "needs Kubernetes": 5,
     "needs PostgreSQL; tests/unit/ledger/test_backup.py runs it": 2,
