@@ -2,7 +2,8 @@
 
 from statistics import mean, quantiles
 
-from loadtests.traffic import QUERY_TOKENS_MEAN, Traffic
+from loadtests.lengths import QUERY_TOKENS_MEAN
+from loadtests.traffic import Traffic
 from serve_app.engine.loading import load_tokenizer
 from tests.support.fakes import a_job
 
