@@ -90,7 +90,7 @@ UV_LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--group build --group torch --custom-compile-command 'make lock' $(UPGRADE)
 lock: $(VENV)/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest allowed releases
 	$(UV_LOCK) --extra dev -o requirements-dev.txt
-	$(UV_LOCK) --extra engine --extra openvino --extra postgres --only-binary :all: -c requirements-dev.txt -o requirements.txt
+	$(UV_LOCK) --extra engine --extra openvino --extra postgres --extra traces --only-binary :all: -c requirements-dev.txt -o requirements.txt
 
 clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
