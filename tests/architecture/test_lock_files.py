@@ -14,8 +14,11 @@ ROOT = Path(__file__).parents[2]
 RUNTIME, DEV = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
 ENTRY = re.compile(r"^(\S+)==(\S+)(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", re.MULTILINE)
 COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
-SERVED_EXTRAS = ("engine", "openvino", "postgres")
+SERVED_EXTRAS = ("engine", "openvino", "postgres", "traces")
 """Extras that the lock file for installation includes."""
+
+DEV_EXTRAS = sorted((*SERVED_EXTRAS, "plan"))
+"""Extras that the lock file for development includes."""
 
 NOT_LOCKED = re.compile(r"torch|triton|(cuda|nvidia)-.+")
 """Torch and the packages that differ between its builds."""
@@ -36,7 +39,7 @@ def declared() -> tuple[list[str], list[str]]:
     extras = project["optional-dependencies"]
     served = [requirement for extra in SERVED_EXTRAS for requirement in extras[extra]]
     itself, *dev = extras["dev"]
-    assert itself == f"rerank-serve[{','.join(SERVED_EXTRAS)}]"
+    assert itself == f"rerank-serve[{','.join(DEV_EXTRAS)}]"
     return project["dependencies"] + served + build, dev
 
 

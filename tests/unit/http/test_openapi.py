@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # no stubs
+import jsonschema
 import openapi_spec_validator
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
