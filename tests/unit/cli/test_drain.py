@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from serve_app.cli.drain import drain
+from testkit.service import wait_for
 
 TITLE = "ray::ServeReplica:tests-of-drain:"
 MODULE = import_module("serve_app.cli.drain")
@@ -26,6 +27,7 @@ def replica(name: str) -> Iterator[None]:
     """Run a process with the title of a replica."""
     with subprocess.Popen(["bash", "-c", f"exec -a {TITLE}{name} sleep 100"]) as process:
         try:
+            wait_for(lambda: any(MODULE._busy()), 10, "the title")
             yield
         finally:
             process.kill()
