@@ -26,6 +26,7 @@ from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.gateway_models import GatewayModel, GatewayModels, Shared
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.metrics import ray_metrics_sink
+from serve_app.deployments.monitor import Monitor, Replicas
 from serve_app.deployments.traces import connect
 from serve_app.domain.canary import Comparison
 from serve_app.domain.clock import SystemClock
@@ -49,6 +50,7 @@ from serve_app.settings.gateway import Settings
 from serve_app.settings.live import LiveSettings
 from serve_app.shadow import Shadows
 from serve_app.telemetry.logs import emit, get_logger
+from serve_app.telemetry.recent import RecentCodes
 from serve_app.telemetry.traces import Collector, NoCollector, Traces
 
 logger = get_logger(__name__)
@@ -89,10 +91,11 @@ class Gateway:
             name: ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix=name)
             for name in ("tokenizer", "parser")
         }
+        self._id = uuid.uuid4().hex
         gate = SharedGate(settings.gate_tokens_max)
         self._models = GatewayModels(
             Shared(
-                uuid.uuid4().hex,
+                self._id,
                 gate,
                 Tokens(settings.portion_tokens_max),
                 self._threads["tokenizer"],
@@ -115,6 +118,7 @@ class Gateway:
         self._body_gate = SharedGate(settings.body_bytes_held_max)
         self._places, self._report_places = Places(clock), Places(clock, REPORTS)
         self._refusal_budget = RefusalBudget(clock)
+        self._replicas, self._recent_codes = Replicas(clock), RecentCodes(clock)
         return self._app
 
     async def _store(self, comparison: Comparison) -> None:
@@ -168,6 +172,8 @@ class Gateway:
                 self._clock,
             ),
             office=self._office,
+            monitor=Monitor(self._id, serve.get_replica_context().app_name, models, self._replicas),
+            recent_codes=self._recent_codes,
             clock=self._clock,
             metrics=self._metrics,
             limits=_limits(settings),

@@ -49,7 +49,7 @@ class GatewayRevision:
         self.scorer = HandleScorer(
             DeploymentHandle(SCORER, model.application_name), shared.gateway, shared.clock
         )
-        self._dispatcher = Dispatcher(
+        self.dispatcher = Dispatcher(
             ModelId(model.id),
             model.revision,
             self.scorer,
@@ -63,14 +63,14 @@ class GatewayRevision:
             model.revision,
             Admission(shared.gate, tokenizer.pair_tokens_max, shared.metrics, shared.clock),
             ThreadedTokenizer(tokenizer, self._process, shared.small_threads, self._large_threads),
-            self._dispatcher,
+            self.dispatcher,
         )
         self._shadows = shared.shadows
 
     def shadow_of(self, live: Revision, share: float) -> CanaryShadow:
         """Return this revision as a shadow of the live one."""
         return CanaryShadow(
-            live, self.served, lambda: self._dispatcher.backlog_tokens, share, self._shadows
+            live, self.served, lambda: self.dispatcher.backlog_tokens, share, self._shadows
         )
 
     def close(self) -> None:

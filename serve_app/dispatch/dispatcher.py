@@ -51,6 +51,16 @@ class Dispatcher:
         """Queued tokens that have not been sent to a replica."""
         return self._queue.backlog_tokens
 
+    @property
+    def inflight_tokens(self) -> Tokens:
+        """Tokens on the replicas that have not been answered yet."""
+        return self._queue.inflight_tokens
+
+    @property
+    def replica_tokens_per_s(self) -> float | None:
+        """Speed of a replica as reported with the last answer; ``None`` if it is not known."""
+        return self._queue.replica_tokens_per_s
+
     async def score(
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:

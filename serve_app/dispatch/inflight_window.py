@@ -59,6 +59,11 @@ class InflightWindow:
         """Most tokens of a portion, except for a single pair that is longer."""
         return Tokens(min(tokens_in_time(self._tokens_per_s), self._portion_tokens_max))
 
+    @property
+    def replica_tokens_per_s(self) -> float | None:
+        """Speed of the replica that answered last; ``None`` if it is not known yet."""
+        return self._tokens_per_s or None
+
     def tokens(self, now: Instant) -> Tokens:
         """Return the limit: at least enough for one replica, even if none is known."""
         self._forget_old(now)

@@ -10,6 +10,7 @@ from serve_app.admission.gate import SharedGate
 from serve_app.admission.places import Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.clock import Clock
+from serve_app.domain.load import ServiceLoad
 from serve_app.domain.model_card import ModelCard, Readiness
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, RequestId
@@ -19,6 +20,7 @@ from serve_app.ports import Access
 from serve_app.protocols.limits import Limits
 from serve_app.telemetry.logs import Emit
 from serve_app.telemetry.metrics import Metrics
+from serve_app.telemetry.recent import RecentCodes
 from serve_app.telemetry.traces import Traces
 
 T = TypeVar("T")
@@ -49,6 +51,13 @@ class Catalogue(Protocol):
 
     async def readiness(self) -> Readiness:
         """Return whether a rerank request would be answered now."""
+
+
+class Monitor(Protocol):
+    """The present load of the installation."""
+
+    async def load(self) -> ServiceLoad:
+        """Return the load as this gateway sees it. Every model of the catalogue is in it."""
 
 
 def random_request_id() -> RequestId:
@@ -83,6 +92,8 @@ class Service:
 
     model_names: ModelNames
 
+    monitor: Monitor
+    recent_codes: RecentCodes
     free_credit: Credits
     """Credit of a new tenant unless the operator names an amount."""
 

@@ -148,6 +148,15 @@ def test_two_models_are_served_with_their_own_scores_and_prices(service: Service
     assert "cross-encoder BertForSequenceClassification" in listed[0]["description"]
 
 
+def test_the_status_has_the_replicas_of_the_cluster(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.new_key('status', '--scope', 'admin')}"}
+    status = httpx.get(f"{service.address}/admin/v1/status", headers=headers, timeout=30).json()
+
+    assert status["gateways"]["RUNNING"] == len(service.replicas("rerank"))
+    assert status["models"][0]["id"] == "embedded"
+    assert all(model["replicas"]["RUNNING"] >= 1 for model in status["models"])
+
+
 def test_scores_do_not_depend_on_the_rest_of_the_batch(service: Service) -> None:
     with service.client() as client, ThreadPoolExecutor(16) as threads:
         alone = rerank(client, DOCUMENTS).json()["results"]

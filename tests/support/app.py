@@ -18,6 +18,7 @@ from serve_app.admission.places import PLACES, REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.job import Job
+from serve_app.domain.load import ModelLoad, ServiceLoad
 from serve_app.domain.model import INPUT_ID_BYTES, Caller, JobScores, Overflow, ServiceTier
 from serve_app.domain.model_card import ModelCard, Prices, Readiness, Tariff
 from serve_app.domain.model_names import ModelNames
@@ -43,6 +44,7 @@ from serve_app.ports import JobScorer, PortionReport, Tokenizer, Usage
 from serve_app.protocols.limits import Limits
 from serve_app.served_model import ServedModel, ServedRevision
 from serve_app.telemetry.metrics import Metrics
+from serve_app.telemetry.recent import RecentCodes
 from serve_app.telemetry.traces import Collector, NoCollector, Traces
 from testkit.tokenized import pairs_in
 from tests.support.fakes import FakeClock, FakeLedger, RecordingSink
@@ -210,6 +212,13 @@ class FakeCatalogue:
         return self.state
 
 
+class FakeMonitor:
+    async def load(self) -> ServiceLoad:
+        mini = ModelLoad(MINI, {"RUNNING": 2}, Tokens(300), Tokens(200), 1_000.0)
+        big = ModelLoad(BIG, None, Tokens(0), Tokens(0), None)
+        return ServiceLoad("gateway-1", {"RUNNING": 1}, (mini, big))
+
+
 class ClosedOffice:
     """For tests that do not use accounts."""
 
@@ -264,6 +273,8 @@ class FakeApp:
             access=FakeAccess(),
             catalogue=FakeCatalogue(self.readiness),
             office=ClosedOffice(),
+            monitor=FakeMonitor(),
+            recent_codes=RecentCodes(clock),
             clock=clock,
             metrics=metrics,
             limits=self.limits,

@@ -26,6 +26,7 @@ from serve_app.http.admin.objects import (
     new_key_object,
     tenant_object,
 )
+from serve_app.http.admin.status import status_endpoint
 from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import IDEMPOTENCY_HEADER
 from serve_app.http.service import Service
@@ -62,6 +63,7 @@ def admin_endpoints(service: Service) -> dict[str, dict[str, Endpoint]]:
         "/admin/v1/credit": {"GET": list_endpoint(service, GRANTS), "POST": admin.add_credit},
         "/admin/v1/credit/refunds": {"POST": admin.refund},
         "/admin/v1/audit-log": {"GET": list_endpoint(service, AUDIT_LOG)},
+        "/admin/v1/status": {"GET": status_endpoint(service)},
     }
 
 

@@ -28,6 +28,7 @@ from serve_app.protocols.admin import (
     TenantList,
     TenantObject,
 )
+from serve_app.protocols.load import StatusObject
 from serve_app.protocols.usage import TenantUsageList, UsageList
 
 OPERATIONS = (
@@ -174,5 +175,13 @@ OPERATIONS = (
         AuditEntryList,
         parameters=(*parameters.LIST, parameters.TENANT),
         errors=(InvalidRequest, NotFound),
+    ),
+    Operation(
+        "get",
+        "/admin/v1/status",
+        "getStatus",
+        "Get the present load: replicas, queues, and recent answers by code",
+        StatusObject,
+        errors=(),
     ),
 )

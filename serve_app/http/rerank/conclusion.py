@@ -35,6 +35,7 @@ def conclude(
     code = _code(error)
     metrics = service.metrics
     metrics.record(REQUESTS, code=code)
+    service.recent_codes.add(code)
     metrics.record(REQUEST_SECONDS, duration_s, code=code)
     if (outcome := record.outcome) and not outcome.replayed:
         metrics.record(DOCUMENTS, outcome.documents)
