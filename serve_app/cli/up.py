@@ -225,6 +225,7 @@ def _greet(
     facts: Mapping[str, Any] = {
         "address": address,
         "key": key or "unknown; create one with 'rerank-serve keys create'",
+        "web page": f"{address}/",
         "API reference": f"{address}/docs",
         "metrics": f"http://127.0.0.1:{metrics_port}/metrics",
         "logs": (var_dir / "ray" / "session_latest").resolve() / "logs" / "serve",

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from serve_app import __version__
@@ -25,6 +25,7 @@ from serve_app.http.openapi import scoring
 from serve_app.http.openapi.document import document
 from serve_app.http.openapi.scoring import ScoringOperation
 from serve_app.http.openapi.swagger import DocsFiles, docs
+from serve_app.http.page.files import PageFiles
 from serve_app.http.paths import JoinedPaths
 from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
@@ -74,6 +75,7 @@ def build_app(service: Service) -> Starlette:
 
         return Route(path, guarded(service, endpoint), methods=list(endpoints))
 
+    files = PageFiles()
     app = Starlette(
         routes=[
             *_scoring_routes(service),
@@ -89,7 +91,8 @@ def build_app(service: Service) -> Starlette:
             get("/openapi.json", _openapi_endpoint(service)),
             get("/docs", docs),
             get("/docs/{name}", DocsFiles().answer),
-            get("/", _to_docs),
+            get("/page/{name:path}", files.answer),
+            get("/", files.page("index.html")),
         ],
         middleware=[
             Middleware(
@@ -128,10 +131,6 @@ def _openapi_endpoint(service: Service) -> Endpoint:
         return Response(f"{before}{server}{after}", media_type="application/json")
 
     return openapi_json
-
-
-async def _to_docs(_request: Request) -> Response:
-    return RedirectResponse("docs")
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

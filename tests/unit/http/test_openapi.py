@@ -19,7 +19,10 @@ from serve_app.http.problems import PROBLEMS
 from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
 
-UNLISTED = {"/", "/docs", "/docs/{name}", "/openapi.json"}
+UNLISTED = {
+    *("/", "/page/{name:path}"),
+    *("/docs", "/docs/{name}", "/openapi.json"),
+}
 SCORING_PATHS = {path for scoring in SCORING for path in scoring.paths}
 ERRORS = {"infinity": "InfinityError", "voyage": "VoyageError"}
 
@@ -319,9 +322,3 @@ def test_the_docs_page_uses_no_remote_validator(app: FakeApp) -> None:
 @pytest.mark.parametrize("name", ["nothing.js", "..%2f..%2fapp.py", "swagger-ui.css.map"])
 def test_no_other_file_is_served(app: FakeApp, name: str) -> None:
     assert app.send("GET", f"/docs/{name}", key=None).status_code == 404
-
-
-def test_the_root_redirects_to_the_docs(app: FakeApp) -> None:
-    answer = app.send("GET", "/", key=None)
-
-    assert (answer.status_code, answer.headers["location"]) == (307, "docs")

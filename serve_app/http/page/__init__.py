@@ -1,0 +1,1 @@
+"""The web page for tenants at ``/`` and the one for operators at ``/operator``."""

@@ -1,0 +1,168 @@
+/** The page of one model. */
+
+import { get } from "./api.js";
+import { Code } from "./code.js";
+import { count, dollars } from "./format.js";
+import { html, useLoad } from "./lib.js";
+import { Ready, runsOn } from "./models.js";
+import { SAMPLES } from "./samples.js";
+import { Title } from "./shell.js";
+import { Badge, Facts, Loaded, Panel, Table } from "./ui.js";
+
+const TIERS = [["Default", ""], ["Priority", "priority_"], ["Flex", "flex_"]];
+const UNKNOWN = "Neither the model's files nor the operator say.";
+
+export function Model({ id }) {
+  const model = useLoad((signal) => get(`v1/models/${id}`, signal), [id]);
+  return html`
+    <p><a href="#/models">All models</a></p>
+    <${Title} view=${`models/${id}`}>${id}<//>
+    <${Loaded} from=${model}>${(facts) => html`<${Page} model=${facts} />`}<//>
+  `;
+}
+
+function Page({ model }) {
+  const { card } = model;
+  const [{ query, lines }] = SAMPLES.slice(-1);
+  return html`
+    <div class="row wrap">
+      <p>${card.summary ?? model.description}</p>
+      <span class="actions">
+        <${Ready} ready=${model.ready} />
+        <a class="button primary" href=${`#/playground/${model.id}`}>Try it</a>
+      </span>
+    </div>
+    <${Description} model=${model} />
+    <div class="halves">
+      <${Prices} pricing=${model.pricing} />
+      <${Limits} limits=${model.limits} />
+    </div>
+    <${Quality} quality=${card.quality} />
+    <div class="halves">
+      <${Panel} title="Input format">
+        <p>${card.input_format ?? UNKNOWN}</p>
+        <p class="help">
+          A longer pair of query and document is cut, or divided with${" "}
+          <code>overflow: chunk</code>.
+        </p>
+      <//>
+      <${Panel} title="Training data">
+        ${card.training_data.length
+          ? html`<ul class="list">${card.training_data.map((each) => html`<li key=${each}>${each}</li>`)}</ul>`
+          : html`<p class="muted">${UNKNOWN}</p>`}
+      <//>
+    </div>
+    <${Code} request=${{ model: model.id, query, documents: lines.slice(0, 4), top_n: 2 }} />
+    ${card.faq.length > 0 && html`
+      <${Panel} title="Questions">
+        ${card.faq.map(({ question, answer }) => html`
+          <details key=${question}><summary>${question}</summary><p>${answer}</p></details>
+        `)}
+      <//>
+    `}
+  `;
+}
+
+function Description({ model }) {
+  const { card, speed } = model;
+  return html`
+    <${Panel} title="Facts">
+      <${Facts}
+        facts=${[
+          ["Task", model.task],
+          ["Kind", model.description || null],
+          ["Architecture", card.architecture],
+          ["Parameters", card.parameters && count(card.parameters)],
+          ["Base model", card.base_model],
+          ["Languages", card.languages.join(", ") || null],
+          ["Licence", link(card.license_url, card.license)],
+          ["Source", link(card.source_url, model.source)],
+          ["Revision", model.revision],
+          ["Other names", model.aliases.join(", ") || null],
+          ["Runs on", runsOn(model)],
+          ["Speed of a replica", speed.tokens_per_s
+            ? `${count(Math.round(speed.tokens_per_s))} tokens/s, measured here`
+            : null],
+          ["Its own scores", nativeScores(model.native_scores)],
+        ]}
+      />
+    <//>
+  `;
+}
+
+function Prices({ pricing }) {
+  return html`
+    <${Panel} title="Prices" note="A request costs the sum of both.">
+      <${Table}
+        caption="Prices"
+        columns=${[
+          { title: "Tier", cell: ([name]) => name },
+          {
+            title: "1,000 documents",
+            numeric: true,
+            cell: ([, tier]) => dollars(1000 * pricing[`${tier}micro_dollars_per_document`]),
+          },
+          {
+            title: "1,000,000 tokens",
+            numeric: true,
+            cell: ([, tier]) => dollars(pricing[`${tier}micro_dollars_per_million_tokens`]),
+          },
+        ]}
+        rows=${TIERS}
+      />
+    <//>
+  `;
+}
+
+function Limits({ limits }) {
+  return html`
+    <${Panel} title="Limits of a request">
+      <${Facts}
+        facts=${[
+          ["Documents", count(limits.documents_per_request_max)],
+          ["Tokens of query and document", count(limits.pair_tokens_max)],
+          ["Characters of the query", count(limits.query_characters_max)],
+          ["Bytes", count(limits.body_bytes_max)],
+        ]}
+      />
+    <//>
+  `;
+}
+
+function Quality({ quality }) {
+  return html`
+    <${Panel}
+      title="Quality"
+      note="“Published” figures are of the model's authors, “measured” ones are of this service."
+    >
+      <${Table}
+        caption="Quality"
+        columns=${[
+          { title: "Data set", cell: (each) => each.dataset },
+          { title: "Metric", cell: (each) => each.metric },
+          { title: "Value", numeric: true, cell: (each) => each.value },
+          {
+            title: "Origin",
+            cell: ({ origin }) => html`
+              <${Badge} kind=${origin === "measured" ? "good" : ""}>${origin}<//>
+            `,
+          },
+          { title: "Source", cell: (each) => each.source },
+        ]}
+        rows=${quality}
+        empty=${UNKNOWN}
+      />
+    <//>
+  `;
+}
+
+function link(url, text) {
+  if (!url) return text;
+  return html`<a href=${url} rel="noreferrer" target="_blank">${text ?? url}</a>`;
+}
+
+function nativeScores({ activation, min, max }) {
+  if (activation === null) return null;
+  const range = min === null ? "" : max === null ? `, from ${min}` : `, ${min} to ${max}`;
+  return `${activation}${range}`;
+}

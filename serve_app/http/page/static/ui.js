@@ -1,0 +1,191 @@
+/** Parts that several views use. */
+
+import { count } from "./format.js";
+import { html, useEffect, useId, useRef, useState } from "./lib.js";
+import { Problem } from "./problem.js";
+
+/** A part of a page under a heading, with `actions` on its right. */
+export function Panel({ title, note, actions, children }) {
+  const id = useId();
+  return html`
+    <section class="panel" aria-labelledby=${id}>
+      <header>
+        <div>
+          <h2 id=${id}>${title}</h2>
+          ${note && html`<p class="muted">${note}</p>`}
+        </div>
+        ${actions && html`<div class="actions">${actions}</div>`}
+      </header>
+      ${children}
+    </section>
+  `;
+}
+
+/** A label with its input, and a line of help below. `children` takes the ids of both. */
+export function Field({ label, help, children }) {
+  const id = useId();
+  return html`
+    <div class="field">
+      <label for=${id}>${label}</label>
+      ${children({ id, "aria-describedby": help ? `${id}-help` : undefined })}
+      ${help && html`<p class="help" id="${id}-help">${help}</p>`}
+    </div>
+  `;
+}
+
+/** A choice of one of a few `options`, each `[value, text]`. */
+export function Choice({ label, options, value, onChange }) {
+  const name = useId();
+  return html`
+    <fieldset class="choice">
+      <legend class="hidden">${label}</legend>
+      ${options.map(([each, text]) => html`
+        <label key=${each}>
+          <input
+            type="radio"
+            name=${name}
+            checked=${each === value}
+            onChange=${() => onChange(each)}
+          />
+          <span>${text}</span>
+        </label>
+      `)}
+    </fieldset>
+  `;
+}
+
+/** Rows of cells. A column is `{title, cell, numeric}`; the first cell of a row heads it. */
+export function Table({ caption, columns, rows, empty = "None." }) {
+  if (!rows.length) return html`<p class="muted empty">${empty}</p>`;
+  return html`
+    <div class="scroll" tabindex="0" role="group" aria-label=${caption}>
+      <table>
+        <caption class="hidden">${caption}</caption>
+        <thead>
+          <tr>
+            ${columns.map((column) => html`
+              <th scope="col" class=${column.numeric ? "numeric" : ""}>${column.title}</th>
+            `)}
+          </tr>
+        </thead>
+        <tbody>
+          ${rows.map((row) => html`
+            <tr key=${row.id}>
+              ${columns.map(({ cell, numeric }, place) => place === 0
+                ? html`<th scope="row">${cell(row)}</th>`
+                : html`<td class=${numeric ? "numeric" : ""}>${cell(row)}</td>`)}
+            </tr>
+          `)}
+        </tbody>
+      </table>
+    </div>
+  `;
+}
+
+export function Badge({ kind = "", title, children }) {
+  return html`<span class="badge ${kind}" title=${title}>${children}</span>`;
+}
+
+/** Names and values, such as the facts of a model. Values that are null are left out. */
+export function Facts({ facts }) {
+  const known = facts.filter(([, value]) => value !== null && value !== undefined);
+  return html`
+    <dl class="facts">
+      ${known.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
+    </dl>
+  `;
+}
+
+/** How much of a limit is used; `show` formats both numbers. */
+export function Meter({ label, used, limit, show = count }) {
+  const share = limit > 0 ? Math.min(1, used / limit) : 1;
+  const kind = share >= 1 ? "bad" : share >= 0.8 ? "warn" : "";
+  return html`
+    <div class="meter">
+      <div class="row"><span>${label}</span><span>${show(used)} of ${show(limit)}</span></div>
+      <div class="track" aria-hidden="true">
+        <div class="fill ${kind}" style=${{ width: `${100 * share}%` }}></div>
+      </div>
+    </div>
+  `;
+}
+
+/** A button that copies `text`. */
+export function Copy({ text, label = "Copy" }) {
+  const [done, setDone] = useState("");
+  async function copy() {
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone("Copied");
+    } catch {
+      setDone("Select the text to copy it");  // Browsers refuse this on plain HTTP.
+    }
+    setTimeout(() => setDone(""), 3_000);
+  }
+  return html`
+    <button type="button" class="small" onClick=${copy}>${done || label}</button>
+    <span class="hidden" role="status">${done}</span>
+  `;
+}
+
+/** A modal dialog, open as long as it is rendered. Esc closes it, unless `fixed`. */
+export function Dialog({ title, onClose, fixed = false, children }) {
+  const id = useId();
+  const dialog = useRef();
+  useEffect(() => {
+    const { current } = dialog;
+    current.showModal();
+    return () => current.close();  // The focus returns to where it was.
+  }, []);
+  return html`
+    <dialog
+      ref=${dialog}
+      aria-labelledby=${id}
+      onClose=${({ target }) => {
+        if (!target.isConnected) return;
+        if (fixed) target.showModal();  // Browsers close any dialog after a second Esc.
+        else onClose();
+      }}
+      onCancel=${(event) => {
+        event.preventDefault();
+        if (!fixed) onClose();
+      }}
+    >
+      <h2 id=${id}>${title}</h2>
+      ${children}
+    </dialog>
+  `;
+}
+
+/** A form that shows why `onSubmit` failed, and that is sent once at a time. */
+export function Form({ submit, kind = "primary", onSubmit, onCancel, children }) {
+  const [state, setState] = useState({});
+  async function send(event) {
+    event.preventDefault();
+    if (state.busy) return;
+    setState({ busy: true });
+    try {
+      await onSubmit(new FormData(event.target));
+      setState({});
+    } catch (error) {
+      setState({ error });
+    }
+  }
+  return html`
+    <form onSubmit=${send}>
+      ${children}
+      ${state.error && html`<${Problem} error=${state.error} />`}
+      <div class="buttons">
+        <button class=${kind} disabled=${state.busy}>${state.busy ? "Please wait …" : submit}</button>
+        ${onCancel && html`<button type="button" onClick=${onCancel}>Cancel</button>`}
+      </div>
+    </form>
+  `;
+}
+
+/** What a `useLoad` returned: its data in `children`, a placeholder, or why it failed. */
+export function Loaded({ from, children }) {
+  if (from.error) return html`<${Problem} error=${from.error} retry=${from.reload} />`;
+  if (from.data === undefined) return html`<p class="muted" role="status">Loading …</p>`;
+  return html`<div aria-busy=${from.loading}>${children(from.data)}</div>`;
+}
