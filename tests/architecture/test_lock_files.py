@@ -17,8 +17,8 @@ COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
 SERVED_EXTRAS = ("engine", "openvino", "postgres", "traces")
 """Extras that the lock file for installation includes."""
 
-DEV_EXTRAS = sorted((*SERVED_EXTRAS, "plan"))
-"""Extras that the lock file for development includes."""
+DEV_EXTRAS = ("loadtest", "plan")
+"""Further extras that the lock file for development includes."""
 
 NOT_LOCKED = re.compile(r"torch|triton|(cuda|nvidia)-.+")
 """Torch and the packages that differ between its builds."""
@@ -39,7 +39,8 @@ def declared() -> tuple[list[str], list[str]]:
     extras = project["optional-dependencies"]
     served = [requirement for extra in SERVED_EXTRAS for requirement in extras[extra]]
     itself, *dev = extras["dev"]
-    assert itself == f"rerank-serve[{','.join(DEV_EXTRAS)}]"
+    assert itself == f"rerank-serve[{','.join(sorted(SERVED_EXTRAS + DEV_EXTRAS))}]"
+    dev += [requirement for extra in DEV_EXTRAS for requirement in extras[extra]]
     return project["dependencies"] + served + build, dev
 
 
