@@ -137,7 +137,9 @@ def groups(table: Table, column: str, names: Sequence[str], seconds: float) -> l
 def timeline(table: Table, duration_s: float, every_s: float) -> list[dict[str, Any]]:
     """Return rates and latencies in intervals of ``every_s`` by scheduled time."""
     rows = []
+    begins, ends = table["at_s"], np.sort(table["at_s"] + table["latency_s"])
     for begin in np.arange(0.0, duration_s, every_s):
+        in_flight = np.searchsorted(begins, begin) - np.searchsorted(ends, begin)
         part = select(table, (table["at_s"] >= begin) & (table["at_s"] < begin + every_s))
         seconds = min(every_s, duration_s - float(begin))
         each = figures("", part, seconds)
@@ -151,6 +153,7 @@ def timeline(table: Table, duration_s: float, every_s: float) -> list[dict[str, 
                 "p99_ms": each.latency_ms["p99"] if each.latency_ms else None,
                 "refused_ratio": each.refused_ratio,
                 "error_ratio": each.error_ratio,
+                "in_flight": int(in_flight),
             }
         )
     return rows
@@ -179,14 +182,10 @@ def server_times(table: Table) -> dict[str, float | None]:
     answers = select(table, (table["correct"] == 1) & ~np.isnan(table["queue_s"]))
     if not len(answers["at_s"]):
         return {"queue_ms": None, "run_ms": None, "rest_ms": None}
-    queue, run, latency = (
-        1_000 * float(answers[name].mean()) for name in ("queue_s", "run_s", "latency_s")
-    )
-    return {
-        "queue_ms": round(queue, 3),
-        "run_ms": round(run, 3),
-        "rest_ms": round(max(0.0, latency - queue - run), 3),
-    }
+    scored_s = answers["queue_s"] + answers["run_s"]
+    rest_s = np.maximum(0.0, answers["latency_s"] - scored_s)  # Portions may run at the same time.
+    parts = {"queue_ms": answers["queue_s"], "run_ms": answers["run_s"], "rest_ms": rest_s}
+    return {name: round(1_000 * float(each.mean()), 3) for name, each in parts.items()}
 
 
 def summarize(

@@ -70,9 +70,18 @@ def test_the_warm_up_is_not_measured_but_in_the_timeline() -> None:
         ("flex", 1),
     ]
     assert len(found["timeline"]) == 10
+    assert [row["in_flight"] for row in found["timeline"]] == [0] * 10
     assert sum(row["requests_per_s"] for row in found["timeline"]) == 4
     assert found["server_times"] == {"queue_ms": 20, "run_ms": 30, "rest_ms": 50}
     json.dumps(found, allow_nan=False)
+
+
+def test_the_timeline_counts_requests_in_flight() -> None:
+    rows = table(at_s=[0.5, 1.5, 2.5], latency_s=[3.0, 0.2, 9.0])
+
+    found = summarize(rows, Plan(duration_s=5), 1, generator(rows, 1, 0, busy=False), {})
+
+    assert [row["in_flight"] for row in found["timeline"]] == [0, 1, 1, 2, 1]
 
 
 def test_an_empty_run_has_a_summary() -> None:
