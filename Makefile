@@ -71,10 +71,10 @@ format: $(VENV)/.dev  ## Format the code and apply the linter's fixes
 	$(BIN)/ruff format .
 
 HOST ?= http://127.0.0.1:8000
-USERS ?= 8
+RATE ?= 10
 DURATION ?= 60s
-load: $(VENV)/.dev  ## Run a load test without the web page; set HOST, USERS and DURATION
-	$(BIN)/locust -f loadtests/locustfile.py --headless -H $(HOST) -u $(USERS) -t $(DURATION)
+load: $(VENV)/.dev  ## Run a load test; set HOST, RATE in requests/s and DURATION
+	$(BIN)/rerank-serve loadtest run -H $(HOST) --rate $(RATE) -t $(DURATION)
 
 bench: $(VENV)/.dev  ## Measure the quality of the embedded model on the judged collection DATA
 	$(BIN)/python -m benchmarks.quality.ranking --model embedded --data $(DATA)

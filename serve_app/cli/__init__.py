@@ -8,6 +8,7 @@ from serve_app.cli.books import ledger
 from serve_app.cli.canary import canary
 from serve_app.cli.check import check
 from serve_app.cli.drain import drain
+from serve_app.cli.loadtest import loadtest
 from serve_app.cli.models import models
 from serve_app.cli.plan import plan
 from serve_app.cli.up import up
@@ -26,5 +27,6 @@ main.add_command(canary)
 main.add_command(models)
 main.add_command(ledger)
 main.add_command(plan)
+main.add_command(loadtest)
 for command in COMMANDS:
     main.add_command(command)

@@ -8,12 +8,13 @@ from testkit.without_packages import run_without
 
 ENGINE = ("torch", "safetensors", "transformers", "openvino")
 EXPORTER = "opentelemetry.exporter.otlp"
+LOAD = ("locust", "matplotlib", "scipy")
 
 
 def test_a_gateway_imports_no_package_of_an_extra(tmp_path: Path) -> None:
     program = "import serve_app.app, serve_app.cli, serve_app.deployments.gateway; print('ok')"
 
-    assert run_without([*ENGINE, "psycopg", EXPORTER], program, tmp_path) == "ok\n"
+    assert run_without([*ENGINE, *LOAD, "psycopg", EXPORTER], program, tmp_path) == "ok\n"
 
 
 @pytest.mark.slow
@@ -62,6 +63,11 @@ try:
 except TracesNotInstalled as error:
     print(error)
 """
+MISSING_LOCUST = """\
+from click.testing import CliRunner
+from serve_app.cli import main
+print(CliRunner().invoke(main, ["loadtest", "run"]).output)
+"""
 MISSING_DRIVER = """\
 from serve_app.ledger.db.engines import parse_url
 try:
@@ -76,6 +82,7 @@ except ValueError as error:
     [
         (["torch"], MISSING_ENGINE, "pip install 'rerank-serve[engine]'"),
         (["torch"], MISSING_ENGINE_TO_EXPORT, "pip install 'rerank-serve[engine]'"),
+        (["locust"], MISSING_LOCUST, "pip install 'rerank-serve[loadtest]'"),
         (["psycopg"], MISSING_DRIVER, "pip install 'rerank-serve[postgres]'"),
         ([EXPORTER], MISSING_EXPORTER, "pip install 'rerank-serve[traces]'"),
     ],

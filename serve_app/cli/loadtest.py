@@ -1,0 +1,215 @@
+"""``rerank-serve loadtest``: load tests of a running service, with Locust in child processes."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serve_app.cli.reports import print_facts, print_table
+
+if TYPE_CHECKING:
+    from loadtests.sweep import SweepOptions
+
+FORWARD = {"ignore_unknown_options": True}
+FILE = click.Path(dir_okay=False, path_type=Path)
+METRICS = click.option(
+    "--metrics",
+    multiple=True,
+    metavar="URL",
+    help="Ray's metrics page of a node, for queues and replicas over time. May be repeated.",
+)
+OPTIONS = click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[LOCUST OPTION]...")
+
+
+@click.group()
+def loadtest() -> None:
+    """Measure a running service with Locust. Needs the extra 'loadtest'.
+
+    The API keys are in RERANK_API_KEY, separated by commas; else the one in var/dev.key is used.
+    loadtests/README.md describes the options of Locust and of the load.
+    """
+    from loadtests.command import missing_packages  # noqa: PLC0415 - the package is optional
+
+    if missing := missing_packages():
+        raise click.ClickException(
+            f"Load tests need the packages {', '.join(missing)}:"
+            " pip install 'rerank-serve[loadtest]'"
+        )
+
+
+class _WithLoadOptions(click.Command):
+    """A command whose help also lists the options of the load, which Locust reads."""
+
+    def format_epilog(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click passes it
+        formatter: click.HelpFormatter,
+    ) -> None:
+        from loadtests.options import help_text  # noqa: PLC0415 - the package is optional
+
+        formatter.write(f"\n{help_text(formatter.width)}")
+
+
+@loadtest.command("run", cls=_WithLoadOptions, context_settings=FORWARD)
+@click.option("--summary", type=FILE, hidden=True)
+@click.option("--report", type=FILE, help="Write an HTML page with plots to this file.")
+@METRICS
+@OPTIONS
+def run(
+    summary: Path | None, report: Path | None, metrics: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """Send one load, such as: run -H http://127.0.0.1:8000 --rate 20 -t 60s.
+
+    All options of Locust work, too, such as --processes 4; `run -- --help` lists them. With
+    thresholds, the exit status is 1 if one is exceeded, else 0.
+    """
+    from loadtests.command import locust_command, wait  # noqa: PLC0415 - the package is optional
+    from loadtests.report import run_report  # noqa: PLC0415
+    from loadtests.service_metrics import MetricsWatch  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder, MetricsWatch(metrics) as watch:
+        file = summary or Path(folder) / "summary.json"
+        status = wait(locust_command([*options, "--summary", str(file)]))
+        if report is not None and file.exists():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            _write(report, run_report(content, watch.as_json()))
+    _warn_about_metrics(watch.problem)
+    sys.exit(status)
+
+
+@loadtest.command("sweep", context_settings=FORWARD)
+@click.option("-H", "--host", required=True, help="Address of the service.")
+@click.option(
+    "--target-p99-ms",
+    required=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Highest 99th percentile; refused and failed requests count as slower.",
+)
+@click.option("--first-rate", default=1.0, show_default=True, help="Requests/s of the first step.")
+@click.option("--step-s", default=30, show_default=True, help="Duration of a step.")
+@click.option(
+    "--warm-up-s", default=5.0, show_default=True, help="Part of it that is not measured."
+)
+@click.option(
+    "--steps-around",
+    default=10,
+    show_default=True,
+    help="Steps around the limit, for the interval.",
+)
+@click.option("--steps-max", default=16, show_default=True, help="Most steps before them.")
+@click.option("--cost-per-hour", default=0.0, help="Dollars/hour of all but the scorers.")
+@click.option(
+    "--scorer-cost-per-hour", default=0.0, help="Dollars/hour of a scorer; needs --metrics."
+)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="New folder for the results.  [default: var/loadtest/TIME]",
+)
+@METRICS
+@OPTIONS
+def sweep(
+    host: str,
+    folder: Path | None,
+    metrics: tuple[str, ...],
+    options: tuple[str, ...],
+    **chosen: Any,
+) -> None:
+    """Find the most documents/s that keep the p99 under a target.
+
+    All options of `run` for the load work, too, such as --sizes 20 --pair-tokens 512 --cv 3. The
+    folder then has the result as sweep.json and as report.html.
+    """
+    from loadtests.command import LoadTestFailed  # noqa: PLC0415 - the package is optional
+    from loadtests.report import sweep_report  # noqa: PLC0415
+    from loadtests.service_metrics import MetricsWatch  # noqa: PLC0415
+    from loadtests.sweep import Sweep  # noqa: PLC0415
+
+    if any(option.startswith("--trace") for option in options):
+        raise click.ClickException("A trace has its own rate, so a sweep cannot replay it.")
+    folder = folder or Path("var/loadtest") / datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
+    if folder.exists() and any(folder.iterdir()):
+        raise click.ClickException(f"'{folder}' is not empty; specify a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = ["--host", host, *options]
+    try:
+        with MetricsWatch(metrics) as watch:
+            result = Sweep(_sweep_options(chosen), arguments, folder, watch, _show_step).run()
+    except LoadTestFailed as error:
+        raise click.ClickException(str(error)) from None
+    _warn_about_metrics(watch.problem)
+    _write(folder / "sweep.json", json.dumps(result, indent=1) + "\n")
+    _write(folder / "report.html", sweep_report(result))
+    _show_limit(result, folder)
+
+
+@loadtest.command("compare")
+@click.argument("first", type=FILE)
+@click.argument("second", type=FILE)
+@click.option("--report", type=FILE, help="Write an HTML page with plots to this file.")
+def compare(first: Path, second: Path, report: Path | None) -> None:
+    """Compare two sweeps (sweep.json), or two summaries of runs."""
+    from loadtests.compare import compared, named  # noqa: PLC0415 - the package is optional
+    from loadtests.report import comparison_report  # noqa: PLC0415
+
+    try:
+        contents = named(first, second)
+        sentence, columns, rows = compared(contents)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    print_table(columns, rows, frozenset(columns[1:]))
+    click.echo(f"{sentence}.")
+    if report is not None:
+        _write(report, comparison_report(contents, sentence, columns, rows))
+
+
+def _sweep_options(chosen: Mapping[str, Any]) -> "SweepOptions":
+    from loadtests.sweep import SweepOptions  # noqa: PLC0415 - the package is optional
+
+    names = {"first_rate": "first_rate_per_s"}
+    try:
+        return SweepOptions(**{names.get(name, name): value for name, value in chosen.items()})
+    except ValueError as error:
+        raise click.ClickException(f"{error}.") from None
+
+
+def _show_step(step: Mapping[str, Any]) -> None:
+    total, made_by = step["summary"]["total"], step["summary"]["generator"]
+    latency = total["latency_ms"] or {"p99": float("nan")}
+    click.echo(
+        f"{total['documents_per_s']:>9,.1f} documents/s due,"
+        f" {total['goodput_documents_per_s']:>9,.1f} answered, p99 {latency['p99']:>9,.1f} ms,"
+        f" refused {total['refused_ratio']:.1%}, failed {total['error_ratio']:.1%}:"
+        f" {'kept' if step['is_kept'] else 'missed'}"
+    )
+    if made_by["is_bottleneck"]:
+        click.echo("          The load generator was the bottleneck of this step.")
+
+
+def _show_limit(result: Mapping[str, Any], folder: Path) -> None:
+    from loadtests.report import limit_of  # noqa: PLC0415 - the package is optional
+
+    print_facts(
+        {
+            "Limit": limit_of(result),
+            "Saturates first": f"{result['saturates_first']} ({result['because']})",
+            "Report": str(folder / "report.html"),
+        }
+    )
+
+
+def _warn_about_metrics(problem: str | None) -> None:
+    if problem is not None:
+        click.echo(f"The metrics could not be read: {problem}", err=True)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"'{file}' cannot be written: {error}.") from None
