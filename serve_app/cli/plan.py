@@ -177,26 +177,20 @@ def _print(
 ) -> None:
     traffic, simulated = found.demand.traffic, found.simulated
     click.echo(
-        f"{traffic.requests_per_s:,.4g} requests/s = {traffic.documents_per_s:,.0f} documents/s of "
-        f"{traffic.pair_tokens:.0f} tokens, burstiness {traffic.burstiness:g}"
+        f"{_rate(traffic.requests_per_s)} requests/s = {traffic.documents_per_s:,.0f} documents/s "
+        f"of {traffic.pair_tokens:.0f} tokens, burstiness {traffic.burstiness:g}"
     )
     _print_parts(found)
     click.echo(
         f"Latency without the spare replicas: p50 {1_000 * simulated.p50_s:,.0f} ms, "
         f"p99 {1_000 * simulated.p99_s:,.0f} ms, at most {1_000 * found.demand.p99_s:,.0f} ms."
     )
-    limit = found.limits[found.breaks_first]
-    click.echo(f"First to reach its limit: {found.breaks_first}, at {limit:,.4g} requests/s.")
-    click.echo(f"The charges of 90 days take {found.database_gb:,.1f} GB.")
+    first, limit = next(iter(found.limits.items()))
+    click.echo(f"First to reach its limit: {first}, at {_rate(limit)} requests/s.")
+    click.echo(f"The charges of 90 days take {found.database_gb:,.0f} GB in the database.")
     _print_costs(found, costs)
     if variations:
-        rows = [
-            (each.what, *(map(str, _counts(each.plan))), each.plan.breaks_first)
-            if each.plan is not None
-            else (each.what, "none", "none", "")
-            for each in variations
-        ]
-        print_table(("If", "Scorers", "Gateways", "Breaks first"), rows, frozenset(("Scorers",)))
+        _print_variations(variations)
     if step is not None:
         _print_step(step, found.slices)
     click.echo(f"Speed of a scorer: {found.service.scorer.source}.")
@@ -204,8 +198,19 @@ def _print(
     click.echo(f"Work of the database: {found.service.database.source}.")
 
 
-def _counts(found: "Plan") -> tuple[int, int]:
-    return found.fleet.scorers, found.fleet.gateways
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
+
+
+def _print_variations(variations: "Sequence[Variation]") -> None:
+    rows = [
+        (each.what, f"{fleet.scorers:,}", f"{fleet.gateways:,}", each.plan.breaks_first)
+        if each.plan is not None and (fleet := each.plan.fleet)
+        else (each.what, "no number", "", "")
+        for each in variations
+    ]
+    numbers = ("Scorers", "Gateways")
+    print_table(("If", *numbers, "First limit"), rows, frozenset(numbers))
 
 
 def _print_parts(found: "Plan") -> None:
@@ -223,7 +228,7 @@ def _print_parts(found: "Plan") -> None:
             f"{least:,}",
             f"{most:,}",
             f"{busy[part]:.0%}",
-            f"{limits[part]:,.4g}",
+            _rate(limits[part]),
         )
         for part, (kind, least, most) in numbers.items()
     ]
@@ -233,7 +238,7 @@ def _print_parts(found: "Plan") -> None:
 
 def _print_costs(found: "Plan", costs: "Sequence[Cost]") -> None:
     if not costs:
-        click.echo(f"No price of a {found.service.scorer.name} is known; give --price-per-hour.")
+        click.echo(f"No price is known for {found.service.scorer.name}; give --price-per-hour.")
         return
     rows = [
         (
@@ -243,16 +248,19 @@ def _print_costs(found: "Plan", costs: "Sequence[Cost]") -> None:
             f"${each.per_1000_documents:.5f}",
             f"${each.price_per_1000_documents:.5f}",
             f"{each.margin:.0%}",
-            f"{each.instance.source}, {each.instance.read_on}",
         )
         for each in costs
     ]
     numbers = ("Scorers/h", "Cores/h", "Cost of 1,000 documents", "Price", "Margin")
-    print_table(("Machine", *numbers, "Source"), rows, frozenset(numbers))
+    print_table(("Machine", *numbers), rows, frozenset(numbers))
+    for each in costs:
+        click.echo(
+            f"Price of {each.instance.name}: {each.instance.source}, {each.instance.read_on}."
+        )
     core = Core()
     click.echo(
-        f"Gateways and database: ${core.price_per_hour:g} per core and hour ({core.name}, "
-        f"{core.source}, {core.read_on})."
+        f"Price of a core: {core.name}, ${core.price_per_hour:g} per hour, {core.source}, "
+        f"{core.read_on}."
     )
 
 

@@ -10,7 +10,7 @@ from serve_app.planning.sizing import Plan, run, share_of
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-LOADS = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
+LOADS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
 """Loads, as shares of the planned traffic."""
 
 

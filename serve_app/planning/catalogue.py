@@ -48,12 +48,12 @@ class Core:
 
     name: str = "AWS m6i.8xlarge, 32 cores"
     price_per_hour: float = 0.048
-    source: str = "AWS's price list for us-east-1, in the documentation of cloudfit-provider-aws"
+    source: str = "price list for us-east-1, in the documentation of cloudfit-provider-aws"
     read_on: date = date(2026, 10, 23)
 
 
 LAMBDA = "lambda.ai/instances"
-AWS = "AWS's price list for us-east-1, in github.com/datareceipts/data-receipts"
+AWS = "price list for us-east-1, in github.com/datareceipts/data-receipts"
 
 INSTANCES = (
     Instance("Lambda 8x V100", "V100", 0.79, LAMBDA, date(2026, 9, 20)),
