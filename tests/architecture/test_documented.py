@@ -29,6 +29,7 @@ NOT_RUN = {
     "runs tests": 1,
     "runs until Ctrl-C": 3,
     "starts the lab": 3,
+    "takes minutes": 1,
     "writes into the repository": 1,
 }
 """The number of blocks that no test of the docs runs, by reason."""
