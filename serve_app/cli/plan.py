@@ -267,10 +267,12 @@ def _print_costs(found: "Plan", costs: "Sequence[Cost]") -> None:
 def _print_step(step: "Step", slices: int) -> None:
     found = step.simulated
     most = max(running for _, running in found.scorers)
-    after = "never" if step.full_after_s is None else f"after {step.full_after_s:.0f} s"
+    scorers = "scorer" if step.before == 1 else "scorers"
+    growth = f"the {step.before} {scorers} suffice"
+    if step.full_after_s is not None:
+        growth = f"{step.before} {scorers} grow to {most} within {step.full_after_s:.0f} s"
     of_slice = f" in each of {slices} slices" if slices > 1 else ""
     click.echo(
-        f"If the traffic grows {step.factor:g} times at once, the scorers grow from {step.before} "
-        f"to {most}{of_slice} {after}; meanwhile {found.refused_ratio:.1%} of the requests are "
-        f"refused, and p99 is {found.p99_s:,.1f} s."
+        f"If the traffic grows {step.factor:g} times at once, {growth}{of_slice}; until then "
+        f"{found.refused_ratio:.1%} of the requests are refused, and p99 is {found.p99_s:,.1f} s."
     )
