@@ -2,11 +2,11 @@
 
 import threading
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 EVERY_S = 2.0
@@ -67,7 +67,7 @@ class MetricsWatch:
                 pages = [_page(url) for url in self._urls]
                 self.samples.append(sample(pages, time.time()))  # noqa: TID251 - joins with summaries
                 self.problem = None
-            except (OSError, ValueError) as error:
+            except (httpx.HTTPError, ValueError) as error:
                 self.problem = str(error)
 
     def between(self, begin: float, end: float) -> list[Sample]:
@@ -76,8 +76,7 @@ class MetricsWatch:
 
 
 def _page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the user's URL
-        return str(answer.read(), "utf-8")
+    return httpx.get(url, timeout=TIMEOUT_S).raise_for_status().text
 
 
 def sample(pages: Sequence[str], at: float) -> Sample:

@@ -204,9 +204,12 @@ def _rate(per_s: float) -> str:
 
 def _print_variations(variations: "Sequence[Variation]") -> None:
     rows = [
-        (each.what, f"{fleet.scorers:,}", f"{fleet.gateways:,}", each.plan.breaks_first)
-        if each.plan is not None and (fleet := each.plan.fleet)
-        else (each.what, "no number", "", "")
+        (each.what, "no number", "", "")
+        if (varied := each.plan) is None
+        else (
+            *(each.what, f"{varied.fleet.scorers:,}", f"{varied.fleet.gateways:,}"),
+            varied.breaks_first,
+        )
         for each in variations
     ]
     numbers = ("Scorers", "Gateways")

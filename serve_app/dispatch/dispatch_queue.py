@@ -51,12 +51,8 @@ class DispatchQueue:
         return self._portions.inflight_tokens
 
     @property
-    def inflight_tokens(self) -> Tokens:
-        return Tokens(self._inflight_tokens)
-
-    @property
     def replica_tokens_per_s(self) -> float | None:
-        return self._window.replica_tokens_per_s
+        return self._portions.replica_tokens_per_s
 
     def enter(self, job: RequestId, claim: Claim, portions: Sequence[Tokens]) -> list[QueuePlace]:
         """Queue a job's portions in this order and return the place of each."""

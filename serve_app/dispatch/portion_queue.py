@@ -32,6 +32,10 @@ class PortionQueue(Generic[T]):
         return self._window.portion_tokens
 
     @property
+    def replica_tokens_per_s(self) -> float | None:
+        return self._window.replica_tokens_per_s
+
+    @property
     def queued_tokens(self) -> Tokens:
         return self._queue.tokens
 

@@ -40,8 +40,8 @@ def declared() -> tuple[list[str], list[str]]:
     served = [requirement for extra in SERVED_EXTRAS for requirement in extras[extra]]
     itself, *dev = extras["dev"]
     assert itself == f"rerank-serve[{','.join(sorted(SERVED_EXTRAS + DEV_EXTRAS))}]"
-    dev += [requirement for extra in DEV_EXTRAS for requirement in extras[extra]]
-    return project["dependencies"] + served + build, dev
+    dev += {requirement for extra in DEV_EXTRAS for requirement in extras[extra]}
+    return project["dependencies"] + served + build, sorted(dev)
 
 
 def installed_closure(extras: Sequence[str]) -> dict[str, str]:
