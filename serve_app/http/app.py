@@ -31,6 +31,7 @@ from serve_app.http.problems import problem
 from serve_app.http.request_ids import NamesRequests, request_ids
 from serve_app.http.rerank.endpoint import rerank_endpoint
 from serve_app.http.service import Service
+from serve_app.http.statements import statement_endpoints
 from serve_app.http.usage import usage_endpoints
 from serve_app.protocols.infinity import INFINITY
 from serve_app.protocols.json_body import shown
@@ -64,7 +65,7 @@ def build_app(service: Service) -> Starlette:
     """Return the ASGI application for ``service``. It starts and owns no resources."""
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
-    accounts = manage_endpoints(service) | admin_endpoints(service)
+    accounts = manage_endpoints(service) | statement_endpoints(service) | admin_endpoints(service)
 
     def get(path: str, endpoint: Endpoint, render: RenderProblem = render_problem) -> Route:
         return Route(path, guarded(service, endpoint, render), methods=["GET"])

@@ -10,6 +10,7 @@ from serve_app.access.api_keys import SCOPE_ADMIN, SCOPES
 from serve_app.domain.formats import write_day
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Moment, TenantId
+from serve_app.domain.usage import UsageSums
 from serve_app.http.admin.objects import as_client_errors
 from serve_app.http.error_boundary import Endpoint
 from serve_app.http.headers import sent_keys
@@ -93,9 +94,14 @@ def _fields(query: UsageQuery, row: UsageRow) -> Mapping[str, object]:
     groups = dict(zip(query.group_by, row.group, strict=True))
     if DAY in groups:
         groups[DAY] = write_day(Moment(int(groups[DAY])))
-    counts = row.counts()
+    return {**groups, **usage_counts(row)}
+
+
+def usage_counts(sums: UsageSums) -> dict[str, int]:
+    """Return the sums by their names on the wire."""
+    counts = sums.counts()
     errors = counts.pop("requests_not_charged")
-    return groups | counts | {"errors": errors, "charged_micro_dollars": row.charged}
+    return counts | {"errors": errors, "charged_micro_dollars": sums.charged}
 
 
 def _csv(body: bytes, cursor: str | None) -> Response:

@@ -140,10 +140,14 @@ def _group_by(value: str, groups: Sequence[str]) -> tuple[str, ...]:
     return by
 
 
+def accepted_types(accept: str) -> set[str]:
+    """Return the media types that a header ``Accept`` names."""
+    return {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
+
+
 def _as_csv(form: str | None, accept: str) -> bool:
     if form is None:
-        wanted = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
-        return CSV_TYPE in wanted
+        return CSV_TYPE in accepted_types(accept)
     if form not in (_JSON, _CSV):
         raise InvalidRequest("format", f"must be '{_JSON}' or '{_CSV}'")
     return form == _CSV

@@ -18,7 +18,6 @@ from serve_app.http.openapi.operation import Operation
 from serve_app.http.openapi.operations import OPERATIONS
 from serve_app.http.openapi.responses import (
     COMPUTE_TOKENS,
-    CURSOR,
     HEADERS,
     SERVER_TIMING,
     content,
@@ -197,9 +196,10 @@ def _account(operation: Operation) -> Json:
             "required": any(each.is_required() for each in operation.body.model_fields.values()),
             "content": content(operation.body),
         }
-    if operation.csv:
-        answer = content(operation.answer) | {"text/csv": {"schema": {"type": "string"}}}
-        described["responses"]["200"] = response("Success.", answer, [CURSOR])
+    if operation.media_types:
+        texts = {kind: {"schema": {"type": "string"}} for kind in operation.media_types}
+        answer = content(operation.answer) | texts
+        described["responses"]["200"] = response("Success.", answer, operation.headers)
     return described
 
 

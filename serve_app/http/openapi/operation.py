@@ -29,8 +29,11 @@ class Operation:
     body: WireType | None = None
     parameters: Sequence[Json] = ()
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
-    csv: bool = False
-    """Whether the response may be CSV instead of JSON."""
+    media_types: Sequence[str] = ()
+    """Types of the response besides JSON."""
+
+    headers: Sequence[str] = ()
+    """Headers of a response of these types."""
 
 
 CHANGE_ERRORS = (InvalidRequest, NotFound, BodyTimeout, TooLarge, CompressedBody)

@@ -11,6 +11,7 @@ from serve_app.domain.errors import (
 from serve_app.http.openapi import parameters
 from serve_app.http.openapi.manage import MANAGE_OPERATIONS
 from serve_app.http.openapi.operation import CHANGE_ERRORS, Operation
+from serve_app.http.openapi.responses import CURSOR
 from serve_app.protocols.admin import (
     AuditEntryList,
     CreditCreate,
@@ -29,7 +30,8 @@ from serve_app.protocols.admin import (
     TenantObject,
 )
 from serve_app.protocols.load import StatusObject
-from serve_app.protocols.usage import TenantUsageList, UsageList
+from serve_app.protocols.statements import HTML_TYPE, StatementObject
+from serve_app.protocols.usage import CSV_TYPE, TenantUsageList, UsageList
 
 OPERATIONS = (
     Operation(
@@ -39,7 +41,18 @@ OPERATIONS = (
         "Get the usage of your tenant",
         UsageList,
         parameters=parameters.USAGE,
-        csv=True,
+        media_types=(CSV_TYPE,),
+        headers=(CURSOR,),
+    ),
+    Operation(
+        "get",
+        "/v1/statements/{month}",
+        "getStatement",
+        "Get a monthly statement of your tenant",
+        StatementObject,
+        parameters=parameters.STATEMENT,
+        media_types=(CSV_TYPE, HTML_TYPE),
+        headers=("content-disposition",),
     ),
     *MANAGE_OPERATIONS,
     Operation(
@@ -50,7 +63,19 @@ OPERATIONS = (
         TenantUsageList,
         parameters=(*parameters.USAGE, parameters.TENANT),
         errors=(InvalidRequest, NotFound),
-        csv=True,
+        media_types=(CSV_TYPE,),
+        headers=(CURSOR,),
+    ),
+    Operation(
+        "get",
+        "/admin/v1/statements/{month}",
+        "getTenantStatement",
+        "Get a monthly statement of a tenant",
+        StatementObject,
+        parameters=(*parameters.STATEMENT, parameters.TENANT | {"required": True}),
+        errors=(InvalidRequest, NotFound),
+        media_types=(CSV_TYPE, HTML_TYPE),
+        headers=("content-disposition",),
     ),
     Operation(
         "get",

@@ -7,6 +7,7 @@ from serve_app.http.request_ids import HEADER as REQUEST_ID_HEADER
 from serve_app.protocols.admin import IDEMPOTENCY_KEY_CHARACTERS_MAX
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.paging import LIMIT_DEFAULT, LIMIT_MAX
+from serve_app.protocols.statements import MONTH_PATTERN
 from serve_app.protocols.usage import CSV_ROWS_MAX
 
 Json = dict[str, Any]
@@ -69,6 +70,16 @@ USAGE = (
         "format",
         "Default: CSV if the header `Accept` names `text/csv`, else JSON.",
         enum=["json", "csv"],
+    ),
+)
+STATEMENT = (
+    _parameter("path", "month", "Calendar month (UTC), as `YYYY-MM`.", pattern=MONTH_PATTERN)
+    | {"required": True},
+    _parameter(
+        "query",
+        "format",
+        "Default: CSV or HTML if the header `Accept` names `text/csv` or `text/html`, else JSON.",
+        enum=["json", "csv", "html"],
     ),
 )
 IDEMPOTENCY_KEY = _parameter(

@@ -82,6 +82,10 @@ HEADERS: Json = {
         "description": "In TEI's form: tokens that the model read.",
         "schema": {"type": "string"},
     },
+    "content-disposition": {
+        "description": "For CSV and HTML: the name of the file.",
+        "schema": {"type": "string"},
+    },
     CURSOR: {
         "description": "For CSV: cursor of the next page; absent on the last page.",
         "schema": {"type": "string"},

@@ -120,6 +120,9 @@ def test_reports_have_nothing_of_another_tenant(app: LedgerApp) -> None:
             "/v1/credits",
             "/v1/audit-log",
             "/v1/usage?group_by=day,model,key",
+            "/v1/statements/1970-01",
+            "/v1/statements/1970-01?format=csv",
+            "/v1/statements/1970-01?format=html",
         ):
             answer = app.get(path, key=sent)
             assert answer.status_code == 200, answer.text
