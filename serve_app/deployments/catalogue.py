@@ -34,6 +34,14 @@ class ProbedScorer(PortionScorer, Protocol):
         """Time of the last answer; minus infinity if there was none, or no replica is left."""
 
 
+class MeasuredScorer(Protocol):
+    """A scorer that measures the speed of its replicas."""
+
+    @property
+    def replica_tokens_per_s(self) -> float | None:
+        """Recent speed of one replica; ``None`` before its first answer."""
+
+
 class Catalogue:
     """The served models, default first, with their readiness."""
 
@@ -41,12 +49,14 @@ class Catalogue:
         self,
         cards: tuple[ModelCard, ...],
         scorers: Mapping[ModelId, ProbedScorer],
+        speeds: Mapping[ModelId, MeasuredScorer],
         ledger_answers: Callable[[], Awaitable[bool]],
         clock: Clock,
     ) -> None:
         self._cards = cards
         self._default = cards[0].id
         self._scorers = scorers
+        self._speeds = speeds
         self._ledger_answers = ledger_answers
         self._clock = clock
         self._probed_at = Instant(float("-inf"))
@@ -58,12 +68,12 @@ class Catalogue:
         return tuple(self._described(card, ready=ready[card.id]) for card in self._cards)
 
     def _described(self, card: ModelCard, *, ready: bool) -> ModelCard:
+        card = replace(card, ready=ready, tokens_per_s=self._speeds[card.id].replica_tokens_per_s)
         info = self._scorers[card.id].info
         if info is None:
-            return replace(card, ready=ready)
+            return card
         return replace(
             card,
-            ready=ready,
             device=info.device,
             precision=info.precision,
             description=info.description,

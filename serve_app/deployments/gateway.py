@@ -168,6 +168,7 @@ class Gateway:
             catalogue=Catalogue(
                 tuple(each.card for each in models.values()),
                 {model: each.live.scorer for model, each in models.items()},
+                {model: each.live.dispatcher for model, each in models.items()},
                 self._ledger.ping,
                 self._clock,
             ),

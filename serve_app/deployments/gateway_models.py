@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Self
 
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
+from serve_app.deployments.cards import read_card
 from serve_app.deployments.clients import HandleScorer
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import Clock
 from serve_app.domain.model_card import ModelCard
 from serve_app.domain.units import ModelId, Revision, Tokens
 from serve_app.engine.loading import load_tokenizer
+from serve_app.engine.model_files import stated_facts
 from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.engine.tokenizer_process import TokenizerProcess
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer
@@ -41,10 +44,27 @@ class Shared:
     clock: Clock
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedFiles:
+    """What a gateway needs of the files of a model."""
+
+    tokenizer: PairTokenizer
+    facts: Mapping[str, object]
+    """See `serve_app.engine.model_files.stated_facts`."""
+
+    @classmethod
+    def of(cls, each: Checkpoint) -> Self:
+        """Raises: ModelLoadError."""
+        tokenizer = load_tokenizer(each.source, each.revision, each.pair_tokens_max)
+        return cls(tokenizer, stated_facts(each.source, each.revision))
+
+
 class GatewayRevision:
     """One revision of a model. It keeps its state when other settings change."""
 
-    def __init__(self, model: ModelSettings, tokenizer: PairTokenizer, shared: Shared) -> None:
+    def __init__(self, model: ModelSettings, files: LoadedFiles, shared: Shared) -> None:
+        tokenizer = files.tokenizer
+        self.facts = files.facts
         self.pair_tokens_max = tokenizer.pair_tokens_max
         self.scorer = HandleScorer(
             DeploymentHandle(SCORER, model.application_name), shared.gateway, shared.clock
@@ -85,6 +105,8 @@ class GatewayModel:
     settings: ModelSettings
     live: GatewayRevision
     canary: GatewayRevision | None
+    card_facts: Mapping[str, object]
+    """See `read_card`."""
 
     @property
     def served(self) -> ServedModel:
@@ -111,6 +133,7 @@ class GatewayModel:
             ready=False,
             activation=None,
             aliases=model.aliases,
+            facts={**self.live.facts, **self.card_facts},
         )
 
 
@@ -137,6 +160,7 @@ class GatewayModels:
 
         Raises: ModelLoadError; then nothing has changed.
         """
+        cards = {model.id: await asyncio.to_thread(read_card, model) for model in models}
         loaded = {
             _identity(each): self._revisions.get(_identity(each)) or await self._loaded(each)
             for model in models
@@ -151,16 +175,14 @@ class GatewayModels:
                 model,
                 loaded[_identity(model)],
                 loaded[_identity(model.as_canary)] if model.as_canary else None,
+                cards[model.id],
             )
             for model in models
         }
 
     async def _loaded(self, model: ModelSettings) -> GatewayRevision:
-        each = model.checkpoint
-        tokenizer = await asyncio.to_thread(
-            load_tokenizer, each.source, each.revision, each.pair_tokens_max
-        )
-        return GatewayRevision(model, tokenizer, self._shared)
+        files = await asyncio.to_thread(LoadedFiles.of, model.checkpoint)
+        return GatewayRevision(model, files, self._shared)
 
     def close(self) -> None:
         for revision in self._revisions.values():

@@ -1,6 +1,7 @@
 """Descriptions of served models: prices, limits and readiness."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from serve_app.domain.model import ServiceTier
 from serve_app.domain.units import ModelId
@@ -27,6 +28,11 @@ class Tariff:
     per_million_tokens: Prices = Prices(0, flex=0, priority=0)
 
 
+FACT_CHARACTERS_MAX = 200
+FACTS_MAX = 100
+"""The longest short fact about a model, and the most facts in a list."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A served model, as listed by `GET /v1/models`."""
@@ -51,6 +57,13 @@ class ModelCard:
     """See `ReplicaInfo`. ``None`` until a replica has answered."""
 
     aliases: tuple[str, ...] = ()
+
+    tokens_per_s: float | None = None
+    """Recent speed of one replica. ``None`` before its first answer."""
+
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What the model's files and the operator's model card state, in the form of
+    `serve_app.protocols.model_facts`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from serve_app.domain.model import EMBEDDED
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md")
 """Files of a served model. Pickled weights are excluded, because loading them runs their code."""
 
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
@@ -44,6 +44,11 @@ def download(source: str, *, revision: str | None, **patterns: list[str]) -> str
             **patterns,
         )
     )
+
+
+def cached(source: str, *, revision: str | None, **patterns: list[str]) -> str:
+    """Return the folder of a model that `download` has stored, without the network."""
+    return str(snapshot_download(source, revision=revision, local_files_only=True, **patterns))
 
 
 def _hub_answers(source: str, revision: str | None) -> bool:

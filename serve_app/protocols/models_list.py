@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from serve_app.domain.model_card import ModelCard
 from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR
 from serve_app.protocols.limits import Limits
+from serve_app.protocols.model_facts import ModelFacts
 
 
 class ModelPricing(BaseModel):
@@ -84,6 +85,28 @@ class ModelObject(BaseModel):
     limits: ModelLimits
 
 
+class ModelSpeed(BaseModel):
+    """Speed as this installation has measured it."""
+
+    tokens_per_s: Annotated[
+        float | None,
+        Field(
+            description="Tokens that one replica reads per second, in recent large batches. Null "
+            "until one has answered a request."
+        ),
+    ]
+
+
+class ModelDetails(ModelObject):
+    """One served model, with what a person needs to choose it."""
+
+    task: Literal["text-ranking"] = "text-ranking"
+    speed: ModelSpeed
+    card: Annotated[
+        ModelFacts, Field(description="What the model's files and the operator state about it.")
+    ]
+
+
 class ModelList(BaseModel):
     """Every model that the API key may use. The default model is first if the key may use it."""
 
@@ -98,7 +121,12 @@ def render_models(cards: Iterable[ModelCard], limits: Limits) -> bytes:
 
 
 def render_model(card: ModelCard, limits: Limits) -> bytes:
-    return _model(card, limits).model_dump_json().encode()
+    details = ModelDetails(
+        **dict(_model(card, limits)),
+        speed=ModelSpeed(tokens_per_s=card.tokens_per_s),
+        card=ModelFacts.model_validate(dict(card.facts)),
+    )
+    return details.model_dump_json().encode()
 
 
 def _model(card: ModelCard, limits: Limits) -> ModelObject:

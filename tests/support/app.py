@@ -190,6 +190,19 @@ class FakeCatalogue:
             pair_tokens_max=PAIR_TOKENS_MAX,
             ready=True,
             activation="sigmoid",
+            tokens_per_s=12_500.0,
+            facts={
+                "license": "mit",
+                "languages": ["en"],
+                "quality": [
+                    {
+                        "dataset": "words",
+                        "metric": "NDCG@10",
+                        "value": 0.5,
+                        "origin": "published",
+                    }
+                ],
+            },
         )
         big = ModelCard(
             id=BIG,

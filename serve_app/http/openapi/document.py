@@ -32,7 +32,7 @@ from serve_app.http.problems import PROBLEMS
 from serve_app.protocols.cohere_models import CohereModel, CohereModels
 from serve_app.protocols.infinity import InfinityError, InfinityModels
 from serve_app.protocols.limits import Limits
-from serve_app.protocols.models_list import ModelList, ModelObject
+from serve_app.protocols.models_list import ModelDetails, ModelList
 from serve_app.protocols.problem_body import ErrorBody
 from serve_app.protocols.schemas import WireType, component_schemas
 from serve_app.protocols.score import FORMS
@@ -53,7 +53,7 @@ TYPES: tuple[WireType, ...] = (
     *(kind for scoring in SCORING for kind in scoring.types),
     *(operation.answer for operation in OPERATIONS),
     *(operation.body for operation in OPERATIONS if operation.body is not None),
-    *(ModelList, ModelObject, CohereModels, CohereModel, TeiInfo, InfinityModels),
+    *(ModelList, ModelDetails, CohereModels, CohereModel, TeiInfo, InfinityModels),
     *(HealthBody, ReadinessBody, ErrorBody),
 )
 GUARDED = (Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavailable)
@@ -144,7 +144,7 @@ def _model_paths() -> Json:
     get_model = _get(
         "getModel",
         "Get a model; for Cohere's libraries in Cohere's form",
-        (ModelObject, CohereModel),
+        (ModelDetails, CohereModel),
         (*GUARDED, NotFound),
     )
     get_model["parameters"] = [parameters.path_id("Id or alias; may contain slashes.")]

@@ -15,6 +15,7 @@ class ProbedScorer(FakePortionScorer):
     def __init__(self) -> None:
         super().__init__(lambda _: ())
         self.answered_at = Instant(float("-inf"))
+        self.replica_tokens_per_s: float | None = None
         self.info: ReplicaInfo | None = None
         self.up = True
         self.asked = 0
@@ -42,7 +43,11 @@ class Scene:
         self.ledger = True
         self.scorers = {FIRST: ProbedScorer(), SECOND: ProbedScorer()}
         self.catalogue = Catalogue(
-            (card(FIRST), card(SECOND)), self.scorers, self._ledger_answers, self.clock
+            (card(FIRST), card(SECOND)),
+            self.scorers,
+            self.scorers,
+            self._ledger_answers,
+            self.clock,
         )
 
     async def _ledger_answers(self) -> bool:
@@ -124,10 +129,13 @@ def test_probes_are_shared_and_run_at_most_once_a_second() -> None:
 
 def test_model_cards_contain_what_the_replicas_report() -> None:
     async def test() -> None:
-        first, _ = await Scene().catalogue.cards()
+        scene = Scene()
+        scene.scorers[FIRST].replica_tokens_per_s = 900.0
+        first, second = await scene.catalogue.cards()
 
         assert (first.precision, first.device) == ("float16", "cuda")
         assert (first.description, first.activation) == ("a model", "tanh")
+        assert (first.tokens_per_s, second.tokens_per_s) == (900.0, None)
         assert first.ready
 
     asyncio.run(test())

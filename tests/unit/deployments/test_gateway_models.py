@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from serve_app.deployments import gateway_models
 from serve_app.deployments.gateway_models import GatewayModel, GatewayModels, Shared
 from serve_app.domain.canary import Comparison
 from serve_app.domain.units import ModelId, TenantId, Tokens
+from serve_app.engine.sources import ModelLoadError
 from serve_app.served_model import ServedModel
 from serve_app.settings.models import Canary, Checkpoint, ModelSettings
 from serve_app.shadow import Shadows
@@ -96,3 +98,32 @@ def test_the_model_is_described_by_its_live_revision(models: GatewayModels) -> N
     tried, promoted = run(models, with_canary(), PROMOTED)
 
     assert (tried.card.pair_tokens_max, promoted.card.pair_tokens_max) == (512, 64)
+
+
+def with_card(path: Path, text: str) -> ModelSettings:
+    path.write_text(text, encoding="utf-8")
+    return LIVE.model_copy(update={"card": str(path)})
+
+
+def test_a_card_takes_precedence_over_the_files_of_the_model(
+    models: GatewayModels, tmp_path: Path
+) -> None:
+    card = tmp_path / "card.yaml"
+    (plain,) = run(models, LIVE)
+    (stated,) = run(models, with_card(card, "license: mit"))
+    (changed,) = run(models, with_card(card, "license: acme"))
+
+    assert plain.card.facts["license"] == "apache-2.0"
+    assert stated.card.facts == {**plain.card.facts, "license": "mit"}
+    assert changed.card.facts["license"] == "acme"
+
+
+def test_a_wrong_card_changes_nothing(models: GatewayModels, tmp_path: Path) -> None:
+    wrong = with_card(tmp_path / "card.yaml", "licence: mit")
+    with pytest.raises(
+        ModelLoadError, match=r"model embedded: its model card .* licence is not a known"
+    ):
+        run(models, wrong)
+    missing = LIVE.model_copy(update={"card": str(tmp_path / "missing.yaml")})
+    with pytest.raises(ModelLoadError, match=r"missing\.yaml.*No such file"):
+        run(models, missing)

@@ -79,3 +79,20 @@ def test_a_key_limits_a_model_under_every_name(app: FakeApp) -> None:
 
 def test_a_key_without_the_scope_sees_no_model(app: FakeApp) -> None:
     assert app.send("GET", "/v1/models", key="rk-admin").status_code == 403
+
+
+def test_a_model_has_the_facts_that_its_files_and_its_card_state(app: FakeApp) -> None:
+    big = app.send("GET", "/v1/models/acme/big").json()
+    mini = app.send("GET", "/v1/models/mini").json()
+    listed = app.send("GET", "/v1/models").json()["data"]
+
+    assert mini == listed[0] | {
+        "task": "text-ranking",
+        "speed": {"tokens_per_s": 12_500.0},
+        "card": mini["card"],
+    }
+    assert (mini["card"]["license"], mini["card"]["languages"]) == ("mit", ["en"])
+    assert mini["card"]["quality"][0]["origin"] == "published"
+    assert big["speed"] == {"tokens_per_s": None}
+    assert set(map(str, big["card"].values())) == {"None", "[]"}
+    assert big["card"].keys() == mini["card"].keys()
