@@ -25,6 +25,9 @@ REPORTS = 32
 """Places for tenants' own reports: half of the concurrent database calls of all reports, so that
 operators' reports are not refused because of tenants' reports."""
 
+CHANGES = REPORTS
+"""Places for tenants' changes of their own keys, likewise."""
+
 RETRY_AFTER_S = 1
 """A place becomes free when any request ends."""
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.access.authenticator import Authenticator
 from serve_app.admission.gate import SharedGate
-from serve_app.admission.places import REPORTS, Places
+from serve_app.admission.places import CHANGES, REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.deployments.catalogue import Catalogue
 from serve_app.deployments.gateway_models import GatewayModel, GatewayModels, Shared
@@ -117,6 +117,7 @@ class Gateway:
         )
         self._body_gate = SharedGate(settings.body_bytes_held_max)
         self._places, self._report_places = Places(clock), Places(clock, REPORTS)
+        self._change_places = Places(clock, CHANGES)
         self._refusal_budget = RefusalBudget(clock)
         self._replicas, self._recent_codes = Replicas(clock), RecentCodes(clock)
         return self._app
@@ -186,6 +187,7 @@ class Gateway:
             body_gate=self._body_gate,
             places=self._places,
             report_places=self._report_places,
+            change_places=self._change_places,
             refusal_budget=self._refusal_budget,
             log=emit,
             traces=traces,

@@ -172,7 +172,7 @@ class _Own(AccountRoutes):
             return await self._read(query)
 
     async def _write_own(self, caller: Caller, change: Callable[[Connection], T]) -> T:
-        with self._service.report_places.take(caller):
+        with self._service.change_places.take(caller):
             return await self._write(change)
 
 
@@ -183,6 +183,6 @@ def _check_changeable(key: Key) -> None:
 
 
 def _check_models(caller: Caller, models: Collection[ModelId] | None) -> None:
-    """Raises: Forbidden if a new key would open models that the caller's key does not."""
+    """Raises: Forbidden if a new key may use models that the caller's key may not."""
     if caller.models is not None and (models is None or not caller.models.issuperset(models)):
-        raise Forbidden("models that it does not open itself")
+        raise Forbidden("this route for keys with more models than its own")

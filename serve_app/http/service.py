@@ -88,6 +88,9 @@ class Service:
     report_places: Places
     """Limits the tenants' own reports that wait for or read the database."""
 
+    change_places: Places
+    """Limits the tenants' changes of their own keys. Reports cannot prevent a revocation."""
+
     refusal_budget: RefusalBudget
 
     model_names: ModelNames

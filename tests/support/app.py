@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from serve_app.access.authenticator import check_scopes
 from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
-from serve_app.admission.places import PLACES, REPORTS, Places
+from serve_app.admission.places import CHANGES, PLACES, REPORTS, Places
 from serve_app.admission.refusals import RefusalBudget
 from serve_app.domain.errors import LedgerUnavailable, Unauthenticated
 from serve_app.domain.job import Job
@@ -294,6 +294,7 @@ class FakeApp:
             body_gate=self.body_gate,
             places=Places(clock, self.places),
             report_places=Places(clock, REPORTS),
+            change_places=Places(clock, CHANGES),
             refusal_budget=RefusalBudget(clock),
             parsers=self.threads,
             model_names=ModelNames({MINI: (), BIG: (BIG_ALIAS,)}),

@@ -1,7 +1,6 @@
 """Rules for a tenant that manages its own keys, checked in the transaction of each change.
 
-The caller's tenant is the only one that these functions read. A key of another tenant is answered
-like one that does not exist.
+No function returns anything of another tenant: its keys are answered like keys that do not exist.
 """
 
 from collections.abc import Collection, Sequence

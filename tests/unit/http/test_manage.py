@@ -1,11 +1,12 @@
 """The routes by which a tenant manages its own account, with a real ledger."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from serve_app.access.api_keys import SCOPE_ADMIN, SCOPE_MANAGE, SCOPE_RERANK
-from serve_app.domain.model import RateLimits
+from serve_app.domain.model import Caller, RateLimits
 from serve_app.domain.units import Credits
 from serve_app.ledger.accounts import own_keys
 from tests.support.app import BIG, BIG_ALIAS
@@ -399,6 +400,18 @@ def test_the_usable_keys_of_a_tenant_are_limited(
     assert "revoke some" in refused(manager.post("/v1/keys"), 400, "request")
     done(manager.post(f"/v1/keys/{last}/revoke"))
     done(manager.post("/v1/keys"))
+
+
+def test_many_reports_do_not_prevent_a_revocation(manager: Manager) -> None:
+    app = manager.app
+    caller = Caller(app.tenant, manager.key_id, frozenset(), None)
+    with ExitStack() as held:
+        for _ in range(app.service.report_places.key_max):
+            held.enter_context(app.service.report_places.take(caller))
+
+        for path in ("/v1/keys", "/v1/key", "/v1/credits", "/v1/audit-log"):
+            assert manager.get(path).status_code == 429
+        done(manager.post(f"/v1/keys/{app.key_id}/revoke"))
 
 
 def test_responses_match_the_openapi_schemas(manager: Manager) -> None:
