@@ -44,13 +44,6 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.at_s)
 
-    def share(self, index: int, of: int) -> "Schedule":
-        """Return every ``of``-th request, for one of several processes."""
-        part = slice(index, None, of)
-        return Schedule(
-            self.at_s[part], self.documents[part], self.classes[part], self.pair_tokens[part]
-        )
-
 
 def unit_arrivals(cv: float, until: float, random: np.random.Generator) -> Floats:
     """Return arrivals in ``[0, until)`` of a stationary process with rate 1."""

@@ -1,20 +1,22 @@
 """The client: sends one request and checks its answer."""
 
-import itertools
 import math
 import re
 import time
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from locust.contrib.fasthttp import FastHttpSession
 
 PATH = "/v1/rerank"
 TIMING = re.compile(r"(\w+);dur=([\d.]+)")
-NAN = math.nan
 
 
 class Outcome(NamedTuple):
     """What became of a request."""
+
+    latency_s: float
+    """Time from when the request was due until its answer was complete."""
 
     status: int
     """HTTP status; 0 without an answer."""
@@ -22,10 +24,10 @@ class Outcome(NamedTuple):
     problem: str
     """Why the request failed, as the error code if there is one; empty for a correct answer."""
 
-    tokens: float
-    queue_s: float
-    run_s: float
-    micro_dollars: float
+    tokens: float = math.nan
+    queue_s: float = math.nan
+    run_s: float = math.nan
+    micro_dollars: float = math.nan
     """The last four are NaN if the server did not say."""
 
 
@@ -40,39 +42,38 @@ def send(
     """
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     with session.post(PATH, data=body, headers=headers, name=name, catch_response=True) as response:
-        response.request_meta["response_time"] = 1_000 * (time.perf_counter() - due)
+        latency_s = time.perf_counter() - due
+        response.request_meta["response_time"] = 1_000 * latency_s
         status = int(response.status_code)
         if status == 200:
-            outcome = _checked(response, documents)
+            outcome = _checked(response, documents, latency_s)
         else:
-            outcome = Outcome(status, _error_code(response), NAN, NAN, NAN, NAN)
+            outcome = Outcome(latency_s, status, _error_code(response))
             response.request_meta["name"] += f", {status or 'no answer'}"
         if outcome.problem:
             response.failure(outcome.problem)
     return outcome
 
 
-def _checked(response: Any, documents: int) -> Outcome:
+def _checked(response: Any, documents: int, latency_s: float) -> Outcome:
     """Return the outcome of an answer with status 200."""
-    times = {
-        name: float(value) / 1_000
-        for name, value in TIMING.findall(response.headers.get("server-timing") or "")
-    }
-    problem, tokens, charge = "", NAN, NAN
     try:
         answer = response.json()
         scores = [result["relevance_score"] for result in answer["results"]]
-        tokens = float(answer.get("usage", {}).get("total_tokens", NAN))
-        charge = float(answer.get("meta", {}).get("charge_micro_dollars", NAN))
+        tokens = answer.get("usage", {}).get("total_tokens", math.nan)
+        charge = answer.get("meta", {}).get("charge_micro_dollars", math.nan)
+        is_sorted = all(first >= second for first, second in pairwise(scores))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        problem = f"the answer cannot be read: {error!r}"[:200]
-    else:
-        if len(scores) != documents:
-            problem = f"{len(scores)} results for {documents} documents"
-        elif any(first < second for first, second in itertools.pairwise(scores)):
-            problem = "the results are not best first"
-    waited, ran = times.get("queue", NAN), times.get("run", NAN)
-    return Outcome(200, problem, tokens, waited, ran, charge)
+        return Outcome(latency_s, 200, f"the answer cannot be read: {error!r}"[:200])
+    problem = ""
+    if len(scores) != documents:
+        problem = f"{len(scores)} results for {documents} documents"
+    elif not is_sorted:
+        problem = "the results are not best first"
+    header = response.headers.get("server-timing") or ""
+    times = {name: float(value) / 1_000 for name, value in TIMING.findall(header)}
+    queue_s, run_s = times.get("queue", math.nan), times.get("run", math.nan)
+    return Outcome(latency_s, 200, problem, tokens, queue_s, run_s, charge)
 
 
 def _error_code(response: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from loadtests.plan import Plan
 from loadtests.progress import progress_line, result_lines
 from loadtests.records import Records
 from loadtests.sender import REPORT
-from loadtests.summary import generator, summarize
+from loadtests.summary import generator, measured, summarize
 
 SHARE = "rerank_share"
 """The message to a worker with the plan and its share of the requests."""
@@ -67,8 +68,8 @@ class Run:
 
     def is_over(self) -> bool:
         """Return whether all processes are done, or those that are not are lost."""
-        if self._results is None:
-            return False
+        if self._results is None or self._results.summary is not None:
+            return False  # The run is about to start.
         if len(self._results.done) >= self.processes:
             return True
         options = self._environment.parsed_options
@@ -83,6 +84,7 @@ class Run:
 
     def _start(self, **_: Any) -> None:
         """Prepare for results, and give each worker its share."""
+        self.plan = plan_of(self._environment.parsed_options)  # Locust's page may have changed it.
         self._results = _Results()
         self._is_claimed = False
         runner = self._environment.runner
@@ -128,14 +130,20 @@ class Run:
             "request_timeout_s": options.request_timeout_s,
             "problems": dict(results.problems.most_common(20)),
         }
-        made_by = generator(table, self.processes, lost, busy=busy)
-        results.summary = summarize(table, self.plan, self._tenants, made_by, facts)
+        plan = self.plan if lost == 0 else self._interrupted_plan(results)
+        made_by = generator(measured(table, plan), self.processes, lost, busy=busy)
+        results.summary = summarize(table, plan, self._tenants, made_by, facts)
         click.echo("\n".join(result_lines(results.summary)))
         if options.summary:
             text = json.dumps(results.summary, indent=1) + "\n"
             Path(options.summary).write_text(text, encoding="utf-8")
         if options.records:
             np.savez_compressed(options.records, allow_pickle=False, **table)
+
+    def _interrupted_plan(self, results: "_Results") -> Plan:
+        elapsed_s = time.perf_counter() - results.began
+        shortest_s = self.plan.warm_up_s + 1.0
+        return replace(self.plan, duration_s=max(shortest_s, min(elapsed_s, self.plan.duration_s)))
 
     def _quit(self, **_: Any) -> None:
         """Conclude an interrupted run, and set the exit code by the thresholds."""

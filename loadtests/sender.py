@@ -1,7 +1,9 @@
 """Sends the requests of one process on schedule, answered or not."""
 
+import gc
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -25,13 +27,13 @@ ANY_STATUS = frozenset(range(100, 600))
 class Sender(FastHttpUser):
     """All clients of one process. Each request has its own greenlet, and waits for no other."""
 
-    concurrency = 1_000_000  # connections; unlimited, since the rate does not depend on answers
+    concurrency = 1_000_000  # Connections: requests in flight are unlimited.
 
     def __init__(self, environment: Any) -> None:
         timeout_s = environment.parsed_options.request_timeout_s
         self.network_timeout = self.connection_timeout = timeout_s
         super().__init__(environment)
-        self.client.client.valid_response_codes = ANY_STATUS  # `send` judges them
+        self.client.client.valid_response_codes = ANY_STATUS  # `send` checks them.
         self._records = Records()
         self._problems: Counter[str] = Counter()
         self._sent = 0
@@ -43,51 +45,54 @@ class Sender(FastHttpUser):
         if not run.claim():
             raise StopUser
         self._keys = api_keys()
-        plan: Plan = run.plan
-        schedule = plan.schedule()
-        tenants, tiers = plan.tenants_and_tiers(len(schedule), len(self._keys))
-        part = slice(run.index, None, run.processes)
-        mine = schedule.share(run.index, run.processes)
+        rows = [*self._rows(run.plan, run.index, run.processes)]
         model = self.environment.parsed_options.model or None
-        bodies = Bodies(plan.seed + 1_000 * run.index, plan.pair_tokens, model)
-        for tokens in set(mine.pair_tokens.tolist()):
-            bodies.prepare(tokens)
-        names = plan.classes
-        tier_names: list[str | None] = [name for name, _ in plan.tiers]
+        bodies = Bodies(run.plan.seed + 1_000 * run.index, run.plan.pair_tokens, model)
+        for pair_tokens in {pair_tokens for _, pair_tokens in rows}:
+            bodies.prepare(pair_tokens)
+        tiers = [name for name, _ in run.plan.tiers]
+        gc.collect()
+        gc.freeze()  # Later collections would delay requests.
         reports = gevent.spawn(self._report)
         requests = Group()
         began = time.perf_counter()
-        for at_s, documents, kind, tokens, tenant, tier in zip(
-            mine.at_s.tolist(),
-            mine.documents.tolist(),
-            mine.classes.tolist(),
-            mine.pair_tokens.tolist(),
-            tenants[part].tolist(),
-            tiers[part].tolist(),
-            strict=True,
-        ):
-            body = bodies.body(documents, tier_names[tier] if tier_names else None, tokens)
-            while (wait_s := began + at_s - time.perf_counter()) > 0:
+        for row, pair_tokens in rows:
+            tier = tiers[int(row.tier)] if tiers else None
+            body = bodies.body(int(row.documents), tier, pair_tokens)
+            while (wait_s := began + row.at_s - time.perf_counter()) > 0:
                 gevent.sleep(wait_s)
-            blank = Row(at_s, 0, 0, 0, 0, documents, 0, 0, 0, 0, kind, tenant, tier)
-            requests.spawn(self._send, blank, body, names[kind], began)
+            requests.spawn(self._send, row, body, run.plan.classes[int(row.kind)], began)
         requests.join()
         reports.kill()
         self._send_report(done=True)
         raise StopUser
 
-    def _send(self, blank: Row, body: bytes, name: str, began: float) -> None:
-        due = began + blank.at_s
+    def _rows(self, plan: Plan, index: int, processes: int) -> Iterator[tuple[Row, float]]:
+        """Yield the requests of this process, without results, and the lengths of their pairs."""
+        schedule = plan.schedule()
+        tenants, tiers = plan.tenants_and_tiers(len(schedule), len(self._keys))
+        part = slice(index, None, processes)
+        columns = (
+            *(schedule.at_s, schedule.documents, schedule.pair_tokens, schedule.classes),
+            *(tenants, tiers),
+        )
+        for at_s, documents, pair_tokens, kind, tenant, tier in zip(
+            *(column[part].tolist() for column in columns), strict=True
+        ):
+            yield Row(at_s, 0, 0, 0, 0, documents, 0, 0, 0, 0, kind, tenant, tier), pair_tokens
+
+    def _send(self, row: Row, body: bytes, name: str, began: float) -> None:
+        due = began + row.at_s
         self._sent += 1
         error_s = time.perf_counter() - due
-        key = self._keys[int(blank.tenant)]
-        outcome = send(self.client, body, key, int(blank.documents), name, due)
+        key = self._keys[int(row.tenant)]
+        outcome = send(self.client, body, key, int(row.documents), name, due)
         if outcome.problem:
             self._problems[outcome.problem] += 1
         self._records.add(
-            blank._replace(
+            row._replace(
                 schedule_error_s=error_s,
-                latency_s=time.perf_counter() - due,
+                latency_s=outcome.latency_s,
                 status=outcome.status,
                 correct=not outcome.problem,
                 tokens=outcome.tokens,

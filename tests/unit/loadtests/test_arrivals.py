@@ -40,15 +40,6 @@ def test_every_class_has_its_own_rate() -> None:
     assert np.all(np.diff(schedule.at_s) >= 0)
 
 
-def test_processes_share_the_same_requests() -> None:
-    schedule = generated(CONSTANT, [(5, 1.0), (50, 1.0)], 3, seed=2)
-
-    parts = [schedule.share(index, 3) for index in range(3)]
-
-    assert sorted(np.concatenate([part.at_s for part in parts])) == schedule.at_s.tolist()
-    assert abs(len(parts[0]) - len(parts[2])) <= 1
-
-
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_shape_changes_the_rate_and_keeps_the_number_of_its_integral(name: str) -> None:
     shape = Shape(name, 1_000, 4)
