@@ -96,16 +96,18 @@ def replayed(trace: Path, duration_s: float) -> Schedule:
         documents = np.array([int(row["documents"]) for row in rows], dtype=np.int64)
         tokens = np.array([float(row.get("pair_tokens") or 0) for row in rows])
     except KeyError as error:
-        raise ValueError(f"The trace {trace} has no column {error}.") from None
+        raise ValueError(f"the trace {trace} has no column {error}") from None
     except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"The trace {trace} cannot be read: {error}") from None
+        raise ValueError(f"the trace {trace} cannot be read: {error}") from None
     if not len(at_s):
-        raise ValueError(f"The trace {trace} has no requests.")
-    if np.any(np.diff(at_s) < 0) or np.any(documents < 1) or np.any(tokens < 0):
+        raise ValueError(f"the trace {trace} has no requests")
+    is_finite = np.all(np.isfinite(at_s)) and np.all(np.isfinite(tokens))
+    if not is_finite or min(np.diff(at_s, prepend=at_s[0]).min(), tokens.min()) < 0:
         raise ValueError(
-            f"The trace {trace} is invalid: times must not decrease, each request needs a document,"
-            " and no length is negative."
+            f"the trace {trace} is invalid: times must not decrease, and lengths not be negative"
         )
+    if documents.min() < 1:
+        raise ValueError(f"the trace {trace} has a request without documents")
     at_s = at_s - at_s[0]
     kept = at_s < duration_s
     tokens = np.where(tokens > 0, np.maximum(_rounded(tokens), PAIR_TOKENS_MIN), 0.0)

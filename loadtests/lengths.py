@@ -91,4 +91,4 @@ def _lines(file: Path) -> list[float]:
     try:
         return [float(line) for line in file.read_text(encoding="utf-8").split()]
     except (OSError, ValueError) as error:
-        raise ValueError(f"The file of lengths {file} cannot be read: {error}") from None
+        raise ValueError(f"the file of lengths {file} cannot be read: {error}") from None

@@ -1,5 +1,6 @@
 """The load of a run: what is sent, when, and for whom."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,4 +117,6 @@ def shares(text: str) -> Shares:
     if not pairs or len(weights) < len(pairs) or min(weights.values()) <= 0:
         raise ValueError(f"{text!r} needs different names with positive weights")
     total = sum(weights.values())
+    if not math.isfinite(total):
+        raise ValueError(f"{text!r} needs finite weights")
     return tuple((name, weight / total) for name, weight in weights.items())

@@ -67,7 +67,7 @@ class MetricsWatch:
                 pages = [_page(url) for url in self._urls]
                 self.samples.append(sample(pages, time.time()))  # noqa: TID251 - joins with summaries
                 self.problem = None
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 self.problem = str(error)
 
     def between(self, begin: float, end: float) -> list[Sample]:

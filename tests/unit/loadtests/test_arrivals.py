@@ -90,7 +90,9 @@ def test_a_trace_is_replayed_from_its_first_request(tmp_path: Path) -> None:
         ("at_s,documents\n1,x\n", "cannot be read"),
         ("at_s,documents\n1\n", "cannot be read"),
         ("at_s,documents\n2,5\n1,5\n", "must not decrease"),
-        ("at_s,documents\n1,0\n", "needs a document"),
+        ("at_s,documents\nnan,5\n", "must not decrease"),
+        ("at_s,documents,pair_tokens\n1,5,-1\n", "lengths not be negative"),
+        ("at_s,documents\n1,0\n", "without documents"),
     ],
 )
 def test_an_invalid_trace_is_named_with_its_problem(
