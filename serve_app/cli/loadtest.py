@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from loadtests.sweep import SweepOptions
 
 FORWARD = {"ignore_unknown_options": True}
+REQUESTS_ENOUGH = 500
+"""Fewer requests than this give a p99 that depends on a handful of them."""
+
 FILE = click.Path(dir_okay=False, path_type=Path)
 METRICS = click.option(
     "--metrics",
@@ -201,6 +204,12 @@ def _show_limit(result: Mapping[str, Any], folder: Path) -> None:
             "Report": str(folder / "report.html"),
         }
     )
+    most = max(step["summary"]["total"]["requests"] for step in result["steps"])
+    if most < REQUESTS_ENOUGH:
+        click.echo(
+            f"No step has more than {most:,} requests, and bursts that are rarer than that are"
+            " missed: use longer steps."
+        )
 
 
 def _warn_about_metrics(problem: str | None) -> None:

@@ -25,11 +25,12 @@ NOT_RUN = {
     "needs a cluster": 5,
     "needs a day's complete logs": 1,
     "needs a stopped service; tests/unit/ledger/test_backup.py runs it": 1,
+    "needs two sweeps": 1,
     "runs all tests": 1,
     "runs tests": 1,
     "runs until Ctrl-C": 3,
     "starts the lab": 3,
-    "takes minutes": 1,
+    "takes minutes": 2,
     "writes into the repository": 1,
 }
 """The number of blocks that no test of the docs runs, by reason."""
