@@ -203,17 +203,15 @@ def _rate(per_s: float) -> str:
 
 
 def _print_variations(variations: "Sequence[Variation]") -> None:
-    rows = [
-        (each.what, "no number", "", "")
-        if (varied := each.plan) is None
-        else (
-            *(each.what, f"{varied.fleet.scorers:,}", f"{varied.fleet.gateways:,}"),
-            varied.breaks_first,
-        )
-        for each in variations
-    ]
+    rows = [(each.what, *_sizes(each.plan)) for each in variations]
     numbers = ("Scorers", "Gateways")
     print_table(("If", *numbers, "First limit"), rows, frozenset(numbers))
+
+
+def _sizes(found: "Plan | None") -> tuple[str, str, str]:
+    if found is None:
+        return ("no number", "", "")
+    return f"{found.fleet.scorers:,}", f"{found.fleet.gateways:,}", found.breaks_first
 
 
 def _print_parts(found: "Plan") -> None:

@@ -155,8 +155,9 @@ def _of_metrics(options: Options) -> tuple[Traffic, Service]:
     before = _scraped(options.metrics)
     time.sleep(options.metrics_s)
     after = _scraped(options.metrics)
-    traffic = readers.traffic_of_metrics(before, after, options.metrics_s)
-    measured = readers.scorer_of_metrics(after, ", ".join(options.metrics))
+    grown = readers.growth(before, after)
+    traffic = readers.traffic_of_metrics(grown, options.metrics_s)
+    measured = readers.scorer_of_metrics(grown, ", ".join(options.metrics))
     return _changed(traffic, options), _service(options, measured)
 
 

@@ -1,10 +1,11 @@
 """Read profiles from the results of benchmarks and load tests, and from metrics of a service."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from statistics import median
 from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.domain.units import Seconds
 from serve_app.planning.profiles import (
@@ -17,6 +18,11 @@ from serve_app.planning.profiles import (
     Scorer,
     Traffic,
 )
+
+REQUESTS, DOCUMENTS, TOKENS, SCORED_TOKENS = (
+    f"ray_rerank_{name}_total" for name in ("requests", "documents", "tokens", "scored_tokens")
+)
+BATCH_SECONDS = "ray_rerank_batch_seconds_sum"
 
 ENGINE = "this engine"
 """Name of this service's engine in the results of benchmarks.engine.throughput."""
@@ -147,57 +153,59 @@ def load_run(found: Mapping[str, Any], file: str) -> Traffic:
         raise ProfileError(f"{file} is not a summary of a load test.") from None
 
 
-_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:]\w*)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)", re.M)
+def growth(before: str, after: str) -> dict[str, float]:
+    """Return by how much each metric grew, over all labels, in Prometheus' text format.
 
-
-def totals(metrics: str) -> dict[str, float]:
-    """Return the sum of each metric over all its labels, from Prometheus' text format.
-
-    Of ``ray_rerank_requests_total``, only answered requests count.
+    Of requests, only the answered ones count. Raises: ProfileError: A text is no such format.
     """
-    found: dict[str, float] = defaultdict(float)
-    for sample in _SAMPLE.finditer(metrics):
-        labels = sample["labels"] or ""
-        if sample["name"] == "ray_rerank_requests_total" and 'code="ok"' not in labels:
-            continue
-        found[sample["name"]] += float(sample["value"])
+    found = _totals(after)
+    for name, value in _totals(before).items():
+        found[name] -= value
     return found
 
 
-def traffic_of_metrics(before: str, after: str, seconds: float) -> Traffic:
-    """Return the answered traffic between two readings of a service's metrics.
+def _totals(metrics: str) -> dict[str, float]:
+    found: dict[str, float] = defaultdict(float)
+    try:
+        for family in text_string_to_metric_families(metrics):
+            for sample in family.samples:
+                if sample.name != REQUESTS or sample.labels.get("code") == "ok":
+                    found[sample.name] += sample.value
+    except ValueError as error:
+        raise ProfileError(f"The metrics cannot be read: {error}") from None
+    return found
 
-    The readings are those of all nodes with gateways. Sizes are known as a mean only, and
-    burstiness is not known. Raises: ProfileError: No request was answered.
+
+def traffic_of_metrics(grown: Mapping[str, float], seconds: float) -> Traffic:
+    """Return the answered traffic of all models together.
+
+    Sizes are known as a mean only, and burstiness is not known.
+
+    Args:
+        grown: The result of `growth` for all nodes.
+        seconds: Time between the two readings.
+
+    Raises:
+        ProfileError: No request was answered.
     """
-    requests, documents, tokens = (
-        totals(after)[name] - totals(before)[name]
-        for name in (
-            "ray_rerank_requests_total",
-            "ray_rerank_documents_total",
-            "ray_rerank_tokens_total",
-        )
-    )
+    requests, documents, tokens = (grown.get(name, 0.0) for name in (REQUESTS, DOCUMENTS, TOKENS))
     if requests <= 0 or documents <= 0:
         raise ProfileError("The service answered no request between the two readings.")
     size = max(1, round(documents / requests))
     return Traffic(requests / seconds, {size: 1.0}, tokens / documents)
 
 
-def scorer_of_metrics(metrics: str, source: str) -> Scorer:
-    """Return the speed of the scorers since they started. Raises: ProfileError."""
-    found = totals(metrics)
-    seconds = found["ray_rerank_batch_seconds_sum"]
-    if seconds <= 0:
-        raise ProfileError("The scorers have computed no batch yet.")
-    documents, tokens = found["ray_rerank_documents_total"], found["ray_rerank_tokens_total"]
-    pair_tokens = tokens / documents if documents else PAIR_TOKENS
-    speed = found["ray_rerank_scored_tokens_total"] / seconds
+def scorer_of_metrics(grown: Mapping[str, float], source: str) -> Scorer:
+    """Return the speed of the scorers. Raises: ProfileError: They computed no batch."""
+    seconds, tokens = grown.get(BATCH_SECONDS, 0.0), grown.get(SCORED_TOKENS, 0.0)
+    if seconds <= 0 or tokens <= 0:
+        raise ProfileError("The scorers computed no batch between the two readings.")
+    pair_tokens = grown.get(TOKENS, 0.0) / max(1.0, grown.get(DOCUMENTS, 0.0))
     # The time of a batch includes what it takes in addition to its tokens.
     return Scorer(
         "scorer of the service",
         Basis.MEASURED,
         source,
-        ((pair_tokens, speed),),
+        ((pair_tokens or PAIR_TOKENS, tokens / seconds),),
         batch_s=Seconds(0.0),
     )

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from serve_app.http.openapi.scoring import RERANK, RERANK_AT_ROOT
+from serve_app.planning.readers import growth, scorer_of_metrics, traffic_of_metrics
 from testkit.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
 from testkit.service import Service, wait_for
 from testkit.tiny_models import POISON
@@ -289,6 +290,26 @@ def metric_values(service: Service, name: str, deployment: str) -> list[float]:
         for sample in family.samples
         if sample.name == name and deployment in sample.labels.get("deployment", "")
     ]
+
+
+def test_a_plan_reads_the_traffic_and_the_speed_from_the_metrics(service: Service) -> None:
+    def metrics() -> str:
+        return httpx.get(service.metrics_address, timeout=10).text
+
+    before = metrics()
+    with service.client() as client:
+        for _ in range(20):
+            assert rerank(client, ["a short document", "another"]).status_code == 200
+    grown = wait_for(
+        lambda: (found := growth(before, metrics()))["ray_rerank_documents_total"] >= 40 and found,
+        30,
+        "the metrics",
+    )
+
+    traffic = traffic_of_metrics(grown, seconds=10)
+    assert traffic.requests_per_s >= 2
+    assert 4 <= traffic.pair_tokens < 20
+    assert scorer_of_metrics(grown, "the service").tokens_per_s(10) > 0
 
 
 def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(

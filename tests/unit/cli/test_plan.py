@@ -154,10 +154,10 @@ def metrics_app(answers: Iterator[str]) -> ASGIApp:
 def test_the_traffic_and_speed_of_a_running_service() -> None:
     text = (
         'ray_rerank_requests_total{{code="ok"}} {0}\nray_rerank_documents_total {1}\n'
-        "ray_rerank_tokens_total {2}\nray_rerank_scored_tokens_total 90000\n"
-        "ray_rerank_batch_seconds_sum 3\n"
+        "ray_rerank_tokens_total {2}\nray_rerank_scored_tokens_total {2}\n"
+        "ray_rerank_batch_seconds_sum {3}\n"
     )
-    readings = iter([text.format(0, 0, 0), text.format(30, 300, 15_000)])
+    readings = iter([text.format(0, 0, 0, 0), text.format(30, 300, 15_000, 0.5)])
     with listening(metrics_app(readings)) as address:
         found = planned("--metrics", f"{address}/metrics", "--metrics-s", "1")
 

@@ -14,14 +14,16 @@ RESULTS = Path(__file__).parents[3] / "benchmarks/results"
 METRICS = """\
 # TYPE ray_rerank_requests_total counter
 ray_rerank_requests_total{{application="rerank",code="ok"}} {requests}.0
-ray_rerank_requests_total{{application="rerank",code="overloaded"}} 7.0
+ray_rerank_requests_total{{application="rerank",code="overloaded"}} {requests}.0
 ray_rerank_documents_total{{application="rerank"}} {documents}.0
 ray_rerank_tokens_total{{application="rerank"}} {tokens}.0
-ray_rerank_scored_tokens_total{{replica="a"}} 4000.0
-ray_rerank_scored_tokens_total{{replica="b"}} 8000.0
-ray_rerank_batch_seconds_sum{{replica="a"}} 1.0
-ray_rerank_batch_seconds_sum{{replica="b"}} 2.0
+ray_rerank_scored_tokens_total{{replica="a"}} {tokens}.0
+ray_rerank_scored_tokens_total{{replica="b"}} {tokens}.0
+ray_rerank_batch_seconds_sum{{replica="a"}} {seconds}
+ray_rerank_batch_seconds_sum{{replica="b"}} {seconds}
 """
+BEFORE = METRICS.format(requests=10, documents=200, tokens=13_000, seconds=1.0)
+AFTER = METRICS.format(requests=70, documents=1_400, tokens=91_000, seconds=21.0)
 
 
 def result(name: str) -> dict[str, Any]:
@@ -101,34 +103,31 @@ def test_the_traffic_of_a_load_test() -> None:
 
 
 def test_the_traffic_between_two_readings_of_metrics() -> None:
-    before = METRICS.format(requests=10, documents=200, tokens=13_000)
-    after = METRICS.format(requests=70, documents=1_400, tokens=91_000)
-
-    traffic = readers.traffic_of_metrics(before, after, seconds=60)
+    traffic = readers.traffic_of_metrics(readers.growth(BEFORE, AFTER), seconds=60)
 
     assert traffic.requests_per_s == 1
     assert traffic.documents == {20: 1}
     assert traffic.pair_tokens == 65
 
 
-def test_without_requests_there_is_no_traffic() -> None:
-    same = METRICS.format(requests=10, documents=200, tokens=13_000)
+def test_the_speed_of_running_scorers() -> None:
+    scorer = readers.scorer_of_metrics(readers.growth(BEFORE, AFTER), "a service")
+
+    assert scorer.speeds == ((65, 2 * 78_000 / 40),)
+
+
+def test_without_requests_there_is_neither() -> None:
+    grown = readers.growth(BEFORE, BEFORE)
 
     with pytest.raises(ProfileError, match="no request"):
-        readers.traffic_of_metrics(same, same, seconds=60)
-
-
-def test_the_speed_of_running_scorers() -> None:
-    metrics = METRICS.format(requests=10, documents=200, tokens=13_000)
-
-    scorer = readers.scorer_of_metrics(metrics, "a service")
-
-    assert scorer.speeds == ((65, 4_000),)
-
-
-def test_without_batches_there_is_no_speed() -> None:
+        readers.traffic_of_metrics(grown, seconds=60)
     with pytest.raises(ProfileError, match="no batch"):
-        readers.scorer_of_metrics("", "a service")
+        readers.scorer_of_metrics(grown, "a service")
+
+
+def test_another_page_is_refused() -> None:
+    with pytest.raises(ProfileError, match="The metrics cannot be read"):
+        readers.growth("", "<html>")
 
 
 @pytest.mark.parametrize(
