@@ -62,8 +62,9 @@ coverage: $(VENV)/.dev  ## Print the branch coverage of serve_app by test-unit
 	$(BIN)/pytest $(UNIT) --cov serve_app --cov-branch --cov-report term:skip-covered
 
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-docs: $(VENV)/.dev  ## Write the generated pages of docs/, and build the site into var/site
+docs: $(VENV)/.dev  ## Write the generated pages of docs/ and the dashboards, and build the site into var/site
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m cluster.grafana
 	$(MKDOCS)
 
 format: $(VENV)/.dev  ## Format the code and apply the linter's fixes

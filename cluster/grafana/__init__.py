@@ -1,0 +1,1 @@
+"""Grafana dashboards, generated as JSON next to these modules: ``python -m cluster.grafana``."""
