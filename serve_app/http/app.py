@@ -94,6 +94,7 @@ def build_app(service: Service) -> Starlette:
             get("/docs/{name}", DocsFiles().answer),
             get("/page/{name:path}", files.answer),
             get("/", files.page("index.html")),
+            get("/operator", files.page("operator.html")),
         ],
         middleware=[
             Middleware(

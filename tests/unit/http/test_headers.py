@@ -106,6 +106,7 @@ ROUTES = [
     ("GET", "/docs"),
     ("GET", "/docs/nothing"),
     ("GET", "/"),
+    ("GET", "/operator"),
     ("GET", "/page/app.js"),
     ("GET", "/nowhere"),
     ("PUT", "/v1/rerank"),

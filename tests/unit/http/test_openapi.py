@@ -20,7 +20,7 @@ from tests.support.app import LIMITS, FakeApp
 from tests.support.goldens import Case, cases
 
 UNLISTED = {
-    *("/", "/page/{name:path}"),
+    *("/", "/operator", "/page/{name:path}"),
     *("/docs", "/docs/{name}", "/openapi.json"),
 }
 SCORING_PATHS = {path for scoring in SCORING for path in scoring.paths}

@@ -12,7 +12,7 @@ from tests.support.app import FakeApp
 ROOT = Path(__file__).parents[3]
 STATIC = ROOT / "serve_app/http/page/static"
 FILES = [str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file()]
-PAGES = {"/": "index.html"}
+PAGES = {"/": "index.html", "/operator": "operator.html"}
 PATHS = [*PAGES, *(f"/page/{name}" for name in FILES)]
 
 
