@@ -43,9 +43,11 @@ class LedgerApp:
     The database must have empty tables. ``app`` has the other ports; it is closed with this one.
     """
 
-    def __init__(self, database_url: str, app: FakeApp | None = None) -> None:
+    def __init__(
+        self, database_url: str, app: FakeApp | None = None, clock: FakeClock | None = None
+    ) -> None:
         self.database_url = database_url
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.audit = AuditContext("tester", self.clock.moment())
         self.tenant = self.add_tenant("acme", 1_000)
         self.key_id, self.key = self.add_key(self.tenant, api_keys.SCOPE_RERANK)

@@ -1,0 +1,150 @@
+"""Signing in, usage and keys."""
+
+import re
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.page.site import Site
+
+pytestmark = pytest.mark.slow
+
+
+def status(site: Site, key: str) -> int:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.get(f"{site.address}/v1/models", headers=headers).status_code
+
+
+def test_the_key_is_kept_in_the_tab_only(page: Page, site: Site) -> None:
+    page.get_by_label("API key").fill(f"  {site.key} ")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+
+    assert page.evaluate("Object.values(sessionStorage)") == [site.key]
+    assert page.evaluate("localStorage.length") == 0
+    assert page.context.cookies() == []
+    other = page.context.new_page()
+    other.goto("/")
+    expect(other.get_by_label("API key")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_views_are_reached_with_the_keyboard(tenant_page: Page) -> None:
+    page = tenant_page
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Usage")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="Usage", level=1)).to_be_focused()
+    expect(page).to_have_title("Usage · rerank-serve")
+
+
+def test_the_page_of_a_model_shows_its_prices_and_leads_to_the_playground(
+    tenant_page: Page,
+) -> None:
+    page = tenant_page
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("link", name="acme/big").click()
+    expect(page.get_by_role("heading", name="acme/big")).to_be_visible()
+    prices = page.get_by_role("region", name="Prices")
+    expect(prices.get_by_role("row", name="Priority")).to_contain_text("$0.16")
+    page.get_by_role("link", name="Try it").click()
+
+    expect(page.get_by_label("Model")).to_have_value("acme/big")
+
+
+def test_usage_adds_up_what_was_charged(tenant_page: Page, site: Site) -> None:
+    page = tenant_page
+    headers = {"authorization": f"Bearer {site.key}"}
+    body = {"query": "q", "documents": ["a", "b", "c"]}
+    httpx.post(f"{site.address}/v1/rerank", headers=headers, json=body).raise_for_status()
+    usage = httpx.get(f"{site.address}/v1/usage?group_by=model", headers=headers).json()["data"]
+    documents = sum(row["documents"] for row in usage)
+    page.get_by_role("link", name="Usage").click()
+
+    expect(page.get_by_role("button", name=f"Documents {documents}")).to_be_visible()
+    page.get_by_role("button", name="Cost").click()
+    expect(page.get_by_role("figure")).to_contain_text("Cost per day")
+    page.get_by_text("The same as a table").click()
+    expect(page.get_by_role("table", name="Usage by day").get_by_role("row")).to_have_count(31)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download CSV").click()
+    lines = saved.value.path().read_text().splitlines()
+    assert lines[0].startswith("day,model,key,requests")
+    assert sum(int(line.split(",")[5]) for line in lines[1:]) == documents
+
+
+def test_usage_shows_credit_limits_and_statements(tenant_page: Page) -> None:
+    page = tenant_page
+    page.get_by_role("link", name="Usage").click()
+    credit = page.get_by_role("region", name="Credit")
+    expect(credit).to_contain_text(re.compile(r"\$4\.99|\$5\.00"))
+    expect(credit.get_by_role("row", name="test")).to_contain_text("$5.00")
+    expect(page.get_by_role("region", name="Limits")).to_contain_text("No limits.")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download", exact=True).click()
+
+    assert "Acme Search" in saved.value.path().read_text()
+
+
+def test_a_key_is_created_limited_rotated_and_revoked(tenant_page: Page, site: Site) -> None:
+    page = tenant_page
+    page.get_by_role("link", name="Keys").click()
+    page.get_by_role("button", name="Create a key").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("shop")
+    dialog.get_by_label("Requests per minute").fill("600")
+    dialog.get_by_label("Dollars per month").fill("2.50")
+    dialog.get_by_role("button", name="Create").click()
+    first = page.locator(".secret").inner_text()
+    page.keyboard.press("Escape")  # A secret that is shown once is not closed by accident.
+    page.get_by_role("button", name="I have saved it").click()
+    expect(page.locator(".secret")).to_have_count(0)
+    row = page.get_by_role("row", name="shop")
+    expect(row).to_contain_text("600 requests/min · $2.50/month")
+    assert first not in page.content()
+    assert status(site, first) == 200
+
+    page.get_by_role("button", name="Edit shop").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("web shop")
+    page.get_by_role("dialog").get_by_label("Dollars per month").fill("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("row", name="web shop")).to_contain_text("600 requests/min")
+    expect(page.get_by_role("row", name="web shop")).not_to_contain_text("month")
+
+    page.get_by_role("button", name="Rotate web shop").click()
+    page.get_by_label("The old key works for").select_option("0")
+    page.get_by_role("button", name="Rotate", exact=True).click()
+    second = page.locator(".secret").inner_text()
+    page.get_by_role("button", name="I have saved it").click()
+    assert (status(site, first), status(site, second)) == (401, 200)
+
+    page.get_by_role("button", name="Revoke web shop").click()
+    page.get_by_role("button", name="Revoke", exact=True).click()
+    expect(page.get_by_role("row", name="web shop")).to_have_count(0)
+    assert status(site, second) == 401
+    page.get_by_label("Also revoked and expired ones").check()
+    expect(page.get_by_role("row", name="web shop")).to_have_count(2)
+    expect(page.get_by_role("table", name="Changes")).to_contain_text("key.revoke")
+
+
+def test_a_limit_that_is_no_number_is_named(tenant_page: Page) -> None:
+    page = tenant_page
+    page.get_by_role("link", name="Keys").click()
+    page.get_by_role("button", name="Create a key").click()
+    page.get_by_label("Name").fill("shop")
+    page.get_by_label("Dollars per month").fill("2,50")
+    page.get_by_role("button", name="Create", exact=True).click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Dollars per month: enter an amount")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)

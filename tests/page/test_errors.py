@@ -1,0 +1,136 @@
+"""What the page says when a request fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from serve_app.access.api_keys import SCOPE_MANAGE, SCOPE_RERANK
+from serve_app.domain.errors import NoReplica, Overloaded, RerankError
+from serve_app.domain.job import Job
+from serve_app.domain.model import Caller, JobScores, RateLimits
+from serve_app.domain.tokenized import TokenizedJob
+from serve_app.ports import PortionReport
+from tests.page.conftest import SIGNED_IN
+from tests.page.site import Site, WallClock
+from tests.support.app import FakeApp
+
+pytestmark = pytest.mark.slow
+
+
+class ScorerInTrouble:
+    """Fails with ``error``."""
+
+    error: RerankError = Overloaded(1)
+
+    async def score(
+        self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
+    ) -> JobScores:
+        raise self.error
+
+
+@pytest.fixture
+def trouble() -> ScorerInTrouble:
+    return ScorerInTrouble()
+
+
+@pytest.fixture
+def troubled_site(
+    trouble: ScorerInTrouble, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    app = FakeApp(scorer=trouble, clock=WallClock())
+    with Site.started(tmp_path_factory.mktemp("site"), app) as started:
+        yield started
+
+
+@contextmanager
+def opened(browser: Browser, site: Site, key: str) -> Iterator[Page]:
+    context = browser.new_context(base_url=site.address)
+    context.set_default_timeout(10_000)
+    context.add_init_script(SIGNED_IN.format(key=key))
+    page = context.new_page()
+    page.goto("/")
+    yield page
+    context.close()
+
+
+def rank(page: Page) -> None:
+    page.get_by_label("Query").fill("blue sky")
+    page.get_by_role("textbox", name="Documents").fill("a blue sky\ngrey")
+    page.get_by_role("button", name="Rank documents").click()
+
+
+def test_a_wrong_key(page: Page) -> None:
+    page.get_by_label("API key").fill("rk_wrong")
+    page.get_by_role("button", name="Continue").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("This API key is not valid")
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_key_that_was_revoked_since(browser: Browser, site: Site) -> None:
+    with opened(browser, site, "rk_gone") as page:
+        expect(page.get_by_role("alert")).to_contain_text("This API key is not valid")
+        expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_no_query_and_no_documents(tenant_page: Page) -> None:
+    tenant_page.get_by_role("button", name="Rank documents").click()
+
+    expect(tenant_page.get_by_role("alert")).to_contain_text("Enter a query and at least one")
+
+
+def test_no_credit(browser: Browser, site: Site) -> None:
+    with opened(browser, site, site.new_key("poor", 1, SCOPE_RERANK)) as page:
+        rank(page)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("There is not enough credit")
+        expect(alert).to_contain_text("Nothing was charged")
+
+
+def test_a_rate_limit(browser: Browser, site: Site) -> None:
+    key = site.new_key("limited", 1_000, SCOPE_RERANK, limits=RateLimits(requests_per_minute_max=1))
+    with opened(browser, site, key) as page:
+        rank(page)
+        expect(page.get_by_role("heading", name="Results")).to_be_visible()
+        rank(page)
+        expect(page.get_by_role("alert")).to_contain_text("The rate limit is reached")
+        expect(page.get_by_role("button", name="Try again in")).to_be_disabled()
+        page.get_by_role("link", name="Usage").click()
+        expect(page.get_by_role("region", name="Limits")).to_contain_text("1 of 1")
+
+
+def test_overload_that_ends(
+    browser: Browser, troubled_site: Site, trouble: ScorerInTrouble
+) -> None:
+    with opened(browser, troubled_site, troubled_site.key) as page:
+        rank(page)
+        expect(page.get_by_role("alert")).to_contain_text("The service is busy")
+        trouble.error = NoReplica("all gone")
+        page.get_by_role("button", name="Try again", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("The service cannot answer now")
+
+
+def test_a_key_with_one_scope_opens_its_views_only(browser: Browser, site: Site) -> None:
+    with opened(browser, site, site.new_key("ranker", 1_000, SCOPE_RERANK)) as page:
+        expect(page.get_by_role("link", name="Playground")).to_be_visible()
+        expect(page.get_by_role("link", name="Keys")).to_have_count(0)
+    with opened(browser, site, site.new_key("manager", 1_000, SCOPE_MANAGE)) as page:
+        expect(page.get_by_role("link", name="Keys")).to_be_visible()
+        expect(page.get_by_role("link", name="Playground")).to_have_count(0)
+
+
+def test_a_service_that_stopped(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    app = FakeApp(clock=WallClock())
+    with Site.started(tmp_path_factory.mktemp("site"), app) as site:
+        context = browser.new_context(base_url=site.address)
+        context.add_init_script(SIGNED_IN.format(key=site.key))
+        page = context.new_page()
+        page.goto("/")
+        expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+    rank(page)
+
+    expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    expect(page.get_by_label("Query")).to_have_value("blue sky")
+    context.close()
