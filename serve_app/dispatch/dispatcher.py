@@ -21,7 +21,7 @@ from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, ModelId, Revision, Seconds, Tokens
 from serve_app.ports import PortionReport, PortionScorer
 from serve_app.telemetry.metrics import BACKLOG_TOKENS, Metrics
-from serve_app.telemetry.traces import span
+from serve_app.telemetry.traces import add_span
 
 
 class Dispatcher:
@@ -91,8 +91,8 @@ class Dispatcher:
         """Return the portion's scores; `queue_wait_s` is the wait here plus that at the replica."""
         entered = self._clock.instant()
         try:
-            with span("queue"):
-                await place.granted
+            await place.granted
+            add_span("queue", entered)  # Now, so that a long queue leaves room for other spans.
             waited_s = self._clock.instant() - entered
             scores = await self._answer(place, portion, deadline)
         finally:

@@ -162,6 +162,13 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span | None]
         child.ended = trace.clock.instant()
 
 
+def add_span(name: str, started: Instant) -> None:
+    """Add what began at ``started`` and ends now to the current trace, if there is one."""
+    with span(name) as past:
+        if past is not None:
+            past.started = started
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Keep tasks that the block creates out of the current trace."""

@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 
 from serve_app.dispatch.dispatcher import Dispatcher
+from serve_app.dispatch.portions import cut
 from serve_app.domain.errors import EngineFailure, NoReplica, ReplicaLost, RerankError
 from serve_app.domain.model import Caller, JobScores, Portion, PortionScores, ServiceTier
 from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, KeyId, RequestId, Revision, Seconds, TenantId, Tokens
+from serve_app.telemetry.traces import Traces
 from tests.support.fakes import (
     CALLER,
     EMBEDDED,
@@ -24,6 +26,7 @@ from tests.support.fakes import (
     no_report,
     some_metrics,
 )
+from tests.support.traces import RecordingCollector
 
 TOKENIZED = TokenizedJob.of([a_pair(index, 3 + 7 * index % 5) for index in range(40)])
 
@@ -343,3 +346,20 @@ def test_a_job_cancelled_before_its_first_step_gives_its_room_back() -> None:
         assert dispatcher._queue.inflight_tokens == 0
 
     asyncio.run(scenario())
+
+
+def test_each_portion_of_a_traced_job_has_a_span_for_its_time_in_the_queue() -> None:
+    collector, clock = RecordingCollector(), FakeClock()
+    traces = Traces(collector, clock)
+
+    async def request() -> None:
+        trace = traces.begin({}, clock.instant())
+        assert trace is not None
+        dispatcher = a_dispatcher(FakePortionScorer(by_first_token), clock=clock)
+        await dispatcher.score(CALLER, a_job(), TOKENIZED, no_report)
+        traces.end(trace, {}, failed=False)
+
+    asyncio.run(request())
+
+    portions = len(cut(RequestId("r1"), TOKENIZED, Tokens(20)))
+    assert [each.name for each in collector.spans] == ["rerank", *["queue"] * portions]

@@ -15,6 +15,7 @@ from serve_app.telemetry.traces import (
     Trace,
     TraceContext,
     Traces,
+    add_span,
     span,
     untraced,
 )
@@ -214,3 +215,13 @@ def test_the_context_of_a_span_is_a_traceparent() -> None:
 
     assert root.context == f"00-{'ab' * 16}-{root.id}-01"
     assert len(root.id) == 16
+
+
+def test_a_span_can_be_added_when_it_has_ended() -> None:
+    async def work() -> None:
+        add_span("queue", Instant(997))
+
+    _, queue = trace_of(work(), RecordingCollector())
+
+    assert (queue.name, queue.started, queue.ended) == ("queue", Instant(997), STARTED)
+    add_span("queue", Instant(997))  # Without a trace it does nothing.
