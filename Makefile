@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -92,6 +92,14 @@ UV_LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 lock: $(VENV)/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest allowed releases
 	$(UV_LOCK) --extra dev -o requirements-dev.txt
 	$(UV_LOCK) --extra engine --extra openvino --extra postgres --extra traces --only-binary :all: -c requirements-dev.txt -o requirements.txt
+
+UVX := $(BIN)/uv tool run
+audit: $(VENV)/.dev  ## Look for known vulnerabilities of the locked packages; needs pypi.org itself
+	$(UVX) pip-audit@2.10.1 --requirement requirements.txt --require-hashes --disable-pip --strict
+
+licences: $(VENV)/.dev  ## List the licences of the locked packages
+	@$(UVX) pip-licenses@5.5.5 --python $(BIN)/python --from mixed --order license \
+		--packages $(shell sed -nE "s/^([A-Za-z0-9._-]+)==.*/\1/p" requirements.txt)
 
 clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
