@@ -17,7 +17,7 @@ GENERATED = pages()
 LANGUAGES = {"bash", "json", "python", "text", "yaml"}
 NOT_RUN = {
     "downloads a model": 1,
-    "installs packages": 4,
+    "installs packages": 5,
     "needs AWS": 1,
     "needs Docker": 2,
     "needs Kubernetes": 5,
