@@ -5,8 +5,9 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -149,6 +150,24 @@ def sweep(
     _write(folder / "sweep.json", json.dumps(result, indent=1) + "\n")
     _write(folder / "report.html", sweep_report(result))
     _show_limit(result, folder)
+
+
+@loadtest.command("trace")
+@click.argument("logs", nargs=-1, required=True, type=click.File(encoding="utf-8"))
+@click.option("--out", required=True, type=FILE, help="The CSV file to write.")
+def trace(logs: tuple[TextIO, ...], out: Path) -> None:
+    """Write the requests in the LOGS of all gateways as a trace for `run --trace`.
+
+    A trace has times and sizes, but no texts, keys or tenants.
+    """
+    from loadtests.traces import write_trace  # noqa: PLC0415 - the package is optional
+
+    try:
+        with out.open("w", encoding="utf-8") as file:
+            count = write_trace(chain(*logs), file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"The trace cannot be written: {error}.") from None
+    click.echo(f"{count:,} requests.")
 
 
 @loadtest.command("compare")
