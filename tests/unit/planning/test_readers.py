@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from loadtests.plan import Plan
+from loadtests.summary import generator, summarize
 from serve_app.planning import readers
 from serve_app.planning.profiles import Basis, ProfileError
+from tests.support.load_records import table
 
 RESULTS = Path(__file__).parents[3] / "benchmarks/results"
 
@@ -85,21 +88,18 @@ def test_the_work_of_a_database() -> None:
 
 
 def test_the_traffic_of_a_load_test() -> None:
-    found = {
-        "total": {"requests_per_s": 12.5, "pair_tokens_mean": 66.4, "gaps_cv": 2.9},
-        "classes": [
-            {"requests": 30, "documents": {"mean": 5.0}},
-            {"requests": 10, "documents": {"mean": 50.0}},
-            {"requests": 0, "documents": {}},
-        ],
-    }
+    sizes = [5, 5, 5, 50]
+    rows = table(
+        at_s=[0, 1, 2, 8], kind=[0, 0, 0, 1], documents=sizes, tokens=[60 * size for size in sizes]
+    )
+    found = summarize(rows, Plan(duration_s=10), 1, generator(rows, 1, 0, busy=False), {})
 
     traffic = readers.load_run(found, "run.json")
 
-    assert traffic.requests_per_s == 12.5
+    assert traffic.requests_per_s == 0.4
     assert traffic.shares == {5: 0.75, 50: 0.25}
-    assert traffic.pair_tokens == 66.4
-    assert traffic.burstiness == 2.9
+    assert traffic.pair_tokens == 60
+    assert traffic.burstiness == pytest.approx(found["total"]["gaps_cv"])
 
 
 def test_the_traffic_between_two_readings_of_metrics() -> None:
