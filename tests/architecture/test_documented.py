@@ -22,7 +22,7 @@ NOT_RUN = {
     "needs Docker": 2,
     "needs Kubernetes": 5,
     "needs PostgreSQL; tests/unit/ledger/test_backup.py runs it": 2,
-    "needs a cluster": 5,
+    "needs a cluster": 6,
     "needs a day's complete logs": 1,
     "needs a stopped service; tests/unit/ledger/test_backup.py runs it": 1,
     "needs two sweeps": 1,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ import yaml
 from serve_app.cli.up import read_switches
 from serve_app.deployments.local_ray import free_port, local_environment, short_path
 from serve_app.domain.canary import is_chosen
+from testkit import prometheus
 from testkit.service import ROOT, environment, run_command, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -35,6 +37,7 @@ class Cluster:
 
     dashboard: str
     http_port: int
+    metrics_port: int
     env: Mapping[str, str]
     folder: Path
 
@@ -101,7 +104,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    dashboard_port, http_port = free_port(), free_port()
+    dashboard_port, http_port, metrics_port = free_port(), free_port(), free_port()
     with short_path(folder / "ray") as ray_dir, short_path(folder / "run") as run_dir:
         env = environment(folder / "var") | read_switches(ROOT / "cluster/ray.env")
         env |= local_environment(run_dir) | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -111,11 +114,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             *(f"--port={free_port()}", f"--temp-dir={ray_dir}"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"),
             *(f"--ray-client-server-port={free_port()}", "--object-store-memory=100000000"),
-            f"--dashboard-agent-listen-port={free_port()}",
+            *(
+                f"--dashboard-agent-listen-port={free_port()}",
+                f"--metrics-export-port={metrics_port}",
+            ),
         ]
         with (folder / "ray.txt").open("wb") as output:
             head = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
-        cluster = Cluster(f"http://127.0.0.1:{dashboard_port}", http_port, env, folder)
+        cluster = Cluster(
+            f"http://127.0.0.1:{dashboard_port}", http_port, metrics_port, env, folder
+        )
         try:
             wait_for(lambda: cluster.serve("status").returncode == 0, 90, "the cluster")
             yield cluster
@@ -140,6 +148,31 @@ def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
         "an answer",
     )
     assert ready["ready"] is True
+
+
+def test_prometheus_finds_ray_and_haproxy_on_the_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    config = (prometheus.FOLDER / "prometheus.yaml").read_text()
+    for documented, here in (
+        ("http://127.0.0.1:8265", cluster.dashboard),
+        (":8080", f":{cluster.metrics_port}"),
+        (":9101", f":{cluster.env['RAY_SERVE_HAPROXY_METRICS_PORT']}"),
+        ("scrape_interval: 15s", "scrape_interval: 1s"),
+    ):
+        assert documented in config
+        config = config.replace(documented, here)
+    (tmp_path / "ray-token").write_text(cluster.env["RAY_AUTH_TOKEN"])
+
+    with prometheus.running(tmp_path, config) as running:
+        for job, metric in (
+            ("ray", "ray_serve_deployment_status"),
+            ("haproxy", "haproxy_process_uptime_seconds"),
+        ):
+            wait_for(partial(running.query, f'{metric}{{job="{job}"}}'), 60, metric)
+        assert {series["metric"]["job"] for series in running.query("up")} == {
+            "ray",
+            "haproxy",
+            "dcgm",
+        }
 
 
 def test_other_users_cannot_read_logs_or_reach_the_admin_socket(cluster: Cluster) -> None:

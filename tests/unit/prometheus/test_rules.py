@@ -18,6 +18,8 @@ FOLDER = ROOT / "cluster/prometheus"
 TESTS = tuple(
     ROOT / "tests/unit/prometheus" / name for name in ("promtool.yaml", "promtool-days.yaml")
 )
+RULE_FILES = ["objectives.yaml", "alerts.yaml"]
+CONFIGURATIONS = (FOLDER / "prometheus.yaml", ROOT / "cluster/compose/prometheus.yaml")
 RUNBOOK = "docs/operate/runbook.md"
 
 
@@ -54,6 +56,17 @@ def promtool(*arguments: str) -> None:
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_the_alerts_fire_for_their_faults_and_at_no_other_time(path: Path) -> None:
     promtool("test", "rules", str(path))
+
+
+def test_promtool_accepts_the_rules() -> None:
+    promtool("check", "rules", *(str(FOLDER / name) for name in RULE_FILES))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.parent.name)
+def test_a_configuration_is_valid_and_has_all_rules(path: Path) -> None:
+    promtool("check", "config", "--syntax-only", str(path))
+
+    assert yaml.safe_load(path.read_text())["rule_files"] == RULE_FILES
 
 
 def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
