@@ -1,0 +1,149 @@
+"""The alerts fire for real faults, and the dashboards show real data.
+
+A real Prometheus scrapes a real service, and all durations in the rules are divided by `FACTOR`.
+The tests depend on each other's traffic and run in order.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from cluster.grafana.__main__ import FOLDER
+from testkit.service import wait_for
+from tests.support.scraped import LONG_DOCUMENT, Scraped, scraped
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+FACTOR = 60
+QUIET_S = 30.0
+"""Half an hour for the rules."""
+
+ALERT_S = 90.0
+DASHBOARDS = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    with scraped(tmp_path_factory.mktemp("monitored"), FACTOR, scrape_s=1) as running:
+        running.repeat(running.ask, every_s=1)
+        for metric in ("ray_serve_deployment_status", "ray_rerank_requests_total"):
+            wait_for(partial(running.prometheus.query, metric), 30, metric)
+        # Until the first report of the controller, nothing is there.
+        wait_for(lambda: not running.prometheus.alerts(), 30, "the end of the first alert")
+        yield running
+
+
+def expect(monitored: Scraped, *alerts: str) -> None:
+    """Wait until each of the alerts has fired."""
+    missing = set(alerts)
+
+    def all_fired() -> bool:
+        missing.difference_update(monitored.prometheus.alerts())
+        time.sleep(0.5)
+        return not missing
+
+    wait_for(all_fired, ALERT_S, f"an alert of {alerts}")
+
+
+def test_no_alert_fires_while_all_is_well(monitored: Scraped) -> None:
+    fired: set[str] = set()
+    until = time.monotonic() + QUIET_S
+    while time.monotonic() < until:
+        fired |= monitored.prometheus.alerts()
+        time.sleep(1)
+
+    assert fired == set()
+
+
+def test_bad_clients_a_failing_sink_and_a_broken_gpu_raise_alerts(monitored: Scraped) -> None:
+    monitored.sink.status = lambda _: 500
+    monitored.gpus.temperature, monitored.gpus.xid = 88, 79
+    repeated = [
+        monitored.repeat(lambda: monitored.ask(headers=monitored.wrong_key), every_s=0.5),
+        # More than the gateway admits, from clients that do not wait for their answers.
+        monitored.repeat(
+            lambda: monitored.ask(60, text=LONG_DOCUMENT, wait_s=0.05), every_s=0.1, clients=4
+        ),
+        monitored.repeat(
+            lambda: monitored.ask(20, text=LONG_DOCUMENT, model="embedded", wait_s=0.4),
+            every_s=0.1,
+            clients=3,
+        ),
+    ]
+
+    expect(
+        monitored,
+        "RerankWrongSecrets",
+        "RerankEventsWait",
+        "RerankOverloaded",
+        "RerankComputesForNobody",
+        "RerankReplicasMissing",
+        "RerankGpuErrors",
+        "RerankGpuHot",
+    )
+    for stop in repeated:
+        stop.set()
+    monitored.sink.status = lambda _: 204
+    monitored.gpus.temperature, monitored.gpus.xid = 64, 0
+
+
+def test_scorers_that_stop_again_and_again_raise_alerts(monitored: Scraped) -> None:
+    def freeze() -> None:
+        with monitored.frozen("tiny"):
+            time.sleep(3)
+
+    repeated = [
+        monitored.repeat(monitored.ask, every_s=0.1, clients=4),
+        monitored.repeat(freeze, every_s=0.3),
+    ]
+
+    expect(monitored, "RerankSlow", "RerankScorersLate")
+    for stop in repeated:
+        stop.set()
+
+
+def test_a_ledger_that_cannot_be_written_raises_alerts(monitored: Scraped) -> None:
+    stop = monitored.repeat(monitored.ask, every_s=0.5)
+    with monitored.locked_ledger():
+        expect(monitored, "RerankLedgerAway", "RerankFails")
+    stop.set()
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS)
+def test_every_panel_of_a_dashboard_shows_data(monitored: Scraped, dashboard: str) -> None:
+    wait_for(lambda: monitored.ask() == 200, what="an answer")
+    empty = [
+        f"{panel['title']}: {target['expr']}"
+        for panel in panels(dashboard)
+        for target in panel["targets"]
+        if not has_numbers(monitored, target["expr"])
+    ]
+
+    assert not empty
+
+
+def panels(dashboard: str) -> list[dict[str, Any]]:
+    content = json.loads((FOLDER / f"{dashboard}.json").read_text())
+    return [panel for panel in content["panels"] if panel["type"] != "row"]
+
+
+def has_numbers(monitored: Scraped, expression: str) -> bool:
+    """Whether a query has a value in the last minute. ``$__rate_interval`` is Grafana's."""
+    now = time.time()  # noqa: TID251 - Prometheus has wall time
+    series = monitored.prometheus.query_range(
+        expression.replace("$__rate_interval", "1m"), now - 60, now, step_s=5
+    )
+    return any(not math.isnan(float(value)) for each in series for _, value in each["values"])
+
+
+def test_a_service_that_is_gone_raises_alerts(monitored: Scraped) -> None:
+    monitored.end()
+
+    assert monitored.service.stop() == 0
+
+    expect(monitored, "RerankGone", "RerankNodeSilent")
