@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from cluster.grafana.panels import Graph, Query, graph, page
-from cluster.grafana.queries import REQUESTS, SCORED_TOKENS, TOKENS, quantiles, rate, rate_by, ratio
+from cluster.grafana.queries import REQUESTS, SCORED_TOKENS, TOKENS, quantiles, rare_by, rate, ratio
 
 
 def capacity() -> Dashboard:
@@ -101,7 +101,7 @@ def _scorers() -> list[Graph]:
             "Shadows by result",
             "short",
             "Requests per second that were offered to a canary.",
-            rate_by("result", "ray_rerank_shadows_total"),
+            rare_by("result", "ray_rerank_shadows_total"),
         ),
     ]
 

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from cluster.grafana.panels import Query, graph, page
-from cluster.grafana.queries import CREDITS, DOCUMENTS, REQUESTS, quantiles, rate, rate_by, ratio
+from cluster.grafana.queries import CREDITS, DOCUMENTS, REQUESTS, quantiles, rare_by, rate, ratio
 
 STAGES = "ray_rerank_stage_seconds"
 
@@ -26,7 +26,7 @@ def ledger() -> Dashboard:
             "Requests that the ledger failed",
             "reqps",
             "Answered with 503 and not charged.",
-            rate_by("code", REQUESTS, '{code=~"ledger_unavailable|reservation_closed"}'),
+            rare_by("code", REQUESTS, '{code=~"ledger_unavailable|reservation_closed"}'),
         ),
         graph(
             "Charges",

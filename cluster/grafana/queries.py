@@ -26,10 +26,17 @@ def rate(metric: str, codes: str = "") -> str:
 
 
 def rate_by(label: str, metric: str, selector: str = "") -> Query:
-    """Return the rates of a counter by the value of a label, or a series named 'none' of 0."""
-    rates = f"sum by ({label}) (rate({metric}{selector}[$__rate_interval]))"
+    """Return the rates of a counter by the value of a label."""
+    return Query(
+        f"sum by ({label}) (rate({metric}{selector}[$__rate_interval]))", f"{{{{{label}}}}}"
+    )
+
+
+def rare_by(label: str, metric: str, selector: str = "") -> Query:
+    """Like `rate_by`, but with a series 'none' of 0 while the counter was never incremented."""
+    rates = rate_by(label, metric, selector)
     none = f'label_replace(vector(0), "{label}", "none", "", "")'
-    return Query(f"{rates} or ({none} unless on () {metric}{selector})", f"{{{{{label}}}}}")
+    return Query(f"{rates.expression} or ({none} unless on () {metric}{selector})", rates.name)
 
 
 def ratio(part: str, whole: str, name: str) -> Query:

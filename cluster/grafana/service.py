@@ -9,6 +9,7 @@ from cluster.grafana.queries import (
     REQUESTS,
     TOKENS,
     quantiles,
+    rare_by,
     rate,
     rate_by,
     ratio,
@@ -52,7 +53,7 @@ def _objectives() -> list[Graph]:
             "Failed requests by code",
             "reqps",
             "Requests with a status of 500 or above. None of them was charged.",
-            rate_by("code", REQUESTS, f'{{code=~"{FAILURES}"}}'),
+            rare_by("code", REQUESTS, f'{{code=~"{FAILURES}"}}'),
         ),
     ]
 

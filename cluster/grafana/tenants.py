@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from cluster.grafana.panels import Query, graph, page
-from cluster.grafana.queries import DOCUMENTS, FAILURES, REQUESTS, TOKENS, rate, rate_by, ratio
+from cluster.grafana.queries import DOCUMENTS, FAILURES, REQUESTS, TOKENS, rare_by, rate, ratio
 
 
 def tenants() -> Dashboard:
@@ -12,7 +12,7 @@ def tenants() -> Dashboard:
             "Refused requests by code",
             "reqps",
             "Requests with a status of 400 to 429. The logs have their tenants.",
-            rate_by("code", REQUESTS, f'{{code!~"ok|client_gone|{FAILURES}"}}'),
+            rare_by("code", REQUESTS, f'{{code!~"ok|client_gone|{FAILURES}"}}'),
         ),
         graph(
             "Out of credit or over a limit",
