@@ -90,9 +90,9 @@ def node_drained(deployment: str, notice_s: int) -> Inject:
 
     def inject(lab: Lab, before: Places) -> Effect:
         host = before.host_of(deployment)
-        command = [str(BIN / "rerank-serve"), "drain", f"--seconds={notice_s}"]
-        with (lab.folder / f"{host.name}-drain.log").open("wb") as output:
-            lab.spawn(host.name, command, output)
+        command = [str(BIN / "ray"), "drain-node", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message=spot", f"--deadline-remaining-seconds={notice_s}"]
+        lab.run(host.name, command)
         return Effect(host.name, lost=before.lost_on(host))
 
     return inject
