@@ -62,7 +62,7 @@ def _closed(schema: Any) -> Any:
         return [_closed(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {key: _closed(value) for key, value in schema.items() if key != "default"}
+    closed = {key: _closed(value) for key, value in schema.items()}
     open_fields = "x-kubernetes-preserve-unknown-fields" in schema
     if isinstance(schema.get("properties"), dict) and not open_fields:
         closed["additionalProperties"] = False
