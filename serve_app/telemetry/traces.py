@@ -3,8 +3,8 @@
     traces.begin ──> span, span, ... ──> traces.end ──> collector
 
 `span` adds to the trace of the task that calls it; tasks inherit the trace from the task that
-creates them. The spans of a request are exported together when it ends, so that a request takes
-no part in the export. Trace contexts are the ``traceparent`` of W3C.
+creates them. The spans of a request are exported together after its end. Trace contexts are the
+``traceparent`` of W3C.
 """
 
 import asyncio
