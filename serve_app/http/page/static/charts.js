@@ -84,6 +84,7 @@ function options(parent, show, setPointed) {
         stroke: muted,
         grid: { show: false },
         ticks: grid,
+        size: 32,
         values: (_, places) => places.map((each) => day(new Date(each * 1_000).toISOString())),
         incrs: [1, 7, 14, 28].map((days) => days * DAY_S),
       },

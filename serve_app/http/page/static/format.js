@@ -21,6 +21,12 @@ export function dollars(microDollars) {
   });
 }
 
+/** An amount in micro-dollars; in cents if it is a dollar or more. */
+export function roughDollars(amount) {
+  if (Math.abs(amount) < 1_000_000) return dollars(amount);
+  return (amount / 1_000_000).toLocaleString("en-US", { style: "currency", currency: "USD" });
+}
+
 /** Micro-dollars in a text such as `2.5`, or NaN if it is no amount. */
 export function microDollars(text) {
   return /^\d{1,9}(\.\d{1,6})?$/.test(text.trim()) ? Math.round(Number(text) * 1_000_000) : NaN;

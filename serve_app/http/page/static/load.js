@@ -2,7 +2,7 @@
 
 import { get, getAll } from "./api.js";
 import { DayChart } from "./charts.js";
-import { count, dayBefore, dollars, short } from "./format.js";
+import { count, dayBefore, roughDollars, short } from "./format.js";
 import { html, useEffect, useLoad } from "./lib.js";
 import { everyDay } from "./usage.js";
 import { Badge, Loaded, Panel, Table } from "./ui.js";
@@ -109,7 +109,7 @@ function Business() {
               <${DayChart}
                 label="Charged per day"
                 points=${of("charged_micro_dollars")}
-                show=${dollars}
+                show=${roughDollars}
               />
             </div>
           `;

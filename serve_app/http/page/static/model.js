@@ -40,10 +40,10 @@ function Page({ model }) {
     <${Quality} quality=${card.quality} />
     <div class="halves">
       <${Panel} title="Input format">
-        <p>${card.input_format ?? UNKNOWN}</p>
+        <p>${card.input_format ?? "A query and a document, as plain text."}</p>
         <p class="help">
-          A longer pair of query and document is cut, or divided with${" "}
-          <code>overflow: chunk</code>.
+          A pair of more than ${count(model.limits.pair_tokens_max)} tokens is cut, or divided
+          with <code>overflow: chunk</code>.
         </p>
       <//>
       <${Panel} title="Training data">
@@ -70,8 +70,7 @@ function Description({ model }) {
       <${Facts}
         facts=${[
           ["Task", model.task],
-          ["Kind", model.description || null],
-          ["Architecture", card.architecture],
+          ["Architecture", card.architecture ?? (model.description || null)],
           ["Parameters", card.parameters && count(card.parameters)],
           ["Base model", card.base_model],
           ["Languages", card.languages.join(", ") || null],

@@ -9,7 +9,7 @@ export function Models({ models }) {
     <div class="grid">
       ${models.map((model) => html`
         <article class="panel" key=${model.id}>
-          <div class="row wrap">
+          <div class="row top-aligned">
             <h2><a href=${`#/models/${model.id}`}>${model.id}</a></h2>
             <${Ready} ready=${model.ready} />
           </div>

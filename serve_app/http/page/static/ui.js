@@ -187,5 +187,5 @@ export function Form({ submit, kind = "primary", onSubmit, onCancel, children })
 export function Loaded({ from, children }) {
   if (from.error) return html`<${Problem} error=${from.error} retry=${from.reload} />`;
   if (from.data === undefined) return html`<p class="muted" role="status">Loading …</p>`;
-  return html`<div aria-busy=${from.loading}>${children(from.data)}</div>`;
+  return html`<div class="stack" aria-busy=${from.loading}>${children(from.data)}</div>`;
 }

@@ -2,7 +2,7 @@
 
 import { download, get, getAll } from "./api.js";
 import { DayChart } from "./charts.js";
-import { count, day, dayBefore, dollars, short, time } from "./format.js";
+import { count, day, dayBefore, dollars, roughDollars, short, time } from "./format.js";
 import { html, useKept, useLoad } from "./lib.js";
 import { LimitMeters } from "./limits.js";
 import { Choice, Field, Form, Loaded, Meter, Panel, Table } from "./ui.js";
@@ -14,7 +14,7 @@ const COUNTS = [
   ["documents", "Documents", short],
   ["requests", "Requests", short],
   ["tokens", "Tokens", short],
-  ["charged_micro_dollars", "Cost", dollars],
+  ["charged_micro_dollars", "Cost", roughDollars],
   ["errors", "Errors", short],
 ];
 
@@ -54,7 +54,7 @@ function Report({ manages }) {
 
   return html`
     <${Panel}
-      title="Usage"
+      title="Activity"
       note="Requests by the UTC day on which they ended."
       actions=${html`
         <${Choice} label="Period" options=${PERIODS} value=${days} onChange=${setDays} />
@@ -148,7 +148,9 @@ function Credit() {
     <${Panel} title="Credit">
       <${Loaded} from=${credits}>
         ${(credit) => html`
-          <p class="amount">${dollars(credit.available_micro_dollars)}</p>
+          <p class="amount" title=${dollars(credit.available_micro_dollars)}>
+            ${roughDollars(credit.available_micro_dollars)}
+          </p>
           <p class="muted">
             available${credit.reserved_micro_dollars > 0 &&
               `, and ${dollars(credit.reserved_micro_dollars)} reserved for running requests`}
