@@ -105,8 +105,10 @@ def test_overload_that_ends(
     browser: Browser, troubled_site: Site, trouble: ScorerInTrouble
 ) -> None:
     with opened(browser, troubled_site, troubled_site.key) as page:
+        page.set_viewport_size({"width": 360, "height": 640})
         rank(page)
         expect(page.get_by_role("alert")).to_contain_text("The service is busy")
+        expect(page.get_by_role("alert")).to_be_in_viewport()
         trouble.error = NoReplica("all gone")
         page.get_by_role("button", name="Try again", exact=True).click()
         expect(page.get_by_role("alert")).to_contain_text("The service cannot answer now")

@@ -28,6 +28,7 @@ export function Playground({ models, chosen }) {
     if (chosen) change({ model: chosen });
   }, [chosen]);
   const request = requestOf(draft, model, documents);
+  const output = useRef();
 
   async function run() {
     const control = new AbortController();
@@ -38,6 +39,7 @@ export function Playground({ models, chosen }) {
     } catch (error) {
       setState(error.name === "AbortError" ? {} : { error });
     }
+    requestAnimationFrame(() => output.current && show(output.current));
   }
 
   return html`
@@ -46,7 +48,7 @@ export function Playground({ models, chosen }) {
         ...${{ draft, change, models, model, documents, run }}
         running=${state.control}
       />
-      <div class="output">
+      <div class="output" ref=${output}>
         ${state.error && html`<${Problem} error=${state.error} retry=${run} />`}
         ${state.control && html`<p class="muted" role="status">Ranking …</p>`}
         ${!state.error && html`<${Results} answer=${answer} stale=${Boolean(state.control)} />`}
@@ -54,6 +56,12 @@ export function Playground({ models, chosen }) {
       <${Code} request=${request} />
     </div>
   `;
+}
+
+/** Scroll to an element unless its beginning is visible. */
+function show(element) {
+  const { top } = element.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) element.scrollIntoView();
 }
 
 function requestOf({ query, topN, tier }, model, documents) {
@@ -138,7 +146,7 @@ function Input({ draft, change, models, model, documents, run, running }) {
           : html`
             <textarea
               id="documents"
-              rows="12"
+              rows="10"
               value=${draft.text}
               placeholder="One document per line. Or drop a .txt, .csv or .jsonl file here."
               onInput=${(event) => change({ text: event.target.value })}

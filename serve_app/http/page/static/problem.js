@@ -19,6 +19,7 @@ const EXPLAINED = {
   unauthenticated: {
     title: "This API key is not valid",
     help: "It may be mistyped, expired or revoked. Check that you copied the whole key.",
+    isEnough: true,  // The message of the API is for programs.
   },
   forbidden: {
     title: "This API key may not do that",
@@ -58,7 +59,7 @@ export function Problem({ error, retry }) {
   return html`
     <div class="problem" role="alert">
       <strong>${known.title}</strong>
-      <p>${error.message}</p>
+      ${!known.isEnough && html`<p>${error.message}</p>`}
       ${known.help && html`<p>${known.help}</p>`}
       ${error.id && html`<p class="muted">Request <code>${error.id}</code></p>`}
       ${retry && html`<${Retry} error=${error} retry=${retry} />`}
