@@ -27,12 +27,9 @@ def saturated(steps: Sequence[dict[str, Any]]) -> tuple[str, str]:
     over = min(missed, key=_load)
     if over["summary"]["generator"]["is_bottleneck"]:
         return GENERATOR, "the load generator could not keep to its schedule"
-    problems: dict[str, int] = over["summary"]["problems"]
-    if problems and max(problems, key=lambda code: problems[code]) in KEY_LIMIT_CODES:
-        return (
-            LIMITS,
-            f"most refusals have the code {max(problems, key=lambda code: problems[code])}",
-        )
+    most_frequent = next(iter(over["summary"]["problems"]), None)
+    if most_frequent in KEY_LIMIT_CODES:
+        return LIMITS, f"most refusals have the code {most_frequent}"
     times, before = over["summary"]["server_times"], light["summary"]["server_times"]
     if times["queue_ms"] is None or before["queue_ms"] is None:
         return UNKNOWN, "the server sends no Server-Timing"

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadtests.command import Interrupted, measure
+from loadtests.command import Interrupted, LoadTestFailed, measure
 from loadtests.limit import Point, limit
 from loadtests.saturation import saturated
 from loadtests.search import search
@@ -131,6 +131,7 @@ class Sweep:
         )
         if summary["generator"]["lost_processes"]:
             raise Interrupted("The step did not end.")
+        _check(summary)
         return summary
 
     def _step(self, rate_per_s: float, summary: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +160,16 @@ class Sweep:
         if not per_hour or not documents_per_s:
             return None
         return per_hour / 3_600 / documents_per_s * 1_000
+
+
+def _check(summary: dict[str, Any]) -> None:
+    """Raises: LoadTestFailed: The step says nothing about the load that the service can handle."""
+    total = summary["total"]
+    if not total["requests"]:
+        raise LoadTestFailed("A step had no request: use longer steps, or a higher first rate.")
+    if total["error_ratio"] == 1:
+        problem = next(iter(summary["problems"]), "unknown")
+        raise LoadTestFailed(f"All requests of a step failed, most of them with: {problem}")
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -85,3 +85,15 @@ def test_a_server_that_does_not_answer_fails_the_run(
 
     assert done.returncode == 1
     assert "x no answer: ConnectionRefusedError" in done.stdout
+
+
+def test_a_sweep_with_a_wrong_key_ends_with_its_first_step(
+    service: Service, tmp_path: Path
+) -> None:
+    done = loadtest(
+        *(service, "rk_wrong", tmp_path, "sweep", "-H", service.address),
+        *("--target-p99-ms", "100", "--first-rate", "5", "--step-s", "1", "--warm-up-s", "0"),
+    )
+
+    assert done.returncode == 1
+    assert "All requests of a step failed, most of them with: unauthenticated" in done.stderr
