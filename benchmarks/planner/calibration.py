@@ -1,0 +1,176 @@
+"""Measure the speeds of the parts of a running service, with other requests than the profile's.
+
+One client sends small and larger requests, one after the other. The service reports the time of
+each batch, which gives the speed of a scorer. The CPU time of the gateway's process gives its
+work, and the rest of the latency is transit. Many clients show the work of a slow gateway or a slow
+database.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from benchmarks.ledger import throughput
+from benchmarks.planner.cases import Case
+from benchmarks.planner.sending import Answer, ask, bodies
+from benchmarks.planner.services import Running
+from serve_app.batching.batch_size import IDLE_WAIT_S
+from serve_app.domain.units import Seconds
+from serve_app.planning.profiles import (
+    PAIR_TOKENS,
+    SQLITE,
+    Basis,
+    Database,
+    Gateway,
+    Scorer,
+    Service,
+)
+from serve_app.planning.readers import write_times
+from serve_app.planning.simulation import GATEWAYS
+from testkit.load import cpu_s
+
+RUN_S = 0.08
+"""Time of the larger requests on a scorer, short enough for a single portion."""
+
+REQUESTS = 24
+CLIENTS, SATURATED_S = 16, 3.0
+SATURATING_DOCUMENTS = 20
+"""Few enough that the scorers are not the limit of many clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The measured speeds."""
+
+    tokens_per_s: float
+    batch_s: float
+    request_s: float
+    document_s: float
+    transit_s: float
+    transaction_s: float
+    write_s: float
+
+
+def calibrate(case: Case, running: Running, seed: int) -> Calibration:
+    """Measure all parts of an idle service."""
+    larger = max(2, round(RUN_S * case.gpu_tokens_per_s / PAIR_TOKENS))
+    (small, small_cpu_s), (large, large_cpu_s) = (
+        _one_client(running, size, seed) for size in (1, larger)
+    )
+    batch_s, per_token_s = _line([(each.tokens, each.run_s) for each in (*small, *large)])
+    if case.throttled == GATEWAYS:
+        limits = {size: _many_clients(running, size, seed) for size in (1, SATURATING_DOCUMENTS)}
+        request_s, document_s = _line([(size, 1 / limit) for size, limit in limits.items()])
+    else:
+        request_s, document_s = _line([(1, small_cpu_s), (larger, large_cpu_s)])
+    transaction_s, write_s = _database(running, seed)
+    gateway = Gateway()
+    known_s = (
+        request_s
+        + document_s
+        + 2 * (transaction_s + write_s)
+        + gateway.call_s
+        + IDLE_WAIT_S
+        + statistics.median(each.run_s for each in small)
+    )
+    latency_s = statistics.median(each.seconds for each in small)
+    return Calibration(
+        tokens_per_s=1 / per_token_s,
+        batch_s=max(0.0, batch_s),
+        request_s=request_s,
+        document_s=max(0.0, document_s),
+        transit_s=max(0.0, latency_s - known_s),
+        transaction_s=transaction_s,
+        write_s=write_s,
+    )
+
+
+def median_of(found: Sequence[Calibration]) -> Calibration:
+    """Return the median of each speed."""
+    names = Calibration.__slots__
+    return Calibration(
+        **{name: statistics.median(getattr(each, name) for each in found) for name in names}
+    )
+
+
+def profile(found: Calibration, start_s: float) -> Service:
+    """Return the profiles for the planner."""
+    source = "a calibration"
+    speeds = ((PAIR_TOKENS, found.tokens_per_s),)
+    return Service(
+        Scorer(
+            "simulated GPU",
+            Basis.MEASURED,
+            source,
+            speeds,
+            Seconds(found.batch_s),
+            Seconds(start_s),
+        ),
+        Gateway(
+            Seconds(found.request_s),
+            Seconds(found.document_s),
+            Seconds(found.transit_s),
+            source=source,
+        ),
+        Database("the service's", Seconds(found.transaction_s), Seconds(found.write_s), source),
+    )
+
+
+def _one_client(running: Running, documents: int, seed: int) -> tuple[list[Answer], float]:
+    """Return the answers, and the gateway's CPU time of a request."""
+    service = running.service
+    gateways = service.replicas("rerank")
+    family = [process for each in gateways for process in (each, *each.children())]
+    with service.client() as client:
+        for body in bodies(documents, seed)[:2]:  # The first requests open a connection.
+            ask(client, body, documents, 0.0, time.perf_counter())
+        before = cpu_s(family)
+        answers = [
+            ask(client, body, documents, 0.0, time.perf_counter())
+            for body in bodies(documents, seed)[:REQUESTS]
+        ]
+        used_s = cpu_s(family) - before
+    assert all(each.status == httpx.codes.OK for each in answers)
+    return answers, used_s / len(answers)
+
+
+def _database(running: Running, seed: int) -> tuple[float, float]:
+    """Return the time of a transaction, and that of a write.
+
+    One caller of the ledger gives the sum of both. Many clients of the service, which wait for
+    little else than their writes, give the time of a write.
+    """
+    url = running.database_url
+    if url is None:
+        return SQLITE.transaction_s, SQLITE.write_s
+    times, took_s = throughput.group_commit(url, running.callers, 1, SATURATED_S)
+    return write_times(len(times) / took_s, _many_clients(running, 1, seed), CLIENTS)
+
+
+def _many_clients(running: Running, documents: int, seed: int) -> float:
+    """Return requests per second of clients that send again after each answer."""
+    until = time.perf_counter() + SATURATED_S
+    prepared = bodies(documents, seed)
+
+    def one(number: int) -> int:
+        answered = 0
+        with running.service.client() as client:
+            while time.perf_counter() < until:
+                ask(client, prepared[number], documents, 0.0, time.perf_counter())
+                answered += 1
+        return answered
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        answered = sum(threads.map(one, range(CLIENTS)))
+    return answered / (time.perf_counter() - began)
+
+
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return intercept and slope of the line with the least squared errors."""
+    slope, intercept = statistics.linear_regression([x for x, _ in points], [y for _, y in points])
+    return intercept, slope
