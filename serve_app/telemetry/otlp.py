@@ -13,7 +13,7 @@ from opentelemetry import trace as api
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -39,7 +39,7 @@ CLOSE_S = 2.0
 class OtlpCollector:
     """Implements `serve_app.telemetry.traces.Collector`."""
 
-    def __init__(self, service: str, instance: str, exporter: SpanExporter | None = None) -> None:
+    def __init__(self, service: str, instance: str) -> None:
         """``service`` and ``instance`` name this process in its spans."""
         names = {
             "service.name": service,
@@ -50,7 +50,7 @@ class OtlpCollector:
         self._scope = InstrumentationScope("serve_app", __version__)
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler
         self._propagator = TraceContextTextMapPropagator()
-        self._processor = BatchSpanProcessor(exporter or OTLPSpanExporter())
+        self._processor = BatchSpanProcessor(OTLPSpanExporter())
 
     def context(self, headers: Mapping[str, str], /) -> TraceContext | None:
         with suppress(Exception):  # A fault here must not fail a request.
@@ -85,9 +85,9 @@ class OtlpCollector:
         return ReadableSpan(
             span.name,
             _context(span.context),
-            _context(caller) if caller else None,
+            _context(caller, is_remote=span.kind is SpanKind.SERVER) if caller else None,
             self._resource,
-            span.attributes,
+            dict(span.attributes),  # An overtaken call may still add to its own.
             links=[api.Link(_context(each)) for each in span.links],
             kind=KINDS[span.kind],
             status=ERROR if span.failed else UNSET,
@@ -103,8 +103,8 @@ class OtlpCollector:
         closing.join(CLOSE_S)
 
 
-def _context(traceparent: str) -> api.SpanContext:
+def _context(traceparent: str, *, is_remote: bool = False) -> api.SpanContext:
     _, trace_id, span_id, _ = traceparent.split("-")
     return api.SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=SAMPLED
+        int(trace_id, 16), int(span_id, 16), is_remote=is_remote, trace_flags=SAMPLED
     )

@@ -129,6 +129,17 @@ def test_a_collector_that_hangs_delays_neither_requests_nor_the_end(
     assert len(receiver.spans) <= 20
 
 
+def test_what_is_added_to_a_span_after_its_export_is_not_sent(receiver: OtlpReceiver) -> None:
+    """A call that was overtaken ends after its request, while a thread exports its span."""
+    collector = OtlpCollector("rerank-gateway", "replica-1")
+    overtaken = Span("portion", "ab" * 16, "cd" * 8, Instant(1), ended=Instant(2))
+    collector.export([overtaken])
+    overtaken.attributes["rerank.replica"] = "late"
+    collector.close()
+
+    assert receiver.spans[0].attributes == {}
+
+
 def test_an_export_that_fails_raises_nothing() -> None:
     collector = OtlpCollector("rerank-gateway", "replica-1")
     collector.export([Span("rerank", "not hexadecimal", None, Instant(1), ended=Instant(2))])
