@@ -36,7 +36,7 @@ def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
     made = browser.new_context(base_url=site.address)
     made.grant_permissions(["clipboard-read", "clipboard-write"])
     made.set_default_timeout(10_000)
-    violations = Violations(made)
+    violations = Violations(made, site.address)
     yield made
     made.close()
     assert violations.found == []

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, ConsoleMessage
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request
 
 from serve_app.access.api_keys import SCOPE_MANAGE, SCOPE_RERANK
 from serve_app.domain.clock import SystemClock
@@ -62,12 +62,19 @@ class Site:
 
 
 class Violations:
-    """Errors in the console of any page of a context, such as violations of the policy."""
+    """Errors in the console of any page of a context, such as violations of the policy, and
+    requests to other addresses than ``address``."""
 
-    def __init__(self, context: BrowserContext) -> None:
+    def __init__(self, context: BrowserContext, address: str) -> None:
         self.found: list[str] = []
+        self._own = (f"{address}/", f"blob:{address}/")
+        context.on("request", self._note_request)
         context.on("console", self._note)
         context.on("weberror", lambda error: self.found.append(str(error.error)))
+
+    def _note_request(self, request: Request) -> None:
+        if not request.url.startswith(self._own):
+            self.found.append(request.url)
 
     def _note(self, message: ConsoleMessage) -> None:
         # Chromium reports every answer above 399 as an error; the page shows those itself.

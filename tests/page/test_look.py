@@ -42,7 +42,7 @@ def test_every_view_is_accessible_and_fits(browser: Browser, site: Site, scheme:
         base_url=site.address, color_scheme=scheme, reduced_motion="reduce"
     )
     context.add_init_script(SIGNED_IN.format(key=site.key))
-    violations = Violations(context)
+    violations = Violations(context, site.address)
     page = context.new_page()
     for view in VIEWS:
         page.goto(f"/#/{view}")

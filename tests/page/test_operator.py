@@ -1,5 +1,6 @@
 """The operator's page."""
 
+import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -31,12 +32,14 @@ def test_a_tenants_key_does_not_open_it(context: BrowserContext, site: Site) -> 
 def test_the_load_is_that_of_the_status_route(operator_page: Page) -> None:
     models = operator_page.get_by_role("table", name="Models")
     expect(models.get_by_role("row", name="mini")).to_contain_text("2 running")
-    expect(models.get_by_role("row", name="mini")).to_contain_text("12,500")
+    expect(models.get_by_role("row", name="mini")).to_contain_text("1,000")
     expect(models.get_by_role("row", name="acme/big")).to_contain_text("unknown")
     expect(operator_page.get_by_text("ledger answers")).to_be_visible()
 
 
-def test_a_tenant_is_added_and_gets_credit_and_limits(operator_page: Page) -> None:
+def test_a_tenant_is_added_and_gets_credit_limits_and_a_key(
+    operator_page: Page, site: Site
+) -> None:
     page = operator_page
     page.get_by_role("link", name="Tenants").click()
     page.get_by_role("button", name="Add a tenant").click()
@@ -57,5 +60,13 @@ def test_a_tenant_is_added_and_gets_credit_and_limits(operator_page: Page) -> No
     page.get_by_label("Weight").fill("3")
     page.get_by_role("button", name="Save").click()
     expect(row).to_contain_text("60 requests/min")
+    page.get_by_role("button", name="New key for Northwind").click()
+    page.get_by_label("Name").fill("first")
+    page.get_by_role("button", name="Create", exact=True).click()
+    key = page.locator(".secret").inner_text()
+    headers = {"authorization": f"Bearer {key}"}
+    assert httpx.get(f"{site.address}/v1/key", headers=headers).json()["tenant_name"] == "Northwind"
+    page.get_by_role("button", name="I have saved it").click()
+
     page.get_by_role("link", name="Changes").click()
     expect(page.get_by_role("table", name="Changes")).to_contain_text("credit")

@@ -1,8 +1,9 @@
-/** The inputs of a new or changed API key. */
+/** The inputs of a new or changed API key, and the dialogs for a new one. */
 
-import { html } from "./lib.js";
-import { LimitInputs } from "./limits.js";
-import { Field } from "./ui.js";
+import { send } from "./api.js";
+import { html, useState } from "./lib.js";
+import { LimitInputs, limitsOf } from "./limits.js";
+import { Copy, Dialog, Field, Form } from "./ui.js";
 
 /** `label` and `limits` are those of an existing key. */
 export function KeyForm({ isNew = false, label = "", limits }) {
@@ -38,5 +39,43 @@ export function KeyForm({ isNew = false, label = "", limits }) {
         `}
       <//>
     `}
+  `;
+}
+
+/** Create a key by a POST to `path`, with the fields `more`, and show its secret. */
+export function CreateKey({ path, more = {}, title = "Create a key", done, close }) {
+  const [secret, setSecret] = useState(null);
+  async function create(fields) {
+    const days = fields.get("days");
+    const body = {
+      ...more,
+      label: fields.get("label"),
+      scopes: fields.getAll("scopes"),
+      limits: limitsOf(fields),
+      ...(days ? { expires_in_days: Number(days) } : {}),
+    };
+    setSecret((await (await send("POST", path, { body })).json()).secret);
+  }
+  if (secret) return html`<${Secret} secret=${secret} close=${() => done()} />`;
+  return html`
+    <${Dialog} title=${title} onClose=${close}>
+      <${Form} submit="Create" onSubmit=${create} onCancel=${close}>
+        <${KeyForm} isNew />
+      <//>
+    <//>
+  `;
+}
+
+export function Secret({ secret, note, close }) {
+  return html`
+    <${Dialog} title="Your new key" fixed onClose=${close}>
+      <p>Copy it now and keep it in a safe place: it is not shown again.</p>
+      ${note && html`<p>${note}</p>`}
+      <p class="secret"><code>${secret}</code></p>
+      <div class="buttons">
+        <${Copy} text=${secret} label="Copy the key" />
+        <button type="button" class="primary" onClick=${close}>I have saved it</button>
+      </div>
+    <//>
   `;
 }

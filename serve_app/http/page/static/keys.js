@@ -2,11 +2,11 @@
 
 import { getAll, send } from "./api.js";
 import { ago, time } from "./format.js";
-import { KeyForm } from "./key_form.js";
+import { CreateKey, KeyForm, Secret } from "./key_form.js";
 import { html, useLoad, useState } from "./lib.js";
 import { limitTexts, limitsOf } from "./limits.js";
 import { Trail } from "./trail.js";
-import { Badge, Copy, Dialog, Field, Form, Loaded, Panel, Table } from "./ui.js";
+import { Badge, Dialog, Field, Form, Loaded, Panel, Table } from "./ui.js";
 
 export function Keys({ caller }) {
   const keys = useLoad((signal) => getAll("v1/keys", signal), []);
@@ -112,30 +112,10 @@ function State({ key_: key }) {
 }
 
 function Task({ task: { kind, key, secret, note }, done, close }) {
-  if (kind === "create") return html`<${Create} done=${done} close=${close} />`;
+  if (kind === "create") return html`<${CreateKey} path="v1/keys" done=${done} close=${close} />`;
   if (kind === "secret") return html`<${Secret} ...${{ secret, note, close }} />`;
   const View = { edit: Edit, rotate: Rotate, revoke: Revoke }[kind];
   return html`<${View} key_=${key} done=${done} close=${close} />`;
-}
-
-function Create({ done, close }) {
-  async function create(fields) {
-    const days = fields.get("days");
-    const made = await changed("POST", "v1/keys", {
-      label: fields.get("label"),
-      scopes: fields.getAll("scopes"),
-      limits: limitsOf(fields),
-      ...(days ? { expires_in_days: Number(days) } : {}),
-    });
-    done({ kind: "secret", secret: made.secret });
-  }
-  return html`
-    <${Dialog} title="Create a key" onClose=${close}>
-      <${Form} submit="Create" onSubmit=${create} onCancel=${close}>
-        <${KeyForm} isNew />
-      <//>
-    <//>
-  `;
 }
 
 function Edit({ key_: key, done, close }) {
@@ -190,20 +170,6 @@ function Revoke({ key_: key, done, close }) {
         Programs with this key get the status 401 within 5 seconds. This cannot be undone.
       </p>
       <${Form} submit="Revoke" kind="danger" onSubmit=${revoke} onCancel=${close} />
-    <//>
-  `;
-}
-
-function Secret({ secret, note, close }) {
-  return html`
-    <${Dialog} title="Your new key" fixed onClose=${close}>
-      <p>Copy it now and keep it in a safe place: it is not shown again.</p>
-      ${note && html`<p>${note}</p>`}
-      <p class="secret"><code>${secret}</code></p>
-      <div class="buttons">
-        <${Copy} text=${secret} label="Copy the key" />
-        <button type="button" class="primary" onClick=${close}>I have saved it</button>
-      </div>
     <//>
   `;
 }

@@ -2,9 +2,16 @@
 
 import { get, getAll, send } from "./api.js";
 import { count, dollars, time } from "./format.js";
+import { CreateKey } from "./key_form.js";
 import { html, useLoad, useState } from "./lib.js";
 import { LimitInputs, amountOf, limitTexts, limitsOf } from "./limits.js";
 import { Dialog, Field, Form, Loaded, Panel, Table } from "./ui.js";
+
+const ACTIONS = [
+  ["credit", "Credit", "Credit of"],
+  ["limits", "Limits", "Limits of"],
+  ["key", "New key", "New key for"],
+];
 
 export function Tenants() {
   const tenants = useLoad((signal) => getAll("admin/v1/tenants", signal), []);
@@ -13,7 +20,7 @@ export function Tenants() {
     setTask(null);
     tenants.reload();
   }
-  const View = task && { create: Create, credit: Credit, limits: Limits }[task.kind];
+  const View = task && { create: Create, credit: Credit, key: Key, limits: Limits }[task.kind];
   return html`
     <${Panel}
       title="Tenants"
@@ -42,12 +49,12 @@ export function Tenants() {
                 title: "Actions",
                 cell: (tenant) => html`
                   <span class="actions">
-                    ${[["credit", "Credit"], ["limits", "Limits"]].map(([kind, text]) => html`
+                    ${ACTIONS.map(([kind, text, label]) => html`
                       <button
                         type="button"
                         class="small"
                         key=${kind}
-                        aria-label=${`${text} of ${tenant.name}`}
+                        aria-label=${`${label} ${tenant.name}`}
                         onClick=${() => setTask({ kind, tenant })}
                       >
                         ${text}
@@ -139,6 +146,18 @@ function Credit({ tenant, done, close }) {
         `}
       <//>
     <//>
+  `;
+}
+
+function Key({ tenant, done, close }) {
+  return html`
+    <${CreateKey}
+      path="admin/v1/keys"
+      more=${{ tenant: tenant.id }}
+      title=${`New key for ${tenant.name}`}
+      done=${done}
+      close=${close}
+    />
   `;
 }
 
