@@ -148,3 +148,27 @@ def test_a_limit_that_is_no_number_is_named(tenant_page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Dollars per month: enter an amount")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_secret_can_be_copied_on_plain_http(tenant_page: Page) -> None:
+    page = tenant_page
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.get_by_role("link", name="Keys").click()
+    page.get_by_role("button", name="Create a key").click()
+    page.get_by_label("Name").fill("copied")
+    page.get_by_role("button", name="Create", exact=True).click()
+    secret = page.locator(".secret").inner_text()
+    page.get_by_role("button", name="Copy the key").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    page.get_by_role("button", name="I have saved it").click()
+    page.get_by_role("link", name="Playground").click()
+    page.get_by_label("Query").press("Control+v")
+
+    expect(page.get_by_label("Query")).to_have_value(secret)
+
+
+def test_an_address_that_names_nothing_is_no_error(tenant_page: Page, site: Site) -> None:
+    tenant_page.goto(f"{site.address}/#/nothing/%")
+    expect(tenant_page.get_by_role("heading", name="Playground")).to_be_visible()
+    tenant_page.goto(f"{site.address}/#/models/nothing")
+    expect(tenant_page.get_by_role("alert")).to_contain_text("There is no model 'nothing'")

@@ -91,7 +91,7 @@ export async function download(path, name, accept) {
   link.href = URL.createObjectURL(await answer.blob());
   link.download = name;
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);  // Some browsers read it later.
 }
 
 async function problem(answer) {

@@ -129,7 +129,6 @@ function Input({ draft, change, models, model, documents, run, running }) {
             type="text"
             value=${draft.query}
             placeholder="What are you looking for?"
-            maxlength=${model.limits.query_characters_max}
             onInput=${(event) => change({ query: event.target.value })}
           />
         `}

@@ -5,7 +5,15 @@ import { html, useEffect, useRef, useState } from "./lib.js";
 /** The view and the rest of an address such as `#/models/embedded`. */
 function readRoute() {
   const [view, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
-  return { view, rest: decodeURIComponent(rest.join("/")) };
+  return { view, rest: decoded(rest.join("/")) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;  // A person has edited the address.
+  }
 }
 
 let hasMoved = false;  // Whether the reader has changed the view since the page was loaded.

@@ -113,19 +113,28 @@ export function Meter({ label, used, limit, show = count }) {
 /** A button that copies `text`. */
 export function Copy({ text, label = "Copy" }) {
   const [done, setDone] = useState("");
-  async function copy() {
-    try {
-      await navigator.clipboard.writeText(text);
-      setDone("Copied");
-    } catch {
-      setDone("Select the text to copy it");  // Browsers refuse this on plain HTTP.
-    }
+  async function copy({ currentTarget }) {
+    const isCopied = await written(text, currentTarget.parentElement);
+    setDone(isCopied ? "Copied" : "Select the text to copy it");
     setTimeout(() => setDone(""), 3_000);
   }
   return html`
     <button type="button" class="small" onClick=${copy}>${done || label}</button>
     <span class="hidden" role="status">${done}</span>
   `;
+}
+
+/** Write `text` to the clipboard. On plain HTTP this needs a selected element in `parent`. */
+async function written(text, parent) {
+  if (navigator.clipboard) {
+    return navigator.clipboard.writeText(text).then(() => true, () => false);
+  }
+  const box = parent.appendChild(document.createElement("textarea"));
+  box.value = text;
+  box.select();
+  const isCopied = document.execCommand("copy");
+  box.remove();
+  return isCopied;
 }
 
 /** A modal dialog, open as long as it is rendered. Esc closes it, unless `fixed`. */
