@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from serve_app.access.api_keys import SCOPE_MANAGE, SCOPE_RERANK
 from serve_app.domain.errors import NoReplica, Overloaded, RerankError
@@ -136,3 +137,23 @@ def test_a_service_that_stopped(browser: Browser, tmp_path_factory: pytest.TempP
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
     expect(page.get_by_label("Query")).to_have_value("blue sky")
     context.close()
+
+
+def test_an_answer_that_was_lost_is_not_charged_twice(browser: Browser, site: Site) -> None:
+    key = site.new_key("unlucky", 1_000, SCOPE_RERANK, SCOPE_MANAGE)
+    with opened(browser, site, key) as page:
+
+        def lose(route: Route) -> None:
+            route.fetch()
+            route.abort()
+
+        page.route("**/v1/rerank", lose, times=1)
+        rank(page)
+        expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+        page.get_by_label("Query").fill("another query")
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_text("2 results for “blue sky”")).to_be_visible()
+
+    headers = {"authorization": f"Bearer {key}"}
+    credit = httpx.get(f"{site.address}/v1/credits", headers=headers).json()
+    assert credit["available_micro_dollars"] == 1_000 - 2 * 8

@@ -54,6 +54,11 @@ export async function send(method, path, { body, key = storedKey(), signal, head
   return answer;
 }
 
+/** A new idempotency key: a request that is repeated with the same key is charged once. */
+export function onceKey() {
+  return crypto.getRandomValues(new Uint32Array(4)).join("-");
+}
+
 const READS_MAX = 3;  // A gateway answers a few reports of one key at a time.
 let reads = 0;
 const waiting = [];

@@ -1,6 +1,6 @@
 /** The view Playground: rank documents, and see the order, the times and the price. */
 
-import { ApiError, send } from "./api.js";
+import { ApiError, onceKey, send } from "./api.js";
 import { Code } from "./code.js";
 import { inColumn, lines, readFile, textOf } from "./documents.js";
 import { counted, dollars } from "./format.js";
@@ -30,14 +30,14 @@ export function Playground({ models, chosen }) {
   const request = requestOf(draft, model, documents);
   const output = useRef();
 
-  async function run() {
+  async function run(sent = { request, key: onceKey() }) {
     const control = new AbortController();
     setState({ control });
     try {
-      setAnswer(await rerank(request, control.signal));
+      setAnswer(await rerank(sent, control.signal));
       setState({});
     } catch (error) {
-      setState(error.name === "AbortError" ? {} : { error });
+      setState(error.name === "AbortError" ? {} : { error, sent });
     }
     requestAnimationFrame(() => output.current && show(output.current));
   }
@@ -49,7 +49,7 @@ export function Playground({ models, chosen }) {
         running=${state.control}
       />
       <div class="output" ref=${output}>
-        ${state.error && html`<${Problem} error=${state.error} retry=${run} />`}
+        ${state.error && html`<${Problem} error=${state.error} retry=${() => run(state.sent)} />`}
         ${state.control && html`<p class="muted" role="status">Ranking …</p>`}
         ${!state.error && html`<${Results} answer=${answer} stale=${Boolean(state.control)} />`}
       </div>
@@ -74,13 +74,14 @@ function requestOf({ query, topN, tier }, model, documents) {
   };
 }
 
-/** Send `request`; return what `Results` shows. */
-async function rerank(request, signal) {
+/** Send `request` under an idempotency key; return what `Results` shows. */
+async function rerank({ request, key }, signal) {
   if (!request.query.trim() || !request.documents.length) {
     throw new ApiError("Enter a query and at least one document.", { code: "invalid_request" });
   }
   const started = performance.now();
-  const answer = await send("POST", "v1/rerank", { body: request, signal });
+  const headers = { "idempotency-key": key };
+  const answer = await send("POST", "v1/rerank", { body: request, headers, signal });
   const body = await answer.json();
   const times = { total: performance.now() - started };
   for (const part of (answer.headers.get("server-timing") ?? "").split(",")) {

@@ -12,7 +12,11 @@ const NOT_READY = {
 };
 const STOPPED = {
   title: "The service does not answer",
-  help: "It may be stopped, or the network is down. The page keeps what you typed.",
+  help: "It may be stopped, or the network is down. Trying again does not charge a request twice.",
+};
+const LOST = {
+  title: "The answer was lost",
+  help: "The service may have done what was asked. Trying again does not charge it twice.",
 };
 
 const EXPLAINED = {
@@ -41,13 +45,15 @@ const EXPLAINED = {
   no_replica: NOT_READY,
   ledger_unavailable: NOT_READY,
   reservation_closed: NOT_READY,
-  gateway_lost: NOT_READY,
+  no_gateway: NOT_READY,
+  gateway_lost: LOST,
   status_502: STOPPED,
   status_503: NOT_READY,
   deadline_exceeded: {
     title: "The answer took too long",
     help: "Send fewer documents in a request.",
   },
+  not_found: { title: "There is no such thing", help: "" },
   too_large: { title: "The request is too large", help: "" },
   invalid_request: { title: "The request is not valid", help: "" },
   unreachable: STOPPED,

@@ -1,6 +1,6 @@
 /** The operator's view Tenants: accounts, credit and limits. */
 
-import { get, getAll, send } from "./api.js";
+import { get, getAll, onceKey, send } from "./api.js";
 import { count, dollars, time } from "./format.js";
 import { CreateKey } from "./key_form.js";
 import { html, useLoad, useState } from "./lib.js";
@@ -100,14 +100,14 @@ function Create({ done, close }) {
 }
 
 function Credit({ tenant, done, close }) {
-  const [onceKey] = useState(() => crypto.getRandomValues(new Uint32Array(4)).join("-"));
+  const [key] = useState(onceKey);
   const grants = useLoad((signal) => (
     get(`admin/v1/credit?limit=1000&tenant=${encodeURIComponent(tenant.id)}`, signal)
   ), []);
   async function add(fields) {
     await send("POST", "admin/v1/credit", {
       // A repeat after a lost answer adds nothing.
-      headers: { "idempotency-key": onceKey },
+      headers: { "idempotency-key": key },
       body: {
         tenant: tenant.id,
         amount_micro_dollars: amountOf(fields.get("amount"), "Amount"),
