@@ -129,9 +129,9 @@ function Figures({ answer: { body, times } }) {
           ["Tokens", count(usage.total_tokens)],
           ["Documents", count(usage.documents)],
           ["Model", body.model],
-          ["Request", html`<code>${body.id}</code>`],
         ]}
       />
+      <p class="muted request">Request <code>${body.id}</code></p>
       ${meta.warnings.map((warning) => html`<p class="notice" key=${warning}>${warning}</p>`)}
     <//>
   `;
