@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-slow test-ray test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -41,8 +41,14 @@ test-unit: $(VENV)/.dev  ## Run the tests without Ray and without models of real
 lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 	PATH="$(abspath $(BIN)):$$PATH" npx --yes @redocly/cli@2.77.0 lint docs/reference/openapi.json
 
-test-integration: lint-openapi  ## Run the tests with models of real size and those on a real Ray
+# Tests on Ray mostly wait for processes, so the slow ones run at the same time.
+test-integration: lint-openapi  ## Run test-slow and test-ray at the same time
+	$(MAKE) --jobs 2 --output-sync=target test-slow test-ray
+
+test-slow: $(VENV)/.dev  ## Run the tests with models of real size and other slow ones
 	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadgroup
+
+test-ray: $(VENV)/.dev  ## Run the tests of a service on a real Ray
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos $(NO_LAB)
 
 FUZZ_S ?= 600
