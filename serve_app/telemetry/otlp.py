@@ -36,6 +36,16 @@ CLOSE_S = 2.0
 """Longest time for the export of queued spans when a process ends."""
 
 
+class _Process(Resource):
+    """A resource with a fast hash, because the exporter looks it up for each span.
+
+    The hash of `Resource` writes all attributes as JSON, which takes longer than encoding a span.
+    """
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 class OtlpCollector:
     """Implements `serve_app.telemetry.traces.Collector`."""
 
@@ -46,7 +56,8 @@ class OtlpCollector:
             "service.version": __version__,
             "service.instance.id": instance,
         }
-        self._resource = Resource(names).merge(OTELResourceDetector().detect())
+        resource = Resource(names).merge(OTELResourceDetector().detect())
+        self._resource = _Process(resource.attributes)
         self._scope = InstrumentationScope("serve_app", __version__)
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler
         self._propagator = TraceContextTextMapPropagator()

@@ -8,12 +8,12 @@ creates them. The spans of a request are exported together after its end. Trace 
 """
 
 import asyncio
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 from typing import Protocol
 
 from serve_app.domain.clock import Clock
@@ -24,7 +24,7 @@ SPANS_MAX = 100
 """Most spans of one request below its steps. A job of 10,000 documents has thousands of portions;
 the others are counted, but have no spans."""
 
-TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
+_random = Random()  # noqa: S311 - ids need no secrecy, and the system's generator takes longer
 
 Value = str | bool | int | float
 
@@ -35,6 +35,14 @@ class SpanKind(StrEnum):
     INTERNAL = "internal"
     SERVER = "server"
     CLIENT = "client"
+
+
+def new_trace_id() -> str:
+    return f"{_random.getrandbits(128):032x}"
+
+
+def new_span_id() -> str:
+    return f"{_random.getrandbits(64):016x}"
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +60,7 @@ class Span:
 
     ended: Instant | None = None
     failed: bool = False
-    id: str = field(default_factory=lambda: secrets.token_hex(SPAN_ID_BYTES))
+    id: str = field(default_factory=new_span_id)
 
     @property
     def context(self) -> str:
@@ -69,10 +77,6 @@ def error_type(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
     return error.code if isinstance(error, RerankError) else type(error).__name__
-
-
-def new_trace_id() -> str:
-    return secrets.token_hex(TRACE_ID_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
