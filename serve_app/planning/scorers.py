@@ -135,9 +135,12 @@ class Scorers:
         return sum(each.busy_s for each in self._all)
 
     def choose(self) -> SimulatedScorer:
-        """Return the one with fewer requests of two random scorers, as Ray's router does."""
-        two = [self._random.choice(self.running) for _ in range(2)]
-        return min(two, key=lambda each: each.portions)
+        """Return a random scorer.
+
+        Ray's router prefers the one with fewer requests of two random scorers, but a real service
+        with three scorers was as slow as with random ones; see `benchmarks.planner`.
+        """
+        return self._random.choice(self.running)
 
     def become(self, target: int, start_s: Seconds) -> None:
         """Start or stop scorers. A stopped one still answers what it has."""
