@@ -49,7 +49,7 @@ export function Shell({ views, current, about, children }) {
               aria-current=${name === current ? "page" : undefined}
             >${title}</a>
           `)}
-          <a href="docs">API reference</a>
+          <a href="docs">API<span class="wide-only"> reference</span></a>
         </nav>
         <div class="about">${about}</div>
       </div>
