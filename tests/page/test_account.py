@@ -4,9 +4,10 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.page.site import Site
+from serve_app.access.api_keys import SCOPE_MANAGE, SCOPE_RERANK
+from tests.page.site import CREDIT, Site
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +18,7 @@ def status(site: Site, key: str) -> int:
 
 
 def test_the_key_is_kept_in_the_tab_only(page: Page, site: Site) -> None:
+    expect(page.get_by_label("API key")).to_be_focused()
     page.get_by_label("API key").fill(f"  {site.key} ")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
@@ -72,6 +74,9 @@ def test_usage_adds_up_what_was_charged(tenant_page: Page, site: Site) -> None:
     page.get_by_role("link", name="Usage").click()
 
     expect(page.get_by_role("button", name=f"Documents {documents}")).to_be_visible()
+    activity = page.get_by_role("region", name="Activity")
+    expect(activity.get_by_role("button", name="Failed 0")).to_be_visible()
+    expect(activity).to_contain_text("Refused ones (4xx)")
     page.get_by_role("button", name="Cost").click()
     expect(page.get_by_role("figure")).to_contain_text("Cost per day")
     page.get_by_text("The same as a table").click()
@@ -83,11 +88,14 @@ def test_usage_adds_up_what_was_charged(tenant_page: Page, site: Site) -> None:
     assert sum(int(line.split(",")[5]) for line in lines[1:]) == documents
 
 
-def test_usage_shows_credit_limits_and_statements(tenant_page: Page) -> None:
+def test_usage_shows_credit_limits_and_statements(tenant_page: Page, site: Site) -> None:
     page = tenant_page
     page.get_by_role("link", name="Usage").click()
     credit = page.get_by_role("region", name="Credit")
-    expect(credit).to_contain_text(re.compile(r"\$4\.99|\$5\.00"))
+    headers = {"authorization": f"Bearer {site.key}"}
+    facts = httpx.get(f"{site.address}/v1/credits", headers=headers).json()
+    exact = f"{facts['available_micro_dollars'] / 1e6:.6f}".rstrip("0")
+    expect(credit.locator(".amount")).to_contain_text(exact)
     expect(credit.get_by_role("row", name="test")).to_contain_text("$5.00")
     expect(page.get_by_role("region", name="Limits")).to_contain_text("No limits.")
     with page.expect_download() as saved:
@@ -98,6 +106,7 @@ def test_usage_shows_credit_limits_and_statements(tenant_page: Page) -> None:
 
 def test_a_key_is_created_limited_rotated_and_revoked(tenant_page: Page, site: Site) -> None:
     page = tenant_page
+    keys = page.get_by_role("table", name="API keys")
     page.get_by_role("link", name="Keys").click()
     page.get_by_role("button", name="Create a key").click()
     dialog = page.get_by_role("dialog")
@@ -109,7 +118,7 @@ def test_a_key_is_created_limited_rotated_and_revoked(tenant_page: Page, site: S
     page.keyboard.press("Escape")  # A secret that is shown once is not closed by accident.
     page.get_by_role("button", name="I have saved it").click()
     expect(page.locator(".secret")).to_have_count(0)
-    row = page.get_by_role("row", name="shop")
+    row = keys.get_by_role("row", name="shop")
     expect(row).to_contain_text("600 requests/min · $2.50/month")
     assert first not in page.content()
     assert status(site, first) == 200
@@ -118,8 +127,8 @@ def test_a_key_is_created_limited_rotated_and_revoked(tenant_page: Page, site: S
     page.get_by_role("dialog").get_by_label("Name").fill("web shop")
     page.get_by_role("dialog").get_by_label("Dollars per month").fill("")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("row", name="web shop")).to_contain_text("600 requests/min")
-    expect(page.get_by_role("row", name="web shop")).not_to_contain_text("month")
+    expect(keys.get_by_role("row", name="web shop")).to_contain_text("600 requests/min")
+    expect(keys.get_by_role("row", name="web shop")).not_to_contain_text("month")
 
     page.get_by_role("button", name="Rotate web shop").click()
     page.get_by_label("The old key works for").select_option("0")
@@ -130,11 +139,63 @@ def test_a_key_is_created_limited_rotated_and_revoked(tenant_page: Page, site: S
 
     page.get_by_role("button", name="Revoke web shop").click()
     page.get_by_role("button", name="Revoke", exact=True).click()
-    expect(page.get_by_role("row", name="web shop")).to_have_count(0)
+    expect(keys.get_by_role("row", name="web shop")).to_have_count(0)
     assert status(site, second) == 401
     page.get_by_label("Also revoked and expired ones").check()
-    expect(page.get_by_role("row", name="web shop")).to_have_count(2)
-    expect(page.get_by_role("table", name="Changes")).to_contain_text("key.revoke")
+    expect(keys.get_by_role("row", name="web shop")).to_have_count(2)
+    changes = page.get_by_role("table", name="Changes").get_by_role("row", name="key.revoke")
+    expect(changes.first).to_contain_text("web shop")
+
+
+def own_page(browser: Browser, site: Site, tenant: str) -> tuple[Page, str]:
+    """Open the keys of a new tenant with one key, and return also the key's public id."""
+    key = site.new_key(tenant, CREDIT, SCOPE_RERANK, SCOPE_MANAGE)
+    context = browser.new_context(base_url=site.address)
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    page.goto("/#/keys")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Continue").click()
+    headers = {"authorization": f"Bearer {key}"}
+    return page, httpx.get(f"{site.address}/v1/key", headers=headers).json()["id"]
+
+
+def test_a_rotation_of_the_own_key_keeps_the_tab_signed_in(browser: Browser, site: Site) -> None:
+    page, old = own_page(browser, site, "Rotating")
+    page.get_by_role("button", name="Rotate").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("This tab continues with the new one")
+    expect(dialog).to_contain_text("each of them has these limits of its own")
+    dialog.get_by_role("button", name="Rotate", exact=True).click()
+    expect(dialog).to_contain_text(
+        re.compile(r"The old key works until \d+ \w+ \d{4}, \d\d:\d\d\.")
+    )
+    secret = page.locator(".secret").inner_text()
+    page.get_by_role("button", name="I have saved it").click()
+    expect(page.get_by_role("row", name="signed in")).to_contain_text(f"replaces rk_{old}_…")
+    assert page.evaluate("Object.values(sessionStorage)") == [secret]
+
+    row = page.get_by_role("row", name="old key, ends")
+    expect(row).to_contain_text(f"rk_{old}_…")
+    expect(row.get_by_role("button", name="Rotate")).to_have_count(0)
+    row.get_by_role("button", name="Revoke").click()
+    expect(dialog).to_contain_text(re.compile(rf"rk_{old}_…, .* It is the old key, replaced by"))
+    expect(dialog).not_to_contain_text("You are signed in")
+    dialog.get_by_role("button", name="Revoke").click()
+    expect(row).to_have_count(0)
+    page.context.close()
+
+
+def test_revoking_the_last_key_warns_and_signs_out(browser: Browser, site: Site) -> None:
+    page, _ = own_page(browser, site, "Revoking")
+    page.get_by_role("button", name="Revoke").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("You are signed in with this key")
+    expect(dialog).to_contain_text("This is the last active key that may manage keys")
+    dialog.get_by_role("button", name="Revoke").click()
+
+    expect(page.get_by_label("API key", exact=True)).to_be_focused()
+    page.context.close()
 
 
 def test_a_limit_that_is_no_number_is_named(tenant_page: Page) -> None:

@@ -98,6 +98,7 @@ def test_a_rate_limit(browser: Browser, site: Site) -> None:
         rank(page)
         expect(page.get_by_role("alert")).to_contain_text("The rate limit is reached")
         expect(page.get_by_role("button", name="Try again in")).to_be_disabled()
+        expect(page.get_by_role("alert")).not_to_contain_text("Retry in")
         page.get_by_role("link", name="Usage").click()
         expect(page.get_by_role("region", name="Limits")).to_contain_text("1 of 1")
 
@@ -119,6 +120,9 @@ def test_a_key_with_one_scope_opens_its_views_only(browser: Browser, site: Site)
     with opened(browser, site, site.new_key("ranker", 1_000, SCOPE_RERANK)) as page:
         expect(page.get_by_role("link", name="Playground")).to_be_visible()
         expect(page.get_by_role("link", name="Keys")).to_have_count(0)
+        page.goto(f"{site.address}/#/keys")
+        expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+        expect(page.get_by_text("Ask for a key with the scope “manage”")).to_be_visible()
     with opened(browser, site, site.new_key("manager", 1_000, SCOPE_MANAGE)) as page:
         expect(page.get_by_role("link", name="Keys")).to_be_visible()
         expect(page.get_by_role("link", name="Playground")).to_have_count(0)
@@ -136,6 +140,22 @@ def test_a_service_that_stopped(browser: Browser, tmp_path_factory: pytest.TempP
 
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
     expect(page.get_by_label("Query")).to_have_value("blue sky")
+    page.get_by_role("link", name="Usage").click()
+    expect(page.get_by_role("alert")).to_have_count(1)
+    context.close()
+
+
+def test_the_page_waits_for_a_service_that_starts(browser: Browser, site: Site) -> None:
+    context = browser.new_context(base_url=site.address)
+    context.add_init_script(SIGNED_IN.format(key=site.key))
+    page = context.new_page()
+    page.clock.install()
+    page.route("**/v1/key", lambda route: route.abort(), times=1)
+    page.goto("/")
+    expect(page.get_by_role("alert")).to_contain_text("It may be starting")
+    page.clock.run_for(5_000)
+
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     context.close()
 
 

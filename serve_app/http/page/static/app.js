@@ -23,7 +23,8 @@ function App() {
   const caller = session.key;
   const route = useRoute();
   const views = caller ? viewsOf(caller) : [];
-  const current = views.find(([name]) => name === route.view) ?? views[0];
+  const isLocked = caller && route.view in SCOPES && !views.some(([name]) => name === route.view);
+  const current = isLocked ? null : views.find(([name]) => name === route.view) ?? views[0];
   return html`
     <${Shell}
       views=${views}
@@ -32,10 +33,26 @@ function App() {
     >
       ${session.loading && html`<p class="muted" role="status">Loading …</p>`}
       ${!session.loading && !caller && html`<${Welcome} session=${session} />`}
+      ${isLocked && html`<${Locked} view=${route.view} key=${route.view} />`}
       ${current && html`
-        <${View} view=${current} rest=${route.rest} caller=${caller} key=${caller.id} />
+        <${View} view=${current} rest=${route.rest} session=${session} key=${caller.id} />
       `}
     <//>
+  `;
+}
+
+/** The views that need a scope, and what it allows. */
+const SCOPES = {
+  playground: ["Playground", "rerank", "rank documents"],
+  models: ["Models", "rerank", "rank documents"],
+  keys: ["Keys", "manage", "manage keys"],
+};
+
+function Locked({ view }) {
+  const [title, scope, allowed] = SCOPES[view];
+  return html`
+    <${Title} view=${view}>${title}<//>
+    <p class="problem">This key may not ${allowed}. Ask for a key with the scope “${scope}”.</p>
   `;
 }
 
@@ -54,19 +71,21 @@ function Welcome({ session }) {
   return html`
     <${SignIn} session=${session} title="Rank documents by relevance">
       <p>
-        This page calls the same API as your programs: try the models, see what they cost, and
-        manage your keys.
+        A reranker reads a query with each of your documents, such as the hits of a search, and puts
+        the documents that answer it best first. This page calls the same API as your programs: try
+        the models, see what they cost, and manage your keys.
       </p>
       <p class="muted">
-        Ask the operator of this service for a key. On your own machine, ${" "}
-        <code>make serve</code> prints one. Operators continue on the ${" "}
+        Ask the operator of this service for a key. If you run it yourself, ${" "}
+        <code>rerank-serve keys create</code> prints one. Operators continue on the ${" "}
         <a href="operator">operator's page</a>.
       </p>
     <//>
   `;
 }
 
-function View({ view: [name, title], rest, caller }) {
+function View({ view: [name, title], rest, session }) {
+  const caller = session.key;
   const ranks = caller.scopes.includes("rerank");
   const models = useLoad(
     async (signal) => (ranks ? (await get("v1/models", signal)).data : []),
@@ -76,7 +95,7 @@ function View({ view: [name, title], rest, caller }) {
   return html`
     <${Title} view=${name} note=${NOTES[name]}>${title}<//>
     ${name === "usage" && html`<${Usage} caller=${caller} />`}
-    ${name === "keys" && html`<${Keys} caller=${caller} />`}
+    ${name === "keys" && html`<${Keys} session=${session} />`}
     ${["playground", "models"].includes(name) && html`
       <${Loaded} from=${models}>
         ${(list) => (!list.length

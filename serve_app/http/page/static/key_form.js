@@ -73,8 +73,8 @@ export function Secret({ secret, note, close }) {
       ${note && html`<p>${note}</p>`}
       <p class="secret"><code>${secret}</code></p>
       <div class="buttons">
-        <${Copy} text=${secret} label="Copy the key" />
-        <button type="button" class="primary" onClick=${close}>I have saved it</button>
+        <${Copy} text=${secret} label="Copy the key" kind="primary" />
+        <button type="button" onClick=${close}>I have saved it</button>
       </div>
     <//>
   `;

@@ -1,20 +1,29 @@
 /** The view Keys: the API keys of the tenant, and the changes that were made to them. */
 
-import { getAll, send } from "./api.js";
+import { getAll } from "./api.js";
 import { ago, time } from "./format.js";
-import { CreateKey, KeyForm, Secret } from "./key_form.js";
-import { html, useLoad, useState } from "./lib.js";
-import { limitTexts, limitsOf } from "./limits.js";
+import { Edit, Revoke, Rotate } from "./key_dialogs.js";
+import { CreateKey, Secret } from "./key_form.js";
+import { html, useEffect, useLoad, useState } from "./lib.js";
+import { limitTexts } from "./limits.js";
 import { Trail } from "./trail.js";
-import { Badge, Dialog, Field, Form, Loaded, Panel, Table } from "./ui.js";
+import { Badge, Loaded, Panel, Table } from "./ui.js";
 
-export function Keys({ caller }) {
-  const keys = useLoad((signal) => getAll("v1/keys", signal), []);
+/** `session` is that of `useSession`. */
+export function Keys({ session }) {
+  const caller = session.key;
+  const keys = useLoad(async (signal) => related(await getAll("v1/keys", signal), caller), []);
   const [task, setTask] = useState(null);
   const [all, setAll] = useState(false);
+  useEffect(() => {
+    const refresh = () => document.hidden || keys.reload();
+    document.addEventListener("visibilitychange", refresh);
+    return () => document.removeEventListener("visibilitychange", refresh);
+  }, [keys.reload]);
   function done(next = null) {
     setTask(next);
-    keys.reload();
+    // The list is read with a new secret when the dialog is closed: the key may be the caller's.
+    if (!next) keys.reload();
   }
   return html`
     <${Panel}
@@ -34,15 +43,34 @@ export function Keys({ caller }) {
         ${(rows) => html`
           <${KeyTable}
             rows=${rows.filter((key) => all || stateOf(key) === "active").toReversed()}
-            caller=${caller}
             choose=${setTask}
           />
         `}
       <//>
     <//>
-    <${Trail} path="v1/audit-log" turn=${keys.data} />
-    ${task && html`<${Task} key=${task.kind} task=${task} done=${done} close=${() => setTask(null)} />`}
+    <${Trail}
+      path="v1/audit-log"
+      turn=${keys.data}
+      names=${new Map(keys.data?.map((key) => [key.id, key.label]))}
+    />
+    ${task && html`
+      <${Task} key=${task.kind} ...${{ task, session, done }} close=${() => setTask(null)} />
+    `}
   `;
+}
+
+/**
+ * The keys with what a list needs to know of the other ones: `replacedBy`, the key that a rotation
+ * made, `isCaller`, and `isLastManager`, for the last active key that can manage keys.
+ */
+function related(keys, caller) {
+  const isManager = (key) => stateOf(key) === "active" && key.scopes.includes("manage");
+  return keys.map((key) => ({
+    ...key,
+    replacedBy: keys.find((each) => each.replaces === key.id),
+    isCaller: key.id === caller.id,
+    isLastManager: isManager(key) && keys.filter(isManager).length === 1,
+  }));
 }
 
 function stateOf(key) {
@@ -50,7 +78,7 @@ function stateOf(key) {
   return key.expires_at && new Date(key.expires_at) <= new Date() ? "expired" : "active";
 }
 
-function KeyTable({ rows, caller, choose }) {
+function KeyTable({ rows, choose }) {
   return html`
     <${Table}
       caption="API keys"
@@ -58,8 +86,9 @@ function KeyTable({ rows, caller, choose }) {
         {
           title: "Name",
           cell: (key) => html`
-            ${key.label} ${key.id === caller.id && html`<${Badge}>this tab<//>`}
+            ${key.label} ${key.isCaller && html`<${Badge}>signed in<//>`}
             <br /><code>rk_${key.id}_…</code>
+            ${key.replaces && html`<p class="help">replaces <code>rk_${key.replaces}_…</code></p>`}
           `,
         },
         { title: "Scopes", cell: (key) => key.scopes.join(", ") },
@@ -76,12 +105,12 @@ function KeyTable({ rows, caller, choose }) {
           title: "Actions",
           cell: (key) => isChangeable(key) && html`
             <span class="actions">
-              ${["edit", "rotate", "revoke"].map((kind) => html`
+              ${tasksOf(key).map((kind) => html`
                 <button
                   type="button"
                   class="small"
                   key=${kind}
-                  aria-label=${`${NAMES[kind]} ${key.label}`}
+                  aria-label=${`${NAMES[kind]} ${key.label} (rk_${key.id}_…)`}
                   onClick=${() => choose({ kind, key })}
                 >
                   ${NAMES[kind]}
@@ -102,78 +131,28 @@ function isChangeable(key) {
   return stateOf(key) === "active" && !key.scopes.includes("admin");
 }
 
+/** A key is rotated only once. */
+function tasksOf(key) {
+  return key.replacedBy ? ["edit", "revoke"] : ["edit", "rotate", "revoke"];
+}
+
 const NAMES = { edit: "Edit", rotate: "Rotate", revoke: "Revoke" };
 
 function State({ key_: key }) {
   const state = stateOf(key);
   if (state !== "active") return html`<${Badge}>${state}<//>`;
+  if (key.replacedBy) return html`<${Badge} kind="warn">old key, ends ${time(key.expires_at)}<//>`;
   if (key.expires_at) return html`<${Badge} kind="warn">until ${time(key.expires_at)}<//>`;
   return html`<${Badge} kind="good">active<//>`;
 }
 
-function Task({ task: { kind, key, secret, note }, done, close }) {
+function Task({ task: { kind, key, secret, note }, session, done, close }) {
   if (kind === "create") return html`<${CreateKey} path="v1/keys" done=${done} close=${close} />`;
-  if (kind === "secret") return html`<${Secret} ...${{ secret, note, close }} />`;
+  if (kind === "secret") {
+    // The tab continues with the key that replaces the caller's.
+    const end = () => (key.isCaller ? session.enter(secret).catch(() => done()) : done());
+    return html`<${Secret} ...${{ secret, note }} close=${end} />`;
+  }
   const View = { edit: Edit, rotate: Rotate, revoke: Revoke }[kind];
-  return html`<${View} key_=${key} done=${done} close=${close} />`;
-}
-
-function Edit({ key_: key, done, close }) {
-  async function edit(fields) {
-    const body = { label: fields.get("label"), limits: limitsOf(fields) };
-    await changed("PATCH", `v1/keys/${key.id}`, body);
-    done();
-  }
-  return html`
-    <${Dialog} title=${`Edit ${key.label}`} onClose=${close}>
-      <${Form} submit="Save" onSubmit=${edit} onCancel=${close}>
-        <${KeyForm} label=${key.label} limits=${key.limits} />
-      <//>
-    <//>
-  `;
-}
-
-function Rotate({ key_: key, done, close }) {
-  async function rotate(fields) {
-    const overlap = Number(fields.get("overlap"));
-    const made = await changed("POST", `v1/keys/${key.id}/rotate`, { overlap_s: overlap });
-    const note = overlap ? "The old key works until the overlap ends." : "The old key has ended.";
-    done({ kind: "secret", secret: made.secret, note });
-  }
-  return html`
-    <${Dialog} title=${`Rotate ${key.label}`} onClose=${close}>
-      <p>A new key with the same limits replaces this one.</p>
-      <${Form} submit="Rotate" onSubmit=${rotate} onCancel=${close}>
-        <${Field} label="The old key works for" help="Change your programs in this time.">
-          ${(ids) => html`
-            <select ...${ids} name="overlap">
-              <option value="86400">24 more hours</option>
-              <option value="604800">7 more days</option>
-              <option value="3600">1 more hour</option>
-              <option value="0">no longer</option>
-            </select>
-          `}
-        <//>
-      <//>
-    <//>
-  `;
-}
-
-function Revoke({ key_: key, done, close }) {
-  async function revoke() {
-    await changed("POST", `v1/keys/${key.id}/revoke`, {});
-    done();
-  }
-  return html`
-    <${Dialog} title=${`Revoke ${key.label}?`} onClose=${close}>
-      <p>
-        Programs with this key get the status 401 within 5 seconds. This cannot be undone.
-      </p>
-      <${Form} submit="Revoke" kind="danger" onSubmit=${revoke} onCancel=${close} />
-    <//>
-  `;
-}
-
-async function changed(method, path, body) {
-  return (await send(method, path, { body })).json();
+  return html`<${View} key_=${key} ...${{ session, done, close }} />`;
 }

@@ -12,7 +12,7 @@ const NOT_READY = {
 };
 const STOPPED = {
   title: "The service does not answer",
-  help: "It may be stopped, or the network is down. Trying again does not charge a request twice.",
+  help: "It may be starting or stopped, or the network is down. Trying again does not charge twice.",
 };
 const LOST = {
   title: "The answer was lost",
@@ -65,12 +65,17 @@ export function Problem({ error, retry }) {
   return html`
     <div class="problem" role="alert">
       <strong>${known.title}</strong>
-      ${!known.isEnough && html`<p>${error.message}</p>`}
+      ${!known.isEnough && html`<p>${withoutWait(error.message)}</p>`}
       ${known.help && html`<p>${known.help}</p>`}
       ${error.id && html`<p class="muted">Request <code>${error.id}</code></p>`}
       ${retry && html`<${Retry} error=${error} retry=${retry} />`}
     </div>
   `;
+}
+
+/** A message without the wait, which the button counts down. */
+function withoutWait(message) {
+  return message.replace(/ ?Retry in \d+ s\./, "");
 }
 
 function Retry({ error, retry }) {

@@ -1,7 +1,7 @@
 /** The API key of this tab: the form that asks for it, and what it may do. */
 
 import { forgetKey, send, storeKey, storedKey } from "./api.js";
-import { forgetKept, html, useCallback, useEffect, useState } from "./lib.js";
+import { forgetKept, html, useCallback, useEffect, useRef, useState } from "./lib.js";
 import { Problem } from "./problem.js";
 import { Field, Form } from "./ui.js";
 
@@ -15,7 +15,7 @@ export function useSession() {
 
   const check = useCallback(async () => {
     if (!storedKey()) return;
-    setState({ key: null, loading: true });
+    setState((before) => ({ key: null, error: before.error, loading: !before.error }));
     try {
       setState({ key: await facts(storedKey()), loading: false });
     } catch (error) {
@@ -42,9 +42,25 @@ async function facts(key) {
   return (await send("GET", "v1/key", { key })).json();
 }
 
+const RETRY_MS = 5_000;
+
 export function SignIn({ session, title, children }) {
-  if (session.error && session.error.status !== 401) {
-    return html`<${Problem} error=${session.error} retry=${session.retry} />`;
+  const input = useRef();
+  const { error, retry } = session;
+  const isAway = error && error.status !== 401;
+  useEffect(() => {
+    if (!isAway) input.current.focus();
+  }, [isAway]);
+  useEffect(() => {
+    if (!isAway) return undefined;
+    const timer = setTimeout(retry, RETRY_MS);
+    return () => clearTimeout(timer);
+  }, [isAway, error, retry]);
+  if (isAway) {
+    return html`
+      <${Problem} error=${error} retry=${retry} />
+      <p class="muted">This page tries again every ${RETRY_MS / 1_000} seconds.</p>
+    `;
   }
   return html`
     <section class="signin panel">
@@ -57,11 +73,12 @@ export function SignIn({ session, title, children }) {
       >
         <${Field}
           label="API key"
-          help="It stays in this tab, and is forgotten when you close it or sign out."
+          help="It begins with rk_. It stays in this tab, and is forgotten when you close it or sign out."
         >
           ${(ids) => html`
             <input
               ...${ids}
+              ref=${input}
               name="key"
               type="password"
               required

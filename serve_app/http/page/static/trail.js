@@ -7,8 +7,11 @@ import { Loaded, Panel, Table } from "./ui.js";
 
 const ENTRIES_MAX = 50;
 
-/** The entries of the list at `path`; they are read again when `turn` changes. */
-export function Trail({ path, turn }) {
+/**
+ * The entries of the list at `path`; they are read again when `turn` changes. `names` are those of
+ * keys by their ids.
+ */
+export function Trail({ path, turn, names = new Map() }) {
   const entries = useLoad((signal) => getAll(path, signal), [path, turn]);
   return html`
     <${Panel} title="Changes" note="The newest changes of accounts, keys and credit.">
@@ -18,9 +21,9 @@ export function Trail({ path, turn }) {
             caption="Changes"
             columns=${[
               { title: "Time", cell: (entry) => time(entry.at) },
-              { title: "By", cell: (entry) => entry.who },
+              { title: "By", cell: ({ who }) => names.get(who.replace("key ", "")) ?? who },
               { title: "Change", cell: (entry) => entry.action },
-              { title: "Of", cell: (entry) => html`<code>${entry.subject}</code>` },
+              { title: "Of", cell: (entry) => html`${names.get(entry.subject)} <code>${entry.subject}</code>` },
             ]}
             rows=${rows.toReversed().slice(0, ENTRIES_MAX)}
           />

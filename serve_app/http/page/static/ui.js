@@ -111,7 +111,7 @@ export function Meter({ label, used, limit, show = count }) {
 }
 
 /** A button that copies `text`. */
-export function Copy({ text, label = "Copy" }) {
+export function Copy({ text, label = "Copy", kind = "small" }) {
   const [done, setDone] = useState("");
   async function copy({ currentTarget }) {
     const isCopied = await written(text, currentTarget.parentElement);
@@ -119,7 +119,7 @@ export function Copy({ text, label = "Copy" }) {
     setTimeout(() => setDone(""), 3_000);
   }
   return html`
-    <button type="button" class="small" onClick=${copy}>${done || label}</button>
+    <button type="button" class=${kind} onClick=${copy}>${done || label}</button>
     <span class="hidden" role="status">${done}</span>
   `;
 }

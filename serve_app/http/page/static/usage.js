@@ -5,6 +5,7 @@ import { DayChart } from "./charts.js";
 import { count, day, dayBefore, dollars, roughDollars, short, time } from "./format.js";
 import { html, useKept, useLoad } from "./lib.js";
 import { LimitMeters } from "./limits.js";
+import { Problem } from "./problem.js";
 import { Choice, Field, Form, Loaded, Meter, Panel, Table } from "./ui.js";
 
 const PERIODS = [[7, "7 days"], [30, "30 days"], [90, "90 days"]];
@@ -15,47 +16,62 @@ const COUNTS = [
   ["requests", "Requests", short],
   ["tokens", "Tokens", short],
   ["charged_micro_dollars", "Cost", roughDollars],
-  ["errors", "Errors", short],
+  ["errors", "Failed", short],
 ];
 
 /** `caller` is the answer of `GET /v1/key`. */
 export function Usage({ caller }) {
   const manages = caller.scopes.includes("manage");
+  const [days, setDays] = useKept("usage.days", 30);
+  const since = dayBefore(days - 1);
+  const report = useLoad((signal) => read(since, days, manages, signal), [since]);
+  const credits = useLoad(
+    async (signal) => (manages ? get("v1/credits?limit=1000", signal) : null),
+    [],
+  );
+  const key = useLoad((signal) => get("v1/key", signal), []);
+  const parts = [report, credits, key].filter((part) => manages || part !== credits);
+  if (parts.every((part) => part.error)) {
+    const retry = () => parts.forEach((part) => part.reload());
+    return html`<${Problem} error=${report.error} retry=${retry} />`;
+  }
   return html`
-    <${Report} manages=${manages} />
+    <${Report} ...${{ report, since, days, setDays }} />
     <div class="halves">
       ${manages
-        ? html`<${Credit} />`
+        ? html`<${Credit} credits=${credits} />`
         : html`
           <${Panel} title="Credit">
             <p class="muted">A key with the scope “manage” shows the credit.</p>
           <//>
         `}
-      <${Limits} />
+      <${Limits} key_=${key} />
     </div>
     ${manages && html`<${Statements} />`}
   `;
 }
 
-function Report({ manages }) {
-  const [days, setDays] = useKept("usage.days", 30);
+async function read(since, days, manages, signal) {
+  const by = (group) => getAll(`v1/usage?group_by=${group}&since=${since}`, signal);
+  const [byDay, byModel, byKey, keys] = await Promise.all([
+    ...[by("day"), by("model"), by("key")],
+    manages ? getAll("v1/keys", signal) : [],
+  ]);
+  const names = new Map(keys.map((key) => [key.id, key.label]));
+  return { points: everyDay(byDay, days), byModel, byKey, names };
+}
+
+function Report({ report, since, days, setDays }) {
   const [shown, setShown] = useKept("usage.shown", "documents");
-  const since = dayBefore(days - 1);
-  const report = useLoad(async (signal) => {
-    const by = (group) => getAll(`v1/usage?group_by=${group}&since=${since}`, signal);
-    const [byDay, byModel, byKey, keys] = await Promise.all([
-      ...[by("day"), by("model"), by("key")],
-      manages ? getAll("v1/keys", signal) : [],
-    ]);
-    const names = new Map(keys.map((key) => [key.id, key.label]));
-    return { points: everyDay(byDay, days), byModel, byKey, names };
-  }, [since]);
   const [, title, show] = COUNTS.find(([name]) => name === shown);
 
   return html`
     <${Panel}
       title="Activity"
-      note="Requests by the UTC day on which they ended."
+      note=${html`
+        Requests by the UTC day on which they ended. Failed ones had no answer and were not charged.
+        Refused ones (4xx), such as those above a limit or without credit, are not counted.
+      `}
       actions=${html`
         <${Choice} label="Period" options=${PERIODS} value=${days} onChange=${setDays} />
         <${SaveCsv} since=${since} />
@@ -142,15 +158,12 @@ function SaveCsv({ since }) {
   `;
 }
 
-function Credit() {
-  const credits = useLoad((signal) => get("v1/credits?limit=1000", signal), []);
+function Credit({ credits }) {
   return html`
     <${Panel} title="Credit">
       <${Loaded} from=${credits}>
         ${(credit) => html`
-          <p class="amount" title=${dollars(credit.available_micro_dollars)}>
-            ${roughDollars(credit.available_micro_dollars)}
-          </p>
+          <p class="amount">${dollars(credit.available_micro_dollars)}</p>
           <p class="muted">
             available${credit.reserved_micro_dollars > 0 &&
               `, and ${dollars(credit.reserved_micro_dollars)} reserved for running requests`}
@@ -186,8 +199,7 @@ function Credit() {
   `;
 }
 
-function Limits() {
-  const key = useLoad((signal) => get("v1/key", signal), []);
+function Limits({ key_: key }) {
   return html`
     <${Panel}
       title="Limits"
@@ -217,7 +229,7 @@ function Statements() {
           return download(`v1/statements/${month}?format=${kind}`, `statement-${month}.${kind}`);
         }}
       >
-        <div class="columns">
+        <div class="columns wide">
           <${Field} label="Month">
             ${(ids) => html`
               <input
