@@ -1,13 +1,18 @@
-"""The cases of `benchmarks.planner` cover what they must."""
+"""The cases of `benchmarks.planner` cover what they must, and the README shows all of them."""
+
+import json
+from pathlib import Path
 
 import pytest
 
+from benchmarks.planner.__main__ import table
 from benchmarks.planner.calibration import Calibration, median_of, profile
 from benchmarks.planner.cases import cases
 from benchmarks.planner.prediction import predict
 from benchmarks.planner.sending import Answer, measured
 from serve_app.planning.simulation import DATABASE, GATEWAYS, SCORERS
 
+FOLDER = Path(__file__).parents[1]
 CALIBRATION = Calibration(20_000, 0.001, 0.006, 0.000_03, 0.004, 0.0005, 0.0001)
 
 
@@ -55,3 +60,10 @@ def test_figures_count_answers_after_the_warm_up() -> None:
     assert found.refused_ratio == pytest.approx(1 / 3)
     assert found.documents_per_s == 2
     assert (found.p50_s, found.p99_s) == (0.2, 0.4)
+
+
+def test_the_readme_has_the_table_with_all_misses() -> None:
+    result = json.loads((FOLDER / "results/planner.json").read_text())
+
+    assert {each.name for each in cases(result["seed"])} == {*result["cases"]}
+    assert table(result) in (FOLDER / "README.md").read_text()
