@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-slow test-ray test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-slow test-ray test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -95,9 +95,16 @@ UPGRADE ?=
 UV_LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--group build --group torch --custom-compile-command 'make lock' $(UPGRADE)
+# docs/operate/gpus.md has the reasons for the versions of torch in the images.
+UV_LOCK_IMAGE := $(BIN)/uv pip compile --quiet --generate-hashes --only-binary :all: \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	-c requirements.txt --custom-compile-command 'make lock'
 lock: $(VENV)/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest allowed releases
 	$(UV_LOCK) --extra dev -o requirements-dev.txt
 	$(UV_LOCK) --extra engine --extra openvino --extra postgres --extra traces --only-binary :all: -c requirements-dev.txt -o requirements.txt
+	$(UV_LOCK_IMAGE) --extra postgres --extra traces --override cluster/images/gateway-overrides.txt pyproject.toml -o cluster/images/gateway.txt
+	echo torch==2.10.0 | $(UV_LOCK_IMAGE) --no-config - -o cluster/images/torch-v100.txt
+	echo torch==2.13.0 | $(UV_LOCK_IMAGE) --no-config - -o cluster/images/torch-new.txt
 
 UVX := $(BIN)/uv tool run
 audit: $(VENV)/.dev  ## Look for known vulnerabilities of the locked packages; needs pypi.org itself
@@ -106,6 +113,16 @@ audit: $(VENV)/.dev  ## Look for known vulnerabilities of the locked packages; n
 licences: $(VENV)/.dev  ## List the licences of the locked packages
 	@$(UVX) pip-licenses@5.5.5 --python $(BIN)/python --from mixed --order license \
 		--packages $(shell sed -nE "s/^([A-Za-z0-9._-]+)==.*/\1/p" requirements.txt)
+
+# It is also the build context of the images, whose Python is 3.11, so that PYTHON must be, too.
+WHEELHOUSE ?= var/wheelhouse
+GPU ?=
+DOWNLOAD := $(PIP) download --require-hashes --no-deps --only-binary :all: --dest $(WHEELHOUSE)
+wheelhouse: $(VENV)/.locked  ## Download all packages for machines without a network; set GPU=v100 or new
+	$(DOWNLOAD) -r requirements.txt
+	$(if $(GPU),$(DOWNLOAD) -r cluster/images/torch-$(GPU).txt)
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
+	cp requirements.txt $(addprefix cluster/images/,*.txt Containerfile sbom.py) $(WHEELHOUSE)
 
 clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

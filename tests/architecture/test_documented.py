@@ -16,8 +16,8 @@ from tests.support.snippets import PAGES, ROOT, prose, snippets
 GENERATED = pages()
 LANGUAGES = {"bash", "json", "python", "text", "yaml"}
 NOT_RUN = {
-    "downloads a model": 1,
-    "installs packages": 5,
+    "downloads a model": 2,
+    "installs packages": 7,
     "needs AWS": 1,
     "needs Docker": 2,
     "needs Kubernetes": 5,

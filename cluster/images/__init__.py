@@ -1,0 +1,1 @@
+"""The images; docs/operate/images.md describes them."""
