@@ -62,6 +62,7 @@ def test_the_page_of_a_model_shows_its_prices_and_leads_to_the_playground(
     page.get_by_role("link", name="Try it").click()
 
     expect(page.get_by_label("Model")).to_have_value("acme/big")
+    expect(page.get_by_label("Query")).to_have_value("how tall is the eiffel tower")
 
 
 def test_usage_adds_up_what_was_charged(tenant_page: Page, site: Site) -> None:

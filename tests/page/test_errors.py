@@ -77,9 +77,20 @@ def test_a_key_that_was_revoked_since(browser: Browser, site: Site) -> None:
 
 
 def test_no_query_and_no_documents(tenant_page: Page) -> None:
-    tenant_page.get_by_role("button", name="Rank documents").click()
+    page = tenant_page
+    button = page.get_by_role("button", name="Rank documents")
+    button.click()
+    expect(page.get_by_role("alert")).to_have_text("Enter a query.")
+    expect(page.get_by_label("Query")).to_be_focused()
+    expect(page.get_by_label("Query")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Query").fill("blue sky")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
-    expect(tenant_page.get_by_role("alert")).to_contain_text("Enter a query and at least one")
+    button.click()
+    expect(page.get_by_role("alert")).to_have_text("Enter at least one document.")
+    expect(page.get_by_role("textbox", name="Documents")).to_be_focused()
+    page.get_by_role("button", name="Sample: Help centre").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_no_credit(browser: Browser, site: Site) -> None:

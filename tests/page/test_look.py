@@ -5,7 +5,7 @@ from typing import Literal
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from serve_app.access.api_keys import SCOPE_ADMIN
 from tests.page.conftest import SIGNED_IN
@@ -29,6 +29,11 @@ def ready(page: Page, view: str) -> None:
         expect(page.get_by_role("heading", name="Results")).to_be_visible()
 
 
+def lengths(elements: Locator) -> set[float]:
+    widths: list[float] = elements.evaluate_all("all => all.map((each) => each.clientWidth)")
+    return set(widths)
+
+
 def check(page: Page, where: str) -> None:
     found = Axe().run(page)
     assert found.violations_count == 0, f"{where}\n{found.generate_report()}"
@@ -50,6 +55,12 @@ def test_every_view_is_accessible_and_fits(browser: Browser, site: Site, scheme:
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             check(page, f"{view} at {width} px, {scheme}")
+            if view == "playground":
+                assert len(lengths(page.locator(".results .track"))) == 1
+        if view == "playground":
+            page.get_by_label("Query").fill("changed")
+            expect(page.get_by_text("The inputs have changed")).to_be_visible()
+            check(page, f"an old answer, {scheme}")
     page.get_by_role("button", name="Create a key").click()
     check(page, f"dialog, {scheme}")
     context.close()

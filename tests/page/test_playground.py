@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, Request, expect
 
@@ -50,11 +51,14 @@ def shown_order(page: Page) -> list[int]:
 
 
 def test_lines_are_ranked_and_the_figures_are_those_of_the_answer(
-    tenant_page: Page,
+    tenant_page: Page, site: Site
 ) -> None:
     page = tenant_page
+    expect(page.get_by_text("Languages: English")).to_be_visible()
     page.get_by_label("Query").fill(QUERY)
+    expect(page.get_by_text("Price: $0.008 per 1,000 documents", exact=True)).to_be_visible()
     page.get_by_role("textbox", name="Documents").fill("\n".join([*DOCUMENTS, "", "  "]))
+    expect(page.get_by_text("per 1,000 documents ($0.000032 for 4 documents)")).to_be_visible()
     expect(page.get_by_text("4 documents", exact=True)).to_be_visible()
     with page.expect_response("**/v1/rerank") as sent:
         rank(page)
@@ -67,6 +71,16 @@ def test_lines_are_ranked_and_the_figures_are_those_of_the_answer(
     expect(figures).to_contain_text(str(answer["usage"]["total_tokens"]))
     expect(figures).to_contain_text(answer["id"])
     expect(figures).to_contain_text("Waiting in the queue: 0.0 ms")
+    headers = {"authorization": f"Bearer {site.key}"}
+    credit = httpx.get(f"{site.address}/v1/credits", headers=headers).json()
+    left = f"{credit['available_micro_dollars'] / 1e6:.6f}".rstrip("0")
+    expect(figures).to_contain_text(f"Credit left${left}")
+    expect(page.get_by_text("It is not a probability")).to_be_visible()
+
+    page.get_by_label("Results (top_n)").fill("3")
+    expect(page.get_by_text("The inputs have changed; rank again.")).to_be_visible()
+    page.get_by_label("Results (top_n)").fill("")
+    expect(page.get_by_text("The inputs have changed; rank again.")).to_have_count(0)
 
 
 def test_top_n_and_the_tier_are_sent(tenant_page: Page) -> None:
@@ -74,12 +88,14 @@ def test_top_n_and_the_tier_are_sent(tenant_page: Page) -> None:
     page.get_by_role("button", name="Sample: Encyclopedia").click()
     page.get_by_label("Results (top_n)").fill("3")
     page.get_by_label("Service tier").select_option("flex")
+    expect(page.get_by_text("After other requests, at 0.5 times the price")).to_be_visible()
     with page.expect_request("**/v1/rerank") as sent:
         rank(page)
 
     assert body_of(sent.value)["top_n"] == 3
     assert body_of(sent.value)["service_tier"] == "flex"
     assert len(shown_order(page)) == 3
+    expect(page.get_by_role("region", name="Time and cost")).to_contain_text("flextop_n3")
     expect(page.get_by_text("5 more documents ranked, left out by top_n.")).to_be_visible()
 
 
@@ -108,8 +124,8 @@ def as_csv(documents: list[str]) -> str:
         ("table.csv", as_csv([*DOCUMENTS, "two\nlines"]), [*DOCUMENTS, "two\nlines"]),
         (
             "objects.jsonl",
-            "\n".join(json.dumps({"text": text, "id": 7}) for text in DOCUMENTS),
-            [{"text": text, "id": 7} for text in DOCUMENTS],
+            "\n".join(json.dumps({"id": 7, "body": text}) for text in DOCUMENTS),
+            DOCUMENTS,
         ),
     ],
 )
@@ -139,6 +155,20 @@ def test_another_column_of_a_table_can_be_chosen(tenant_page: Page, tmp_path: Pa
         rank(page)
 
     assert body_of(sent.value)["documents"] == ["first", "second"]
+
+
+def test_another_field_of_objects_can_be_chosen(tenant_page: Page, tmp_path: Path) -> None:
+    page = tenant_page
+    file = tmp_path / "objects.jsonl"
+    file.write_text('{"text": "one", "title": "first"}\n"plain"\n{"text": "two", "tags": []}\n')
+    page.get_by_label("Query").fill(QUERY)
+    page.get_by_label("File with documents").set_input_files(file)
+    page.get_by_label("Field with the documents").select_option("title")
+    expect(page.get_by_text("1 row without this field left out")).to_be_visible()
+    with page.expect_request("**/v1/rerank") as sent:
+        rank(page)
+
+    assert body_of(sent.value)["documents"] == ["first", "plain"]
 
 
 def test_a_file_that_cannot_be_read_is_explained(tenant_page: Page, tmp_path: Path) -> None:

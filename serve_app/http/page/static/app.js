@@ -87,6 +87,7 @@ function Welcome({ session }) {
 function View({ view: [name, title], rest, session }) {
   const caller = session.key;
   const ranks = caller.scopes.includes("rerank");
+  const manages = caller.scopes.includes("manage");
   const models = useLoad(
     async (signal) => (ranks ? (await get("v1/models", signal)).data : []),
     [caller.id],
@@ -102,7 +103,7 @@ function View({ view: [name, title], rest, session }) {
           ? html`<p class="problem">This key opens no model.</p>`
           : name === "models"
             ? html`<${Models} models=${list} />`
-            : html`<${Playground} models=${list} chosen=${rest} />`)}
+            : html`<${Playground} models=${list} chosen=${rest} manages=${manages} />`)}
       <//>
     `}
   `;

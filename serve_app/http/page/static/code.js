@@ -1,4 +1,4 @@
-/** The request of the playground as a program to copy. */
+/** A request as a program to copy. */
 
 import { html, useKept } from "./lib.js";
 import { LANGUAGES, snippet } from "./snippets.js";
@@ -6,7 +6,7 @@ import { Choice, Copy, Panel } from "./ui.js";
 
 const SHOWN_CHARACTERS_MAX = 20_000;
 
-export function Code({ request }) {
+export function Code({ request, note }) {
   const [language, setLanguage] = useKept("code.language", "curl");
   const address = new URL(".", document.baseURI).href.replace(/\/$/, "");
   const text = snippet(language, request, address);
@@ -16,7 +16,7 @@ export function Code({ request }) {
   return html`
     <${Panel}
       title="Use it in your code"
-      note="The same request. The program reads your key from the variable RERANK_API_KEY."
+      note=${note}
       actions=${html`<${Copy} text=${text} label="Copy the code" />`}
     >
       <${Choice}

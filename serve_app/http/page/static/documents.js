@@ -8,15 +8,16 @@ export function lines(text) {
 /**
  * Read a .txt, .csv or .jsonl file.
  *
- * Returns `{name, documents}`, or for CSV `{name, columns, rows}`, of which `inColumn` takes a
- * column. Throws an `Error` that says what is wrong with the file.
+ * Returns `{name, documents}`, or for CSV and objects `{name, unit, columns, rows}`, of which
+ * `inColumn` takes a column; `unit` is its name for people. Throws an `Error` that says what is
+ * wrong with the file.
  */
 export async function readFile(file) {
   const { name } = file;
   const text = (await file.text()).replace(/^\uFEFF/, "");
   let found;
-  if (/\.(jsonl|ndjson)$/i.test(name)) found = { name, documents: jsonLines(text) };
-  else if (/\.(csv|tsv)$/i.test(name)) found = { name, ...table(text) };
+  if (/\.(jsonl|ndjson)$/i.test(name)) found = { name, ...fields(jsonLines(text)) };
+  else if (/\.(csv|tsv)$/i.test(name)) found = { name, unit: "Column", ...table(text) };
   else if (/\.(txt|md)$/i.test(name)) found = { name, documents: lines(text) };
   else throw new Error(`${name}: only .txt, .csv and .jsonl files can be read.`);
   if (!(found.documents ?? found.rows).length) throw new Error(`${name} has no documents.`);
@@ -32,10 +33,22 @@ export function inColumn(file, wanted) {
   return { ...file, column, documents };
 }
 
-/** The text of a document for people: an object is shown by its `text`, or as JSON. */
-export function textOf(document) {
-  if (typeof document === "string") return document;
-  return typeof document.text === "string" ? document.text : JSON.stringify(document);
+/** The lines of a JSON file as `{documents}`, or as `{unit, columns, rows}` if any is an object. */
+function fields(values) {
+  if (values.every((value) => typeof value === "string")) return { documents: values };
+  const objects = values.filter((value) => typeof value === "object");
+  const names = objects.flatMap((each) => Object.keys(each).filter((name) => cell(each[name])));
+  const columns = [...new Set(names)];
+  if (!columns.length) throw new Error("The objects in the file have no field with a text.");
+  const rows = values.map((value) => (
+    columns.map((name) => (typeof value === "string" ? value : cell(value[name])))
+  ));
+  return { unit: "Field", columns, rows };
+}
+
+/** The text of a field; lists, objects and nothing have none. */
+function cell(value) {
+  return ["string", "number", "boolean"].includes(typeof value) ? String(value) : "";
 }
 
 function jsonLines(text) {

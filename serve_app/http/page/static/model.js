@@ -2,10 +2,11 @@
 
 import { get } from "./api.js";
 import { Code } from "./code.js";
+import { lines } from "./documents.js";
 import { count, dollars } from "./format.js";
 import { html, useLoad } from "./lib.js";
 import { Ready, runsOn } from "./models.js";
-import { SAMPLES } from "./samples.js";
+import { EXAMPLE } from "./samples.js";
 import { Title } from "./shell.js";
 import { Badge, Facts, Loaded, Panel, Table } from "./ui.js";
 
@@ -23,7 +24,7 @@ export function Model({ id }) {
 
 function Page({ model }) {
   const { card } = model;
-  const [{ query, lines }] = SAMPLES.slice(-1);
+  const { query, text, topN } = EXAMPLE;
   return html`
     <div class="row wrap">
       <p>${card.summary ?? model.description}</p>
@@ -52,7 +53,10 @@ function Page({ model }) {
           : html`<p class="muted">${UNKNOWN}</p>`}
       <//>
     </div>
-    <${Code} request=${{ model: model.id, query, documents: lines.slice(0, 4), top_n: 2 }} />
+    <${Code}
+      request=${{ model: model.id, query, documents: lines(text), top_n: Number(topN) }}
+      note="An example request as a program."
+    />
     ${card.faq.length > 0 && html`
       <${Panel} title="Questions">
         ${card.faq.map(({ question, answer }) => html`

@@ -1,14 +1,15 @@
 /** The answer in the playground: ranked documents, times, tokens and price. */
 
-import { textOf } from "./documents.js";
+import { get } from "./api.js";
 import { count, counted, dollars, milliseconds } from "./format.js";
-import { html, useEffect, useState } from "./lib.js";
+import { html, useEffect, useLoad, useState } from "./lib.js";
 import { Badge, Facts, Panel } from "./ui.js";
 
 const ROWS_FIRST = 50;
 const LONG_CHARACTERS = 280;
 
-export function Results({ answer, stale }) {
+/** `stale` dims the answer; `manages` says whether the key reads the credit. */
+export function Results({ answer, stale, manages }) {
   const [all, setAll] = useState(false);
   useEffect(() => setAll(false), [answer]);
   if (!answer) {
@@ -25,7 +26,7 @@ export function Results({ answer, stale }) {
   const left = request.documents.length - results.length;
   return html`
     <div class=${stale ? "stale" : ""}>
-      <${Figures} answer=${answer} />
+      <${Figures} ...${{ answer, manages }} />
       <${Panel}
         title="Results"
         note=${`${counted(results.length, "result")} for “${request.query}”`}
@@ -34,7 +35,7 @@ export function Results({ answer, stale }) {
         <ol class="results">
           ${rows.map((result, place) => html`
             <${Result} key=${result.index} ...${{ result, place }}
-              text=${textOf(request.documents[result.index])} />
+              text=${request.documents[result.index]} />
           `)}
         </ol>
         ${rows.length < results.length && html`
@@ -45,6 +46,10 @@ export function Results({ answer, stale }) {
         ${left > 0 && html`
           <p class="muted">${counted(left, "more document")} ranked, left out by top_n.</p>
         `}
+        <p class="help">
+          A score is between 0 and 1 and orders the documents of one query. It is not a probability;
+          do not compare scores of different models.
+        </p>
       <//>
     </div>
   `;
@@ -62,11 +67,13 @@ function Result({ result, place, text }) {
           <p class="text">${isLong && !open ? `${text.slice(0, LONG_CHARACTERS)} …` : text}</p>
           <span class="score"><span class="hidden">Score </span>${shownScore(score)}</span>
         </div>
-        <div class="marks">
+        <div class="bar-row">
           <div class="track" aria-hidden="true">
             <div class="fill" style=${{ width: `${100 * score}%` }}></div>
           </div>
           <${Move} from=${result.index} to=${place} />
+        </div>
+        <div class="marks">
           ${result.truncated && html`
             <${Badge} kind="warn" title="Its end did not fit the model and was not read.">
               cut to fit the model
@@ -100,7 +107,11 @@ function Move({ from, to }) {
   `;
 }
 
-function Figures({ answer: { body, times } }) {
+function Figures({ answer: { request, body, times }, manages }) {
+  const credit = useLoad(
+    async (signal) => (manages ? get("v1/credits?limit=1", signal) : null),
+    [body.id],
+  );
   const { queue = 0, run = 0, total } = times;
   const rest = Math.max(0, total - queue - run);
   const sum = queue + run + rest;
@@ -126,9 +137,12 @@ function Figures({ answer: { body, times } }) {
         facts=${[
           ["Total time", milliseconds(total)],
           ["Charged", dollars(meta.charge_micro_dollars)],
+          ["Credit left", credit.data ? dollars(credit.data.available_micro_dollars) : null],
           ["Tokens", count(usage.total_tokens)],
           ["Documents", count(usage.documents)],
           ["Model", body.model],
+          ["Service tier", request.service_tier ?? "default"],
+          ["top_n", request.top_n ?? "all"],
         ]}
       />
       <p class="muted request">Request <code>${body.id}</code></p>

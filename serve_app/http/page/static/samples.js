@@ -32,3 +32,8 @@ export const SAMPLES = [
     ],
   },
 ];
+
+const [{ query, lines }] = SAMPLES.slice(-1);
+
+/** The request on the page of a model, as inputs of the playground. */
+export const EXAMPLE = { query, text: lines.slice(0, 4).join("\n"), topN: "2" };

@@ -21,7 +21,8 @@ export function snippet(language, request, address) {
 
 // A here-document takes any text and any size, unlike an argument in quotes.
 function curl(request, address) {
-  return `curl -s ${address}/v1/rerank \\
+  return `# export RERANK_API_KEY=rk_…
+curl -s ${address}/v1/rerank \\
   -H "Authorization: Bearer $RERANK_API_KEY" \\
   -H 'Content-Type: application/json' \\
   --data-binary @- <<'END_OF_REQUEST'
@@ -35,7 +36,8 @@ function cohere({ service_tier: tier, ...request }, address) {
   if (tier) {
     fields.push(`    request_options={"additional_body_parameters": {"service_tier": "${tier}"}},`);
   }
-  return `import os
+  return `# pip install cohere; export RERANK_API_KEY=rk_…
+import os
 
 import cohere
 
@@ -49,7 +51,8 @@ for result in answer.results:
 }
 
 function httpx(request, address) {
-  return `import os
+  return `# pip install httpx; export RERANK_API_KEY=rk_…
+import os
 
 import httpx
 
@@ -59,14 +62,16 @@ answer = httpx.post(
     json=${python(request, 1)},
     timeout=60,
 )
-answer.raise_for_status()
+if answer.is_error:
+    raise SystemExit(answer.text)
 for result in answer.json()["results"]:
     print(result["index"], result["relevance_score"])
 `;
 }
 
 function javascript(request, address) {
-  return `const answer = await fetch("${address}/v1/rerank", {
+  return `// A module for Node.js; export RERANK_API_KEY=rk_…
+const answer = await fetch("${address}/v1/rerank", {
   method: "POST",
   headers: {
     authorization: \`Bearer \${process.env.RERANK_API_KEY}\`,

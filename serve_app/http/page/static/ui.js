@@ -21,14 +21,22 @@ export function Panel({ title, note, actions, children }) {
   `;
 }
 
-/** A label with its input, and a line of help below. `children` takes the ids of both. */
-export function Field({ label, help, children }) {
+/**
+ * A label with its input, and a line of help and of what is wrong below. `children` takes the
+ * attributes of the input that refer to them.
+ */
+export function Field({ label, help, fault, children }) {
   const id = useId();
   return html`
     <div class="field">
       <label for=${id}>${label}</label>
-      ${children({ id, "aria-describedby": help ? `${id}-help` : undefined })}
+      ${children({
+        id,
+        "aria-describedby": fault ? `${id}-fault` : help ? `${id}-help` : undefined,
+        "aria-invalid": fault ? "true" : undefined,
+      })}
       ${help && html`<p class="help" id="${id}-help">${help}</p>`}
+      ${fault && html`<p class="fault" role="alert" id="${id}-fault">${fault}</p>`}
     </div>
   `;
 }
