@@ -44,7 +44,7 @@ from serve_app.ledger.reports import usage
 ENTRIES_PER_READ = 1_000
 
 FIRST_SCOPES = {api_keys.SCOPE_RERANK, api_keys.SCOPE_MANAGE}
-"""Of the first key of a new database, for the person who runs the service on one machine."""
+"""Scopes of the first key of a new database, which `make serve` prints."""
 
 
 def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:

@@ -15,7 +15,7 @@ from serve_app.settings.models import ModelSettings
 def check(config: Path) -> None:
     """Check the Serve config file CONFIG before `serve deploy`.
 
-    It finds keys that Ray would ignore, invalid settings and model cards, and models without
+    The check finds keys that Ray would ignore, invalid settings and model cards, and models without
     scorers. Variables such as RERANK_DATABASE_URL must be set.
     """
     _, service = read_config(config, None)

@@ -9,7 +9,7 @@ import click
 import psutil
 
 PROCESSES = ("ray::ServeReplica:", "ray::HAProxyManager")
-"""Beginnings of the titles of the processes that a node with requests has."""
+"""Beginnings of the titles of the processes that handle requests on a node."""
 
 COMMAND_TIMEOUT_S = 30.0
 POLL_S = 0.5
@@ -21,14 +21,15 @@ POLL_S = 0.5
     type=click.IntRange(1, 3_600),
     default=570,
     show_default=True,
-    help="Longest time. A replica without a replacement stops before the time is over.",
+    help="Longest time to wait. A replica without a replacement stops before this time is over.",
 )
 def drain(seconds: int) -> None:
     """Move this node's replicas to other nodes before the node stops.
 
-    Run it on the node. Each replica stops when its replacement runs and its requests are answered.
+    Run this command on the node. Each replica stops when its replacement runs and its own requests
+    are answered.
     HAProxy's health check fails at once, and HAProxy stops when its connections are idle. The
-    command returns when no replica and no HAProxy is left. Ray then ends on this node; to use the
+    command returns when no replica and no HAProxy is left. Ray then ends on this node. To use the
     node again, start Ray again.
     """
     deadline = time.monotonic() + seconds

@@ -129,10 +129,10 @@ def set_key_limits(key_id: str, limits: LimitChanges, database_url: str | None) 
 @click.argument("label")
 @database_option
 def set_key_label(key_id: str, label: str, database_url: str | None) -> None:
-    """Give the key with the public id KEY_ID the name LABEL in lists."""
+    """Change the label of the key with the public id KEY_ID to LABEL."""
     with open_books(database_url) as connection:
         tenant_keys.set_key_label(connection, KeyId(key_id), label, audit_context())
-    click.echo(f"Key {key_id} is now named '{label}'.")
+    click.echo(f"Key {key_id} now has the label '{label}'.")
 
 
 @keys.command("rotate")

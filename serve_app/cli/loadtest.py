@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 FORWARD = {"ignore_unknown_options": True}
 REQUESTS_ENOUGH = 1_000
-"""In a simulated queue, the p99 of 300 requests is a quarter too low at the median."""
+"""Steps with fewer requests have too low a p99. In a simulated queue, the median p99 of steps with
+300 requests is a quarter too low."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 METRICS = click.option(
     "--metrics",
     multiple=True,
     metavar="URL",
-    help="Ray's metrics page of a node, for queues and replicas over time. May be repeated.",
+    help="Address of a node's metrics, for queues and replicas over time. May be repeated.",
 )
 OPTIONS = click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[LOCUST OPTION]...")
 
@@ -34,7 +35,8 @@ OPTIONS = click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[
 def loadtest() -> None:
     """Measure a running service with Locust. Needs the extra 'loadtest'.
 
-    The API keys are in RERANK_API_KEY, separated by commas; else the one in var/dev.key is used.
+    RERANK_API_KEY has the API keys, separated by commas. Without it, the key in var/dev.key is
+    used.
     loadtests/README.md describes the options of Locust and of the load.
     """
     from loadtests.command import missing_packages  # noqa: PLC0415 - the package is optional
@@ -70,7 +72,7 @@ def run(
     """Send one load, such as: run -H http://127.0.0.1:8000 --rate 20 -t 60s.
 
     All options of Locust work, too, such as --processes 4; `run -- --help` lists them. With
-    thresholds, the exit status is 1 if one is exceeded, else 0.
+    thresholds, the exit status is 1 if one of them is exceeded, else 0.
     """
     from loadtests.command import locust_command, wait  # noqa: PLC0415 - the package is optional
     from loadtests.report import run_report  # noqa: PLC0415
@@ -92,21 +94,26 @@ def run(
     "--target-p99-ms",
     required=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Highest 99th percentile; refused and failed requests count as slower.",
+    help="Highest 99th percentile of the latency; refused and failed requests count as slower.",
 )
 @click.option("--first-rate", default=1.0, show_default=True, help="Requests/s of the first step.")
-@click.option("--step-s", default=30, show_default=True, help="Duration of a step.")
+@click.option("--step-s", default=30, show_default=True, help="Seconds of a step.")
 @click.option(
-    "--warm-up-s", default=5.0, show_default=True, help="Part of it that is not measured."
+    "--warm-up-s",
+    default=5.0,
+    show_default=True,
+    help="Seconds at the start of a step that are not measured.",
 )
 @click.option(
     "--steps-around",
     default=10,
     show_default=True,
-    help="Steps around the limit, for the interval.",
+    help="Steps around the limit, for its confidence interval.",
 )
-@click.option("--steps-max", default=16, show_default=True, help="Most steps before them.")
-@click.option("--cost-per-hour", default=0.0, help="Dollars/hour of all but the scorers.")
+@click.option(
+    "--steps-max", default=16, show_default=True, help="Most steps before those around the limit."
+)
+@click.option("--cost-per-hour", default=0.0, help="Dollars/hour of everything except the scorers.")
 @click.option(
     "--scorer-cost-per-hour", default=0.0, help="Dollars/hour of a scorer; needs --metrics."
 )
@@ -126,8 +133,8 @@ def sweep(
 ) -> None:
     """Find the most documents/s that keep the p99 under a target.
 
-    All options of `run` for the load work, too, such as --sizes 20 --pair-tokens 512 --cv 3. The
-    folder then has the result as sweep.json and as report.html.
+    The options of `run` for the load work, too, except --trace: for example, --sizes 20
+    --pair-tokens 512 --cv 3. The result is in the folder, as sweep.json and report.html.
     """
     from loadtests.command import LoadTestFailed  # noqa: PLC0415 - the package is optional
     from loadtests.report import sweep_report  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""``rerank-serve plan``: the scorers and gateways that a traffic needs, and what they cost."""
+"""``rerank-serve plan``: the scorers and gateways that given traffic needs, and their cost."""
 
 import json
 from collections.abc import Sequence
@@ -69,7 +69,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     f"benchmarks.gpu.  [default: {DEFAULT_DEVICE}]",
 )
 @click.option(
-    "--model", type=click.Choice(MODELS), default=MINILM, show_default=True, help="For a device."
+    "--model",
+    type=click.Choice(MODELS),
+    default=MINILM,
+    show_default=True,
+    help="Model of a device's published speed.",
 )
 @click.option("--start-s", type=float, help="Time until a new scorer computes.  [default: 60]")
 @click.option("--gateway", type=FILE, help="A JSON result of benchmarks.service.gpu_overhead.")
@@ -81,16 +85,20 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="postgresql, sqlite, or a JSON result of benchmarks.ledger.throughput.",
 )
 @click.option(
-    "--p99-ms", type=float, default=1_000, show_default=True, help="Target of the latency."
+    "--p99-ms",
+    type=float,
+    default=1_000,
+    show_default=True,
+    help="Highest 99th percentile of the latency.",
 )
 @click.option(
     "--spare",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="Scorers and gateways that may be lost.",
+    help="Scorers and gateways in addition to those needed.",
 )
-@click.option("--price-per-hour", type=click.FloatRange(min=0), help="Of one scorer's machine.")
+@click.option("--price-per-hour", type=click.FloatRange(min=0), help="Dollars/hour of one scorer.")
 @click.option(
     "--price",
     type=click.FloatRange(min=0, min_open=True),
@@ -98,15 +106,24 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Dollars that clients pay for 1,000 documents.",
 )
-@click.option("--step", type=float, help="Also simulate autoscaling when traffic grows so much.")
-@click.option("--sensitivity", is_flag=True, help="Also plan with each figure halved and doubled.")
+@click.option(
+    "--step",
+    type=float,
+    help="Also simulate autoscaling when the traffic grows by this factor at once.",
+)
+@click.option(
+    "--sensitivity", is_flag=True, help="Also plan with changed speeds, tokens and bursts."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@click.option("--plot", type=FILE, help="Draw latency against load to this file.")
+@click.option(
+    "--plot", type=FILE, help="Write a plot of latency and use against load to this file."
+)
 def plan(**chosen: Any) -> None:
-    """Plan how many scorers and gateways a traffic needs, and what they cost.
+    """Plan how many scorers and gateways given traffic needs, and what they cost.
 
-    The plan is simulated with the service's own queues, batches and admission. Speeds that were
-    published for other servers are marked so; measure your own with benchmarks.gpu.
+    The plan is simulated with the service's own rules for admission, queues and batches. It states
+    where each speed comes from. Published speeds are of other programs: measure your own GPU with
+    benchmarks.gpu.
     """
     names = {field.name for field in fields(Options)}
     options = Options(**{name: value for name, value in chosen.items() if name in names})

@@ -51,7 +51,7 @@ class LiveSettings(BaseModel):
 
     traces: Literal["none", "without_texts", "with_texts"] = "none"
     """Whether requests are traced, and whether their traces contain queries and documents.
-    OpenTelemetry's own variables ``OTEL_...`` name the collector."""
+    OpenTelemetry's own variables ``OTEL_...`` set the collector and the share of the requests."""
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:

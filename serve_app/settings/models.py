@@ -75,8 +75,8 @@ class ModelSettings(BaseModel):
     """A second revision, which is tried before it replaces the live one."""
 
     card: Annotated[str, Field(min_length=1)] | None = None
-    """A YAML or JSON file on every gateway's node with facts about the model, for
-    ``GET /v1/models/{id}``; see `docs/api/models.md`."""
+    """A YAML or JSON file with facts about the model, which ``GET /v1/models/{id}`` shows. It must
+    exist on every gateway's node. `docs/your-own-model.md` describes it."""
 
     price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """8 means $0.008 per 1,000 documents."""
