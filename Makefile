@@ -41,7 +41,7 @@ test-unit: $(VENV)/.dev  ## Run the tests without Ray and without models of real
 lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 	PATH="$(abspath $(BIN)):$$PATH" npx --yes @redocly/cli@2.77.0 lint docs/reference/openapi.json
 
-# Tests on Ray mostly wait for processes, so the slow ones run at the same time.
+# The tests on Ray mostly wait for processes, so test-slow runs in parallel with them.
 test-integration: lint-openapi  ## Run test-slow and test-ray at the same time
 	$(MAKE) --jobs 2 --output-sync=target test-slow test-ray
 
@@ -107,7 +107,7 @@ lock: $(VENV)/.dev  ## Update the lock files; UPGRADE=--upgrade takes the newest
 	echo torch==2.13.0 | $(UV_LOCK_IMAGE) --no-config - -o cluster/images/torch-new.txt
 
 UVX := $(BIN)/uv tool run
-audit: $(VENV)/.dev  ## Look for known vulnerabilities of the locked packages; needs pypi.org itself
+audit: $(VENV)/.dev  ## Look for known vulnerabilities of the locked packages; needs pypi.org
 	$(UVX) pip-audit@2.10.1 --requirement requirements.txt --require-hashes --disable-pip --strict
 
 licences: $(VENV)/.dev  ## List the licences of the locked packages

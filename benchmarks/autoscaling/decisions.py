@@ -35,10 +35,11 @@ FLEETS = ((10, 4), (100, 32), (1_000, 300))
 """Scorers and gateways."""
 
 PORTIONS_PER_S = 48
-"""Portions that a scorer gets: a V100 with the published 960 documents/s and requests of 20."""
+"""Portions that a scorer receives per second: a V100 scores the published 960 documents/s, and each
+request has 20 documents."""
 
 REPORTS = 5
-"""Reports that Ray keeps of each figure: one a second, for ``look_back_period_s``."""
+"""Reports of each figure that Ray keeps: one per second during ``look_back_period_s``."""
 
 CALLS = 20
 STATS = {INFLIGHT_TOKENS_STAT: 10_000.0, BUSY_RATIO_STAT: 0.7, TOKENS_PER_S_STAT: 64_000.0}
@@ -48,7 +49,7 @@ NOW = 1_700_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The time of one call."""
+    """The time of one call of the policy for a fleet of this size."""
 
     scorers: int
     gateways: int

@@ -3,13 +3,15 @@
     python -m benchmarks.planner --json benchmarks/results/planner.json --case 1
     python -m benchmarks.planner --json benchmarks/results/planner.json
 
-The first command measures one case, and adds it to the file; a case that was interrupted is
-continued. The second one measures nothing, predicts again and prints the table of all cases.
+The first command measures one case and adds it to the file. If the measurement was interrupted, the
+command continues it. The second command measures nothing: it repeats the predictions and prints the
+table of all cases.
 
-Each case (`cases`) is a traffic profile that was drawn by a seed, and a real service with simulated
-GPUs, of which one part is slow. In each of five rounds, the speeds of the parts are measured with
-other requests (`calibration`), and then the profile's traffic is sent. The prediction uses the
-medians of the calibrations, and random requests of the profile that differ from those sent.
+Each case (`cases`) consists of a traffic profile, which a seed determines, and of a real service
+with simulated GPUs and one slow part. In each of five rounds, the speeds of the parts are measured
+with requests that are not from the profile (`calibration`). Then the profile's traffic is sent. The
+prediction uses the medians of the calibrations, and random requests of the profile that differ from
+those sent.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from serve_app.planning.arrivals import arrivals
 
 ROUNDS = 5
 DOCUMENTS_ERROR_MAX, P99_ERROR_MAX = 0.15, 0.25
-"""Goals of the relative errors."""
+"""Highest relative errors that meet the goals of the planner."""
 
 
 def main() -> None:
@@ -77,7 +79,7 @@ def _write(result: Mapping[str, Any], file: Path) -> None:
 
 
 def rounds(case: Case, done: int, until: float) -> Iterator[dict[str, Any]]:
-    """Yield the calibration and the measurement of each round that is left."""
+    """Yield the calibration and the measurement of each round that is not in the file yet."""
     if done >= ROUNDS:
         return
     with running(case) as service:

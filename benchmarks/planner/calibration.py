@@ -1,9 +1,9 @@
-"""Measure the speeds of the parts of a running service, with other requests than the profile's.
+"""Measure the speeds of the parts of a running service, with requests that are not the profile's.
 
 One client sends small and larger requests, one after the other. The service reports the time of
-each batch, which gives the speed of a scorer. The CPU time of the gateway's process gives its
-work, and the rest of the latency is transit. Many clients show the work of a slow gateway or a slow
-database.
+each batch, from which the speed of a scorer follows. The CPU time of the gateway's process is the
+work of the gateway. If the gateway or the database is slowed down, the throughput of many clients
+shows its speed instead. The part of the latency that nothing else explains is the transit.
 """
 
 import statistics
@@ -34,12 +34,12 @@ from serve_app.planning.simulation import GATEWAYS
 from testkit.load import cpu_s
 
 RUN_S = 0.08
-"""Time of the larger requests on a scorer, short enough for a single portion."""
+"""Time that a scorer takes for a larger request. It is so short that the request is one portion."""
 
 REQUESTS = 24
 CLIENTS, SATURATED_S = 16, 3.0
 SATURATING_DOCUMENTS = 20
-"""Few enough that the scorers are not the limit of many clients."""
+"""Documents per request of the many clients, so few that the scorers are not the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def profile(found: Calibration, start_s: float) -> Service:
 
 
 def _one_client(running: Running, documents: int, seed: int) -> tuple[list[Answer], float]:
-    """Return the answers, and the gateway's CPU time of a request."""
+    """Return the answers, and the gateway's CPU time per request."""
     service = running.service
     gateways = service.replicas("rerank")
     family = [process for each in gateways for process in (each, *each.children())]
@@ -141,8 +141,8 @@ def _one_client(running: Running, documents: int, seed: int) -> tuple[list[Answe
 def _database(running: Running, seed: int) -> tuple[float, float]:
     """Return the time of a transaction, and that of a write.
 
-    One caller of the ledger gives the sum of both. Many clients of the service, which wait for
-    little else than their writes, give the time of a write.
+    The throughput of one caller of the ledger gives the sum of both. Many clients of the service
+    wait for little but their writes, so their throughput gives the time of a write.
     """
     url = running.database_url
     if url is None:
@@ -152,7 +152,7 @@ def _database(running: Running, seed: int) -> tuple[float, float]:
 
 
 def _many_clients(running: Running, documents: int, seed: int) -> float:
-    """Return requests per second of clients that send again after each answer."""
+    """Return the requests/s of clients, each of which sends its next request after an answer."""
     until = time.perf_counter() + SATURATED_S
     prepared = bodies(documents, seed)
 

@@ -1,4 +1,4 @@
-"""The traffic profiles on which predictions are compared with a real service.
+"""The traffic profiles for which predictions are compared with measurements of a real service.
 
 A seed chooses them. In each, one part is so slow that it limits the service: the scorers, the
 gateway or the database. Scorers have simulated GPUs, so two cores can run several of them.
@@ -19,27 +19,27 @@ STEP_AT_S = 15.0
 STEP_SCORERS = 3
 
 GPU_TOKENS_PER_S = {5: 8_000, 50: 20_000, 500: 100_000}
-"""Speed of a simulated GPU by documents per request: slow enough that other processes, which share
-two cores, are never the limit."""
+"""Speed of a simulated GPU, by documents per request. It is so low that the other processes, which
+share two cores, are never the limit."""
 
 FAST_GPU_TOKENS_PER_S = 60_000
 SLOW_GATEWAY_SHARE = 0.15
 """Share of a core that a slow gateway gets."""
 
 USUAL_GATEWAY_S = 0.007
-"""CPU time of a request of 50 documents, about."""
+"""Approximate CPU time of the gateway for a request of 50 documents."""
 
 SLOW_WRITE_S = 0.01
 """Time that a slow database takes for each reservation and each charge."""
 
 BURSTINESS = 2.0
 LOAD_RANGE = (0.5, 0.75)
-"""Traffic, as a share of what the slow part can do."""
+"""Traffic, as a share of the capacity of the slow part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One held-out profile, and the service that gets it."""
+    """One held-out profile, and the service that receives its traffic."""
 
     name: str
     throttled: str

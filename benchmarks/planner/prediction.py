@@ -13,8 +13,8 @@ from serve_app.planning.simulation import Fleet, Simulated, simulate
 from serve_app.scaling.policy import Bounds, Goals
 
 SIMULATIONS = 21
-"""A run is too short for an exact percentile. So runs of the same length are simulated, each with
-other requests than the measured runs, and the median counts."""
+"""Number of simulated runs, of which the median is the prediction, because one run is too short for
+an exact percentile. They are as long as the measured runs, and have other requests."""
 
 FIRST_SEED = 1_000
 
@@ -38,7 +38,7 @@ def fleet(case: Case) -> Fleet:
 
 
 def predict(case: Case, service: Service) -> Predicted:
-    """Simulate the case, of which the planner knows only the profile."""
+    """Simulate the case with random requests of its profile and the measured speeds."""
     runs = [_run(case, service, FIRST_SEED + number) for number in range(SIMULATIONS)]
     busy = {part: statistics.median(each.busy[part] for each in runs) for part in runs[0].busy}
     return Predicted(

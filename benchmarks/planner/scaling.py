@@ -1,4 +1,4 @@
-"""Autoscaled scorers: how long one takes to start, and waiting until only one is left."""
+"""Measure how long an autoscaled scorer takes to start, and wait until only one is left."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from testkit.service import Service, wait_for
 PROBE_S = 12.0
 PROBE_DOCUMENTS = 50
 PROBE_LOAD = 2.5
-"""Load of the probe, in scorers."""
+"""Load of the probe, as a number of fully used scorers."""
 
 DOWN_TIMEOUT_S = 60.0
 

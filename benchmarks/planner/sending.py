@@ -1,4 +1,4 @@
-"""Send requests at the times of a schedule, answered or not."""
+"""Send requests on a schedule, without waiting for earlier answers."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _TIMING = re.compile(r"(\w+);dur=([\d.]+)")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, with times from the scheduled time of its request."""
+    """One answer. Its latency ``seconds`` counts from the scheduled time of its request."""
 
     at_s: float
     late_s: float
@@ -64,7 +64,7 @@ def bodies(documents: int, seed: int) -> list[bytes]:
 
 
 def ask(client: httpx.Client, body: bytes, documents: int, at_s: float, due: float) -> Answer:
-    """Send one request, which was due at a reading of `time.perf_counter`."""
+    """Send one request that was ``due`` at this value of `time.perf_counter`."""
     sent = time.perf_counter()
     try:
         answer = client.post(

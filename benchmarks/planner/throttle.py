@@ -9,7 +9,8 @@ import psutil
 
 CPU_GROUPS = Path("/sys/fs/cgroup/cpu")
 PERIOD_US = 8_000
-"""Short, so that the processes are slow all the time instead of being stopped now and then."""
+"""The period is so short that the processes are slow all the time, instead of running at full speed
+between long pauses."""
 
 
 @contextmanager

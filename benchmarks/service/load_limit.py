@@ -6,10 +6,10 @@
         --json benchmarks/results/load-limit.json --report docs/operate/load-sweep.html
 
 The whole service runs with a simulated GPU (`testkit.simulated_gpu`), which is the bottleneck. Both
-instruments send Poisson arrivals of requests with the same texts, and search for the highest rate
-with a p99 under the target. AIPerf's search is its planner ``monotonic-sla``, which halves a range
-of integer rates and measures each of them once. ``--only`` runs one of the two, and keeps the
-other's result in the file. The machine must be quiet: other load on it doubles a p99 easily.
+tools send Poisson arrivals of requests with the same texts, and search for the highest rate with a
+p99 under the target. AIPerf's search is its planner ``monotonic-sla``, which bisects a range of
+integer rates and measures each chosen rate once. ``--only`` runs one of the two searches, and keeps
+the other's result in the file. The machine must be idle otherwise: other load can double a p99.
 """
 
 import argparse
@@ -41,7 +41,7 @@ RATES = (20, 80)
 """The range that AIPerf searches, in requests/s. The sweep starts at the lower end."""
 
 SCORER_COST_PER_HOUR = 0.526
-"""Dollars of an instance with a T4, for the plot of costs; the simulated GPU is slower."""
+"""Dollars per hour of an instance with a T4, for the plot of costs; the simulated GPU is slower."""
 
 ITERATIONS_MAX = 8
 TEXTS = 400

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the package on a node, and the packages in the arguments.
+# Install the package on a node, and the packages that are given as arguments.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Empty this node when AWS announces the end of its spot instance, two minutes before.
+# Drain this node when AWS announces the end of its spot instance, two minutes in advance.
 set -euo pipefail
 while sleep 5; do
     if "$(dirname "$0")/metadata.sh" spot/instance-action; then

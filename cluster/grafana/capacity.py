@@ -42,7 +42,7 @@ def _replicas() -> list[Graph]:
         graph(
             "Scored tokens by scorer",
             "short",
-            "Tokens per second. A scorer that does less than the others may hang.",
+            "Tokens per second. A scorer that scores fewer than the others may hang.",
             Query(
                 f"sum by (application, replica) (rate({SCORED_TOKENS}[$__rate_interval]))",
                 "{{application}} {{replica}}",
@@ -86,7 +86,7 @@ def _scorers() -> list[Graph]:
         graph(
             "Portions sent twice",
             "short",
-            "Per second: again after a scorer died, or also to another one because it was late.",
+            "Per second: after a scorer died, or to a second scorer because the first was late.",
             Query(rate("ray_rerank_portion_retries_total"), "died"),
             Query(rate("ray_rerank_portion_hedges_total"), "late"),
         ),

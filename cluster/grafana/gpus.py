@@ -31,7 +31,7 @@ def gpus() -> Dashboard:
         graph(
             "Temperature",
             "celsius",
-            "A GPU lowers its clock at its limit, which `nvidia-smi -q` shows.",
+            "A GPU lowers its clock at its temperature limit, which `nvidia-smi -q` shows.",
             Query("DCGM_FI_DEV_GPU_TEMP", GPU),
         ),
         graph("Power", "watt", "Power draw.", Query("DCGM_FI_DEV_POWER_USAGE", GPU)),

@@ -1,4 +1,4 @@
-"""The look of all panels and dashboards."""
+"""Build panels and dashboards that share one style."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

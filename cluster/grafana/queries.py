@@ -33,7 +33,7 @@ def rate_by(label: str, metric: str, selector: str = "") -> Query:
 
 
 def rare_by(label: str, metric: str, selector: str = "") -> Query:
-    """Like `rate_by`, but with a series 'none' of 0 while the counter was never incremented."""
+    """Like `rate_by`, but with a series 'none' of value 0 before the counter's first increment."""
     rates = rate_by(label, metric, selector)
     none = f'label_replace(vector(0), "{label}", "none", "", "")'
     return Query(f"{rates.expression} or ({none} unless on () {metric}{selector})", rates.name)

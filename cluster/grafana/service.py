@@ -82,7 +82,7 @@ def _requests() -> list[Graph]:
         graph(
             "Time to answer",
             "s",
-            "From headers read to answer, for requests answered with 200.",
+            "From the last header read to the answer, for requests answered with 200.",
             *quantiles("ray_rerank_request_seconds", '{code="ok"}'),
         ),
         graph(

@@ -17,7 +17,7 @@ def tenants() -> Dashboard:
         graph(
             "Out of credit or over a limit",
             "percentunit",
-            "Share of the requests that are refused for the tenant's credit, cap or rate limits.",
+            "Share of the requests refused because of the tenant's credit, cap or rate limits.",
             ratio(
                 rate(REQUESTS, "out_of_credit|spend_cap_reached|rate_limit_exceeded"),
                 rate(REQUESTS),

@@ -1,6 +1,7 @@
 """``python -m cluster.kuberay``: copy what the manifests share with other ways to deploy.
 
-Kustomize reads only files below its kustomization. A test compares the copies.
+Kustomize reads only files below the folder of its kustomization, so it needs copies. A test checks
+that they are current.
 """
 
 from collections.abc import Mapping
