@@ -23,8 +23,9 @@ Integers = NDArray[np.int64]
 PAIR_TOKENS_MIN = math.ceil(OTHER_TOKENS + 1)
 
 BURN_IN_GAPS = 50
-"""Gaps, times the squared CV, before the first used arrival. A process that begins with a complete
-gap would have about (CV^2 - 1) / 2 more arrivals than its rate."""
+"""Length of the discarded start, in mean gaps times the squared CV (at least 1). Without it, the
+process would begin with a complete gap, and have about (CV^2 - 1) / 2 more arrivals than its rate
+gives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ TIMING = re.compile(r"(\w+);dur=([\d.]+)")
 
 
 class Outcome(NamedTuple):
-    """What became of a request."""
+    """The result of a request."""
 
     latency_s: float
     """Time from when the request was due until its answer was complete."""
@@ -22,13 +22,13 @@ class Outcome(NamedTuple):
     """HTTP status; 0 without an answer."""
 
     problem: str
-    """Why the request failed, as the error code if there is one; empty for a correct answer."""
+    """Error code of a failed request, or else a description; empty for a correct answer."""
 
     tokens: float = math.nan
     queue_s: float = math.nan
     run_s: float = math.nan
     micro_dollars: float = math.nan
-    """The last four are NaN if the server did not say."""
+    """The last four fields are NaN if the server did not report them."""
 
 
 def send(

@@ -11,7 +11,7 @@ TOKENS_PER_WORD = 1.01
 QUERY_TOKENS_MEAN = sum(QUERY_WORDS) / 2 * TOKENS_PER_WORD
 SPECIAL_TOKENS = 3
 OTHER_TOKENS = QUERY_TOKENS_MEAN + SPECIAL_TOKENS
-"""Tokens of a pair, on average, that are not its document's."""
+"""Mean number of a pair's tokens that do not belong to its document."""
 
 MS_MARCO = "62,114"
 """Median and 95th percentile of query-passage pairs on judged passage collections."""
@@ -28,7 +28,8 @@ class Lengths(Protocol):
 
 
 class LogNormalLengths:
-    """Log-normal documents, clipped to 20..400 tokens, or to a wider range if that is narrow.
+    """Log-normal documents, clipped to 20..400 tokens. The range is extended to the documents'
+    median, and to twice their 95th percentile, if these lie outside of it.
 
     Args:
         median: Median length of pairs, in tokens.

@@ -15,11 +15,11 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import linregress, t
 
 NEAR = 1.25
-"""The regression uses loads up to this factor from the limit."""
+"""The regression uses loads within this factor of a first estimate of the limit."""
 
 RATIO_MAX = 2.0
-"""The p99 counts as at most this multiple of the target, and at least its inverse. A p99 far from
-the target says no more than that."""
+"""The ratio of the p99 to the target is clipped to this value and its inverse, because a p99 far
+from the target says little about the limit."""
 
 POINTS_MIN = 4
 CONFIDENCE = 0.95
@@ -45,11 +45,12 @@ class Limit:
     """The highest load that keeps the target, in documents/s."""
 
     documents_per_s: float | None
-    """``None`` if every step kept the target, or none."""
+    """``None`` if all steps or no steps kept the target."""
 
     low: float | None = None
     high: float | None = None
-    """The confidence interval; ``None`` if there are too few steps near the limit."""
+    """The confidence interval; ``None`` if too few steps are near the limit, or if the regression
+    line does not grow or reaches the target far from the first estimate."""
 
 
 def limit(points: Sequence[Point], target_ms: float) -> Limit:
@@ -80,11 +81,11 @@ def limit(points: Sequence[Point], target_ms: float) -> Limit:
 
 
 def _crossing(loads: Floats, ratios: Floats) -> float:
-    """Return where the growing function that fits best crosses 0."""
+    """Return where the best-fitting non-decreasing function crosses 0."""
     order = np.argsort(loads, kind="stable")
     fit = isotonic_regression(ratios[order]).x
     first = int(np.argmax(fit > 0))
-    if fit[first] <= 0 or first == 0:  # Only the mean of all is above or below.
+    if fit[first] <= 0 or first == 0:  # The fit has one sign only.
         return float(loads.mean())
     left, right = loads[order][first - 1], loads[order][first]
     share = -fit[first - 1] / (fit[first] - fit[first - 1])

@@ -26,7 +26,7 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 
 class OneSenderPerProcess(LoadTestShape):
-    """One `Sender` in every process, until all of them are done."""
+    """Runs one `Sender` in each process, until all processes are done."""
 
     use_common_options = True  # --run-time is the time of the schedule
 

@@ -66,7 +66,7 @@ def _add_load(load: "argparse._ArgumentGroup") -> None:
     load.add_argument("--tiers", help="service tiers with weights, such as default:8,flex:2")
     load.add_argument("--model", help="model in the requests; else the server's default")
     load.add_argument(
-        "--warm-up-s", type=float, default=0.0, metavar="S", help="time left out of the figures"
+        "--warm-up-s", type=float, default=0.0, metavar="S", help="time that the figures leave out"
     )
     load.add_argument(
         "--seed", type=int, default=1, help="another seed sends other requests (%(default)s)"

@@ -31,7 +31,7 @@ RINGS = "rings"
 
 Step = Mapping[str, Any]
 Sweeps = Mapping[str, Mapping[str, Any]]
-"""Sweeps by the names that their lines get; one sweep has the name ''."""
+"""Sweeps by the labels of their lines; a single sweep has the label ''."""
 
 
 @contextmanager

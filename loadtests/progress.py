@@ -63,6 +63,6 @@ def _generator_lines(made_by: dict[str, Any]) -> Iterator[str]:
             else f"the p99 of the schedule error is above {SCHEDULE_ERROR_MAX_MS:g} ms"
         )
         yield (
-            f"THE LOAD GENERATOR IS THE BOTTLENECK: {cause}. The latencies are too high."
+            f"THE LOAD GENERATOR IS THE BOTTLENECK: {cause}. The measured latencies are too high."
             " Add processes with --processes, or machines with --worker."
         )

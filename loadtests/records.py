@@ -1,4 +1,4 @@
-"""What the clients measured: one row of numbers for each request, in little memory."""
+"""What the clients measured, stored compactly as one row of numbers for each request."""
 
 from array import array
 from collections.abc import Mapping

@@ -34,7 +34,8 @@ def comparison_report(
     """Return the page that compares two sweeps or two runs by name.
 
     Args:
-        sentence: The result, from `loadtests.compare.compared`, as are the other two.
+        sentence: The result in words. `loadtests.compare.compared` returns it with the columns and
+            the rows.
     """
     are_sweeps = all("steps" in content for content in contents.values())
     steps = contents.items() if are_sweeps else ()

@@ -1,4 +1,4 @@
-"""One run, as each process sees it: its share of the requests, and at the master the results."""
+"""One process of a run: its share of the requests and, in the master, the results."""
 
 import json
 import time
@@ -26,7 +26,7 @@ SHARE = "rerank_share"
 
 PROGRESS_EVERY_S = 5.0
 STRAGGLERS_S = 15.0
-"""Time for the last report after the timeout of the last request."""
+"""Time that processes have for their last report, after the timeout of the last request."""
 
 PASSED, FAILED = 0, 1
 
@@ -67,7 +67,7 @@ class Run:
         return is_free
 
     def is_over(self) -> bool:
-        """Return whether all processes are done, or those that are not are lost."""
+        """Return whether each process is done or lost."""
         if self._results is None or self._results.summary is not None:
             return False  # The run is about to start.
         if len(self._results.done) >= self.processes:

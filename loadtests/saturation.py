@@ -1,4 +1,4 @@
-"""What saturates first: a comparison of the lightest step with the first one above the limit."""
+"""What saturates first: compares the step with the lowest load to the first one above the limit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ KEY_LIMIT_CODES = ("rate_limit_exceeded", "out_of_credit", "spend_cap_reached")
 def saturated(steps: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """Return the part that saturates first, and the observation that shows it.
 
-    Above the limit, the time that grows is the wait for the saturated part. The server reports how
-    long a request waited for scorers and was computed; the rest of the latency is spent in
-    gateways, the ledger and the network. The stages `reserve` and `commit` in the service's
-    metrics are the time in the ledger.
+    Above the limit, the time that requests wait for the saturated part grows. The server reports
+    how long a request waited for scorers and how long it was computed. The rest of the latency is
+    spent in gateways, the ledger and the network. The stages `reserve` and `commit` in the
+    service's metrics are the time in the ledger.
 
     Args:
         steps: The steps of a sweep, as in its JSON file.

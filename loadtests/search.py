@@ -24,7 +24,7 @@ def search(
 
     Args:
         measure: Runs a step with a rate of requests.
-        steps_around: Number of steps around the limit. Each uses all steps before it.
+        steps_around: Number of steps around the limit, which is estimated again before each step.
         steps_max: Number of steps after which the search for the bracket ends.
     """
     points = []
@@ -43,7 +43,7 @@ def search(
 def bracket(
     measure: Callable[[float], Point], first_rate_per_s: float, target_ms: float, steps_max: int
 ) -> Iterator[Point]:
-    """Yield steps until the limit is between two of them that differ by less than 15 %."""
+    """Yield steps until the limit is between two rates that differ by at most 15 %."""
     kept, missed = 0.0, math.inf
     rate = first_rate_per_s
     for _ in range(steps_max):

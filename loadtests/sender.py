@@ -1,4 +1,4 @@
-"""Sends the requests of one process on schedule, answered or not."""
+"""Sends the requests of one process on schedule, without waiting for earlier answers."""
 
 import gc
 import time
@@ -27,7 +27,7 @@ ANY_STATUS = frozenset(range(100, 600))
 class Sender(FastHttpUser):
     """All clients of one process. Each request has its own greenlet, and waits for no other."""
 
-    concurrency = 1_000_000  # Connections: requests in flight are unlimited.
+    concurrency = 1_000_000  # Connections; in effect no limit.
 
     def __init__(self, environment: Any) -> None:
         timeout_s = environment.parsed_options.request_timeout_s
@@ -52,7 +52,7 @@ class Sender(FastHttpUser):
             bodies.prepare(pair_tokens)
         tiers = [name for name, _ in run.plan.tiers]
         gc.collect()
-        gc.freeze()  # Later collections would delay requests.
+        gc.freeze()  # Collections of these objects would delay requests.
         reports = gevent.spawn(self._report)
         requests = Group()
         began = time.perf_counter()

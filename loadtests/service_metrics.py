@@ -80,7 +80,7 @@ def _page(url: str) -> str:
 
 
 def sample(pages: Sequence[str], at: float) -> Sample:
-    """Read the metrics pages of all nodes. Raises: ValueError: A page is not Prometheus' text."""
+    """Read the metrics pages of all nodes. Raises: ValueError: A page has another format."""
     found = Sample(at)
     for page in pages:
         for family in text_string_to_metric_families(page):
@@ -107,7 +107,7 @@ def _add(found: Sample, name: str, labels: dict[str, str], value: float) -> None
 def stage_ms(samples: Sequence[Sample]) -> dict[str, float]:
     """Return the mean time of each stage per charged request, in milliseconds.
 
-    Ray counts each time as the middle of its bucket, so these are rough.
+    Ray counts each time as the middle of its bucket, so these means are approximate.
     """
     if len(samples) < 2 or samples[-1].charged <= samples[0].charged:
         return {}

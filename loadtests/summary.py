@@ -15,7 +15,7 @@ from loadtests.records import Table, select
 
 VERSION = 1
 SCHEDULE_ERROR_MAX_MS = 5.0
-"""With a higher 99th percentile of the schedule error, the generator is the bottleneck."""
+"""If the 99th percentile of the schedule error is higher, the generator is the bottleneck."""
 
 REFUSED = (429, 503)
 PERCENTILES = (50, 90, 95, 99)
@@ -47,8 +47,8 @@ class Figures:
     """Latency of correct answers from the scheduled time: mean, percentiles and maximum."""
 
     p99_ms: float | None
-    """99th percentile of all requests, where refused and failed ones never end; null if more than
-    1 % did not end."""
+    """99th percentile of the latency of all requests, where refused and failed ones count as
+    infinite; null if more than 1 % were refused or failed."""
 
     goodput_requests_per_s: float
     """Correct answers."""
@@ -58,8 +58,8 @@ class Figures:
     """Share of requests that got status 429 or 503."""
 
     error_ratio: float
-    """Share of requests that got another status than 200, no answer or a wrong one; without the
-    refused ones."""
+    """Share of requests without a correct answer that were not refused: another status than 200, a
+    wrong answer or none."""
 
     statuses: dict[str, int]
     """Number of requests by HTTP status; 0 without an answer."""
@@ -104,7 +104,7 @@ def distribution(values: NDArray[np.float64]) -> dict[str, float] | None:
 
 
 def p99_of_all_ms(table: Table) -> float | None:
-    """Return the 99th percentile of the latency, where requests that fail never end."""
+    """Return the 99th percentile of the latency, where failed requests count as infinite."""
     if not len(table["correct"]):
         return None
     latencies = np.where(table["correct"] == 1, table["latency_s"], np.inf)
@@ -163,7 +163,7 @@ def generator(table: Table, processes: int, lost: int, *, busy: bool) -> dict[st
     """Describe how well the processes of the load test kept to the schedule.
 
     Args:
-        lost: Number of processes that did not report to the end.
+        lost: Number of processes that did not report until the end of the run.
         busy: Whether a process used more than 90 % of a core.
     """
     errors = distribution(1_000 * table["schedule_error_s"])
@@ -178,7 +178,7 @@ def generator(table: Table, processes: int, lost: int, *, busy: bool) -> dict[st
 
 
 def server_times(table: Table) -> dict[str, float | None]:
-    """Return the mean parts of the latency of correct answers, as far as the server tells them."""
+    """Return the mean parts of the latency of correct answers that the server reports."""
     answers = select(table, (table["correct"] == 1) & ~np.isnan(table["queue_s"]))
     if not len(answers["at_s"]):
         return {"queue_ms": None, "run_ms": None, "rest_ms": None}

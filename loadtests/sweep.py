@@ -1,4 +1,4 @@
-"""A sweep: one run after the other with different rates, to find the limit of a service."""
+"""A sweep: a series of runs with different rates, which finds the limit of a service."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class SweepOptions:
     """Number of steps around the limit, which the confidence interval needs."""
 
     steps_max: int
-    """Most steps before them."""
+    """Maximum number of steps before those around the limit."""
 
     cost_per_hour: float
     """Dollars per hour of everything but the scorers."""
@@ -56,7 +56,7 @@ class Sweep:
         options: What to look for.
         arguments: Further options of every run, such as its host and its sizes.
         folder: Where the files of the steps go.
-        watch: The metrics of the service; it has no samples without their address.
+        watch: The metrics of the service; without their address, there are no samples.
         show: Called with each step when it ends.
     """
 
@@ -109,7 +109,7 @@ class Sweep:
         }
 
     def _measure(self, rate_per_s: float) -> Point:
-        """Run one step, and once again if the load generator was late, perhaps by chance."""
+        """Run one step, and repeat it once if the load generator was late, perhaps by chance."""
         summary = self._run(rate_per_s)
         if summary["generator"]["is_bottleneck"]:
             summary = self._run(rate_per_s)

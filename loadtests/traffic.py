@@ -69,9 +69,9 @@ class Traffic:
 
 
 class Bodies:
-    """Request bodies, made of serialized texts from a pool, in microseconds each.
+    """Request bodies, each assembled in microseconds from the serialized texts of a pool.
 
-    The documents of a request are neighbours in the pool, from a random one on.
+    The documents of a request are consecutive in the pool, from a random one on.
 
     Args:
         pair_tokens: The lengths of pairs, see `loadtests.lengths.lengths`.
