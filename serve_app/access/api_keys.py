@@ -15,10 +15,10 @@ from serve_app.domain.units import KeyId
 
 SCOPE_RERANK = "rerank"
 SCOPE_MANAGE = "manage"
-"""Opens the accounts of the own tenant."""
+"""Gives access to the account of the key's own tenant."""
 
 SCOPE_ADMIN = "admin"
-"""Opens the accounts of all tenants."""
+"""Gives access to the accounts of all tenants."""
 
 SCOPES = (SCOPE_RERANK, SCOPE_MANAGE, SCOPE_ADMIN)
 

@@ -26,7 +26,7 @@ REPORTS = 32
 operators' reports are not refused because of tenants' reports."""
 
 CHANGES = REPORTS
-"""Places for tenants' changes of their own keys, likewise."""
+"""Places for tenants' changes of their own keys, as many as for their reports."""
 
 RETRY_AFTER_S = 1
 """A place becomes free when any request ends."""

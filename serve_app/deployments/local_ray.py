@@ -106,7 +106,7 @@ def local_environment(run_dir: Path) -> dict[str, str]:
     """Return the environment that keeps Ray to ``run_dir`` and to free ports."""
     return {
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
-        "RERANK_TLS_CERTIFICATE": "",  # It is for clusters.
+        "RERANK_TLS_CERTIFICATE": "",  # Only clusters use it.
         # A replica that requests no GPU still sees an existing one; torch picks the device.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name(HAPROXY_COMMAND)),

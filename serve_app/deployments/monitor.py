@@ -28,7 +28,7 @@ class Replicas:
         self._reading: asyncio.Task[States] | None = None
 
     async def states(self) -> States | None:
-        """Return ``None`` if the controller does not answer in time."""
+        """Return ``None`` if the controller fails or does not answer in time."""
         due = self._clock.instant() - self._read_at >= READ_EVERY_S
         if self._reading is None or (self._reading.done() and due):
             self._read_at = self._clock.instant()

@@ -1,4 +1,4 @@
-"""`portion_queue` for callers that wait until their portions may be sent. Uses asyncio.
+"""The asyncio interface of `portion_queue`: callers wait until their portions may be sent.
 
 It runs on one event loop.
 """

@@ -92,7 +92,8 @@ class Dispatcher:
         entered = self._clock.instant()
         try:
             await place.granted
-            add_span("queue", entered)  # Now, so that a long queue leaves room for other spans.
+            # Only now, because the spans of all queued portions would leave no room for others.
+            add_span("queue", entered)
             waited_s = self._clock.instant() - entered
             scores = await self._answer(place, portion, deadline)
         finally:

@@ -51,7 +51,7 @@ class PortionQueue(Generic[T]):
         self._queue.drop(job)
 
     def take(self, now: Instant) -> T | None:
-        """Return the next portion, which must be sent, if there is one and it has room."""
+        """Return the next portion if there is one and it has room. The caller must send it."""
         portion = self._queue.peek()
         if portion is None or not self._has_room(portion.tokens, now):
             return None

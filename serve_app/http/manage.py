@@ -66,7 +66,7 @@ class _Own(AccountRoutes):
         super().__init__(service, api_keys.SCOPE_MANAGE)
 
     async def calling_key(self, request: Request) -> Response:
-        """Any valid key may ask this."""
+        """Answer any valid key, whatever its scopes."""
         keys = sent_keys(request.headers)
         caller = await self._service.access.authenticate(keys, *api_keys.SCOPES)
         now = self._service.clock.moment()
@@ -128,7 +128,7 @@ class _Own(AccountRoutes):
             own_keys.begin_change(connection, caller.tenant, audit.now)
             old = own_keys.own_key(connection, caller.tenant, key_id)
             _check_changeable(old)
-            # The caller gets the secret of a key with the old key's models.
+            # The caller receives the secret of a key that may use the old key's models.
             _check_models(caller, old.stored.caller.models)
             own_keys.check_room(connection, caller.tenant, audit.now)
             return rotate_key(connection, key_id, key, overlap_s, audit)
@@ -144,7 +144,7 @@ class _Own(AccountRoutes):
             key = own_keys.own_key(connection, caller.tenant, key_id)
             _check_changeable(key)
             if key.stored.revoked_at is not None:
-                return key  # Revocations are not limited, so that each is recorded only once.
+                return key  # Revocations have no rate limit, so a repeated one is not recorded.
             return revoke_key(connection, key_id, audit)
 
         revoked = await self._write_own(caller, change)

@@ -22,7 +22,7 @@ from serve_app.protocols.models_list import render_model, render_models
 from serve_app.protocols.tei import render_info
 
 SCOPES = (SCOPE, SCOPE_MANAGE)
-"""The scopes of which a key needs one for `/v1/models`. Who manages keys chooses their models."""
+"""A key needs one of these scopes for `/v1/models`. Managers of keys choose from its models."""
 
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:

@@ -89,7 +89,8 @@ class Service:
     """Limits the tenants' own reports that wait for or read the database."""
 
     change_places: Places
-    """Limits the tenants' changes of their own keys. Reports cannot prevent a revocation."""
+    """Limits the tenants' changes of their own keys. It is separate from `report_places`, so that
+    reports cannot prevent a revocation."""
 
     refusal_budget: RefusalBudget
 

@@ -1,6 +1,5 @@
-"""``GET /v1/statements/{month}`` of the own tenant, and the same of any tenant for administrators.
-
-The month that is not complete is answered as far as it goes.
+"""``GET /v1/statements/{month}`` for the key's own tenant, and the same for administrators for any
+tenant. The statement of the current month covers the time until now.
 """
 
 from dataclasses import replace

@@ -25,7 +25,7 @@ class Arrival:
 
 
 def steady(_at_s: float) -> float:
-    """The load of a traffic profile that does not change."""
+    """Return the load factor of traffic whose rate does not change."""
     return 1.0
 
 
@@ -57,7 +57,7 @@ def arrivals(
 
 
 def _lengths(source: random.Random, traffic: Traffic, documents: int) -> tuple[int, ...]:
-    """Return log-normal lengths of pairs, as long as the longest pair of most models at most."""
+    """Return log-normal lengths of pairs, clipped to `PAIR_TOKENS_MAX` or to a longer mean."""
     variance = math.log(1 + traffic.pair_tokens_cv**2)
     mean = math.log(traffic.pair_tokens) - variance / 2
     longest = max(PAIR_TOKENS_MAX, math.ceil(traffic.pair_tokens))

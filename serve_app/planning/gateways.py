@@ -28,12 +28,12 @@ TIMEOUT_S = Seconds(30)
 """The service's defaults."""
 
 GROUP_WRITES_MAX = 256
-"""Writes in one transaction of the ledger at most."""
+"""Maximum number of writes in one transaction of the ledger."""
 
 VISITS = (3, 2, 2, 1)
-"""How often the event loop turns to a request before its reservation, before it is scored, before
-its charge, and before its answer, each time for an equal part of its CPU time. In between, it turns
-to other requests."""
+"""Number of turns that a request has on the event loop before its reservation, before it is scored,
+before its charge, and before its answer. Each turn takes an equal part of the request's CPU time.
+Other requests run between the turns."""
 
 CLAIM = Claim(TenantId("traffic"), 1, ServiceTier.DEFAULT)
 
@@ -173,7 +173,7 @@ class SimulatedGateway:
         self._answered(Answer(arrival.at_s, self._env.now, documents, scored))
 
     def _compute(self, visits: int, seconds: float) -> Steps:
-        """Wait for the core, which takes one request after the other, and use it."""
+        """Use the core for each visit, after the requests that asked for it earlier."""
         for _ in range(visits):
             self._free_at = max(self._free_at, self._env.now) + seconds
             self._work_s += seconds
@@ -217,7 +217,7 @@ class SimulatedGateway:
         self._advance()
 
     def _later(self, act: Callable[[], None]) -> None:
-        """Call ``act`` after half of the time of a call."""
+        """Call ``act`` after half of the time that a call of a scorer takes in both directions."""
         timeout = self._env.timeout(self._profile.call_s / 2)
         timeout.callbacks.append(lambda _: act())
 

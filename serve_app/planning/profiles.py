@@ -109,7 +109,7 @@ class Scorer:
     """Time that every batch takes in addition to its tokens."""
 
     start_s: Seconds = START_S
-    """Time from the decision to start a scorer until it computes, without that of a new node."""
+    """Time from the decision to start a scorer until it computes, if its node already runs."""
 
     def __post_init__(self) -> None:
         """Raises: ProfileError."""
@@ -145,7 +145,7 @@ class Gateway:
     """Time that a request spends in HAProxy and in the network."""
 
     call_s: Seconds = CALL_S
-    """Time that a call of a scorer takes to and fro, without the scorer's work."""
+    """Time that a call of a scorer takes in both directions, without the scorer's work."""
 
     source: str = (
         "benchmarks.service.gpu_overhead, 2 cores of an AMD EPYC; transit and calls are estimates"

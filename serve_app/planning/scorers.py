@@ -143,7 +143,7 @@ class Scorers:
         return self._random.choice(self.running)
 
     def become(self, target: int, start_s: Seconds) -> None:
-        """Start or stop scorers. A stopped one still answers what it has."""
+        """Start or stop scorers. A stopped scorer still computes the portions that it has."""
         while len(self.running) + self.starting < target:
             self.starting += 1
             self._env.process(self._start_one(start_s))
@@ -172,7 +172,7 @@ def autoscale(
     start_s: Seconds,
     backlog_tokens: Callable[[], Tokens],
 ) -> Steps:
-    """Apply the service's policy. It sees reports that are `REPORT_EVERY_S` old at most."""
+    """Apply the service's policy to the current load, once per `REPORT_EVERY_S`."""
     history: History | None = None
     while True:
         yield env.timeout(REPORT_EVERY_S)

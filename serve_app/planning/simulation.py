@@ -50,10 +50,10 @@ class Simulated:
 
     p50_s: float
     p99_s: float
-    """Latency of answers. Not a number if there are none."""
+    """Latency of answers; NaN if there are none."""
 
     busy: dict[str, float]
-    """Share of its capacity that was used, of each kind of part. Above 1 means overload."""
+    """Used share of the capacity of each kind of part. A share above 1 means overload."""
 
     scorers: tuple[tuple[float, int], ...]
     """The number of running scorers after each change, with its time."""
@@ -76,7 +76,7 @@ def simulate(
 
     Args:
         pair_tokens: Mean tokens of a pair, which decide the speed of the scorers.
-        seconds: Longer than `WARM_UP_S`. Requests that are inside at the end are not counted.
+        seconds: Longer than `WARM_UP_S`. Requests that have not left at the end are not counted.
     """
     assert seconds > WARM_UP_S
     env = simpy.Environment()

@@ -18,23 +18,23 @@ from serve_app.planning.simulation import (
 SCORERS_BUSY_MAX = 0.85
 GATEWAY_BUSY_MAX = 0.7
 DATABASE_BUSY_MAX = 0.5
-"""Largest shares of their capacity that a plan uses, so that queues of bursts drain again and
-maintenance has room."""
+"""Largest shares of the capacity of each part that a plan uses. The rest lets queues drain after
+bursts, and leaves room for maintenance."""
 
 DATABASE_CORES_MIN = 2
 
 SCORERS_OF_A_SLICE = 16
-"""A larger fleet is simulated as slices of about so many scorers, each with its share of the
+"""A larger fleet is simulated as slices of about this many scorers, each with its share of the
 traffic and of the gateways. Requests of one slice use no scorer of another, so the simulated
 latency is slightly too high."""
 
 REQUESTS = 4_000
 SECONDS_MIN = 15.0
-"""Least amounts that are simulated, after the warm-up."""
+"""At least this many requests and seconds are simulated after the warm-up."""
 
 TRIES_MAX = 40
 GROWTH = 0.05
-"""A try adds this share of the busiest part, at least one replica."""
+"""Each try enlarges the fleet of scorers or gateways by this share, by at least one replica."""
 
 BYTES_PER_CHARGE = 250
 """Measured by benchmarks.ledger.size on PostgreSQL, with indices."""
@@ -52,7 +52,7 @@ class Demand:
     """Target of the 99th percentile of the latency."""
 
     spare: int = 1
-    """Scorers, and gateways, that may be lost without missing the target."""
+    """Number of scorers, and also of gateways, that may be lost without missing the target."""
 
     def __post_init__(self) -> None:
         """Raises: ProfileError."""
@@ -114,7 +114,7 @@ class Plan:
 
 
 def database_busy(plan: Plan) -> float:
-    """Return the share of their capacity that the writes use.
+    """Return the share of the database's usable capacity that the writes use.
 
     A gateway writes one transaction at a time, so it uses one core of the database at most.
     """
@@ -125,7 +125,7 @@ def database_busy(plan: Plan) -> float:
 def plan(demand: Demand, service: Service) -> Plan:
     """Return the smallest fleet that meets the demand, by simulation.
 
-    It adds replicas of the busiest part until the target is met.
+    Until the target is met, it adds scorers if they are the busiest part, or else gateways.
 
     Raises:
         ProfileError: No fleet meets the demand.
@@ -149,8 +149,8 @@ def plan(demand: Demand, service: Service) -> Plan:
         fleet = _grown(fleet, simulated)
     raise ProfileError(
         f"No number of replicas meets a p99 of {1_000 * demand.p99_s:,.0f} ms: with "
-        f"{fleet.scorers} scorers and {fleet.gateways} gateways, which are idle most of the time, "
-        f"it is {1_000 * simulated.p99_s:,.0f} ms. Choose a faster device, smaller requests or "
+        f"{fleet.scorers} scorers and {fleet.gateways} gateways, it is still "
+        f"{1_000 * simulated.p99_s:,.0f} ms. Choose a faster device, smaller requests or "
         "a higher target."
     )
 

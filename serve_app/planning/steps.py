@@ -12,12 +12,12 @@ from serve_app.scaling.policy import Bounds
 
 STEP_AT_S = WARM_UP_S
 AFTER_S = 60.0
-"""Simulated time after the scorers of the first start have started."""
+"""Simulated time after the scorers that are started at the step are ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The traffic of a plan begins at once, after a fraction of it."""
+    """The traffic rises at once from a fraction of a plan's traffic to all of it."""
 
     factor: float
     before: int
@@ -27,7 +27,7 @@ class Step:
     """One slice, from the step on."""
 
     full_after_s: float | None
-    """Time from the step until as many scorers run as ever did; ``None`` if none was started."""
+    """Time from the step until the highest number of scorers runs; ``None`` if none was started."""
 
 
 def step(plan: Plan, factor: float) -> Step:

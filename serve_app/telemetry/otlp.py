@@ -88,8 +88,8 @@ class OtlpCollector:
     def _readable(self, span: Span, zero_ns: int) -> ReadableSpan:
         """Return a span in OpenTelemetry's form.
 
-        It is not made by a `Tracer`, because that samples each span on its own, also one whose
-        request is sampled already, and chooses its id.
+        A `Tracer` cannot make it, because a `Tracer` makes its own sampling decision for each span
+        and chooses the span's id.
         """
         assert span.ended is not None
         caller = f"00-{span.trace_id}-{span.parent_id}-01" if span.parent_id else None
@@ -98,7 +98,7 @@ class OtlpCollector:
             _context(span.context),
             _context(caller, is_remote=span.kind is SpanKind.SERVER) if caller else None,
             self._resource,
-            dict(span.attributes),  # An overtaken call may still add to its own.
+            dict(span.attributes),  # A copy: an overtaken call may add more.
             links=[api.Link(_context(each)) for each in span.links],
             kind=KINDS[span.kind],
             status=ERROR if span.failed else UNSET,

@@ -11,7 +11,7 @@ from serve_app.telemetry.traces import Value
 
 DOCUMENTS_MAX = 50
 CHARACTERS_MAX = 1_000
-"""Most documents of a request in its span, and most characters of each text, if texts are traced.
+"""Maximum documents of a request in its span, and characters of each text, if texts are traced.
 Collectors limit the size of what they receive."""
 
 Attributes = Iterator[tuple[str, Value]]

@@ -21,8 +21,8 @@ from serve_app.domain.errors import RerankError
 from serve_app.domain.units import Instant
 
 SPANS_MAX = 100
-"""Most spans of one request below its steps. A job of 10,000 documents has thousands of portions;
-the others are counted, but have no spans."""
+"""Number of spans of a request after which only its steps get spans, because a job of 10,000
+documents has thousands of portions. Dropped spans are counted."""
 
 _random = Random()  # noqa: S311 - ids need no secrecy, and the system's generator takes longer
 
@@ -144,7 +144,7 @@ _current: ContextVar[tuple[Trace, Span] | None] = ContextVar("current", default=
 def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span | None]:
     """Add the block to the current trace as a span, which is yielded for its attributes.
 
-    Yields ``None`` if there is no current trace, or it has ended or too many spans.
+    Yields ``None`` if there is no current trace, or if it has ended or has too many spans.
     """
     current = _current.get()
     if current is None or current[0].has_ended:

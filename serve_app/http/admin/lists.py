@@ -205,4 +205,4 @@ GRANTS = Listing(
 AUDIT_LOG = Listing("audit-log", [int], _read_audit_log, lambda row: (row.id,), _audit_log)
 OWN_GRANTS = replace(GRANTS, read=_read_own_grants)
 OWN_AUDIT_LOG = replace(AUDIT_LOG, read=_read_own_audit_log)
-"""These do not show who the operators are."""
+"""The lists for tenants, which do not show who the operators are."""

@@ -183,7 +183,7 @@ def _account_paths() -> Json:
 
 
 def _account(operation: Operation) -> Json:
-    """Describe a route of usage or accounts."""
+    """Describe a route for usage or accounts."""
     described = _get(
         operation.name, operation.summary, (operation.answer,), (*GUARDED, *operation.errors)
     )

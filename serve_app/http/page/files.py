@@ -28,8 +28,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    # A client asks again each time, and gets a 304 as long as the file is the same. Gateways of
-    # two releases never mix their files for longer than their rollout.
+    # A client asks for each file again, and gets a 304 while the file is unchanged. So a page mixes
+    # the files of two releases only during a rollout.
     "cache-control": "no-cache",
     "vary": "accept-encoding",
 }
@@ -97,7 +97,7 @@ def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
 
 def _response(request: Request, file: _File) -> Response:
     compressed = "gzip" in request.headers.get("accept-encoding", "")
-    # The two forms of a file are different bytes, so they have different tags.
+    # The two forms of a file have different bytes, so they need different tags.
     etag = f'"{file.etag}{"-gzip" if compressed else ""}"'
     headers = HEADERS | {"etag": etag}
     if etag in request.headers.get("if-none-match", ""):
