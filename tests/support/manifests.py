@@ -70,7 +70,10 @@ def _closed(schema: Any) -> Any:
 
 
 def _broken_rules(value: Any, schema: Mapping[str, Any], path: str = "$") -> Iterator[str]:
-    """Yield the messages of the CEL rules that ``value`` breaks, as in an unchanged update."""
+    """Yield the messages of the CEL rules that ``value`` breaks.
+
+    Transition rules are evaluated as for an update without changes.
+    """
     for rule in schema.get("x-kubernetes-validations", ()):
         environment = celpy.Environment()
         program = environment.program(environment.compile(rule["rule"]))

@@ -21,7 +21,8 @@ from testkit.service import Service, deployment, model, serve_config
 from tests.support.event_sinks import Sink, listening
 
 GATE_TOKENS = 40_000
-"""A tenant may hold a quarter of it, so that a few large requests are refused as overloaded."""
+"""Limit of a gateway. A tenant may hold a quarter of it, so a few large requests suffice for a
+refusal with the code ``overloaded``."""
 
 DOCUMENT = f"the river and the city on the water {DOCUMENT_MARKER}"
 LONG_DOCUMENT = " ".join([DOCUMENT] * 60)

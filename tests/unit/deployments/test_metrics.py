@@ -1,4 +1,4 @@
-"""Ray gets every value of a histogram, sums of counters, and gauges again and again."""
+"""Ray receives every value of a histogram, sums of counters, and all gauges repeatedly."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Profiles: their values, and the errors for values that make no sense."""
+"""Profiles: their values, and the errors for impossible values."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The simulation against what follows from the profiles, and against itself."""
+"""The simulation agrees with calculations from the profiles, and is reproducible."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Spans form the tree of a request, also across tasks, and cost nothing without a trace."""
+"""Spans form the tree of a request, also across tasks. Without a trace, they do nothing."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
