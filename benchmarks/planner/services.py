@@ -47,12 +47,7 @@ def running(case: Case) -> Iterator[Running]:
     """Start the service of a case, and stop it after the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {
-            "PYTHONPATH": str(ROOT),
-            TOKENS_PER_S: str(case.gpu_tokens_per_s),
-            # Otherwise Ray lowers the priority of replicas, and other programs slow them down.
-            "RAY_worker_niceness": "0",
-        }
+        environment = {"PYTHONPATH": str(ROOT), TOKENS_PER_S: str(case.gpu_tokens_per_s)}
         url = None
         if case.throttled == DATABASE:
             server = stack.enter_context(postgres.running(durable=True))

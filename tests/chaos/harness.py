@@ -250,8 +250,7 @@ def world(database: str, folder: Path, gateways: int = 2) -> Iterator[World]:
 
 @contextmanager
 def _started(folder: Path, config: dict[str, Any], **env: str) -> Iterator[Service]:
-    # By default, Ray gives its workers a lower priority than other processes.
-    service = Service.start(folder, config, free_port(), RAY_worker_niceness="0", **env)
+    service = Service.start(folder, config, free_port(), **env)
     try:
         yield service
     finally:
