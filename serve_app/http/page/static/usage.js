@@ -68,10 +68,7 @@ function Report({ report, since, days, setDays }) {
   return html`
     <${Panel}
       title="Activity"
-      note=${html`
-        Requests by the UTC day on which they ended. Failed ones had no answer and were not charged.
-        Refused ones (4xx), such as those above a limit or without credit, are not counted.
-      `}
+      note="Requests by the UTC day on which they ended."
       actions=${html`
         <${Choice} label="Period" options=${PERIODS} value=${days} onChange=${setDays} />
         <${SaveCsv} since=${since} />
@@ -93,6 +90,10 @@ function Report({ report, since, days, setDays }) {
               </button>
             `)}
           </div>
+          <p class="help">
+            Failed requests had no answer and were not charged. Refused ones (4xx), such as those
+            above a limit or without credit, are not counted.
+          </p>
           <${DayChart}
             label=${`${title} per day`}
             points=${points.map((point) => ({ day: point.day, value: point[shown] }))}
