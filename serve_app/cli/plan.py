@@ -227,7 +227,7 @@ def _print_variations(variations: "Sequence[Variation]") -> None:
 
 def _sizes(found: "Plan | None") -> tuple[str, str, str]:
     if found is None:
-        return ("no number", "", "")
+        return ("no fleet", "", "")
     return f"{found.fleet.scorers:,}", f"{found.fleet.gateways:,}", found.breaks_first
 
 

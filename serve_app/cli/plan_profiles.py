@@ -165,7 +165,7 @@ def _scraped(urls: Sequence[str]) -> str:
     try:
         answers = [httpx.get(url, timeout=METRICS_TIMEOUT_S).raise_for_status() for url in urls]
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise click.ClickException(f"the metrics cannot be read: {error}") from None
+        raise click.ClickException(f"The metrics cannot be read: {error}") from None
     return "\n".join(answer.text for answer in answers)
 
 

@@ -179,7 +179,7 @@ def test_the_traffic_and_speed_of_a_running_service() -> None:
         (("--requests-per-s", "1", "--p99-ms", "1"), "No number of replicas meets"),
         (("--load-run", "missing.json"), "cannot be read"),
         (("--ledger-month", "November"), "not a month"),
-        (("--metrics", "http://127.0.0.1:9/"), "the metrics cannot be read"),
+        (("--metrics", "http://127.0.0.1:9/"), "The metrics cannot be read"),
         (("--requests-per-s", "1", "--step", "1"), "must be above 1"),
     ],
 )
