@@ -106,7 +106,7 @@ def _sweep_facts(sweep: Mapping[str, Any]) -> dict[str, str]:
     summary = sweep["steps"][0]["summary"]
     return {
         "Saturates first": f"{sweep['saturates_first']}: {sweep['because']}",
-        "Server": f"{summary['host']}, model {summary['model'] or 'of the server'}",
+        "Server": f"{summary['host']}, model {summary['model'] or 'chosen by the server'}",
         "Started": _started(sweep),
         **_plan_facts(summary["plan"]),
         "Step": f"{sweep['options']['step_s']:g} s, of which {sweep['options']['warm_up_s']:g} s"
@@ -129,7 +129,7 @@ def _plan_facts(plan: Mapping[str, Any]) -> dict[str, str]:
 def _run_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     errors = summary["generator"]["schedule_error_ms"] or {"p99": 0.0}
     return {
-        "Server": f"{summary['host']}, model {summary['model'] or 'of the server'}",
+        "Server": f"{summary['host']}, model {summary['model'] or 'chosen by the server'}",
         "Started": _started(summary),
         **_plan_facts(summary["plan"]),
         "Schedule error": f"p99 {errors['p99']:.2f} ms",

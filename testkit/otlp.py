@@ -39,7 +39,7 @@ class OtlpReceiver:
         self.spans: list[ReceivedSpan] = []
         self.bytes_received = 0
         self.open = threading.Event()
-        """While it is cleared, nothing is answered."""
+        """While this event is cleared, the receiver answers nothing."""
 
         self.open.set()
         receiver = self

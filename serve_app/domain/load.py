@@ -11,7 +11,7 @@ ReplicaStates = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class ModelLoad:
-    """The work of one model."""
+    """The load of one model."""
 
     model: ModelId
     replicas: ReplicaStates | None
@@ -29,7 +29,7 @@ class ModelLoad:
 
 @dataclass(frozen=True, slots=True)
 class ServiceLoad:
-    """The work of an installation as one gateway sees it."""
+    """The load of an installation as one gateway sees it."""
 
     gateway: str
     """Unique id of that gateway."""

@@ -1,5 +1,5 @@
 """``GET /v1/statements/{month}`` for the key's own tenant, and the same for administrators for any
-tenant. The statement of the current month covers the time until now.
+tenant. A month that is not complete is answered up to now, or to its end.
 """
 
 from dataclasses import replace

@@ -120,5 +120,5 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """Return a number that JSON has."""
+    """Return the number rounded; ``None`` for NaN and infinity, which JSON lacks."""
     return round(value, 4) if math.isfinite(value) else None

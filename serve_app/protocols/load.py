@@ -25,15 +25,15 @@ class CodeCount(BaseModel):
 
 
 class ModelStatus(BaseModel):
-    """The present work of one model. Tokens are those of the gateway that answers."""
+    """The present load of one model. Its tokens are those of the gateway that answers."""
 
     id: str
     ready: bool
     device: str | None
     precision: str
     replicas: States
-    backlog_tokens: Annotated[int, Field(description="Queued for the replicas.")]
-    inflight_tokens: Annotated[int, Field(description="On the replicas, not answered yet.")]
+    backlog_tokens: Annotated[int, Field(description="Tokens queued for the replicas.")]
+    inflight_tokens: Annotated[int, Field(description="Tokens on the replicas, not answered yet.")]
     replica_tokens_per_s: Annotated[
         float | None,
         Field(description="Recent speed of one replica. Null before its first answer."),
@@ -41,7 +41,7 @@ class ModelStatus(BaseModel):
 
 
 class StatusObject(BaseModel):
-    """The load of the installation as the gateway sees it that answers this request."""
+    """The load of the installation as seen by the gateway that answers this request."""
 
     object: Literal["status"] = "status"
     gateway: Annotated[str, Field(description="Unique id of the gateway.")]

@@ -42,10 +42,10 @@ class CreditsObject(BaseModel):
     object: Literal["credits"] = "credits"
     tenant: Annotated[str, Field(description="The tenant's id.")]
     tenant_name: str
-    available_micro_dollars: Annotated[int, Field(description="What new requests may spend.")]
+    available_micro_dollars: Annotated[int, Field(description="Credit for new requests.")]
     reserved_micro_dollars: Annotated[
         int,
-        Field(description="Set aside for running requests. What they do not cost is returned."),
+        Field(description="Reserved for running requests; the uncharged part is returned."),
     ]
     month: Annotated[str, Field(description="The current calendar month (UTC), as `YYYY-MM`.")]
     month_spent_micro_dollars: Annotated[

@@ -27,7 +27,7 @@ class StatementObject(BaseModel):
     tenant_name: str
     month: Annotated[str, Field(description="Calendar month (UTC), as `YYYY-MM`.")]
     so_far: Annotated[
-        bool, Field(description="Whether the month is not complete, so that amounts may change.")
+        bool, Field(description="Whether the month is not complete, so amounts may still change.")
     ]
     until: Annotated[Time, Field(description="End of the month, or the current time.")]
     opening_micro_dollars: int
