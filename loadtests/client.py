@@ -69,7 +69,7 @@ def _checked(response: Any, documents: int, latency_s: float) -> Outcome:
     if len(scores) != documents:
         problem = f"{len(scores)} results for {documents} documents"
     elif not is_sorted:
-        problem = "the results are not best first"
+        problem = "the results are not sorted by score"
     header = response.headers.get("server-timing") or ""
     times = {name: float(value) / 1_000 for name, value in TIMING.findall(header)}
     queue_s, run_s = times.get("queue", math.nan), times.get("run", math.nan)

@@ -10,7 +10,7 @@ Contents = Mapping[str, Mapping[str, Any]]
 
 
 def named(first: Path, second: Path) -> dict[str, dict[str, Any]]:
-    """Read two results of the same kind, and name them by what distinguishes their paths.
+    """Read two results of the same kind, and name each by the part in which the paths differ.
 
     Raises: ValueError: A file is not a result, or the two are of different kinds.
     """

@@ -69,7 +69,7 @@ def _add_load(load: "argparse._ArgumentGroup") -> None:
         "--warm-up-s", type=float, default=0.0, metavar="S", help="time that the figures leave out"
     )
     load.add_argument(
-        "--seed", type=int, default=1, help="another seed sends other requests (%(default)s)"
+        "--seed", type=int, default=1, help="seed of the random requests (%(default)s)"
     )
     load.add_argument(
         "--request-timeout-s",

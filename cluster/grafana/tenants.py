@@ -40,7 +40,7 @@ def tenants() -> Dashboard:
         graph(
             "Truncated documents",
             "percentunit",
-            "Share of the charged documents that were too long for the model and were cut.",
+            "Share of the charged documents that were too long for the model and were truncated.",
             ratio(rate("ray_rerank_truncated_documents_total"), rate(DOCUMENTS), "truncated"),
         ),
         graph(

@@ -46,7 +46,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFiles:
-    """What a gateway needs of the files of a model."""
+    """What a gateway needs from the files of a model."""
 
     tokenizer: PairTokenizer
     facts: Mapping[str, object]

@@ -28,7 +28,7 @@ _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
 
 
 def stated_facts(source: str, revision: str | None) -> dict[str, Any]:
-    """Return what the files of a loaded model state, by the names of a model card.
+    """Return what the files of a loaded model state, by the field names of a model card.
 
     Needs no network.
     """

@@ -20,7 +20,7 @@ class Cost:
     """Gateways and the database."""
 
     per_1000_documents: float
-    """At the planned traffic, all day. At less traffic, a document costs more."""
+    """If the planned traffic arrives all day. With less traffic, a document costs more."""
 
     price_per_1000_documents: float
     """What clients pay."""

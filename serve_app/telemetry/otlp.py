@@ -1,8 +1,8 @@
 """Send spans to an OpenTelemetry collector by OTLP over HTTP. Only this module knows OpenTelemetry.
 
 OpenTelemetry's own variables ``OTEL_...`` set the address of the collector, the sampler, the name
-of the service and the size of the queue. A thread exports the spans; those that do not fit its
-queue are dropped.
+of the service and the size of the queue. A thread exports the spans. Spans that do not fit
+into its queue are dropped.
 """
 
 from collections.abc import Mapping, Sequence

@@ -34,7 +34,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=[SQLITE, pytest.param(POSTGRESQL, marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> str:
-    """The database of a test that runs on both."""
+    """The database of a test that runs on SQLite and on PostgreSQL."""
     return str(request.param)
 
 
