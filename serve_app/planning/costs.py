@@ -31,7 +31,7 @@ class Cost:
 
     @property
     def margin(self) -> float:
-        """Share of the price that is left; negative for a loss."""
+        """Share of the price that is left after the costs; negative for a loss."""
         return 1 - self.per_1000_documents / self.price_per_1000_documents
 
 

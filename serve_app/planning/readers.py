@@ -154,9 +154,12 @@ def load_run(found: Mapping[str, Any], file: str) -> Traffic:
 
 
 def growth(before: str, after: str) -> dict[str, float]:
-    """Return by how much each metric grew, over all labels, in Prometheus' text format.
+    """Return by how much the sum of each metric over all labels grew between two readings.
 
-    Of requests, only the answered ones count. Raises: ProfileError: A text is no such format.
+    Readings are in Prometheus' text format. Only answered requests count.
+
+    Raises:
+        ProfileError: A reading has another format.
     """
     found = _totals(after)
     for name, value in _totals(before).items():

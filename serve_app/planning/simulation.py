@@ -50,7 +50,7 @@ class Simulated:
 
     p50_s: float
     p99_s: float
-    """Latency of answers; NaN if there are none."""
+    """Latency of answers; NaN if there are no answers."""
 
     busy: dict[str, float]
     """Used share of the capacity of each kind of part. A share above 1 means overload."""

@@ -95,7 +95,7 @@ def check_taken_port(folder: Path, port: int) -> None:
 
 
 def check_model_named_by_variable(service: Service, tiny: str) -> None:
-    """The model of the variable replaces that of the config file, under its id and its alias."""
+    """The variable's model replaces the config file's model, and has the same id and alias."""
     with service.client() as client:
         (card,) = client.get("/v1/models").json()["data"]
         body = {"query": "a", "documents": ["b"]}

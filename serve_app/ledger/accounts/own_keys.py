@@ -29,7 +29,7 @@ be able to fill the disk. Revocations are recorded once for each key and are not
 HOUR_MS = 3_600_000
 
 OPERATOR = "operator"
-"""Stands for the authors of changes that are not keys of the tenant."""
+"""Shown in place of an author that is no key of the tenant."""
 
 Authored = TypeVar("Authored", Grant, AuditEntry)
 

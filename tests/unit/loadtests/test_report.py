@@ -1,4 +1,4 @@
-"""Reports are pages that load nothing, and comparisons say what they know."""
+"""Reports are pages that load nothing else, and comparisons say how certain they are."""
 
 import json
 import re

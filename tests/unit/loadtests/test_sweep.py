@@ -53,7 +53,7 @@ def test_the_interval_contains_the_limit_of_a_queue() -> None:
 
 
 def rates(limit_per_s: float, first: float, **options: int) -> list[float]:
-    """Return the rates of a search on a server without chance, which refuses above its limit."""
+    """Return the rates of a search on a deterministic server, which refuses above its limit."""
     chosen = {"steps_around": 5, "steps_max": 16} | options
 
     def measure(rate: float) -> Point:
@@ -104,7 +104,7 @@ def test_steps_whose_p99_falls_with_the_load_give_no_interval() -> None:
 
 
 def step(load: float, *, kept: bool = True, **facts: Any) -> dict[str, Any]:
-    """Return a step of a sweep; ``facts`` are times in ms, and others' names as in the JSON."""
+    """Return a step of a sweep; ``facts`` are fields of the JSON that differ from the defaults."""
     times = {"queue_ms": 0.0, "run_ms": 10.0, "rest_ms": 5.0}
     summary = {
         "generator": {"is_bottleneck": facts.get("is_bottleneck", False)},

@@ -1,4 +1,4 @@
-"""A service with round speeds."""
+"""A service whose speeds are round numbers."""
 
 import pytest
 

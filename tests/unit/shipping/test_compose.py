@@ -1,4 +1,4 @@
-"""The file for Docker Compose is valid, and keeps the service's promises."""
+"""The file for Docker Compose is valid, stops containers gracefully and grants few privileges."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The manifests for KubeRay are valid, and keep the service's promises."""
+"""The manifests for KubeRay are valid, stop pods gracefully and grant few privileges."""
 
 import copy
 import os
