@@ -111,7 +111,7 @@ def run(
     help="Steps around the limit, for its confidence interval.",
 )
 @click.option(
-    "--steps-max", default=16, show_default=True, help="Most steps before those around the limit."
+    "--steps-max", default=16, show_default=True, help="Most steps of the search for the limit."
 )
 @click.option("--cost-per-hour", default=0.0, help="Dollars/hour of everything except the scorers.")
 @click.option(

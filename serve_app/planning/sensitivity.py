@@ -18,7 +18,7 @@ class Variation:
 
 
 def variations(demand: Demand, service: Service) -> Iterator[Variation]:
-    """Yield the plan with each figure halved and doubled."""
+    """Yield the plan with each speed halved and doubled, with twice the tokens, and with bursts."""
     for factor in (0.5, 2.0):
         speed = replace(service, scorer=_faster(service.scorer, factor))
         yield Variation(f"speed of a scorer, times {factor:g}", _planned(demand, speed))
