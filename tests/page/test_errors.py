@@ -146,7 +146,7 @@ def test_a_service_that_stopped(browser: Browser, tmp_path_factory: pytest.TempP
         context.add_init_script(SIGNED_IN.format(key=site.key))
         page = context.new_page()
         page.goto("/")
-        expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+        expect(page.get_by_label("Query")).to_be_visible()  # The models are loaded.
     rank(page)
 
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
