@@ -352,7 +352,7 @@ def test_a_key_is_renamed(run: Run) -> None:
     succeeds(run("tenants", "add", "acme"))
     key = succeeds(run("keys", "create", "acme", "--label", "laptop")).split("_")[1]
 
-    assert "now named 'desktop'" in succeeds(run("keys", "set-label", key, "desktop"))
+    assert "now has the label 'desktop'" in succeeds(run("keys", "set-label", key, "desktop"))
 
     assert facts(succeeds(run("keys", "show", key)))["Label"] == "desktop"
     assert "key.label" in succeeds(run("audit-log", "--tenant", "acme"))
