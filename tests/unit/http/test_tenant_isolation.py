@@ -85,6 +85,7 @@ async def guess(
     return counts
 
 
+@pytest.mark.slow
 def test_a_thousand_guessed_ids_leak_and_write_nothing(app: LedgerApp) -> None:
     _, manager = app.add_key(app.tenant, SCOPE_MANAGE, SCOPE_RERANK)
     bolt = app.add_tenant("bolt-limited", 77_777)

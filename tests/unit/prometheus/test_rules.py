@@ -53,6 +53,7 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_the_alerts_fire_for_their_faults_and_at_no_other_time(path: Path) -> None:
     promtool("test", "rules", str(path))

@@ -39,6 +39,7 @@ def test_the_images_run_as_another_user_than_root() -> None:
     assert not re.search("gcc|build-essential|python3-pip|python3-dev", final)
 
 
+@pytest.mark.slow
 def test_the_sbom_lists_what_pip_lists() -> None:
     command = [sys.executable, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -22,6 +22,8 @@ from cluster.kuberay.__main__ import CLUSTER, FOLDER, HAPROXY, HAPROXY_IN_IMAGES
 from serve_app.deployments.serve_config import read_serve_config, settings_in
 from tests.support.manifests import Manifest, problems, render
 
+pytestmark = pytest.mark.slow
+
 OVERLAYS = ("one-v100", "fleet")
 COMPONENTS = ("gke", "eks", "model-volume")
 
