@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-slow test-ray test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -41,14 +41,10 @@ test-unit: $(VENV)/.dev  ## Run the tests without Ray and without models of real
 lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 	PATH="$(abspath $(BIN)):$$PATH" npx --yes @redocly/cli@2.77.0 lint docs/reference/openapi.json
 
-# The tests on Ray mostly wait for processes, so test-slow runs in parallel with them.
-test-integration: lint-openapi  ## Run test-slow and test-ray at the same time
-	$(MAKE) --jobs 2 --output-sync=target test-slow test-ray
-
-test-slow: $(VENV)/.dev  ## Run the tests with models of real size and other slow ones
-	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(PARALLEL) --dist loadgroup
-
-test-ray: $(VENV)/.dev  ## Run the tests of a service on a real Ray
+# Playwright keeps an event loop running, so the tests of the web page have a process of their own.
+test-integration: lint-openapi  ## Run the tests with models of real size, with Chromium and with Ray
+	$(BIN)/pytest tests benchmarks -m "slow and not ray" --ignore tests/page $(PARALLEL) --dist loadgroup
+	$(BIN)/pytest tests/page -m slow
 	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos $(NO_LAB)
 
 FUZZ_S ?= 600
