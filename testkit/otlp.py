@@ -9,6 +9,8 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from testkit.http_server import serving
+
 
 class ReceivedSpan:
     """A span with the service that sent it; ids are hexadecimal digits."""
@@ -85,12 +87,8 @@ def _spans(body: bytes) -> list[ReceivedSpan]:
 def receiving(*, decodes: bool = True) -> Iterator[OtlpReceiver]:
     """Run a receiver during the block."""
     receiver = OtlpReceiver(decodes=decodes)
-    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        receiver.open.set()
-        receiver.server.shutdown()
-        thread.join()
-        receiver.server.server_close()
+    with serving(receiver.server):
+        try:
+            yield receiver
+        finally:
+            receiver.open.set()

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from testkit.http_server import serving
+
 PIECE_BYTES = 65_536
 
 
@@ -61,12 +63,8 @@ class Sink:
 @contextmanager
 def listening(port: int = 0) -> Iterator[Sink]:
     sink = Sink(port)
-    thread = threading.Thread(target=sink.server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield sink
-    finally:
-        sink.open.set()
-        sink.server.shutdown()
-        thread.join()
-        sink.server.server_close()
+    with serving(sink.server):
+        try:
+            yield sink
+        finally:
+            sink.open.set()

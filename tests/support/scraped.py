@@ -15,6 +15,7 @@ import psutil
 
 from serve_app.deployments.local_ray import free_port
 from testkit import prometheus
+from testkit.http_server import serving
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 from testkit.prometheus import Prometheus
 from testkit.service import Service, deployment, model, serve_config
@@ -87,14 +88,8 @@ class Gpus:
 @contextmanager
 def exported_gpus() -> Iterator[Gpus]:
     gpus = Gpus()
-    thread = threading.Thread(target=gpus.server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving(gpus.server):
         yield gpus
-    finally:
-        gpus.server.shutdown()
-        thread.join()
-        gpus.server.server_close()
 
 
 @dataclass
