@@ -17,7 +17,6 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,15 +31,14 @@ from rich.progress import track
 
 from benchmarks.machine import Machine, machine
 from loadtests.traffic import Traffic
-from serve_app.deployments.local_ray import free_port
 from serve_app.domain.model import Outcome, RankedDocument
 from serve_app.domain.units import Credits, Instant, ModelId, Moment, RequestId, Seconds, Tokens
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import parse, render
 from serve_app.protocols.wire_format import Envelope, read_fields
 from testkit.load import Group, Target, closed_loop, figures, percentile
-from testkit.service import ROOT, Service, deployment, model, serve_config
-from testkit.simulation import BATCHES_AT_ONCE, SIMULATED_SCORER, TOKENS_PER_S
+from testkit.service import Service, deployment, model, serve_config
+from testkit.simulated_service import simulated_service
 
 ONE, MANY = 1, 10_000
 LONG, LONG_REPEATS = 1_000, 38
@@ -128,18 +126,8 @@ def big_service() -> Iterator[Service]:
         body_bytes_max=BODY_BYTES_MAX,
         tokenizer_threads=TOKENIZER_THREADS,
     )
-    config["applications"][1]["import_path"] = SIMULATED_SCORER
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            "PYTHONPATH": str(ROOT),
-            TOKENS_PER_S: str(GPU_TOKENS_PER_S),
-            BATCHES_AT_ONCE: "2",
-        }
-        service = Service.start(Path(folder), config, free_port(), **environment)
-        try:
-            yield service
-        finally:
-            service.stop()
+    with simulated_service(config, GPU_TOKENS_PER_S) as service:
+        yield service
 
 
 def health_times(service: Service, stop: threading.Event, times: list[float]) -> None:

@@ -11,7 +11,6 @@ with two, of which the second is prepared while the first is computed.
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,11 +24,10 @@ from rich.table import Table
 
 from benchmarks.machine import Machine, machine
 from benchmarks.service.overhead import cpu_parts
-from serve_app.deployments.local_ray import free_port
 from testkit.load import ALL, Group, Target, closed_loop
 from testkit.load import figures as load_figures
-from testkit.service import ROOT, Service, deployment, model, serve_config
-from testkit.simulation import BATCHES_AT_ONCE, SIMULATED_SCORER, TOKENS_PER_S
+from testkit.service import Service, deployment, model, serve_config
+from testkit.simulated_service import simulated_service
 
 GPUS = (960, 10_000)
 """Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000
@@ -85,18 +83,8 @@ def service_with(gpu: int, batches_at_once: int) -> Iterator[Service]:
         [model("embedded", "embedded", deployment(1, max_ongoing_requests=2_048))],
         deployment(1, max_ongoing_requests=512),
     )
-    config["applications"][1]["import_path"] = SIMULATED_SCORER
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            "PYTHONPATH": str(ROOT),
-            TOKENS_PER_S: str(gpu * PAIR_TOKENS),
-            BATCHES_AT_ONCE: str(batches_at_once),
-        }
-        service = Service.start(Path(folder), config, free_port(), **environment)
-        try:
-            yield service
-        finally:
-            service.stop()
+    with simulated_service(config, gpu * PAIR_TOKENS, batches_at_once) as service:
+        yield service
 
 
 def parts(service: Service) -> list[float]:

@@ -11,7 +11,6 @@ would take from other nodes on a cluster.
 import argparse
 import json
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,10 +22,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import Machine, machine
-from serve_app.deployments.local_ray import free_port
 from testkit.load import ALL, Group, Target, open_loop, percentile
-from testkit.service import ROOT, Service, deployment, model, serve_config
-from testkit.simulation import BATCHES_AT_ONCE, SIMULATED_SCORER, TOKENS_PER_S
+from testkit.service import Service, deployment, model, serve_config
+from testkit.simulated_service import simulated_service
 
 GPU_TOKENS_PER_S = 960 * 67
 """A V100, according to the model card: documents/s times the tokens of a pair."""
@@ -85,19 +83,8 @@ def service_with(share: float) -> Iterator[Service]:
     }
     config = serve_config(models, deployment(1, max_ongoing_requests=512))
     config["applications"].append(config["applications"][2] | {"name": CANARY})
-    for application in config["applications"][1:]:
-        application["import_path"] = SIMULATED_SCORER
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        TOKENS_PER_S: str(GPU_TOKENS_PER_S),
-        BATCHES_AT_ONCE: "2",
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        service = Service.start(Path(folder), config, free_port(), **environment)
-        try:
-            yield service
-        finally:
-            service.stop()
+    with simulated_service(config, GPU_TOKENS_PER_S) as service:
+        yield service
 
 
 def turn(service: Service, name: str, requests_per_s: float, seconds: float) -> list[float]:

@@ -12,7 +12,6 @@ over turns.
 import argparse
 import json
 import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,11 +24,10 @@ from rich.table import Table
 
 from benchmarks.machine import Machine, machine
 from benchmarks.service.overhead import cpu_parts
-from serve_app.deployments.local_ray import free_port
 from testkit.load import ALL, Group, Target, closed_loop, figures
 from testkit.otlp import receiving
-from testkit.service import ROOT, Service, deployment, model, serve_config
-from testkit.simulation import BATCHES_AT_ONCE, SIMULATED_SCORER, TOKENS_PER_S
+from testkit.service import Service, deployment, model, serve_config
+from testkit.simulated_service import simulated_service
 
 GPU_TOKENS_PER_S = 10_000 * 67
 """Documents/s times the tokens of a pair."""
@@ -88,19 +86,11 @@ def service_with(traced: str, endpoint: str) -> Iterator[Service]:
         deployment(1, max_ongoing_requests=512),
         traces="none" if traced == NONE else "without_texts",
     )
-    config["applications"][1]["import_path"] = SIMULATED_SCORER
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        TOKENS_PER_S: str(GPU_TOKENS_PER_S),
-        BATCHES_AT_ONCE: "2",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-    } | ({"OTEL_TRACES_SAMPLER": "always_on"} if traced == ALL_REQUESTS else {})
-    with tempfile.TemporaryDirectory() as folder:
-        service = Service.start(Path(folder), config, free_port(), **environment)
-        try:
-            yield service
-        finally:
-            service.stop()
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+    if traced == ALL_REQUESTS:
+        variables["OTEL_TRACES_SAMPLER"] = "always_on"
+    with simulated_service(config, GPU_TOKENS_PER_S, **variables) as service:
+        yield service
 
 
 def turn(service: Service, clients: int, documents: int, seconds: float) -> Turn:
