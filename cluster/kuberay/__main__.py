@@ -4,13 +4,23 @@ Kustomize reads only files below the folder of its kustomization, so it needs co
 that they are current.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import dropwhile
 from pathlib import Path
+from textwrap import indent
 
 FOLDER = Path(__file__).parent
 CLUSTER = FOLDER.parent
 NOTE = "# Copied from cluster/{} by `python -m cluster.kuberay`. Do not edit.\n"
+RULES = ("objectives.yaml", "alerts.yaml")
+RULE = """\
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: rerank
+spec:
+  groups:
+"""
 HAPROXY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HAPROXY_IN_IMAGES = "/opt/rerank/bin/rerank-serve-haproxy"
 
@@ -21,10 +31,18 @@ def copies() -> Mapping[Path, str]:
     variables = [line for line in lines if line.strip() and not line.startswith("#")]
     production = (CLUSTER / "production.yaml").read_text().splitlines(keepends=True)
     without_header = dropwhile(lambda line: line.startswith("#"), production)
+    rules = [(CLUSTER / "prometheus" / name).read_text() for name in RULES]
     return {
         FOLDER / "base/ray.env": NOTE.format("ray.env") + "".join(map(_for_images, variables)),
         FOLDER / "fleet/serve.yaml": NOTE.format("production.yaml") + "".join(without_header),
+        FOLDER / "components/prometheus-operator/rules.yaml": _prometheus_rule(rules),
     }
+
+
+def _prometheus_rule(files: Iterable[str]) -> str:
+    """Return an object of the Prometheus Operator with the rules of all ``files``."""
+    groups = "".join(indent(text.partition("\ngroups:\n")[2], " " * 2) for text in files)
+    return NOTE.format("prometheus") + RULE + groups
 
 
 def _for_images(line: str) -> str:

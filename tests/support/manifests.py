@@ -12,6 +12,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
+from cluster.kuberay.__main__ import FOLDER
 from tests.support.programs import program
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,53 @@ def render(folder: Path) -> list[Manifest]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+@cache
+def rendered(name: str) -> list[Manifest]:
+    """Return the objects of a folder of ``cluster/kuberay``."""
+    return render(FOLDER / name)
+
+
+def of_kind(objects: list[Manifest], kind: str) -> list[Manifest]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def ray_service(objects: list[Manifest]) -> Any:
+    (service,) = of_kind(objects, "RayService")
+    return service
+
+
+def cluster_of(objects: list[Manifest]) -> Any:
+    return ray_service(objects)["spec"]["rayClusterConfig"]
+
+
+def pods(objects: list[Manifest]) -> dict[str, Any]:
+    """Return the pods' specs of the Ray cluster by the names of the groups."""
+    cluster = cluster_of(objects)
+    workers = {each["groupName"]: each["template"] for each in cluster["workerGroupSpecs"]}
+    return {
+        name: template["spec"]
+        for name, template in {"head": cluster["headGroupSpec"]["template"], **workers}.items()
+    }
+
+
+def serve_config(objects: list[Manifest]) -> Any:
+    return yaml.safe_load(ray_service(objects)["spec"]["serveConfigV2"])
+
+
+def ray_env(objects: list[Manifest]) -> tuple[str, dict[str, str]]:
+    (found,) = (
+        each
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"]["name"].startswith("ray-env-")
+    )
+    return found["metadata"]["name"], found["data"]
+
+
+def switches(path: Path) -> dict[str, str]:
+    lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
 
 
 def problems(manifest: Manifest) -> list[str]:
