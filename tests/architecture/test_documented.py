@@ -20,7 +20,7 @@ NOT_RUN = {
     "installs packages": 7,
     "needs AWS": 1,
     "needs Docker": 2,
-    "needs Kubernetes": 5,
+    "needs Kubernetes": 7,
     "needs PostgreSQL; tests/unit/ledger/test_backup.py runs it": 2,
     "needs a cluster": 6,
     "needs a day's complete logs": 1,
