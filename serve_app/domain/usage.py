@@ -1,6 +1,9 @@
-"""The sums of every usage report."""
+"""The sums of every usage report, and the latencies that it counts."""
 
+import math
 from dataclasses import dataclass, fields
+
+LATENCIES_PER_DECADE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,18 @@ class UsageSums:
     def counts(self) -> dict[str, int]:
         """Return the sums by name, without the charged amount."""
         return {name: getattr(self, name) for name in USAGE_COUNTS}
+
+
+def rounded_latency_ms(latency_ms: int) -> int:
+    """Round to one of 20 values per decade: 1, 2, ..., 100, 112, 126, 141, 158, 178, 200, ...
+
+    So few values occur that the ledger can count the requests of each one for every day. A latency
+    changes by at most 7 % or 1 ms. A clock that was set back gives 0.
+    """
+    if latency_ms < 1:
+        return 0
+    step = round(LATENCIES_PER_DECADE * math.log10(latency_ms))
+    return round(10 ** (step / LATENCIES_PER_DECADE))
 
 
 USAGE_SUMS = tuple(field.name for field in fields(UsageSums))

@@ -34,7 +34,7 @@ from serve_app.protocols.statements import (
     parse_month,
     parse_statement,
 )
-from serve_app.protocols.usage import CSV_TYPE, UsageObject
+from serve_app.protocols.usage import CSV_TYPE, UsageCountsObject
 
 
 def statement_endpoints(service: Service) -> dict[str, dict[str, Endpoint]]:
@@ -108,7 +108,7 @@ def _object(found: Statement) -> StatementObject:
     )
 
 
-def _usage(day: DayOfModel) -> UsageObject:
-    return UsageObject.model_validate(
+def _usage(day: DayOfModel) -> UsageCountsObject:
+    return UsageCountsObject.model_validate(
         {"day": write_day(day.day), "model": day.model} | usage_counts(day.sums)
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from serve_app.domain.errors import InvalidRequest
 from serve_app.protocols.admin import GrantObject, Time
 from serve_app.protocols.paging import read_parameters
-from serve_app.protocols.usage import CSV_TYPE, UsageObject, accepted_types
+from serve_app.protocols.usage import CSV_TYPE, UsageCountsObject, accepted_types
 
 JSON, CSV, HTML = "json", "csv", "html"
 HTML_TYPE = "text/html"
@@ -37,7 +37,7 @@ class StatementObject(BaseModel):
     grants: Annotated[
         list[GrantObject], Field(description="Grants, refunds and corrections, oldest first.")
     ]
-    usage: Annotated[list[UsageObject], Field(description="By day, then by model.")]
+    usage: Annotated[list[UsageCountsObject], Field(description="By day, then by model.")]
 
 
 def parse_month(text: str) -> int:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from serve_app.domain import csv_export
 from serve_app.domain.errors import InvalidRequest
-from serve_app.domain.units import Moment
+from serve_app.domain.units import KeyId, Moment
 from serve_app.protocols.paging import (
     CURSOR,
     LIMIT,
@@ -25,13 +25,14 @@ from serve_app.protocols.times import read_moment
 DAY, MODEL, KEY, TENANT = "day", "model", "key", "tenant"
 OWN_GROUPS = (DAY, MODEL, KEY)
 ALL_GROUPS = (DAY, TENANT, MODEL, KEY)
+NO_GROUPS = "none"
 CSV_ROWS_MAX = 10_000
 
 _JSON, _CSV = "json", "csv"
 CSV_TYPE = "text/csv"
 
 
-class UsageObject(BaseModel):
+class UsageCountsObject(BaseModel):
     """Usage of one group of requests. A field is null if rows are not grouped by it."""
 
     day: Annotated[str | None, Field(description="UTC date.")] = None
@@ -45,6 +46,17 @@ class UsageObject(BaseModel):
     ]
     tokens: int
     charged_micro_dollars: int
+
+
+class UsageObject(UsageCountsObject):
+    """Usage and latency of one group of requests."""
+
+    latency_ms_p50: Annotated[
+        int | None, Field(description="Median latency of charged requests; null if not recorded.")
+    ]
+    latency_ms_p95: Annotated[
+        int | None, Field(description="Their 95th percentile; null if not recorded.")
+    ]
 
 
 class TenantUsageObject(UsageObject):
@@ -74,6 +86,11 @@ class UsageQuery:
     tenant: str | None
     """Id or name, as sent; always ``None`` on the route for the own tenant."""
 
+    model: str | None
+    """Id or alias, as sent."""
+
+    key: KeyId | None
+
     group_by: tuple[str, ...]
     limit: int
     after: tuple[str, ...] | None
@@ -92,7 +109,7 @@ def parse_usage(
 
     Raises: InvalidRequest, which names the parameter.
     """
-    known = ("since", "until", "group_by", LIMIT, CURSOR, "format")
+    known = ("since", "until", MODEL, KEY, "group_by", LIMIT, CURSOR, "format")
     own = TENANT not in groups
     values = read_parameters(parameters, known if own else (*known, TENANT))
     since, until = (read_moment(name, values.get(name)) for name in ("since", "until"))
@@ -109,6 +126,8 @@ def parse_usage(
         since=since,
         until=until,
         tenant=values.get(TENANT),
+        model=values.get(MODEL),
+        key=KeyId(values[KEY]) if KEY in values else None,
         group_by=by,
         limit=read_limit(values.get(LIMIT), CSV_ROWS_MAX if as_csv else LIMIT_DEFAULT, most),
         after=after,
@@ -132,10 +151,14 @@ def _order(by: Sequence[str]) -> str:
 
 
 def _group_by(value: str, groups: Sequence[str]) -> tuple[str, ...]:
+    if value == NO_GROUPS:
+        return ()
     by = tuple(name.strip() for name in value.split(","))
     if not set(by) <= set(groups) or len(set(by)) < len(by):
         raise InvalidRequest(
-            "group_by", f"must be a comma-separated list of {', '.join(groups)}, each at most once"
+            "group_by",
+            f"must be '{NO_GROUPS}' or a comma-separated list of {', '.join(groups)}, each at most "
+            "once",
         )
     return by
 

@@ -106,14 +106,17 @@ class LedgerApp:
         model: str = "mini",
         of: tuple[TenantId, KeyId] | None = None,
     ) -> None:
-        """Store a request of one document and ten tokens that ends at ``at``, by default acme's."""
+        """Store a request of one document and ten tokens that ends at ``at``, by default acme's.
+
+        It took 100 ms.
+        """
         moment = Moment(at)
         wanted = Reservation(
             RequestId(request_id),
             *(of or (self.tenant, self.key_id)),
             ModelId(model),
             Credits(amount),
-            moment,
+            Moment(at - 100),
             moment,
         )
         usage = Usage(1, Tokens(10))

@@ -44,11 +44,13 @@ LIST = (LIMIT, CURSOR)
 USAGE = (
     _parameter("query", "since", "Start, inclusive (ISO 8601 date or time, UTC)."),
     _parameter("query", "until", "End, exclusive (ISO 8601 date or time, UTC)."),
+    _parameter("query", "model", "Only requests for this model, by its id or an alias."),
+    _parameter("query", "key", "Only requests with this key, by its public id."),
     _parameter(
         "query",
         "group_by",
         "Comma-separated list of `day`, `model`, `key` (and `tenant`, on the admin route) to group "
-        "the rows by.",
+        "the rows by, or `none` for one row with the totals.",
         default="day",
     ),
     _parameter(

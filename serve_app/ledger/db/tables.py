@@ -171,6 +171,8 @@ charges = Table(
     Column("amount", BigInteger, nullable=False),
     Column("charged_at", BigInteger, nullable=False),
     Column("revision", String(260), nullable=False, server_default=""),  # empty: not known
+    # See `serve_app.ledger.posting.sql.charged_row`. NULL: charged before v0008, not recorded.
+    Column("latency_ms", BigInteger),
     CheckConstraint("amount >= 0", name="charges_amount_not_negative"),
     Index("charges_by_tenant_and_time", "tenant_id", "charged_at"),
     Index("charges_by_time", "charged_at"),
@@ -191,6 +193,19 @@ usage_days = Table(
     Column("documents_not_charged", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("charged", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+latency_days = Table(
+    # How many of the charges in a daily sum had each latency.
+    "latency_days",
+    metadata,
+    Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
+    Column("day", BigInteger, primary_key=True),
+    Column("key_id", String(32), ForeignKey("api_keys.id"), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("latency_ms", BigInteger, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Row, bindparam, delete, insert, or_, select, update
 
 from serve_app.domain.units import Credits, Moment, RequestId, TenantId
+from serve_app.domain.usage import rounded_latency_ms
 from serve_app.ledger.db.pipelined import UNREAD
 from serve_app.ledger.db.tables import api_keys, charges, reservations, tenants
 from serve_app.ledger.money.reservation import Reservation, State
@@ -152,7 +153,11 @@ def settled_row(
 
 
 def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) -> dict[str, Any]:
-    """Return the parameters of `CHARGE`."""
+    """Return the parameters of `CHARGE`.
+
+    The latency is the time from the reservation to the charge, in which the request was tokenized,
+    waited for a scorer and was scored. Both times are those of one gateway's clock.
+    """
     return {
         "request_id": known.request_id,
         "tenant_id": known.tenant,
@@ -163,4 +168,5 @@ def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) 
         "amount": amount,
         "charged_at": now,
         "revision": known.revision,
+        "latency_ms": rounded_latency_ms(now - known.created_at),
     }

@@ -1,6 +1,6 @@
 """Replace old rows by daily sums, so that the tables stay small and the totals stay the same.
 
-    charges, voided and expired reservations ──after charges_kept_days──> usage_days
+    charges, voided and expired reservations ──after charges_kept_days──> usage_days, latency_days
     committed reservations ──a day after they were settled──> deleted; their charge stays
     rate windows ──unused for an hour──> deleted
     idempotency keys with their outcomes ──after 24 hours──> deleted
@@ -11,7 +11,8 @@ killed changes nothing, and concurrent gateways never count a request twice: eac
 a row or part of a daily sum.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
 from typing import Any
@@ -20,6 +21,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Table,
     bindparam,
     delete,
     exists,
@@ -29,8 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from serve_app.domain.units import KeyId, ModelId, Moment, RequestId, TenantId
-from serve_app.domain.usage import USAGE_SUMS
+from serve_app.domain.units import Moment, RequestId, TenantId
 from serve_app.ledger.db import comparisons
 from serve_app.ledger.db.tables import (
     IS_COMMITTED,
@@ -38,6 +39,7 @@ from serve_app.ledger.db.tables import (
     IS_SETTLED,
     api_keys,
     charges,
+    latency_days,
     rate_windows,
     reservations,
     tenants,
@@ -97,6 +99,7 @@ _take_not_charged = (
         reservations.c.tokens,
         literal_column("0").label("amount"),
         literal_column("1").label("not_charged"),
+        literal_column("NULL").label("latency_ms"),
     )
 )
 _take_charges = (
@@ -115,6 +118,7 @@ _take_charges = (
         charges.c.tokens,
         charges.c.amount,
         literal_column("0").label("not_charged"),
+        charges.c.latency_ms,
     )
 )
 
@@ -127,10 +131,6 @@ class _Due:
     not_charged: Sequence[RequestId] = ()
     charges: Sequence[RequestId] = ()
     tenants: set[TenantId] = field(default_factory=set)
-
-
-DAY_KEY = ("tenant_id", "day", "key_id", "model")
-_Day = tuple[TenantId, Moment, KeyId, ModelId]
 
 
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
@@ -183,23 +183,36 @@ def _find_due(connection: Connection, now: Moment, keep_days: int, count_max: in
 
 
 def _add_to_days(connection: Connection, taken: Iterable[Row[Any]]) -> None:
-    sums: dict[_Day, Sequence[int]] = {}
+    sums: dict[tuple[Any, ...], Sequence[int]] = {}
+    latencies: Counter[tuple[Any, ...]] = Counter()
     for row in taken:
         day = (row.tenant_id, day_of(row.at), row.key_id, row.model)
         free = row.not_charged
         one = (1, free, row.documents, row.documents * free, row.tokens, row.amount)
         known = sums.get(day)
         sums[day] = one if known is None else [*map(add, known, one)]
-    if not sums:
+        if row.latency_ms is not None:
+            latencies[*day, row.latency_ms] += 1
+    _add_rows(connection, usage_days, sums)
+    _add_rows(connection, latency_days, {key: (count,) for key, count in latencies.items()})
+
+
+def _add_rows(
+    connection: Connection, table: Table, rows: Mapping[tuple[Any, ...], Sequence[int]]
+) -> None:
+    """Add numbers to the rows with these primary keys. The other columns are the numbers."""
+    if not rows:
         return
+    keys = [column.name for column in table.primary_key]
+    numbers = [column.name for column in table.c if not column.primary_key]
     on_sqlite = connection.dialect.name == "sqlite"
-    adding = sqlite.insert(usage_days) if on_sqlite else postgresql.insert(usage_days)
-    added = {name: usage_days.c[name] + adding.excluded[name] for name in USAGE_SUMS}
+    adding = sqlite.insert(table) if on_sqlite else postgresql.insert(table)
+    added = {name: table.c[name] + adding.excluded[name] for name in numbers}
     connection.execute(
-        adding.on_conflict_do_update(index_elements=DAY_KEY, set_=added),
+        adding.on_conflict_do_update(index_elements=keys, set_=added),
         [
-            dict(zip((*DAY_KEY, *USAGE_SUMS), (*day, *numbers), strict=True))
-            for day, numbers in sums.items()
+            dict(zip((*keys, *numbers), (*key, *values), strict=True))
+            for key, values in rows.items()
         ],
     )
 

@@ -10,6 +10,7 @@ import pytest
 from serve_app.access.api_keys import SCOPE_RERANK
 from tests.support.ledger_app import LedgerApp
 
+LATENCY_MS = 100
 JAN_2, JAN_3 = 1_767_312_000_000, 1_767_398_400_000  # 2026, 00:00 UTC
 
 
@@ -39,6 +40,8 @@ def row(**fields: object) -> dict[str, object]:
         "documents_not_charged": 0,
         "tokens": 10,
         "charged_micro_dollars": 8,
+        "latency_ms_p50": LATENCY_MS,
+        "latency_ms_p95": LATENCY_MS,
     } | fields
 
 
@@ -46,6 +49,9 @@ FIRST_DAY = row(
     day="2026-01-02", requests=2, errors=1, documents=2, documents_not_charged=1, tokens=20
 )
 SECOND_DAY = row(day="2026-01-03", charged_micro_dollars=80)
+TOTAL = row(
+    requests=3, errors=1, documents=3, documents_not_charged=1, tokens=30, charged_micro_dollars=88
+)
 
 
 def test_a_key_gets_the_usage_of_its_tenant_by_day(used: LedgerApp) -> None:
@@ -68,6 +74,37 @@ def test_rows_are_grouped_as_requested(used: LedgerApp) -> None:
         row(model="acme/big", key=used.key_id, charged_micro_dollars=80),
         FIRST_DAY | {"day": None, "model": "mini", "key": used.key_id},
     ]
+
+
+@pytest.mark.parametrize(
+    ("query", "days"),
+    [
+        ("model=mini", [FIRST_DAY]),
+        ("model=MINI&since=2026-01-03", []),
+        ("model=nothing", []),
+        ("key={key}", [FIRST_DAY, SECOND_DAY]),
+        ("key={key}&model=acme/big&since=2026-01-02", [SECOND_DAY]),
+        ("key=0123456789", []),
+        ("group_by=none", [TOTAL]),
+        ("group_by=none&model=mini", [FIRST_DAY | {"day": None}]),
+        ("group_by=none&model=nothing", []),
+    ],
+)
+def test_rows_can_be_of_one_model_and_one_key(
+    used: LedgerApp, query: str, days: list[object]
+) -> None:
+    answer = used.get(f"/v1/usage?{query.format(key=used.key_id)}", key=used.key)
+
+    assert answer.json()["data"] == days
+
+
+def test_a_key_of_another_tenant_selects_nothing(used: LedgerApp) -> None:
+    bolt = used.add_tenant("neighbour", 500)
+    key_id, _ = used.add_key(bolt, SCOPE_RERANK)
+    used.settle("r5", JAN_3 + 1, of=(bolt, key_id))
+
+    assert used.get(f"/v1/usage?key={key_id}", key=used.key).json()["data"] == []
+    assert len(used.get(f"/admin/v1/usage?key={key_id}").json()["data"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Usage reports: sums per group, in pages, from rows and from daily sums."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from serve_app.domain.units import Moment, Tokens
+from serve_app.domain.units import KeyId, ModelId, Moment, Tokens
+from serve_app.domain.usage import rounded_latency_ms
 from serve_app.ledger.accounts import tenant_accounts
 from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usage
 from serve_app.ledger.writer import retention
@@ -19,25 +21,28 @@ DAY_0, DAY_1 = "0", str(DAY_MS)
 Row = tuple[int, int, int, int, int, int]
 
 
-def of(*group: str, sums: Row) -> UsageRow:
-    return UsageRow(*sums, group=group)
+def of(*group: str, sums: Row, latencies_ms: tuple[int | None, int | None]) -> UsageRow:
+    return UsageRow(*sums, group, *latencies_ms)
 
 
 @pytest.fixture
 def busy(engine: Engine, database_url: str) -> Engine:
-    """acme: charged 30 on day 0 and 20 on day 1, one void on day 1; bolt: charged 5 on day 1."""
+    """acme: charged 30 on day 0, after 5 ms, and 20 on day 1, after 1,000 ms; one void on day 1.
+    bolt: charged 5 on day 1, after 10 ms."""
     acme, bolt = (a_tenant(database_url, 100, name) for name in ("acme", "bolt"))
     with engine.begin() as connection:
-        for caller, amount, request_id, day in (
-            (acme, 30, "r1", 0),
-            (acme, 20, "r2", 1),
-            (acme, 10, "r3", 1),
-            (acme, 10, "still pending", 1),
-            (bolt, 5, "r4", 1),
+        for caller, amount, request_id, day, latency_ms in (
+            (acme, 30, "r1", 0, 5),
+            (acme, 20, "r2", 1, 1_000),
+            (acme, 10, "r3", 1, 7),
+            (acme, 10, "still pending", 1, 7),
+            (bolt, 5, "r4", 1, 10),
         ):
-            wanted = a_reservation(caller, amount, request_id)
-            postings.reserve(connection, wanted)
             at = Moment(day * DAY_MS + 7)
+            wanted = replace(
+                a_reservation(caller, amount, request_id), created_at=Moment(at - latency_ms)
+            )
+            postings.reserve(connection, wanted)
             if request_id == "r3":
                 postings.void(connection, wanted.request_id, Usage(1, Tokens(9)), at)
             elif request_id != "still pending":
@@ -68,14 +73,17 @@ def report(busy: Engine, request: pytest.FixtureRequest) -> Engine:
     [
         (
             Grouping.DAY,
-            [of(DAY_0, sums=(1, 0, 3, 0, 90, 30)), of(DAY_1, sums=(3, 1, 7, 1, 189, 25))],
+            [
+                of(DAY_0, sums=(1, 0, 3, 0, 90, 30), latencies_ms=(5, 5)),
+                of(DAY_1, sums=(3, 1, 7, 1, 189, 25), latencies_ms=(10, 1_000)),
+            ],
         ),
-        (Grouping.MODEL, [of(MODEL, sums=(4, 1, 10, 1, 279, 55))]),
+        (Grouping.MODEL, [of(MODEL, sums=(4, 1, 10, 1, 279, 55), latencies_ms=(10, 1_000))]),
         (
             Grouping.KEY,
             [
-                of("key-of-acme", sums=(3, 1, 7, 1, 189, 50)),
-                of("key-of-bolt", sums=(1, 0, 3, 0, 90, 5)),
+                of("key-of-acme", sums=(3, 1, 7, 1, 189, 50), latencies_ms=(5, 1_000)),
+                of("key-of-bolt", sums=(1, 0, 3, 0, 90, 5), latencies_ms=(10, 10)),
             ],
         ),
     ],
@@ -103,10 +111,73 @@ def test_a_row_can_combine_several_groupings(report: Engine) -> None:
         found = usage(connection, UsageFilter(), Grouping.DAY, Grouping.KEY, Grouping.MODEL)
 
     assert found == [
-        of(DAY_0, "key-of-acme", MODEL, sums=(1, 0, 3, 0, 90, 30)),
-        of(DAY_1, "key-of-acme", MODEL, sums=(2, 1, 4, 1, 99, 20)),
-        of(DAY_1, "key-of-bolt", MODEL, sums=(1, 0, 3, 0, 90, 5)),
+        of(DAY_0, "key-of-acme", MODEL, sums=(1, 0, 3, 0, 90, 30), latencies_ms=(5, 5)),
+        of(DAY_1, "key-of-acme", MODEL, sums=(2, 1, 4, 1, 99, 20), latencies_ms=(1_000, 1_000)),
+        of(DAY_1, "key-of-bolt", MODEL, sums=(1, 0, 3, 0, 90, 5), latencies_ms=(10, 10)),
     ]
+
+
+def test_a_report_without_a_grouping_is_one_row(report: Engine) -> None:
+    with report.begin() as connection:
+        (whole,) = usage(connection, UsageFilter())
+        nothing = usage(connection, UsageFilter(since=Moment(9 * DAY_MS)))
+
+    assert whole == of(sums=(4, 1, 10, 1, 279, 55), latencies_ms=(10, 1_000))
+    assert nothing == []
+
+
+def test_a_report_can_select_a_model_and_a_key(report: Engine) -> None:
+    key = KeyId("key-of-acme")
+    with report.begin() as connection:
+        of_key = usage(connection, UsageFilter(model=MODEL, key=key), Grouping.DAY)
+        of_day = usage(connection, UsageFilter(since=Moment(DAY_MS), key=key), Grouping.MODEL)
+        of_model = usage(connection, UsageFilter(model=ModelId("another")), Grouping.DAY)
+
+    assert of_key == [
+        of(DAY_0, sums=(1, 0, 3, 0, 90, 30), latencies_ms=(5, 5)),
+        of(DAY_1, sums=(2, 1, 4, 1, 99, 20), latencies_ms=(1_000, 1_000)),
+    ]
+    assert of_day == [of(MODEL, sums=(2, 1, 4, 1, 99, 20), latencies_ms=(1_000, 1_000))]
+    assert of_model == []
+
+
+def test_charges_without_a_latency_count_in_the_sums_only(busy: Engine) -> None:
+    with busy.begin() as connection:
+        connection.execute(text("UPDATE charges SET latency_ms = NULL WHERE request_id = 'r2'"))
+    retire(busy, 2)
+    with busy.begin() as connection:
+        days = usage(connection, UsageFilter(), Grouping.DAY)
+        connection.execute(text("DELETE FROM latency_days"))
+        (whole,) = usage(connection, UsageFilter())
+
+    assert days[1] == of(DAY_1, sums=(3, 1, 7, 1, 189, 25), latencies_ms=(10, 10))
+    assert whole == of(sums=(4, 1, 10, 1, 279, 55), latencies_ms=(None, None))
+
+
+def test_percentiles_are_those_of_all_requests(database_url: str, engine: Engine) -> None:
+    """One request each took 1 ms, 2 ms and so on to 100 ms."""
+    caller = a_tenant(database_url, 100)
+    with engine.begin() as connection:
+        for latency_ms in range(1, 101):
+            wanted = a_reservation(caller, 1, f"r{latency_ms}")
+            postings.reserve(connection, wanted)
+            at = Moment(wanted.created_at + latency_ms)
+            postings.commit(connection, wanted.request_id, wanted.amount, USAGE, at)
+        (row,) = usage(connection, UsageFilter(), Grouping.DAY)
+
+    assert (row.latency_ms_p50, row.latency_ms_p95) == (50, 100)
+
+
+def test_a_rounded_latency_is_close() -> None:
+    for latency_ms in (*range(1, 1_000), 12_345, 600_000, 10**9):
+        rounded = rounded_latency_ms(latency_ms)
+
+        assert abs(rounded - latency_ms) <= max(1, 0.07 * latency_ms)
+        assert rounded_latency_ms(rounded) == rounded
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_latency() -> None:
+    assert rounded_latency_ms(-5) == 0
 
 
 @pytest.mark.parametrize(
