@@ -46,13 +46,14 @@ class Authenticator:
         self._misses: OrderedDict[KeyId, Known] = OrderedDict()
 
     async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
-        """The error does not give the reason."""
+        """The error names a revocation or expiry only to a caller with the key's secret."""
         caller = await self._caller(api_keys)
         check_scopes(caller, scopes)
         return caller
 
     async def _caller(self, api_keys: Sequence[str]) -> Caller:
         overloaded: Overloaded | None = None
+        ended: str | None = None
         for parsed in filter(None, map(parse, api_keys)):
             try:
                 stored = await self._find(parsed.key_id)
@@ -63,15 +64,18 @@ class Authenticator:
                 continue
             if not matches(parsed, stored.secret_sha256):
                 self._metrics.record(WRONG_SECRETS)
-            elif self._is_valid(stored):
+            elif (ended := self._ended(stored)) is None:
                 return stored.caller
         if overloaded is not None:
             raise overloaded
-        raise Unauthenticated
+        raise Unauthenticated(ended)
 
-    def _is_valid(self, stored: StoredKey) -> bool:
+    def _ended(self, stored: StoredKey) -> str | None:
+        """Return how a key ended, or ``None`` while it is valid."""
+        if stored.revoked_at is not None:
+            return "was revoked"
         expired = stored.expires_at is not None and self._clock.moment() >= stored.expires_at
-        return stored.revoked_at is None and not expired
+        return "has expired" if expired else None
 
     async def _find(self, key_id: KeyId) -> StoredKey | None:
         for cache in (self._keys, self._misses):

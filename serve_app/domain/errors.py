@@ -68,12 +68,18 @@ class CompressedBody(InvalidRequest):
 
 
 class Unauthenticated(RerankError):
-    """The API key is missing, unknown, expired or revoked. The message does not reveal which."""
+    """The API key is missing, unknown or ``ended``, which only the secret's holder may learn."""
 
     code = "unauthenticated"
 
+    def __init__(self, ended: str | None = None) -> None:
+        super().__init__(ended)
+        self.ended = ended
+
     @property
     def public_message(self) -> str:
+        if self.ended is not None:
+            return f"The API key {self.ended}. {NOTHING_CHARGED}"
         return (
             "The API key is missing or invalid. "
             f"Send it as 'Authorization: Bearer <key>'. {NOTHING_CHARGED}"

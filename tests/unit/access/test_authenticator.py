@@ -354,3 +354,25 @@ def test_a_key_works_until_it_is_revoked_or_expires(
         assert await door.lets_in(KEY.reveal()) == let_in
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"revoked_at": Moment(0)}, "The API key was revoked."),
+        ({"expires_at": Moment(0)}, "The API key has expired."),
+    ],
+)
+def test_only_the_holder_of_the_secret_learns_how_a_key_ended(
+    change: dict[str, Moment], message: str
+) -> None:
+    async def refusal(api_key: str, **changed: Moment) -> str:
+        door = Door(KEY)
+        door.store.keys[KEY.key_id] = replace(stored(KEY), **changed)  # type: ignore[arg-type]  # from the parameters
+        with pytest.raises(Unauthenticated) as error:
+            await door.access.authenticate([api_key], SCOPE_RERANK)
+        return error.value.public_message
+
+    assert asyncio.run(refusal(KEY.reveal(), **change)).startswith(message)
+    forged = asyncio.run(refusal(FORGED, **change))
+    assert forged == asyncio.run(refusal(FORGED)) == asyncio.run(refusal("rk_x_y", **change))

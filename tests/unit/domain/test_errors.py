@@ -14,7 +14,7 @@ from serve_app.http.problems import PROBLEMS, problem
 SAMPLES = [
     errors.InvalidRequest("top_n", "must be at least 1"),
     errors.CompressedBody("content-encoding", "is not supported"),
-    errors.Unauthenticated(),
+    errors.Unauthenticated("was revoked"),
     errors.OutOfCredit(Credits(50), Credits(49)),
     errors.SpendCapReached("key", Credits(50)),
     errors.RateLimited("tenant", "requests", 3, (RateLimitState("requests", 5, 0, Seconds(3)),)),
