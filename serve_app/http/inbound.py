@@ -6,6 +6,8 @@ Ray Serve wraps it around its own HTTP handling, which runs before the applicati
 * Unknown methods are refused before Ray uses them as a metric label.
 * Headers that control Ray are dropped, and so are headers that Ray fails to decode or would log
   at any length.
+* A request without an id gets one here. Ray would otherwise make one, and the header
+  ``x-request-id`` of the answer would differ from the ``id`` in its body.
 * The server holds the body, of which it reads at most 128 KB ahead, until the application calls
   `want_body`. Ray would otherwise read it into an unbounded queue while the application still
   authenticates the caller.
@@ -25,9 +27,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.domain.errors import MethodNotAllowed
 from serve_app.http.problems import problem
-from serve_app.http.request_ids import ACCEPTED_ID
+from serve_app.http.request_ids import ACCEPTED_ID, HEADER, OWN_ID_KEY, random_request_id
 from serve_app.protocols.json_body import shown
 from serve_app.protocols.methods import METHODS
+
+REQUEST_ID = HEADER.encode()
 
 
 def _never(_value: bytes) -> bool:
@@ -45,7 +49,7 @@ CHECKED_HEADERS: dict[bytes, Callable[[bytes], bool]] = {
     b"x-session-id": _never,
     b"serve-multiplexed-model-id": _never,
     # Ray decodes these.
-    b"x-request-id": _is_plain_id,
+    REQUEST_ID: _is_plain_id,
     b"traceparent": bytes.isascii,
     b"tracestate": bytes.isascii,
 }
@@ -109,10 +113,11 @@ class InboundFilter:
 
         if scope["method"] not in METHODS:
             error = MethodNotAllowed(shown(scope["method"]), ", ".join(METHODS))
-            # The request has no id: Ray assigns it later, and nothing is logged.
+            # The request has no id, and nothing is logged.
             await problem(error, "")(scope, body.receive, send_bounded)
             return
         scope["headers"] = list(_accepted(scope["headers"]))
+        _name(scope)
         await self._app(scope, body.receive, send_bounded)
 
 
@@ -157,6 +162,13 @@ def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
         passes = CHECKED_HEADERS.get(name.replace(b"_", b"-"))
         if name.isascii() and (passes is None or passes(value)):
             yield name, value
+
+
+def _name(scope: Scope) -> None:
+    """Give a request without an id one."""
+    if REQUEST_ID not in dict(scope["headers"]):
+        scope[OWN_ID_KEY] = own = random_request_id()
+        scope["headers"].append((REQUEST_ID, own.encode()))
 
 
 def _status(path: str, status: int) -> int:

@@ -5,6 +5,7 @@ client from the routes.
 """
 
 import re
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.domain.units import RequestId
 
 HEADER = "x-request-id"
+
+OWN_ID_KEY = "serve_app.own_request_id"
+"""The key of an ASGI scope under which `serve_app.http.inbound` passes an id that it made."""
 
 _SCOPE_KEY = "serve_app.request_ids"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -27,6 +31,11 @@ class RequestIds:
 
     own: RequestId
     shown: str
+
+
+def random_request_id() -> RequestId:
+    """Return an id of 122 random bits, which is unique without coordination."""
+    return RequestId(f"rr_{uuid.uuid4().hex}")
 
 
 def request_ids(request: Request) -> RequestIds:
@@ -50,7 +59,7 @@ class NamesRequests:
             await self._app(scope, receive, send)
             return
 
-        own = self._new_request_id()
+        own = scope.get(OWN_ID_KEY) or self._new_request_id()
         inbound = Headers(scope=scope).get(HEADER, "")
         shown = inbound if ACCEPTED_ID.fullmatch(inbound) else own
         scope[_SCOPE_KEY] = RequestIds(own, shown)

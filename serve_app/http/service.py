@@ -1,6 +1,5 @@
 """Dependencies of the HTTP layer. The composition root supplies them."""
 
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from serve_app.domain.load import ServiceLoad
 from serve_app.domain.model_card import ModelCard, Readiness
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, RequestId
+from serve_app.http.request_ids import random_request_id
 from serve_app.ledger.db.engines import Connection
 from serve_app.pipeline import Pipeline
 from serve_app.ports import Access
@@ -58,11 +58,6 @@ class Monitor(Protocol):
 
     async def load(self) -> ServiceLoad:
         """Return the load as this gateway sees it. Every model of the catalogue is in it."""
-
-
-def random_request_id() -> RequestId:
-    """Return an id of 122 random bits, which is unique without coordination."""
-    return RequestId(f"rr_{uuid.uuid4().hex}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from serve_app.domain.clock import SystemClock
 from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits, KeyId, RequestId, Seconds, TenantId
 from serve_app.http.app import build_app
-from serve_app.http.service import random_request_id
+from serve_app.http.request_ids import random_request_id
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ledger.writer.limits import LedgerLimits
 from serve_app.ports import StoredOutcome, Usage

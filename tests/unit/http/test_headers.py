@@ -7,7 +7,7 @@ from serve_app.domain.errors import InvalidRequest
 from serve_app.http.headers import idempotency_key, sent_keys, timeout_s
 from serve_app.http.openapi.operations import OPERATIONS
 from serve_app.http.openapi.scoring import SCORING
-from serve_app.http.service import random_request_id
+from serve_app.http.request_ids import random_request_id
 from tests.support.app import LIMITS, FakeApp
 
 
