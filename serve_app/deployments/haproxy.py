@@ -17,11 +17,14 @@ place, closes HAProxy's folder and Ray's session folder to other users, and exec
   `serve_app.http.inbound` answers its health checks with 404, which only keeps new requests away.
 * With `CERTIFICATE_VARIABLE`, clients speak TLS.
 * HAProxy's own answers are in JSON, with an ``x-request-id``, and with ``Retry-After`` while no
-  gateway answers. Only malformed requests are answered in HTML, by its parser.
+  gateway answers. In HTML are its answers to malformed requests, and, while no gateway is ready,
+  those to browsers: `STARTING_PAGE`, which reloads itself.
 
 It imports little, because Ray waits for it at each reload.
 """
 
+import base64
+import hashlib
 import os
 import re
 import resource
@@ -47,6 +50,9 @@ ADDRESS_SHARE = 0.75
 
 CERTIFICATE_VARIABLE = "RERANK_TLS_CERTIFICATE"
 """Environment variable with the path of a PEM file: the certificates and the private key."""
+
+STARTING_PAGE = Path(__file__).with_name("starting.html")
+RELOAD_S = 5
 
 MARK = "# edited by rerank-serve-haproxy"
 
@@ -144,6 +150,7 @@ def edited(config: str, error_folder: Path, open_files_max: int, certificate: st
         "    http-after-response set-header x-request-id %[uuid] "
         "unless { res.hdr(x-request-id) -m found }\n"
     )
+    starting_page = _starting_page().replace("\\", r"\\")
     edits: list[tuple[str, str]] = [
         (r"^    log \S+ local0 info\n", ""),
         (r"^(    stats socket \S+ mode) 666 ", r"\1 600 "),
@@ -153,7 +160,7 @@ def edited(config: str, error_folder: Path, open_files_max: int, certificate: st
         (r"^frontend http_frontend\n    bind .*\n", r"\g<0>" + frontend.replace("\\", r"\\")),
         (
             r"^(backend default_backend\n)    http-request return status 404 .*$",
-            r"\1    http-request return status 503 default-errorfiles",
+            r"\1" + starting_page + "    http-request return status 503 default-errorfiles",
         ),
     ]
     for pattern, replacement in edits:
@@ -173,10 +180,29 @@ def _with_lost_gateways(config: str) -> str:
     edits = (
         (r"^    http-check expect status 200$", r"    http-check disable-on-404\n\g<0>"),
         (r"^    default-server .* check$", rf"\g<0>{ending}"),
+        (
+            r"^backend \S+\n    log global\n",
+            r"\g<0>" + _starting_page("{ nbsrv eq 0 }").replace("\\", r"\\"),
+        ),
     )
     for pattern, replacement in edits:
         config = re.sub(pattern, replacement, config, flags=re.MULTILINE)
     return config
+
+
+def _starting_page(condition: str = "") -> str:
+    """Return the rule that answers browsers while ``condition`` is true."""
+    style = re.search("<style>(.*)</style>", STARTING_PAGE.read_text(), re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
+    return (
+        '    http-request return status 503 content-type "text/html; charset=utf-8" '
+        f"file {_quoted(str(STARTING_PAGE))} hdr content-security-policy {_quoted(policy)} "
+        f"hdr cache-control no-store hdr refresh {RELOAD_S} hdr retry-after {RELOAD_S} "
+        "hdr x-content-type-options nosniff "
+        f"if METH_GET {{ req.hdr(accept) -m sub text/html }} {condition}\n"
+    )
 
 
 def _with_tls(config: str, certificate: str) -> str:

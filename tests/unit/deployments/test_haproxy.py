@@ -44,10 +44,23 @@ COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
 LOOPBACK = IPv4Address("127.0.0.1")
 
 
+ONE_GATEWAY = {
+    "http-rerank": BackendConfig(
+        name="http-rerank",
+        path_prefix="/",
+        app_name="rerank",
+        servers=[ServerConfig(name="gateway", host="127.0.0.1", port=30_000)],
+    )
+}
+
+
 @pytest.fixture
 def generated(tmp_path: Path) -> Path:
     """Return a configuration file as Ray writes it, for one gateway."""
-    folder = tmp_path / "haproxy"
+    return written(tmp_path / "haproxy", ONE_GATEWAY)
+
+
+def written(folder: Path, backends: dict[str, BackendConfig]) -> Path:
     api = HAProxyApi(
         HAProxyConfig(
             http_options=HTTPOptions(port=free_port()),
@@ -59,14 +72,7 @@ def generated(tmp_path: Path) -> Path:
             metrics_socket_path=str(folder / "metrics.sock"),
             maxconn=20_000,
         ),
-        {
-            "http-rerank": BackendConfig(
-                name="http-rerank",
-                path_prefix="/",
-                app_name="rerank",
-                servers=[ServerConfig(name="gateway", host="127.0.0.1", port=30_000)],
-            )
-        },
+        backends,
         config_file_path=str(folder / "haproxy.cfg"),
     )
     asyncio.run(_generate(api))
@@ -161,6 +167,41 @@ def test_haproxys_own_answers_have_request_ids(generated: Path) -> None:
     ids = [answer.headers["x-request-id"] for answer in (unknown, unserved)]
     assert all(ACCEPTED_ID.fullmatch(each) for each in ids)
     assert len(set(ids)) == 2
+
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("backends", [ONE_GATEWAY, {}], ids=["all are down", "none is deployed"])
+def test_browsers_get_a_page_while_no_gateway_is_ready_and_clients_get_json(
+    tmp_path: Path, backends: dict[str, BackendConfig]
+) -> None:
+    generated = written(tmp_path / "haproxy", backends)
+    config = generated.read_text()
+    generated.write_text(config.replace("inter 5s", "inter 100ms"))
+    (port,) = re.findall(r"^frontend http_frontend\n    bind \S*:(\d+)", config, re.M)
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process:
+        wait_for(generated.with_name("admin.sock").exists, what="HAProxy's start")
+        wait_for(lambda: httpx.get(f"{address}/").status_code == 503, what="HAProxy's checks")
+        page = wait_for(
+            lambda: (answer := httpx.get(address, headers=BROWSER)).text.count("<h1>") and answer,
+            what="the page",
+        )
+        others = [
+            httpx.post(f"{address}/v1/rerank", headers=BROWSER),
+            httpx.get(f"{address}/v1/models"),
+            httpx.get(f"{address}/v1/models", headers={"accept": "*/*"}),
+        ]
+        process.terminate()
+
+    assert page.status_code == 503
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["refresh"] == page.headers["retry-after"] == "5"
+    assert "style-src 'sha256-" in page.headers["content-security-policy"]
+    assert "This page tries again every 5 seconds." in page.text
+    for answer in others:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_gateway")
 
 
 class Gateway(ThreadingHTTPServer):
