@@ -1,54 +1,96 @@
-"""Is a cross-encoder better than its encoder by cosine? Query by query, on one judged collection.
+"""Is a cross-encoder better than its encoder? A table over judged collections.
 
-    python -m training.evaluate --model var/training/run/model --data COLLECTION
+    python -m training.evaluate --model embedded --json FILE COLLECTION COLLECTION ...
 
-The model runs in the service's engine, as in `benchmarks.quality.ranking`. The encoder's cosine of
-mean states is computed here, because the service does not offer it. The intervals are bootstrapped
-over queries; the interval of the difference over the paired figures of each query.
+Every method orders the same candidates:
+
+- ``bm25``: the order of the candidates;
+- ``cosine``: the cosine of the encoder's mean states;
+- ``maxsim``: late interaction of its last states, that is, for each query token the soft maximum
+  of its cosines with the document's tokens, and the mean of these over the query's tokens;
+- ``maxsim+cosine``: the sum of both, each standardised over the candidates of a query;
+- the models, each in the service's tokenizer and engine, as in `benchmarks.quality.ranking`.
+
+Every text is encoded once. The intervals are bootstrapped over queries. All correlations are
+Spearman's, computed for each query over its candidates and then averaged: of scores with lengths,
+and of scores with ``maxsim`` among candidates of similar length.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
-from benchmarks.quality.ranking import FOLDER_DEPTH, evaluate, interval_95, ndcg
+from benchmarks.quality.ranking import FOLDER_DEPTH, LIMITS, interval_95, ndcg, scores
 from serve_app.domain.ranking import rank
+from serve_app.engine.device import pick_precision
+from serve_app.engine.loading import load_engine, load_tokenizer
 from testkit.judged import JudgedQuery, read_folder
 from training.data import ENCODER
 
 TOKENS_MAX = 256
 """Most tokens of a text, as the encoder's authors recommend."""
 
-DRAW = 1e-6
-"""Largest difference that counts as a tie."""
+SHARPNESS = 20.0
+"""Factor on the cosines in the soft maximum of late interaction."""
+
+LENGTHS = ((1, 64), (65, 128), (129, TOKENS_MAX))
+"""Bands of document lengths in tokens of the encoder, inclusive; longer documents are cut."""
+
+BAND_MIN = 5
+"""Least number of a query's candidates in a band for a correlation."""
+
+Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """NDCG@10 of model and cosine on one collection; differences are model minus cosine."""
+class Encoded:
+    """A text as the encoder sees it."""
 
-    model: str
+    mean: torch.Tensor
+    """(HIDDEN,): normalised mean state."""
+
+    tokens: torch.Tensor
+    """(L, HIDDEN) float16: the normalised last states without those of [CLS] and [SEP]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One method on one collection."""
+
+    ndcg: float
+    """NDCG@10."""
+
+    interval_95: tuple[float, float]
+    length_correlation: float | None
+    """Of scores and document lengths; ``None``: not defined, as for the next."""
+
+    maxsim_correlation: dict[str, float | None]
+    """Of scores and those of ``maxsim``, by length of the documents in tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All methods on one collection."""
+
     collection: str
     queries: int
-    ndcg: float
-    interval_95: tuple[float, float]
-    cosine_ndcg: float
-    cosine_interval_95: tuple[float, float]
-    difference: float
-    difference_interval_95: tuple[float, float]
-    wins: int
-    ties: int
-    losses: int
+    pairs: int
+    seconds: dict[str, float]
+    """How long each model's scores took, and ``encoder``: the other methods together."""
+
+    methods: dict[str, Figures]
 
 
 @cache
@@ -58,95 +100,169 @@ def padding_tokenizer() -> Any:
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
-def mean_states(encoder: Any, texts: Sequence[str], batch_size: int = 32) -> torch.Tensor:
-    """Return the texts' normalised mean states, (N, hidden)."""
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    found = torch.zeros(len(texts), encoder.config.hidden_size)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+def encode(encoder: Any, texts: Sequence[str], batch_size: int = 32) -> dict[str, Encoded]:
+    """Encode every text once."""
+    distinct = sorted(set(texts), key=len)
+    found = {}
+    for start in range(0, len(distinct), batch_size):
+        chosen = distinct[start : start + batch_size]
         batch = padding_tokenizer()(
-            [texts[index] for index in chosen],
-            padding=True,
-            truncation=True,
-            max_length=TOKENS_MAX,
-            return_tensors="pt",
+            chosen, padding=True, truncation=True, max_length=TOKENS_MAX, return_tensors="pt"
         )
-        states = encoder(**batch).last_hidden_state
-        real = batch["attention_mask"][:, :, None]
-        found[chosen] = normalize((states * real).sum(1) / real.sum(1))
+        states = encoder(**batch).last_hidden_state.float()
+        for text, row, mask in zip(chosen, states, batch["attention_mask"].bool(), strict=True):
+            real = row[mask]
+            tokens = normalize(real[1:-1], dim=1).half()
+            found[text] = Encoded(normalize(real.mean(0), dim=0), tokens)
     return found
 
 
-def by_cosine(encoder: Any, judged: JudgedQuery, known: dict[str, torch.Tensor]) -> float:
-    """Return NDCG@10 of the candidates ordered by cosine.
+def late_interaction(query: torch.Tensor, document: torch.Tensor) -> float:
+    """Return the mean over query tokens of the soft maximum of cosines; 0 without tokens."""
+    if not len(query) or not len(document):
+        return 0.0
+    cosines = query.float() @ document.float().T
+    return float((SHARPNESS * cosines).logsumexp(1).mean() / SHARPNESS)
+
+
+def standard(values: Scores) -> Scores:
+    standardised: Scores = (values - values.mean()) / max(float(values.std()), 1e-9)
+    return standardised
+
+
+def encoder_scores(known: Mapping[str, Encoded], judged: JudgedQuery) -> dict[str, Scores]:
+    """Return the scores of the candidates by the methods that need no cross-encoder."""
+    query = known[judged.query]
+    documents = [known[text] for text in judged.texts]
+    cosine = np.array([float(each.mean @ query.mean) for each in documents])
+    maxsim = np.array([late_interaction(query.tokens, each.tokens) for each in documents])
+    return {
+        "bm25": -np.arange(len(documents), dtype=np.float64),
+        "cosine": cosine,
+        "maxsim": maxsim,
+        "maxsim+cosine": standard(maxsim) + standard(cosine),
+    }
+
+
+def correlation(first: Scores, second: Scores) -> float | None:
+    """Return Spearman's correlation; ``None`` if there are too few values or one is constant."""
+    if len(first) < BAND_MIN or not np.ptp(first) or not np.ptp(second):
+        return None
+    return float(spearmanr(first, second).statistic)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are defined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def figures(
+    judged: Sequence[JudgedQuery],
+    found: Sequence[Scores],
+    maxsim: Sequence[Scores],
+    lengths: Sequence[Scores],
+) -> Figures:
+    """Summarise a method; all but ``judged`` have one value for each candidate of each query."""
+    gains = []
+    for each, values in zip(judged, found, strict=True):
+        order = rank([float(value) for value in values], top_n=None)
+        gains.append(ndcg(each, tuple(each.docids[place] for place in order)))
+    by_length = {}
+    for low, high in LENGTHS:
+        inside = [(low <= length) & (length <= high) for length in lengths]
+        rows = zip(found, maxsim, inside, strict=True)
+        by_length[f"{low} to {high}"] = mean([correlation(a[kept], b[kept]) for a, b, kept in rows])
+    return Figures(
+        ndcg=float(np.mean(gains)),
+        interval_95=interval_95(gains),
+        length_correlation=mean(list(map(correlation, found, lengths))),
+        maxsim_correlation=by_length,
+    )
+
+
+def evaluate(
+    models: Sequence[str], folder: Path, precision: str, limits: tuple[int, int | None]
+) -> Evaluation:
+    """Score the collection in ``folder`` with all methods.
 
     Args:
-        known: Document states by id; new documents are added.
+        precision: Number format of all models, a name in `PRECISIONS` or ``auto``.
+        limits: Candidates per query, and number of queries; ``None``: all queries.
+
+    Raises: CollectionError, ModelLoadError.
     """
-    new = {
-        docid: text
-        for docid, text in zip(judged.docids, judged.texts, strict=True)
-        if docid not in known
-    }
-    query, *states = mean_states(encoder, [judged.query, *new.values()])
-    known.update(zip(new, states, strict=True))
-    order = rank([float(known[docid] @ query) for docid in judged.docids], top_n=None)
-    return ndcg(judged, tuple(judged.docids[place] for place in order))
+    judged = [each for each in read_folder(folder, *limits).judged if each.texts]
+    started = time.perf_counter()
+    dtype = pick_precision(precision, torch.device("cpu"))
+    encoder = AutoModel.from_pretrained(ENCODER, dtype=dtype).eval()
+    known = encode(encoder, [text for each in judged for text in (each.query, *each.texts)])
+    rows = [encoder_scores(known, each) for each in judged]
+    found = {name: [row[name] for row in rows] for name in rows[0]}
+    seconds = {"encoder": time.perf_counter() - started}
+    for model in models:
+        started = time.perf_counter()
+        engine = load_engine(model, None, precision, LIMITS)
+        score = partial(scores, engine, load_tokenizer(model))
+        found[model] = [np.array(score(each), dtype=np.float64) for each in judged]
+        seconds[model] = time.perf_counter() - started
+    lengths = [np.array([len(known[text].tokens) for text in each.texts]) for each in judged]
+    return Evaluation(
+        collection=folder.name,
+        queries=len(judged),
+        pairs=sum(len(each.texts) for each in judged),
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+        methods={
+            name: figures(judged, values, found["maxsim"], lengths)
+            for name, values in found.items()
+        },
+    )
 
 
-def compare(
-    model: str, data: Path, precision: str, depth: int, queries_max: int | None = None
-) -> Comparison:
-    collection = read_folder(data, depth, queries_max)
-    quality = evaluate(model, collection, precision)
-    encoder = AutoModel.from_pretrained(ENCODER).eval()
-    progress = track(
-        collection.judged,
-        "Cosine",
-        collection.queries,
-        console=Console(stderr=True),
-        transient=True,
-    )
-    known: dict[str, torch.Tensor] = {}
-    cosine = {judged.qid: by_cosine(encoder, judged, known) for judged in progress}
-    ours = {result.qid: result.ndcg for result in quality.per_query}
-    differences = [ours[qid] - cosine[qid] for qid in ours]
-    return Comparison(
-        model=model,
-        collection=data.name,
-        queries=len(ours),
-        ndcg=quality.ndcg,
-        interval_95=quality.interval_95,
-        cosine_ndcg=sum(cosine.values()) / len(cosine),
-        cosine_interval_95=interval_95(list(cosine.values())),
-        difference=sum(differences) / len(differences),
-        difference_interval_95=interval_95(differences),
-        wins=sum(difference > DRAW for difference in differences),
-        ties=sum(abs(difference) <= DRAW for difference in differences),
-        losses=sum(difference < -DRAW for difference in differences),
-    )
+def table(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return the lines of the tables in RESULTS.md."""
+    names = list(evaluations[0].methods)
+    lines = [
+        f"| collection | queries | {' | '.join(names)} |",
+        f"|---|---|{'---|' * len(names)}",
+    ]
+    for each in evaluations:
+        cells = [f"{each.methods[name].ndcg:.4f}" for name in names]
+        lines.append(f"| {each.collection} | {each.queries} | {' | '.join(cells)} |")
+    means = [np.mean([each.methods[name].ndcg for each in evaluations]) for name in names]
+    lines.append(f"| mean | | {' | '.join(f'{value:.4f}' for value in means)} |")
+    lines += ["", "| method | length | " + " | ".join(f"{a} to {b}" for a, b in LENGTHS) + " |"]
+    lines.append("|---|---|" + "---|" * len(LENGTHS))
+    for name in names:
+        every = [each.methods[name] for each in evaluations]
+        values = [mean([each.length_correlation for each in every])]
+        values += [
+            mean([each.maxsim_correlation[f"{low} to {high}"] for each in every])
+            for low, high in LENGTHS
+        ]
+        cells = ["" if value is None else f"{value:.2f}" for value in values]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="NDCG@10 against the encoder's cosine.")
-    parser.add_argument("--model", required=True, help="local folder, or `embedded`")
-    parser.add_argument("--data", type=Path, required=True, help="the judged collection's folder")
+    parser = argparse.ArgumentParser(description="Cross-encoders against their encoder.")
+    parser.add_argument("collections", type=Path, nargs="+", help="folders of judged collections")
+    parser.add_argument(
+        "--model", action="append", default=[], help="local folder or `embedded`; repeatable"
+    )
     parser.add_argument("--precision", default="auto", help="as for benchmarks.quality.ranking")
     parser.add_argument("--depth", type=int, default=FOLDER_DEPTH, help="candidates per query")
-    parser.add_argument("--limit", type=int, help="use only the first LIMIT queries")
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--limit", type=int, help="use only the first LIMIT queries of each")
+    parser.add_argument("--json", type=Path, help="write everything to this file, as it is found")
     chosen = parser.parse_args()
-    found = compare(chosen.model, chosen.data, chosen.precision, chosen.depth, chosen.limit)
-    print(f"{found.collection}: {found.queries} queries, NDCG@10 (95 % interval)")
-    for name, value, (low, high) in (
-        ("model", found.ndcg, found.interval_95),
-        ("cosine", found.cosine_ndcg, found.cosine_interval_95),
-        ("difference", found.difference, found.difference_interval_95),
-    ):
-        print(f"{name:<11}{value:7.4f} ({low:.4f} to {high:.4f})")
-    print(f"queries won {found.wins}, tied {found.ties}, lost {found.losses}")
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    done: list[Evaluation] = []
+    for folder in chosen.collections:
+        done.append(evaluate(chosen.model, folder, chosen.precision, (chosen.depth, chosen.limit)))
+        if chosen.json is not None:
+            text = json.dumps([asdict(each) for each in done], indent=2)
+            chosen.json.write_text(text + "\n", encoding="utf-8")
+    print("\n".join(table(done)))
 
 
 if __name__ == "__main__":

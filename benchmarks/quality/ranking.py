@@ -140,6 +140,11 @@ def measure(
 
 def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> list[int]:
     """Return the positions of the query's candidates, best first, as the service ranks them."""
+    return rank(scores(engine, tokenizer, judged), top_n=None)
+
+
+def scores(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> list[float]:
+    """Return the scores of the query's candidates, in their order, as the service computes them."""
     if not judged.texts:
         return []
     job = Job(
@@ -155,7 +160,7 @@ def rerank(engine: Engine, tokenizer: PairTokenizer, judged: JudgedQuery) -> lis
     portion = Portion(
         job.request_id, tokenized.input_ids, tokenized.lengths, tokenized.query_tokens
     )
-    return rank(engine.score([portion])[0], top_n=None)
+    return list(engine.score([portion])[0])
 
 
 def ndcg(judged: JudgedQuery, docids: tuple[str, ...]) -> float:
