@@ -3,6 +3,9 @@
 OpenTelemetry's own variables ``OTEL_...`` set the address of the collector, the sampler, the name
 of the service and the size of the queue. A thread exports the spans. Spans that do not fit
 into its queue are dropped.
+
+Spans become protobuf messages directly. By way of OpenTelemetry's own spans, a trace would take
+0.26 ms of CPU time instead of 0.04 ms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +13,14 @@ from contextlib import suppress
 from threading import Thread
 
 from opentelemetry import trace as api
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -21,29 +28,92 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from serve_app import __version__
 from serve_app.domain.clock import unix_ns
 from serve_app.domain.units import Instant
-from serve_app.telemetry.traces import Span, SpanKind, TraceContext, new_trace_id
+from serve_app.telemetry.traces import Span, SpanKind, TraceContext, Value, new_trace_id
 
-SAMPLED = api.TraceFlags(api.TraceFlags.SAMPLED)
 KINDS = {
-    SpanKind.INTERNAL: api.SpanKind.INTERNAL,
-    SpanKind.SERVER: api.SpanKind.SERVER,
-    SpanKind.CLIENT: api.SpanKind.CLIENT,
+    SpanKind.INTERNAL: trace_pb2.Span.SPAN_KIND_INTERNAL,
+    SpanKind.SERVER: trace_pb2.Span.SPAN_KIND_SERVER,
+    SpanKind.CLIENT: trace_pb2.Span.SPAN_KIND_CLIENT,
 }
-ERROR = api.Status(api.StatusCode.ERROR)
-UNSET = api.Status()
+LOCAL_PARENT = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+REMOTE_PARENT = LOCAL_PARENT | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+SAMPLED = api.SpanContext(
+    trace_id=1, span_id=1, is_remote=False, trace_flags=api.TraceFlags(api.TraceFlags.SAMPLED)
+)
 
 CLOSE_S = 2.0
 """Longest time for the export of queued spans when a process ends."""
 
 
-class _Process(Resource):
-    """A resource with a fast hash, because the exporter looks it up for each span.
+class _Ended(ReadableSpan):
+    """An ended span in the queue, which looks only at the context's sampling decision."""
 
-    The hash of `Resource` writes all attributes as JSON, which takes 5 us.
-    """
+    def __init__(self, span: Span) -> None:
+        self.ours = span
+        self.ours_attributes = dict(span.attributes)  # A copy: an overtaken call may add more.
 
-    def __hash__(self) -> int:
-        return id(self)
+    @property
+    def context(self) -> api.SpanContext:
+        return SAMPLED
+
+
+class _Exporter(OTLPSpanExporter):
+    """Sends the spans of one process."""
+
+    def __init__(self, resource: Resource, scope: InstrumentationScope) -> None:
+        super().__init__()
+        without_name = ReadableSpan("", SAMPLED, resource=resource, instrumentation_scope=scope)
+        self._envelope = encode_spans([without_name])
+        del self._envelope.resource_spans[0].scope_spans[0].spans[:]
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        request = ExportTraceServiceRequest()
+        request.CopyFrom(self._envelope)
+        messages = request.resource_spans[0].scope_spans[0].spans
+        zero_ns = unix_ns(Instant(0))
+        for each in spans:
+            assert isinstance(each, _Ended)
+            _fill(messages.add(), each.ours, each.ours_attributes, zero_ns)
+        sent = self._client.export(request.SerializeToString())
+        return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
+
+
+def _fill(
+    message: trace_pb2.Span, span: Span, attributes: Mapping[str, Value], zero_ns: int
+) -> None:
+    assert span.ended is not None
+    message.trace_id = bytes.fromhex(span.trace_id)
+    message.span_id = bytes.fromhex(span.id)
+    message.flags = LOCAL_PARENT
+    if span.parent_id is not None:
+        message.parent_span_id = bytes.fromhex(span.parent_id)
+        if span.kind is SpanKind.SERVER:
+            message.flags = REMOTE_PARENT
+    message.name = span.name
+    message.kind = KINDS[span.kind]
+    message.start_time_unix_nano = zero_ns + round(span.started * 1e9)
+    message.end_time_unix_nano = zero_ns + round(span.ended * 1e9)
+    if span.failed:
+        message.status.code = trace_pb2.Status.STATUS_CODE_ERROR
+    for name, value in attributes.items():
+        _set(message.attributes.add(key=name).value, value)
+    for each in span.links:
+        _, trace_id, span_id, _ = each.split("-")
+        message.links.add(
+            trace_id=bytes.fromhex(trace_id), span_id=bytes.fromhex(span_id), flags=LOCAL_PARENT
+        )
+
+
+def _set(message: AnyValue, value: Value) -> None:
+    match value:
+        case str():
+            message.string_value = value
+        case bool():
+            message.bool_value = value
+        case int():
+            message.int_value = value
+        case float():
+            message.double_value = value
 
 
 class OtlpCollector:
@@ -57,11 +127,10 @@ class OtlpCollector:
             "service.instance.id": instance,
         }
         resource = Resource(names).merge(OTELResourceDetector().detect())
-        self._resource = _Process(resource.attributes)
-        self._scope = InstrumentationScope("serve_app", __version__)
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler
         self._propagator = TraceContextTextMapPropagator()
-        self._processor = BatchSpanProcessor(OTLPSpanExporter())
+        scope = InstrumentationScope("serve_app", __version__)
+        self._processor = BatchSpanProcessor(_Exporter(resource, scope))
 
     def context(self, headers: Mapping[str, str], /) -> TraceContext | None:
         with suppress(Exception):  # A fault here must not fail a request.
@@ -81,41 +150,11 @@ class OtlpCollector:
 
     def export(self, spans: Sequence[Span]) -> None:
         with suppress(Exception):  # As above.
-            zero_ns = unix_ns(Instant(0))
             for each in spans:
-                self._processor.on_end(self._readable(each, zero_ns))
-
-    def _readable(self, span: Span, zero_ns: int) -> ReadableSpan:
-        """Return a span in OpenTelemetry's form.
-
-        A `Tracer` cannot make it, because a `Tracer` makes its own sampling decision for each span
-        and chooses the span's id.
-        """
-        assert span.ended is not None
-        caller = f"00-{span.trace_id}-{span.parent_id}-01" if span.parent_id else None
-        return ReadableSpan(
-            span.name,
-            _context(span.context),
-            _context(caller, is_remote=span.kind is SpanKind.SERVER) if caller else None,
-            self._resource,
-            dict(span.attributes),  # A copy: an overtaken call may add more.
-            links=[api.Link(_context(each)) for each in span.links],
-            kind=KINDS[span.kind],
-            status=ERROR if span.failed else UNSET,
-            start_time=zero_ns + round(span.started * 1e9),
-            end_time=zero_ns + round(span.ended * 1e9),
-            instrumentation_scope=self._scope,
-        )
+                self._processor.on_end(_Ended(each))
 
     def close(self) -> None:
         """Export what is queued, or lose it if that takes longer than `CLOSE_S`."""
         closing = Thread(target=self._processor.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_S)
-
-
-def _context(traceparent: str, *, is_remote: bool = False) -> api.SpanContext:
-    _, trace_id, span_id, _ = traceparent.split("-")
-    return api.SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=is_remote, trace_flags=SAMPLED
-    )
