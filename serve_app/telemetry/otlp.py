@@ -11,6 +11,7 @@ Spans become protobuf messages directly. By way of OpenTelemetry's own spans, a 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
+from typing import Any
 
 from opentelemetry import trace as api
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -73,26 +74,24 @@ class _Exporter(OTLPSpanExporter):
         zero_ns = unix_ns(Instant(0))
         for each in spans:
             assert isinstance(each, _Ended)
-            _fill(messages.add(), each.ours, each.ours_attributes, zero_ns)
+            _add(messages, each.ours, each.ours_attributes, zero_ns)
         sent = self._client.export(request.SerializeToString())
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
 
 
-def _fill(
-    message: trace_pb2.Span, span: Span, attributes: Mapping[str, Value], zero_ns: int
-) -> None:
+def _add(messages: Any, span: Span, attributes: Mapping[str, Value], zero_ns: int) -> None:
+    """Append ``span`` to a repeated field of messages."""
     assert span.ended is not None
-    message.trace_id = bytes.fromhex(span.trace_id)
-    message.span_id = bytes.fromhex(span.id)
-    message.flags = LOCAL_PARENT
-    if span.parent_id is not None:
-        message.parent_span_id = bytes.fromhex(span.parent_id)
-        if span.kind is SpanKind.SERVER:
-            message.flags = REMOTE_PARENT
-    message.name = span.name
-    message.kind = KINDS[span.kind]
-    message.start_time_unix_nano = zero_ns + round(span.started * 1e9)
-    message.end_time_unix_nano = zero_ns + round(span.ended * 1e9)
+    message = messages.add(
+        trace_id=bytes.fromhex(span.trace_id),
+        span_id=bytes.fromhex(span.id),
+        parent_span_id=bytes.fromhex(span.parent_id or ""),
+        flags=REMOTE_PARENT if span.kind is SpanKind.SERVER and span.parent_id else LOCAL_PARENT,
+        name=span.name,
+        kind=KINDS[span.kind],
+        start_time_unix_nano=zero_ns + round(span.started * 1e9),
+        end_time_unix_nano=zero_ns + round(span.ended * 1e9),
+    )
     if span.failed:
         message.status.code = trace_pb2.Status.STATUS_CODE_ERROR
     for name, value in attributes.items():
