@@ -9,14 +9,12 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.machine import machine
 from testkit.prometheus import Prometheus
 from testkit.service import wait_for
 from tests.support.scraped import Scraped, scraped
@@ -83,7 +81,6 @@ def main(minutes: float, every_s: float, path: Path | None) -> None:
         result = {
             "question": "Which alerts fire while all is well?",
             "date": datetime.now(UTC).date().isoformat(),
-            "machine": asdict(machine()),
             "minutes": minutes,
             **watch(running, minutes, every_s),
         }
