@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse clean
+.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse image-base image clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -119,6 +119,22 @@ wheelhouse: $(VENV)/.locked  ## Download all packages for machines without a net
 	$(if $(GPU),$(DOWNLOAD) -r cluster/images/torch-$(GPU).txt)
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
 	cp requirements.txt $(addprefix cluster/images/,*.txt Containerfile sbom.py) $(WHEELHOUSE)
+
+# For a place without a registry. Like debian:12-slim, it has no manuals and of perl only perl-base.
+BUILDER ?= podman
+SLIM := --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+	--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+	--include=usr-is-merged --customize-hook='chroot "$$1" apt-get purge --yes perl-modules-5.36'
+image-base:  ## Build the image localhost/debian:12-slim with mmdebstrap, without a registry
+	mkdir -p var/image-base
+	mmdebstrap --variant=minbase $(SLIM) bookworm var/image-base/debian.tar
+	printf 'FROM scratch\nADD debian.tar /\n' | $(BUILDER) build -f - -t localhost/debian:12-slim var/image-base
+
+BASE ?= docker.io/library/debian:12-slim
+IMAGE := $(if $(GPU),scorer-$(GPU),gateway)
+image: wheelhouse  ## Build the gateway's image, or with GPU=v100 or new a scorer's; set BASE and BUILDER
+	$(BUILDER) build -f $(WHEELHOUSE)/Containerfile -t rerank-serve/$(IMAGE) --build-arg BASE=$(BASE) \
+		--build-arg REQUIREMENTS="$(if $(GPU),requirements.txt torch-$(GPU).txt,gateway.txt)" $(WHEELHOUSE)
 
 clean:   ## Remove the output of the other targets, but never var/, which holds the ledger
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

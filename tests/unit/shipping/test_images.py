@@ -39,6 +39,26 @@ def test_the_images_run_as_another_user_than_root() -> None:
     assert not re.search("gcc|build-essential|python3-pip|python3-dev", final)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "image", "torch"),
+    [("", "gateway", None), ("v100", "scorer-v100", "2.10.0"), ("new", "scorer-new", "2.13.0")],
+)
+def test_make_builds_an_image_of_its_locked_packages(
+    gpu: str, image: str, torch: str | None
+) -> None:
+    command = ["make", "--dry-run", "--old-file=wheelhouse", "image", f"GPU={gpu}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+
+    (lists,) = re.findall(r'REQUIREMENTS="(.+?)"', done.stdout)
+    packages: dict[str, str] = {}
+    for name in lists.split():
+        (path,) = (each for each in (ROOT / name, FOLDER / name) if each.exists())
+        packages |= locked(path)
+    assert f"-t rerank-serve/{image} " in done.stdout
+    assert packages.get("torch") == torch
+    assert packages["ray"]
+
+
 @pytest.mark.slow
 def test_the_sbom_lists_what_pip_lists() -> None:
     command = [sys.executable, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
