@@ -1,13 +1,17 @@
 """The real service for tests: ``rerank-serve up`` as a child process."""
 
+import atexit
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +21,21 @@ import yaml
 from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine, text
 
+from serve_app.access.api_keys import SCOPE_RERANK
+from serve_app.domain.model import UNLIMITED, RateLimits
+from serve_app.domain.units import Credits
+from serve_app.engine.export_cache import EXPORTS
 from serve_app.settings import GATEWAY, SCORER
 from serve_app.settings.live import LiveSettings
 from serve_app.settings.models import Checkpoint, ModelSettings
 from serve_app.settings.scorer import ScorerSettings
 from testkit.log_leaks import OUTPUT_FILE
+from testkit.office import Office
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("rerank-serve")
 START_TIMEOUT_S = 180.0
+ONE_DOLLAR = Credits(1_000_000)
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it") -> Any:
@@ -48,6 +58,17 @@ def environment(var_dir: Path, **more: str) -> dict[str, str]:
     return kept | {"RERANK_VAR_DIR": str(var_dir), "PYTHONDONTWRITEBYTECODE": "1"} | more
 
 
+@cache
+def _shared_exports() -> Path:
+    """Return a cache of exported models for all services of this process.
+
+    An export takes as long as the rest of a service's start.
+    """
+    folder = tempfile.mkdtemp(prefix="rerank-exports-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 @dataclass
 class Service:
     """A running service."""
@@ -67,6 +88,9 @@ class Service:
         config_file.write_text(yaml.safe_dump(dict(config)))
         (folder / "ray.env").write_text((ROOT / "cluster/ray.env").read_text())
         var_dir = folder / "var"
+        var_dir.mkdir(exist_ok=True)
+        if not (exports := var_dir / EXPORTS).exists():
+            exports.symlink_to(_shared_exports())
         output = folder / OUTPUT_FILE
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -129,11 +153,16 @@ class Service:
         """Run ``rerank-serve`` on the service's database and return what it prints."""
         return run_command(environment(self.var_dir), *arguments)
 
-    def new_key(self, tenant: str, *options: str, credit: str = "1") -> str:
-        """Create a tenant with ``credit`` dollars, and a key for it."""
-        self.command("tenants", "add", tenant, "--credit", credit)
-        said = self.command("keys", "create", tenant, *options)
-        return next(word for word in said.split() if word.startswith("rk_"))
+    def new_key(
+        self,
+        tenant: str,
+        credit: Credits = ONE_DOLLAR,
+        scope: str = SCOPE_RERANK,
+        limits: RateLimits = UNLIMITED,
+    ) -> str:
+        """Create a tenant with ``credit`` micro-dollars, and return a key for it."""
+        office = Office(self.database.url.render_as_string(hide_password=False))
+        return office.key(office.tenant(tenant, credit), limits, scope).secret
 
     def charges(self) -> int:
         """Return the number of charges so far."""

@@ -72,10 +72,10 @@ class SimulatedCrossEncoder(CrossEncoder):
 
 
 def load_engine(
-    source: str, revision: str | None, precision: str, limits: EngineLimits, _cache: Path
+    source: str, revision: str | None, precision: str, limits: EngineLimits, cache: Path
 ) -> SimulatedCrossEncoder:
     """Replace `serve_app.engine.loading.load_engine`."""
-    tokenizer = load_tokenizer(source, revision, limits.pair_tokens_max)
+    tokenizer = load_tokenizer(source, revision, limits.pair_tokens_max, cache)
     gpu = SimulatedGpu(float(os.environ[TOKENS_PER_S]))  # noqa: TID251 - for a child process
     passes = suitable_passes("cuda", limits.batch_tokens_max)
     forward = PaddedForward(

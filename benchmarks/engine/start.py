@@ -28,6 +28,7 @@ from benchmarks.machine import machine
 from benchmarks.service.overhead import memory_mib
 from serve_app.deployments.local_ray import free_port
 from serve_app.domain.model import EMBEDDED
+from serve_app.engine.export_cache import EXPORTS
 from testkit.load import Group, Target, bodies, send
 from testkit.service import ROOT, Service, wait_for
 
@@ -49,6 +50,7 @@ def running(source: str, scorers: int) -> Iterator[Service]:
     scorer_application["deployments"][0]["num_replicas"] = scorers
     gateways["deployments"][0]["user_config"]["models"][0]["checkpoint"] = checkpoint
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "var" / EXPORTS).mkdir(parents=True)  # Empty, unlike the shared one.
         service = Service.start(Path(folder), config, free_port())
         try:
             yield service

@@ -174,7 +174,7 @@ def _no_cpu_s() -> float:
 
 def turns(service: Service, count: int, seconds: float) -> list[Turn]:
     url = f"{service.address}/v1/rerank"
-    other = Target(url, "embedded", service.new_key("big", credit="1000"))
+    other = Target(url, "embedded", service.new_key("big", Credits(10**9)))
     one = Group("one", Target(url, "embedded", service.key), 1, ONE, think_s=PAUSE_S)
     many = Group("many", other, 1, MANY)
     long = Group("long", other, 1, LONG, every_s=LONG_EVERY_S, repeats=LONG_REPEATS)

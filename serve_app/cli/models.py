@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from serve_app.domain.model import EMBEDDED
+from serve_app.engine.sources import ModelLoadError, check_torch
 
 
 @click.group()
@@ -37,11 +38,6 @@ def export(model: str, folder: Path) -> None:
 
 
 def _export(folder: Path) -> None:
-    from serve_app.engine.sources import (  # noqa: PLC0415 - imports the hub's client
-        ModelLoadError,
-        check_torch,
-    )
-
     try:
         check_torch(EMBEDDED)
         from serve_app.engine.export import export_embedded  # noqa: PLC0415 - imports torch

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve_app.domain.model import EMBEDDED
+from serve_app.engine.sources import ModelLoadError, resolve
 from serve_app.settings.models import Checkpoint, ModelSettings
 
 if TYPE_CHECKING:
@@ -96,11 +97,6 @@ def check_models(models: Iterable[ModelSettings]) -> None:
 
     Raises: ClickException with one line that names the problem and the remedy.
     """
-    from serve_app.engine.sources import (  # noqa: PLC0415 - reads HF_HOME when imported
-        ModelLoadError,
-        resolve,
-    )
-
     for each in (revision.checkpoint for model in models for revision in model.revisions):
         try:
             resolve(each.source, each.revision)

@@ -32,6 +32,7 @@ from serve_app.domain.canary import Comparison
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.model_names import ModelNames
 from serve_app.domain.units import Credits, ModelId, Seconds, Tokens
+from serve_app.engine.export_cache import EXPORTS
 from serve_app.engine.tokenizer import limit_threads
 from serve_app.http.app import build_app
 from serve_app.http.service import Service
@@ -95,6 +96,7 @@ class Gateway:
         gate = SharedGate(settings.gate_tokens_max)
         self._models = GatewayModels(
             Shared(
+                settings.var_dir / EXPORTS,
                 self._id,
                 gate,
                 Tokens(settings.portion_tokens_max),

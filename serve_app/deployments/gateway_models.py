@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from ray.serve.handle import DeploymentHandle
@@ -33,6 +34,9 @@ from serve_app.telemetry.metrics import Metrics
 class Shared:
     """What all models of a gateway share."""
 
+    exports: Path
+    """Cache of exported tokenizers; see `serve_app.engine.export_cache`."""
+
     gateway: str
     """Unique id of the gateway, for `serve_app.scaling.backlogs`."""
 
@@ -53,9 +57,9 @@ class LoadedFiles:
     """See `serve_app.engine.model_files.stated_facts`."""
 
     @classmethod
-    def of(cls, each: Checkpoint) -> Self:
+    def of(cls, each: Checkpoint, exports: Path) -> Self:
         """Raises: ModelLoadError."""
-        tokenizer = load_tokenizer(each.source, each.revision, each.pair_tokens_max)
+        tokenizer = load_tokenizer(each.source, each.revision, each.pair_tokens_max, exports)
         return cls(tokenizer, stated_facts(each.source, each.revision))
 
 
@@ -181,7 +185,7 @@ class GatewayModels:
         }
 
     async def _loaded(self, model: ModelSettings) -> GatewayRevision:
-        files = await asyncio.to_thread(LoadedFiles.of, model.checkpoint)
+        files = await asyncio.to_thread(LoadedFiles.of, model.checkpoint, self._shared.exports)
         return GatewayRevision(model, files, self._shared)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from serve_app.domain.errors import EngineFailure
 from serve_app.domain.model import Portion, PortionScores
 from serve_app.domain.model_card import ReplicaInfo
 from serve_app.domain.units import Tokens
+from serve_app.engine.export_cache import EXPORTS
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine
 from serve_app.engine.sources import ModelLoadError
@@ -64,7 +65,7 @@ class Scorer:
                 checkpoint.revision,
                 checkpoint.precision,
                 limits,
-                settings.var_dir / "engine",
+                settings.var_dir / EXPORTS,
             )
             loaded = clock.instant()
             self._engine.warm_up()

@@ -11,7 +11,7 @@ from pathlib import Path
 from serve_app.engine import cpu
 from serve_app.engine.cross_encoder import Identity, cross_encoder
 from serve_app.engine.limits import EngineLimits
-from serve_app.engine.openvino_cache import Export, exported
+from serve_app.engine.openvino_exports import Export
 from serve_app.engine.sources import ModelLoadError, check_torch, resolve
 from serve_app.engine.tokenizer import PairTokenizer, TokenizerFiles
 from serve_app.ports import Engine
@@ -21,13 +21,20 @@ logger = get_logger(__name__)
 
 
 def load_tokenizer(
-    source: str, revision: str | None = None, pair_tokens_max: int | None = None
+    source: str,
+    revision: str | None = None,
+    pair_tokens_max: int | None = None,
+    cache: Path | None = None,
 ) -> PairTokenizer:
-    """Return a model's tokenizer in some seconds, through a child process unless torch is loaded.
+    """Return a model's tokenizer.
+
+    Args:
+        cache: Folder for tokenizers that were exported from transformers, which takes some seconds.
 
     Raises: ModelLoadError.
     """
-    return PairTokenizer(TokenizerFiles.read(resolve(source, revision), source), pair_tokens_max)
+    files = TokenizerFiles.read(resolve(source, revision), source, cache)
+    return PairTokenizer(files, pair_tokens_max)
 
 
 def load_engine(
@@ -81,7 +88,7 @@ def _openvino_engine(
         return None
     wanted = Export(source, str(folder.absolute()), number_format, limits.pair_tokens_max)
     try:
-        with exported(wanted, cache) as files:
+        with wanted.files(cache) as files:
             model = openvino_model.OpenVinoModel(
                 files, number_format, limits.threads or cpu.cpu_cores()
             )

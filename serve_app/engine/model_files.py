@@ -14,7 +14,7 @@ import yaml
 
 from serve_app.domain.model import EMBEDDED
 from serve_app.domain.model_card import FACT_CHARACTERS_MAX, FACTS_MAX
-from serve_app.engine.sources import ModelLoadError, cached, resolve
+from serve_app.engine.sources import ModelLoadError, resolve
 
 EMBEDDED_CARD = Path(__file__).parent / "embedded" / "card.yaml"
 """Facts about ``embedded``, in the form of an operator's model card."""
@@ -35,8 +35,10 @@ def stated_facts(source: str, revision: str | None) -> dict[str, Any]:
     if source == EMBEDDED:
         found: dict[str, Any] = yaml.safe_load(EMBEDDED_CARD.read_text(encoding="utf-8"))
         return found
+    from serve_app.engine import hub  # noqa: PLC0415 - reads HF_HOME when imported
+
     try:
-        folder = resolve(source, revision, cached)
+        folder = resolve(source, revision, hub.cached)
     except ModelLoadError:
         return {}
     config, readme = _config(folder), _front_matter(folder)

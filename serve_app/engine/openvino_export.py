@@ -25,7 +25,7 @@ from serve_app.engine.cls_only import ClsOnlyEncoder, is_supported
 from serve_app.engine.facts import ModelFacts
 from serve_app.engine.forward import Arrays
 from serve_app.engine.models import logits_of
-from serve_app.engine.openvino_cache import REFUSED, Export
+from serve_app.engine.openvino_exports import REFUSED, Export
 from serve_app.engine.openvino_model import ENCODER, FACTS, HEAD, STATES, probes
 from serve_app.engine.plain_products import keep_apart
 from serve_app.engine.sources import ModelLoadError

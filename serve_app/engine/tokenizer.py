@@ -15,8 +15,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
@@ -25,6 +25,7 @@ from serve_app.domain.job import Job
 from serve_app.domain.model import INPUT_ID_BYTES, Overflow, Truncation
 from serve_app.domain.tokenized import Pair, TokenizedJob
 from serve_app.domain.units import Tokens
+from serve_app.engine.export_cache import digest, exported, files_below
 from serve_app.engine.overflow import divide, refuse_truncated, windows_at_most
 from serve_app.engine.sources import ModelLoadError
 from serve_app.engine.template import Template
@@ -36,7 +37,13 @@ from serve_app.ports import Usage
 PAIR_TOKENS_DEFAULT = 512
 """Limit of a model that states none."""
 
+EXPORT = Path(__file__).with_name("tokenizer_export.py")
 EXPORT_TIMEOUT_S = 120
+
+SUFFIXES = frozenset({".json", ".model", ".txt"})
+"""Endings of the files in a model's folder that may change its tokenizer."""
+
+FIELDS = "tokenizer_files.json"
 
 
 def limit_threads(threads: int) -> None:
@@ -71,14 +78,17 @@ class TokenizerFiles:
     """Whether token types separate the query's segment from the document's."""
 
     @classmethod
-    def read(cls, folder: Path, model: str) -> "TokenizerFiles":
+    def read(cls, folder: Path, model: str, cache: Path | None = None) -> "TokenizerFiles":
         """Read the data through transformers: in a child process, unless torch is already loaded.
+
+        Args:
+            cache: See `serve_app.engine.export_cache`.
 
         Raises: ModelLoadError.
         """
         try:
-            export = _export_here if "torch" in sys.modules else _export
-            return cls(model=model, **export(folder))
+            with exported(_key(folder), cache, partial(_export, folder)) as files:
+                return cls(model=model, **json.loads((files / FIELDS).read_text("utf-8")))
         # transformers and the Rust tokenizer may raise any error for a damaged file.
         except Exception as error:
             raise ModelLoadError(
@@ -102,23 +112,31 @@ class TokenizerFiles:
         return Tokens(override)
 
 
-def _export_here(folder: Path) -> dict[str, Any]:
-    from serve_app.engine.tokenizer_export import export  # noqa: PLC0415 - imports torch
+def _key(folder: Path) -> str:
+    """Return a hash of everything that `_export` depends on; weights do not matter."""
+    files = [(EXPORT.name, EXPORT), *files_below(folder, SUFFIXES)]
+    return digest("tokenizer", ("tokenizers", "transformers"), files)
 
-    return export(str(folder))
 
+def _export(folder: Path, out: Path, inherited: tuple[int, ...]) -> None:
+    if "torch" in sys.modules:
+        from serve_app.engine.tokenizer_export import export  # noqa: PLC0415 - imports torch
 
-def _export(folder: Path) -> dict[str, Any]:
-    script = Path(__file__).with_name("tokenizer_export.py")
-    # -P keeps the script's folder off the import path; its modules would hide others.
-    command = [sys.executable, "-P", str(script), str(folder)]
-    done = subprocess.run(  # noqa: S603 - our own script
-        command, capture_output=True, text=True, check=False, timeout=EXPORT_TIMEOUT_S
-    )
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr or f"exit status {done.returncode}")
-    fields: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return fields
+        fields = json.dumps(export(str(folder)))
+    else:
+        # -P keeps the script's folder off the import path; its modules would hide others.
+        done = subprocess.run(  # noqa: S603 - our own script
+            [sys.executable, "-P", str(EXPORT), str(folder)],
+            pass_fds=inherited,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=EXPORT_TIMEOUT_S,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr or f"exit status {done.returncode}")
+        fields = done.stdout.splitlines()[-1]
+    (out / FIELDS).write_text(fields, encoding="utf-8")
 
 
 def _last_line(error: Exception) -> str:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from serve_app.access.api_keys import SCOPE_ADMIN
 from serve_app.deployments.local_ray import free_port
+from serve_app.domain.model import RateLimits
+from serve_app.domain.units import Credits
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
 from testkit.service import Service, deployment, model, serve_config
 
@@ -38,7 +41,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def admin_key(service: Service) -> str:
     """Return an admin key of the operators' tenant."""
-    return service.new_key("operators", "--scope", "admin", credit="0")
+    return service.new_key("operators", Credits(0), SCOPE_ADMIN)
 
 
 @pytest.fixture
@@ -48,9 +51,7 @@ def broke_key(service: Service) -> str:
     Each test has its own tenant, because attacks use up its budget of refused requests.
     """
     tenant = f"broke-{uuid.uuid4().hex}"
-    key = service.new_key(tenant, credit="0")
-    service.command("tenants", "set-limits", tenant, "--requests-per-minute", "1")
-    return key
+    return service.new_key(tenant, Credits(0), limits=RateLimits(requests_per_minute_max=1))
 
 
 def rerank_body(*documents: str) -> dict[str, object]:

@@ -20,24 +20,21 @@ from typing import Any
 
 import psutil
 
-from serve_app.access import api_keys
 from serve_app.deployments.local_ray import free_port
 from serve_app.domain.clock import SystemClock
-from serve_app.domain.model import UNLIMITED, RateLimits
-from serve_app.domain.units import Credits, KeyId, Seconds, TenantId
-from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_keys
-from serve_app.ledger.db.audit_log import AuditContext
-from serve_app.ledger.db.engines import reading, transaction
+from serve_app.domain.model import RateLimits
+from serve_app.domain.units import Credits
+from serve_app.ledger.db.engines import reading
 from testkit.log_leaks import leaks_in_logs
+from testkit.office import DATABASE_TIMEOUT_S, Office
 from testkit.postgres import Postgres, running
 from testkit.service import Service, deployment, model, serve_config, wait_for
 from tests.chaos.database_proxy import DatabaseProxy
 from tests.chaos.faults import POSTGRESQL, Happened, Kind, Planned, plan
-from tests.chaos.traffic import PRICE, Client, Exchange, Key
+from tests.chaos.traffic import PRICE, Client, Exchange
 from tests.chaos.verifier import EXPIRY_GRACE_MS, Books, Logged, Verdict, verify
 
 CLOCK = SystemClock()
-DATABASE_TIMEOUT_S = Seconds(10.0)
 READY_TIMEOUT_S = 240.0
 TOP_UP_EVERY, REVOKE_EVERY = 3, 8
 REVOCATIONS_MAX = 40
@@ -255,41 +252,6 @@ def _started(folder: Path, config: dict[str, Any], **env: str) -> Iterator[Servi
         yield service
     finally:
         service.stop()
-
-
-class Office:
-    """The operator: creates tenants and keys, grants credit, revokes keys."""
-
-    def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-
-    def tenant(self, name: str, credit: Credits) -> str:
-        audit = AuditContext("chaos", CLOCK.moment())
-        with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant = tenant_accounts.create_tenant(connection, name, audit).id
-            credit_grants.grant(connection, tenant, credit, "first", audit)
-        return tenant
-
-    def key(self, tenant: str, limits: RateLimits = UNLIMITED) -> Key:
-        made = api_keys.generate()
-        new = tenant_keys.NewKey(
-            made.key_id, made.secret_sha256, "chaos", {api_keys.SCOPE_RERANK}, None, None, limits
-        )
-        audit = AuditContext("chaos", CLOCK.moment())
-        with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant_keys.create_key(connection, TenantId(tenant), new, audit)
-        return Key(tenant, made.key_id, made.reveal())
-
-    def top_up(self, tenant: str, credit: Credits) -> None:
-        audit = AuditContext("chaos", CLOCK.moment())
-        with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            credit_grants.grant(connection, TenantId(tenant), credit, "more", audit)
-
-    def revoke(self, key: Key) -> None:
-        with transaction(self._database_url, DATABASE_TIMEOUT_S) as connection:
-            tenant_keys.revoke_key(
-                connection, KeyId(key.key_id), AuditContext("chaos", CLOCK.moment())
-            )
 
 
 def read_log(*ray_folders: Path) -> dict[str, Logged]:

@@ -17,12 +17,11 @@ from serve_app.domain.model import Caller
 from serve_app.domain.units import Credits
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.sql_ledger import SqlLedger
+from testkit.office import Key, Office
 from testkit.postgres import running
 from testkit.service import ROOT, environment
 from tests.chaos.faults import POSTGRESQL, SQLITE
 from tests.chaos.hammer import MARGIN_S, ask, limited
-from tests.chaos.harness import Office
-from tests.chaos.traffic import Key
 from tests.chaos.tries import WINDOW_S, Try, check_limit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

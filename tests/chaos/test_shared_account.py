@@ -11,9 +11,10 @@ import pytest
 
 from serve_app.domain.model import RateLimits
 from serve_app.domain.units import Credits
+from testkit.office import Key, Office
 from tests.chaos.faults import POSTGRESQL, SQLITE
-from tests.chaos.harness import Office, World, world
-from tests.chaos.traffic import PRICE, Key
+from tests.chaos.harness import World, world
+from tests.chaos.traffic import PRICE
 from tests.chaos.tries import WINDOW_S, Try, check_limit
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

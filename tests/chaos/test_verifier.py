@@ -25,8 +25,8 @@ from serve_app.ledger.db.engines import reading, transaction
 from serve_app.ledger.db.schema import migrate
 from serve_app.ledger.sql_ledger import SqlLedger
 from serve_app.ports import Quote, Usage
+from testkit.office import Office
 from tests.chaos.faults import DECKS, POSTGRESQL, SQLITE, Happened, Kind, plan
-from tests.chaos.harness import Office
 from tests.chaos.traffic import GAVE_UP, HUNG_UP, NO_ANSWER, PRICE, Exchange, Said
 from tests.chaos.verifier import (
     AFTER_COMMIT,

@@ -16,6 +16,7 @@ import httpx
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.units import Moment
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
+from testkit.office import Key
 from testkit.tiny_models import WORDS
 
 PRICE = 8
@@ -71,15 +72,6 @@ class Exchange:
     @property
     def amount(self) -> int:
         return self.documents * PRICE
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One API key and the tenant that pays for it."""
-
-    tenant: str
-    key_id: str
-    secret: str
 
 
 class Client(threading.Thread):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 from sqlalchemy import text
 
+from serve_app.access.api_keys import SCOPE_ADMIN
 from serve_app.deployments.local_ray import free_port
 from serve_app.ledger.money.rate_window import WINDOW_S
 from testkit.service import Service, deployment, model, serve_config
@@ -94,7 +95,7 @@ class Administrator:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._key = service.new_key("operators", "--scope", "admin")
+        self._key = service.new_key("operators", scope=SCOPE_ADMIN)
 
     def accounts(self, name: str) -> Accounts:
         """Create the accounts of the client with this name."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from serve_app.access.api_keys import SCOPE_ADMIN
 from testkit.service import Service, environment
 from tests.support.snippets import PAGES, ROOT, snippets
 
@@ -33,7 +34,7 @@ def variables(service: Service) -> dict[str, str]:
         PYTHONPATH=str(ROOT),
         RERANK_ADDRESS=service.address,
         RERANK_API_KEY=service.key,
-        ADMIN_KEY=service.new_key("administrators", "--scope", "admin"),
+        ADMIN_KEY=service.new_key("administrators", scope=SCOPE_ADMIN),
         REQUEST_ID=answer["id"],
     )
 

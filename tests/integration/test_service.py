@@ -14,6 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from serve_app.access.api_keys import SCOPE_ADMIN
+from serve_app.domain.units import Credits
 from serve_app.http.openapi.scoring import RERANK, RERANK_AT_ROOT
 from serve_app.planning import readers
 from testkit.log_leaks import DOCUMENT_MARKER, EVENTS_TOKEN, QUERY_MARKER, leaks_in_text
@@ -150,7 +152,7 @@ def test_two_models_are_served_with_their_own_scores_and_prices(service: Service
 
 
 def test_the_status_has_the_replicas_of_the_cluster(service: Service) -> None:
-    headers = {"Authorization": f"Bearer {service.new_key('status', '--scope', 'admin')}"}
+    headers = {"Authorization": f"Bearer {service.new_key('status', scope=SCOPE_ADMIN)}"}
     status = httpx.get(f"{service.address}/admin/v1/status", headers=headers, timeout=30).json()
 
     assert status["gateways"]["RUNNING"] == len(service.replicas("rerank"))
@@ -319,7 +321,7 @@ def test_a_plan_reads_the_traffic_and_the_speed_from_the_metrics(service: Servic
 def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
     service: Service,
 ) -> None:
-    key = service.new_key("short-lived", credit="1")
+    key = service.new_key("short-lived")
     key_id = key.split("_")[1]
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
@@ -337,7 +339,7 @@ def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
 def test_a_tenant_without_credit_is_refused_and_served_after_a_grant(
     service: Service,
 ) -> None:
-    key = service.new_key("poor", credit="0.000016")
+    key = service.new_key("poor", Credits(16))
     with service.client() as client:
         client.headers["Authorization"] = f"Bearer {key}"
 
@@ -355,7 +357,7 @@ def test_a_tenant_without_credit_is_refused_and_served_after_a_grant(
 
 def test_a_repeat_with_an_idempotency_key_is_charged_once(service: Service) -> None:
     """Also if another gateway answers it."""
-    key = service.new_key("careful", credit="0.000008")
+    key = service.new_key("careful", Credits(8))
     headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "only once"}
     body = {"query": QUERY_MARKER, "documents": [DOCUMENT_MARKER]}
     with service.client() as client:
@@ -397,7 +399,7 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
         30,
         "the metrics",
     )
-    admin = service.new_key("acme-of-logs", "--scope", "admin")
+    admin = service.new_key("acme-of-logs", scope=SCOPE_ADMIN)
     with service.client() as client:
         for key in (admin, admin[:-8] + "00000000", "rk_not_a_key_at_all"):
             client.headers["Authorization"] = f"Bearer {key}"

@@ -16,7 +16,8 @@ import httpx
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.units import Moment
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
-from tests.chaos.traffic import NO_ANSWER, SPECIAL_TOKENS, Exchange, Key, Said, outcome_of
+from testkit.office import Key
+from tests.chaos.traffic import NO_ANSWER, SPECIAL_TOKENS, Exchange, Said, outcome_of
 
 CLOCK = SystemClock()
 COUNTS = 20

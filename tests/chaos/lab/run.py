@@ -21,8 +21,9 @@ from cluster.lab.namespaces import LabError, wait_for
 from serve_app.domain.clock import SystemClock
 from serve_app.domain.units import Credits
 from serve_app.ledger.db.engines import reading
+from testkit.office import DATABASE_TIMEOUT_S, Office
 from tests.chaos.faults import Happened
-from tests.chaos.harness import DATABASE_TIMEOUT_S, Office, read_log
+from tests.chaos.harness import read_log
 from tests.chaos.lab.fault import Effect, Fault, Places
 from tests.chaos.lab.faults import BY_NAME
 from tests.chaos.lab.load import Load, Target

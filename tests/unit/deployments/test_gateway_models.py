@@ -32,7 +32,7 @@ def with_canary(**settings: float) -> ModelSettings:
 class Loaded(FakeTokenizer):
     """In place of a tokenizer from files."""
 
-    def __init__(self, source: str, revision: str | None, pair_tokens_max: int | None) -> None:
+    def __init__(self, _: str, __: str | None, pair_tokens_max: int | None, ___: Path) -> None:
         self.pair_tokens_max = Tokens(pair_tokens_max or 512)
 
 
@@ -41,12 +41,12 @@ async def _ignore(_: Comparison) -> None:
 
 
 @pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayModels]:
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GatewayModels]:
     monkeypatch.setattr(gateway_models, "load_tokenizer", Loaded)
     clock, metrics, gate = FakeClock(), some_metrics(), SharedGate(1_000)
     with ThreadPoolExecutor(1) as threads:
         shadows = Shadows(gate, _ignore, metrics, clock)
-        shared = Shared("gateway", gate, Tokens(512), threads, shadows, metrics, clock)
+        shared = Shared(tmp_path, "gateway", gate, Tokens(512), threads, shadows, metrics, clock)
         models = GatewayModels(shared)
         yield models
         models.close()

@@ -10,8 +10,8 @@ import pytest
 from serve_app.domain.errors import EngineFailure
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine
-from serve_app.engine.openvino_cache import Export
 from serve_app.engine.openvino_export import export
+from serve_app.engine.openvino_exports import Export
 from serve_app.engine.openvino_model import OpenVinoModel, computes
 from testkit.service import ROOT
 

@@ -5,7 +5,7 @@ import yaml
 
 from cluster.lab.model import fill_cache, hub_models
 from cluster.lab.service import PRODUCTION
-from serve_app.engine import sources
+from serve_app.engine import hub, sources
 
 
 def test_the_models_of_the_production_file_come_from_the_hub() -> None:
@@ -25,10 +25,10 @@ def test_a_hub_model_is_found_in_the_cache(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     fill_cache({"owner/name"}, tmp_path / "model", tmp_path)
-    monkeypatch.setattr(sources, "_hub_answers", lambda *_: False)
+    monkeypatch.setattr(hub, "_hub_answers", lambda *_: False)
 
     def download(source: str, **options: object) -> str:
-        return sources.download(source, cache_dir=str(tmp_path / "hub"), **options)  # type: ignore[arg-type]
+        return hub.download(source, cache_dir=str(tmp_path / "hub"), **options)  # type: ignore[arg-type]
 
     folder = sources.resolve("owner/name", None, download)
 

@@ -13,7 +13,7 @@ import pytest
 from serve_app.engine import openvino_export
 from serve_app.engine.limits import EngineLimits
 from serve_app.engine.loading import load_engine
-from serve_app.engine.openvino_cache import Export
+from serve_app.engine.openvino_exports import Export
 from serve_app.engine.openvino_model import FACTS
 from serve_app.ports import Engine
 from testkit.service import ROOT
@@ -91,6 +91,15 @@ def test_changed_files_are_exported_again(
     assert len(exports) == 2
 
 
+def test_a_copy_of_a_model_uses_the_same_export(
+    model: Path, tmp_path: Path, exports: list[Export]
+) -> None:
+    load(model, tmp_path / "cache")
+    load(copytree(model, tmp_path / "copy"), tmp_path / "cache")
+
+    assert len(exports) == 1
+
+
 def test_other_versions_and_options_are_other_exports(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +108,7 @@ def test_other_versions_and_options_are_other_exports(
         for precision in ("float32", "bfloat16")
         for tokens in (None, 64)
     }
-    monkeypatch.setattr("serve_app.engine.openvino_cache.version", lambda _: "0")
+    monkeypatch.setattr("serve_app.engine.export_cache.version", lambda _: "0")
     keys.add(Export("m", str(model), "float32", None).key())
 
     assert len(keys) == 5
