@@ -5,7 +5,7 @@ of the service and the size of the queue. A thread exports the spans. Spans that
 into its queue are dropped.
 
 Spans become protobuf messages directly. By way of OpenTelemetry's own spans, a trace would take
-0.26 ms of CPU time instead of 0.04 ms.
+0.23 ms of CPU time instead of 0.1 ms.
 """
 
 from collections.abc import Mapping, Sequence
