@@ -18,7 +18,6 @@ and of scores with ``maxsim`` among candidates of similar length.
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -87,9 +86,6 @@ class Evaluation:
     collection: str
     queries: int
     pairs: int
-    seconds: dict[str, float]
-    """How long each model's scores took, and ``encoder``: the other methods together."""
-
     methods: dict[str, Figures]
 
 
@@ -193,25 +189,20 @@ def evaluate(
     Raises: CollectionError, ModelLoadError.
     """
     judged = [each for each in read_folder(folder, *limits).judged if each.texts]
-    started = time.perf_counter()
     dtype = pick_precision(precision, torch.device("cpu"))
     encoder = AutoModel.from_pretrained(ENCODER, dtype=dtype).eval()
     known = encode(encoder, [text for each in judged for text in (each.query, *each.texts)])
     rows = [encoder_scores(known, each) for each in judged]
     found = {name: [row[name] for row in rows] for name in rows[0]}
-    seconds = {"encoder": time.perf_counter() - started}
     for model in models:
-        started = time.perf_counter()
         engine = load_engine(model, None, precision, LIMITS)
         score = partial(scores, engine, load_tokenizer(model))
         found[model] = [np.array(score(each), dtype=np.float64) for each in judged]
-        seconds[model] = time.perf_counter() - started
     lengths = [np.array([len(known[text].tokens) for text in each.texts]) for each in judged]
     return Evaluation(
         collection=folder.name,
         queries=len(judged),
         pairs=sum(len(each.texts) for each in judged),
-        seconds={name: round(value, 1) for name, value in seconds.items()},
         methods={
             name: figures(judged, values, found["maxsim"], lengths)
             for name, values in found.items()

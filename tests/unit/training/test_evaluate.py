@@ -134,7 +134,6 @@ def test_the_command_writes_all_methods_and_a_table(
     (found,) = json.loads(path.read_text(encoding="utf-8"))
     assert (found["collection"], found["queries"], found["pairs"]) == ("data", 3, 24)
     assert list(found["methods"]) == ["bm25", "cosine", "maxsim", "maxsim+cosine", "embedded"]
-    assert set(found["seconds"]) == {"encoder", "embedded"}
     printed = capsys.readouterr().out
     assert f"| data | 3 | {found['methods']['bm25']['ndcg']:.4f} |" in printed
     assert found["methods"]["maxsim"]["maxsim_correlation"]["1 to 64"] == pytest.approx(1)
@@ -146,7 +145,7 @@ def test_the_table_ends_with_the_mean_over_collections() -> None:
             f"{low} to {high}": gain for low, high in evaluate.LENGTHS
         }
         method = evaluate.Figures(gain, (0, 1), None, bands)
-        return evaluate.Evaluation(name, 2, 9, {}, {"bm25": method})
+        return evaluate.Evaluation(name, 2, 9, {"bm25": method})
 
     lines = table([of("first", 0.25), of("second", 0.75)])
 
