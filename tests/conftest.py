@@ -20,7 +20,7 @@ def no_leaks_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Group tests for ``--dist loadgroup``: each file is a group, and so are the tests of training,
-    which share a model that takes a minute to build."""
+    which share states that take a while to compute."""
     for item in items:
         group = TRAINING if TRAINING in item.path.parents else item.path
         item.add_marker(pytest.mark.xdist_group(str(group)))

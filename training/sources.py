@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from training.data import read_set
+from training.data import held_out, read_set
 
 CHARACTERS_MAX = 1_600
 """Longest document: about 400 tokens."""
@@ -64,11 +64,6 @@ def shortened(text: str) -> str:
     """Return ``text`` with single spaces, cut after a whole word."""
     text = " ".join(text.split())
     return text if len(text) <= CHARACTERS_MAX else text[:CHARACTERS_MAX].rpartition(" ")[0]
-
-
-def held_out(identity: int) -> bool:
-    """Whether a passage of the training sets is held out: its id's SHA-256 is odd."""
-    return int(sha256(str(identity).encode()).hexdigest(), 16) % 2 == 1
 
 
 def held_out_set(data: Path, name: str) -> Source:

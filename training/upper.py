@@ -1,54 +1,157 @@
-"""Layers 7 and 8 and the head, on states from `states`: nearly the same logits for less work.
+"""Layers 7 and 8 and the head, on cached states, for every pair of some queries and documents.
 
 Layer 7 computes only query rows, layer 8 only [CLS]; document tokens are keys and values of layer 7
-only. Layer 8's [CLS] ignores document tokens, which would have a weight below 0.005.
+only. Layer 8's [CLS] ignores document tokens, which would have a weight below 0.0001. Keys and
+values of a document serve all queries. The logits are nearly those of the whole model.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from training.sample import heads
+HEADS, HEAD_SIZE, HIDDEN = 12, 32, 384
+SHARPNESS = 20.0
+"""Factor on the cosines in late interaction's log-sum-exp."""
 
 
-def logits(model: Any, queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]) -> Any:
-    """Return (P,) float32: the logit of each query with the document of the same index.
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """States of some texts."""
+
+    states: torch.Tensor
+    """(N, L, HIDDEN) float32."""
+
+    mask: torch.Tensor
+    """(N, L) bool: whether a position is a token rather than padding."""
+
+
+def padded(texts: Sequence[torch.Tensor]) -> Padded:
+    states = nn.utils.rnn.pad_sequence(list(texts), batch_first=True).float()
+    lengths = torch.tensor([len(text) for text in texts])
+    return Padded(states, torch.arange(states.shape[1]) < lengths[:, None])
+
+
+def split(documents: Sequence[torch.Tensor], size: int = 12) -> list[tuple[list[int], Padded]]:
+    """Pad documents of similar length together; return their places with them."""
+    order = sorted(range(len(documents)), key=lambda place: len(documents[place]))
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    return [(chunk, padded([documents[place] for place in chunk])) for chunk in chunks]
+
+
+def heads(states: torch.Tensor) -> torch.Tensor:
+    """Reshape (..., L, HIDDEN) to (..., HEADS, L, HEAD_SIZE)."""
+    return states.unflatten(-1, (HEADS, HEAD_SIZE)).transpose(-3, -2)
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the attended values (..., R, HEAD_SIZE) and log-sum-exps of the logits (..., R)."""
+    logits = (query @ key.transpose(-1, -2)).float() / HEAD_SIZE**0.5
+    logits = logits.masked_fill(~mask, -1e4)
+    summed = logits.logsumexp(-1)
+    return (logits - summed[..., None]).exp().to(value.dtype) @ value, summed
+
+
+def logits(
+    model: Any, queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Return (queries, documents) float32: the logit of every pair.
 
     Args:
         queries: States as in `Texts`, and likewise ``documents``.
     """
-    query, query_mask = padded(queries)
-    document, document_mask = padded(documents)
     match, read = model.bert.encoder.layer[-2:]
-    both = torch.cat([query, document], 1)
-    state = layer(match, query, both, torch.cat([query_mask, document_mask], 1))
-    first = layer(read, state[:, :1], state, query_mask)
-    return model.classifier(model.bert.pooler(first))[:, 0]
+    query = padded(queries)
+    real = query.mask
+    own, own_sum = attend(*projected(match, query.states, query.states), real[:, None, None])
+    own, own_sum = own.transpose(1, 2)[real], own_sum.transpose(1, 2)[real]
+    rows = query.states[real]
+    asked = heads(match.attention.self.query(rows))
+    found = torch.empty(0)
+    places: list[int] = []
+    parts = []
+    for chunk, document in split(documents):
+        key, value = keys(match, document.states)
+        found, summed = attend(asked[None], key, value, document.mask[:, None, None])
+        share = (summed.transpose(1, 2) - own_sum).sigmoid()[..., None]
+        context = (share * found.transpose(1, 2) + (1 - share) * own).flatten(2)
+        parts.append(read_out(model, read, after(match, context, rows), real))
+        places += chunk
+    scores = torch.cat(parts)
+    return scores[torch.tensor(places).argsort()].T.float()
 
 
-def layer(module: Any, rows: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Compute a BERT layer for ``rows`` (B, R, HIDDEN), which attend to ``seen`` (B, L, HIDDEN).
+def read_out(model: Any, read: Any, states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Return (documents, queries): logits from the query rows after layer 7.
 
     Args:
-        mask: (B, L) bool: whether a row of ``seen`` is a token rather than padding.
+        states: (documents, R, HIDDEN): the rows of all queries.
+        real: (queries, L) bool, with R entries that are true.
     """
-    attention = module.attention.self
-    context = scaled_dot_product_attention(
-        heads(attention.query(rows)),
-        heads(attention.key(seen)),
-        heads(attention.value(seen)),
-        attn_mask=mask[:, None, None],
+    owner = real.nonzero()[:, 0]
+    starts = real.sum(1).cumsum(0) - real.sum(1)
+    first = states[:, starts]
+    attention = read.attention.self
+    query, key, value = (
+        linear(rows).unflatten(-1, (HEADS, HEAD_SIZE))
+        for linear, rows in (
+            (attention.query, first),
+            (attention.key, states),
+            (attention.value, states),
+        )
     )
-    between = module.attention.output(context.transpose(1, 2).flatten(2), rows)
-    done: torch.Tensor = module.output(module.intermediate(between), between)
+    similar = (query[:, owner] * key).sum(-1).float() / HEAD_SIZE**0.5
+    largest = similar.detach().amax(1, keepdim=True)
+    weights = (similar - largest).exp()
+    total = weights.new_zeros(*first.shape[:2], HEADS).index_add(1, owner, weights)
+    shares = (weights / total[:, owner])[..., None] * value
+    context = shares.new_zeros(query.shape).index_add(1, owner, shares)
+    last = after(read, context.flatten(-2), first)
+    pooled = model.bert.pooler(last.flatten(0, 1)[:, None]).unflatten(0, last.shape[:2])
+    scores: torch.Tensor = model.classifier(pooled)[..., 0]
+    return scores
+
+
+def projected(layer: Any, rows: torch.Tensor, seen: torch.Tensor) -> tuple[Any, Any, Any]:
+    return heads(layer.attention.self.query(rows)), *keys(layer, seen)
+
+
+def keys(layer: Any, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    attention = layer.attention.self
+    return heads(attention.key(seen)), heads(attention.value(seen))
+
+
+def after(layer: Any, context: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Compute the rest of a layer after its attention."""
+    between = layer.attention.output(context, rows.expand(*context.shape[:-1], HIDDEN))
+    done: torch.Tensor = layer.output(layer.intermediate(between), between)
     return done
 
 
-def padded(texts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad the texts; return states (B, L, HIDDEN) float32, and their mask (B, L) bool."""
-    states = nn.utils.rnn.pad_sequence(list(texts), batch_first=True).float()
-    lengths = torch.tensor([len(text) for text in texts])
-    return states, torch.arange(states.shape[1]) < lengths[:, None]
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def late_interaction(
+    queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Return (queries, documents): late interaction scores.
+
+    A score is the mean, over query tokens, of the soft maximum of cosines with document tokens.
+    [CLS] and [SEP], which match in every document, do not count.
+    """
+    rows = nn.functional.normalize(torch.cat([query[1:-1].float() for query in queries]), dim=1)
+    lengths = [len(query) - 2 for query in queries]
+    scores = torch.zeros(len(queries), len(documents))
+    for chunk, document in split([each[:-1] for each in documents]):
+        states = nn.functional.normalize(document.states, dim=2)
+        cosines = (rows @ states.transpose(1, 2)).masked_fill(~document.mask[:, None], -1e4)
+        best = (SHARPNESS * cosines).logsumexp(2) / SHARPNESS
+        scores[:, chunk] = torch.stack([part.mean(1) for part in best.split(lengths, 1)])
+    return scores
+
+
+def means(texts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return (N, HIDDEN): each text's mean state, normalised."""
+    return nn.functional.normalize(torch.stack([text.float().mean(0) for text in texts]))

@@ -12,9 +12,6 @@ from testkit.judged import read_folder
 JUDGED = Path(__file__).parents[1] / "quality/data"
 """The repository's own judged collection: 12 queries with 8 passages each."""
 
-SAMPLED = 192
-"""Number of questions that construction samples."""
-
 Pair = dict[str, Any]
 
 

@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 SHORT_TOLERANCE = 0.1
 """Merging in another order may round a weight to its other neighbour; logits span a range of 13."""
 
-ADAPTER_BYTES_MAX = 4_000_000
+ADAPTER_BYTES_MAX = 12_000_000
 
 
 @pytest.fixture

@@ -1,16 +1,15 @@
-"""Shared fixtures of the training tests: data, the constructed model and its states."""
+"""Shared fixtures of the training tests: the sets, and their states."""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from transformers.utils import logging
 
-from tests.support.training_texts import JUDGED, SAMPLED, write_generated
-from training import construct, states
+from tests.support.training_texts import write_generated
+from training import data
 
 Run = Callable[..., None]
 
@@ -20,8 +19,8 @@ def quiet_transformers() -> None:
     logging.disable_progress_bar()
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="session")
+def in_one_thread() -> Iterator[None]:
     """Use one thread: sums are reproducible, and no thread waits for another on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -29,15 +28,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def in_one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
 def run_module(main: Callable[[], None], *arguments: str | Path) -> None:
     """Call ``main`` with command-line arguments, as ``python -m`` does."""
-    with pytest.MonkeyPatch.context() as patch, one_thread():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["program", *map(str, arguments)])
         main()
 
@@ -48,27 +41,10 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="session")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all five training sets, with 25 questions each."""
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the states of all sets, of which each has 80 passages."""
     root = tmp_path_factory.mktemp("sets")
-    for name in states.SETS:
-        write_generated(root, name, 25)
-    return root
-
-
-@pytest.fixture(scope="session")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the constructed model; building it takes a minute or two."""
-    root = tmp_path_factory.mktemp("training")
-    write_generated(root, "squad-v1.1-train", SAMPLED)
-    run_module(construct.main, "--data", root, "--out", root / "start")
-    return root / "start"
-
-
-@pytest.fixture(scope="session")
-def computed(start: Path, sets: Path) -> Path:
-    """The folder with the states of ``sets`` and of the judged collection `JUDGED`."""
-    folder = start.with_name("states")
-    arguments = ("--model", start, "--data", sets, "--judged", JUDGED, "--out", folder)
-    run_module(states.main, *arguments)
-    return folder
+    for name in data.SETS:
+        write_generated(root, name, 80)
+    run_module(data.main, "--data", root, "--out", root / "states")
+    return root / "states"

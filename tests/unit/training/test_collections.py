@@ -16,7 +16,8 @@ from tests.support.http_server import listening
 from tests.support.training_texts import write_generated, write_set
 from training import sources
 from training.collections import CANDIDATES, QUERIES_MAX, File, WrongContent, build, fetch
-from training.sources import Source, held_out, held_out_set, identity_of, shortened
+from training.data import held_out
+from training.sources import Source, held_out_set, identity_of, shortened
 
 POD = """=head1 NAME
 
