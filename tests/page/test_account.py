@@ -89,6 +89,46 @@ def test_usage_adds_up_what_was_charged(tenant_page: Page, site: Site) -> None:
     assert sum(int(line.split(",")[5]) for line in lines[1:]) == documents
 
 
+def test_usage_of_a_selection_of_days_models_and_keys(browser: Browser, site: Site) -> None:
+    page, key = own_page(browser, site, "Selecting")
+    headers = {"authorization": f"Bearer {page.evaluate('Object.values(sessionStorage)[0]')}"}
+    for model, documents in (("mini", ["a", "b", "c"]), ("acme/big", ["a", "b"])):
+        body = {"model": model, "query": "q", "documents": documents}
+        httpx.post(f"{site.address}/v1/rerank", headers=headers, json=body).raise_for_status()
+    page.get_by_role("link", name="Usage").click()
+    totals = page.get_by_role("group", name="Totals")
+    expect(totals.get_by_role("button", name="Documents 5")).to_be_visible()
+    expect(
+        totals.get_by_role("button", name=re.compile(r"Latency \(median\) \d+ ms"))
+    ).to_be_visible()
+
+    page.get_by_label("Model", exact=True).select_option("acme/big")
+    expect(totals.get_by_role("button", name="Documents 2")).to_be_visible()
+    by_model = page.get_by_role("table", name="Usage by model")
+    expect(by_model.get_by_role("row", name="mini")).to_contain_text("3")  # It can be chosen, too.
+    expect(page.get_by_role("table", name="Usage by key")).to_contain_text(re.compile(r"2.*ms"))
+    today = httpx.get(f"{site.address}/v1/usage", headers=headers).json()["data"][0]["day"]
+    page.get_by_label("Day", exact=True).select_option(today)
+    page.get_by_label("Key", exact=True).select_option(key)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download CSV").click()
+    _, line = saved.value.path().read_text().splitlines()
+    assert line.startswith(f"{today},acme/big,{key},1,0,2,")
+    assert saved.value.suggested_filename == f"usage-{today}-acme_big-{key}.csv"
+
+    page.get_by_role("button", name="Latency").click()
+    expect(page.get_by_role("figure")).to_contain_text(re.compile(r"\d+ ms · 95 %: \d+ ms"))
+    page.get_by_role("button", name="Show all").click()
+    expect(totals.get_by_role("button", name="Documents 5")).to_be_visible()
+    page.locator(".u-over").hover(position={"x": 5, "y": 50})
+    expect(page.get_by_role("figure")).to_contain_text(
+        "\u2013 · 95 %: \u2013"
+    )  # A day without a request.
+    page.locator(".u-over").click(position={"x": 5, "y": 50})
+    expect(totals.get_by_role("button", name="Documents 0")).to_be_visible()
+    page.context.close()
+
+
 def test_usage_shows_credit_limits_and_statements(tenant_page: Page, site: Site) -> None:
     page = tenant_page
     page.get_by_role("link", name="Usage").click()

@@ -12,6 +12,7 @@ from serve_app.domain.errors import NoReplica, Overloaded, RerankError
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, RateLimits
 from serve_app.domain.tokenized import TokenizedJob
+from serve_app.domain.units import KeyId
 from serve_app.ports import PortionReport
 from tests.page.conftest import SIGNED_IN
 from tests.page.site import Site, WallClock
@@ -71,8 +72,13 @@ def test_a_wrong_key(page: Page) -> None:
 
 
 def test_a_key_that_was_revoked_since(browser: Browser, site: Site) -> None:
-    with opened(browser, site, "rk_gone") as page:
-        expect(page.get_by_role("alert")).to_contain_text("This API key is not valid")
+    key = site.new_key("leaving", 1, SCOPE_RERANK)
+    with opened(browser, site, key) as page:
+        expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+        site.app.revoke(KeyId(key.split("_")[1]))
+        page.reload()
+        expect(page.get_by_role("alert")).to_contain_text("This API key no longer works")
+        expect(page.get_by_role("alert")).to_contain_text("was revoked")
         expect(page.get_by_label("API key")).to_be_visible()
 
 

@@ -55,6 +55,10 @@ def test_every_view_is_accessible_and_fits(browser: Browser, site: Site, scheme:
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             check(page, f"{view} at {width} px, {scheme}")
+            if view == "keys":
+                box = page.get_by_role("group", name="API keys")
+                hidden = box.evaluate("(each) => each.scrollWidth - each.clientWidth")
+                assert hidden <= 0, f"{hidden} px of the keys are hidden"
             if view == "playground":
                 assert len(lengths(page.locator(".results .track"))) == 1
         if view == "playground":

@@ -24,7 +24,15 @@ export class ApiError extends Error {
     this.id = id;
     this.retryAfterS = retryAfterS;
   }
+
+  /** Whether the service is stopped, starting or cut off, so that a later repeat may succeed. */
+  get isAway() {
+    return [0, 502, 503].includes(this.status);
+  }
 }
+
+/** How long the page waits before it asks a service again that is away. */
+export const AWAY_MS = 5_000;
 
 /**
  * Send a request and return the answer with its headers.
@@ -90,10 +98,28 @@ export async function getAll(path, signal) {
 }
 
 /** Save an answer as a file. */
-export async function download(path, name, accept) {
-  const answer = await send("GET", path, { headers: accept ? { accept } : {} });
+export async function download(path, name) {
+  const answer = await send("GET", path);
+  save(await answer.blob(), name);
+}
+
+/** Save all pages of a CSV list as one file; `path` has parameters. */
+export async function downloadCsv(path, name) {
+  const parts = [];
+  let cursor = null;
+  do {
+    const next = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+    const answer = await send("GET", `${path}&format=csv${next}`);
+    const text = await answer.text();
+    parts.push(cursor ? text.slice(text.indexOf("\n") + 1) : text);  // One line of names is enough.
+    cursor = answer.headers.get("x-next-cursor");
+  } while (cursor);
+  save(new Blob(parts, { type: "text/csv" }), name);
+}
+
+function save(content, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
+  link.href = URL.createObjectURL(content);
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);  // Some browsers read it later.

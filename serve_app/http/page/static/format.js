@@ -37,6 +37,11 @@ export function milliseconds(ms) {
   return ms >= 100 ? `${count(Math.round(ms))} ms` : `${ms.toFixed(1)} ms`;
 }
 
+/** The UTC day after a day. */
+export function dayAfter(iso) {
+  return new Date(Date.parse(`${iso}T00:00:00Z`) + 86_400_000).toISOString().slice(0, 10);
+}
+
 /** A time of the API (UTC) in the time zone of the reader. */
 export function time(iso) {
   return new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });

@@ -45,6 +45,9 @@ export function Keys({ session }) {
             rows=${rows.filter((key) => all || stateOf(key) === "active").toReversed()}
             choose=${setTask}
           />
+          <p class="help">
+            “Last used” is the time of the last request for scores, and a few seconds late.
+          </p>
         `}
       <//>
     <//>
@@ -122,6 +125,7 @@ function KeyTable({ rows, choose }) {
       ]}
       rows=${rows}
       empty="No key."
+      stacked
     />
   `;
 }

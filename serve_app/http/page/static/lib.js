@@ -1,5 +1,6 @@
 /** Preact, its hooks and htm, and states that several views need. */
 
+import { AWAY_MS } from "./api.js";
 import htm from "./vendor/htm.js";
 import { useCallback, useEffect, useId, useMemo, useRef, useState } from "./vendor/hooks.js";
 import { h, render } from "./vendor/preact.js";
@@ -33,21 +34,29 @@ export function forgetKept() {
 }
 
 /**
- * Call `load(signal)` whenever `inputs` change.
+ * Call `load(signal)` whenever `inputs` change, and every few seconds while the service is away.
  *
- * Returns `{data, error, loading, reload}`. The last data stay while newer ones are loaded.
+ * Returns `{data, error, loading, reload}`. The last data or error stays while newer data are loaded.
  */
 export function useLoad(load, inputs) {
   const [state, setState] = useState({ loading: true });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const control = new AbortController();
-    setState((before) => ({ data: before.data, loading: true }));
+    let timer;
+    setState((before) => ({ ...before, loading: true }));
     load(control.signal).then(
       (data) => control.signal.aborted || setState({ data, loading: false }),
-      (error) => control.signal.aborted || setState({ error, loading: false }),
+      (error) => {
+        if (control.signal.aborted) return;
+        setState({ error, loading: false });
+        if (error.isAway) timer = setTimeout(() => setTurn((before) => before + 1), AWAY_MS);
+      },
     );
-    return () => control.abort();
+    return () => {
+      control.abort();
+      clearTimeout(timer);
+    };
   }, [...inputs, turn]);
   const reload = useCallback(() => setTurn((before) => before + 1), []);
   return { ...state, reload };

@@ -4,7 +4,7 @@ import { get, getAll } from "./api.js";
 import { DayChart } from "./charts.js";
 import { count, dayBefore, roughDollars, short } from "./format.js";
 import { html, useEffect, useLoad } from "./lib.js";
-import { everyDay } from "./usage.js";
+import { everyDay } from "./usage_report.js";
 import { Badge, Loaded, Panel, Table } from "./ui.js";
 import { Ready } from "./models.js";
 
@@ -58,6 +58,7 @@ export function Load() {
               },
             ]}
             rows=${now.models}
+            stacked
           />
         <//>
         <${Panel}

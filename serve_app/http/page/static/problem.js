@@ -1,5 +1,6 @@
 /** What went wrong, and what to do about it. */
 
+import { AWAY_MS } from "./api.js";
 import { html, useEffect, useState } from "./lib.js";
 
 const BUSY = {
@@ -19,10 +20,16 @@ const LOST = {
   help: "The service may have done what was asked. Trying again does not charge it twice.",
 };
 
+/** Only someone with the whole key learns this. */
+const ENDED = {
+  title: "This API key no longer works",
+  help: "Sign in with another key, or ask the operator of this service for one.",
+};
+
 const EXPLAINED = {
   unauthenticated: {
     title: "This API key is not valid",
-    help: "It may be mistyped, expired or revoked. Check that you copied the whole key.",
+    help: "Check that you copied the whole key. It begins with rk_.",
     isEnough: true,  // The message of the API is for programs.
   },
   forbidden: {
@@ -59,15 +66,22 @@ const EXPLAINED = {
   unreachable: STOPPED,
 };
 
-/** An error with its explanation. `retry` gets a button, which waits for `Retry-After`. */
-export function Problem({ error, retry }) {
-  const known = EXPLAINED[error.code] ?? { title: "Something went wrong", help: "" };
+/**
+ * An error with its explanation. `retry` gets a button, which waits for `Retry-After`; `repeats`
+ * says that the page also tries again by itself.
+ */
+export function Problem({ error, retry, repeats = false }) {
+  const hasEnded = error.status === 401 && / (was revoked|has expired)\./.test(error.message);
+  const known = hasEnded
+    ? ENDED
+    : EXPLAINED[error.code] ?? { title: "Something went wrong", help: "" };
   return html`
     <div class="problem" role="alert">
       <strong>${known.title}</strong>
       ${!known.isEnough && html`<p>${withoutWait(error.message)}</p>`}
       ${known.help && html`<p>${known.help}</p>`}
       ${error.id && html`<p class="muted">Request <code>${error.id}</code></p>`}
+      ${repeats && html`<p>This page tries again every ${AWAY_MS / 1_000} seconds.</p>`}
       ${retry && html`<${Retry} error=${error} retry=${retry} />`}
     </div>
   `;

@@ -1,6 +1,6 @@
 /** The API key of this tab: the form that asks for it, and what it may do. */
 
-import { forgetKey, send, storeKey, storedKey } from "./api.js";
+import { AWAY_MS, forgetKey, send, storeKey, storedKey } from "./api.js";
 import { forgetKept, html, useCallback, useEffect, useRef, useState } from "./lib.js";
 import { Problem } from "./problem.js";
 import { Field, Form } from "./ui.js";
@@ -42,8 +42,6 @@ async function facts(key) {
   return (await send("GET", "v1/key", { key })).json();
 }
 
-const RETRY_MS = 5_000;
-
 export function SignIn({ session, title, children }) {
   const input = useRef();
   const { error, retry } = session;
@@ -53,14 +51,11 @@ export function SignIn({ session, title, children }) {
   }, [isAway]);
   useEffect(() => {
     if (!isAway) return undefined;
-    const timer = setTimeout(retry, RETRY_MS);
+    const timer = setTimeout(retry, AWAY_MS);
     return () => clearTimeout(timer);
   }, [isAway, error, retry]);
   if (isAway) {
-    return html`
-      <${Problem} error=${error} retry=${retry} />
-      <p class="muted">This page tries again every ${RETRY_MS / 1_000} seconds.</p>
-    `;
+    return html`<${Problem} error=${error} retry=${retry} repeats />`;
   }
   return html`
     <section class="signin panel">

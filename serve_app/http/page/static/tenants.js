@@ -66,6 +66,7 @@ export function Tenants() {
             ]}
             rows=${rows}
             empty="No tenant."
+            stacked
           />
         `}
       <//>

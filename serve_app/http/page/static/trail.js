@@ -26,6 +26,7 @@ export function Trail({ path, turn, names = new Map() }) {
               { title: "Of", cell: (entry) => html`${names.get(entry.subject)} <code>${entry.subject}</code>` },
             ]}
             rows=${rows.toReversed().slice(0, ENTRIES_MAX)}
+            stacked
           />
         `}
       <//>

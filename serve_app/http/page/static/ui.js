@@ -62,26 +62,33 @@ export function Choice({ label, options, value, onChange }) {
   `;
 }
 
-/** Rows of cells. A column is `{title, cell, numeric}`; the first cell of a row heads it. */
-export function Table({ caption, columns, rows, empty = "None." }) {
+/**
+ * Rows of cells. A column is `{title, cell, numeric}`; the first cell of a row heads it. On narrow
+ * screens, the rows of a `stacked` table are blocks; the roles keep it a table for screen readers.
+ */
+export function Table({ caption, columns, rows, empty = "None.", stacked = false }) {
   if (!rows.length) return html`<p class="muted empty">${empty}</p>`;
   return html`
     <div class="scroll" tabindex="0" role="group" aria-label=${caption}>
-      <table>
+      <table role="table" class=${stacked ? "stacked" : ""}>
         <caption class="hidden">${caption}</caption>
-        <thead>
-          <tr>
+        <thead role="rowgroup">
+          <tr role="row">
             ${columns.map((column) => html`
-              <th scope="col" class=${column.numeric ? "numeric" : ""}>${column.title}</th>
+              <th scope="col" role="columnheader" class=${column.numeric ? "numeric" : ""}>${column.title}</th>
             `)}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           ${rows.map((row) => html`
-            <tr key=${row.id}>
-              ${columns.map(({ cell, numeric }, place) => place === 0
-                ? html`<th scope="row">${cell(row)}</th>`
-                : html`<td class=${numeric ? "numeric" : ""}>${cell(row)}</td>`)}
+            <tr key=${row.id} role="row" class=${row.isChosen ? "chosen" : ""}>
+              ${columns.map(({ title, cell, numeric }, place) => place === 0
+                ? html`<th scope="row" role="rowheader">${cell(row)}</th>`
+                : html`
+                  <td role="cell" class=${numeric ? "numeric" : ""} data-title=${title}>
+                    ${cell(row)}
+                  </td>
+                `)}
             </tr>
           `)}
         </tbody>
@@ -202,7 +209,9 @@ export function Form({ submit, kind = "primary", onSubmit, onCancel, children })
 
 /** What a `useLoad` returned: its data in `children`, a placeholder, or why it failed. */
 export function Loaded({ from, children }) {
-  if (from.error) return html`<${Problem} error=${from.error} retry=${from.reload} />`;
+  if (from.error) {
+    return html`<${Problem} error=${from.error} retry=${from.reload} repeats=${from.error.isAway} />`;
+  }
   if (from.data === undefined) return html`<p class="muted" role="status">Loading …</p>`;
   return html`<div class="stack" aria-busy=${from.loading}>${children(from.data)}</div>`;
 }

@@ -1,30 +1,17 @@
 /** The view Usage: what the tenant used and paid, its credit and its limits. */
 
-import { download, get, getAll } from "./api.js";
-import { DayChart } from "./charts.js";
-import { count, day, dayBefore, dollars, roughDollars, short, time } from "./format.js";
-import { html, useKept, useLoad } from "./lib.js";
+import { download, get } from "./api.js";
+import { dayBefore, dollars, time } from "./format.js";
+import { html, useLoad } from "./lib.js";
 import { LimitMeters } from "./limits.js";
 import { Problem } from "./problem.js";
-import { Choice, Field, Form, Loaded, Meter, Panel, Table } from "./ui.js";
-
-const PERIODS = [[7, "7 days"], [30, "30 days"], [90, "90 days"]];
-
-/** The counts of a row in a usage report: name, title, and how to show a value. */
-const COUNTS = [
-  ["documents", "Documents", short],
-  ["requests", "Requests", short],
-  ["tokens", "Tokens", short],
-  ["charged_micro_dollars", "Cost", roughDollars],
-  ["errors", "Failed", short],
-];
+import { Field, Form, Loaded, Meter, Panel, Table } from "./ui.js";
+import { Report, useReport } from "./usage_report.js";
 
 /** `caller` is the answer of `GET /v1/key`. */
 export function Usage({ caller }) {
   const manages = caller.scopes.includes("manage");
-  const [days, setDays] = useKept("usage.days", 30);
-  const since = dayBefore(days - 1);
-  const report = useLoad((signal) => read(since, days, manages, signal), [since]);
+  const report = useReport(manages);
   const credits = useLoad(
     async (signal) => (manages ? get("v1/credits?limit=1000", signal) : null),
     [],
@@ -33,10 +20,12 @@ export function Usage({ caller }) {
   const parts = [report, credits, key].filter((part) => manages || part !== credits);
   if (parts.every((part) => part.error)) {
     const retry = () => parts.forEach((part) => part.reload());
-    return html`<${Problem} error=${report.error} retry=${retry} />`;
+    return html`
+      <${Problem} error=${report.error} retry=${retry} repeats=${report.error.isAway} />
+    `;
   }
   return html`
-    <${Report} ...${{ report, since, days, setDays }} />
+    <${Report} report=${report} />
     <div class="halves">
       ${manages
         ? html`<${Credit} credits=${credits} />`
@@ -48,114 +37,6 @@ export function Usage({ caller }) {
       <${Limits} key_=${key} />
     </div>
     ${manages && html`<${Statements} />`}
-  `;
-}
-
-async function read(since, days, manages, signal) {
-  const by = (group) => getAll(`v1/usage?group_by=${group}&since=${since}`, signal);
-  const [byDay, byModel, byKey, keys] = await Promise.all([
-    ...[by("day"), by("model"), by("key")],
-    manages ? getAll("v1/keys", signal) : [],
-  ]);
-  const names = new Map(keys.map((key) => [key.id, key.label]));
-  return { points: everyDay(byDay, days), byModel, byKey, names };
-}
-
-function Report({ report, since, days, setDays }) {
-  const [shown, setShown] = useKept("usage.shown", "documents");
-  const [, title, show] = COUNTS.find(([name]) => name === shown);
-
-  return html`
-    <${Panel}
-      title="Activity"
-      note="Requests by the UTC day on which they ended."
-      actions=${html`
-        <${Choice} label="Period" options=${PERIODS} value=${days} onChange=${setDays} />
-        <${SaveCsv} since=${since} />
-      `}
-    >
-      <${Loaded} from=${report}>
-        ${({ points, byModel, byKey, names }) => html`
-          <div class="tiles" role="group" aria-label="Totals; choose one for the chart">
-            ${COUNTS.map(([name, label, format]) => html`
-              <button
-                type="button"
-                key=${name}
-                class="tile"
-                aria-pressed=${name === shown}
-                onClick=${() => setShown(name)}
-              >
-                <span>${label}</span>
-                <strong>${format(points.reduce((sum, point) => sum + point[name], 0))}</strong>
-              </button>
-            `)}
-          </div>
-          <p class="help">
-            Failed requests had no answer and were not charged. Refused ones (4xx), such as those
-            above a limit or without credit, are not counted.
-          </p>
-          <${DayChart}
-            label=${`${title} per day`}
-            points=${points.map((point) => ({ day: point.day, value: point[shown] }))}
-            show=${show}
-          />
-          <details>
-            <summary>The same as a table</summary>
-            <${Breakdown} group="day" name="Day" rows=${points.toReversed()} show=${day} />
-          </details>
-          <h3>By model</h3>
-          <${Breakdown} group="model" name="Model" rows=${byModel} />
-          <h3>By key</h3>
-          <${Breakdown}
-            group="key"
-            name="Key"
-            rows=${byKey}
-            show=${(id) => html`${names.get(id)} <code class="muted">rk_${id}_…</code>`}
-          />
-        `}
-      <//>
-    <//>
-  `;
-}
-
-/** A row for each day, also for those without a request. */
-export function everyDay(rows, days) {
-  const known = new Map(rows.map((row) => [row.day, row]));
-  const zero = Object.fromEntries(COUNTS.map(([name]) => [name, 0]));
-  return Array.from({ length: days }, (_, place) => {
-    const date = dayBefore(days - 1 - place);
-    return known.get(date) ?? { day: date, ...zero };
-  });
-}
-
-function Breakdown({ group, name, rows, show = (value) => value }) {
-  return html`
-    <${Table}
-      caption=${`Usage by ${group}`}
-      columns=${[
-        { title: name, cell: (row) => show(row[group]) },
-        ...COUNTS.map(([field, title]) => ({
-          title,
-          numeric: true,
-          cell: (row) => (field === "charged_micro_dollars" ? dollars : count)(row[field]),
-        })),
-      ]}
-      rows=${rows.map((row) => ({ id: row[group], ...row }))}
-      empty="No request in this period."
-    />
-  `;
-}
-
-function SaveCsv({ since }) {
-  return html`
-    <${Form}
-      submit="Download CSV"
-      kind="small"
-      onSubmit=${() => download(
-        `v1/usage?group_by=day,model,key&since=${since}&format=csv`,
-        `usage-since-${since}.csv`,
-      )}
-    />
   `;
 }
 
