@@ -118,7 +118,7 @@ wheelhouse: $(VENV)/.locked  ## Download all packages for machines without a net
 	$(DOWNLOAD) -r requirements.txt
 	$(if $(GPU),$(DOWNLOAD) -r cluster/images/torch-$(GPU).txt)
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
-	cp requirements.txt $(addprefix cluster/images/,*.txt Containerfile sbom.py) $(WHEELHOUSE)
+	cp requirements.txt $(addprefix cluster/,*.yaml ray.env images/*.txt images/Containerfile images/sbom.py) $(WHEELHOUSE)
 
 # For a place without a registry. Like debian:12-slim, it has no manuals and of perl only perl-base.
 BUILDER ?= podman
