@@ -1,6 +1,7 @@
-"""An HTTP/2 client over cleartext that can leave a request's body unfinished."""
+"""An HTTP/2 client that can leave a request's body unfinished."""
 
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
@@ -15,11 +16,18 @@ READ_BYTES = 65_536
 class Http2Connection:
     """A connection for one thread. ``timeout_s`` limits every wait."""
 
-    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
-        """Connect to ``http://HOST:PORT`` and use HTTP/2 without negotiation."""
+    def __init__(
+        self, address: str, timeout_s: float = 5.0, trust: ssl.SSLContext | None = None
+    ) -> None:
+        """Connect to ``http://HOST:PORT`` and use HTTP/2 without negotiation.
+
+        With ``trust``, the connection uses TLS, and its protocols must include ``h2``.
+        """
         where = urlsplit(address)
         self._authority = where.netloc
         self._socket = socket.create_connection((where.hostname, where.port or 80), timeout_s)
+        if trust is not None:
+            self._socket = trust.wrap_socket(self._socket, server_hostname=where.hostname)
         self._state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._state.initiate_connection()
         self._flush()
@@ -82,6 +90,11 @@ class Http2Connection:
         """End a request's body before its announced length, which HTTP/2 forbids."""
         end_of_data = b"\0\0\0\0\1"  # An empty DATA frame with the flag END_STREAM.
         self._socket.sendall(end_of_data + stream.to_bytes(4, "big"))
+
+    def reset(self, stream: int) -> None:
+        """Give up a request."""
+        self._state.reset_stream(stream)
+        self._flush()
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):

@@ -5,17 +5,16 @@ import os
 import re
 import socket
 import stat
-import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from testkit.service import ROOT, Service, wait_for
 from tests.attacks.conftest import everything_answers, rerank_body
+from tests.support.listening import ports_of
 
 pytestmark = pytest.mark.ray
 
@@ -197,30 +196,9 @@ def _others_can_reach(path: Path, top: Path) -> bool:
 
 def test_every_listening_port_is_documented(service: Service) -> None:
     """Ports are compared by program, because a single machine uses different numbers."""
-    pids = {process.pid for process in [psutil.Process(service.process.pid), *service.family()]}
-    sockets = subprocess.run(
-        ["ss", "--listening", "--tcp", "--udp", "--numeric", "--processes", "--no-header"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    listening = {int(pid) for pid in re.findall(r"pid=(\d+)", sockets)} & pids
-    programs = {_program(psutil.Process(pid)) for pid in listening}
+    programs = {port.program for port in ports_of(service)}
 
     documented = (ROOT / "docs/operate/security.md").read_text()
     rows = set(re.findall(r"^\| `([^`]+)` \| [\w ,]+ \|", documented, re.MULTILINE))
     assert {"haproxy", "gateway", "scorer", "raylet"} <= programs
     assert programs <= rows
-
-
-def _program(process: psutil.Process) -> str:
-    """Return the name in the table: a replica's deployment, or the file of a script."""
-    words = process.cmdline()
-    title = words[0]
-    if title.startswith("ray::ServeReplica:"):
-        return title.split(":")[4].split("-")[0]
-    if title.startswith("ray::"):
-        return title.split(".")[0].split("(")[0].strip()
-    scripts = [Path(word).name for word in words[1:] if word.endswith(".py")]
-    named = [Path(word).name for word in words if Path(word).name == "rerank-serve"]
-    return [*named, *scripts, Path(title).name][0]
