@@ -1,6 +1,8 @@
 """The manifests for KubeRay: recovery, upgrades, probes, monitoring, machines and versions."""
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from tests.support.manifests import (
     cluster_of,
     of_kind,
     pods,
+    problems,
     ray_service,
+    render,
     rendered,
     serve_config,
 )
@@ -188,3 +192,21 @@ def test_prometheus_scrapes_every_pod_of_ray_as_it_does_without_kubernetes() -> 
     assert jobs == {each["job_name"] for each in config["scrape_configs"]} - {"dcgm"}
     interval_s = {each["interval"] for each in endpoints.values()}
     assert interval_s == {config["global"]["scrape_interval"]}
+
+
+def test_the_example_fits_one_v100_and_models_on_a_volume(tmp_path: Path) -> None:
+    text = (FOLDER / "example/kustomization.yaml").read_text()
+    text = text.replace("../fleet", "../one-v100").replace("# - ../components", "- ../components")
+    (tmp_path / "kustomization.yaml").write_text(
+        text.replace("../", os.path.relpath(FOLDER, tmp_path) + "/")
+    )
+
+    objects = render(tmp_path)
+
+    assert not problems(ray_service(objects))
+    assert ray_service(objects)["spec"]["upgradeStrategy"] == {"type": "None"}
+    for group in WORKERS:
+        (container,) = pods(objects)[group]["containers"]
+        assert {"name": "models", "mountPath": "/models", "readOnly": True} in container[
+            "volumeMounts"
+        ]
