@@ -53,4 +53,4 @@ def predict(case: Case, service: Service) -> Predicted:
 def _run(case: Case, service: Service, seed: int) -> Simulated:
     requests = arrivals(case.traffic, case.seconds, seed, case.load)
     pair_tokens = case.traffic.pair_tokens
-    return simulate(requests, service, pair_tokens, fleet(case), case.seconds, seed)
+    return simulate(requests, service, pair_tokens, fleet(case), case.seconds)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from ray.serve.handle import DeploymentHandle
-
 from serve_app.admission.door import Admission
 from serve_app.admission.gate import SharedGate
 from serve_app.deployments.cards import read_card
 from serve_app.deployments.clients import HandleScorer
+from serve_app.deployments.least_loaded import scorer_handle
 from serve_app.dispatch.dispatcher import Dispatcher
 from serve_app.domain.clock import Clock
 from serve_app.domain.model_card import ModelCard
@@ -23,7 +22,6 @@ from serve_app.engine.tokenizer import PairTokenizer
 from serve_app.engine.tokenizer_process import TokenizerProcess
 from serve_app.engine.tokenizer_threads import ThreadedTokenizer
 from serve_app.served_model import ServedModel, ServedRevision
-from serve_app.settings import SCORER
 from serve_app.settings.live import UNUSED_AFTER_S
 from serve_app.settings.models import Checkpoint, ModelSettings
 from serve_app.shadow import CanaryShadow, Shadows
@@ -71,7 +69,7 @@ class GatewayRevision:
         self.facts = files.facts
         self.pair_tokens_max = tokenizer.pair_tokens_max
         self.scorer = HandleScorer(
-            DeploymentHandle(SCORER, model.application_name), shared.gateway, shared.clock
+            scorer_handle(model.application_name), shared.gateway, shared.clock
         )
         self.dispatcher = Dispatcher(
             ModelId(model.id),

@@ -90,7 +90,7 @@ class Attempts:
     def _leave(self, running: set[Attempt]) -> None:
         """Let attempts that were overtaken run until their deadline.
 
-        If they were cancelled, Ray's router would take their replica for idle, and prefer it.
+        If they were cancelled, the router would take their replica for idle, and prefer it.
         """
         self._overtaken |= running
         for attempt in running:

@@ -1,7 +1,7 @@
 """Cut a job into portions. Pure: no clock, no asyncio.
 
 Pairs are sorted by length, so that a portion's pairs need little padding. Portions have nearly
-equal cost, so that Ray's request counts per replica are comparable.
+equal cost, so that replicas finish them at nearly the same time.
 """
 
 from bisect import bisect_left, bisect_right

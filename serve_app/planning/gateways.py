@@ -1,8 +1,10 @@
 """Simulated gateways and the ledger's database. Uses simpy.
 
-Admission, the cut into portions, the fair queue and the in-flight window are the service's own.
+Admission, the cut into portions, the fair queue, the in-flight window and the choice of a scorer
+are the service's own.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +16,7 @@ from serve_app.admission.deadline import AdmittedJob, DeadlineAdmission
 from serve_app.dispatch.inflight_window import Answered, InflightWindow
 from serve_app.dispatch.portion_queue import PortionQueue
 from serve_app.dispatch.portions import cut
+from serve_app.dispatch.replica_load import ReplicaLoad
 from serve_app.domain.errors import Overloaded
 from serve_app.domain.model import INPUT_ID_BYTES, PortionScores, ServiceTier
 from serve_app.domain.priority import Claim
@@ -21,7 +24,7 @@ from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import Instant, Moment, RequestId, Seconds, TenantId, Tokens
 from serve_app.planning.arrivals import Arrival
 from serve_app.planning.profiles import Database, Gateway
-from serve_app.planning.scorers import Scorers, Sent, Steps
+from serve_app.planning.scorers import Scorers, Sent, SimulatedScorer, Steps
 
 PORTION_TOKENS_MAX = Tokens(16_384)
 TIMEOUT_S = Seconds(30)
@@ -136,6 +139,7 @@ class SimulatedGateway:
         self._free_at = self._work_s = 0.0
         self._admission = DeadlineAdmission(SimulatedClock(env))
         self._portions: PortionQueue[_Portion] = PortionQueue(InflightWindow(PORTION_TOKENS_MAX))
+        self._loads: defaultdict[SimulatedScorer, ReplicaLoad] = defaultdict(ReplicaLoad)
         self.requests = 0
         """Requests inside."""
 
@@ -193,13 +197,16 @@ class SimulatedGateway:
             self._send(portion)
 
     def _send(self, portion: _Portion) -> None:
-        scorer = self._scorers.choose()
+        scorer = min(self._scorers.running, key=lambda each: self._loads[each].rank)
+        load = self._loads[scorer]
+        load.add(portion.tokens, next(_numbers))
         scorer.portions += 1
 
         def scored(scores: PortionScores) -> None:
             self._later(lambda: back(scores))
 
         def back(scores: PortionScores) -> None:
+            load.remove(portion.tokens)
             scorer.portions -= 1
             self._scored(portion, scores)
 

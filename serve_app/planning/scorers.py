@@ -3,7 +3,6 @@
 The sizes of batches, the measured speed and the number of scorers follow the service's own rules.
 """
 
-import random
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -114,11 +113,9 @@ class Scorers:
         env: simpy.Environment,
         start: Callable[[str], SimulatedScorer],
         running: int,
-        source: random.Random,
     ) -> None:
         self._env = env
         self._start = start
-        self._random = source
         self._names = (f"scorer-{number}" for number in count(1))
         self._all: list[SimulatedScorer] = []
         self.running: list[SimulatedScorer] = []
@@ -133,14 +130,6 @@ class Scorers:
     @property
     def busy_s(self) -> float:
         return sum(each.busy_s for each in self._all)
-
-    def choose(self) -> SimulatedScorer:
-        """Return a random scorer.
-
-        Ray's router prefers the one with fewer requests of two random scorers, but a real service
-        with three scorers was as slow as with random ones; see `benchmarks.planner`.
-        """
-        return self._random.choice(self.running)
 
     def become(self, target: int, start_s: Seconds) -> None:
         """Start or stop scorers. A stopped scorer still computes the portions that it has."""

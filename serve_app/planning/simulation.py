@@ -7,7 +7,6 @@ for large requests.
 """
 
 import math
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +69,6 @@ def simulate(
     pair_tokens: float,
     fleet: Fleet,
     seconds: float,
-    seed: int = 1,
 ) -> Simulated:
     """Simulate ``seconds`` of traffic.
 
@@ -80,8 +78,7 @@ def simulate(
     """
     assert seconds > WARM_UP_S
     env = simpy.Environment()
-    source = random.Random(seed)  # noqa: S311 - a simulation
-    parts = _Parts(env, service, pair_tokens, fleet, source)
+    parts = _Parts(env, service, pair_tokens, fleet)
     env.process(_send(env, parts.gateways, arrivals))
     if fleet.autoscaling is not None:
         start_s = service.scorer.start_s
@@ -101,7 +98,6 @@ class _Parts:
         service: Service,
         pair_tokens: float,
         fleet: Fleet,
-        source: random.Random,
     ) -> None:
         speed = service.scorer.tokens_per_s(pair_tokens)
         self.fleet = fleet
@@ -109,7 +105,6 @@ class _Parts:
             env,
             lambda name: SimulatedScorer(env, name, speed, service.scorer.batch_s),
             fleet.scorers,
-            source,
         )
         self.answers: list[Answer] = []
         cores = simpy.Resource(env, fleet.database_cores)

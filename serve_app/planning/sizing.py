@@ -163,7 +163,7 @@ def run(traffic: Traffic, service: Service, fleet: Fleet, seed: int = 1) -> Simu
     """Simulate as much traffic as a percentile needs."""
     seconds = WARM_UP_S + max(SECONDS_MIN, REQUESTS / traffic.requests_per_s)
     requests = arrivals(traffic, seconds, seed)
-    return simulate(requests, service, traffic.pair_tokens, fleet, seconds, seed)
+    return simulate(requests, service, traffic.pair_tokens, fleet, seconds)
 
 
 def _has_room(simulated: Simulated) -> bool:
