@@ -14,7 +14,7 @@ import itertools
 import json
 import random
 import statistics
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from rich.table import Table
 
 from serve_app.dispatch.inflight_window import Answered, InflightWindow
 from serve_app.dispatch.portion_queue import PortionQueue
+from serve_app.dispatch.replica_load import ReplicaLoad
 from serve_app.domain.model import PortionScores, ServiceTier
 from serve_app.domain.portion_size import tokens_in_time
 from serve_app.domain.priority import Claim
@@ -98,7 +99,10 @@ class _Portion:
     tokens: Tokens
 
 
-_Gateway = PortionQueue[_Portion]
+class _Gateway(PortionQueue[_Portion]):
+    def __init__(self, window: InflightWindow) -> None:
+        super().__init__(window)
+        self.loads: defaultdict[str, ReplicaLoad] = defaultdict(ReplicaLoad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,6 @@ class _Replica:
     name: str
     waiting: deque[_Sent] = field(default_factory=deque)
     busy: bool = False
-    portions: int = 0
-    """Portions sent to it and not answered."""
 
 
 @dataclass(slots=True)
@@ -131,7 +133,7 @@ class Simulation:
         self, device: Device, gateways: int, replicas: int, window: Callable[[], InflightWindow]
     ) -> None:
         self._device = device
-        self._gateways: list[_Gateway] = [PortionQueue(window()) for _ in range(gateways)]
+        self._gateways: list[_Gateway] = [_Gateway(window()) for _ in range(gateways)]
         self._replicas = [_Replica(f"r{number}") for number in range(replicas)]
         self._random = random.Random(3)
         self._now_s = 0.0
@@ -178,10 +180,11 @@ class Simulation:
 
     def _advance(self, gateway: _Gateway) -> None:
         while (portion := gateway.take(Instant(self._now_s))) is not None:
-            # Ray asks two replicas and takes the one with fewer requests.
-            two = [self._random.choice(self._replicas) for _ in range(2)]
-            replica = min(two, key=lambda each: each.portions)
-            replica.portions += 1
+            load, replica = min(
+                ((gateway.loads[each.name], each) for each in self._replicas),
+                key=lambda pair: pair[0].rank,
+            )
+            load.add(portion.tokens, next(self._order))
             sent = _Sent(gateway, portion, self._now_s + ROUND_TRIP_S / 2)
             self._later(ROUND_TRIP_S / 2, partial(self._arrive, replica, sent))
 
@@ -220,7 +223,7 @@ class Simulation:
 
     def _answered(self, replica: _Replica, sent: _Sent, scores: PortionScores) -> None:
         gateway, portion = sent.gateway, sent.portion
-        replica.portions -= 1
+        gateway.loads[replica.name].remove(portion.tokens)
         gateway.leave(portion.tokens)
         if self._now_s > WARM_UP_S:
             self._scored_tokens += portion.tokens
