@@ -59,6 +59,18 @@ def test_make_builds_an_image_of_its_locked_packages(
     assert packages["ray"]
 
 
+def test_the_wheelhouse_has_what_a_build_and_a_start_need() -> None:
+    command = ["make", "--dry-run", "wheelhouse", "VENV=.venv", "--old-file=.venv/.locked"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+
+    *_, copy = done.stdout.splitlines()
+    program, *patterns, folder = copy.split()
+    files = {path.name for pattern in patterns for path in ROOT.glob(pattern)}
+    assert (program, folder) == ("cp", "var/wheelhouse")
+    assert files >= {"Containerfile", "sbom.py", "gateway.txt", "requirements.txt"}
+    assert files >= {"local.yaml", "ray.env"}  # for `rerank-serve up`
+
+
 @pytest.mark.slow
 def test_the_sbom_lists_what_pip_lists() -> None:
     command = [sys.executable, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
