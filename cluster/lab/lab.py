@@ -118,7 +118,7 @@ class Lab:
         return service.head_environment(env) if host == plan.HEAD else env
 
     def create_host(self, host: plan.Host) -> None:
-        """Create a host that does not run yet, with its network but without programs."""
+        """Create a host that does not run yet, with its network and firewall, without programs."""
         folder = self.folder / "hosts" / host.name
         folder.mkdir(parents=True, exist_ok=True)
         ancestor = namespaces.create_host(
@@ -130,6 +130,8 @@ class Lab:
         )
         self.hosts[host.name] = ancestor
         self.network.connect(host, ancestor)
+        if host.is_node:
+            self.network.close(ancestor)
 
     @property
     def postgres(self) -> databases.Postgres:

@@ -1,6 +1,8 @@
 """Connect hosts, and cut them off without closing connections, as a pulled cable does."""
 
 import json
+import os
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,8 @@ from cluster.lab.namespaces import Ancestor, LabError, entering, run
 from cluster.lab.plan import Host
 
 CABLE = Path(__file__).with_name("cable.py")
+FIREWALL = Path(__file__).parents[1] / "firewall.nft"
+SYSTEM_PROGRAMS = "/usr/sbin:/sbin"
 
 
 class Network:
@@ -28,6 +32,19 @@ class Network:
         # The outer process namespace is not entered, because `ancestor.pid` is an id outside of it.
         self._ip(self._outer, plan.cable_script(host, ancestor.pid))
         self._ip(ancestor, plan.address_script(host))
+
+    def close(self, ancestor: Ancestor) -> None:
+        """Load the firewall of a node: only the other nodes reach more than its API.
+
+        Raises: LabError when nftables is not installed.
+        """
+        path = os.pathsep.join([os.environ.get("PATH", ""), SYSTEM_PROGRAMS])
+        nft = shutil.which("nft", path=path)
+        if nft is None:
+            raise LabError("The lab needs nft, from the package nftables.")
+        nodes = ", ".join(node.address for node in plan.NODES)
+        command = entering(ancestor, ["--net"], in_user_namespace=self._user)
+        run([*command, nft, "--define", f"cluster={{ {nodes} }}", "--file", str(FIREWALL)])
 
     def cut(self, host: Host) -> None:
         """Drop all packets of the host. No connection is closed."""

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from testkit.service import Service
+if TYPE_CHECKING:  # This module runs on every node of the lab, and this import takes seconds.
+    from testkit.service import Service
 
 ANY_ADDRESS = ("*", "0.0.0.0", "[::]")  # noqa: S104 - found, not bound
 
@@ -33,7 +35,7 @@ class Port:
         return f"{machine if self.address in ANY_ADDRESS else self.address}:{self.number}"
 
 
-def ports_of(service: Service) -> set[Port]:
+def ports_of(service: "Service") -> set[Port]:
     """Return the ports of all processes of a service."""
     pids = {process.pid for process in [psutil.Process(service.process.pid), *service.family()]}
     return {port for pid, port in _ports() if pid in pids}
