@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,10 +14,18 @@ from testkit.service import Service, wait_for
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 CALLER_ID = "00f067aa0ba902b7"
+GATEWAYS = 2
 
 
-def rerank(service: Service, trace_id: str, *, sampled: bool = True) -> None:
-    body = {"query": f"{QUERY_MARKER} blue sky", "documents": [f"{DOCUMENT_MARKER} grey", "blue"]}
+def rerank(
+    service: Service,
+    trace_id: str,
+    *,
+    sampled: bool = True,
+    documents: Sequence[str] = (f"{DOCUMENT_MARKER} grey", "blue"),
+    model: str = "embedded",
+) -> None:
+    body = {"model": model, "query": f"{QUERY_MARKER} blue sky", "documents": documents}
     context = f"00-{trace_id}-{CALLER_ID}-{'01' if sampled else '00'}"
     with service.client() as client:
         answer = client.post("/v1/rerank", json=body, headers={"traceparent": context})
@@ -75,6 +84,23 @@ def test_every_traced_portion_is_linked_to_the_one_batch_that_scored_it(
         assert batches[link].started_ns <= each.ended_ns
     linked = [link for each in batches.values() for link in each.links]
     assert len(linked) == len(set(linked))
+
+
+def test_portions_are_spread_over_the_scorers(service: Service, collector: OtlpReceiver) -> None:
+    many = ["sky " * 128] * 160  # more tokens than a portion ever has
+    for _ in range(2 * GATEWAYS):  # Both gateways know both scorers afterwards.
+        rerank(service, secrets.token_hex(16), documents=many, model="tiny")
+
+    for _ in range(8):
+        trace_id = secrets.token_hex(16)
+        rerank(service, trace_id, documents=many, model="tiny")
+        trace(collector, trace_id)
+        calls = collector.named("portion", "rerank-gateway")
+        mine = sorted(
+            (each for each in calls if each.trace_id == trace_id), key=lambda each: each.started_ns
+        )
+        first, second = (each.attributes["rerank.replica"] for each in mine[:2])
+        assert first != second
 
 
 def test_the_log_line_of_a_request_names_its_trace(
