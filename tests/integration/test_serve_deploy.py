@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from serve_app.cli.up import read_switches
 from serve_app.deployments.local_ray import free_port, local_environment, short_path
 from serve_app.domain.canary import is_chosen
 from testkit import prometheus
+from testkit.prometheus import Prometheus
 from testkit.service import ROOT, environment, run_command, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -150,19 +151,29 @@ def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
     assert ready["ready"] is True
 
 
-def test_prometheus_finds_ray_and_haproxy_on_the_nodes(cluster: Cluster, tmp_path: Path) -> None:
+@contextmanager
+def scraped(cluster: Cluster, folder: Path, factor: int = 1) -> Iterator[Prometheus]:
+    """Run Prometheus with ``cluster/prometheus/prometheus.yaml`` while the block runs.
+
+    For ``factor`` see `prometheus.running`.
+    """
     config = (prometheus.FOLDER / "prometheus.yaml").read_text()
     for documented, here in (
         ("http://127.0.0.1:8265", cluster.dashboard),
         (":8080", f":{cluster.metrics_port}"),
         (":9101", f":{cluster.env['RAY_SERVE_HAPROXY_METRICS_PORT']}"),
         ("scrape_interval: 15s", "scrape_interval: 1s"),
+        ("evaluation_interval: 15s", "evaluation_interval: 1s"),
     ):
         assert documented in config
         config = config.replace(documented, here)
-    (tmp_path / "ray-token").write_text(cluster.env["RAY_AUTH_TOKEN"])
+    (folder / "ray-token").write_text(cluster.env["RAY_AUTH_TOKEN"])
+    with prometheus.running(folder, config, factor) as running:
+        yield running
 
-    with prometheus.running(tmp_path, config) as running:
+
+def test_prometheus_finds_ray_and_haproxy_on_the_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    with scraped(cluster, tmp_path) as running:
         for job, metric in (
             ("ray", "ray_serve_deployment_status"),
             ("haproxy", "haproxy_process_uptime_seconds"),
@@ -416,6 +427,17 @@ def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
     report = json.loads(cluster.command("canary", "report", "embedded", "--json"))
     assert {each["revision"] for each in report["requests"]} == {"embedded", "embedded-2"}
     assert [each["canary"]["revision"] for each in report["shadows"]] == ["embedded-2"]
+
+
+def test_a_model_that_cannot_start_raises_an_alert(cluster: Cluster, tmp_path: Path) -> None:
+    def add_broken_model(applications: list[dict[str, Any]]) -> None:
+        checkpoint = {"source": str(tmp_path / "missing"), "pair_tokens_max": 64}
+        scorers = deepcopy(applications[0])
+        applications.append(scorers | {"name": "broken", "args": {"checkpoint": checkpoint}})
+
+    with scraped(cluster, tmp_path, factor=60) as running:
+        assert cluster.deploy("local.yaml", add_broken_model).returncode == 0
+        wait_for(lambda: "RerankDeploymentFails" in running.alerts(), 120, "the alert")
 
 
 def test_the_production_file_is_accepted_unchanged(cluster: Cluster) -> None:
