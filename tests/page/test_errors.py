@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from serve_app.access.api_keys import SCOPE_MANAGE, SCOPE_RERANK
+from serve_app.deployments.haproxy import ERROR_RESPONSES
 from serve_app.domain.errors import NoReplica, Overloaded, RerankError
 from serve_app.domain.job import Job
 from serve_app.domain.model import Caller, JobScores, RateLimits
@@ -159,6 +160,40 @@ def test_a_service_that_stopped(browser: Browser, tmp_path_factory: pytest.TempP
     expect(page.get_by_label("Query")).to_have_value("blue sky")
     page.get_by_role("link", name="Usage").click()
     expect(page.get_by_role("alert")).to_have_count(1)
+    context.close()
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["unreachable", "no gateway"])
+def test_an_open_page_waits_for_a_service_that_restarts(
+    browser: Browser, site: Site, answers: bool
+) -> None:
+    """HAProxy answers while no gateway is ready; without HAProxy there is no answer."""
+    _, _, body = ERROR_RESPONSES[503].partition("\r\n\r\n")
+    context = browser.new_context(base_url=site.address)
+    context.add_init_script(SIGNED_IN.format(key=site.key))
+    page = context.new_page()
+    page.clock.install()
+    page.goto("/#/usage")
+    expect(page.get_by_role("group", name="Totals")).to_be_visible()
+    page.route(
+        "**/v1/usage**",
+        lambda route: (
+            route.fulfill(status=503, body=body, content_type="application/json")
+            if answers
+            else route.abort()
+        ),
+    )
+    page.get_by_label("90 days").check()
+    expect(page.get_by_role("alert")).to_contain_text("This page tries again every 5 seconds.")
+    with page.expect_request("**/v1/usage**"):
+        page.clock.run_for(5_000)
+    expect(page.get_by_role("alert")).to_have_count(1)
+    page.unroute_all()
+    page.clock.run_for(5_000)
+
+    # The clock also runs by itself, so a request that the last step came too early for follows.
+    expect(page.get_by_role("group", name="Totals")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("alert")).to_have_count(0)
     context.close()
 
 

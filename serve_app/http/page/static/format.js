@@ -71,3 +71,12 @@ export function ago(iso) {
 export function dayBefore(days) {
   return new Date(Date.now() - days * 86_400_000).toISOString().slice(0, 10);
 }
+
+/** Such as `English` for `en`; other texts stay as they are. */
+export function languageName(code) {
+  try {
+    return new Intl.DisplayNames("en", { type: "language" }).of(code);
+  } catch {
+    return code;  // The model's authors wrote something else.
+  }
+}

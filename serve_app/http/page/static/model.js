@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { Code } from "./code.js";
 import { lines } from "./documents.js";
-import { count, dollars } from "./format.js";
+import { count, dollars, languageName } from "./format.js";
 import { html, useLoad } from "./lib.js";
 import { Ready, runsOn } from "./models.js";
 import { EXAMPLE } from "./samples.js";
@@ -77,7 +77,7 @@ function Description({ model }) {
           ["Architecture", card.architecture ?? (model.description || null)],
           ["Parameters", card.parameters && count(card.parameters)],
           ["Base model", card.base_model],
-          ["Languages", card.languages.join(", ") || null],
+          ["Languages", card.languages.map(languageName).join(", ") || null],
           ["Licence", link(card.license_url, card.license)],
           ["Source", link(card.source_url, model.source)],
           ["Revision", model.revision],
@@ -86,7 +86,7 @@ function Description({ model }) {
           ["Speed of a replica", speed.tokens_per_s
             ? `${count(Math.round(speed.tokens_per_s))} tokens/s, measured here`
             : null],
-          ["Its own scores", nativeScores(model.native_scores)],
+          ["Activation of its authors", nativeScores(model.native_scores)],
         ]}
       />
     <//>
@@ -94,22 +94,22 @@ function Description({ model }) {
 }
 
 function Prices({ pricing }) {
+  const parts = [
+    ["1,000 documents", "micro_dollars_per_document", 1_000],
+    ["1,000,000 tokens", "micro_dollars_per_million_tokens", 1],
+  ].filter(([, name]) => TIERS.some(([, tier]) => pricing[`${tier}${name}`] > 0));
+  if (!parts.length) return html`<${Panel} title="Prices"><p>This model is free.</p><//>`;
   return html`
-    <${Panel} title="Prices" note="A request costs the sum of both.">
+    <${Panel} title="Prices" note=${parts.length > 1 && "A request costs the sum of both."}>
       <${Table}
         caption="Prices"
         columns=${[
           { title: "Tier", cell: ([name]) => name },
-          {
-            title: "1,000 documents",
+          ...parts.map(([title, name, factor]) => ({
+            title,
             numeric: true,
-            cell: ([, tier]) => dollars(1000 * pricing[`${tier}micro_dollars_per_document`]),
-          },
-          {
-            title: "1,000,000 tokens",
-            numeric: true,
-            cell: ([, tier]) => dollars(pricing[`${tier}micro_dollars_per_million_tokens`]),
-          },
+            cell: ([, tier]) => dollars(factor * pricing[`${tier}${name}`]),
+          })),
         ]}
         rows=${TIERS}
       />

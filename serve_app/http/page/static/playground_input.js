@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { inColumn, readFile } from "./documents.js";
-import { counted, dollars } from "./format.js";
+import { counted, dollars, languageName } from "./format.js";
 import { html, useLoad, useRef, useState } from "./lib.js";
 import { SAMPLES } from "./samples.js";
 import { Field } from "./ui.js";
@@ -171,15 +171,6 @@ export function Input({ draft, change, models, model, documents, run, running })
       </div>
     </form>
   `;
-}
-
-/** Such as `English` for `en`; other texts stay as they are. */
-function languageName(code) {
-  try {
-    return new Intl.DisplayNames("en", { type: "language" }).of(code);
-  } catch {
-    return code;  // The model's authors wrote something else.
-  }
 }
 
 /** The prices of a document and of a million tokens, in micro-dollars. */
