@@ -12,8 +12,9 @@ from tests.support.app import FakeApp
 SIGNED_IN = "location.origin === 'null' || sessionStorage.setItem('rerank-serve.key', {key!r})"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. It ends with the tests of a file, because `asyncio.run` fails until then."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
@@ -23,7 +24,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     app = FakeApp(clock=WallClock())
     with Site.started(tmp_path_factory.mktemp("site"), app) as started:
