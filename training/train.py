@@ -71,10 +71,6 @@ class Options:
     labels: float = 0.1
     """Weight of the labels in the loss."""
 
-    end: float = 0.75
-    """Share of the trained weights in the result; the rest are those of the start. The mean of both
-    keeps more of the start on texts that are unlike the training's."""
-
     seed: int = 0
     evaluations: int = 4
 
@@ -347,18 +343,8 @@ def train(data: Path, start: Path, out: Path, options: Options) -> None:
         if time.monotonic() - saved_at > CHECKPOINT_S:
             keep(out / "checkpoint.pt", step + 1, model, optimizer)
             saved_at = time.monotonic()
-    average(model, load(ENCODER, start), options.end)
     model.save_pretrained(out / "model")
     tokenizer().save_pretrained(out / "model")
-
-
-@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
-def average(model: Any, start: Any, end: float) -> None:
-    """Move the trained weights of ``model`` towards those of ``start``."""
-    before = dict(start.named_parameters())
-    for name, parameter in model.named_parameters():
-        if name.startswith(TRAINED):
-            parameter.copy_(torch.lerp(before[name], parameter, end))
 
 
 def keep(path: Path, step: int, model: Any, optimizer: Any) -> None:

@@ -62,7 +62,8 @@ def test_a_wrong_card_is_refused_by_field(text: str, says: str) -> None:
     ("dataset", "file"),
     [
         ("TREC DL 2020", "quality-embedded-dl20.json"),
-        ("TREC DL 2021", "quality-embedded-dl21.json"),
+        ("TREC DL 2021", "embedded-against-cosine-dl21.json"),
+        ("SciFact", "embedded-against-cosine-scifact.json"),
     ],
 )
 def test_the_figures_of_the_embedded_model_are_the_measured_ones(dataset: str, file: str) -> None:

@@ -17,7 +17,6 @@ from training.train import (
     Material,
     Options,
     Teacher,
-    average,
     correlation,
     drawn,
     gain,
@@ -185,16 +184,6 @@ def test_the_rate_warms_up_and_decays() -> None:
     assert max(rates) == 1.0
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[100] == pytest.approx(0.02)
-
-
-def test_the_result_is_between_start_and_end() -> None:
-    model, start = (torch.nn.ModuleDict({"classifier": torch.nn.Linear(2, 1)}) for _ in range(2))
-    ended = model["classifier"].weight.detach().clone()
-
-    average(model, start, 0.75)
-
-    expected = 0.75 * ended + 0.25 * start["classifier"].weight
-    assert model["classifier"].weight.allclose(expected)
 
 
 @pytest.mark.slow
