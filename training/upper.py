@@ -18,6 +18,31 @@ SHARPNESS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """States of many texts, concatenated."""
+
+    states: torch.Tensor
+    """(T, HIDDEN) float16: [CLS], query and [SEP] of a query; document and [SEP] of a document."""
+
+    starts: torch.Tensor
+    """(N + 1,) int64: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``."""
+
+    ids: torch.Tensor
+    """(T,) int32: the token of each row."""
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.states[self.starts[index] : self.starts[index + 1]]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def tokens(self, index: int) -> list[int]:
+        """Return the token ids of text ``index``, including special tokens."""
+        ids: list[int] = self.ids[self.starts[index] : self.starts[index + 1]].tolist()
+        return ids
+
+
+@dataclass(frozen=True, slots=True)
 class Padded:
     """States of some texts."""
 

@@ -10,23 +10,18 @@ import torch
 from safetensors.torch import load_file
 
 from training import train
-from training.data import Texts
-from training.train import (
+from training.groups import (
     DEVIATION,
     Group,
     Material,
     Options,
     Teacher,
-    correlation,
     drawn,
-    gain,
-    loss_of,
-    rate,
     shortened,
-    spearman,
     teacher_of,
 )  # fmt: skip
-from training.upper import means
+from training.train import correlation, gain, loss_of, rate, spearman
+from training.upper import Texts, means
 
 Run = Callable[..., None]
 
