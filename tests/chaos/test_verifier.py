@@ -122,20 +122,21 @@ def test_a_correct_run_passes(story: Story) -> None:
     assert story.verdict() == Verdict()
 
 
+def copy_of_a_charge(request_id: str, documents: str = "documents") -> str:
+    """Return the statement that charges request r1 again as ``request_id``."""
+    columns = "tenant_id, key_id, model, tokens, amount, charged_at"
+    return (
+        f"INSERT INTO charges (request_id, documents, {columns}) "  # noqa: S608 - no input
+        f"SELECT '{request_id}', {documents}, {columns} FROM charges WHERE request_id = 'r1'"
+    )
+
+
 @pytest.mark.parametrize(
     ("statement", "finding"),
     [
         ("DELETE FROM charges WHERE request_id = 'r1'", "there is no charge r1"),
-        (
-            "INSERT INTO charges SELECT 'r1-again', tenant_id, key_id, model, documents, tokens, "
-            "amount, charged_at, revision FROM charges WHERE request_id = 'r1'",
-            "is charged twice",
-        ),
-        (
-            "INSERT INTO charges SELECT 'r4', tenant_id, key_id, model, 77, tokens, amount, "
-            "charged_at, revision FROM charges WHERE request_id = 'r1'",
-            "matches no request",
-        ),
+        (copy_of_a_charge("r1-again"), "is charged twice"),
+        (copy_of_a_charge("r4", documents="77"), "matches no request"),
         ("UPDATE charges SET tokens = tokens + 1 WHERE request_id = 'r2'", "the charge is"),
         ("UPDATE charges SET documents = documents - 1 WHERE request_id = 'r2'", "the charge is"),
         ("UPDATE charges SET amount = amount + 1 WHERE request_id = 'r2'", "the charge is"),

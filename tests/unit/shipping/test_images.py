@@ -16,6 +16,7 @@ FOLDER = ROOT / "cluster/images"
 CONTAINERFILE = FOLDER / "Containerfile"
 ENTRY = re.compile(r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE)
 OF_TORCH = re.compile(r"torch|triton|(cuda|nvidia)-.+")
+MAKE = ["make", "--dry-run", "--no-print-directory"]
 COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
 
 
@@ -46,7 +47,7 @@ def test_the_images_run_as_another_user_than_root() -> None:
 def test_make_builds_an_image_of_its_locked_packages(
     gpu: str, image: str, torch: str | None
 ) -> None:
-    command = ["make", "--dry-run", "--old-file=wheelhouse", "image", f"GPU={gpu}"]
+    command = [*MAKE, "--old-file=wheelhouse", "image", f"GPU={gpu}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
 
     (lists,) = re.findall(r'REQUIREMENTS="(.+?)"', done.stdout)
@@ -60,7 +61,7 @@ def test_make_builds_an_image_of_its_locked_packages(
 
 
 def test_the_wheelhouse_has_what_a_build_and_a_start_need() -> None:
-    command = ["make", "--dry-run", "wheelhouse", "VENV=.venv", "--old-file=.venv/.locked"]
+    command = [*MAKE, "wheelhouse", "VENV=.venv", "--old-file=.venv/.locked"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
 
     *_, copy = done.stdout.splitlines()
