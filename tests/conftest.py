@@ -18,6 +18,7 @@ def no_leaks_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     assert not leaks, "Services logged secrets or texts:\n" + "\n".join(leaks)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook.
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Group tests for ``--dist loadgroup``: each file is a group, and so are the tests of training,
     which share states that take a while to compute."""
