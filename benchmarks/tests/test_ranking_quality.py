@@ -23,7 +23,10 @@ share a word with their query, while the model is best at matching tokens."""
 TOLERANCE = {"float32": 0.02, "bfloat16": 0.04}
 """Tolerance for 96 documents; on TREC DL 2020, bfloat16 costs less."""
 
-DL20_NDCG_MIN = 0.63  # 0.6442 in float32; BM25's order has 0.4796, the encoder's cosine 0.6081.
+DL20_DEPTH = 30
+"""Documents per query. All 100 would take several times as long."""
+
+DL20_NDCG_MIN = 0.61  # 0.6226 in float32; BM25's order has 0.4796.
 
 
 def dl20() -> Path | None:
@@ -55,7 +58,7 @@ def test_trec_dl20_if_it_is_available() -> None:
     if folder is None:
         pytest.skip("TREC DL 2020 is not on this machine; set RERANK_QUALITY_DATA to its folder")
 
-    quality = evaluate("embedded", read_folder(folder, depth=100), "auto")
+    quality = evaluate("embedded", read_folder(folder, depth=DL20_DEPTH), "auto")
 
     assert quality.queries == 54
     assert quality.ndcg >= DL20_NDCG_MIN
