@@ -82,14 +82,37 @@ def static(targets: Mapping[str, str], scrape_s: float) -> str:
     Args:
         scrape_s: Seconds between two scrapes, and between two evaluations of the rules.
     """
+    return _config(
+        scrape_s, [{"job_name": job, **_target(address)} for job, address in targets.items()]
+    )
+
+
+def federated(source: Prometheus, metric: str, scrape_s: float) -> str:
+    """Return a configuration that takes one metric from another Prometheus."""
+    job = {
+        "job_name": "federated",
+        "metrics_path": "/federate",
+        "params": {"match[]": [metric]},
+        "honor_labels": True,
+        **_target(source.address.removeprefix("http://")),
+    }
+    return _config(scrape_s, [job])
+
+
+def _target(address: str) -> dict[str, Any]:
+    return {"static_configs": [{"targets": [address]}]}
+
+
+def _config(scrape_s: float, jobs: list[dict[str, Any]]) -> str:
     interval = f"{round(1_000 * scrape_s)}ms"
     config = {
-        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "global": {
+            "scrape_interval": interval,
+            "scrape_timeout": interval,
+            "evaluation_interval": interval,
+        },
         "rule_files": list(RULES),
-        "scrape_configs": [
-            {"job_name": job, "scrape_timeout": interval, "static_configs": [{"targets": [target]}]}
-            for job, target in targets.items()
-        ],
+        "scrape_configs": jobs,
     }
     return yaml.safe_dump(config)
 

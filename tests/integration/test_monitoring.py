@@ -8,12 +8,16 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster.grafana.__main__ import FOLDER
+from testkit import prometheus
 from testkit.service import wait_for
 from tests.support.scraped import LONG_DOCUMENT, Scraped, scraped
 
@@ -25,6 +29,9 @@ QUIET_S = 30.0
 
 OF_THE_MACHINE = {"RerankMemoryFull", "RerankDiskFull"}
 """Alerts that the machine of a test may raise by itself."""
+
+DYING_FACTOR = 20
+"""The factor for scorers that die: they do not start `FACTOR` times as fast as usual."""
 
 ALERT_S = 90.0
 DASHBOARDS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -115,6 +122,28 @@ def test_a_ledger_that_cannot_be_written_raises_alerts(monitored: Scraped) -> No
     with monitored.locked_ledger():
         expect(monitored, "RerankLedgerAway", "RerankFails")
     stop.set()
+
+
+def test_scorers_that_die_again_and_again_raise_alerts(monitored: Scraped, tmp_path: Path) -> None:
+    def kill_the_older_scorer() -> None:
+        """Kill it once Serve has started a process in place of the last one killed."""
+        with suppress(psutil.NoSuchProcess):
+            scorers = sorted(monitored.service.replicas("tiny"), key=psutil.Process.create_time)
+            for process in scorers[:-1]:
+                process.kill()
+
+    repeated = [
+        monitored.repeat(partial(monitored.ask, 5, text=LONG_DOCUMENT), every_s=0.02, clients=2),
+        monitored.repeat(kill_the_older_scorer, every_s=0.2),
+    ]
+    config = prometheus.federated(
+        monitored.prometheus, "ray_rerank_portion_retries_total", scrape_s=1
+    )
+    with prometheus.running(tmp_path, config, DYING_FACTOR) as slower:
+        expect(monitored, "RerankDeploymentUnhealthy")
+        wait_for(lambda: "RerankScorersDie" in slower.alerts(), ALERT_S, "RerankScorersDie")
+    for stop in repeated:
+        stop.set()
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS)
