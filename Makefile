@@ -32,8 +32,8 @@ lint: $(VENV)/.dev
 	$(MKDOCS) --quiet
 
 PARALLEL := --numprocesses logical --maxprocesses 4
-# Tests that share a service or a model run in one worker; see tests/conftest.py. Some tests mostly
-# wait, so there is one more worker than the 2 cores of a small machine.
+# Tests that share a model run in one worker; see tests/conftest.py. Some tests mostly wait, so there
+# is one more worker than the 2 cores of a small machine.
 GROUPS := --numprocesses 3 --dist loadgroup
 # A worker that has run out of tests takes some of another one.
 UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL) --dist worksteal
@@ -46,7 +46,7 @@ lint-openapi: $(VENV)/.dev  ## Lint the OpenAPI document
 
 test-integration: lint-openapi  ## Run the tests with models of real size, with Chromium and with Ray
 	$(BIN)/pytest tests benchmarks -m "slow and not ray" $(GROUPS)
-	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos $(NO_LAB) $(GROUPS)
+	$(BIN)/pytest tests benchmarks -m ray --ignore tests/attacks --ignore tests/chaos $(NO_LAB)
 
 FUZZ_S ?= 600
 SEED ?= 1
@@ -54,8 +54,7 @@ test-fuzz: $(VENV)/.dev  ## Check the answers to generated requests; set FUZZ_S 
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_S) --seed $(SEED)
 
 test-chaos: $(VENV)/.dev  ## Run the tests that attack the service or kill its processes
-	$(BIN)/pytest tests/chaos -m ray $(NO_LAB) $(GROUPS)
-	$(BIN)/pytest tests/attacks -m ray
+	$(BIN)/pytest tests/chaos tests/attacks -m ray $(NO_LAB)
 
 LAB := tests/integration/test_lab.py tests/chaos/test_lab.py
 NO_LAB := $(LAB:%=--ignore %)

@@ -13,11 +13,7 @@ KILLS = {SQLITE: 11, POSTGRESQL: 17}
 
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "database",
-    # Each run has a service of its own, so the two may run at the same time.
-    [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in (SQLITE, POSTGRESQL)],
-)
+@pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
 def test_every_200_is_charged_once_and_nothing_else_is(database: str, tmp_path: Path) -> None:
     report = run(database, kills=KILLS[database], seed=1, folder=tmp_path, say=lambda _: None)
 
