@@ -173,6 +173,23 @@ def has_numbers(monitored: Scraped, expression: str) -> bool:
     return any(not math.isnan(float(value)) for each in series for _, value in each["values"])
 
 
+def test_past_faults_raise_alerts_over_days_when_the_pages_have_ended(monitored: Scraped) -> None:
+    """The windows of one and three days, here 24 and 72 minutes, hold all faults until now.
+
+    They are never full: Prometheus is only minutes old.
+    """
+    pages, tickets = {"RerankFails", "RerankSlow"}, {"RerankFailsOverDays", "RerankSlowOverDays"}
+
+    def only_tickets() -> bool:
+        fired.append(monitored.prometheus.alerts() & (pages | tickets))
+        return fired[-1] == tickets
+
+    fired: list[set[str]] = []
+    with suppress(AssertionError):
+        wait_for(only_tickets, ALERT_S)
+    assert fired[-1] == tickets
+
+
 def test_a_service_that_is_gone_raises_alerts(monitored: Scraped) -> None:
     monitored.end()
 
