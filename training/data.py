@@ -38,10 +38,10 @@ QUERY_TOKENS_MAX, DOCUMENT_TOKENS_MAX = 256, 400
 STOP_WORDS = frozenset((*STOPWORDS_EN_PLUS, "what", "how", "who", "when", "where", "which", "why"))
 
 SETS = {
-    "squad-v1.1-train": (500, 8),
-    "medquad": (350, 8),
-    "scifact-train": (200, 4),
-    "pubmedqa-l": (120, 4),
+    "squad-v1.1-train": (2000, 8),
+    "medquad": (1000, 8),
+    "scifact-train": (500, 4),
+    "pubmedqa-l": (400, 4),
     "clapnq-dev": (250, 4),
 }
 """Most passages of each set that are read, and one in how many of them is for development."""

@@ -4,7 +4,9 @@
 
 The teacher is late interaction of the encoder's states plus their cosine. A step takes queries and
 documents on one topic and some others, and scores every pair. The loss compares the student with
-the teacher, and a little with the labels.
+the teacher, and a little with the labels. A pair's score says little about its single tokens, so
+a linear probe of the states after layer 7 also learns how well each query token matches. The probe
+is dropped at the end.
 
 A stopped run continues from its last checkpoint, which is at most two minutes old. Its folder
 shows losses and development scores (``log.jsonl``, ``curves.png``). The development scores are
@@ -17,6 +19,7 @@ import math
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib as mpl
@@ -26,8 +29,8 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from serve_app.engine.embedded.model import ADAPTER, load
 from training.data import ENCODER, SETS, tokenizer
-from training.groups import Group, Material, Options, drawn, read, teacher_of
-from training.upper import late_interaction, logits
+from training.groups import Group, Material, Options, Teacher, drawn, read, teacher_of
+from training.upper import HIDDEN, compared, late_interaction, logits, matches, padded, read_out
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -37,6 +40,12 @@ LEVEL = 0.2
 """Weight of a query's mean difference in the loss; differences within a query have weight 1."""
 
 TRAINED = ("bert.encoder.layer.6.", "bert.encoder.layer.7.", "bert.pooler.", "classifier.")
+
+FIRST_GROUPS = 12
+"""Groups that are read before the first step, for the teacher's scale and for the probe."""
+
+RIDGE = 1e-3
+"""Share of the mean variance that is added to the variances when the probe is fitted."""
 
 DEVELOPMENT_QUERIES, DEVELOPMENT_DOCUMENTS = 24, 60
 """About as many queries, and so many documents, of each set count for the development scores."""
@@ -90,6 +99,47 @@ def loss_of(scores: torch.Tensor, wanted: torch.Tensor, group: Group, labels: fl
     return loss
 
 
+def words(real: torch.Tensor) -> torch.Tensor:
+    """Return which rows of `compared` are of words, that is, neither of [CLS] nor of [SEP]."""
+    inner = torch.arange(real.shape[1]) < real.sum(1, keepdim=True) - 1
+    inner[:, 0] = False
+    return inner[real]
+
+
+def deviations(values: torch.Tensor) -> torch.Tensor:
+    """Return the differences of each query token's values from their mean over the documents."""
+    return values - values.mean(0)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def probe_of(model: Any, groups: list[Group]) -> Any:
+    """Return a linear layer that tells from a row after layer 7 how well its token matches."""
+    left, right = torch.zeros(HIDDEN, HIDDEN).double(), torch.zeros(HIDDEN).double()
+    for group in groups:
+        query = padded(group.queries)
+        rows = compared(model, query, group.documents)[:, words(query.mask)]
+        states = deviations(rows).flatten(0, 1).double()
+        left += states.T @ states
+        right += states.T @ deviations(matches(group.queries, group.documents)).flatten().double()
+    ridge = RIDGE * left.diagonal().mean() * torch.eye(HIDDEN)
+    probe = torch.nn.Linear(HIDDEN, 1, bias=False)
+    probe.weight[0] = torch.linalg.solve(left + ridge, right).float()
+    return probe
+
+
+def losses_of(model: Any, group: Group, teacher: Teacher, options: Options) -> tuple[Any, Any]:
+    """Return the loss of a step, and the share of the matches' variance that the probe misses."""
+    query = padded(group.queries)
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = compared(model, query, group.documents)
+        scores = read_out(model, rows, query.mask).T.float()
+    wanted = deviations(matches(group.queries, group.documents))
+    found = deviations(model.probe(rows[:, words(query.mask)].float())[..., 0])
+    missed = (found - wanted).pow(2).mean() / wanted.pow(2).mean()
+    loss = loss_of(scores, teacher(group), group, options.labels)
+    return loss + options.matches * missed, missed.detach()
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def develop(model: Any, development: dict[str, Material]) -> dict[str, float]:
     """Return the development scores of ``model``, means over the sets."""
@@ -124,37 +174,37 @@ def train(data: Path, start: Path, out: Path, options: Options) -> None:
     torch.manual_seed(options.seed)
     sets = {name: read(data / f"training-{name}.pt") for name in SETS}
     development = {name: read(data / f"development-{name}.pt") for name in SETS}
-    teacher = teacher_of(sets, options)
+    first = [drawn(sets, options, -1 - place) for place in range(FIRST_GROUPS)]
+    teacher = teacher_of(first, options)
     model = load(ENCODER, start).eval()
+    model.probe = probe_of(model, first)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = name.startswith(TRAINED)
+        parameter.requires_grad = name.startswith((*TRAINED, "probe."))
     weights = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0)
     done = resume(out / "checkpoint.pt", model, optimizer)
-    losses: list[float] = []
+    seen: list[tuple[float, float]] = []
     saved_at = time.monotonic()
     every = max(options.steps // options.evaluations, 1)
     for step in track(range(done, options.steps + 1), out.name):
         if step % every == 0:
+            loss, missed = map(mean, zip(*seen, strict=True)) if seen else (None, None)
             scores = develop(model, development)
-            loss = sum(losses) / len(losses) if losses else None
-            record(out, {"step": step, "loss": loss, **scores})
-            losses.clear()
+            record(out, {"step": step, "loss": loss, "missed": missed, **scores})
+            seen.clear()
         if step == options.steps:
             break
         optimizer.param_groups[0]["lr"] = options.learning_rate * rate(step, options.steps)
         optimizer.zero_grad()
-        group = drawn(sets, options, step)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = logits(model, group.queries, group.documents)
-        loss_now = loss_of(found, teacher(group), group, options.labels)
+        loss_now, missed_now = losses_of(model, drawn(sets, options, step), teacher, options)
         loss_now.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        losses.append(loss_now.item())
+        seen.append((loss_now.item(), missed_now.item()))
         if time.monotonic() - saved_at > CHECKPOINT_S:
             keep(out / "checkpoint.pt", step + 1, model, optimizer)
             saved_at = time.monotonic()
+    del model.probe
     model.save_pretrained(out / "model")
     tokenizer().save_pretrained(out / "model")
 
@@ -187,7 +237,7 @@ def record(out: Path, entry: dict[str, Any]) -> None:
     figure, (above, below) = plt.subplots(2, sharex=True)
     steps = [each["step"] for each in entries]
     above.plot(steps, [each["loss"] for each in entries], label="loss")
-    for name in entry.keys() - {"step", "loss"}:
+    for name in entry.keys() - {"step", "loss", "missed"}:
         below.plot(steps, [each[name] for each in entries], label=name)
     below.set_xlabel("step")
     above.legend()

@@ -89,14 +89,18 @@ def logits(
     Args:
         queries: States as in `Texts`, and likewise ``documents``.
     """
-    match, read = model.bert.encoder.layer[-2:]
     query = padded(queries)
+    return read_out(model, compared(model, query, documents), query.mask).T.float()
+
+
+def compared(model: Any, query: Padded, documents: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return (documents, R, HIDDEN): the query tokens' rows after layer 7, for each document."""
+    match = model.bert.encoder.layer[-2]
     real = query.mask
     own, own_sum = attend(*projected(match, query.states, query.states), real[:, None, None])
     own, own_sum = own.transpose(1, 2)[real], own_sum.transpose(1, 2)[real]
     rows = query.states[real]
     asked = heads(match.attention.self.query(rows))
-    found = torch.empty(0)
     places: list[int] = []
     parts = []
     for chunk, document in split(documents):
@@ -104,19 +108,19 @@ def logits(
         found, summed = attend(asked[None], key, value, document.mask[:, None, None])
         share = (summed.transpose(1, 2) - own_sum).sigmoid()[..., None]
         context = (share * found.transpose(1, 2) + (1 - share) * own).flatten(2)
-        parts.append(read_out(model, read, after(match, context, rows), real))
+        parts.append(after(match, context, rows))
         places += chunk
-    scores = torch.cat(parts)
-    return scores[torch.tensor(places).argsort()].T.float()
+    return torch.cat(parts)[torch.tensor(places).argsort()]
 
 
-def read_out(model: Any, read: Any, states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+def read_out(model: Any, states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Return (documents, queries): logits from the query rows after layer 7.
 
     Args:
         states: (documents, R, HIDDEN): the rows of all queries.
         real: (queries, L) bool, with R entries that are true.
     """
+    read = model.bert.encoder.layer[-1]
     owner = real.nonzero()[:, 0]
     starts = real.sum(1).cumsum(0) - real.sum(1)
     first = states[:, starts]
@@ -157,24 +161,28 @@ def after(layer: Any, context: torch.Tensor, rows: torch.Tensor) -> torch.Tensor
     return done
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def late_interaction(
     queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Return (queries, documents): late interaction scores.
+    """Return (queries, documents): late interaction scores, means of `matches` over tokens."""
+    lengths = [len(query) - 2 for query in queries]
+    parts = matches(queries, documents).split(lengths, 1)
+    return torch.stack([part.mean(1) for part in parts])
 
-    A score is the mean, over query tokens, of the soft maximum of cosines with document tokens.
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def matches(queries: Sequence[torch.Tensor], documents: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return (documents, R): for each query token, the soft maximum of its cosines.
+
     [CLS] and [SEP], which match in every document, do not count.
     """
     rows = nn.functional.normalize(torch.cat([query[1:-1].float() for query in queries]), dim=1)
-    lengths = [len(query) - 2 for query in queries]
-    scores = torch.zeros(len(queries), len(documents))
+    found = torch.zeros(len(documents), len(rows))
     for chunk, document in split([each[:-1] for each in documents]):
         states = nn.functional.normalize(document.states, dim=2)
         cosines = (rows @ states.transpose(1, 2)).masked_fill(~document.mask[:, None], -1e4)
-        best = (SHARPNESS * cosines).logsumexp(2) / SHARPNESS
-        scores[:, chunk] = torch.stack([part.mean(1) for part in best.split(lengths, 1)])
-    return scores
+        found[chunk] = (SHARPNESS * cosines).logsumexp(2) / SHARPNESS
+    return found
 
 
 def means(texts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from serve_app.engine.embedded.model import ADAPTER, load
 from training import train
+from training.data import ENCODER
 from training.groups import (
     DEVIATION,
     Group,
@@ -17,10 +19,20 @@ from training.groups import (
     Options,
     Teacher,
     drawn,
+    read,
     shortened,
     teacher_of,
 )  # fmt: skip
-from training.train import correlation, gain, loss_of, rate, spearman
+from training.train import (
+    correlation,
+    gain,
+    loss_of,
+    losses_of,
+    probe_of,
+    rate,
+    spearman,
+    words,
+)  # fmt: skip
 from training.upper import Texts, means
 
 Run = Callable[..., None]
@@ -99,9 +111,9 @@ def test_shortened_documents_keep_their_start_and_their_last_token() -> None:
 def test_the_teacher_has_its_deviation_and_its_zero_between_answers_and_others(
     two_sets: dict[str, Material],
 ) -> None:
-    teacher = teacher_of(two_sets, OPTIONS)
-
     groups = [drawn(two_sets, OPTIONS, -1 - place) for place in range(12)]
+    teacher = teacher_of(groups, OPTIONS)
+
     scores = [teacher(group) for group in groups]
     own = [s.gather(1, g.answers[:, None]) for s, g in zip(scores, groups, strict=True)]
     assert torch.cat(scores).std(1).mean() == pytest.approx(DEVIATION, rel=1e-3)
@@ -155,6 +167,26 @@ def test_a_document_that_may_be_an_answer_too_does_not_count_as_wrong() -> None:
     group.alike[0, 1] = True
 
     assert loss_of(wanted, wanted, group, 1.0) < strict
+
+
+def test_words_are_all_tokens_but_the_first_and_the_last() -> None:
+    real = torch.tensor([[True, True, True, True], [True, True, True, False]])
+
+    assert words(real).tolist() == [False, True, True, False, False, True, False]
+
+
+def test_the_probe_tells_how_well_a_token_matches(computed: Path) -> None:
+    sets = {"squad-v1.1-train": read(computed / "training-squad-v1.1-train.pt")}
+    groups = [drawn(sets, OPTIONS, step) for step in range(4)]
+    model = load(ENCODER, ADAPTER).eval()
+    model.probe = probe_of(model, groups[:3])
+    teacher = Teacher(1.0, 0.0, 0.0, 0.0)
+
+    loss, missed = losses_of(model, groups[3], teacher, Options(matches=1.0))
+    heavier, _ = losses_of(model, groups[3], teacher, Options(matches=3.0))
+
+    assert missed < 0.5
+    assert (heavier - loss).item() == pytest.approx(2 * missed.item(), abs=1e-3)
 
 
 @pytest.mark.parametrize(("place", "expected"), [(0, 1.0), (1, 0.6309), (9, 0.2891), (10, 0.0)])
