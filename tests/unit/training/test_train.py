@@ -175,6 +175,7 @@ def test_words_are_all_tokens_but_the_first_and_the_last() -> None:
     assert words(real).tolist() == [False, True, True, False, False, True, False]
 
 
+@pytest.mark.slow
 def test_the_probe_tells_how_well_a_token_matches(computed: Path) -> None:
     sets = {"squad-v1.1-train": read(computed / "training-squad-v1.1-train.pt")}
     groups = [drawn(sets, OPTIONS, step) for step in range(4)]
