@@ -158,8 +158,10 @@ def test_five_thousand_connections_do_not_block_other_clients(
 
     everything_answers(service)
     if "with a key" in kind:
-        assert set(flood.statuses) <= {b"408", b"429"}
         assert flood.statuses[b"408"] > 100, "bodies that held places until their timeout"
+        # If the gateway starts a request so late that HAProxy's timeout ends it, HAProxy answers.
+        others = flood.statuses.keys() - {b"408", b"429"}
+        assert sum(flood.statuses[status] for status in others) < 0.01 * CONNECTIONS
 
 
 def test_the_connections_of_one_address_leave_room_for_others(service: Service) -> None:
