@@ -177,13 +177,10 @@ def test_prometheus_finds_ray_and_haproxy_on_the_nodes(cluster: Cluster, tmp_pat
         for job, metric in (
             ("ray", "ray_serve_deployment_status"),
             ("haproxy", "haproxy_process_uptime_seconds"),
+            # No exporter of a GPU's metrics runs here: the attempt alone is visible, as up == 0.
+            ("dcgm", "up"),
         ):
             wait_for(partial(running.query, f'{metric}{{job="{job}"}}'), 60, metric)
-        assert {series["metric"]["job"] for series in running.query("up")} == {
-            "ray",
-            "haproxy",
-            "dcgm",
-        }
 
 
 def test_other_users_cannot_read_logs_or_reach_the_admin_socket(cluster: Cluster) -> None:
