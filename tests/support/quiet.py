@@ -38,9 +38,8 @@ def watch(running: Scraped, minutes: float, every_s: float) -> dict[str, Any]:
         seconds.append(time.monotonic() - began_s)
 
     start = time.time()  # noqa: TID251 - Prometheus has wall time
-    stop = running.repeat(ask, every_s)
-    time.sleep(60 * minutes)
-    stop.set()
+    with running.repeating(ask, every_s):
+        time.sleep(60 * minutes)
     end = time.time()  # noqa: TID251 - as above
     return {
         "statuses": {str(status): number for status, number in statuses.items()},

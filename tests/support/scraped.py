@@ -101,7 +101,6 @@ class Scraped:
     gpus: Gpus
     prometheus: Prometheus
     client: httpx.Client
-    _threads: list[threading.Thread] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def ask(
@@ -129,10 +128,11 @@ class Scraped:
         """The id of an existing key, with a wrong secret."""
         return httpx.Headers({"Authorization": f"Bearer {self.service.key[:-8]}00000000"})
 
-    def repeat(
+    @contextmanager
+    def repeating(
         self, act: Callable[[], object], every_s: float, clients: int = 1
-    ) -> threading.Event:
-        """Call ``act`` regularly in the background until the returned event is set."""
+    ) -> Iterator[None]:
+        """Call ``act`` regularly in the background while the block runs, or until `end`."""
         stop = threading.Event()
 
         def run() -> None:
@@ -140,29 +140,33 @@ class Scraped:
                 act()
                 stop.wait(every_s)
 
-        for _ in range(clients):
-            thread = threading.Thread(target=run)
+        threads = [threading.Thread(target=run) for _ in range(clients)]
+        for thread in threads:
             thread.start()
-            self._threads.append(thread)
-        return stop
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
 
     def end(self) -> None:
-        """Stop all clients."""
+        """Let all clients stop after their current request."""
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     @contextmanager
     def frozen(self, application: str) -> Iterator[None]:
         """Stop all replicas of an application while the block runs."""
         processes = self.service.replicas(application)
         for process in processes:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             yield
         finally:
             for process in processes:
-                process.resume()
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     @contextmanager
     def locked_ledger(self) -> Iterator[None]:
@@ -170,8 +174,7 @@ class Scraped:
         with closing(sqlite3.connect(self.service.var_dir / "rerank.db", timeout=30)) as database:
             database.isolation_level = None
             database.execute("BEGIN IMMEDIATE")
-            yield
-            database.execute("ROLLBACK")
+            yield  # Closing the connection rolls back.
 
 
 @contextmanager
@@ -219,11 +222,7 @@ def scraped(folder: Path, factor: int, scrape_s: float) -> Iterator[Scraped]:
                 prometheus.running(folder, prometheus.static(targets, scrape_s), factor) as running,
                 service.client() as client,
             ):
-                all_of_it = Scraped(service, sink, gpus, running, client)
-                try:
-                    yield all_of_it
-                finally:
-                    all_of_it.end()
+                yield Scraped(service, sink, gpus, running, client)
         finally:
             if service.process.poll() is None:
                 service.stop()
