@@ -10,7 +10,7 @@ from serve_app.ledger.accounts import credit_grants, tenant_accounts, tenant_key
 from serve_app.ledger.db.audit_log import AuditContext
 from serve_app.ledger.db.engines import transaction
 
-DATABASE_TIMEOUT_S = Seconds(10.0)
+DATABASE_TIMEOUT_S = Seconds(30.0)
 
 
 @dataclass(frozen=True, slots=True)

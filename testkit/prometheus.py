@@ -145,11 +145,11 @@ def running(folder: Path, config: str, factor: int = 1) -> Iterator[Prometheus]:
         yield prometheus
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def _is_ready(prometheus: Prometheus) -> bool:
     try:
-        return httpx.get(f"{prometheus.address}/-/ready", timeout=5).status_code == 200
+        return httpx.get(f"{prometheus.address}/-/ready", timeout=30).status_code == 200
     except httpx.TransportError:
         return False

@@ -34,18 +34,18 @@ from testkit.office import Office
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("rerank-serve")
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 300.0
 ONE_DOLLAR = Credits(1_000_000)
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "it") -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "it") -> Any:
     """Poll until ``condition()`` is true, and return its value."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
         time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
+    return value
 
 
 def environment(var_dir: Path, **more: str) -> dict[str, str]:
@@ -125,7 +125,7 @@ class Service:
         """Stop the service like Ctrl-C, and return its exit status."""
         self.database.dispose()
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
     def family(self) -> list[psutil.Process]:
         """Return all descendant processes."""
@@ -175,13 +175,13 @@ class Service:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.address}/ready", timeout=5).status_code == 200
+            return httpx.get(f"{self.address}/ready", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 
     def logs(self) -> str:
         """Return all log lines of all processes."""
-        return "".join(
+        return "\n".join(
             path.read_text(errors="replace")
             for path in (self.var_dir / "ray").rglob("*")
             if path.is_file() and path.suffix in {".log", ".out", ".err"}
@@ -196,7 +196,7 @@ def run_command(env: Mapping[str, str], *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=180,
     )
     return done.stdout
 

@@ -259,7 +259,7 @@ def a_pair(index: int, tokens: int) -> Pair:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - threads make it true without an event
             await asyncio.sleep(0.01)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-START_S_MAX = 10.0
+START_S_MAX = 60.0
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def ledger_on(
 
 async def reserve_again(ledger: SqlLedger, caller: Caller, quote: Quote) -> None:
     """Retry the reservation until the ledger has noticed that the database is back."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await ledger.reserve(caller, quote)

@@ -124,5 +124,5 @@ def small_node(folder: Path) -> Iterator[SmallNode]:
         yield SmallNode(f"127.0.0.1:{metrics}", process, group)
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(60)
         group.remove()
