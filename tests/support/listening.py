@@ -57,7 +57,11 @@ def _ports() -> Iterator[tuple[int, Port]]:
         protocol, _, _, _, local, *_ = line.split()
         address, _, number = local.rpartition(":")
         for pid in {int(each) for each in re.findall(r"pid=(\d+)", line)}:
-            yield pid, Port(_program(psutil.Process(pid)), protocol, address, int(number))
+            try:
+                program = _program(psutil.Process(pid))
+            except psutil.NoSuchProcess:
+                continue  # It has ended since, and no longer listens.
+            yield pid, Port(program, protocol, address, int(number))
 
 
 def _program(process: psutil.Process) -> str:

@@ -6,7 +6,9 @@
 import importlib
 import json
 import pkgutil
+import queue
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +18,8 @@ import grpc
 import ray.core.generated
 from ray.serve.generated import serve_pb2
 
-READY_S, TIMEOUT_S = 1.0, 10.0
-"""Time for a connection, and for an answer."""
+READY_S, TIMEOUT_S = 20.0, 60.0
+"""Time for a connection, and for an answer, also when all of `AT_ONCE` threads call methods."""
 
 NO_TOKEN, WRONG_TOKEN = None, "0f" * 32
 REFUSALS = {"UNAUTHENTICATED", "UNIMPLEMENTED"}
@@ -81,9 +83,7 @@ def call(target: str, bodies: Mapping[str, bytes], token: str | None) -> Answers
     metadata = None if token is None else (("authorization", f"Bearer {token}"),)
     found: defaultdict[str, list[str]] = defaultdict(list)
     with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:
-        try:
-            grpc.channel_ready_future(channel).result(timeout=READY_S)
-        except grpc.FutureTimeoutError:
+        if not _is_ready(channel):
             return {}
         sent = {
             name: channel.unary_unary(name).future(body, timeout=TIMEOUT_S, metadata=metadata)
@@ -92,6 +92,21 @@ def call(target: str, bodies: Mapping[str, bytes], token: str | None) -> Answers
         for name, answer in sent.items():
             found[answer.code().name].append(name)
     return found
+
+
+def _is_ready(channel: grpc.Channel) -> bool:
+    """Connect, and return whether a gRPC server listens. Other servers refuse its first bytes."""
+    states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+    channel.subscribe(states.put, try_to_connect=True)
+    give_up_at = time.monotonic() + READY_S
+    while (left_s := give_up_at - time.monotonic()) > 0:
+        try:
+            state = states.get(timeout=left_s)
+        except queue.Empty:
+            break
+        if state in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+            return bool(state is grpc.ChannelConnectivity.READY)
+    return False
 
 
 if __name__ == "__main__":
