@@ -27,7 +27,7 @@ from testkit import prometheus
 from testkit.prometheus import Prometheus
 from testkit.service import ROOT, environment, run_command, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 BIN = Path(sys.executable).parent
 
@@ -50,7 +50,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=180,
         )
 
     def deploy(
@@ -95,7 +95,7 @@ class Cluster:
         response = httpx.get(
             f"{self.dashboard}/api/serve/applications/",
             headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"},
-            timeout=10,
+            timeout=30,
         )
         response.raise_for_status()
         found: dict[str, Any] = response.json()["applications"]
@@ -126,7 +126,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             f"http://127.0.0.1:{dashboard_port}", http_port, metrics_port, env, folder
         )
         try:
-            wait_for(lambda: cluster.serve("status").returncode == 0, 90, "the cluster")
+            wait_for(lambda: cluster.serve("status").returncode == 0, 180, "the cluster")
             yield cluster
         finally:
             family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
@@ -135,20 +135,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                     psutil.NoSuchProcess
                 ):  # Replicas that fail to start disappear between calls.
                     process.kill()
-            head.wait(timeout=30)
+            head.wait(timeout=60)
 
 
 def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
+    def ready() -> Any:
+        with suppress(httpx.TransportError):  # HAProxy may start after the replicas.
+            answer = httpx.get(f"{cluster.address}/ready", timeout=30)
+            return answer.status_code == 200 and answer.json()
+        return None
+
     deployed = cluster.deploy("local.yaml")
 
     assert deployed.returncode == 0, deployed.stderr
-    wait_for(cluster.is_running, 120, "the deployment")
-    ready = wait_for(
-        lambda: httpx.get(f"{cluster.address}/ready", timeout=10).json(),
-        30,
-        "an answer",
-    )
-    assert ready["ready"] is True
+    wait_for(cluster.is_running, 240, "the deployment")
+    assert wait_for(ready, 120, "readiness")["ready"] is True
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def test_prometheus_finds_ray_and_haproxy_on_the_nodes(cluster: Cluster, tmp_pat
             # No exporter of a GPU's metrics runs here: the attempt alone is visible, as up == 0.
             ("dcgm", "up"),
         ):
-            wait_for(partial(running.query, f'{metric}{{job="{job}"}}'), 60, metric)
+            wait_for(partial(running.query, f'{metric}{{job="{job}"}}'), 120, metric)
 
 
 def test_other_users_cannot_read_logs_or_reach_the_admin_socket(cluster: Cluster) -> None:
@@ -205,7 +206,7 @@ def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(
     before = cluster.replicas("embedded")
 
     assert cluster.deploy("local.yaml", limit(4096)).returncode == 0
-    wait_for(cluster.is_running, 60, "the new limit")
+    wait_for(cluster.is_running, 120, "the new limit")
     assert cluster.replicas("embedded") == before
 
     assert cluster.deploy("local.yaml", limit(5)).returncode == 0
@@ -215,10 +216,10 @@ def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(
             "user_config_refused" in path.read_text()
             for path in logs.glob("session_2*/logs/serve/replica_*scorer*.log")
         ),
-        60,
+        120,
         "the refusal",
     )
-    wait_for(cluster.is_running, 60, "the application")
+    wait_for(cluster.is_running, 120, "the application")
     assert cluster.replicas("embedded") == before
 
 
@@ -234,7 +235,7 @@ class Clients:
     def _run(self) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}
         body = {"model": "embedded", "query": "q", "documents": ["a", "b"]}
-        with httpx.Client(base_url=self._url, headers=headers, timeout=30) as client:
+        with httpx.Client(base_url=self._url, headers=headers, timeout=60) as client:
             while not self._stop.is_set():
                 self.statuses.append(client.post("/v1/rerank", json=body).status_code)
 
@@ -282,18 +283,18 @@ def test_live_settings_and_models_change_without_replacing_a_replica(
     def rerank(model: str, documents: int = 1) -> httpx.Response:
         body = {"model": model, "query": "q", "documents": ["a"] * documents}
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx.post(f"{cluster.address}/v1/rerank", json=body, headers=headers, timeout=30)
+        return httpx.post(f"{cluster.address}/v1/rerank", json=body, headers=headers, timeout=60)
 
     def until(expected: int, model: str, documents: int = 1) -> None:
         wait_for(
-            lambda: rerank(model, documents).status_code == expected, 30, f"{expected} for {model}"
+            lambda: rerank(model, documents).status_code == expected, 120, f"{expected} for {model}"
         )
 
     def replicas() -> list[list[str]]:
         return [cluster.replicas("embedded"), cluster.replicas("rerank")]
 
     assert cluster.deploy("local.yaml").returncode == 0
-    wait_for(cluster.is_running, 60, "the application")
+    wait_for(cluster.is_running, 120, "the application")
     before = replicas()
     assert rerank("acme/new-name").status_code == 404
 
@@ -304,7 +305,7 @@ def test_live_settings_and_models_change_without_replacing_a_replica(
         assert rerank("embedded", documents=4).status_code == 413
 
         assert cluster.deploy("local.yaml", unknown_setting).returncode == 0
-        wait_for(lambda: "documents_max" in cluster.gateway_log(), 30, "the refusal")
+        wait_for(lambda: "documents_max" in cluster.gateway_log(), 120, "the refusal")
         assert rerank("acme/new-name").status_code == 200, "the previous settings are kept"
 
         assert cluster.deploy("local.yaml", add_model).returncode == 0
@@ -314,9 +315,10 @@ def test_live_settings_and_models_change_without_replacing_a_replica(
 
         assert cluster.deploy("local.yaml").returncode == 0
         until(404, "short")
-        wait_for(lambda: "short" not in cluster.applications(), 60, "the end of the application")
+        wait_for(lambda: "short" not in cluster.applications(), 120, "the end of the application")
 
-    assert replicas() == before
+    # A gateway uses new settings a moment before Serve counts it as running again.
+    wait_for(lambda: replicas() == before, 120, "the same replicas, all of them running")
     assert set(clients.statuses) == {200}
 
 
@@ -361,7 +363,7 @@ class Accounts:
         for name, key in self.keys.items():
             headers = {"Authorization": f"Bearer {key}"}
             url = f"{self.cluster.address}/v1/rerank"
-            answer = httpx.post(url, json=body, headers=headers, timeout=30)
+            answer = httpx.post(url, json=body, headers=headers, timeout=60)
             assert answer.status_code == 200, answer.text
             request_id = answer.json()["id"]
             sql = f"SELECT revision FROM charges WHERE request_id = '{request_id}'"  # noqa: S608 - our id
@@ -369,7 +371,7 @@ class Accounts:
         return found
 
     def wait_for(self, **expected: str) -> None:
-        wait_for(lambda: self.revisions() == expected, 30, f"{expected}")
+        wait_for(lambda: self.revisions() == expected, 120, f"{expected}")
 
 
 def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
@@ -390,7 +392,7 @@ def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
 
     assert cluster.deploy("local.yaml", with_canary(shadow_share=1)).returncode == 0
     wait_for(
-        lambda: "embedded-2" in cluster.applications() and cluster.is_running(), 120, "the canary"
+        lambda: "embedded-2" in cluster.applications() and cluster.is_running(), 240, "the canary"
     )
     before = replicas()
     pairs = "SELECT DISTINCT live, canary, live_tokens > canary_tokens FROM shadow_comparisons"
@@ -399,7 +401,7 @@ def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
         assert accounts.revisions() == {"acme": "embedded", "bolt": "embedded"}
         return accounts.rows(pairs) == [("embedded", "embedded-2", 1)]
 
-    wait_for(is_shadowed, 60, "a shadow")
+    wait_for(is_shadowed, 120, "a shadow")
 
     with Clients(cluster.address, key) as clients:
         assert cluster.deploy("local.yaml", with_canary(share=share)).returncode == 0
@@ -417,7 +419,8 @@ def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
         canary("abort")
         accounts.wait_for(acme="embedded", bolt="embedded")
 
-    assert replicas() == before
+    # A gateway uses new settings a moment before Serve counts it as running again.
+    wait_for(lambda: replicas() == before, 120, "the same replicas, all of them running")
     assert set(clients.statuses) == {200}
     ((unanswered,),) = accounts.rows("SELECT count(*) FROM reservations WHERE state <> 'committed'")
     assert unanswered == 0
@@ -434,7 +437,7 @@ def test_a_model_that_cannot_start_raises_an_alert(cluster: Cluster, tmp_path: P
 
     with scraped(cluster, tmp_path, factor=60) as running:
         assert cluster.deploy("local.yaml", add_broken_model).returncode == 0
-        wait_for(lambda: "RerankDeploymentFails" in running.alerts(), 120, "the alert")
+        wait_for(lambda: "RerankDeploymentFails" in running.alerts(), 240, "the alert")
 
 
 def test_the_production_file_is_accepted_unchanged(cluster: Cluster) -> None:
@@ -443,10 +446,12 @@ def test_the_production_file_is_accepted_unchanged(cluster: Cluster) -> None:
     assert deployed.returncode == 0, deployed.stderr
     model = "ms-marco-MiniLM-L12-v2"
     wait_for(
-        lambda: cluster.applications().get(model, {}).get("deployments"), 60, "the new deployment"
+        lambda: cluster.applications().get(model, {}).get("deployments"), 120, "the new deployment"
     )
     config = cluster.applications()[model]["deployments"]["scorer"]["deployment_config"]
     assert config["autoscaling_config"]["max_replicas"] == 16
     assert config["ray_actor_options"]["accelerator_type"] == "V100"
     assert config["user_config"] == {"batch_tokens_max": 32768}
+    # Until it is removed, the model of the previous test has the traceback of its failure.
+    wait_for(lambda: "broken" not in cluster.applications(), 120, "the end of the broken model")
     assert json.dumps(cluster.applications()).count("Traceback") == 0
