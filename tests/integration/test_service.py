@@ -2,11 +2,14 @@
 
 import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -23,7 +26,7 @@ from testkit.service import Service, wait_for
 from testkit.tiny_models import POISON
 from tests.support.event_sinks import Sink
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 QUERY = f"how tall is the eiffel tower {QUERY_MARKER}"
 DOCUMENTS = [
@@ -153,11 +156,16 @@ def test_two_models_are_served_with_their_own_scores_and_prices(service: Service
 
 def test_the_status_has_the_replicas_of_the_cluster(service: Service) -> None:
     headers = {"Authorization": f"Bearer {service.new_key('status', scope=SCOPE_ADMIN)}"}
-    status = httpx.get(f"{service.address}/admin/v1/status", headers=headers, timeout=30).json()
 
-    assert status["gateways"]["RUNNING"] == len(service.replicas("rerank"))
-    assert status["models"][0]["id"] == "embedded"
-    assert all(model["replicas"]["RUNNING"] >= 1 for model in status["models"])
+    def status() -> Any:
+        # A gateway that waited in vain for the controller answers without replicas.
+        answer = httpx.get(f"{service.address}/admin/v1/status", headers=headers, timeout=30).json()
+        return answer if answer["gateways"] else None
+
+    found = wait_for(status, what="the answer of the controller")
+    assert found["gateways"]["RUNNING"] == len(service.replicas("rerank"))
+    assert found["models"][0]["id"] == "embedded"
+    assert all(model["replicas"]["RUNNING"] >= 1 for model in found["models"])
 
 
 def test_scores_do_not_depend_on_the_rest_of_the_batch(service: Service) -> None:
@@ -187,18 +195,23 @@ def test_killing_a_scorer_fails_no_request(service: Service) -> None:
         what="the metric of retries",
     )
     assert books_balance(service)
-    wait_for(service.is_ready, 60, "readiness after the replacement")
+    wait_for(service.is_ready, 180, "readiness after the replacement")
 
 
 def test_a_client_that_disconnects_is_not_charged(service: Service) -> None:
     before = service.charges()
+    where = urlsplit(service.address)
+    body = json.dumps({"model": "embedded", "query": QUERY, "documents": MANY_LONG}).encode()
+    head = (
+        f"POST /v1/rerank HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((where.hostname, where.port or 80), 30) as connection:
+        connection.sendall(head.encode() + body)
+        (request_id,) = wait_for(lambda: pending(service), what="the reservation")
 
-    with service.client(timeout_s=1.0) as client, pytest.raises(httpx.ReadTimeout):
-        rerank(client, MANY_LONG)
-
-    wait_for(lambda: not pending(service), 15, "the void")
-    (last,) = service.rows("SELECT id, state FROM reservations ORDER BY created_at DESC LIMIT 1")
-    assert last.state == "voided"
+    wait_for(lambda: not pending(service), what="the void")
+    assert state(service, request_id) == "voided"
     assert service.charges() == before
     assert books_balance(service)
 
@@ -218,7 +231,7 @@ def test_an_error_of_the_engine_keeps_its_type_across_the_handle(
     assert "ray::" not in poisoned.text
     assert good.status_code == 200
     assert service.charges() == before + 1
-    wait_for(lambda: not pending(service), 15, "the void")
+    wait_for(lambda: not pending(service), what="the void")
 
 
 def test_a_request_out_of_time_is_answered_504_and_not_charged(service: Service) -> None:
@@ -232,7 +245,7 @@ def test_a_request_out_of_time_is_answered_504_and_not_charged(service: Service)
 
     assert response.status_code == 504
     assert response.json()["error"]["code"] == "deadline_exceeded"
-    wait_for(lambda: not pending(service), 15, "the void")
+    wait_for(lambda: not pending(service), what="the void")
     assert service.charges() == before
 
 
@@ -260,7 +273,7 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
     with service.database.connect() as lock:
         lock.execute(text("BEGIN IMMEDIATE"))
         # Once the scorer is idle again, the scores exist, but the commit is still blocked.
-        wait_for(lambda: scorer.cpu_times().user > idle_s + 0.5, 30, "the forward pass")
+        wait_for(lambda: scorer.cpu_times().user > idle_s + 0.5, 60, "the forward pass")
         wait_for(lambda: is_idle(scorer), 60, "the scores")
         for gateway in gateways:
             gateway.send_signal(signal.SIGKILL)
@@ -269,9 +282,9 @@ def test_a_gateway_killed_between_score_and_commit_leaves_no_charge_and_no_200(
 
     assert outcome != [200]
     assert service.charges() == before
-    wait_for(service.is_ready, 90, "readiness after the replacement")
+    wait_for(service.is_ready, 180, "readiness after the replacement")
     # Time to live: the request's time (30 s) and the margin (1 s).
-    wait_for(lambda: state(service, request_id) == "expired", 60, "the expiry")
+    wait_for(lambda: state(service, request_id) == "expired", 90, "the expiry")
     assert service.charges() == before
     assert books_balance(service)
 
@@ -285,7 +298,7 @@ def is_idle(process: psutil.Process) -> bool:
 
 def metric_values(service: Service, name: str, deployment: str) -> list[float]:
     """Return the samples named ``name`` of all replicas of ``deployment``."""
-    page = httpx.get(service.metrics_address, timeout=10).text
+    page = httpx.get(service.metrics_address, timeout=30).text
     return [
         sample.value
         for family in text_string_to_metric_families(page)
@@ -296,7 +309,7 @@ def metric_values(service: Service, name: str, deployment: str) -> list[float]:
 
 def test_a_plan_reads_the_traffic_and_the_speed_from_the_metrics(service: Service) -> None:
     def metrics() -> str:
-        return httpx.get(service.metrics_address, timeout=10).text
+        return httpx.get(service.metrics_address, timeout=30).text
 
     before = metrics()
     with service.client() as client:
@@ -305,10 +318,12 @@ def test_a_plan_reads_the_traffic_and_the_speed_from_the_metrics(service: Servic
     grown = wait_for(
         lambda: (
             (found := readers.growth(before, metrics()))[readers.DOCUMENTS] >= 40
+            # Two gateways report at different times, and one of them may report late metrics.
+            and found[readers.REQUESTS] >= 20
             and found[readers.SCORED_TOKENS] >= tokens
             and found
         ),
-        30,
+        60,
         "the metrics",
     )
 
@@ -329,11 +344,19 @@ def test_a_revoked_key_stops_working_within_five_seconds_on_every_gateway(
             assert rerank(client, ["a"]).status_code == 200
 
         service.command("keys", "revoke", key_id)
-        wait_for(
-            lambda: {rerank(client, ["a"]).status_code for _ in range(10)} == {401},
-            5.5,
-            "the revocation",
-        )
+        revoked_s = last_s = time.monotonic()
+
+        def is_refused() -> bool:
+            nonlocal last_s
+            for _ in range(10):
+                sent_s = time.monotonic()
+                if rerank(client, ["a"]).status_code == 200:
+                    last_s = sent_s
+                    return False
+            return True
+
+        wait_for(is_refused, what="the revocation")
+        assert last_s - revoked_s < 5.5, "the last request that was accepted was sent too late"
 
 
 def test_a_tenant_without_credit_is_refused_and_served_after_a_grant(
@@ -396,7 +419,7 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
 
     wait_for(
         lambda: sum(metric_values(service, "ray_rerank_documents_total", "gateway")) > 0,
-        30,
+        60,
         "the metrics",
     )
     admin = service.new_key("acme-of-logs", scope=SCOPE_ADMIN)
@@ -404,7 +427,7 @@ def test_every_request_leaves_a_log_line_and_metrics_but_no_text_and_no_secret(
         for key in (admin, admin[:-8] + "00000000", "rk_not_a_key_at_all"):
             client.headers["Authorization"] = f"Bearer {key}"
             assert rerank(client, ["a"]).status_code in {401, 403}
-    metrics = httpx.get(service.metrics_address, timeout=10).text
+    metrics = httpx.get(service.metrics_address, timeout=30).text
     assert leaks_in_text(service.logs() + metrics) == []
 
 
@@ -417,7 +440,7 @@ def log_line(service: Service, request_id: str) -> dict[str, object] | None:
 
 
 def test_every_charge_was_sent_to_the_sink_once(service: Service, event_sink: Sink) -> None:
-    wait_for(lambda: not service.rows("SELECT id FROM outbox LIMIT 1"), 60, "the last event")
+    wait_for(lambda: not service.rows("SELECT id FROM outbox LIMIT 1"), 120, "the last event")
 
     sent = {
         event["id"]: event["data"]["amount_micro_dollars"]
@@ -433,7 +456,7 @@ def test_every_charge_was_sent_to_the_sink_once(service: Service, event_sink: Si
 
 
 def test_the_books_balance_at_the_end(service: Service) -> None:
-    wait_for(lambda: not pending(service), 60, "the end of the last reservation")
+    wait_for(lambda: not pending(service), 120, "the end of the last reservation")
 
     assert books_balance(service)
     committed = service.rows("SELECT id FROM reservations WHERE state = 'committed' ORDER BY id")
