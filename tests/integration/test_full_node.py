@@ -10,7 +10,7 @@ from testkit import prometheus
 from testkit.service import wait_for
 from tests.support.small_node import small_node
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 ALERTS = {"RerankDiskFull", "RerankMemoryFull"}
 
@@ -24,10 +24,10 @@ def test_a_full_disk_and_full_memory_raise_alerts(tmp_path: Path) -> None:
         config = prometheus.static({"ray": node.metrics}, scrape_s=1)
         with prometheus.running(tmp_path, config, factor=60) as running:
             for metric in ("ray_node_disk_utilization_percentage", "ray_node_mem_used"):
-                wait_for(partial(running.query, metric), 60, metric)
+                wait_for(partial(running.query, metric), 120, metric)
             assert not ALERTS & (running.alerts() | running.alerts("pending"))
 
             node.fill_disk()
             node.fill_memory()
 
-            wait_for(lambda: running.alerts() >= ALERTS, 60, "the alerts")
+            wait_for(lambda: running.alerts() >= ALERTS, 180, "the alerts")

@@ -9,7 +9,7 @@ import pytest
 
 from testkit.service import COMMAND, ROOT, Service, environment
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def loadtest(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
 
 

@@ -11,7 +11,7 @@ from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER, leaks_in_text
 from testkit.otlp import OtlpReceiver, ReceivedSpan
 from testkit.service import Service, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 CALLER_ID = "00f067aa0ba902b7"
 GATEWAYS = 2
