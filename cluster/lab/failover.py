@@ -14,7 +14,7 @@ from cluster.lab.namespaces import wait_for
 SYNCHRONOUS = "ALTER SYSTEM SET synchronous_standby_names = '*'"
 RELOAD = "SELECT pg_reload_conf()"
 STATE = "SELECT sync_state FROM pg_stat_replication"
-FOLLOW_S_MAX = 30.0
+FOLLOW_S_MAX = 60.0
 
 
 def start_standby(lab: Lab) -> None:

@@ -20,8 +20,8 @@ from serve_app.private_files import private_file
 from testkit.simulation import TOKENS_PER_S
 
 STATE_FILE = "lab.json"
-DEPLOY_TIMEOUT_S = 180.0
-READY_TIMEOUT_S = 60.0
+DEPLOY_TIMEOUT_S = 300.0
+READY_TIMEOUT_S = 120.0
 POLL_S = 1.0
 MIB = 2**20
 NAME_CHARACTERS = 120

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-START_TIMEOUT_S = 20.0
-END_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 180.0
 POLL_S = 0.05
 

@@ -33,7 +33,7 @@ def namespaces_are_allowed() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(720)
+@pytest.mark.timeout(1_200)
 def test_no_fault_fails_a_request_or_a_charge() -> None:
     result = run(FAULTS, requests_per_s=6, console=Console(quiet=True), keep_logs=None)
 

@@ -22,9 +22,14 @@ from tests.support import port_scan
 from tests.support.listening import Port
 from tests.support.ray_calls import REFUSALS
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
-UP_S_MAX = 120
+UP_S_MAX = 240
+"""Four times what it takes on two cores that are free."""
+
+COMMAND_S_MAX = 360.0
+"""Longest time for a command that tries all ports of all nodes, or all methods of Ray."""
+
 MEMORY_MIB_MAX = 10 * 1024
 SCAN = Path(port_scan.__file__)
 CHARGE = 3 * 8
@@ -102,7 +107,7 @@ def test_a_node_reaches_the_ports_that_a_client_does_not(lab: Lab) -> None:
 def scanned(lab: Lab, source: str, hosts: Sequence[Host]) -> dict[str, list[int]]:
     """Return the open TCP ports by address, as they look from the host ``source``."""
     command = [sys.executable, "-I", "-S", str(SCAN), *(host.address for host in hosts)]
-    found: dict[str, list[int]] = json.loads(lab.run(source, command))
+    found: dict[str, list[int]] = json.loads(lab.run(source, command, COMMAND_S_MAX))
     return found
 
 
@@ -147,7 +152,7 @@ def test_a_node_without_the_token_can_call_nothing_of_ray(
     }
     command = [sys.executable, "-m", "tests.support.ray_calls", *programs]
 
-    found = json.loads(lab.run("gpu-1", command))
+    found = json.loads(lab.run("gpu-1", command, COMMAND_S_MAX))
 
     others = {target: each for target, each in found.items() if not set(each) <= REFUSALS}
     assert others == {}
