@@ -167,7 +167,7 @@ class World:
         proxy = self._proxy
         assert proxy is not None
         proxy.cut_commits(count, on_commit)
-        wait_for(lambda: proxy.commits_left_to_cut() == 0, 30, "a COMMIT to cut")
+        wait_for(lambda: proxy.commits_left_to_cut() == 0, 120, "a COMMIT to cut")
         proxy.heal()
         return count
 
@@ -312,7 +312,7 @@ class Run:
         # All clients but the rate-limited one, which may have to wait for a minute.
         served = [each for each in self._clients if each is not self._clients[4]]
         wait_for(
-            lambda: all(each.answered_since(moment) for each in served), 60, "service for clients"
+            lambda: all(each.answered_since(moment) for each in served), 180, "service for clients"
         )
         for client in self._clients:
             client.stop()

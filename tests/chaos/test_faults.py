@@ -12,7 +12,7 @@ KILLS = {SQLITE: 11, POSTGRESQL: 17}
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("database", [SQLITE, POSTGRESQL])
 def test_every_200_is_charged_once_and_nothing_else_is(database: str, tmp_path: Path) -> None:
     report = run(database, kills=KILLS[database], seed=1, folder=tmp_path, say=lambda _: None)

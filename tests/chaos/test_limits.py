@@ -24,7 +24,7 @@ from tests.chaos.faults import POSTGRESQL, SQLITE
 from tests.chaos.hammer import MARGIN_S, ask, limited
 from tests.chaos.tries import WINDOW_S, Try, check_limit
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROCESSES = 3
 LIMITS = {"requests": 120, "documents": 600}
@@ -77,7 +77,7 @@ def gather(processes: list[Hammering]) -> dict[str, list[Try]]:
     """Return the processes' requests, by kind of limit."""
     tries: dict[str, list[Try]] = {what: [] for what in LIMITS}
     for process, printed in processes:
-        assert process.wait(timeout=200) == 0
+        assert process.wait(timeout=400) == 0
         for line in printed.read_text().splitlines():
             what, *tried = json.loads(line)
             tries[what].append(Try(*tried))
