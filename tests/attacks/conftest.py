@@ -11,7 +11,7 @@ from serve_app.deployments.local_ray import free_port
 from serve_app.domain.model import RateLimits
 from serve_app.domain.units import Credits
 from testkit.log_leaks import DOCUMENT_MARKER, QUERY_MARKER
-from testkit.service import Service, deployment, model, serve_config
+from testkit.service import Service, deployment, model, serve_config, wait_for
 
 IDLE_S = 15.0
 """Time after which HAProxy closes an idle client's connection (``cluster/ray.env``)."""
@@ -65,7 +65,8 @@ def everything_answers(service: Service, timeout_s: float = 2 * IDLE_S) -> None:
         missing = client.get(f"/{mark}")
         assert (missing.status_code, mark in missing.text) == (404, True)
         assert client.get("/health").status_code == 200
-        assert client.get("/ready").status_code == 200
+        # A gateway that its clients keep busy may take too long to probe a scorer.
+        wait_for(lambda: client.get("/ready").status_code == 200, timeout_s, "readiness")
         assert client.post("/v1/rerank", json=rerank_body()).status_code == 200
         assert client.get("/v1/models").status_code == 200
     assert httpx.get(service.metrics_address, timeout=timeout_s).status_code == 200

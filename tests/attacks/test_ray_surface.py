@@ -93,9 +93,9 @@ def test_unknown_methods_create_no_metric_series(service: Service) -> None:
         assert client.put("/v1/rerank").status_code == 405
 
     def ray_metrics() -> str:
-        return httpx.get(service.metrics_address, timeout=10).text
+        return httpx.get(service.metrics_address, timeout=30).text
 
-    wait_for(lambda: 'method="PUT"' in ray_metrics(), 30, "the metrics of a method that is served")
+    wait_for(lambda: 'method="PUT"' in ray_metrics(), 60, "the metrics of a method that is served")
     methods = {
         sample.labels["method"]
         for family in text_string_to_metric_families(ray_metrics())
@@ -162,7 +162,7 @@ def test_requests_wait_while_the_only_gateway_is_replaced(service: Service) -> N
             codes.add(answer.json()["error"]["code"])
         return answer.status_code == 200
 
-    wait_for(is_answered, 90, "an answer of the new gateway")
+    wait_for(is_answered, 180, "an answer of the new gateway")
     assert codes <= {"gateway_lost", "no_gateway"}
     everything_answers(service)
 

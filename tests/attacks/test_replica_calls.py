@@ -30,7 +30,7 @@ from tests.support import ray_calls
 from tests.support.listening import Port, ports_of
 from tests.support.ray_calls import HANDLE_REQUEST, NO_TOKEN, REFUSALS, WRONG_TOKEN
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 OPENAPI = ROOT / "docs/reference/openapi.json"
 
@@ -51,7 +51,7 @@ ray.init(address=sys.argv[1], logging_level="error")
 @ray.remote(num_cpus=0)
 def run(path):
     open(path, "w").close()
-ray.get(run.remote(sys.argv[2]), timeout=60)
+ray.get(run.remote(sys.argv[2]), timeout=180)
 """
 """A program that joins the cluster and lets it run a pickled function."""
 

@@ -75,7 +75,7 @@ def test_thousands_of_reset_requests_do_not_affect_other_clients(service: Servic
     before = service.charges()
     attacker = service.new_key("resets")
     headers = {"authorization": f"Bearer {attacker}", "content-type": "application/json"}
-    with suppress(ConnectionError), Http2Connection(service.address) as connection:
+    with suppress(ConnectionError), Http2Connection(service.address, timeout_s=30) as connection:
         for _ in range(RESETS):
             stream = connection.request("POST", "/v1/rerank", headers, b"{", complete=False)
             connection.reset(stream)
