@@ -4,10 +4,14 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.page.site import Site, Violations, WallClock
 from tests.support.app import FakeApp
+
+TIMEOUT_MS = 30_000
+"""For every expectation and action. Playwright's 5 s for an expectation are short where tests with
+models run at the same time."""
 
 SIGNED_IN = "location.origin === 'null' || sessionStorage.setItem('rerank-serve.key', {key!r})"
 
@@ -15,9 +19,11 @@ SIGNED_IN = "location.origin === 'null' || sessionStorage.setItem('rerank-serve.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium. It ends with the tests of a file, because `asyncio.run` fails until then."""
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
+            timeout=4 * TIMEOUT_MS,
             args=["--no-sandbox"],  # Tests may run as root, for whom Chromium has no sandbox.
         )
         yield chromium
@@ -36,7 +42,7 @@ def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
     """A browser without memory. At the end, no page of it has violated the policy."""
     made = browser.new_context(base_url=site.address)
     made.grant_permissions(["clipboard-read", "clipboard-write"])
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(TIMEOUT_MS)
     violations = Violations(made, site.address)
     yield made
     made.close()

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from serve_app.access.api_keys import SCOPE_MANAGE, SCOPE_RERANK
+from tests.page.conftest import TIMEOUT_MS
 from tests.page.site import CREDIT, Site
 
 pytestmark = pytest.mark.slow
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def status(site: Site, key: str) -> int:
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.get(f"{site.address}/v1/models", headers=headers).status_code
+    return httpx.get(f"{site.address}/v1/models", headers=headers, timeout=30).status_code
 
 
 def test_the_key_is_kept_in_the_tab_only(page: Page, site: Site) -> None:
@@ -192,7 +193,7 @@ def own_page(browser: Browser, site: Site, tenant: str) -> tuple[Page, str]:
     """Open the keys of a new tenant with one key, and return also the key's public id."""
     key = site.new_key(tenant, CREDIT, SCOPE_RERANK, SCOPE_MANAGE)
     context = browser.new_context(base_url=site.address)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     page.goto("/#/keys")
     page.get_by_label("API key").fill(key)

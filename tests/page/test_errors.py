@@ -15,7 +15,7 @@ from serve_app.domain.model import Caller, JobScores, RateLimits
 from serve_app.domain.tokenized import TokenizedJob
 from serve_app.domain.units import KeyId
 from serve_app.ports import PortionReport
-from tests.page.conftest import SIGNED_IN
+from tests.page.conftest import SIGNED_IN, TIMEOUT_MS
 from tests.page.site import Site, WallClock
 from tests.support.app import FakeApp
 
@@ -50,7 +50,7 @@ def troubled_site(
 @contextmanager
 def opened(browser: Browser, site: Site, key: str) -> Iterator[Page]:
     context = browser.new_context(base_url=site.address)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(TIMEOUT_MS)
     context.add_init_script(SIGNED_IN.format(key=key))
     page = context.new_page()
     page.goto("/")
@@ -192,7 +192,7 @@ def test_an_open_page_waits_for_a_service_that_restarts(
     page.clock.run_for(5_000)
 
     # The clock also runs by itself, so a request that the last step came too early for follows.
-    expect(page.get_by_role("group", name="Totals")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("group", name="Totals")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
     context.close()
 

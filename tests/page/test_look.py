@@ -17,11 +17,20 @@ Scheme = Literal["light", "dark"]
 
 FIRST_LOAD_BYTES_MAX = 250_000
 WIDTHS = (360, 800, 1_440)
-VIEWS = ("playground", "models", "models/mini", "usage", "keys")
+VIEWS = {
+    "playground": "Playground",
+    "models": "Models",
+    "models/mini": "mini",
+    "usage": "Usage",
+    "keys": "Keys",
+}
+"""The title of each view."""
 
 
 def ready(page: Page, view: str) -> None:
     """Wait for a view with data, and open what is hidden in it."""
+    # Until the browser has followed the address, the page shows the data of the previous view.
+    expect(page.get_by_role("heading", level=1)).to_have_text(VIEWS[view])
     expect(page.get_by_text("Loading …")).to_have_count(0)
     if view == "playground":
         page.get_by_role("button", name="Sample: Help centre").click()
@@ -66,6 +75,7 @@ def test_every_view_is_accessible_and_fits(browser: Browser, site: Site, scheme:
             expect(page.get_by_text("The inputs have changed")).to_be_visible()
             check(page, f"an old answer, {scheme}")
     page.get_by_role("button", name="Create a key").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     check(page, f"dialog, {scheme}")
     context.close()
 
@@ -93,6 +103,7 @@ def test_the_pages_without_a_key_and_for_operators_are_accessible(
     page.get_by_role("button", name="Continue").click()
     for view in ("Load", "Tenants", "Changes"):
         page.get_by_role("link", name=view).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(view)
         expect(page.get_by_text("Loading …")).to_have_count(0)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})

@@ -195,7 +195,7 @@ def run(language: str, program: str, site: Site) -> list[int]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
         env={"PATH": path, "RERANK_API_KEY": site.key},
     )
     assert done.returncode == 0, done.stderr
