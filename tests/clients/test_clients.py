@@ -19,7 +19,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Client, Faults]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)  # The first one installs the libraries and tries all clients.
+@pytest.mark.timeout(1_800)  # The first one installs the libraries and tries all clients.
 @pytest.mark.parametrize("client", CORE, ids=lambda client: f"{client.env}-{client.script}")
 def test_a_client_passes_all_checks_but_those_in_the_catalogue(
     client: Client, found: Mapping[Client, Faults]

@@ -22,7 +22,7 @@ DOCUMENTS = [
     f"Paris is the capital of France. {DOCUMENT_MARKER}",
 ]
 BEST = 1
-END_S_MAX = 30
+END_S_MAX = 60
 DOCUMENTS_MAX = 50
 BODY_BYTES_MAX = 1_000_000
 TOO_MANY = [f"{DOCUMENT_MARKER} {index}" for index in range(DOCUMENTS_MAX + 1)]

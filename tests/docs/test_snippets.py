@@ -13,7 +13,7 @@ from serve_app.access.api_keys import SCOPE_ADMIN
 from testkit.service import Service, environment
 from tests.support.snippets import PAGES, ROOT, snippets
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 ADDRESS = "http://127.0.0.1:8000"
 """The address in the docs. Tests use another port."""
@@ -49,7 +49,7 @@ def run(service: Service, variables: dict[str, str], command: list[str]) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, "\n".join((*command, done.stdout, done.stderr))
     return done.stdout

@@ -15,7 +15,7 @@ from testkit.reference import portion, tokenize_pairs
 from testkit.tiny_models import FAMILIES, build
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TEXTS = varied_pairs(120, words_max=60, long_texts=3)
 BATCHES = 50

@@ -16,7 +16,7 @@ from tests.support.embedded_app import embedded_app
 from tests.support.http_server import listening
 from tests.support.ledger_app import LedgerApp
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PREFIXES = {"infinity": "/infinity", "voyage": "/voyage"}
 ORIGIN = "https://page.example"

@@ -23,7 +23,7 @@ from testkit.reference import portion, reference_logits, tokenize_pairs
 from tests.support.synthetic_adapter import write_synthetic
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIMITS = EngineLimits(batch_tokens_max=8_192)
 

@@ -8,7 +8,7 @@ from tests.support.app import FakeApp
 from tests.support.embedded_app import embedded_app
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TOLERANCE = 1e-4
 """Tolerance of float32 logits from batches of different shapes."""
