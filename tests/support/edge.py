@@ -67,12 +67,13 @@ def edge(
     path.write_text(config)
     with subprocess.Popen([get_haproxy_binary(), "-db", "-f", path]) as process:
         try:
-            wait_for(lambda: _accepts(port), what="the proxy's start")
+            wait_for(lambda: accepts(port), what="the proxy's start")
             yield Edge(port, certificate)
         finally:
             process.terminate()
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Return whether a program accepts connections on the port."""
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", port)) == 0

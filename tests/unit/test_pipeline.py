@@ -225,7 +225,7 @@ class TokenizerWithALargeJob(FakeTokenizer):
             self.small.set()
             return tokenized
         self.large.set()
-        assert self.small.wait(5)
+        assert self.small.wait(30)
         return super().tokenize(job)
 
 
@@ -422,12 +422,12 @@ def test_the_deadline_does_not_interrupt_a_commit() -> None:
             usage: Usage,
             stored: StoredOutcome | None = None,
         ) -> None:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.6)
             await super().commit(request_id, amount, usage, stored)
 
     ledger = SlowCommit(available=100)
 
-    outcome = rerank(ledger, FixedJobScorer(1, 2, 3), replace(JOB, deadline=Instant(1_000.05)))
+    outcome = rerank(ledger, FixedJobScorer(1, 2, 3), replace(JOB, deadline=Instant(1_000.5)))
 
     assert ledger.charged == {"r1": outcome.charge}
 

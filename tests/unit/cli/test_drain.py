@@ -27,7 +27,7 @@ def replica(name: str) -> Iterator[None]:
     """Run a process with the title of a replica."""
     with subprocess.Popen(["bash", "-c", f"exec -a {TITLE}{name} sleep 100"]) as process:
         try:
-            wait_for(lambda: any(MODULE._busy()), 10, "the title")
+            wait_for(lambda: any(MODULE._busy()), what="the title")
             yield
         finally:
             process.kill()

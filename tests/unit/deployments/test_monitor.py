@@ -55,7 +55,7 @@ def test_a_controller_that_hangs_is_asked_by_one_thread_only(
         assert await replicas.states() == FOUND
 
     monkeypatch.setattr(monitor, "_read", read)
-    monkeypatch.setattr(monitor, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(monitor, "READ_TIMEOUT_S", 0.3)
     asyncio.run(test())
 
     assert len(calls) == 1

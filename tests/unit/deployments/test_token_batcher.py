@@ -46,6 +46,7 @@ class FakeEngine:
         self.batches: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = 0
         self.broken = False
 
     def warm_up(self) -> None:
@@ -56,7 +57,8 @@ class FakeEngine:
             raise EngineFailure("the device is gone")
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        assert self.gate.wait(timeout=5)
+        self.entered += 1
+        assert self.gate.wait(timeout=30)
         self.batches.append(sum(portion.tokens for portion in portions))
         if any(POISON in portion.lengths for portion in portions):
             raise EngineFailure("poison")
@@ -166,7 +168,7 @@ def test_portions_that_arrive_while_the_device_is_busy_share_batches() -> None:
         busy = batcher(engine)
         engine.gate.clear()
         first = asyncio.create_task(busy.score(a_portion(10)))
-        await asyncio.sleep(0.02)
+        await until(lambda: engine.entered == 1)
         later = []
         for _ in range(10):
             later.append(asyncio.create_task(busy.score(a_portion(10))))
@@ -206,7 +208,7 @@ def test_a_small_batch_does_not_start_early_behind_a_full_one() -> None:
         busy = batcher(engine)
         engine.gate.clear()
         portions = [asyncio.create_task(busy.score(a_portion(50))) for _ in range(1)]
-        await asyncio.sleep(0.05)
+        await until(lambda: engine.entered == 1)
         portions += [asyncio.create_task(busy.score(a_portion(50))) for _ in range(5)]
         await asyncio.sleep(0.05)
         engine.gate.set()
@@ -264,7 +266,7 @@ class TwoAtOnce(FakeEngine):
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
         end = self.ends[len(self.begun)]
         self.begun.append(sum(portion.tokens for portion in portions))
-        assert end.wait(timeout=5)
+        assert end.wait(timeout=30)
         return super().score(portions)
 
 
@@ -517,7 +519,7 @@ def test_a_cancelled_portion_is_not_computed_and_does_not_delay_the_next() -> No
         shared = batcher(engine)
         engine.gate.clear()
         first = asyncio.create_task(shared.score(a_portion(5)))
-        await asyncio.sleep(0.05)
+        await until(lambda: engine.entered == 1)
         given_up = asyncio.create_task(shared.score(a_portion(7)))
         await asyncio.sleep(0.05)
         given_up.cancel()
@@ -540,7 +542,7 @@ def test_a_full_batch_cancelled_at_its_start_does_not_delay_the_next(
         shared = batcher(engine)
         engine.gate.clear()
         first = asyncio.create_task(shared.score(a_portion(5)))
-        await asyncio.sleep(0.05)
+        await until(lambda: engine.entered == 1)
         full = asyncio.create_task(shared.score(a_portion(50, 50)))
         await asyncio.sleep(0.05)
         last = asyncio.create_task(shared.score(a_portion(9)))

@@ -28,7 +28,7 @@ def office(database_url: str) -> Iterator[BackOffice]:
 @pytest.fixture
 def hasty_office(database_url: str) -> Iterator[BackOffice]:
     """A back office with a short timeout, for calls that never succeed."""
-    with closing(BackOffice(database_url, Seconds(0.3))) as built:
+    with closing(BackOffice(database_url, Seconds(1))) as built:
         yield built
 
 

@@ -55,7 +55,7 @@ def test_no_request_is_accepted_while_a_write_is_stuck(database_url: str, acme: 
     async def scenario(ledger: SqlLedger) -> None:
         with database_held(database_url):
             stuck = asyncio.create_task(ledger.reserve(acme, a_quote(R1, 10)))
-            await asyncio.sleep(2 * LIMITS.stuck_after_s)
+            await until(lambda: ledger._writer.is_failing)
             assert not await ledger.ping()
             assert await refusals(ledger, acme) == MANY
             assert not stuck.done()  # No other reservation waited for it.
@@ -78,7 +78,7 @@ def test_refused_requests_take_no_queue_places_of_scored_ones(
         await ledger.reserve(acme, a_quote(R1, 10))
         with database_held(database_url):
             stuck = asyncio.create_task(ledger.reserve(acme, a_quote(RequestId("stuck"), 1)))
-            await asyncio.sleep(2 * LIMITS.stuck_after_s)
+            await until(lambda: ledger._writer.is_failing)
             assert await refusals(ledger, acme) == MANY
             for number in range(MANY):
                 ledger.void(RequestId(f"many-{number}"), USAGE)

@@ -102,7 +102,7 @@ def test_the_wait_for_the_write_lock_ends_in_time(database_url: str) -> None:
         with pytest.raises(OperationalError, match="locked"), engine.begin():
             pass
 
-    assert 0.2 <= time.monotonic() - started < 1
+    assert 0.2 <= time.monotonic() - started < 4, "SQLite itself would wait for 5 s"
 
 
 @on_sqlite

@@ -152,7 +152,7 @@ def test_a_reversal_submitted_while_closing_is_written(
     writer.start()
     writer.close()
 
-    assert last.future.exception(timeout=5) is None
+    assert last.future.exception(timeout=30) is None
     assert state_of(database_url, R1) == "voided"
 
 
