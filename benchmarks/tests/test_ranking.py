@@ -319,7 +319,7 @@ def test_a_missing_network_is_reported_in_one_line(
         env=offline,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -124,7 +124,7 @@ def refused(tmp_path: Path, *arguments: str, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
 
     assert done.returncode == 1

@@ -104,7 +104,7 @@ def test_the_local_cache_is_used_if_the_hub_does_not_answer(tmp_path: Path) -> N
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=180,
         )
 
     assert Path(found.stdout.strip()) == snapshot

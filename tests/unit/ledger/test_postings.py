@@ -244,7 +244,7 @@ def test_processes_together_reserve_exactly_the_available_credit(
         for name in ("left", "right")
     ]
 
-    reserved = [int(racer.communicate(timeout=60)[0]) for racer in racers]
+    reserved = [int(racer.communicate(timeout=180)[0]) for racer in racers]
 
     assert sum(reserved) == 10
     assert balance_in(engine).available == 0

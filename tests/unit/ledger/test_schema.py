@@ -29,7 +29,7 @@ def test_the_migrations_create_the_tables_that_the_code_uses(database_url: str) 
 def test_concurrent_processes_migrate_once(empty_url: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", MIGRATE, empty_url]) for _ in range(3)]
 
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(180) for process in processes] == [0, 0, 0]
     migrate(empty_url)
     with transaction(empty_url, TIMEOUT_S) as connection:
         assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1

@@ -60,7 +60,7 @@ def proxy(nodes: tuple[Node, Node], tmp_path: Path) -> Iterator[Edge]:
 
 
 def client(proxy: Edge) -> httpx.Client:
-    return httpx.Client(base_url=proxy.address, verify=proxy.trust, timeout=10)
+    return httpx.Client(base_url=proxy.address, verify=proxy.trust, timeout=30)
 
 
 def test_clients_speak_tls_and_both_nodes_get_requests(
@@ -104,7 +104,7 @@ def test_a_node_that_fails_its_check_gets_no_requests(
             assert {each.get("/v1/models").status_code for _ in range(10)} == {200}
             return nodes[0].requests == before
 
-        wait_for(avoids_the_node, 10, "the end of requests to the node")
+        wait_for(avoids_the_node, what="the end of requests to the node")
 
 
 def test_a_request_for_a_node_that_is_gone_is_answered_by_another_one(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_nodes_with_a_certificate_get_requests_by_tls(tmp_path: Path) -> None:
         targets = trusted.target, untrusted.target
         proxy = stack.enter_context(edge(tmp_path, *targets, node_authority=authority))
         each = stack.enter_context(client(proxy))
-        wait_for(lambda: each.get("/v1/models").status_code == 200, 10, "an answer")
+        wait_for(lambda: each.get("/v1/models").status_code == 200, what="an answer")
         for _ in range(10):
             each.get("/v1/models")
 
