@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+from serve_app.domain.portion_size import TOKENS_MIN
 from serve_app.planning.arrivals import arrivals
 from serve_app.planning.profiles import WRITES_PER_REQUEST, ProfileError, Service, Traffic
 from serve_app.planning.simulation import (
@@ -32,9 +33,16 @@ REQUESTS = 4_000
 SECONDS_MIN = 15.0
 """At least this many requests and seconds are simulated after the warm-up."""
 
-TRIES_MAX = 40
 GROWTH = 0.05
 """Each try enlarges the fleet of scorers or gateways by this share, by at least one replica."""
+
+BUSY_MIN = 0.05
+"""A larger fleet, whose replicas are used less, is not considered."""
+
+ALONE_S = 100.0
+"""Mean time between requests that never meet."""
+
+ALONE_REQUESTS = 400
 
 BYTES_PER_CHARGE = 250
 """Measured by benchmarks.ledger.size on PostgreSQL, with indices."""
@@ -125,7 +133,7 @@ def database_busy(plan: Plan) -> float:
 def plan(demand: Demand, service: Service) -> Plan:
     """Return the smallest fleet that meets the demand, by simulation.
 
-    Until the target is met, it adds scorers if they are the busiest part, or else gateways.
+    Until the target is met, it adds scorers if they are busier than the gateways, or else gateways.
 
     Raises:
         ProfileError: No fleet meets the demand.
@@ -140,19 +148,35 @@ def plan(demand: Demand, service: Service) -> Plan:
         gateways=max(1, math.ceil(share.requests_per_s * cpu_s / GATEWAY_BUSY_MAX)),
         database_cores=_database_cores(share, service),
     )
-    for _ in range(TRIES_MAX):
+    alone_s = _p99_alone_s(traffic, service)
+    if alone_s > demand.p99_s:
+        raise _too_slow(demand, alone_s, "No number", "an idle service")
+    while True:
         simulated = run(share, service, fleet)
         if simulated.p99_s <= demand.p99_s and _has_room(simulated):
             return Plan(demand, service, _times(fleet, slices, traffic, service), slices, simulated)
-        if max(simulated.busy.values()) < 0.05:
-            break
+        if max(simulated.busy[SCORERS], simulated.busy[GATEWAYS]) < BUSY_MIN:
+            whole = _times(fleet, slices, traffic, service)
+            best = f"{whole.scorers} scorers and {whole.gateways} gateways, which are hardly busy"
+            raise _too_slow(demand, simulated.p99_s, "No sensible number", best)
         fleet = _grown(fleet, simulated)
-    raise ProfileError(
-        f"No number of replicas meets a p99 of {1_000 * demand.p99_s:,.0f} ms: with "
-        f"{fleet.scorers} scorers and {fleet.gateways} gateways, it is still "
-        f"{1_000 * simulated.p99_s:,.0f} ms. Choose a faster device, smaller requests or "
-        "a higher target."
+
+
+def _too_slow(demand: Demand, p99_s: float, number: str, best: str) -> ProfileError:
+    return ProfileError(
+        f"{number} of replicas meets a p99 of {1_000 * demand.p99_s:,.0f} ms: with {best}, it is "
+        f"{1_000 * p99_s:,.0f} ms. Choose a faster device, smaller requests or a higher target."
     )
+
+
+def _p99_alone_s(traffic: Traffic, service: Service) -> float:
+    """Return the p99 of requests that have all replicas to themselves."""
+    largest = max(traffic.documents) * traffic.pair_tokens
+    fleet = Fleet(scorers=math.ceil(largest / TOKENS_MIN), gateways=1)
+    alone = replace(traffic, requests_per_s=1 / ALONE_S, burstiness=1.0)
+    seconds = WARM_UP_S + ALONE_REQUESTS * ALONE_S
+    requests = arrivals(alone, seconds, seed=1)
+    return simulate(requests, service, traffic.pair_tokens, fleet, seconds).p99_s
 
 
 def share_of(traffic: Traffic, share: float) -> Traffic:
@@ -172,7 +196,7 @@ def _has_room(simulated: Simulated) -> bool:
 
 def _grown(fleet: Fleet, simulated: Simulated) -> Fleet:
     """Return the fleet with more replicas. Each gateway also adds a writer to the database."""
-    if simulated.bottleneck == SCORERS:
+    if simulated.busy[SCORERS] >= simulated.busy[GATEWAYS]:
         return replace(fleet, scorers=fleet.scorers + max(1, round(GROWTH * fleet.scorers)))
     return replace(fleet, gateways=fleet.gateways + max(1, round(GROWTH * fleet.gateways)))
 

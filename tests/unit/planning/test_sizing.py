@@ -66,9 +66,22 @@ def test_a_large_fleet_is_simulated_in_slices(
     assert 24 <= found.needed.scorers < 40
 
 
-def test_a_target_that_no_fleet_meets_is_an_error(service: Service) -> None:
-    with pytest.raises(ProfileError, match="No number of replicas meets a p99 of 10 ms"):
-        plan(Demand(replace(TRAFFIC, requests_per_s=1), 0.01), service)
+def test_a_target_below_the_latency_of_an_idle_service_is_an_error(service: Service) -> None:
+    with pytest.raises(ProfileError, match="p99 of 10 ms: with an idle service, it is") as raised:
+        plan(Demand(TRAFFIC, 0.01), service)
+    alone_ms = float(str(raised.value).split("it is ")[1].split(" ms")[0])
+
+    slightly_above = plan(Demand(TRAFFIC, 1.5 * alone_ms / 1_000), service)
+
+    assert slightly_above.needed.scorers > plan(Demand(TRAFFIC, 0.2), service).needed.scorers
+
+
+def test_a_target_that_only_an_idle_fleet_would_meet_is_an_error(service: Service) -> None:
+    few = replace(TRAFFIC, requests_per_s=2)
+    hardly_above = 1.0001 * sizing._p99_alone_s(few, service)
+
+    with pytest.raises(ProfileError, match="gateways, which are hardly busy, it is"):
+        plan(Demand(few, hardly_above), service)
 
 
 @pytest.mark.parametrize(("p99_s", "spare"), [(0, 1), (float("nan"), 1), (1, -1)])
