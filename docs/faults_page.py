@@ -81,7 +81,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "HAProxy's statistics show the gateway as down.",
         "If this persists, kill the process; Ray starts another one.",
     ),
-    "scorer node frozen for 30 s": (f"{NODE_AWAY} `rerank_portion_hedges` rises.", START),
+    "scorer node frozen for 30 s": (
+        "`rerank_portion_hedges` rises.",
+        "Nothing. After a minute, Ray's head declares a silent node dead: then start it again.",
+    ),
     "scorer node cut off for 20 s": ("`rerank_portion_hedges` rises.", NOTHING),
     "gateway node cut off for 20 s": ("HAProxy's statistics show the gateway as down.", NOTHING),
     "scorer node cut off for good": (
