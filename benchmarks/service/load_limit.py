@@ -8,7 +8,7 @@
 The whole service runs with a simulated GPU (`testkit.simulated_gpu`), which is the bottleneck. Both
 tools send Poisson arrivals of requests with the same texts, and search for the highest rate with a
 p99 under the target. AIPerf's search is its planner ``monotonic-sla``, which bisects a range of
-integer rates and measures each chosen rate once. ``--only`` runs one of the two searches, and keeps
+integer rates and measures each of them twice. ``--only`` runs one of the two searches, and keeps
 the other's result in the file. The machine must be idle otherwise: other load can double a p99.
 """
 
@@ -43,7 +43,9 @@ RATES = (20, 80)
 SCORER_COST_PER_HOUR = 0.5
 """An invented price in dollars, for the plot of costs: the GPU is simulated."""
 
-ITERATIONS_MAX = 8
+ITERATIONS_MAX = 16
+"""Enough for eight rates."""
+
 TEXTS = 400
 
 
