@@ -26,8 +26,8 @@ FAST_GPU_TOKENS_PER_S = 60_000
 SLOW_GATEWAY_SHARE = 0.15
 """Share of a core that a slow gateway gets."""
 
-USUAL_GATEWAY_S = 0.007
-"""Approximate CPU time of the gateway for a request of 50 documents."""
+USUAL_GATEWAY_S = 0.011
+"""Approximate CPU time of the slow gateway for a request of 50 documents."""
 
 SLOW_WRITE_S = 0.01
 """Time that a slow database takes for each reservation and each charge."""
