@@ -42,8 +42,6 @@ BUSY_MIN = 0.05
 ALONE_S = 100.0
 """Mean time between requests that never meet."""
 
-ALONE_REQUESTS = 400
-
 BYTES_PER_CHARGE = 250
 """Measured by benchmarks.ledger.size on PostgreSQL, with indices."""
 
@@ -174,9 +172,7 @@ def _p99_alone_s(traffic: Traffic, service: Service) -> float:
     largest = max(traffic.documents) * traffic.pair_tokens
     fleet = Fleet(scorers=math.ceil(largest / TOKENS_MIN), gateways=1)
     alone = replace(traffic, requests_per_s=1 / ALONE_S, burstiness=1.0)
-    seconds = WARM_UP_S + ALONE_REQUESTS * ALONE_S
-    requests = arrivals(alone, seconds, seed=1)
-    return simulate(requests, service, traffic.pair_tokens, fleet, seconds).p99_s
+    return run(alone, service, fleet).p99_s
 
 
 def share_of(traffic: Traffic, share: float) -> Traffic:
