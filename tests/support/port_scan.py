@@ -10,10 +10,11 @@ TIMEOUT_S = 1.0
 
 def open_ports(address: str) -> list[int]:
     """Try to connect to every port."""
-    return [port for port in range(1, 2**16) if _is_open(address, port)]
+    return [port for port in range(1, 2**16) if is_open(address, port)]
 
 
-def _is_open(address: str, port: int) -> bool:
+def is_open(address: str, port: int) -> bool:
+    """Return whether a program accepts connections on the port."""
     with socket.socket() as connection:
         connection.settimeout(TIMEOUT_S)
         return connection.connect_ex((address, port)) == 0

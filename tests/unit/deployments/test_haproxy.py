@@ -34,7 +34,7 @@ from serve_app.http.request_ids import ACCEPTED_ID
 from serve_app.protocols.problem_body import ErrorBody
 from testkit.service import ROOT, wait_for
 from tests.support.certificates import write_certificate
-from tests.support.edge import accepts
+from tests.support.port_scan import is_open
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
 
@@ -153,7 +153,7 @@ def test_haproxys_own_answers_have_request_ids(generated: Path) -> None:
         r"^frontend http_frontend\n    bind \S*:(\d+)", generated.read_text(), re.M
     )
     with subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process:
-        wait_for(lambda: accepts(int(port)), what="HAProxy's start")
+        wait_for(lambda: is_open("127.0.0.1", int(port)), what="HAProxy's start")
         unknown = httpx.request("BREW", f"http://127.0.0.1:{port}/v1/rerank")
         unserved = httpx.get(f"http://127.0.0.1:{port}/v1/rerank")
         process.terminate()
@@ -177,7 +177,7 @@ def test_browsers_get_a_page_while_no_gateway_is_ready_and_clients_get_json(
     (port,) = re.findall(r"^frontend http_frontend\n    bind \S*:(\d+)", config, re.M)
     address = f"http://127.0.0.1:{port}"
     with subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process:
-        wait_for(lambda: accepts(int(port)), what="HAProxy's start")
+        wait_for(lambda: is_open("127.0.0.1", int(port)), what="HAProxy's start")
         wait_for(lambda: httpx.get(f"{address}/").status_code == 503, what="HAProxy's checks")
         page = wait_for(
             lambda: (answer := httpx.get(address, headers=BROWSER)).text.count("<h1>") and answer,
@@ -259,7 +259,7 @@ def waiting(generated: Path, gateway: Gateway) -> Iterator[Future[httpx.Response
         subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process,
         ThreadPoolExecutor(1) as threads,
     ):
-        wait_for(lambda: accepts(int(port)), what="HAProxy's start")
+        wait_for(lambda: is_open("127.0.0.1", int(port)), what="HAProxy's start")
         yield threads.submit(httpx.get, f"http://127.0.0.1:{port}/v1/models", timeout=30)
         process.terminate()
 
@@ -374,7 +374,7 @@ def test_with_a_certificate_the_api_speaks_tls_and_gateways_learn_of_it(
     (port,) = re.findall(r"^frontend http_frontend\n    bind \S*:(\d+)", config, re.M)
     context = ssl.create_default_context(cafile=certificate)
     with subprocess.Popen([COMMAND, "-db", "-f", generated], stderr=subprocess.PIPE) as process:
-        wait_for(lambda: accepts(int(port)), what="HAProxy's start")
+        wait_for(lambda: is_open("127.0.0.1", int(port)), what="HAProxy's start")
         answer = httpx.get(f"https://127.0.0.1:{port}/v1/models", verify=context)
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(f"http://127.0.0.1:{port}/v1/models")
