@@ -1,6 +1,7 @@
 """Faults of single processes: killed, frozen, out of memory."""
 
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,10 @@ CGROUPS = (
 """Folders of memory cgroups of version 1 and 2, with the name of the limit."""
 
 GROWTH_BYTES = 2**16
-"""Memory that a process may allocate in a new cgroup. Its earlier memory counts for the old one."""
+"""Memory that may be allocated in a new cgroup. What a process already has counts for another."""
+
+ALLOCATE = 'echo $$ > "$0" && exec tail /dev/zero'
+"""A shell command that enters a cgroup and allocates memory without a limit."""
 
 OUT_OF_MEMORY_S = 30.0
 
@@ -63,7 +67,10 @@ def haproxy_killed(lab: Lab, before: Places) -> Effect:
 
 
 def gateway_out_of_memory(lab: Lab, before: Places) -> Effect:
-    """Make a gateway exceed the limit of a memory cgroup, so that the kernel kills it."""
+    """Exceed the limit of a gateway's memory cgroup, so that the kernel kills its largest process.
+
+    Another process allocates the memory, because a gateway may reuse what it has for long.
+    """
     host = before.host_of(GATEWAY)
     (gateway,) = processes(lab, host.name, GATEWAY_PROCESS)
     folder, limit = _memory_cgroup()
@@ -71,8 +78,13 @@ def gateway_out_of_memory(lab: Lab, before: Places) -> Effect:
     group.mkdir()
     try:
         (group / limit).write_text(str(GROWTH_BYTES))
-        (group / "cgroup.procs").write_text(str(gateway.pid))
-        wait_for(lambda: not gateway.is_running(), OUT_OF_MEMORY_S, "the end of the gateway")
+        members = group / "cgroup.procs"
+        members.write_text(str(gateway.pid))
+        with subprocess.Popen(["sh", "-c", ALLOCATE, members]) as other:
+            try:
+                wait_for(lambda: not gateway.is_running(), OUT_OF_MEMORY_S, "the gateway's end")
+            finally:
+                other.kill()
     finally:
         with suppress(ProcessLookupError):
             (folder / "cgroup.procs").write_text(str(gateway.pid))
