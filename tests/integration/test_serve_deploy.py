@@ -1,13 +1,10 @@
 """`serve deploy` accepts the project's config files on a cluster from `ray start`."""
 
 import json
-import secrets
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,126 +13,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import psutil
 import pytest
-import yaml
 
-from serve_app.cli.up import read_switches
-from serve_app.deployments.local_ray import free_port, local_environment, short_path
 from serve_app.domain.canary import is_chosen
 from testkit import prometheus
 from testkit.prometheus import Prometheus
-from testkit.service import ROOT, environment, run_command, wait_for
+from testkit.serve_cluster import Change, Cluster, serve_cluster, user_config
+from testkit.service import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-
-BIN = Path(sys.executable).parent
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray head node on this machine."""
-
-    dashboard: str
-    http_port: int
-    metrics_port: int
-    env: Mapping[str, str]
-    folder: Path
-
-    def serve(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BIN / "serve", *arguments, "--address", self.dashboard],
-            env=dict(self.env),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
-
-    def deploy(
-        self, name: str, change: Callable[[list[dict[str, Any]]], None] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Deploy a config file on this test's port, with a change to its applications."""
-        config = yaml.safe_load((ROOT / "cluster" / name).read_text())
-        config["http_options"]["port"] = self.http_port
-        if change is not None:
-            change(config["applications"])
-        path = self.folder / name
-        path.write_text(yaml.safe_dump(config))
-        return self.serve("deploy", str(path))
-
-    def gateway_log(self) -> str:
-        """Return the log lines of the gateways that refuse settings."""
-        return "".join(
-            line
-            for path in self.folder.glob("ray/session_2*/logs/serve/replica_*gateway*.log")
-            for line in path.read_text().splitlines()
-            if "user_config_refused" in line
-        )
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
-
-    def command(self, *arguments: str) -> str:
-        """Run ``rerank-serve`` on the ledger and return what it prints."""
-        return run_command(self.env, *arguments).strip()
-
-    def replicas(self, application: str) -> list[str]:
-        """Return the ids of running replicas."""
-        (deployment,) = self.applications()[application]["deployments"].values()
-        return [each["replica_id"] for each in deployment["replicas"] if each["state"] == "RUNNING"]
-
-    def is_running(self) -> bool:
-        applications = self.applications().values()
-        return bool(applications) and all(each["status"] == "RUNNING" for each in applications)
-
-    def applications(self) -> dict[str, Any]:
-        response = httpx.get(
-            f"{self.dashboard}/api/serve/applications/",
-            headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"},
-            timeout=30,
-        )
-        response.raise_for_status()
-        found: dict[str, Any] = response.json()["applications"]
-        return found
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    dashboard_port, http_port, metrics_port = free_port(), free_port(), free_port()
-    with short_path(folder / "ray") as ray_dir, short_path(folder / "run") as run_dir:
-        env = environment(folder / "var") | read_switches(ROOT / "cluster/ray.env")
-        env |= local_environment(run_dir) | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        env["RERANK_DATABASE_URL"] = f"sqlite:///{folder / 'ledger.db'}"
-        command: list[str] = [
-            *(str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=8"),
-            *(f"--port={free_port()}", f"--temp-dir={ray_dir}"),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"),
-            *(f"--ray-client-server-port={free_port()}", "--object-store-memory=100000000"),
-            *(
-                f"--dashboard-agent-listen-port={free_port()}",
-                f"--metrics-export-port={metrics_port}",
-            ),
-        ]
-        with (folder / "ray.txt").open("wb") as output:
-            head = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
-        cluster = Cluster(
-            f"http://127.0.0.1:{dashboard_port}", http_port, metrics_port, env, folder
-        )
-        try:
-            wait_for(lambda: cluster.serve("status").returncode == 0, 180, "the cluster")
-            yield cluster
-        finally:
-            family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
-            for process in family:
-                with suppress(
-                    psutil.NoSuchProcess
-                ):  # Replicas that fail to start disappear between calls.
-                    process.kill()
-            head.wait(timeout=60)
+    with serve_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 def test_the_local_file_deploys_and_answers(cluster: Cluster) -> None:
@@ -198,7 +90,7 @@ def test_other_users_cannot_read_logs_or_reach_the_admin_socket(cluster: Cluster
 def test_a_batch_limit_changes_on_the_running_replica_and_a_bad_one_is_logged(
     cluster: Cluster,
 ) -> None:
-    def limit(batch_tokens_max: int) -> Callable[[list[dict[str, Any]]], None]:
+    def limit(batch_tokens_max: int) -> Change:
         return lambda applications: applications[0]["deployments"][0].update(
             user_config={"batch_tokens_max": batch_tokens_max}
         )
@@ -255,11 +147,6 @@ def key(cluster: Cluster) -> str:
     return cluster.command("keys", "create", "acme")
 
 
-def user_config(applications: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = applications[1]["deployments"][0]["user_config"]
-    return found
-
-
 def raise_price(applications: list[dict[str, Any]]) -> None:
     live = user_config(applications)
     live["models"][0] |= {"price_micro_dollars_per_document": 11, "aliases": ["acme/new-name"]}
@@ -305,7 +192,11 @@ def test_live_settings_and_models_change_without_replacing_a_replica(
         assert rerank("embedded", documents=4).status_code == 413
 
         assert cluster.deploy("local.yaml", unknown_setting).returncode == 0
-        wait_for(lambda: "documents_max" in cluster.gateway_log(), 120, "the refusal")
+        wait_for(
+            lambda: "documents_max" in cluster.gateway_log("user_config_refused"),
+            120,
+            "the refusal",
+        )
         assert rerank("acme/new-name").status_code == 200, "the previous settings are kept"
 
         assert cluster.deploy("local.yaml", add_model).returncode == 0
@@ -322,7 +213,7 @@ def test_live_settings_and_models_change_without_replacing_a_replica(
     assert set(clients.statuses) == {200}
 
 
-def with_canary(**settings: float) -> Callable[[list[dict[str, Any]]], None]:
+def with_canary(**settings: float) -> Change:
     """Return a change that adds a canary, which reads less of a pair."""
     checkpoint = {"source": "embedded", "pair_tokens_max": 64}
 
