@@ -2,8 +2,9 @@
 
 One client sends small and larger requests, one after the other. The service reports the time of
 each batch, from which the speed of a scorer follows. The CPU time of the gateway's process is the
-work of the gateway. If the gateway or the database is slowed down, the throughput of many clients
-shows its speed instead. The part of the latency that nothing else explains is the transit.
+work of the gateway. That of a slow gateway is measured at half of its limit, because requests that
+it has at the same time share work. The throughput of many clients shows the speed of a slow
+database. The part of the latency that nothing else explains is the transit.
 """
 
 import statistics
@@ -13,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
+import psutil
 
 from benchmarks.ledger import throughput
-from benchmarks.planner.cases import Case
-from benchmarks.planner.sending import Answer, ask, bodies
+from benchmarks.planner.cases import SLOW_GATEWAY_SHARE, Case
+from benchmarks.planner.sending import Answer, ask, bodies, send
 from benchmarks.planner.services import Running
 from serve_app.batching.batch_size import IDLE_WAIT_S
 from serve_app.domain.units import Seconds
+from serve_app.planning.arrivals import arrivals
 from serve_app.planning.profiles import (
     PAIR_TOKENS,
     SQLITE,
@@ -28,6 +31,7 @@ from serve_app.planning.profiles import (
     Gateway,
     Scorer,
     Service,
+    Traffic,
 )
 from serve_app.planning.readers import write_times
 from serve_app.planning.simulation import GATEWAYS
@@ -40,6 +44,8 @@ REQUESTS = 24
 CLIENTS, SATURATED_S = 16, 3.0
 SATURATING_DOCUMENTS = 20
 """Documents per request of the many clients, so few that the scorers are not the limit."""
+
+HALF_LOAD_S = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,10 @@ def calibrate(case: Case, running: Running, seed: int) -> Calibration:
     )
     batch_s, per_token_s = _line([(each.tokens, each.run_s) for each in (*small, *large)])
     if case.throttled == GATEWAYS:
-        limits = {size: _many_clients(running, size, seed) for size in (1, SATURATING_DOCUMENTS)}
-        request_s, document_s = _line([(size, 1 / limit) for size, limit in limits.items()])
+        sizes = (1, SATURATING_DOCUMENTS)
+        request_s, document_s = _line(
+            [(size, _at_half_load(running, size, seed)) for size in sizes]
+        )
     else:
         request_s, document_s = _line([(1, small_cpu_s), (larger, large_cpu_s)])
     transaction_s, write_s = _database(running, seed)
@@ -122,20 +130,34 @@ def profile(found: Calibration, start_s: float) -> Service:
 
 def _one_client(running: Running, documents: int, seed: int) -> tuple[list[Answer], float]:
     """Return the answers, and the gateway's CPU time per request."""
-    service = running.service
-    gateways = service.replicas("rerank")
-    family = [process for each in gateways for process in (each, *each.children())]
-    with service.client() as client:
+    gateways = _gateways(running)
+    with running.service.client() as client:
         for body in bodies(documents, seed)[:2]:  # The first requests open a connection.
             ask(client, body, documents, 0.0, time.perf_counter())
-        before = cpu_s(family)
+        before = cpu_s(gateways)
         answers = [
             ask(client, body, documents, 0.0, time.perf_counter())
             for body in bodies(documents, seed)[:REQUESTS]
         ]
-        used_s = cpu_s(family) - before
+        used_s = cpu_s(gateways) - before
     assert all(each.status == httpx.codes.OK for each in answers)
     return answers, used_s / len(answers)
+
+
+def _at_half_load(running: Running, documents: int, seed: int) -> float:
+    """Return the time that a slow gateway needs per request, at half of its highest throughput."""
+    rate = _many_clients(running, documents, seed) / 2
+    requests = arrivals(Traffic(rate, {documents: 1.0}), HALF_LOAD_S, seed)
+    gateways = _gateways(running)
+    before = cpu_s(gateways)
+    answers = send(running.service.address, running.service.key, requests, seed)
+    return (cpu_s(gateways) - before) / SLOW_GATEWAY_SHARE / len(answers)
+
+
+def _gateways(running: Running) -> list[psutil.Process]:
+    """Return the processes of the gateways, and those of their tokenizers."""
+    gateways = running.service.replicas("rerank")
+    return [process for each in gateways for process in (each, *each.children())]
 
 
 def _database(running: Running, seed: int) -> tuple[float, float]:
