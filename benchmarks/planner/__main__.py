@@ -7,33 +7,34 @@ The first command measures one case and adds it to the file. If the measurement 
 command continues it. The second command measures nothing: it repeats the predictions and prints the
 table of all cases.
 
-Each case (`cases`) consists of a traffic profile, which a seed determines, and of a real service
-with simulated GPUs and one slow part. In each of five rounds, the speeds of the parts are measured
-with requests that are not from the profile (`calibration`). Then the profile's traffic is sent. The
-prediction uses the medians of the calibrations, and random requests of the profile that differ from
-those sent.
+Each case (`cases`) consists of a traffic profile, which a seed determines, and of a real service in
+the lab (`cluster.lab`), with simulated GPUs and one slow part (`services`). In each of five rounds
+(`rounds`), the speeds of the parts are measured with requests that are not from the profile
+(`calibration`). Then the profile's traffic is sent. The prediction uses the medians of the
+calibrations, and random requests of the profile that differ from those sent.
 """
 
 import argparse
 import json
 import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
-from benchmarks.planner import scaling
-from benchmarks.planner.calibration import Calibration, calibrate, median_of, profile
+from benchmarks.planner.calibration import Calibration, median_of, profile
 from benchmarks.planner.cases import SEED, Case, cases
 from benchmarks.planner.prediction import predict
-from benchmarks.planner.sending import Measured, measured, send
-from benchmarks.planner.services import running
-from serve_app.planning.arrivals import arrivals
+from benchmarks.planner.rounds import ROUNDS
+from benchmarks.planner.sending import Measured
+from benchmarks.planner.services import started
+from cluster.lab import plan, service
 
-ROUNDS = 5
 DOCUMENTS_ERROR_MAX, P99_ERROR_MAX = 0.15, 0.25
 """Highest relative errors that meet the goals of the planner."""
 
@@ -42,15 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Predictions of the planner, and measurements.")
     parser.add_argument("--json", type=Path, required=True, help="file with the results")
     parser.add_argument("--case", type=int, help="measure the case with this number, from 1")
-    parser.add_argument("--seconds", type=float, default=230, help="begin no round after this time")
     chosen = parser.parse_args()
     result = _read(chosen.json)
     known = cases(result["seed"])
     if chosen.case is not None:
         case = known[chosen.case - 1]
         found = result["cases"].setdefault(case.name, {"rounds": []})
-        until = time.monotonic() + chosen.seconds
-        for each in rounds(case, len(found["rounds"]), until):
+        for each in rounds(chosen.case, case, len(found["rounds"])):
             found["rounds"].append(each)
             _write(result, chosen.json)
     for case in known:
@@ -78,28 +77,26 @@ def _write(result: Mapping[str, Any], file: Path) -> None:
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def rounds(case: Case, done: int, until: float) -> Iterator[dict[str, Any]]:
-    """Yield the calibration and the measurement of each round that is not in the file yet."""
+def rounds(number: int, case: Case, done: int) -> Iterator[dict[str, Any]]:
+    """Yield each round that is not in the file yet, from a new lab."""
     if done >= ROUNDS:
         return
-    with running(case) as service:
-        start_s = scaling.start_s(case, service) if case.autoscaled else 0.0
-        for number in range(done, ROUNDS):
-            if time.monotonic() > until:
-                return
-            if case.autoscaled:
-                scaling.wait_for_one(service.service)
-            calibration = calibrate(case, service, seed=100 + number)
-            requests = arrivals(case.traffic, case.seconds, number, case.load)
-            address, key = service.service.address, service.service.key
-            answers = send(address, key, requests, seed=number)
-            found = measured(answers, case.seconds)
-            print(f"{case.name}, round {number + 1}: {found}", flush=True)
-            yield {
-                "calibration": asdict(calibration),
-                "start_s": start_s,
-                "measured": asdict(found),
-            }
+    with started(case, partial(print, flush=True)) as lab:
+        arguments = [str(lab.folder), str(SEED), str(number), str(done)]
+        command = [sys.executable, "-m", "benchmarks.planner.rounds", *arguments]
+        with subprocess.Popen(
+            [*lab.entering(plan.CLIENT, ["--net"]), *command],
+            env=service.environment(lab.folder, lab.token),
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as inside:
+            assert inside.stdout is not None
+            for line in inside.stdout:
+                found = json.loads(line)
+                print(f"{case.name}: {found['measured']}", flush=True)
+                yield found
+    if inside.returncode != 0:
+        raise SystemExit("The case could not be measured; the messages above say why.")
 
 
 def summary(case: Case, found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from serve_app.domain.units import Seconds
 from serve_app.planning.arrivals import arrivals
 from serve_app.planning.profiles import (
     PAIR_TOKENS,
-    SQLITE,
     Basis,
     Database,
     Gateway,
@@ -75,7 +74,7 @@ def calibrate(case: Case, running: Running, seed: int) -> Calibration:
         )
     else:
         request_s, document_s = _line([(1, small_cpu_s), (larger, large_cpu_s)])
-    transaction_s, write_s = _database(running, seed)
+    transaction_s, write_s = _database(running)
     gateway = Gateway()
     known_s = (
         request_s
@@ -131,7 +130,7 @@ def profile(found: Calibration, start_s: float) -> Service:
 def _one_client(running: Running, documents: int, seed: int) -> tuple[list[Answer], float]:
     """Return the answers, and the gateway's CPU time per request."""
     gateways = _gateways(running)
-    with running.service.client() as client:
+    with running.client() as client:
         for body in bodies(documents, seed)[:2]:  # The first requests open a connection.
             ask(client, body, documents, 0.0, time.perf_counter())
         before = cpu_s(gateways)
@@ -150,27 +149,26 @@ def _at_half_load(running: Running, documents: int, seed: int) -> float:
     requests = arrivals(Traffic(rate, {documents: 1.0}), HALF_LOAD_S, seed)
     gateways = _gateways(running)
     before = cpu_s(gateways)
-    answers = send(running.service.address, running.service.key, requests, seed)
+    answers = send(running.address, running.key, requests, seed)
     return (cpu_s(gateways) - before) / SLOW_GATEWAY_SHARE / len(answers)
 
 
 def _gateways(running: Running) -> list[psutil.Process]:
     """Return the processes of the gateways, and those of their tokenizers."""
-    gateways = running.service.replicas("rerank")
+    gateways = running.replicas("rerank")
     return [process for each in gateways for process in (each, *each.children())]
 
 
-def _database(running: Running, seed: int) -> tuple[float, float]:
-    """Return the time of a transaction, and that of a write.
-
-    The throughput of one caller of the ledger gives the sum of both. Many clients of the service
-    wait for little but their writes, so their throughput gives the time of a write.
-    """
-    url = running.database_url
-    if url is None:
-        return SQLITE.transaction_s, SQLITE.write_s
-    times, took_s = throughput.group_commit(url, running.callers, 1, SATURATED_S)
-    return write_times(len(times) / took_s, _many_clients(running, 1, seed), CLIENTS)
+def _database(running: Running) -> tuple[float, float]:
+    """Return the time of a transaction, and that of a write."""
+    alone_per_s, together_per_s = (
+        len(times) / took_s
+        for times, took_s in (
+            throughput.group_commit(running.database_url, running.callers, callers, SATURATED_S)
+            for callers in (1, CLIENTS)
+        )
+    )
+    return write_times(alone_per_s, together_per_s, CLIENTS)
 
 
 def _many_clients(running: Running, documents: int, seed: int) -> float:
@@ -180,7 +178,7 @@ def _many_clients(running: Running, documents: int, seed: int) -> float:
 
     def one(number: int) -> int:
         answered = 0
-        with running.service.client() as client:
+        with running.client() as client:
             while time.perf_counter() < until:
                 ask(client, prepared[number], documents, 0.0, time.perf_counter())
                 answered += 1

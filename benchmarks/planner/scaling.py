@@ -9,7 +9,7 @@ from benchmarks.planner.sending import send
 from benchmarks.planner.services import GOALS, Running
 from serve_app.planning.arrivals import Arrival
 from serve_app.planning.scorers import REPORT_EVERY_S
-from testkit.service import Service, wait_for
+from testkit.service import wait_for
 
 PROBE_S = 12.0
 PROBE_DOCUMENTS = 50
@@ -25,36 +25,37 @@ def start_s(case: Case, running: Running) -> float:
     every_s = tokens / (PROBE_LOAD * case.gpu_tokens_per_s)
     lengths = (67,) * PROBE_DOCUMENTS
     requests = [Arrival(number * every_s, lengths) for number in range(round(PROBE_S / every_s))]
-    before, began = warm_scorers(running.service), time.monotonic()
+    before, began = warm_scorers(running), time.monotonic()
     started: list[float] = []
     stop = Event()
 
     def watch() -> None:
         while not stop.wait(0.2):
-            if warm_scorers(running.service) > before:
+            if warm_scorers(running) > before:
                 started.append(time.monotonic() - began)
                 return
 
     watching = Thread(target=watch)
     watching.start()
-    send(running.service.address, running.service.key, requests, seed=50)
+    send(running.address, running.key, requests, seed=50)
     stop.set()
     watching.join()
     assert started, "the probe started no scorer"
     return max(0.0, started[0] - GOALS["up_after_s"] - REPORT_EVERY_S)
 
 
-def warm_scorers(service: Service) -> int:
+def warm_scorers(running: Running) -> int:
     """Return how many scorers have ever been warm."""
-    return sum("scorer_warm" in text for text in _logs(service))
+    return sum("scorer_warm" in text for text in _logs(running))
 
 
-def wait_for_one(service: Service) -> None:
+def wait_for_one(running: Running) -> None:
     """Wait until all scorers but one have stopped."""
-    wait_for(lambda: len(service.replicas("embedded")) == 1, DOWN_TIMEOUT_S, "the scale-down")
+    wait_for(lambda: len(running.replicas("embedded")) == 1, DOWN_TIMEOUT_S, "the scale-down")
     time.sleep(1)
 
 
-def _logs(service: Service) -> Iterator[str]:
-    for path in (service.var_dir / "ray").glob("session_2*/logs/serve/replica_embedded_*.log"):
+def _logs(running: Running) -> Iterator[str]:
+    hosts = running.lab.folder / "hosts"
+    for path in hosts.glob("*/tmp/ray/session_2*/logs/serve/replica_embedded_*.log"):
         yield path.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""The service of a case, with one part slowed down."""
+"""The service of a case in the lab, with one part slowed down."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
+import yaml
+from sqlalchemy import create_engine
+
 from benchmarks.ledger import throughput
 from benchmarks.planner.cases import SLOW_GATEWAY_SHARE, SLOW_WRITE_S, Case
 from benchmarks.planner.throttle import limited
-from serve_app.deployments.local_ray import free_port
+from cluster.lab import plan, service
+from cluster.lab.lab import Lab
+from cluster.lab.start import Say, up
 from serve_app.domain.model import Caller
-from serve_app.ledger.db.schema import migrate
 from serve_app.planning.simulation import DATABASE, GATEWAYS
-from testkit import postgres
-from testkit.service import ROOT, Service, deployment, model, serve_config
-from testkit.simulation import SIMULATED_SCORER, TOKENS_PER_S
 
 GOALS = {"delay_s": 1, "up_after_s": 1.5, "down_after_s": 8, "zero_after_s": 600}
-POLICY = "serve_app.deployments.autoscaling:BacklogPolicy"
+MODEL = "embedded"
+CHECKPOINT = {"source": MODEL}
 
 SLOW_WRITES = f"""
 CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS
@@ -32,53 +36,91 @@ CREATE TRIGGER slow_charge BEFORE INSERT ON charges FOR EACH ROW EXECUTE FUNCTIO
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running service of a case."""
+    """The running service of a case, as its clients and its operator see it."""
 
-    service: Service
-    database_url: str | None
-    """A PostgreSQL with slow writes, if the case has one."""
+    lab: Lab
+    address: str
+    """URL of the HAProxy on the gateway's node."""
 
     callers: list[Caller]
-    """Tenants for measuring that database."""
+    """Tenants for measuring the database."""
+
+    @property
+    def key(self) -> str:
+        return self.lab.key
+
+    @property
+    def database_url(self) -> str:
+        return plan.database_url()
+
+    def client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.address, headers=headers, timeout=60)
+
+    def replicas(self, application: str) -> list[psutil.Process]:
+        """Return the processes of ``rerank``, the gateways, or of a model's scorers."""
+        return [
+            process
+            for host in self.lab.nodes()
+            for process in self.lab.processes(host.name, f"ServeReplica:{application}:")
+        ]
 
 
 @contextmanager
-def running(case: Case) -> Iterator[Running]:
-    """Start the service of a case, and stop it after the block."""
+def started(case: Case, say: Say) -> Iterator[Lab]:
+    """Run a lab with the service of a case during the block."""
+    with tempfile.TemporaryDirectory(prefix="rerank-lab-") as name:
+        folder = Path(name)
+        file = folder / "config.yaml"
+        file.write_text(yaml.safe_dump(config(case)))
+        lab = up(
+            folder / "lab",
+            None,
+            say,
+            gpu_nodes=case.scorers,
+            gpu_tokens_per_s=case.gpu_tokens_per_s,
+            config=file,
+        )
+        try:
+            yield lab
+        finally:
+            lab.down()
+
+
+@contextmanager
+def slowed(case: Case, lab: Lab) -> Iterator[Running]:
+    """Slow down a part of the service during the block. Call it in the client's network."""
+    (gateway,) = (host for host in lab.nodes() if lab.processes(host.name, "ServeReplica:rerank:"))
+    running = Running(lab, gateway.url, throughput.prepare(plan.database_url()))
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {"PYTHONPATH": str(ROOT), TOKENS_PER_S: str(case.gpu_tokens_per_s)}
-        url = None
         if case.throttled == DATABASE:
-            server = stack.enter_context(postgres.running(durable=True))
-            url = environment["RERANK_DATABASE_URL"] = server.url()
-            migrate(url)
-            server.execute(SLOW_WRITES)
-        service = Service.start(folder, config(case), free_port(), **environment)
-        stack.callback(service.stop)
+            with create_engine(running.database_url).begin() as connection:
+                connection.exec_driver_sql(SLOW_WRITES)
         if case.throttled == GATEWAYS:
-            stack.enter_context(limited(service.replicas("rerank"), SLOW_GATEWAY_SHARE))
-        yield Running(service, url, [] if url is None else throughput.prepare(url))
+            stack.enter_context(limited(running.replicas("rerank"), SLOW_GATEWAY_SHARE))
+        yield running
 
 
 def config(case: Case) -> dict[str, Any]:
-    """Return the Serve config file of a case."""
-    scorers = deployment(case.scorers, max_ongoing_requests=2_048)
+    """Return cluster/production.yaml with one gateway and the scorers of a case."""
+    found: dict[str, Any] = yaml.safe_load(service.PRODUCTION.read_text())
+    models, gateways = found["applications"]
+    models |= {"name": MODEL, "args": {"checkpoint": CHECKPOINT}}
+    models["autoscaling_policy"]["policy_kwargs"] = GOALS
+    (scorers,) = models["deployments"]
     if case.autoscaled:
-        del scorers["num_replicas"]
-        scorers["autoscaling_config"] = {
-            "min_replicas": 1,
-            "max_replicas": case.scorers,
-            "metrics_interval_s": 1,
-            "look_back_period_s": 5,
-            "upscale_delay_s": 0,
-            "downscale_delay_s": 0,
-        }
-    found = serve_config(
-        [model("embedded", "embedded", scorers)], deployment(1, max_ongoing_requests=512)
-    )
-    models = found["applications"][1]
-    models["import_path"] = SIMULATED_SCORER
-    if case.autoscaled:
-        models["autoscaling_policy"] = {"policy_function": POLICY, "policy_kwargs": GOALS}
+        scorers["autoscaling_config"] |= {"min_replicas": 1, "max_replicas": case.scorers}
+    else:
+        _fixed(scorers, case.scorers)
+        del models["autoscaling_policy"]
+    (gateway,) = gateways["deployments"]
+    _fixed(gateway, 1)
+    price = gateway["user_config"]["models"][0]["price_micro_dollars_per_document"]
+    model = {"id": MODEL, "checkpoint": CHECKPOINT, "price_micro_dollars_per_document": price}
+    gateway["user_config"]["models"] = [model]
     return found
+
+
+def _fixed(deployment: dict[str, Any], replicas: int) -> None:
+    del deployment["autoscaling_config"]
+    deployment["num_replicas"] = replicas

@@ -133,6 +133,15 @@ class Lab:
         if host.is_node:
             self.network.close(ancestor)
 
+    def processes(self, host: str, word: str) -> list[psutil.Process]:
+        """Return the processes of a host that have ``word`` on their command lines."""
+        found = []
+        for process in self.hosts[host].descendants():
+            with suppress(psutil.NoSuchProcess):
+                if word in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     @property
     def postgres(self) -> databases.Postgres:
         return databases.Postgres(in_user_namespace=self.in_user_namespace)

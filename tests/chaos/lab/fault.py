@@ -92,22 +92,12 @@ def send_signal(lab: Lab, host: str, number: int, word: str = "") -> None:
 
     Raises: LabError when there is none.
     """
-    found = processes(lab, host, word)
+    found = lab.processes(host, word)
     for process in found:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
     if not found:
         raise LabError(f"no process '{word}' on {host}")
-
-
-def processes(lab: Lab, host: str, word: str) -> list[psutil.Process]:
-    """Return the processes of a host that have ``word`` on their command lines."""
-    found = []
-    for process in lab.hosts[host].descendants():
-        with suppress(psutil.NoSuchProcess):
-            if word in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def start_again(lab: Lab, effect: Effect) -> None:

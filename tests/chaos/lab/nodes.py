@@ -6,7 +6,7 @@ from cluster.lab import plan
 from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError, wait_for
 from cluster.lab.service import BIN, DASHBOARD
-from tests.chaos.lab.fault import Effect, Inject, Places, processes, start_again
+from tests.chaos.lab.fault import Effect, Inject, Places, start_again
 
 RAYLET = "/raylet "
 RETURN_S = 15.0
@@ -56,7 +56,7 @@ def heal(lab: Lab, effect: Effect) -> None:
     lab.network.heal(host)
     if given_up:
         with suppress(LabError):
-            wait_for(lambda: not processes(lab, host.name, RAYLET), RETURN_S, "the end of Ray")
+            wait_for(lambda: not lab.processes(host.name, RAYLET), RETURN_S, "the end of Ray")
         start_again(lab, effect)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.lab import plan
 from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError, wait_for
-from tests.chaos.lab.fault import GATEWAY, Effect, Inject, Places, processes, send_signal
+from tests.chaos.lab.fault import GATEWAY, Effect, Inject, Places, send_signal
 
 GATEWAY_PROCESS = "ServeReplica:rerank:gateway"
 SCORER_PROCESS = ":scorer"
@@ -72,7 +72,7 @@ def gateway_out_of_memory(lab: Lab, before: Places) -> Effect:
     Another process allocates the memory, because a gateway may reuse what it has for long.
     """
     host = before.host_of(GATEWAY)
-    (gateway,) = processes(lab, host.name, GATEWAY_PROCESS)
+    (gateway,) = lab.processes(host.name, GATEWAY_PROCESS)
     folder, limit = _memory_cgroup()
     group = folder / f"rerank-lab-{gateway.pid}"
     group.mkdir()
