@@ -11,7 +11,7 @@ from testkit.service import ROOT, Service
 MODEL_FOLDER = "/srv/models/my-reranker"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Serve ``examples/own_model.yaml`` with a small model at its folder's place."""
     from testkit import tiny_models  # noqa: PLC0415 - imports torch
