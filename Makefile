@@ -20,7 +20,7 @@ serve: $(VENV)/.serve  ## Run the whole service on this machine; set RERANK_PORT
 
 test: check test-integration test-chaos  ## Run all tests but those of test-lab and test-fuzz
 
-check: lint test-unit  ## Check format, lint, security, types and layers, and run test-unit (minutes)
+check: lint test-unit  ## Check format, lint, security, types, layers and docs, and run test-unit (minutes)
 
 lint: $(VENV)/.dev
 	$(PIP) check

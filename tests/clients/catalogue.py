@@ -200,7 +200,7 @@ def _litellm() -> Iterator[Client]:
         "litellm",
         "litellm",
         "litellm_proxy.py:proxy",
-        "",
+        "/v1/rerank",
         note="the costs that it logs for 200 requests of different sizes equal the charges "
         "([LiteLLM](python-clients.md#litellm))",
     )

@@ -57,7 +57,7 @@ def start(address: str) -> str:
                 "model_name": MODEL,
                 "litellm_params": {
                     "model": f"jina_ai/{MODEL}",
-                    "api_base": f"{address}/v1/rerank",
+                    "api_base": address,
                     "api_key": "set by each call",
                     "configurable_clientside_auth_params": ["api_key"],
                 },
