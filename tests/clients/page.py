@@ -10,7 +10,8 @@ PAGE = ROOT / "docs/clients.md"
 INTRODUCTION = """\
 # Tested clients
 
-These clients are tried against a running service in which only their base URL is changed.
+These clients are tried against a running service.
+Only the base URL of each client is changed.
 `python -m tests.clients` installs the listed versions, tries all of them, and writes this page;
 `make test` tries some of them.
 
@@ -19,8 +20,10 @@ These clients are tried against a running service in which only their base URL i
 | `ranking` | the right document comes first |
 | `top n` | as many results are returned as requested |
 | `documents` | the results have the texts of the documents |
-| `401`, `402` | the caller gets the status or the message: an unknown key, no credit |
-| `413` | the same for too many documents, and for a body that is too large |
+| `401`, `402` | for an unknown key (401) and without credit (402), the caller gets the status or \
+the message |
+| `413` | the caller gets the status or the message for too many documents, and for a body that is \
+too large |
 | `429` | the client waits as long as `Retry-After` says, and its second request succeeds; \
 "early": it repeats the request sooner, until one succeeds |
 | `usage` | the caller gets the tokens, documents or search units, equal to those charged |
