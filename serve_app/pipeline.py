@@ -3,9 +3,9 @@
     admit ─> check the queries ─┬─> reserve credit ─┬─> score ─> rank ─> commit ─> answer
                                 └─> tokenize ───────┘
 
-Every step calls a port (`serve_app.ports`) or `Admission`, and every expected failure is a
-`RerankError`. No request is scored before its credit is reserved, and no score is returned before
-the charge is committed.
+Steps with side effects call a port (`serve_app.ports`) or `Admission`; ranking is a pure function.
+Every expected failure is a `RerankError`. No request is scored before its credit is reserved, and
+no score is returned before the charge is committed.
 """
 
 import asyncio
@@ -92,8 +92,8 @@ class Pipeline:
                 rate_limits=reserved.rate_limits,
                 warnings=tokenized.warnings,
             )
-            # The deadline does not apply to the commit: it could end the request without an answer
-            # although its charge is being written. The ledger limits the wait for its commit.
+            # The deadline does not apply to the commit. Otherwise a request could end without an
+            # answer while its charge is being written. The ledger limits the wait for its commit.
             with self.metrics.stage("commit"):
                 await self.ledger.commit(job.request_id, charge, usage, to_store(job, outcome))
         if revision.shadow is not None:

@@ -204,7 +204,7 @@ def show_usage(
 @click.option("--tenant", help="Only changes to this tenant, by id or name.")
 @database_option
 def show_audit_log(tenant: str | None, database_url: str | None) -> None:
-    """List changes made by administrators, oldest first."""
+    """List all grants and all changes to tenants and keys, oldest first."""
     found: list[audit_log.AuditEntry] = []
     with open_books(database_url, reading) as connection:
         of = tenant_id(connection, tenant)

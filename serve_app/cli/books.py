@@ -93,7 +93,8 @@ def print_statement(
 ) -> None:
     """Print the billing statement of TENANT: balances, grants, and usage per day and model.
 
-    Repeated statements of a complete month are identical to the byte.
+    Repeated statements of a complete month are identical to the byte, unless a gateway was still
+    holding a reversal.
     """
     wanted = _month(month)
     with open_books(database_url, reading_long) as connection:

@@ -13,12 +13,13 @@ place, closes HAProxy's folder and Ray's session folder to other users, and exec
 * Requests to upgrade to another protocol are not passed on.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
 * If one of several gateways hangs or is cut off, its requests end when it leaves the rotation,
-  after 5 s, instead of after the timeout. Those of a gateway that is shutting down do not:
-  `serve_app.http.inbound` answers its health checks with 404, which only keeps new requests away.
+  after 5 s, instead of after the timeout. Requests in a gateway that is shutting down continue:
+  `serve_app.http.inbound` answers its health checks with 404, so HAProxy only stops sending new
+  ones.
 * With `CERTIFICATE_VARIABLE`, clients speak TLS.
 * HAProxy's own answers are in JSON, with an ``x-request-id``, and with ``Retry-After`` while no
-  gateway answers. In HTML are its answers to malformed requests, and, while no gateway is ready,
-  those to browsers: `STARTING_PAGE`, which reloads itself.
+  gateway answers. Two kinds of answers are in HTML: those to malformed requests, and
+  `STARTING_PAGE`, which browsers get while no gateway is ready and which reloads itself.
 
 It imports little, because Ray waits for it at each reload.
 """

@@ -18,8 +18,8 @@ An engine that accepts two batches computes one after the other, and prepares th
 computes the first. It gets the second batch when that is full, and otherwise shortly before the
 first one ends, so that portions that arrive until then can join it.
 
-A device that fails every batch answers faster than any other, so Ray would send it most of the
-work. So the device is checked when all portions of a batch fail.
+A device that fails every batch answers faster than any other, so the gateways would send it most of
+the work. So the device is checked when all portions of a batch fail.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Send a job's portions to one model's replicas in fair-queue order and join the scores.
 
-`serve_app.dispatch.attempts` sends portions whose replica dies or is late once more. Any failure of
-a portion cancels the rest, because a job is answered completely or not at all. If the caller is
+`serve_app.dispatch.attempts` sends a portion again if its replica dies or is late. Any failure of a
+portion cancels the rest, because a job is answered completely or not at all. If the caller is
 cancelled, for example at its deadline, queued portions are not sent.
 """
 

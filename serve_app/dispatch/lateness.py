@@ -1,6 +1,6 @@
 """When a portion is late, and how much work may be done twice for late portions. Pure.
 
-A replica that hangs, loses power or is cut off does not fail: its answers only do not come. Other
+A replica that hangs, loses power or is cut off causes no error: it only stops answering. Other
 replicas can answer instead, because scoring is pure. The budget keeps that from doubling the work
 when all replicas are slow.
 """

@@ -1,4 +1,7 @@
-"""The clock, which is passed to all code that needs the time. No other module reads a clock."""
+"""The clock, which is passed to code that needs the time.
+
+Only commands and a few timeouts of blocking calls read a clock directly.
+"""
 
 import time
 from typing import Protocol

@@ -6,8 +6,8 @@
                                               |------- ... ----- n|
 
 Neighbouring windows share a quarter of their tokens, so that a sentence at a border is whole in one
-of them. A window leaves a sixteenth of the room free, because the model reads its text alone: a
-word that is cut at a border can have a few more tokens than the part that it was.
+of them. A window leaves a sixteenth of the room free, because its text is tokenized again alone: a
+word that is cut at a border can then have a few more tokens than before.
 """
 
 OVERLAP_DIVISOR = 4

@@ -1,4 +1,7 @@
-"""Facts about a model that the code around its computation needs. JSON can hold them."""
+"""Facts about a model that are needed apart from its weights and graph.
+
+They can be stored as JSON.
+"""
 
 from dataclasses import dataclass
 from typing import Any

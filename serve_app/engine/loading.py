@@ -1,8 +1,8 @@
 """Load a model as an `Engine` or a `Tokenizer`: the two functions that deployments call.
 
 Gateways call `load_tokenizer`, and scorers `load_engine`. Both raise
-`serve_app.engine.sources.ModelLoadError`. Importing torch takes seconds and 300 MB, so it is
-imported only where it computes.
+`serve_app.engine.sources.ModelLoadError`. Importing torch and transformers takes seconds and
+400 MB, so they are imported only where torch computes.
 """
 
 from importlib.util import find_spec

@@ -1,8 +1,8 @@
 """Export a model for OpenVINO in a child process, unless the cache has the export.
 
 An export imports torch and transformers and traces the model, which takes 5 to 10 s and 700 MB. A
-child process does that, so that a scorer has neither of them in its memory. With the files in the
-cache, a scorer needs a second. See `docs/decisions/0018`.
+child process does that, so that a scorer has neither of them in its memory. If the cache has the
+files, a scorer starts in about 2 s. See `docs/decisions/0018`.
 """
 
 import json

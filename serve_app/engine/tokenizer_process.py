@@ -1,7 +1,8 @@
-"""Tokenize large jobs in another process, so that the event loop keeps this one's interpreter.
+"""Tokenize large jobs in another process.
 
-A thread that tokenizes 10,000 documents would take turns with the event loop for half a second, and
-double the time of every other request.
+So they do not compete with the event loop for the interpreter lock (GIL). A thread that tokenizes
+10,000 documents would take turns with the event loop for half a second, and more than double the
+time of every other request.
 """
 
 import os

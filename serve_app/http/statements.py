@@ -1,5 +1,7 @@
-"""``GET /v1/statements/{month}`` for the key's own tenant, and the same for administrators for any
-tenant. A month that is not complete is answered up to now, or to its end.
+"""``GET /v1/statements/{month}``, and the administrators' ``GET /admin/v1/statements/{month}``.
+
+The first is for the key's own tenant, the second for any tenant. The statement of an incomplete
+month covers the time until now, or until the month's end.
 """
 
 from dataclasses import replace

@@ -3,8 +3,9 @@
     needed   (queued + inflight tokens) / (tokens per second of a replica x target delay)
     target   at least the lowest need during `up_after_s`, at most the highest during `down_after_s`
 
-So a short burst starts no replica, and a short pause stops none. Loads are reported once a second
-and stay valid until the next report.
+So a short burst starts no replica, and a short pause stops none. Loads are reported once a second.
+A report is valid until the next one, for at most 10 s; without a valid report, the target does not
+change.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""Metrics and structured logs for the operator."""
+"""Metrics, structured logs and traces for the operator."""

@@ -1,4 +1,4 @@
-"""Audit log of administrative changes. Entries are never changed or deleted."""
+"""Audit log of grants and of changes to tenants and keys. Entries are never changed or deleted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ class AuditContext:
     """The author and time of a change."""
 
     who: str
-    """A command-line user, or ``key <id>`` for an administrator's API key."""
+    """A command-line user, or ``key <id>`` for a change over HTTP."""
 
     now: Moment
 

@@ -1,4 +1,6 @@
-"""What happens to a request with an idempotency key, by the last request with that key. Pure.
+"""Decide what happens to a request with an idempotency key. Pure.
+
+The last request with that key decides:
 
     none in 24 hours, or it failed ──> the request runs
     the same request, charged ──────> its stored outcome is the answer

@@ -1,8 +1,8 @@
 """SQL statements of `books`, which read and write a whole group.
 
-All transactions lock accounts before reservations. A transaction that settles a reservation locks
-its row, too. Otherwise PostgreSQL would return the row version from before the wait for the
-account.
+All transactions lock accounts before reservations. A transaction that settles a reservation also
+locks the reservation's row. Otherwise PostgreSQL would return the version of that row from before
+the transaction waited for the account's lock.
 """
 
 from collections.abc import Collection, Sequence

@@ -2,8 +2,9 @@
 
     opening balance + grants, refunds and corrections - charges == closing balance
 
-A statement contains nothing that can change later, such as the time of printing. So a month gives
-the same bytes from either database, before and after retention replaces its rows by daily sums.
+A statement contains no time of printing, and nothing else that differs between two printings. So a
+complete month gives the same bytes from either database, before and after retention replaces its
+rows by daily sums. Only a reversal that a gateway could not write earlier can still change it.
 """
 
 from collections.abc import Iterator
