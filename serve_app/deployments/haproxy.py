@@ -259,7 +259,9 @@ _PATH_BODY = _error_body(
     "invalid_request_error", "invalid_http", f"The path does not begin with '/'. {UNCHARGED}"
 )
 _LOST = _error_body(
-    "server_error", "gateway_lost", f"The gateway ended before it answered. {UNKNOWN_CHARGE}"
+    "server_error",
+    "gateway_lost",
+    f"The gateway stopped or hung before it answered. {UNKNOWN_CHARGE}",
 )
 
 ERROR_RESPONSES = {

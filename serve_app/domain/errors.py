@@ -68,7 +68,9 @@ class CompressedBody(InvalidRequest):
 
 
 class Unauthenticated(RerankError):
-    """The API key is missing, unknown or ``ended``, which only the secret's holder may learn."""
+    """The API key is missing, invalid, revoked or expired. Only a client with its secret learns
+    that it was revoked or has expired.
+    """
 
     code = "unauthenticated"
 
@@ -87,7 +89,7 @@ class Unauthenticated(RerankError):
 
 
 class OutOfCredit(RerankError):
-    """The request costs more than the tenant's available credit."""
+    """The highest possible price of the request is above the tenant's available credit."""
 
     code = "out_of_credit"
 
@@ -99,8 +101,8 @@ class OutOfCredit(RerankError):
     @property
     def public_message(self) -> str:
         return (
-            f"The request costs {self.needed} micro-dollars; {self.available} are available. "
-            f"{NOTHING_CHARGED}"
+            f"The request may cost up to {self.needed} micro-dollars; "
+            f"{self.available} are available. {NOTHING_CHARGED}"
         )
 
 
