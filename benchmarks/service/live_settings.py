@@ -128,8 +128,8 @@ def measure(folder: Path) -> tuple[list[Change], int]:
         key = cluster.command("keys", "create", "acme")
         deploy(cluster, FIRST_PRICE)
         replicas = partial(cluster.replicas, "rerank")
-        wait_for(lambda: len(replicas()) == GATEWAYS, TIMEOUT_S, "the start of all gateways")
         wait_for(cluster.is_running, TIMEOUT_S, "the start")
+        wait_for(lambda: len(replicas()) == GATEWAYS, TIMEOUT_S, "the start of all gateways")
         before = replicas()
         with client(cluster, key) as charges:
             wait_for(lambda: charges, TIMEOUT_S, "the first answer")
