@@ -34,7 +34,7 @@ FAULTS = (
     Fault("scorer node frozen for 30 s", processes.node_frozen, processes.thaw, 30),
     Fault("scorer node cut off for 20 s", nodes.node_cut_off(SCORER), nodes.heal, 20),
     Fault("gateway node cut off for 20 s", nodes.node_cut_off(GATEWAY), nodes.heal, 20),
-    Fault("scorer node cut off for good", nodes.node_cut_off(SCORER, for_good=True), nodes.heal),
+    Fault("scorer node cut off for good", nodes.node_cut_off(SCORER, for_good=True), start_again),
     Fault(
         *("scorer node with 200 ms delay and 5 % loss for 30 s", nodes.node_far_away(SCORER)),
         *(nodes.repair, 30),
