@@ -2,9 +2,10 @@
 
 One client sends small and larger requests, one after the other. The service reports the time of
 each batch, from which the speed of a scorer follows. The CPU time of the gateway's process is the
-work of the gateway. That of a slow gateway is measured at half of its limit, because requests that
-it has at the same time share work. The throughput of many clients shows the speed of a slow
-database. The part of the latency that nothing else explains is the transit.
+work of the gateway. That of a slow gateway is measured at half of its highest throughput, because
+requests that it has at the same time share work. The throughput of one and of many callers of the
+ledger shows the speed of the database. The part of the latency that nothing else explains is the
+transit.
 """
 
 import statistics
