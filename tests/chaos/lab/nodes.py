@@ -1,16 +1,9 @@
 """Faults of whole nodes: killed, without power, cut off, taken back by the cloud."""
 
-from contextlib import suppress
-
 from cluster.lab import plan
 from cluster.lab.lab import Lab
-from cluster.lab.namespaces import LabError, wait_for
-from cluster.lab.service import BIN, DASHBOARD
-from tests.chaos.lab.fault import Effect, Inject, Places, start_again
-
-RAYLET = "/raylet "
-RETURN_S = 15.0
-"""Longest time until a node that was cut off learns that Ray's head has declared it dead."""
+from cluster.lab.service import BIN
+from tests.chaos.lab.fault import Effect, Inject, Places
 
 
 def node_killed(deployment: str) -> Inject:
@@ -50,24 +43,7 @@ def node_cut_off(deployment: str, *, for_good: bool = False) -> Inject:
 
 
 def heal(lab: Lab, effect: Effect) -> None:
-    """Heal the partition, and start Ray again if Ray's head has declared the node dead."""
-    host = plan.BY_NAME[effect.host]
-    given_up = not _is_alive(lab, host)
-    lab.network.heal(host)
-    if given_up:
-        with suppress(LabError):
-            wait_for(lambda: not lab.processes(host.name, RAYLET), RETURN_S, "the end of Ray")
-        start_again(lab, effect)
-
-
-def _is_alive(lab: Lab, host: plan.Host) -> bool:
-    """Return whether Ray's head counts a node as part of the cluster."""
-    _, answer = lab.fetch(f"{DASHBOARD}/nodes?view=summary", lab.token, plan.HEAD)
-    raylets = [each["raylet"] for each in answer["data"]["summary"]]
-    return any(
-        raylet["nodeManagerAddress"] == host.address and raylet["state"] == "ALIVE"
-        for raylet in raylets
-    )
+    lab.network.heal(plan.BY_NAME[effect.host])
 
 
 def node_far_away(deployment: str) -> Inject:
