@@ -12,7 +12,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -26,10 +25,10 @@ from rich.table import Table
 
 from benchmarks.autoscaling.lab_load import FLOOR, GPU_TOKENS_PER_S, sections
 from benchmarks.machine import machine
+from benchmarks.simulated_lab import simulated_lab
 from cluster.lab import plan, service
 from cluster.lab.lab import Lab
 from cluster.lab.namespaces import LabError
-from cluster.lab.start import up
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -49,22 +48,14 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="plot the result to this file")
     chosen = parser.parse_args()
     console = Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="rerank-lab-") as name:
-        folder = Path(name)
-        config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(scaled_config(chosen.section or names)))
-        lab = up(
-            folder / "lab",
-            None,
-            console.print,
-            gpu_nodes=GPU_NODES,
-            gpu_tokens_per_s=GPU_TOKENS_PER_S,
-            config=config,
-        )
-        try:
-            result = json.loads(run_inside(lab, chosen.section or names))
-        finally:
-            lab.down()
+    sections_chosen = chosen.section or names
+    with simulated_lab(
+        scaled_config(sections_chosen),
+        console.print,
+        gpu_nodes=GPU_NODES,
+        gpu_tokens_per_s=GPU_TOKENS_PER_S,
+    ) as lab:
+        result = json.loads(run_inside(lab, sections_chosen))
     result = {
         "question": "Does the autoscaler follow a load across nodes?",
         "date": datetime.now(UTC).date().isoformat(),

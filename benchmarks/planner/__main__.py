@@ -32,7 +32,8 @@ from benchmarks.planner.cases import SEED, Case, cases
 from benchmarks.planner.prediction import predict
 from benchmarks.planner.rounds import ROUNDS
 from benchmarks.planner.sending import Measured
-from benchmarks.planner.services import started
+from benchmarks.planner.services import config
+from benchmarks.simulated_lab import simulated_lab
 from cluster.lab import plan, service
 
 DOCUMENTS_ERROR_MAX, P99_ERROR_MAX = 0.15, 0.25
@@ -81,7 +82,12 @@ def rounds(number: int, case: Case, done: int) -> Iterator[dict[str, Any]]:
     """Yield each round that is not in the file yet, from a new lab."""
     if done >= ROUNDS:
         return
-    with started(case, partial(print, flush=True)) as lab:
+    with simulated_lab(
+        config(case),
+        partial(print, flush=True),
+        gpu_nodes=case.scorers,
+        gpu_tokens_per_s=case.gpu_tokens_per_s,
+    ) as lab:
         arguments = [str(lab.folder), str(SEED), str(number), str(done)]
         command = [sys.executable, "-m", "benchmarks.planner.rounds", *arguments]
         with subprocess.Popen(

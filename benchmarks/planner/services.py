@@ -1,10 +1,8 @@
 """The service of a case in the lab, with one part slowed down."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +15,6 @@ from benchmarks.planner.cases import SLOW_GATEWAY_SHARE, SLOW_WRITE_S, Case
 from benchmarks.planner.throttle import limited
 from cluster.lab import plan, service
 from cluster.lab.lab import Lab
-from cluster.lab.start import Say, up
 from serve_app.domain.model import Caller
 from serve_app.planning.simulation import DATABASE, GATEWAYS
 
@@ -64,27 +61,6 @@ class Running:
             for host in self.lab.nodes()
             for process in self.lab.processes(host.name, f"ServeReplica:{application}:")
         ]
-
-
-@contextmanager
-def started(case: Case, say: Say) -> Iterator[Lab]:
-    """Run a lab with the service of a case during the block."""
-    with tempfile.TemporaryDirectory(prefix="rerank-lab-") as name:
-        folder = Path(name)
-        file = folder / "config.yaml"
-        file.write_text(yaml.safe_dump(config(case)))
-        lab = up(
-            folder / "lab",
-            None,
-            say,
-            gpu_nodes=case.scorers,
-            gpu_tokens_per_s=case.gpu_tokens_per_s,
-            config=file,
-        )
-        try:
-            yield lab
-        finally:
-            lab.down()
 
 
 @contextmanager
