@@ -21,7 +21,7 @@ DEPTH = 2.5
 """Initial portions per replica: a running one, the next one, and room for small ones."""
 
 DEPTH_MIN = 0.5
-DEPTH_MAX = 8.0
+DEPTH_MAX = 3.0
 STEP = 1.25
 
 REPLICA_MEMORY_S = 30.0
