@@ -22,9 +22,9 @@ SMALL_CHARACTERS_MAX = 200_000
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
     """Return an estimate of the tokens of ``job``; never 0."""
     queries = {query: _estimate(query) for query in job.queries}
-    pairs = ((queries[pair.query], _estimate(pair.document)) for pair in job.pairs)
+    pairs = [(queries[query], _estimate(document)) for query, document in job.pairs]
     if job.overflow is not Overflow.CHUNK:
-        return Tokens(sum(min(pair_tokens_max, query + document) for query, document in pairs))
+        return Tokens(sum([min(pair_tokens_max, query + document) for query, document in pairs]))
     tokens = sum(
         windows.count(document, max(1, pair_tokens_max - query))
         * min(pair_tokens_max, query + document)
@@ -44,5 +44,7 @@ def is_small(job: Job, tokens: Tokens) -> bool:
 
     Characters count too, because the tokenizer may read far more of a text than the model does.
     """
+    if tokens > SMALL_TOKENS_MAX:
+        return False
     characters = sum(map(len, job.queries)) + sum(len(pair.document) for pair in job.pairs)
-    return tokens <= SMALL_TOKENS_MAX and characters <= SMALL_CHARACTERS_MAX
+    return characters <= SMALL_CHARACTERS_MAX

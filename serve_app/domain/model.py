@@ -193,7 +193,7 @@ class JobScores:
     """Sum over the portions."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # Not frozen, because 10,000 frozen ones take the event loop 4 ms more.
 class RankedDocument:
     """A document in the ranking. ``index`` is its position in the request."""
 
