@@ -20,8 +20,16 @@ def no_leaks_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook.
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Group tests for ``--dist loadgroup``: each file is a group, and so are the tests of training,
-    which share states that take a while to compute."""
     for item in items:
-        group = TRAINING if TRAINING in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+
+
+def _group_of(item: pytest.Item) -> str:
+    """Return the tests that run in one worker with ``--dist loadgroup``: those that share a service
+    or states of training, which take a while to start or compute, else those of a file and
+    database."""
+    if TRAINING in item.path.parents or "service" in getattr(item, "fixturenames", ()):
+        return str(item.path.parent)
+    callspec = getattr(item, "callspec", None)
+    database = callspec.params.get("database", "") if callspec else ""
+    return f"{item.path} {database}"
