@@ -6,6 +6,8 @@ import pytest
 
 from testkit.without_packages import run_without
 
+pytestmark = pytest.mark.slow
+
 ENGINE = ("torch", "safetensors", "transformers", "openvino")
 EXPORTER = "opentelemetry.exporter.otlp"
 LOAD = ("locust", "matplotlib", "scipy")
@@ -17,7 +19,6 @@ def test_a_gateway_imports_no_package_of_an_extra(tmp_path: Path) -> None:
     assert run_without([*ENGINE, *LOAD, "psycopg", EXPORTER], program, tmp_path) == "ok\n"
 
 
-@pytest.mark.slow
 def test_a_gateway_reads_a_models_tokenizer_without_torch(tmp_path: Path) -> None:
     program = (
         "from serve_app.engine.loading import load_tokenizer\n"
@@ -27,7 +28,6 @@ def test_a_gateway_reads_a_models_tokenizer_without_torch(tmp_path: Path) -> Non
     assert run_without(["torch", "openvino", "psycopg"], program, tmp_path) == "512\n"
 
 
-@pytest.mark.slow
 def test_without_openvino_torch_computes_encoders_on_cpus(tmp_path: Path) -> None:
     program = (
         "import torch\n"

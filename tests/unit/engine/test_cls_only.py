@@ -13,6 +13,8 @@ from serve_app.engine.openvino_export import convert, token_examples
 from serve_app.engine.openvino_model import compile_graph, infer
 from serve_app.engine.plain_products import keep_apart
 
+pytestmark = pytest.mark.slow
+
 SUPPORTED = ("bert", "roberta", "xlm_roberta")
 NAMES = ("input_ids", "attention_mask")
 SHAPES = [(2, 3), (5, 17), (1, 40), (3, 512)]

@@ -19,6 +19,8 @@ from testkit.tiny_models import FAMILIES, POISON, build_poison_crash, build_pois
 from testkit.tokenized import pairs_in
 from tests.support.varied_pairs import varied_pairs
 
+pytestmark = pytest.mark.slow
+
 LIMITS = EngineLimits(batch_tokens_max=8_192)
 TOLERANCE = 1e-4
 
@@ -27,10 +29,7 @@ def load(folder: Path, precision: str = "float32") -> Engine:
     return load_engine(str(folder), None, precision, LIMITS)
 
 
-@pytest.mark.parametrize(
-    "family",
-    ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "bert")],
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_500_varied_pairs_have_the_logits_of_transformers(
     folders: dict[str, Path], family: str
 ) -> None:
@@ -71,7 +70,6 @@ def test_the_engine_warms_up_and_passes_its_check(folders: dict[str, Path], fami
     assert engine.description.startswith("cross-encoder ")
 
 
-@pytest.mark.slow  # Seconds for each case.
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_logits_stay_near_float32_and_fine_grained(
     folders: dict[str, Path], family: str

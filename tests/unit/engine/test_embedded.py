@@ -21,6 +21,8 @@ from testkit.tiny_models import build
 from tests.support.synthetic_adapter import metadata, write_synthetic
 from tests.support.varied_pairs import varied_pairs
 
+pytestmark = pytest.mark.slow
+
 LIMITS = EngineLimits(batch_tokens_max=4_096, forward_tokens_max=4_096)
 TOLERANCE = 1e-4
 SHORT_TOLERANCE = 0.1
@@ -195,7 +197,6 @@ def test_the_shipped_adapter_is_small() -> None:
     assert 0 < ADAPTER.stat().st_size <= ADAPTER_BYTES_MAX
 
 
-@pytest.mark.slow
 def test_the_shipped_model_warms_up_and_ranks_a_match_first() -> None:
     limits = EngineLimits(batch_tokens_max=512, forward_tokens_max=512, pair_tokens_max=64)
     engine = load_engine(EMBEDDED, None, "float32", limits)

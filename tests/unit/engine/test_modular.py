@@ -19,6 +19,8 @@ from testkit.tiny_models import build
 from tests.support.modular_models import HEADS, WIDTH, build_modular, scores
 from tests.support.varied_pairs import varied_pairs
 
+pytestmark = pytest.mark.slow
+
 LIMITS = EngineLimits(batch_tokens_max=8_192, threads=1)
 TOLERANCE = 1e-4
 IDENTITY = "torch.nn.modules.linear.Identity"
@@ -53,7 +55,6 @@ def change(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.slow  # Loads, compiles or compares models of several families.
 @pytest.mark.parametrize("family", ["deberta_v2", "electra", "modernbert"])
 def test_a_model_with_its_own_head_equals_sentence_transformers(
     folders: dict[str, Path], tmp_path: Path, family: str
@@ -69,21 +70,15 @@ def test_a_model_with_its_own_head_equals_sentence_transformers(
     assert logits == pytest.approx(logits_of(load(folders[family]), folders[family]))
 
 
-@pytest.mark.slow  # Loads, compiles or compares models of several families.
 @pytest.mark.parametrize(
     ("family", "head"),
     [
         ("modernbert", "ettin"),
-        *(
-            pytest.param(family, head, marks=pytest.mark.slow)
-            for family, head in [
-                ("bert", "ettin"),
-                ("roberta", "mean"),
-                ("deberta_v2", "two_ways"),
-                ("modernbert", "mean"),
-                ("electra", "tokens"),
-            ]
-        ),
+        ("bert", "ettin"),
+        ("roberta", "mean"),
+        ("deberta_v2", "two_ways"),
+        ("modernbert", "mean"),
+        ("electra", "tokens"),
     ],
 )
 def test_a_head_of_modules_equals_sentence_transformers(
@@ -97,7 +92,6 @@ def test_a_head_of_modules_equals_sentence_transformers(
     assert " with " in engine.description
 
 
-@pytest.mark.slow  # Loads, compiles or compares models of several families.
 def test_the_encoder_has_reduced_precision_and_the_head_has_not(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

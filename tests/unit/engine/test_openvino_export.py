@@ -16,6 +16,8 @@ from testkit.reference import portion, tokenize_pairs
 from testkit.tiny_models import FAMILIES
 from tests.support.varied_pairs import varied_pairs
 
+pytestmark = pytest.mark.slow
+
 LIMITS = EngineLimits(batch_tokens_max=8_192, threads=1)
 PAIRS = varied_pairs(80, words_max=12, long_texts=1)
 
@@ -36,7 +38,6 @@ def test_openvino_computes_every_family_on_cpus(folders: dict[str, Path], family
     assert engine.description.endswith("by OpenVINO") == (engine.device == "cpu")
 
 
-@pytest.mark.slow  # Loads, compiles or compares models of several families.
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_torch_computes_what_openvino_computes_wrongly(
     folders: dict[str, Path],

@@ -18,6 +18,8 @@ from serve_app.engine.openvino_model import FACTS
 from serve_app.ports import Engine
 from testkit.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 LIMITS = EngineLimits(batch_tokens_max=1_024, forward_tokens_max=1_024, threads=1)
 
 LOAD = """
@@ -149,7 +151,6 @@ def test_only_the_owner_can_read_the_cache(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.slow  # Imports torch in a new process.
 def test_a_scorer_on_a_cpu_imports_neither_torch_nor_transformers(
     model: Path, tmp_path: Path
 ) -> None:
@@ -160,7 +161,6 @@ def test_a_scorer_on_a_cpu_imports_neither_torch_nor_transformers(
         assert imported == []
 
 
-@pytest.mark.slow  # Imports torch in a new process.
 def test_an_export_in_a_child_process_reports_why_it_fails(model: Path, tmp_path: Path) -> None:
     (model / "model.safetensors").write_bytes(b"\0" * 100)
 

@@ -15,6 +15,8 @@ from serve_app.planning.simulation import DATABASE, GATEWAYS, SCORERS
 from serve_app.planning.sizing import SCORERS_BUSY_MAX, Demand, plan, run
 from serve_app.planning.steps import step
 
+pytestmark = pytest.mark.slow
+
 TRAFFIC = Traffic(100, {20: 1}, 50)
 
 
@@ -108,7 +110,6 @@ def test_the_size_of_the_ledger_grows_with_the_requests(service: Service) -> Non
     assert found.database_gb == pytest.approx(100 * 86_400 * 90 * 250 / 1e9)
 
 
-@pytest.mark.slow
 def test_the_sensitivity_names_what_matters(service: Service) -> None:
     found = {each.what: each.plan for each in variations(Demand(TRAFFIC, 0.2), service)}
     slow, fast = found["speed of a scorer, times 0.5"], found["speed of a scorer, times 2"]
