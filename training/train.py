@@ -117,7 +117,7 @@ def probe_of(model: Any, groups: list[Group]) -> Any:
     left, right = torch.zeros(HIDDEN, HIDDEN).double(), torch.zeros(HIDDEN).double()
     for group in groups:
         query = padded(group.queries)
-        rows = compared(model, query, group.documents)[:, words(query.mask)]
+        rows = compared(model, query, group.documents).rows[:, words(query.mask)]
         states = deviations(rows).flatten(0, 1).double()
         left += states.T @ states
         right += states.T @ deviations(matches(group.queries, group.documents)).flatten().double()
@@ -131,10 +131,10 @@ def losses_of(model: Any, group: Group, teacher: Teacher, options: Options) -> t
     """Return the loss of a step, and the share of the matches' variance that the probe misses."""
     query = padded(group.queries)
     with torch.autocast("cpu", torch.bfloat16):
-        rows = compared(model, query, group.documents)
-        scores = read_out(model, rows, query.mask).T.float()
+        pairs = compared(model, query, group.documents)
+        scores = read_out(model, pairs, query.mask).T.float()
     wanted = deviations(matches(group.queries, group.documents))
-    found = deviations(model.probe(rows[:, words(query.mask)].float())[..., 0])
+    found = deviations(model.probe(pairs.rows[:, words(query.mask)].float())[..., 0])
     missed = (found - wanted).pow(2).mean() / wanted.pow(2).mean()
     loss = loss_of(scores, teacher(group), group, options.labels)
     return loss + options.matches * missed, missed.detach()

@@ -1,8 +1,7 @@
 """Layers 7 and 8 and the head, on cached states, for every pair of some queries and documents.
 
-Layer 7 computes only query rows, layer 8 only [CLS]; document tokens are keys and values of layer 7
-only. Layer 8's [CLS] ignores document tokens, which would have a weight below 0.0001. Keys and
-values of a document serve all queries. The logits are nearly those of the whole model.
+Layer 8 computes only [CLS]. Document tokens are computed once for all queries: in layer 7, they see
+their document and [CLS], but not the query. The logits are nearly those of the whole model.
 """
 
 from collections.abc import Sequence
@@ -53,6 +52,17 @@ class Padded:
     """(N, L) bool: whether a position is a token rather than padding."""
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """States after layer 7."""
+
+    rows: torch.Tensor
+    """(documents, R, HIDDEN): for each document, the tokens of all queries."""
+
+    documents: list[tuple[list[int], Padded]]
+    """Places of some documents, and their tokens' states, which are the same for every query."""
+
+
 def padded(texts: Sequence[torch.Tensor]) -> Padded:
     states = nn.utils.rnn.pad_sequence(list(texts), batch_first=True).float()
     lengths = torch.tensor([len(text) for text in texts])
@@ -93,8 +103,8 @@ def logits(
     return read_out(model, compared(model, query, documents), query.mask).T.float()
 
 
-def compared(model: Any, query: Padded, documents: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return (documents, R, HIDDEN): the query tokens' rows after layer 7, for each document."""
+def compared(model: Any, query: Padded, documents: Sequence[torch.Tensor]) -> Compared:
+    """Compute layer 7 of every pair."""
     match = model.bert.encoder.layer[-2]
     real = query.mask
     own, own_sum = attend(*projected(match, query.states, query.states), real[:, None, None])
@@ -102,7 +112,7 @@ def compared(model: Any, query: Padded, documents: Sequence[torch.Tensor]) -> to
     rows = query.states[real]
     asked = heads(match.attention.self.query(rows))
     places: list[int] = []
-    parts = []
+    parts, chunks = [], []
     for chunk, document in split(documents):
         key, value = keys(match, document.states)
         found, summed = attend(asked[None], key, value, document.mask[:, None, None])
@@ -110,27 +120,41 @@ def compared(model: Any, query: Padded, documents: Sequence[torch.Tensor]) -> to
         context = (share * found.transpose(1, 2) + (1 - share) * own).flatten(2)
         parts.append(after(match, context, rows))
         places += chunk
-    return torch.cat(parts)[torch.tensor(places).argsort()]
+        chunks.append((chunk, alone(match, rows[:1], document)))
+    return Compared(torch.cat(parts)[torch.tensor(places).argsort()], chunks)
 
 
-def read_out(model: Any, states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Return (documents, queries): logits from the query rows after layer 7.
+def alone(match: Any, first: torch.Tensor, document: Padded) -> Padded:
+    """Compute layer 7 of document tokens, which see their document and [CLS].
 
     Args:
-        states: (documents, R, HIDDEN): the rows of all queries.
+        first: (1, HIDDEN): the state of [CLS], which is the same in every pair.
+    """
+    seen = torch.cat([first.expand(len(document.states), 1, -1), document.states], 1)
+    query = heads(match.attention.self.query(document.states))
+    mask = nn.functional.pad(document.mask, (1, 0), value=True)
+    context, _ = attend(query, *keys(match, seen), mask[:, None, None])
+    states = after(match, context.transpose(1, 2).flatten(2), document.states)
+    return Padded(states, document.mask)
+
+
+def read_out(model: Any, pairs: Compared, real: torch.Tensor) -> torch.Tensor:
+    """Return (documents, queries): logits from the states after layer 7.
+
+    Args:
         real: (queries, L) bool, with R entries that are true.
     """
     read = model.bert.encoder.layer[-1]
     owner = real.nonzero()[:, 0]
     starts = real.sum(1).cumsum(0) - real.sum(1)
-    first = states[:, starts]
+    first = pairs.rows[:, starts]
     attention = read.attention.self
     query, key, value = (
         linear(rows).unflatten(-1, (HEADS, HEAD_SIZE))
         for linear, rows in (
             (attention.query, first),
-            (attention.key, states),
-            (attention.value, states),
+            (attention.key, pairs.rows),
+            (attention.value, pairs.rows),
         )
     )
     similar = (query[:, owner] * key).sum(-1).float() / HEAD_SIZE**0.5
@@ -138,7 +162,17 @@ def read_out(model: Any, states: torch.Tensor, real: torch.Tensor) -> torch.Tens
     weights = (similar - largest).exp()
     total = weights.new_zeros(*first.shape[:2], HEADS).index_add(1, owner, weights)
     shares = (weights / total[:, owner])[..., None] * value
-    context = shares.new_zeros(query.shape).index_add(1, owner, shares)
+    own = shares.new_zeros(query.shape).index_add(1, owner, shares)
+    own_sum = total.log() + largest
+    parts, places = [], []
+    for chunk, document in pairs.documents:
+        found, summed = attend(
+            query[chunk].transpose(1, 2), *keys(read, document.states), document.mask[:, None, None]
+        )
+        share = (summed.transpose(1, 2) - own_sum[chunk]).sigmoid()[..., None]
+        parts.append(share * found.transpose(1, 2) + (1 - share) * own[chunk])
+        places += chunk
+    context = torch.cat(parts)[torch.tensor(places).argsort()]
     last = after(read, context.flatten(-2), first)
     pooled = model.bert.pooler(last.flatten(0, 1)[:, None]).unflatten(0, last.shape[:2])
     scores: torch.Tensor = model.classifier(pooled)[..., 0]

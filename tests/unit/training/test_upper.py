@@ -31,12 +31,16 @@ def texts() -> tuple[list[Ids], list[Ids]]:
     return queries, token_ids([text for each in judged for text in each.texts], 128)
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def logits_of_pairs(model: Any, queries: list[Ids], documents: list[Ids]) -> torch.Tensor:
+    batch = collate([(query, document) for query in queries for document in documents])
+    found: torch.Tensor = model(**batch.inputs).logits.view(len(queries), len(documents))
+    return found
+
+
 @pytest.fixture(scope="module")
 def expected(model: Any, texts: tuple[list[Ids], list[Ids]]) -> torch.Tensor:
-    queries, documents = texts
-    batch = collate([(query, document) for query in queries for document in documents])
-    with torch.no_grad():
-        found: torch.Tensor = model(**batch.inputs).logits.view(len(queries), len(documents))
+    found = logits_of_pairs(model, *texts)
     assert found.std() > 1
     return found
 
@@ -53,6 +57,26 @@ def test_logits_of_the_own_states_of_a_pair_equal_the_model(
     found = torch.stack([logits(model, [first[i]], [second[i]])[0, 0] for i in range(len(pairs))])
 
     assert correlation(found, expected.flatten()) > OWN_MIN
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def test_logits_contain_what_layer_8_reads_in_the_document(
+    texts: tuple[list[Ids], list[Ids]], expected: torch.Tensor
+) -> None:
+    """Here [CLS] reads all tokens alike, so that most of its attention goes to the document."""
+    queries, documents = texts
+    changed = load(ENCODER, ADAPTER).eval()
+    for parameter in changed.bert.encoder.layer[-1].attention.self.query.parameters():
+        parameter.zero_()
+    whole = logits_of_pairs(changed, queries, documents)
+    lower = lower_layers(ADAPTER)
+    first = lower_states(lower, [(query, []) for query in queries], 0, "queries")
+    second = lower_states(lower, [([1] * 8, document) for document in documents], 1, "documents")
+
+    found = logits(changed, list(first), list(second))
+
+    assert correlation(whole.flatten(), expected.flatten()) < ALONE_MIN - 0.1
+    assert correlation(found.flatten(), whole.flatten()) > ALONE_MIN
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
