@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse image-base image clean
+.PHONY: help serve test check lint lint-types lint-style lint-openapi test-unit test-integration test-chaos test-lab test-fuzz coverage format docs load bench bench-quick lock audit licences wheelhouse image-base image clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,11 +23,16 @@ test: check test-integration  ## Run all tests but those of test-lab and test-fu
 check: lint test-unit  ## Check format, lint, security, types, layers and docs, and run test-unit (minutes)
 
 lint: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint-types lint-style
+
+lint-types:
+	$(BIN)/mypy serve_app conformance cluster testkit tests benchmarks loadtests training docs examples
+
+lint-style:
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serve_app conformance cluster testkit benchmarks loadtests
-	$(BIN)/mypy serve_app conformance cluster testkit tests benchmarks loadtests training docs examples
 	$(BIN)/lint-imports
 	$(MKDOCS) --quiet
 
