@@ -25,9 +25,11 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 def _group_of(item: pytest.Item) -> str:
-    """Return the tests that run in one worker with ``--dist loadgroup``: those that share a service
-    or states of training, which take a while to start or compute, else those of a file and
-    database."""
+    """Return the name of the group that ``--dist loadgroup`` runs in one worker.
+
+    Tests that share a service or states of training, which take a while to start or compute, are a
+    group; so are the other tests of a file, or of a file and database.
+    """
     if TRAINING in item.path.parents or "service" in getattr(item, "fixturenames", ()):
         return str(item.path.parent)
     callspec = getattr(item, "callspec", None)
