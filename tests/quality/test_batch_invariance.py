@@ -18,7 +18,7 @@ from tests.support.varied_pairs import varied_pairs
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TEXTS = varied_pairs(120, words_max=60, long_texts=3)
-BATCHES = 20
+BATCHES = 50
 BATCH_MAX = 40
 
 
