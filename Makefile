@@ -25,10 +25,10 @@ check: lint test-unit  ## Check format, lint, security, types, layers and docs, 
 lint: $(VENV)/.dev
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint-types lint-style
 
-lint-types:
+lint-types: $(VENV)/.dev
 	$(BIN)/mypy serve_app conformance cluster testkit tests benchmarks loadtests training docs examples
 
-lint-style:
+lint-style: $(VENV)/.dev
 	$(PIP) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,7 +47,7 @@ GROUPS := --numprocesses 3 --dist loadgroup
 SERVICES := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 # A worker that has run out of tests takes some of another one.
 UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL) --dist worksteal
-test-unit: $(VENV)/.dev  ## Run the tests without Ray and without models of real size
+test-unit: $(VENV)/.dev  ## Run the tests without the markers slow and ray
 	$(ONE_THREAD) $(BIN)/pytest $(UNIT)
 
 # The linter is a program for Node.js, which the dev requirements contain.
