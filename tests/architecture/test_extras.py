@@ -6,7 +6,7 @@ import pytest
 
 from testkit.without_packages import run_without
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Imports in new processes.
 
 ENGINE = ("torch", "safetensors", "transformers", "openvino")
 EXPORTER = "opentelemetry.exporter.otlp"

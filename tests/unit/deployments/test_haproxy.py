@@ -36,7 +36,7 @@ from testkit.service import ROOT, wait_for
 from tests.support.certificates import write_certificate
 from tests.support.port_scan import is_open
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Starts HAProxy.
 
 COMMAND = Path(sys.executable).with_name("rerank-serve-haproxy")
 

@@ -13,7 +13,7 @@ from serve_app.engine.openvino_export import convert, token_examples
 from serve_app.engine.openvino_model import compile_graph, infer
 from serve_app.engine.plain_products import keep_apart
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Compiles and compares models.
 
 SUPPORTED = ("bert", "roberta", "xlm_roberta")
 NAMES = ("input_ids", "attention_mask")

@@ -19,7 +19,7 @@ from testkit.tiny_models import FAMILIES, POISON, build_poison_crash, build_pois
 from testkit.tokenized import pairs_in
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Compares models of several families.
 
 LIMITS = EngineLimits(batch_tokens_max=8_192)
 TOLERANCE = 1e-4

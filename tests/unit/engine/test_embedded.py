@@ -21,7 +21,7 @@ from testkit.tiny_models import build
 from tests.support.synthetic_adapter import metadata, write_synthetic
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Merges, loads and compares models.
 
 LIMITS = EngineLimits(batch_tokens_max=4_096, forward_tokens_max=4_096)
 TOLERANCE = 1e-4

@@ -19,7 +19,7 @@ from testkit.tiny_models import build
 from tests.support.modular_models import HEADS, WIDTH, build_modular, scores
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Loads and compares models of several families.
 
 LIMITS = EngineLimits(batch_tokens_max=8_192, threads=1)
 TOLERANCE = 1e-4

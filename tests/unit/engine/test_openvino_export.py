@@ -16,7 +16,7 @@ from testkit.reference import portion, tokenize_pairs
 from testkit.tiny_models import FAMILIES
 from tests.support.varied_pairs import varied_pairs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Compiles models of several families.
 
 LIMITS = EngineLimits(batch_tokens_max=8_192, threads=1)
 PAIRS = varied_pairs(80, words_max=12, long_texts=1)

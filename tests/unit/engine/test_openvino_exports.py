@@ -18,7 +18,7 @@ from serve_app.engine.openvino_model import FACTS
 from serve_app.ports import Engine
 from testkit.service import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Exports models, some in new processes.
 
 LIMITS = EngineLimits(batch_tokens_max=1_024, forward_tokens_max=1_024, threads=1)
 

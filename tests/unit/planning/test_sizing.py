@@ -15,7 +15,7 @@ from serve_app.planning.simulation import DATABASE, GATEWAYS, SCORERS
 from serve_app.planning.sizing import SCORERS_BUSY_MAX, Demand, plan, run
 from serve_app.planning.steps import step
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # Simulates many fleets.
 
 TRAFFIC = Traffic(100, {20: 1}, 50)
 

@@ -103,7 +103,7 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # Seconds of generated examples.
 @given(st.dictionaries(st.text(), json_values), st.booleans())
 def test_any_object_within_the_bounds_is_read_unchanged(
     body: dict[str, object], ensure_ascii: bool
@@ -131,7 +131,7 @@ def test_long_and_short_texts_have_the_same_faults(inner: bytes) -> None:
     assert problems[0] == problems[1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # Seconds of generated examples.
 @given(st.dictionaries(st.text(), json_values))
 def test_long_texts_are_read_unchanged(body: dict[str, object]) -> None:
     body |= {"long": "x" * FAST_CHARACTERS_MAX}

@@ -120,7 +120,7 @@ def test_the_answer_keeps_the_callers_indices(documents: list[str], data: st.Dat
     assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # Seconds of generated examples.
 @unhurried
 @given(st.lists(st.dictionaries(st.text(), finite_json_values), min_size=1, max_size=5))
 def test_an_object_comes_back_whole(objects: list[dict[str, Any]]) -> None:
