@@ -306,11 +306,12 @@ def test_a_disconnect_over_a_real_socket_voids_the_reservation() -> None:
         "POST /v1/rerank HTTP/1.1\r\nhost: x\r\nx-api-key: rk-good\r\n"
         f"content-length: {len(body)}\r\n\r\n{body}"
     )
-    with running(FakeApp(scorer=HangingJobScorer())) as (app, address):
+    scorer = HangingJobScorer()
+    with running(FakeApp(scorer=scorer)) as (app, address):
         where = urlsplit(address)
         with socket.create_connection((where.hostname, where.port or 80), 30) as connection:
             connection.sendall(request.encode())
-            wait_for(lambda: app.ledger.log == ["reserve"], what="the reservation")
+            wait_for(scorer.entered.is_set, what="the scorer's call")
         wait_for(lambda: bool(app.lines), what="the log line")
 
         assert app.ledger.log == ["reserve", "void 1"]
