@@ -1,7 +1,6 @@
 """Database access for reports and account changes, off the event loop.
 
-Its own connections and threads keep a long report from delaying a key lookup or a charge. Separate
-pools keep reports from delaying changes such as the revocation of a key.
+Separate pools keep a long report from delaying key lookups, charges, and the revocation of a key.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +21,14 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 THREADS = 2
-"""Threads for reports, and the same number for changes."""
+"""For reports, and as many for changes."""
 
 CALLS_MAX = 64
 """Most reports that wait or run, and most changes."""
 
 
 class BackOffice:
-    """Implements `serve_app.http.service.Office`. Call `close` after use; it blocks."""
+    """Implements `serve_app.http.service.Office`."""
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
         """``timeout_s`` limits the wait for a thread and the run time of a statement."""
@@ -41,7 +40,7 @@ class BackOffice:
         )
 
     def close(self) -> None:
-        """Finish running calls, cancel waiting ones and disconnect."""
+        """Finish running calls, cancel waiting ones and disconnect. Blocks."""
         self._reports.close()
         self._changes.close()
         self._readers.dispose()

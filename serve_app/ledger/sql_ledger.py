@@ -1,8 +1,7 @@
-"""The asyncio interface of the ledger and the key store: group commit and a pool of readers.
+"""The asyncio interface of the ledger and the key store.
 
-An operation that has not begun after ``database_timeout_s`` is dropped and reported as
-`LedgerUnavailable`. The caller waits for an operation that has begun, because only the database
-determines its outcome.
+An operation that has not begun after ``database_timeout_s`` is dropped and raises
+`LedgerUnavailable`. The caller waits for one that has begun.
 """
 
 import asyncio
@@ -40,8 +39,7 @@ T = TypeVar("T")
 class SqlLedger:
     """Implements `serve_app.ports.Ledger` and `serve_app.ports.KeyStore` on a SQL database.
 
-    The schema must exist (`serve_app.ledger.db.schema.migrate`). Call `start` before use and
-    `close` after it; neither needs an event loop.
+    The schema must exist (`serve_app.ledger.db.schema.migrate`).
     """
 
     def __init__(
@@ -53,10 +51,7 @@ class SqlLedger:
         *,
         events: bool = False,
     ) -> None:
-        """A reservation expires ``reservation_margin_s`` after the timeout of its request.
-
-        ``events``: write every charge to the outbox.
-        """
+        """A reservation expires ``reservation_margin_s`` after the timeout of its request."""
         self._clock = clock
         self._margin_ms = round(reservation_margin_s * 1_000)
         self._limits = limits or LedgerLimits()
@@ -71,7 +66,7 @@ class SqlLedger:
         self._readers = BoundedThreads(
             "reads", threads=threads, calls_max=self._limits.reads_max, timeout_s=timeout_s
         )
-        # Requests with a reservation that is or may be written and is neither charged nor void yet.
+        # Requests whose reservation may be written, and is neither charged nor void.
         self._reserved: set[RequestId] = set()
         self._reads_fail = False
         self._writer = Writer(
@@ -87,7 +82,7 @@ class SqlLedger:
         self._writer.start()
 
     def close(self) -> None:
-        """Write the waiting operations, then disconnect. Blocks until done."""
+        """Write the waiting operations, then disconnect. Blocks."""
         self._closed = True
         self._writer.close()
         self._readers.close()
@@ -95,17 +90,11 @@ class SqlLedger:
             engine.dispose()
 
     def check(self) -> None:
-        """Check that the writer thread is running, without a database access.
-
-        Raises:
-            LedgerUnavailable: It has ended or was never started. This process cannot write any
-                more.
-        """
+        """Raises: LedgerUnavailable if the writer thread has ended, so nothing can be written."""
         if not self._writer.is_alive:
             raise LedgerUnavailable("the writer thread is not running")
 
     async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
-        """Fail immediately while the database is failing or stuck."""
         if self._writer.is_failing:
             raise LedgerUnavailable("the database does not answer")
         now = self._clock.moment()
@@ -172,16 +161,13 @@ class SqlLedger:
             if operation.prevent():
                 self._void(request_id, usage)
             else:
-                # The charge may be written: its COMMIT may be running, or the response is lost. The
-                # client gets no result, so the charge must not stay.
+                # The COMMIT may be running or done. The client gets no result, so the charge must
+                # not stay.
                 self._reverse(request_id, usage, stored)
             raise
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """Queue nothing for a request that certainly has no reservation.
-
-        Otherwise, thousands of requests refused during an outage would fill the queue.
-        """
+        """Skip requests without a reservation: refusals in an outage would fill the queue."""
         if request_id in self._reserved:
             self._reserved.remove(request_id)
             self._void(request_id, usage)
@@ -201,7 +187,7 @@ class SqlLedger:
         return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
 
     async def ping(self) -> bool:
-        """Whether writes succeed and a read completes within ``database_timeout_s``."""
+        """Whether writes succeed and a read completes in time."""
         if self._writer.is_failing:
             return False
         try:
@@ -212,10 +198,7 @@ class SqlLedger:
         return True
 
     async def _written(self, operation: Operation) -> Any:
-        """Submit the operation and return its result once it is written.
-
-        Cancelling this call drops the operation if it has not begun.
-        """
+        """Return the result once it is written. Cancellation drops what has not begun."""
         future = operation.future
         loop = asyncio.get_running_loop()
         ended = loop.create_future()

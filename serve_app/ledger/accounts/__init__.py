@@ -1,1 +1,1 @@
-"""Tenants, API keys and credit grants. `audit_log` records changes in their transactions."""
+"""Tenants, API keys and credit grants."""

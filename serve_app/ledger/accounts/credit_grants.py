@@ -43,14 +43,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class FirstCredit:
-    """The amount and reason of the first grant of a new tenant."""
+    """The first grant of a new tenant."""
 
     amount: Credits
     reason: str
 
 
 def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
-    """Return the amount ``wanted`` by the operator, or by default the free credit."""
     if wanted is None:
         return FirstCredit(free, "free credit")
     return FirstCredit(wanted, "first credit")
@@ -59,10 +58,7 @@ def first_credit(wanted: Credits | None, free: Credits) -> FirstCredit:
 def open_account(
     connection: Connection, name: str, credit: FirstCredit, audit: AuditContext
 ) -> Tenant:
-    """Create a tenant and grant its first credit, unless that is zero.
-
-    Raises: AccountProblem.
-    """
+    """Create a tenant with its first credit. Raises: AccountProblem."""
     tenant = create_tenant(connection, name, audit)
     if credit.amount != 0:
         grant(connection, tenant.id, credit.amount, credit.reason, audit)
@@ -78,16 +74,14 @@ def grant(
     *,
     idempotency_key: str | None = None,
 ) -> Grant:
-    """Add ``amount`` to the tenant's available credit. A negative amount is a correction.
+    """Add ``amount`` to the available credit; a negative amount is a correction.
 
-    A repeated grant with the same ``idempotency_key`` returns the first one.
-
-    Raises: AccountProblem, also if the key was already used for another grant.
+    A repeated ``idempotency_key`` returns the first grant. Raises: AccountProblem.
     """
     if amount == 0 or abs(amount) > AMOUNT_MAX:
         raise AccountProblem(f"the amount must be at most {AMOUNT_MAX:,} micro-dollars, not zero")
     if idempotency_key is not None:
-        # A concurrent repetition waits here, and then finds the first grant.
+        # A concurrent repetition waits here.
         lock_accounts(connection, {tenant})
         known = _grant_of(connection, idempotency_key)
         if known is not None:
@@ -107,13 +101,11 @@ def refund(
     *,
     idempotency_key: str | None = None,
 ) -> Grant:
-    """Refund ``amount`` of a request's charge, or by default the part not yet refunded.
+    """Refund ``amount`` of a request's charge, by default the part not yet refunded.
 
-    A repeated refund with the same ``idempotency_key`` returns the first one. Without an
-    ``amount``, it matches any amount.
+    A repeated ``idempotency_key`` returns the first refund. Without an ``amount``, it matches any.
 
-    Raises: AccountProblem, also if the charge is already part of a daily sum or the key was already
-    used for another grant.
+    Raises: AccountProblem, also if the charge is already part of a daily sum.
     """
     query = select(charges).where(charges.c.request_id == request_id)
     found = connection.execute(query).one_or_none()
@@ -155,12 +147,7 @@ def list_grants(
     after: tuple[Moment, str] | None = None,
     count_max: int | None = None,
 ) -> list[Grant]:
-    """Return the tenant's grants, refunds and corrections, oldest first.
-
-    Args:
-        after: Creation time and id of the last grant of the previous page.
-        count_max: Most grants to return.
-    """
+    """Return grants of all kinds, oldest first. ``after`` is a creation time and an id."""
     order = (grants.c.created_at, grants.c.id)
     query = select(grants).where(grants.c.tenant_id == tenant).order_by(*order).limit(count_max)
     if after is not None:
@@ -207,7 +194,7 @@ def _give(  # noqa: PLR0913 - the fields of a grant
         with connection.begin_nested():
             connection.execute(insert(grants), row)
     except IntegrityError:
-        # A concurrent grant to another tenant used the key; the lock does not cover that tenant.
+        # The lock does not cover a grant to another tenant.
         raise AccountConflict(OTHER_GRANT) from None
     details = {"amount": amount, "reason": reason, "grant": made.id}
     record(connection, audit, f"credit.{kind}", tenant, request_id or tenant, details)

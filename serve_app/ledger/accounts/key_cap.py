@@ -1,7 +1,6 @@
 """The first monthly spending cap of a key, which can be set in the middle of a month.
 
-The spending of a key without a cap is not counted, so it is summed up when the cap is set. From
-then on, `serve_app.ledger.posting.books` counts reservations that are marked ``key_capped``.
+Spending is not counted without a cap, so it is summed up when the cap is set.
 """
 
 from typing import Any
@@ -16,7 +15,7 @@ from serve_app.ledger.money.calendar import bounds_of, month_of
 def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) -> dict[str, Any]:
     """Mark pending reservations as capped; return the new values of the key's row.
 
-    Reads the key's charges in the month of ``now``. The caller has locked the tenant's account.
+    The caller has locked the tenant's account.
     """
     pending = (
         reservations.c.tenant_id == tenant,
@@ -25,7 +24,6 @@ def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) 
     )
     month = month_of(now)
     since, until = bounds_of(month)
-    # Tenant and time come first, as in the index.
     spent = (
         _total(
             charges.c.amount,
@@ -42,7 +40,7 @@ def begin(connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment) 
         + _total(reservations.c.amount, *pending)
     )
     amount = int(connection.scalar(select(spent)) or 0)
-    # If one of these reservations is released, its amount returns to the cap as well.
+    # The release of one of these reservations then returns its amount to the cap.
     connection.execute(update(reservations).where(*pending).values(key_capped=True))
     return {"spent_month": month, "spent_amount": amount}
 

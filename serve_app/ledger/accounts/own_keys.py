@@ -1,6 +1,6 @@
 """Rules for a tenant that manages its own keys, checked in the transaction of each change.
 
-No function returns anything of another tenant: its keys are answered like keys that do not exist.
+Keys of other tenants are answered like keys that do not exist.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,25 +20,21 @@ from serve_app.ledger.db.tables import api_keys, audit_log
 from serve_app.ledger.posting.sql import lock_accounts
 
 USABLE_KEYS_MAX = 1_000
-"""Most keys of a tenant that are neither revoked nor expired, if the tenant creates them itself."""
+"""Most keys of a tenant that are neither revoked nor expired."""
 
 CHANGES_PER_HOUR_MAX = 300
-"""Most entries of a tenant in the audit log per hour. The log is kept forever, so a tenant must not
-be able to fill the disk. Revocations are recorded once for each key and are not limited."""
+"""Most audit log entries of a tenant per hour, because the log is kept forever. Revocations are not
+limited: each key is revoked once."""
 
 HOUR_MS = 3_600_000
 
 OPERATOR = "operator"
-"""Shown in place of an author that is no key of the tenant."""
 
 Authored = TypeVar("Authored", Grant, AuditEntry)
 
 
 def own_key(connection: Connection, tenant: TenantId, key_id: KeyId) -> Key:
-    """Return a key of the tenant.
-
-    Raises: UnknownAccount, also for a key of another tenant.
-    """
+    """Return a key of the tenant. Raises: UnknownAccount."""
     key = get_key(connection, key_id)
     if key.stored.caller.tenant != tenant:
         raise UnknownAccount(f"key '{key_id}'")
@@ -46,10 +42,7 @@ def own_key(connection: Connection, tenant: TenantId, key_id: KeyId) -> Key:
 
 
 def begin_change(connection: Connection, tenant: TenantId, now: Moment) -> None:
-    """Lock the tenant's account for a change by the tenant itself.
-
-    Raises: RateLimited if the tenant made too many changes in the last hour.
-    """
+    """Lock the account for a change by the tenant itself. Raises: RateLimited."""
     lock_accounts(connection, {tenant})
     query = select(audit_log.c.at).where(audit_log.c.tenant_id == tenant)
     nth_newest = query.order_by(audit_log.c.id.desc()).offset(CHANGES_PER_HOUR_MAX - 1).limit(1)
@@ -59,7 +52,7 @@ def begin_change(connection: Connection, tenant: TenantId, now: Moment) -> None:
 
 
 def check_room(connection: Connection, tenant: TenantId, now: Moment) -> None:
-    """Check that the tenant may have one more key. Raises: AccountProblem."""
+    """Raises: AccountProblem if the tenant may not have one more key."""
     usable = connection.scalar(
         select(func.count())
         .select_from(api_keys)
@@ -76,7 +69,7 @@ def check_room(connection: Connection, tenant: TenantId, now: Moment) -> None:
 
 
 def check_limits(connection: Connection, tenant: TenantId, limits: LimitChanges) -> None:
-    """Check that no limit of a key is above the tenant's. Raises: AccountProblem."""
+    """Raises: AccountProblem if a limit of a key is above the tenant's."""
     of_tenant = find_tenant(connection, tenant).limits
     for name, limit in limits.items():
         most = getattr(of_tenant, name)
@@ -87,7 +80,7 @@ def check_limits(connection: Connection, tenant: TenantId, limits: LimitChanges)
 def with_own_authors(
     connection: Connection, tenant: TenantId, rows: Sequence[Authored]
 ) -> list[Authored]:
-    """Return the rows with `OPERATOR` in place of every author that is no key of the tenant."""
+    """Replace every author that is no key of the tenant by `OPERATOR`."""
     named = {row.who.removeprefix("key ") for row in rows if row.who.startswith("key ")}
     own = {f"key {key_id}" for key_id in _of_tenant(connection, tenant, named)}
     return [row if row.who in own else replace(row, who=OPERATOR) for row in rows]

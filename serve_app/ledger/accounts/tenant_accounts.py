@@ -33,10 +33,10 @@ from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.posting.sql import lock_accounts
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
-"""Low-credit alert thresholds of a new tenant: $5 and $1."""
+"""For a new tenant: $5 and $1."""
 
 AMOUNT_MAX = Credits(10**15)
-"""Largest grant, limit or alert threshold: a billion dollars. Sums stay far below 64 bits."""
+"""Largest grant, limit or threshold: a billion dollars. Sums stay far below 64 bits."""
 
 
 class AccountProblem(Exception):
@@ -44,7 +44,7 @@ class AccountProblem(Exception):
 
 
 class UnknownAccount(AccountProblem):
-    """A tenant, key or charge does not exist; ``what`` names it."""
+    """A tenant, key or charge does not exist."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"there is no {what}")
@@ -57,7 +57,7 @@ class AccountConflict(AccountProblem):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """The unit of billing: an account with a credit balance and limits."""
+    """The unit of billing: an account with credit and limits."""
 
     id: TenantId
     name: str
@@ -72,8 +72,8 @@ def create_tenant(connection: Connection, name: str, audit: AuditContext) -> Ten
     """Create a tenant without credit under the normalized form of ``name``.
 
     Raises:
-        AccountConflict: Another tenant has this name or one that looks like it.
-        AccountProblem: The name is empty, too long, or has invisible characters.
+        AccountConflict: Another tenant has this name or a look-alike.
+        AccountProblem: `tenant_names.is_fit` rejects the name.
     """
     name = tenant_names.normalized(name)
     if not tenant_names.is_fit(name):
@@ -103,19 +103,15 @@ def create_tenant(connection: Connection, name: str, audit: AuditContext) -> Ten
 def list_tenants(
     connection: Connection, *, after: str = "", count_max: int | None = None
 ) -> list[Tenant]:
-    """Return tenants ordered by name: at most ``count_max`` of those after the name ``after``."""
     query = select(tenants).where(tenants.c.name > after).order_by(tenants.c.name)
     return [_tenant(row) for row in connection.execute(query.limit(count_max)).mappings()]
 
 
 def find_tenant(connection: Connection, name: str) -> Tenant:
-    """Return the tenant with this id or name. The name need not be in normalized form.
-
-    Raises: AccountProblem.
-    """
+    """Return the tenant with this id or name, normalized or not. Raises: AccountProblem."""
     names = (name, tenant_names.normalized(name))  # Older names are not normalized.
     query = select(tenants).where(or_(tenants.c.id == name, tenants.c.name.in_(names)))
-    # A name can equal another tenant's id. The id takes precedence, because people choose names.
+    # An id takes precedence over an equal name, because people choose names.
     ranked = query.order_by(tenants.c.id != name, tenants.c.name != name)
     rows = connection.execute(ranked).mappings().all()
     if not rows:
@@ -132,11 +128,9 @@ def change_tenant(
     *,
     settings: SettingChanges | None = None,
 ) -> Tenant:
-    """Change the given limits and settings of a tenant, and its alerts unless they are ``None``.
+    """Change the given limits and settings, and the alerts unless ``below`` is ``None``.
 
-    Concurrent changes of different limits do not overwrite each other.
-
-    Raises: AccountProblem.
+    Concurrent changes of different limits do not overwrite each other. Raises: AccountProblem.
     """
     tenant = find_tenant(connection, name).id
     lock_accounts(connection, {tenant})
@@ -171,10 +165,7 @@ def set_alerts(
 def change_settings(
     connection: Connection, tenant: TenantId, changes: SettingChanges, audit: AuditContext
 ) -> None:
-    """Change the given settings of a tenant; gateways apply them within seconds.
-
-    Raises: AccountProblem.
-    """
+    """Gateways apply settings within seconds. Raises: AccountProblem."""
     known = find_tenant(connection, tenant).settings
     try:
         settings = asdict(replace(known, **changes))
@@ -186,10 +177,9 @@ def change_settings(
 
 
 def _refuse_look_alikes(connection: Connection, name: str) -> None:
-    """Raise AccountConflict if a tenant has a name that looks like ``name``.
+    """Raise AccountConflict for a look-alike. All names are compared, because they are few.
 
-    Blocks other creations until the end of the transaction, so that two gateways cannot create
-    look-alikes concurrently. Creations are rare and names few, so all of them are compared.
+    The lock excludes concurrent creations by other gateways.
     """
     lock(connection, AdvisoryLock.TENANT_NAMES)
     keys = tenant_names.lookalike_keys(name)

@@ -1,6 +1,6 @@
 """API keys: creation, lookup, limits, rotation and revocation.
 
-This module sees only the digest of a secret; `serve_app.access.api_keys` creates both.
+This module sees only the digests of secrets; see `serve_app.access.api_keys`.
 """
 
 from collections.abc import Collection, Sequence
@@ -52,24 +52,21 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key to be stored, with the digest of its secret."""
+    """A key to be stored."""
 
     id: KeyId
     secret_sha256: bytes
     label: str
     scopes: Collection[str]
     models: Collection[ModelId] | None
-    """Allowed models; ``None`` means every model."""
+    """``None`` means every model."""
 
     expires_at: Moment | None
     limits: RateLimits = UNLIMITED
 
 
 def create_key(connection: Connection, tenant: TenantId, key: NewKey, audit: AuditContext) -> None:
-    """Store a new key of an existing tenant.
-
-    Raises: AccountProblem.
-    """
+    """Raises: AccountProblem."""
     row = _insert_key(connection, tenant, key, audit, replaces=None)
     details = {name: row[name] for name in ("label", "scopes", "models", "expires_at")}
     record(connection, audit, "key.create", tenant, key.id, details | asdict(key.limits))
@@ -82,12 +79,7 @@ def list_keys(
     after: tuple[Moment, str] | None = None,
     count_max: int | None = None,
 ) -> list[Key]:
-    """Return the keys of one tenant or of all, oldest first, including revoked and expired ones.
-
-    Args:
-        after: Creation time and id of the last key of the previous page.
-        count_max: Most keys to return.
-    """
+    """Return keys, also revoked and expired ones, oldest first. ``after`` is a time and an id."""
     order = (api_keys.c.created_at, api_keys.c.id)
     query = _keys().order_by(*order).limit(count_max)
     if tenant is not None:
@@ -98,10 +90,7 @@ def list_keys(
 
 
 def get_key(connection: Connection, key_id: KeyId) -> Key:
-    """Return the key with this public id.
-
-    Raises: UnknownAccount.
-    """
+    """Raises: UnknownAccount."""
     row = connection.execute(_keys().where(api_keys.c.id == key_id)).mappings().one_or_none()
     if row is None:
         raise UnknownAccount(f"key '{key_id}'")
@@ -109,7 +98,7 @@ def get_key(connection: Connection, key_id: KeyId) -> Key:
 
 
 def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
-    """Return the existing keys among these public ids, including revoked and expired ones."""
+    """Return the existing keys, including revoked and expired ones."""
     rows = connection.execute(_keys().where(api_keys.c.id.in_(key_ids))).mappings()
     return {
         KeyId(row["id"]): _stored(row, limits_of(row, "tenant_"), settings_of(row, "tenant_"))
@@ -120,7 +109,7 @@ def find_keys(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, S
 def change_key_limits(
     connection: Connection, key_id: KeyId, limits: LimitChanges, audit: AuditContext
 ) -> None:
-    """Change the given limits of a key; see `accounts.change_tenant`. Raises: AccountProblem."""
+    """Raises: AccountProblem."""
     lock_accounts(connection, {_tenant_of(connection, key_id)})
     known = get_key(connection, key_id).stored.caller.key_limits
     set_key_limits(connection, key_id, replace(known, **limits), audit)
@@ -129,10 +118,7 @@ def change_key_limits(
 def set_key_limits(
     connection: Connection, key_id: KeyId, limits: RateLimits, audit: AuditContext
 ) -> None:
-    """Replace the key's limits. Gateways apply them within seconds.
-
-    Raises: AccountProblem.
-    """
+    """Replace the key's limits; gateways apply them within seconds. Raises: AccountProblem."""
     check_limits(limits)
     tenant = _tenant_of(connection, key_id)
     lock_accounts(connection, {tenant})
@@ -148,7 +134,7 @@ def set_key_limits(
 
 
 def set_key_label(connection: Connection, key_id: KeyId, label: str, audit: AuditContext) -> None:
-    """Rename a key in lists. Raises: AccountProblem."""
+    """Raises: AccountProblem."""
     check_text("label", label, 128)
     tenant = _tenant_of(connection, key_id)
     change(connection, api_keys, key_id, {"label": label})
@@ -162,16 +148,14 @@ def rotate_key(
     overlap_s: Seconds,
     audit: AuditContext,
 ) -> None:
-    """Replace a key by the new key ``(id, secret_sha256)`` with the same permissions and limits.
+    """Replace a key by ``new``, (id, secret_sha256), with the same permissions and limits.
 
-    The old key remains valid for ``overlap_s``, unless it expires earlier.
-
-    Raises: AccountConflict if the key was already rotated, AccountProblem.
+    The old key remains valid for ``overlap_s``, unless it expires earlier. Raises: AccountProblem.
     """
     if not 0 <= overlap_s <= ROTATION_OVERLAP_S_MAX:
         raise AccountProblem(f"the overlap must be 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")
     tenant = _tenant_of(connection, key_id)
-    # A concurrent rotation waits here, and then finds the replacement.
+    # A concurrent rotation waits here.
     lock_accounts(connection, {tenant})
     _check_not_replaced(connection, tenant, key_id)
     old = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one()
@@ -187,7 +171,7 @@ def rotate_key(
     )
     _insert_key(connection, caller.tenant, key, audit, replaces=key_id)
     if caller.key_limits.monthly_budget_micro_dollars is not None:
-        # The new key inherits the month's spending, so a rotation does not reset the cap.
+        # A rotation must not reset the cap.
         spent = {name: old[name] for name in ("spent_month", "spent_amount")}
         change(connection, api_keys, key.id, spent)
     change(connection, api_keys, key_id, {"expires_at": end})
@@ -196,10 +180,7 @@ def rotate_key(
 
 
 def revoke_key(connection: Connection, key_id: KeyId, audit: AuditContext) -> None:
-    """Revoke a key. A key that is already revoked keeps its first revocation time.
-
-    Raises: AccountProblem.
-    """
+    """Revoke a key; a revoked one keeps its first revocation time. Raises: AccountProblem."""
     tenant = _tenant_of(connection, key_id)
     connection.execute(
         update(api_keys)

@@ -1,7 +1,4 @@
-"""Rules for tenant names, and detection of look-alike names.
-
-Skeletons follow UTS #39 and are computed from the data of ``confusable_homoglyphs``.
-"""
+"""Rules for tenant names, and detection of look-alikes by their UTS #39 skeletons."""
 
 import re
 from collections.abc import Mapping
@@ -19,10 +16,9 @@ INVISIBLE = re.compile(
 
 
 def normalized(name: str) -> str:
-    """Return ``name`` in the form in which names are stored and looked up.
+    """Return the form in which names are stored and looked up: NFKC, with single spaces.
 
-    The form is NFKC without spaces at the ends and with one space between words. Control characters
-    such as line breaks stay, and `is_fit` rejects them.
+    Control characters stay, and `is_fit` rejects them.
     """
     letters = normalize("NFKC", name)
     spaced = "".join(" " if category(letter) == "Zs" else letter for letter in letters)
@@ -30,9 +26,9 @@ def normalized(name: str) -> str:
 
 
 def is_fit(name: str) -> bool:
-    """Whether a normalized name has 1 to `NAME_CHARACTERS_MAX` characters, all of them visible.
+    """Whether a normalized name has 1 to `NAME_CHARACTERS_MAX` visible characters.
 
-    Control, format (zero-width, bidirectional), private-use and unassigned characters count as
+    Control, format (zero-width, bidirectional), private-use and unassigned characters are
     invisible.
     """
     fits = 1 <= len(name) <= NAME_CHARACTERS_MAX
@@ -40,25 +36,24 @@ def is_fit(name: str) -> bool:
 
 
 def lookalike_keys(name: str) -> frozenset[str]:
-    """Return comparison keys. Two normalized names look alike if they share a key.
+    """Return comparison keys, ignoring case. Two normalized names look alike if they share a key.
 
-    The first key is case-insensitive. The second key also covers look-alikes of capital letters:
-    for "INTEL", the keys are those of "intel" and "lntel".
+    The second key covers look-alikes of capital letters: for "INTEL", the keys are those of "intel"
+    and "lntel".
     """
     return frozenset(skeleton(each.casefold()) for each in (name, skeleton(name)))
 
 
 def skeleton(text: str) -> str:
-    """Return the UTS #39 skeleton, which is equal for texts that look the same."""
+    """Return the skeleton, which is equal for texts that look the same."""
     return normalize("NFD", normalize("NFD", text).translate(_prototypes()))
 
 
 @cache
 def _prototypes() -> Mapping[int, str]:
-    """Return a translation table from each confusable character to its prototype.
+    """The library lists each pair under both of its members, the character before its prototype.
 
-    The library lists each pair under both of its members, the character before its prototype. A
-    character has one prototype, and it is not the prototype of another character.
+    A character has one prototype and is itself no prototype.
     """
     prototypes: dict[str, str] = {}
     for text, found in load("confusables.json").items():

@@ -1,1 +1,1 @@
-"""Database engines, tables, the runner of migrations, audit log and backups."""
+"""Database engines, tables, audit log and backups."""

@@ -1,4 +1,4 @@
-"""Keys of PostgreSQL's advisory locks. They must be the same in every version."""
+"""Keys of PostgreSQL's advisory locks, the same in every version."""
 
 from enum import IntEnum
 
@@ -20,6 +20,6 @@ def lock(connection: Connection, key: AdvisoryLock) -> None:
 
 
 def try_lock(connection: Connection, key: AdvisoryLock) -> bool:
-    """Try to take the lock on PostgreSQL; return whether that succeeded."""
+    """Take the lock if it is free. PostgreSQL only."""
     query = text("SELECT pg_try_advisory_xact_lock(:key)")
     return bool(connection.scalar(query, {"key": key}))

@@ -1,4 +1,4 @@
-"""Audit log of grants and of changes to tenants and keys. Entries are never changed or deleted."""
+"""Audit log of grants and of changes to tenants and keys."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,7 @@ def record(
     subject: str,
     details: dict[str, Any],
 ) -> None:
-    """Add an entry in the transaction of the change, so that both commit or neither does."""
+    """Must run in the transaction of the change, so that both commit or neither does."""
     row = {
         "at": audit.now,
         "who": audit.who,
@@ -55,7 +55,6 @@ def record(
 def read_entries(
     connection: Connection, tenant: TenantId | None = None, *, after: int = 0, count_max: int = 100
 ) -> list[AuditEntry]:
-    """Return the changes of one tenant or of all tenants, oldest first."""
     query = select(audit_log).where(audit_log.c.id > after)
     if tenant is not None:
         query = query.where(audit_log.c.tenant_id == tenant)

@@ -1,4 +1,4 @@
-"""Online backup of a SQLite ledger. For PostgreSQL, use its own tools."""
+"""Online backup of a SQLite ledger."""
 
 import os
 import sqlite3
@@ -16,10 +16,7 @@ def back_up(database_url: str, target: Path, timeout_s: Seconds) -> None:
     The file is named ``<target>.partial`` until it is complete and durable. Only its owner can read
     it.
 
-    Raises:
-        LedgerUnavailable: The database failed.
-        OSError: Writing the file failed, or it already exists.
-        ValueError: The ledger is not a SQLite ledger.
+    Raises: LedgerUnavailable; OSError, also if the file exists; ValueError if it is not SQLite.
     """
     url = parse_url(database_url)
     if url.get_backend_name() != "sqlite" or url.database is None:
@@ -30,14 +27,13 @@ def back_up(database_url: str, target: Path, timeout_s: Seconds) -> None:
     partial.unlink(missing_ok=True)
     partial.touch(mode=0o600)
     try:
-        # Read-only mode: a backup must not create an empty ledger if none exists.
+        # Read-only, because a backup must not create an empty ledger.
         source = f"{Path(url.database).absolute().as_uri()}?mode=ro"
         with (
             closing(sqlite3.connect(source, timeout=timeout_s, uri=True)) as ledger,
             closing(sqlite3.connect(partial)) as copy,
         ):
-            # Copying all pages in one step gives one snapshot. In several steps, every write of
-            # another process would restart the copy.
+            # In several steps, every write of another process would restart the copy.
             ledger.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")  # Leaves a single file without a WAL.
     except sqlite3.Error as error:

@@ -16,11 +16,7 @@ class TooManyCalls(LedgerUnavailable):
 
 
 class BoundedThreads:
-    """A thread pool for one kind of call, with limits on waiting calls and on their wait.
-
-    Attributes:
-        calls: The number of calls that wait or run.
-    """
+    """A thread pool that limits how many ``calls`` wait or run, and how long they wait."""
 
     def __init__(self, what: str, *, threads: int, calls_max: int, timeout_s: Seconds) -> None:
         self._what = what
@@ -30,14 +26,13 @@ class BoundedThreads:
         self.calls = 0
 
     def close(self) -> None:
-        """Finish running calls and cancel waiting ones. Blocks until done."""
         self._threads.shutdown(cancel_futures=True)
 
     async def call(self, work: Callable[[], T], *, abandon: bool = False) -> T:
         """Return the result of ``work``, which must begin within the time limit.
 
-        ``abandon``: leave a call alone that has begun but takes longer than the time limit.
-        Otherwise wait for it, because only the database determines the outcome of a change.
+        ``abandon``: do not wait for a call that has begun but exceeds the limit. The default waits,
+        because only the database determines the outcome of a change.
 
         Raises: TooManyCalls, LedgerUnavailable.
         """
@@ -53,7 +48,6 @@ class BoundedThreads:
             return await outcome
         finally:
             self.calls -= 1
-            # Retrieve the exception of a call that was not cancelled, so that asyncio does not log
-            # it.
+            # asyncio would log an exception that is not retrieved.
             if not outcome.cancel() and not outcome.cancelled():
                 outcome.exception()

@@ -1,4 +1,4 @@
-"""Comparisons of live revisions with their canaries: added, and deleted after a week."""
+"""Comparisons of live revisions with their canaries, kept for a week."""
 
 from dataclasses import asdict
 
@@ -27,8 +27,5 @@ def add(connection: Connection, comparison: Comparison) -> None:
 
 
 def forget(connection: Connection, now: Moment, count_max: int) -> int:
-    """Delete up to ``count_max`` comparisons that are older than a week; return their number.
-
-    It does not wait for locks.
-    """
+    """Waits for no lock."""
     return connection.execute(_forget, {"before": now - _KEPT_MS, "count": count_max}).rowcount

@@ -1,7 +1,7 @@
-"""Connections to the ledger's database, SQLite or PostgreSQL.
+"""Connections to the ledger's database: SQLite on one machine, PostgreSQL for several.
 
-SQLite serves one machine, PostgreSQL several. On both, a write transaction sees every earlier one.
-Once a durable transaction has returned, it and every earlier one survive a power loss.
+A write transaction sees every earlier one. Once a durable transaction has returned, it and every
+earlier one survive a power loss.
 """
 
 import random
@@ -21,7 +21,7 @@ from serve_app.ledger.db.failures import database_failures
 from serve_app.ledger.db.pipelined import pipeline
 
 __all__ = [
-    "Connection",  # Re-exported for modules that pass connections on and use no SQL.
+    "Connection",  # For modules that pass connections on and use no SQL.
     "open_reader",
     "open_snapshots",
     "open_writer",
@@ -33,15 +33,13 @@ __all__ = [
 ]
 
 STEPS_BETWEEN_LOOKS = 100_000
-"""SQLite VM steps between two timeout checks; this many steps take a few milliseconds."""
+"""SQLite VM steps, which take a few milliseconds."""
 
 
 def parse_url(database_url: str) -> URL:
-    """Parse a database URL and add the name of the driver.
+    """Add the name of the driver.
 
-    Raises:
-        ValueError: The URL is malformed, the database is not supported, or processes cannot share
-            it.
+    Raises: ValueError, also if processes cannot share the database.
     """
     try:
         url = make_url(database_url)
@@ -74,11 +72,10 @@ def open_writer(
 
     Args:
         timeout_s: Longest run time of a statement, and longest wait for a lock.
-        connections: Most concurrent transactions. SQLite runs one at a time.
-        pre_ping: Test the connection before each transaction, so that a restart of PostgreSQL costs
-            a new connection instead of a failed transaction. Otherwise, use `pipelined`.
+        pre_ping: Replace connections that a restart of PostgreSQL has closed. Otherwise, use
+            `pipelined`.
         durable: Wait for the disk at COMMIT. Otherwise, a database crash can undo the newest
-            transactions, until the next durable transaction.
+            transactions, until the next durable one.
     """
     url = parse_url(database_url)
     settings = {} if durable else {"synchronous_commit": "off"}
@@ -103,10 +100,7 @@ def open_writer(
 
 
 def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
-    """Create an engine for single SELECTs, which fail after ``timeout_s``.
-
-    Each one sees the data committed before it began.
-    """
+    """Create an engine for single SELECTs, which fail after ``timeout_s``."""
     url = parse_url(database_url)
     engine = _open(url, timeout_s, connections, isolation_level="AUTOCOMMIT")
     if url.get_backend_name() == "sqlite":
@@ -115,9 +109,9 @@ def open_reader(database_url: str, timeout_s: Seconds, *, connections: int) -> E
 
 
 def open_snapshots(database_url: str, timeout_s: Seconds, *, connections: int) -> Engine:
-    """Create an engine for reports of several SELECTs, each of which fails after ``timeout_s``.
+    """Create an engine for reports, each SELECT of which fails after ``timeout_s``.
 
-    A transaction sees one snapshot of the data. It neither waits for writers nor blocks them.
+    A transaction sees one snapshot, and neither waits for writers nor blocks them.
     """
     url = parse_url(database_url)
     engine = _snapshots(url, timeout_s, connections)
@@ -128,11 +122,9 @@ def open_snapshots(database_url: str, timeout_s: Seconds, *, connections: int) -
 
 @contextmanager
 def transaction(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
-    """Run one write transaction on a new connection, for commands; commit it at the end.
+    """Run one write transaction on a new connection, for commands.
 
-    Raises:
-        LedgerUnavailable: The database failed. Nothing was written, unless only the response to
-            the COMMIT was lost.
+    Raises: LedgerUnavailable. Nothing was written, unless only the response to the COMMIT was lost.
     """
     with _in_one_transaction(open_writer(database_url, timeout_s)) as connection:
         yield connection
@@ -140,11 +132,7 @@ def transaction(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
 
 @contextmanager
 def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
-    """Open a read-only snapshot for reports, which neither waits for writers nor blocks them.
-
-    Raises:
-        LedgerUnavailable: The database failed, or the caller tried to write.
-    """
+    """Open a read-only snapshot. Raises: LedgerUnavailable, also if the caller tries to write."""
     engine = _snapshots(parse_url(database_url), timeout_s, connections=1)
     with _in_one_transaction(engine) as connection:
         yield connection
@@ -152,7 +140,6 @@ def reading(database_url: str, timeout_s: Seconds) -> Iterator[Connection]:
 
 @contextmanager
 def opened(engine: Engine) -> Iterator[Engine]:
-    """Dispose of the engine at the end of the block."""
     try:
         yield engine
     finally:
@@ -164,7 +151,7 @@ EMPTY_LOG_MESSAGE = "SELECT pg_logical_emit_message(true, 'rerank-serve', '')"
 
 
 def probe(connection: Connection) -> None:
-    """Write to the database's log at COMMIT without changing data, which fails on a full disk."""
+    """Write to the database's log at COMMIT, which fails on a full disk."""
     on_sqlite = connection.dialect.name == "sqlite"
     connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else EMPTY_LOG_MESSAGE)
 
@@ -203,7 +190,6 @@ def _open(url: URL, timeout_s: Seconds, connections: int, **options: Any) -> Eng
 
 
 def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str, Any]:
-    """Return the driver's arguments. ``settings`` are PostgreSQL session settings."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": timeout_s}  # SQLite's busy_timeout
     timeout_ms = max(1, round(timeout_s * 1_000))
@@ -211,22 +197,18 @@ def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str,
     return {
         "connect_timeout": max(2, round(timeout_s)),  # 2 is the minimum of libpq
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-        # Detects a server that vanished without closing the connection in about timeout_s.
+        # Detects a vanished server.
         "tcp_user_timeout": timeout_ms,
         **{f"keepalives_{name}": value for name, value in _keepalives(timeout_s).items()},
     }
 
 
 def _keepalives(timeout_s: Seconds) -> dict[str, int]:
-    """Return keepalive settings. libpq and the server use these names with different prefixes."""
     return {"idle": max(1, round(timeout_s / 2)), "interval": 1, "count": 3}
 
 
 def _vanishing(timeout_s: Seconds) -> dict[str, object]:
-    """Return settings that make PostgreSQL end the transaction of a vanished writer.
-
-    Otherwise it would keep its locks, for example after a power loss.
-    """
+    """End the transaction of a vanished writer, which would keep its locks."""
     return {
         # Longer than the lock timeout, so that a slow writer can still finish.
         "idle_in_transaction_session_timeout": max(1, round(2 * timeout_s * 1_000)),
@@ -246,7 +228,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
 
 
 def _give_up_after(timeout_s: Seconds, connection: Connection, *_: Any) -> None:
-    """Limit a statement's run time: SQLite aborts it when the progress handler returns True."""
+    """SQLite aborts a statement when the progress handler returns True."""
     give_up_at = time.monotonic() + timeout_s
     _driver(connection).set_progress_handler(
         lambda: time.monotonic() >= give_up_at, STEPS_BETWEEN_LOOKS
@@ -270,8 +252,8 @@ def _leave_the_disk_to_the_next(dbapi_connection: Any, _record: Any) -> None:
 def _begin_immediate(connection: Connection, timeout_s: Seconds) -> None:
     """Take the write lock immediately: a reader cannot upgrade while another process writes.
 
-    SQLite's own wait retries after up to 100 ms and starves next to a busy process: with two
-    gateways at full load, one waited 1.6 s (p99). Retrying every millisecond is fair.
+    SQLite's own wait retries after up to 100 ms: of two gateways at full load, one waited 1.6 s
+    (p99). Retrying every millisecond is fair.
     """
     # The bare driver is several times faster than SQLAlchemy here.
     driver = _driver(connection)
@@ -295,6 +277,5 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
-    """Whether another connection holds the lock, as opposed to a full disk or a lost file."""
     # The other bits give the kind of SQLITE_BUSY.
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

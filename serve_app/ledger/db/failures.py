@@ -1,4 +1,4 @@
-"""Database errors, as the rest of the service sees them."""
+"""Conversion of database errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,7 @@ from serve_app.domain.errors import LedgerUnavailable
 
 @contextmanager
 def database_failures(prefix: str = "", other: type[Exception] = SQLAlchemyError) -> Iterator[None]:
-    """Convert database errors of the block, and those of the type ``other``.
-
-    Raises: LedgerUnavailable.
-    """
+    """Raise LedgerUnavailable for database errors of the block, and those of the type ``other``."""
     try:
         yield
     except (SQLAlchemyError, other) as error:
@@ -21,6 +18,6 @@ def database_failures(prefix: str = "", other: type[Exception] = SQLAlchemyError
 
 
 def reason(error: BaseException) -> str:
-    """Return a description of a database error for logs, without the statement and parameters."""
+    """Describe a database error for logs, without the statement and parameters."""
     origin = getattr(error, "orig", None) or error
     return f"{type(origin).__name__}: {origin}".strip()

@@ -1,9 +1,7 @@
 """PostgreSQL pipeline mode: a statement whose result is not needed is sent with the next one.
 
-A transaction of the writer is BEGIN, one SELECT, two to four writes and COMMIT. Only two of them
-wait for the server: the SELECT, sent with the BEGIN, and the COMMIT, sent with the writes. A later
-statement, at the latest the COMMIT, raises the error of an `UNREAD` statement. PostgreSQL skips all
-statements in between.
+The error of an `UNREAD` statement is raised by a later one, at the latest by the COMMIT. PostgreSQL
+skips all statements in between.
 """
 
 from contextlib import suppress
@@ -19,7 +17,6 @@ with suppress(ModuleNotFoundError):  # Without the extra `postgres`, the databas
     from psycopg.pq import TransactionStatus
 
 HAS_TRANSACTION_TIMEOUT = 170_000
-"""First PostgreSQL version with ``transaction_timeout``."""
 
 _UNREAD = "rerank_unread"
 UNREAD = {_UNREAD: True}
@@ -31,11 +28,10 @@ _PIPELINE = "rerank_pipeline"
 def pipeline(engine: Engine, transaction_s_max: Seconds) -> None:
     """Put every new connection of this engine into pipeline mode.
 
-    The connections support only transactions of the engine. A ping would not wait for its result.
-    The pool must not reset a connection on return.
+    A ping would not wait for its result, and the pool must not reset a connection on return.
 
-    Since version 17, PostgreSQL ends a transaction that takes longer than ``transaction_s_max``.
-    Earlier versions never end the transaction of a process that freezes after an `UNREAD` write.
+    Since version 17, PostgreSQL ends a transaction after ``transaction_s_max``. Earlier versions
+    never end that of a process that freezes after an `UNREAD` write.
     """
     event.listen(engine, "connect", partial(_enter, transaction_ms_max=1_000 * transaction_s_max))
     event.listen(engine, "begin", _begin)
@@ -66,22 +62,21 @@ def _wait(connection: Connection, *args: Any) -> None:
 
 
 def _distrust(context: ExceptionContext) -> None:
-    # After a statement that could not be sent, the connection is out of step with its results, and
-    # nothing shows it. SQLAlchemy replaces a connection whose error is a disconnect.
+    # After a statement that could not be sent, the connection is out of step with its results.
+    # SQLAlchemy replaces a connection whose error is a disconnect.
     context.is_disconnect = True
 
 
 def _drain(connection: Connection) -> None:
-    # Statements after a failure return "pipeline aborted", which would replace the real error if
-    # ROLLBACK waited first.
+    # If ROLLBACK waited first, its error "pipeline aborted" would replace the real one.
     if not connection.invalidated:
         with suppress(psycopg.Error):
             _sync(connection.info)
 
 
 def _reset(dbapi_connection: Any, record: Any, _state: Any) -> None:
-    # In pipeline mode, a failed COMMIT leaves the transaction open. The pool's own ROLLBACK would
-    # wait for the server on every return.
+    # A failed COMMIT leaves the transaction open. The pool's own ROLLBACK would wait for the server
+    # on every return.
     if dbapi_connection.info.transaction_status != TransactionStatus.IDLE:
         with suppress(psycopg.Error):
             _sync(record.info)

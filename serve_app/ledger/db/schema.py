@@ -1,7 +1,4 @@
-"""Migrate a database to the schema of this version. Concurrent migrations are safe.
-
-Services migrate at startup. Commands only check the schema (`require`).
-"""
+"""Migration of a database to the schema of this version. Concurrent migrations are safe."""
 
 import random
 import time
@@ -31,15 +28,13 @@ WAL_ATTEMPTS_MAX = 100
 
 
 def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
-    """Create the ledger's tables or update them, in one transaction.
+    """Create or update the ledger's tables in one transaction.
 
     If the schema is up to date, this neither waits for writers nor blocks them. The files of a
     SQLite database become readable by their owner only.
 
-    Raises:
-        LedgerUnavailable: The database failed, or a newer version has already changed it.
-        OSError: Creating the file or its folder failed.
-        ValueError: The ledger does not support the URL.
+    Raises: LedgerUnavailable, also if the schema is newer; OSError if creating the file failed;
+    ValueError if the URL is not supported.
     """
     url = parse_url(database_url)
     with database_failures("schema: ", CommandError):
@@ -50,12 +45,10 @@ def migrate(database_url: str, timeout_s: Seconds = MIGRATE_TIMEOUT_S) -> None:
 
 
 def require(database_url: str, timeout_s: Seconds) -> None:
-    """Check that the database is a ledger with the schema of this version. Change nothing.
+    """Check that the database is a ledger with the schema of this version.
 
-    Raises:
-        LedgerUnavailable: The database failed.
-        ValueError: The schema is missing or has another version (the message names the remedy), or
-            the ledger does not support the URL.
+    Raises: LedgerUnavailable; ValueError if the schema is missing or has another version, or the
+    URL is not supported.
     """
     url = parse_url(database_url)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
@@ -75,7 +68,7 @@ def require(database_url: str, timeout_s: Seconds) -> None:
 
 
 def _make_private(database: Path) -> None:
-    """Make the database readable by its owner only. SQLite copies the mode to its other files."""
+    """SQLite copies the mode of the database to its other files."""
     if not database.parent.exists():
         private_folder(database.parent)
     private_file(database)
@@ -86,8 +79,7 @@ def _make_private(database: Path) -> None:
 def _write_ahead(database_url: str) -> None:
     """Switch a SQLite file to write-ahead logging permanently.
 
-    The switch needs exclusive access for a moment. Unlike other statements, it does not always wait
-    for the lock, so it is retried.
+    The switch needs exclusive access and does not always wait for the lock, so it is retried.
     """
     with opened(open_reader(database_url, WAL_TIMEOUT_S, connections=1)) as engine:
         for attempt in range(WAL_ATTEMPTS_MAX):
@@ -109,7 +101,6 @@ def _config() -> Config:
 
 
 def _revisions(config: Config) -> list[str]:
-    """Return the schema revisions that this version knows, newest first."""
     return [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
 
 

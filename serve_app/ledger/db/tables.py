@@ -1,9 +1,8 @@
 """The ledger's tables, as the newest migration creates them.
 
 Amounts are integer micro-dollars, and times are integer milliseconds since 1970 UTC. `grants` and
-`charges` are append-only, with two exceptions: a charge is deleted if its commit was reported as
-failed, or when a daily sum in `usage_days` replaces it. `tenants.available` holds the remaining
-credit, so that one conditional UPDATE can check and reserve.
+`charges` are append-only, except that a charge is deleted if its commit was reported as failed, or
+when a daily sum in `usage_days` replaces it.
 """
 
 from sqlalchemy import (
@@ -29,16 +28,13 @@ metadata = MetaData()
 
 
 def _limits() -> list[Column[int]]:
-    """Return the columns of `serve_app.domain.model.RateLimits` and of the month's spending.
-
-    NULL in a limit means no limit.
-    """
+    """Return columns for `RateLimits`, with NULL for no limit, and for the month's spending."""
     return [
         Column("requests_per_minute_max", BigInteger),
         Column("documents_per_minute_max", BigInteger),
         Column("concurrent_requests_max", BigInteger),
         Column("monthly_budget_micro_dollars", BigInteger),
-        # Amount reserved or charged in the month yyyymm. The month never moves back.
+        # Reserved or charged in the month yyyymm, which never moves back.
         Column("spent_month", Integer, nullable=False, server_default="0"),
         Column("spent_amount", BigInteger, nullable=False, server_default="0"),
     ]
@@ -51,7 +47,7 @@ tenants = Table(
     Column("name", String(128), nullable=False, unique=True),
     Column("available", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    # Amounts; an event is emitted when the available credit falls below one of them.
+    # Amounts below which the available credit triggers an event.
     Column("alerts_below", JSON, nullable=False, server_default="[]"),
     *_limits(),
     Column("weight", Integer, nullable=False, server_default="1"),
@@ -171,7 +167,7 @@ charges = Table(
     Column("amount", BigInteger, nullable=False),
     Column("charged_at", BigInteger, nullable=False),
     Column("revision", String(260), nullable=False, server_default=""),  # empty: not known
-    # See `serve_app.ledger.posting.sql.charged_row`. NULL: charged before v0008, not recorded.
+    # See `serve_app.ledger.posting.sql.charged_row`. NULL: charged before v0008.
     Column("latency_ms", BigInteger),
     CheckConstraint("amount >= 0", name="charges_amount_not_negative"),
     Index("charges_by_tenant_and_time", "tenant_id", "charged_at"),
@@ -180,7 +176,7 @@ charges = Table(
 )
 
 usage_days = Table(
-    # Daily sums of old settled requests, which have no rows of their own any more.
+    # Daily sums of old settled requests, whose rows are deleted.
     "usage_days",
     metadata,
     Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
@@ -197,7 +193,7 @@ usage_days = Table(
 )
 
 latency_days = Table(
-    # How many of the charges in a daily sum had each latency.
+    # The number of charges in a daily sum, by latency.
     "latency_days",
     metadata,
     Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
@@ -210,7 +206,7 @@ latency_days = Table(
 )
 
 idempotent_requests = Table(
-    # Requests with an idempotency key of the last 24 hours. Digests, indices and numbers, no text.
+    # Keyed requests of the last 24 hours. Digests, indices and numbers, no text.
     "idempotent_requests",
     metadata,
     Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
@@ -227,7 +223,7 @@ idempotent_requests = Table(
 )
 
 shadow_comparisons = Table(
-    # One request scored by the live revision and by the canary; see `serve_app.domain.canary`.
+    # Requests scored by both revisions; see `serve_app.domain.canary`.
     "shadow_comparisons",
     metadata,
     Column("request_id", String(128), primary_key=True),
@@ -247,7 +243,7 @@ shadow_comparisons = Table(
 )
 
 rate_windows = Table(
-    # Recent requests of keys and tenants with limits per minute; see `rate_window`.
+    # For limits per minute; see `rate_window`.
     "rate_windows",
     metadata,
     Column("subject", String(32), primary_key=True),  # a tenant's or a key's id

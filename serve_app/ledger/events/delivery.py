@@ -4,8 +4,8 @@
                                      ├─ 400, 413, 422 ───> each sent alone; failures set aside
                                      └─ anything else ───> retried, after growing pauses
 
-An event leaves the outbox only after the sink has accepted it, and may be sent twice. Repetitions
-have the same ``source`` and ``id``, by which OpenMeter and other CloudEvents sinks detect them.
+An event leaves the outbox only after the sink has accepted it, and may be sent twice. Sinks detect
+repetitions by their ``source`` and ``id``.
 
 Format: CloudEvents 1.0, JSON batch; OpenMeter, POST /api/v1/events.
 """
@@ -32,12 +32,12 @@ from serve_app.telemetry.metrics import EVENT_AGE_SECONDS, Metrics
 logger = get_logger(__name__)
 
 SOURCE = "rerank-serve"
-"""The same for every gateway: sinks identify events by source and id."""
+"""The same for every gateway."""
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 BATCH_EVENTS_MAX = 200
 CALL_TIMEOUT_S = Seconds(5.0)
-"""Timeout of each step of a call: connecting, sending, waiting for the next bytes of the answer."""
+"""For each step of a call: connecting, sending, waiting for more bytes of the answer."""
 
 ANSWER_BYTES_MAX = 65_536
 POLL_S = Seconds(1.0)
@@ -51,7 +51,7 @@ REFUSED = frozenset({400, 413, 422})
 
 
 class SinkRefused(Exception):
-    """The sink rejects these events; the message is the status."""
+    """The sink rejects these events."""
 
 
 class SinkFailed(Exception):
@@ -60,19 +60,16 @@ class SinkFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """An event of a rejected batch, to be sent alone and not before ``retry_at``."""
+    """An event of a rejected batch, to be sent alone."""
 
     refusals: int
-    """Number of rejections when sent alone."""
+    """Number of rejections of this event alone."""
 
     retry_at: Instant
 
 
 def wait_s(attempts: int, least_s: Seconds, most_s: Seconds, chance: float) -> Seconds:
-    """Return the pause after the ``attempts``-th failure in a row: it doubles, up to a limit.
-
-    ``chance``, from 0 to 1, shortens it by up to half, so that gateways do not retry in step.
-    """
+    """``chance``, from 0 to 1, shortens the pause, so that gateways do not retry in step."""
     doublings = min(attempts - 1, 16)  # Bounds the number if a sink is away for a week.
     return Seconds(min(most_s, least_s * 2**doublings) * (1 - chance / 2))
 
@@ -97,7 +94,6 @@ class HttpSink:
     """An address that accepts events. Calls block."""
 
     def __init__(self, url: str, token: str) -> None:
-        """``token`` is sent as ``Authorization: Bearer``; without a token there is no header."""
         headers = {"content-type": CONTENT_TYPE}
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -108,10 +104,7 @@ class HttpSink:
         self._client.close()
 
     def send(self, events: Sequence[Event]) -> None:
-        """Send ``events`` and return once the sink has accepted all of them.
-
-        Raises: SinkRefused, SinkFailed.
-        """
+        """Return once the sink has accepted all events. Raises: SinkRefused, SinkFailed."""
         content = json.dumps(cloud_events(events), separators=(",", ":"))
         try:
             with self._client.stream("POST", self._url, content=content) as response:
@@ -126,7 +119,7 @@ class HttpSink:
 
 
 class Delivery:
-    """The thread between the outbox and the sink, with `start` and `close`.
+    """The thread between the outbox and the sink.
 
     It holds at most one batch, and the ids of `ASIDE_EVENTS_MAX` events and one batch set aside.
     """
@@ -138,7 +131,7 @@ class Delivery:
         self._metrics = metrics
         self._clock = clock
         self._aside: dict[str, Aside] = {}
-        self._failures = 0  # Consecutive failures.
+        self._failures = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-delivery", daemon=True)
 
@@ -146,10 +139,7 @@ class Delivery:
         self._thread.start()
 
     def close(self) -> None:
-        """End after the current call; events in the outbox are left for the next delivery.
-
-        Waits no longer than a regular call may take.
-        """
+        """End after the current call. Waits no longer than a regular call may take."""
         self._stopping.set()
         self._thread.join(3 * CALL_TIMEOUT_S)
 
@@ -160,7 +150,6 @@ class Delivery:
         self._queue.close()
 
     def _step(self) -> Seconds:
-        """Send events once if there are any, and return the pause before the next step."""
         try:
             sent = self._send_some()
         except Exception as error:  # noqa: BLE001 - the outermost handler of this thread
@@ -175,10 +164,7 @@ class Delivery:
         return Seconds(0.0) if sent else POLL_S
 
     def _send_some(self) -> bool:
-        """Send events if there are any, and return whether there may be more.
-
-        Raises: SinkFailed, LedgerUnavailable.
-        """
+        """Return whether there may be more events. Raises: SinkFailed, LedgerUnavailable."""
         oldest_at = self._queue.oldest_at()
         age_ms = 0 if oldest_at is None else self._clock.moment() - oldest_at
         self._metrics.record(EVENT_AGE_SECONDS, max(0, age_ms) / 1_000)
@@ -192,7 +178,7 @@ class Delivery:
         return bool(events)
 
     def _next(self) -> list[Event]:
-        """Return the events to send together: one that was set aside, or others."""
+        """Return one event that was set aside, or others."""
         now = self._clock.instant()
         held = [key for key, aside in self._aside.items() if aside.retry_at > now]
         events = self._queue.waiting(BATCH_EVENTS_MAX, without=held)
@@ -232,7 +218,7 @@ class Delivery:
 
 
 def _skip(response: httpx.Response) -> None:
-    """Read the answer so that the connection can be reused, up to a limit of size and time."""
+    """Read the answer, up to a limit of size and time, so that the connection can be reused."""
     size, end = 0, time.monotonic() + CALL_TIMEOUT_S
     for chunk in response.iter_raw():
         size += len(chunk)

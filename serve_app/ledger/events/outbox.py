@@ -1,6 +1,6 @@
 """Transactional outbox: events for an external sink, written with the change they describe.
 
-A row stays until the sink has confirmed it (`confirm`), so each event is delivered at least once.
+A row stays until `confirm`, so each event is delivered at least once.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +28,7 @@ _find = select(outbox.c.id).where(outbox.c.event_id == bindparam("id"))
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the outbox, as it is sent to the sink."""
+    """An event as it is sent to the sink."""
 
     id: str
     type: str
@@ -38,7 +38,6 @@ class Event:
 
 
 def emit_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -> None:
-    """Add an event for each of these rows of ``charges``."""
     rows = [
         {
             "event_id": charge["request_id"],
@@ -54,10 +53,7 @@ def emit_charges(connection: Connection, charges: Sequence[Mapping[str, Any]]) -
 
 
 def take_back(connection: Connection, request_ids: Sequence[RequestId]) -> None:
-    """Delete the pending events of reversed charges.
-
-    An event that was already sent stays; see `docs/operate/events.md`.
-    """
+    """Delete the pending events of reversed charges; sent ones stay (`docs/operate/events.md`)."""
     connection.execute(_take_back, [{"id": request_id} for request_id in request_ids])
 
 
@@ -79,7 +75,6 @@ def report_low_credit(
 
 
 def waiting(connection: Connection, count_max: int, without: Collection[str] = ()) -> list[Event]:
-    """Return the oldest unconfirmed events, except those with ids in ``without``."""
     query = select(outbox).where(outbox.c.event_id.not_in(without)).order_by(outbox.c.id)
     return [
         Event(row.event_id, row.type, row.tenant_id, row.at, row.data)
@@ -88,13 +83,12 @@ def waiting(connection: Connection, count_max: int, without: Collection[str] = (
 
 
 def oldest_at(connection: Connection) -> Moment | None:
-    """Return the time of the oldest pending event."""
     at = connection.scalar(select(outbox.c.at).order_by(outbox.c.id).limit(1))
     return None if at is None else Moment(at)
 
 
 def confirm(connection: Connection, ids: Collection[str]) -> None:
-    """Delete confirmed events by event id, because SQLite reuses the numbers of deleted rows."""
+    """Delete by event id, because SQLite reuses the numbers of deleted rows."""
     connection.execute(delete(outbox).where(outbox.c.event_id.in_(ids)))
 
 

@@ -1,7 +1,7 @@
 """The consumer side of the outbox.
 
-Gateways take turns, so that the sink does not get an event from several of them. A turn is an
-advisory lock for which no gateway waits and which locks no row, so charges never wait for a sink.
+Gateways take turns, so that the sink does not get an event from several of them. A turn is a lock
+for which no gateway waits and which locks no row, so charges never wait for a sink.
 """
 
 import fcntl
@@ -18,17 +18,13 @@ from serve_app.ledger.events.outbox import Event
 from serve_app.private_files import private_file
 
 TURN_S_MAX = Seconds(60.0)
-"""PostgreSQL ends the turn of a vanished gateway after this time. A turn is one sink call."""
+"""PostgreSQL ends the turn of a vanished gateway after this time instead of hours."""
 
 
 class EventQueue:
-    """Blocking access to the outbox, for a dedicated thread. Call `close` after use.
-
-    Its methods raise LedgerUnavailable if the database fails.
-    """
+    """Blocking access to the outbox, for one thread. Its methods raise LedgerUnavailable."""
 
     def __init__(self, database_url: str, timeout_s: Seconds) -> None:
-        """``timeout_s`` limits the run time of one statement."""
         self._reader = open_reader(database_url, timeout_s, connections=1)
         # One connection holds the turn while the other one confirms.
         self._writer = open_writer(database_url, timeout_s, connections=2)
@@ -54,9 +50,7 @@ class EventQueue:
     def turn(self) -> Iterator[bool]:
         """Try to take the turn for the block; yield whether that succeeded.
 
-        Raises:
-            LedgerUnavailable: The database failed or ended the turn. Another gateway may also have
-                sent the events of this block.
+        Raises: LedgerUnavailable, after which another gateway may also have sent these events.
         """
         taking = self._file_turn if self._writer.dialect.name == "sqlite" else self._database_turn
         with taking() as ours:
@@ -78,7 +72,6 @@ class EventQueue:
     def _database_turn(self) -> Iterator[bool]:
         with database_failures(), self._writer.begin() as connection:
             timeout_ms = round(TURN_S_MAX * 1_000)
-            # Without this setting, the server would notice a vanished gateway only after hours.
             connection.exec_driver_sql(
                 f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
             )

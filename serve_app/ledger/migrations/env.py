@@ -7,6 +7,6 @@ from serve_app.ledger.db.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    render_as_batch=True,  # Batch mode copies the table, which SQLite needs for most changes.
+    render_as_batch=True,  # SQLite needs a copy of the table for most changes.
 )
 context.run_migrations()

@@ -1,4 +1,4 @@
-"""Available credit and monthly spending caps. Pure functions.
+"""Available credit and monthly spending caps.
 
 The month of a cap never moves back, so that a gateway with a slow clock does not reset the
 spending.
@@ -16,14 +16,14 @@ class Spending:
 
     cap: Credits | None
     month: int
-    """The month as the number yyyymm."""
+    """The number yyyymm."""
 
     amount: Credits
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The state of a tenant's account within a transaction."""
+    """A tenant's account within a transaction."""
 
     tenant: TenantId
     available: Credits
@@ -32,10 +32,7 @@ class Account:
 
 
 def take(account: Account, amount: Credits, month: int) -> Account:
-    """Return the account after ``amount`` is taken from it in ``month``.
-
-    Raises: OutOfCredit, SpendCapReached.
-    """
+    """Take ``amount`` in ``month``. Raises: OutOfCredit, SpendCapReached."""
     if account.available < amount:
         raise OutOfCredit(amount, account.available)
     return replace(
@@ -46,7 +43,7 @@ def take(account: Account, amount: Credits, month: int) -> Account:
 
 
 def give_back(account: Account, amount: Credits, month: int) -> Account:
-    """Return the account after ``amount``, which was taken in ``month``, is returned to it."""
+    """``month`` is the month in which ``amount`` was taken."""
     return replace(
         account,
         available=Credits(account.available + amount),
@@ -55,10 +52,7 @@ def give_back(account: Account, amount: Credits, month: int) -> Account:
 
 
 def spend(spending: Spending, amount: Credits, month: int, whose: str) -> Spending:
-    """Add ``amount`` to the spending of ``month``.
-
-    Raises: SpendCapReached.
-    """
+    """Add ``amount`` to the spending of ``month``. Raises: SpendCapReached."""
     so_far = spending.amount if spending.month >= month else Credits(0)
     total = Credits(so_far + amount)
     if spending.cap is not None and total > spending.cap:
@@ -74,10 +68,7 @@ def unspend(spending: Spending, amount: Credits, month: int) -> Spending:
 
 
 def crossed(account: Account, amount: Credits) -> Credits | None:
-    """Return the lowest alert threshold crossed by taking ``amount``, or ``None``.
-
-    ``account`` is the account after the amount was taken.
-    """
+    """Return the lowest alert threshold crossed by taking ``amount``; ``account`` is the result."""
     left = account.available
     passed = [below for below in account.alerts_below if left < below <= left + amount]
     return min(passed) if passed else None

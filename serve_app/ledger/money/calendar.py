@@ -1,4 +1,4 @@
-"""UTC days and months as numbers. Pure functions."""
+"""UTC days and months as numbers."""
 
 from datetime import UTC, datetime
 
@@ -14,17 +14,13 @@ def day_of(moment: Moment) -> Moment:
 
 
 def month_of(moment: Moment) -> int:
-    """Return the month as the number yyyymm."""
+    """Return the number yyyymm."""
     time = time_of(moment)
     return time.year * 100 + time.month
 
 
 def bounds_of(month: int) -> tuple[Moment, Moment]:
-    """Return the first moments of the month yyyymm and of the next month.
-
-    Raises:
-        ValueError: The month does not exist.
-    """
+    """Return the first moments of the month yyyymm and of the next one. Raises: ValueError."""
     year, number = divmod(month, 100)
     begin = datetime(year, number, 1, tzinfo=UTC)
     end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)

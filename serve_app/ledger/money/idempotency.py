@@ -1,6 +1,4 @@
-"""Decide what happens to a request with an idempotency key. Pure.
-
-The last request with that key decides:
+"""The last request with an idempotency key decides what happens to the next one:
 
     none in 24 hours, or it failed ──> the request runs
     the same request, charged ──────> its stored outcome is the answer
@@ -18,7 +16,7 @@ from serve_app.ledger.money.calendar import MILLISECONDS_PER_DAY
 from serve_app.ledger.money.reservation import Reservation, State
 
 KEPT_MS = MILLISECONDS_PER_DAY
-"""Time from the first request for which its key is known."""
+"""Time for which the key of a request is known."""
 
 OTHER_REQUEST = "this Idempotency-Key was used for a request with another route or body"
 
@@ -31,7 +29,6 @@ class KeyedRequest:
     request_sha256: bytes
     created_at: Moment
     outcome: bytes | None = None
-    """Stored together with the charge."""
 
 
 def stored_outcome(
@@ -39,9 +36,7 @@ def stored_outcome(
 ) -> bytes | None:
     """Return the outcome that answers ``wanted``, or ``None`` if the request must run.
 
-    Args:
-        known: The request stored for the key of ``wanted``.
-        reserved: The reservation of ``known``; ``None`` if it was never written or is deleted.
+    ``reserved`` belongs to ``known``; ``None`` if it was never written or is deleted.
 
     Raises: IdempotencyKeyInUse, IdempotencyKeyReused.
     """

@@ -1,4 +1,4 @@
-"""Prices of requests, by model and service tier. Pure functions."""
+"""Prices of requests, by model and service tier."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ TOKENS_PER_PRICE = 1_000_000
 
 
 class PriceList:
-    """The prices of each model; implements `serve_app.ports.Pricing`."""
+    """Implements `serve_app.ports.Pricing`."""
 
     def __init__(self, tariffs: Mapping[ModelId, Tariff]) -> None:
         self._tariffs = dict(tariffs)

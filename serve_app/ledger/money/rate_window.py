@@ -1,13 +1,12 @@
-"""Sliding-window rate limits per minute. Pure functions: the time is an argument.
+"""Sliding-window rate limits per minute.
 
 A window counts per whole second and drops a second once all of it is 60 s old. So no interval of
-60 s exceeds the limit, and evenly spaced requests get at least 60/61 of it. All gateways count in
-the same windows, which are stored in the database under their tenant's lock.
+60 s exceeds the limit, and evenly spaced requests get at least 60/61 of it.
 
-A window may be ahead of a request's time, because clocks differ and jump, and because a request
-that waits for the lock keeps its arrival time. If the window is up to `AHEAD_S_MAX` ahead, the
-request counts in its newest second. If it is further ahead, its future counts move to the present,
-so that a fast clock does not delay callers for much more than a minute.
+A window may be ahead of a request, because clocks differ and jump, and because a request that waits
+for the lock keeps its arrival time. If it is up to `AHEAD_S_MAX` ahead, the request counts in its
+newest second. Otherwise its future counts move to the present, so that a fast clock does not delay
+callers for much more than a minute.
 """
 
 import math
@@ -39,7 +38,6 @@ Window = tuple[Count, ...]
 
 
 def live(window: Window, now: Moment) -> Window:
-    """Return the counts of ``window`` that still apply."""
     second, wrong = now // 1_000, is_ahead(window, now)
     kept: list[Count] = []
     for count in window:
@@ -56,10 +54,10 @@ def live(window: Window, now: Moment) -> Window:
 def admit(
     window: Window, limits: RateLimits, documents: int, now: Moment, whose: str
 ) -> tuple[Window, tuple[RateLimitState, ...]]:
-    """Return the window with one more request, and the caller's new limit states.
+    """Return the window and the limit states with one more request.
 
-    Raises: RateLimited with the time until all limits admit the request; TooLarge if the request
-    alone has more documents than the limit.
+    Raises: RateLimited with the time until all limits admit the request; TooLarge if it has more
+    documents than the limit.
     """
     current = live(window, now)
     documents_max = limits.documents_per_minute_max
@@ -84,7 +82,6 @@ def admit(
 
 
 def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitState, ...]:
-    """Return the remaining amount and reset time of each limit."""
     reset_s = Seconds(0.0)
     if window:
         reset_s = Seconds((window[-1].second + WINDOW_S + 1) - now / 1_000)
@@ -95,10 +92,7 @@ def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitSt
 
 
 def is_ahead(window: Window, now: Moment) -> bool:
-    """Whether the window is more than `AHEAD_S_MAX` ahead.
-
-    The corrected window must be stored. Otherwise every read would move its counts again.
-    """
+    """The corrected window must be stored: otherwise every read would move its counts again."""
     return bool(window) and window[-1].second > now // 1_000 + AHEAD_S_MAX
 
 
@@ -113,7 +107,6 @@ def tightest(*of_each: Sequence[RateLimitState]) -> tuple[RateLimitState, ...]:
 
 
 def encode(window: Window) -> list[list[int]]:
-    """Convert a window for a JSON column."""
     return [[count.second, count.requests, count.documents] for count in window]
 
 

@@ -1,17 +1,14 @@
-"""State machine of a reservation. Pure functions without clock or SQL.
-
-The server creates a unique id for each HTTP request and never uses it again:
+"""State machine of a reservation, whose id is unique to one HTTP request:
 
     reserve ─> PENDING ─┬─ commit(amount <= reserved) ─> COMMITTED ── reverse ─> VOIDED
                         ├─ void, reverse ──────────────> VOIDED
                         └─ expire(now >= expires_at) ──> EXPIRED
 
-The first settlement wins, and its repetition has no effect. The exception is ``reverse``: it takes
-back a charge after a commit that was reported as failed because the database's response was lost.
-For every tenant, always: ``granted == available + pending + charged`` and ``available >= 0``.
+The first settlement wins, and its repetition has no effect. Only ``reverse`` takes back a charge,
+after a commit that was reported as failed because the database's response was lost. For every
+tenant, always: ``granted == available + pending + charged`` and ``available >= 0``.
 
-Each function returns the change to write, or ``None``. The functions run before any change, so a
-rejected operation has no effect.
+Each function returns the change to write, or ``None``, so a rejected operation has no effect.
 
 Source: two-phase transfers, TigerBeetle, docs/coding/two-phase-transfers.md.
 """
@@ -35,7 +32,7 @@ from serve_app.domain.units import (
 NOTHING = Credits(0)
 NO_TOKENS = Tokens(0)
 UNKNOWN = "unknown"
-"""State that `ReservationClosed` reports for an id that was never reserved."""
+"""State of an id that was never reserved."""
 
 
 class State(StrEnum):
@@ -63,10 +60,9 @@ class Reservation:
     """Zero until the reservation is committed."""
 
     key_capped: bool = False
-    """Whether it counts towards the key's monthly cap as well as the tenant's."""
+    """Whether it also counts towards the key's monthly cap."""
 
     revision: Revision = NO_REVISION
-    """The revision of the model that scores the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +77,8 @@ class Settlement:
 def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
     """Whether credit must be reserved; false if the same reservation is already pending.
 
-    Raises:
-        ReservationClosed: The id is settled or belongs to a different reservation. A settled id
-            would allow a second computation for one charge.
+    Raises: ReservationClosed if the id belongs to a different reservation, or is settled: that
+    would allow a second computation for one charge.
     """
     assert wanted.amount >= NOTHING
     assert wanted.state is State.PENDING
@@ -96,13 +91,10 @@ def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
 
 
 def commit(known: Reservation | None, amount: Credits) -> Settlement | None:
-    """Charge ``amount`` and release the rest.
+    """Charge ``amount`` and release the rest. An overdue reservation is held until `expire`.
 
-    Only the state matters, not the time: an overdue reservation holds its credit until `expire`.
-
-    Raises:
-        ReservationClosed: The reservation is void or expired, was committed for another amount, or
-            never existed. The response must not be sent.
+    Raises: ReservationClosed if it is void or expired, was committed for another amount, or never
+    existed. The response must not be sent.
     """
     if known is None:
         raise ReservationClosed(UNKNOWN)
@@ -117,21 +109,18 @@ def commit(known: Reservation | None, amount: Credits) -> Settlement | None:
 
 
 def void(known: Reservation | None) -> Settlement | None:
-    """Release the reservation, unless it is settled or does not exist."""
     if known is None or known.state is not State.PENDING:
         return None
     return Settlement(State.VOIDED, NOTHING, known.amount)
 
 
 def expire(known: Reservation, now: Moment) -> Settlement | None:
-    """Release the reservation if it is pending and ``expires_at`` has passed."""
     if known.state is not State.PENDING or now < known.expires_at:
         return None
     return Settlement(State.EXPIRED, NOTHING, known.amount)
 
 
 def reverse(known: Reservation | None) -> Settlement | None:
-    """Void the reservation even if it is committed, after a commit that was reported as failed."""
     if known is not None and known.state is State.COMMITTED:
         return Settlement(State.VOIDED, NOTHING, known.charged)
     return void(known)

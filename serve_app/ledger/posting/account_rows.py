@@ -1,4 +1,4 @@
-"""The tenants' credit and the keys' spending of one transaction, for `books`."""
+"""The accounts and keys of one transaction, for `books`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,10 +40,7 @@ class AccountRows:
         return tenant in self._accounts
 
     def take(self, wanted: Reservation) -> Account:
-        """Take the amount of a reservation; return the account after it.
-
-        Raises: SpendCapReached, OutOfCredit.
-        """
+        """Return the account after the reservation. Raises: SpendCapReached, OutOfCredit."""
         month = month_of(wanted.created_at)
         account = budget.take(self._accounts[wanted.tenant], wanted.amount, month)
         if wanted.key_capped:
@@ -60,7 +57,7 @@ class AccountRows:
             self._put_key(known.key_id, key)
 
     def take_back(self, tenant: TenantId, amount: Credits) -> None:
-        """Take an earlier refund of ``amount`` back."""
+        """Undo a refund of ``amount``."""
         account = self._accounts[tenant]
         self._put(replace(account, available=Credits(account.available - amount)))
 

@@ -2,10 +2,8 @@
 
     Books.open ──lock and read── reserve, commit, void, ... ──(rules)── write ──> COMMIT
 
-SQL statements take most of the time, so a group of a hundred requests reads its accounts and
-reservations in one or two statements and writes them in four. The rules are in
-`serve_app.ledger.money`. A rejected operation changes nothing. The caller's transaction locks every
-account that is read.
+SQL statements take most of the time, so a group of a hundred requests reads its rows in one or two
+statements and writes them in four.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,7 +28,7 @@ from serve_app.ports import NO_USAGE, Reserved, StoredOutcome, Usage
 
 
 class Books:
-    """The accounts and reservations of one transaction: `open`, apply operations, `write`."""
+    """The state of one transaction: `open`, apply operations, `write`."""
 
     def __init__(self, connection: Connection, *, events: bool) -> None:
         self.connection = connection
@@ -60,7 +58,7 @@ class Books:
         tenants, requests = sorted(tenant_ids), sorted(request_ids)
         wanted: dict[str, Any] = {"tenant_ids": tenants, "request_ids": requests}
         known: Sequence[Row[Any]] = ()
-        # Avoid list parameters for single operations: a list is expanded on every execution.
+        # A list parameter would be expanded on every execution.
         match tenants, requests:
             case [tenant], []:
                 books._accounts.read(sql.ACCOUNT, {"tenant_id": tenant})
@@ -79,7 +77,7 @@ class Books:
         return books
 
     def read_keys(self, keys: Collection[Key]) -> None:
-        """Read the requests with these idempotency keys; their accounts must be open."""
+        """The accounts must be open."""
         requests = self._keyed.read(keys)
         if requests:
             wanted = {"request_ids": sorted(requests)}
@@ -92,14 +90,12 @@ class Books:
         demand: Demand = NOT_LIMITED,
         idempotency: Idempotency | None = None,
     ) -> Reserved:
-        """Reserve ``wanted.amount`` and return the resulting state of the caller's rate limits.
-
-        If ``wanted`` repeats a charged request, change nothing and return the stored outcome.
+        """Reserve ``wanted.amount``, or return the stored outcome if it repeats a charged request.
 
         Raises:
-            ReservationClosed, IdempotencyKeyInUse, IdempotencyKeyReused
-            ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit: They carry the
-                state of the caller's rate limits without this request.
+            ReservationClosed
+            IdempotencyKeyInUse, IdempotencyKeyReused, ConcurrencyLimited, RateLimited, TooLarge,
+                SpendCapReached, OutOfCredit: They carry the rate limits without this request.
         """
         if not reservation.must_reserve(self._reservations.get(wanted.request_id), wanted):
             return Reserved()
@@ -130,7 +126,7 @@ class Books:
         if wanted.tenant not in self._accounts:
             raise OutOfCredit(wanted.amount, Credits(0))
         if demand.counts_running:
-            self.write()  # The check counts rows, so they must be in the table.
+            self.write()  # The check counts rows of the table.
         admitted = rate_limits.check(self.connection, wanted, demand)
         account = self._accounts.take(wanted)
         rate_limits.count(self.connection, admitted)
@@ -151,10 +147,7 @@ class Books:
         now: Moment,
         stored: StoredOutcome | None = None,
     ) -> None:
-        """Charge ``amount``, return the rest of the reservation to the tenant, and keep ``stored``.
-
-        Raises: ReservationClosed.
-        """
+        """Charge ``amount``, release the rest, and keep ``stored``. Raises: ReservationClosed."""
         known = self._reservations.get(request_id)
         settlement = reservation.commit(known, amount)
         if known is None or settlement is None:
@@ -166,7 +159,7 @@ class Books:
             self._keyed.store(key, request_id, stored.outcome)
 
     def replay(self, request_id: RequestId, idempotency: Idempotency) -> None:
-        """Make the charge of a request final, because its stored outcome answers a repeat.
+        """Make a charge final, because its stored outcome answers a repeat.
 
         Raises: ReservationClosed if the charge was taken back.
         """
@@ -176,7 +169,6 @@ class Books:
         self._keyed.mark_replayed((known.tenant, idempotency.key_sha256), request_id)
 
     def void(self, request_id: RequestId, usage: Usage, now: Moment) -> None:
-        """Release a pending reservation. Do nothing if it is settled or does not exist."""
         known = self._reservations.get(request_id)
         settlement = reservation.void(known)
         if known is not None and settlement is not None:
@@ -189,10 +181,7 @@ class Books:
         now: Moment,
         idempotency: Idempotency | None = None,
     ) -> None:
-        """Void the reservation and take back the charge of a commit that was reported as failed.
-
-        Do nothing if the charge is final; see `replay`.
-        """
+        """Void the reservation and take back its charge, unless that is final; see `replay`."""
         known = self._reservations.get(request_id)
         settlement = reservation.reverse(known)
         if known is None or settlement is None:
@@ -208,7 +197,6 @@ class Books:
             self._take_back_refunds(known, now)
 
     def expire(self, now: Moment) -> int:
-        """Release every expired reservation of these books and return their number."""
         count = 0
         for known in list(self._reservations.values()):
             settlement = reservation.expire(known, now)
@@ -256,7 +244,7 @@ class Books:
         )
 
     def _take_back_refunds(self, known: Reservation, now: Moment) -> None:
-        """Take earlier refunds back, because the whole charge is returned."""
+        """Take refunds back, because the whole charge is returned."""
         amount = refunds.refunded(self.connection, known.request_id)
         if amount:
             self._accounts.take_back(known.tenant, amount)

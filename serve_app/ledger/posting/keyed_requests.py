@@ -1,4 +1,4 @@
-"""Requests with an idempotency key: read, stored and deleted in the transactions of `books`.
+"""Requests with an idempotency key, in the transactions of `books`.
 
 The lock of the tenant covers its keys. The rule is `serve_app.ledger.money.idempotency`.
 """
@@ -45,7 +45,7 @@ _forget = delete(table).where(_key.in_(_due))
 
 
 class KeyedRequests:
-    """The requests with an idempotency key of one transaction."""
+    """The requests of one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -54,7 +54,6 @@ class KeyedRequests:
         self._outcomes: list[dict[str, Any]] = []
 
     def read(self, keys: Collection[Key]) -> list[RequestId]:
-        """Read the requests with these keys and return their ids."""
         rows = self._connection.execute(_known, {"keys": sorted(keys)}).all()
         for row in rows:
             self._known[row.tenant_id, row.key_sha256] = KeyedRequest(
@@ -79,14 +78,13 @@ class KeyedRequests:
         }
 
     def store(self, key: Key, request_id: RequestId, outcome: bytes) -> None:
-        """Store the outcome of a request that is charged now."""
         known = self._known.get(key)
         if known is not None and known.request_id == request_id:
             self._known[key] = replace(known, outcome=outcome)
         self._outcomes.append(_row(key, request_id) | {"new_outcome": outcome})
 
     def mark_replayed(self, key: Key, request_id: RequestId) -> None:
-        """Note that the stored outcome was sent, so that the charge must stay."""
+        """The stored outcome was sent, so the charge must stay."""
         self._connection.execute(_mark_replayed, _row(key, request_id))
 
     def is_replayed(self, key: Key, request_id: RequestId) -> bool:
@@ -101,9 +99,9 @@ class KeyedRequests:
 
 
 def forget(connection: Connection, now: Moment, count_max: int) -> int:
-    """Delete up to ``count_max`` keys that are no longer known; return their number.
+    """Waits for no lock.
 
-    Waits for no lock, and must be the last statement of its transaction: requests may wait for it.
+    It must be the last statement of its transaction: requests may wait for it.
     """
     return connection.execute(_forget, {"before": now - KEPT_MS, "count": count_max}).rowcount
 

@@ -1,7 +1,7 @@
 """Check and count a caller's rate limits in the transaction that reserves its credit.
 
 All gateways count in the same rows under the tenant's lock, so a limit holds across all of them. A
-caller without limits costs no statement. The arithmetic is in `rate_window`.
+caller without limits costs no statement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from serve_app.ledger.money.rate_window import Window
 from serve_app.ledger.money.reservation import Reservation
 
 Limited = Mapping[str, tuple[str, RateLimits]]
-"""The limits per minute of a key or tenant by its id, with the word for it in messages."""
+"""Limits per minute by the id of a key or tenant, with the word for it in messages."""
 
 _windows = select(rate_windows).where(
     rate_windows.c.subject.in_(bindparam("subjects", expanding=True))
@@ -52,7 +52,6 @@ class Demand:
 
     @property
     def counts_running(self) -> bool:
-        """Whether a limit on concurrent requests applies."""
         limits = (self.key_limits, self.tenant_limits)
         return any(each.concurrent_requests_max is not None for each in limits)
 
@@ -62,7 +61,7 @@ NOT_LIMITED = Demand(0)
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The windows for `count` to write, and the limit states for the response headers."""
+    """The windows for `count` to write, and the limit states."""
 
     windows: dict[str, Window]
     known: frozenset[str]
@@ -75,15 +74,11 @@ NOTHING_LIMITED = Admitted({}, frozenset(), ())
 
 
 def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitted:
-    """Check that one more request is within every limit.
+    """Check that one more request is within every limit; see `rate_window.admit`.
 
     Writes only windows that a fast clock had moved into the future.
 
-    Raises:
-        ConcurrencyLimited: The limit of concurrent requests is reached.
-        RateLimited: A limit per minute is reached. It carries the time after which all limits admit
-            the request.
-        TooLarge: See `rate_window.admit`.
+    Raises: ConcurrencyLimited, RateLimited, TooLarge.
     """
     _check_running(connection, wanted, demand)
     limited = _limited(wanted, demand)
@@ -110,7 +105,7 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
 def states(
     connection: Connection, wanted: Reservation, demand: Demand
 ) -> tuple[RateLimitState, ...]:
-    """Return the state of the caller's limits without the request ``wanted``."""
+    """The states do not count ``wanted``."""
     limited = _limited(wanted, demand)
     if not limited:
         return ()
@@ -119,7 +114,6 @@ def states(
 
 
 def count(connection: Connection, admitted: Admitted) -> None:
-    """Write the windows that `check` returned."""
     for subject, window in admitted.windows.items():
         counts = rate_window.encode(window)
         if subject in admitted.known:
@@ -131,7 +125,7 @@ def count(connection: Connection, admitted: Admitted) -> None:
 def running(
     connection: Connection, tenant: TenantId, key_id: KeyId, now: Moment
 ) -> tuple[int, int]:
-    """Return the number of running requests of the tenant and of its key."""
+    """Return the running requests of the tenant and of its key."""
     of_tenant, of_key = connection.execute(
         _running, {"tenant_id": tenant, "key_id": key_id, "now": now}
     ).one()
@@ -139,7 +133,7 @@ def running(
 
 
 def live_windows(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:
-    """Return the live windows of keys and tenants. Writes nothing."""
+    """Writes nothing."""
     rows = connection.execute(_windows, {"subjects": subjects})
     return {row.subject: rate_window.live(rate_window.decode(row.counts), now) for row in rows}
 

@@ -1,4 +1,4 @@
-"""Refunds of a charge, and their reversal when the charge is reversed."""
+"""Refunds of a charge, and their reversal."""
 
 import secrets
 
@@ -12,8 +12,7 @@ REVERSED = "the refunded charge was reversed"
 
 
 def refunded(connection: Connection, request_id: RequestId) -> Credits:
-    """Return the net amount refunded of the request's charge."""
-    # The sum includes the negative entries of `take_back`.
+    """Return the net amount refunded, after the negative entries of `take_back`."""
     total = select(func.sum(grants.c.amount)).where(grants.c.request_id == request_id)
     return Credits(int(connection.scalar(total) or 0))
 
@@ -21,7 +20,7 @@ def refunded(connection: Connection, request_id: RequestId) -> Credits:
 def take_back(
     connection: Connection, tenant: TenantId, request_id: RequestId, amount: Credits, now: Moment
 ) -> None:
-    """Record the reversal of refunds of ``amount``. The caller updates the available credit."""
+    """The caller updates the available credit."""
     row = {
         "id": f"gr_{secrets.token_hex(8)}",
         "tenant_id": tenant,

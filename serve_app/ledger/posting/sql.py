@@ -1,8 +1,8 @@
 """SQL statements of `books`, which read and write a whole group.
 
 All transactions lock accounts before reservations. A transaction that settles a reservation also
-locks the reservation's row. Otherwise PostgreSQL would return the version of that row from before
-the transaction waited for the account's lock.
+locks its row. Otherwise PostgreSQL would return the row's version from before the wait for the
+account's lock.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ _account = (
 )
 _accounts = (
     select(tenants.c.id.label("tenant_id"), *_account)
-    # Locking in one order prevents deadlocks. SQLite has only one writer.
+    # Locking in one order prevents deadlocks.
     .order_by(tenants.c.id)
     .with_for_update(key_share=True)
 )
@@ -95,14 +95,12 @@ def lock_accounts(connection: Connection, tenant_ids: Collection[TenantId]) -> N
 
 
 def write(connection: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> None:
-    """Execute ``statement`` for each row."""
     # Drivers use a slower path for lists.
     if rows:
         connection.execute(statement, rows[0] if len(rows) == 1 else rows)
 
 
 def reservation_of(row: Row[Any]) -> Reservation:
-    """Return the reservation of a row of `KNOWN` and its like."""
     return Reservation(
         request_id=row.id,
         tenant=row.tenant_id,
@@ -119,7 +117,6 @@ def reservation_of(row: Row[Any]) -> Reservation:
 
 
 def reserved_row(wanted: Reservation) -> dict[str, Any]:
-    """Return the parameters of `RESERVE`."""
     return {
         "id": wanted.request_id,
         "tenant_id": wanted.tenant,
@@ -141,7 +138,6 @@ def reserved_row(wanted: Reservation) -> dict[str, Any]:
 def settled_row(
     request_id: RequestId, state: State, charged: Credits, usage: Usage, now: Moment
 ) -> dict[str, Any]:
-    """Return the parameters of `SETTLE`."""
     return {
         "row_id": request_id,
         "new_state": state.value,
@@ -153,10 +149,9 @@ def settled_row(
 
 
 def charged_row(known: Reservation, amount: Credits, usage: Usage, now: Moment) -> dict[str, Any]:
-    """Return the parameters of `CHARGE`.
+    """The latency lasts from the reservation to the charge, by one gateway's clock.
 
-    The latency is the time from the reservation to the charge, in which the request was tokenized,
-    waited for a scorer and was scored. Both times are those of one gateway's clock.
+    It includes tokenization, the wait for a scorer and scoring.
     """
     return {
         "request_id": known.request_id,

@@ -1,4 +1,4 @@
-"""Check that each tenant's credit adds up, for tests and operators."""
+"""Check that each tenant's credit adds up."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Balance:
 
 
 def balances(connection: Connection, tenant: TenantId | None = None) -> list[Balance]:
-    """Return one or all balances, by tenant id. Reads every grant and charge of these tenants."""
+    """Return balances by tenant id. Reads every grant and charge."""
     charged = union_all(
         _sums(charges, charges.c.amount, tenant), _sums(usage_days, usage_days.c.charged, tenant)
     ).subquery()
@@ -70,7 +70,6 @@ def balances(connection: Connection, tenant: TenantId | None = None) -> list[Bal
 
 
 def check_balances(connection: Connection) -> list[Balance]:
-    """Return the balances that do not add up."""
     return [balance for balance in balances(connection) if not balance.adds_up]
 
 
@@ -80,7 +79,6 @@ def _sums(
     tenant: TenantId | None,
     counts: ColumnElement[bool] | None = None,
 ) -> Select[tuple[str, int]]:
-    """Sum ``amount`` per tenant over the rows that match ``counts``."""
     where = true() if counts is None else counts
     if tenant is not None:
         where = and_(where, table.c.tenant_id == tenant)

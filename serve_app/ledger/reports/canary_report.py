@@ -1,4 +1,4 @@
-"""Compare a model's canary with its live revision: their shadows, and the requests of both."""
+"""Comparison of a model's canary with its live revision."""
 
 import math
 from collections import defaultdict
@@ -20,24 +20,23 @@ from serve_app.ledger.db.tables import (
 )
 
 ROWS_MAX = 100_000
-"""A report uses at most this many comparisons, the newest ones."""
+"""Most comparisons in a report, the newest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How much the rankings of both revisions agree: 1 if they are equal."""
+    """Agreement of the rankings of both revisions: 1 if they are equal."""
 
     jobs: int
     """Jobs with enough documents for a difference."""
 
     mean: float
     p10: float
-    """The 10th percentile: a tenth of the jobs have this value or a lower one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Time and tokens that one revision needed for the compared jobs."""
+    """Time and tokens of one revision."""
 
     revision: Revision
     run_s_p50: float
@@ -60,19 +59,19 @@ class Shadowed:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The requests that one revision scored for clients, and those that failed."""
+    """The requests of clients to one revision."""
 
     revision: Revision
     requests: int
     errors: int
-    """Requests that were not charged, because they failed or their client disconnected."""
+    """Not charged: they failed, or their client disconnected."""
 
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """The report on one model; empty if it had no request."""
+    """Empty if the model had no request."""
 
     model: ModelId
     shadows: list[Shadowed]
@@ -80,7 +79,6 @@ class CanaryReport:
 
 
 def canary_report(connection: Connection, model: ModelId, since: Moment) -> CanaryReport:
-    """Report on requests settled and comparisons made at or after ``since``."""
     newest = (
         select(shadow_comparisons)
         .where(shadow_comparisons.c.model == model, shadow_comparisons.c.compared_at >= since)

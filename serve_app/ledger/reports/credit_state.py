@@ -1,4 +1,4 @@
-"""The credit of a tenant: what is available, what is reserved, and what was spent this month."""
+"""A tenant's credit: available, reserved, and spent this month."""
 
 from dataclasses import dataclass
 
@@ -18,24 +18,24 @@ class CreditState:
     tenant: Tenant
     available: Credits
     reserved: Credits
-    """Set aside for requests that are running."""
+    """For running requests."""
 
     month: int
-    """The month as the number yyyymm."""
+    """The number yyyymm."""
 
     month_spent: Credits
-    """Charged or reserved in this month, as the monthly cap counts it."""
+    """Charged or reserved, as the monthly cap counts it."""
 
 
 def credit_state(connection: Connection, tenant: TenantId, now: Moment) -> CreditState:
-    """Return the tenant's credit. Raises: AccountProblem."""
+    """Raises: AccountProblem."""
     found = find_tenant(connection, tenant)
     reserved = (
         select(func.coalesce(func.sum(reservations.c.amount), 0))
         .where(reservations.c.tenant_id == tenant, reservations.c.state == PENDING)
         .scalar_subquery()
     )
-    # One statement, so that the available and the reserved credit belong together.
+    # One statement, so that available and reserved credit belong together.
     query = select(tenants, reserved.label("reserved")).where(tenants.c.id == tenant)
     row = connection.execute(query).mappings().one()
     return CreditState(

@@ -15,7 +15,7 @@ from serve_app.ledger.posting.rate_limits import live_windows, running
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """The used amount of each limit; ``None`` without a limit, because nothing is counted then."""
+    """The used amount of each limit; ``None`` without a limit."""
 
     limits: RateLimits
     requests_per_minute: int | None
@@ -25,7 +25,7 @@ class LimitUse:
 
 
 def limit_use(connection: Connection, caller: Caller, now: Moment) -> tuple[LimitUse, LimitUse]:
-    """Return the use of the limits of the caller's key, and of those of its tenant."""
+    """Return the use of the key's limits and of its tenant's."""
     key, tenant = (
         connection.execute(select(table).where(table.c.id == row_id)).mappings().one()
         for table, row_id in ((api_keys, caller.key_id), (tenants, caller.tenant))
@@ -50,11 +50,11 @@ def _use(row: RowMapping, window: Window, running: int, now: Moment) -> LimitUse
 
 
 def spent(row: RowMapping, now: Moment) -> Credits:
-    """Return what a row of a tenant or key counts as charged or reserved in the month of ``now``.
+    """Return the amount charged or reserved in the month of ``now``.
 
     The spending of a key is only counted while it has a monthly cap.
     """
-    # As in `serve_app.ledger.money.budget`, the counted month never moves back.
+    # As in `budget`, the counted month never moves back.
     return Credits(row["spent_amount"] if row["spent_month"] >= month_of(now) else 0)
 
 

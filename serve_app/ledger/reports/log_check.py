@@ -1,8 +1,7 @@
-"""Compare the responses in the gateways' logs with the ledger's charges for one day.
+"""Comparison of the gateways' logs with the ledger's charges of one day.
 
-Charge rows and log lines (`serve_app.telemetry.logs`) are compared in both directions. Daily sums
-are compared with the sums of the log lines that have no charge row. A request that was in progress
-at midnight can be part of either day's sum.
+Charge rows and log lines are compared in both directions, daily sums with the log lines that have
+no charge row. A request in progress at midnight can be part of either day's sum.
 """
 
 import json
@@ -36,17 +35,15 @@ class LogLine:
     documents: int | None
     tokens: int | None
     amount: int | None
-    """Committed charge, or ``None``."""
 
     repeats: RequestId | None = None
     """The charged request whose answer was sent again."""
 
 
 def parse_line(line: str) -> LogLine | None:
-    """Parse a line of a gateway's log. Return ``None`` if it does not describe a request.
+    """Return ``None`` if the line does not describe a request.
 
-    Raises:
-        ValueError: The line is broken, for example the last line of a killed process.
+    Raises: ValueError if it is broken, for example the last line of a killed process.
     """
     if f'"{REQUEST}"' not in line:
         return None
@@ -72,11 +69,9 @@ def parse_line(line: str) -> LogLine | None:
 
 
 def check_logs(connection: Connection, day: Moment, lines: Iterable[LogLine]) -> Findings:
-    """Compare the day's charges with the gateways' log lines, in both directions.
+    """``day`` is the first moment of the day. ``lines`` can be of any days, in any order.
 
-    Args:
-        day: The first moment of the day.
-        lines: Lines of any days, in any order. The ids of the day's lines are held in memory.
+    The ids of the day's lines are held in memory.
     """
     check = _LogCheck(connection, day)
     remaining = iter(lines)
@@ -88,8 +83,6 @@ def check_logs(connection: Connection, day: Moment, lines: Iterable[LogLine]) ->
 
 @dataclass(slots=True)
 class _Sum:
-    """Sums of the lines of one key and model."""
-
     requests: int = 0
     documents: int = 0
     tokens: int = 0
@@ -106,8 +99,6 @@ _Group = tuple[KeyId | None, ModelId | None]
 
 
 class _LogCheck:
-    """The state of the comparison for one day."""
-
     def __init__(self, connection: Connection, day: Moment) -> None:
         self.findings = Findings({"lines of the day": 0, "answered 200": 0})
         self._connection = connection
@@ -121,8 +112,8 @@ class _LogCheck:
         self._most: dict[_Group, _Sum] = {}
 
     def compare(self, lines: Sequence[LogLine]) -> None:
-        # A repeat has no charge of its own. It shows that the first request was answered, even if
-        # that request's line is missing because its gateway was killed.
+        # A repeat shows that the first request was answered, even if that request's line is missing
+        # because its gateway was killed.
         self._seen_in_repeats.update(each.repeats for each in lines if each.repeats)
         lines = [each for each in lines if not each.repeats]
         wanted = select(charges).where(
@@ -139,7 +130,7 @@ class _LogCheck:
                 self._compare_one(line, charge)
 
     def conclude(self) -> None:
-        """Report charges without a log line and differences between sums, after all lines."""
+        """Must be called after all lines."""
         query = select(charges.c.request_id, charges.c.amount).where(
             charges.c.charged_at >= self._since, charges.c.charged_at < self._until
         )

@@ -2,9 +2,9 @@
 
     opening balance + grants, refunds and corrections - charges == closing balance
 
-A statement contains no time of printing, and nothing else that differs between two printings. So a
-complete month gives the same bytes from either database, before and after retention replaces its
-rows by daily sums. Only a reversal that a gateway could not write earlier can still change it.
+A statement has no time of printing, so a complete month gives the same bytes from either database,
+before and after retention replaces its rows by daily sums. Only a reversal that a gateway could not
+write earlier can still change it.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from serve_app.ledger.reports.usage import Grouping, UsageFilter, UsageRow, usag
 PAGE = Path(__file__).with_name("statement.html.jinja")
 
 COMPLETE_AFTER_MS = 3_600_000
-"""A month is complete after this delay, which covers open requests and clock differences."""
+"""Time after the end of a month for open requests and clock differences."""
 
 CSV_COLUMNS = (
     "tenant_id",
@@ -63,10 +63,10 @@ class Statement:
 
     tenant: Tenant
     month: int
-    """The month as the number yyyymm."""
+    """The number yyyymm."""
 
     until: Moment
-    """The end of the month, or the current time for a month that is not complete."""
+    """The end of the month, or the current time for an incomplete month."""
 
     so_far: bool
     opening: Credits
@@ -92,15 +92,9 @@ class Statement:
 def statement(
     connection: Connection, tenant: Tenant, month: int, now: Moment, *, so_far: bool = False
 ) -> Statement:
-    """Return the tenant's statement for the month yyyymm.
+    """Return the statement of the month yyyymm, which may be incomplete if ``so_far``.
 
-    The connection must see one snapshot of the ledger.
-
-    Args:
-        so_far: Whether to accept an incomplete month, up to ``now``.
-
-    Raises:
-        AccountProblem: The month has not begun, or it is not complete and ``so_far`` is false.
+    The connection must see one snapshot of the ledger. Raises: AccountProblem.
     """
     since, until = bounds_of(month)
     ended = now >= until + COMPLETE_AFTER_MS
@@ -110,7 +104,7 @@ def statement(
         complete = Moment(until + COMPLETE_AFTER_MS)
         raise AccountProblem(f"month {month_name(month)} is not complete until {_time(complete)}")
     end = until if ended else min(now, until)
-    # Sorted in Python, because the databases sort text differently.
+    # The databases sort text differently.
     known = sorted(list_grants(connection, tenant.id), key=lambda each: (each.created_at, each.id))
     granted = sum(each.amount for each in known if each.created_at < since)
     return Statement(
@@ -130,7 +124,7 @@ def month_name(month: int) -> str:
 
 
 def aligned(amount: int) -> str:
-    """Format micro-dollars with six decimals, for aligned columns: -1_500_000 is ``-$1.500000``."""
+    """For aligned columns: -1_500_000 is ``-$1.500000``."""
     return dollars(amount, decimals_min=6)
 
 
@@ -139,7 +133,6 @@ def render_html(statement: Statement) -> str:
 
 
 def lines(statement: Statement) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the CSV in order, each with its non-empty columns."""
     begin, _ = bounds_of(statement.month)
     yield {
         "line": "opening balance",
@@ -170,7 +163,7 @@ def lines(statement: Statement) -> Iterator[dict[str, Any]]:
 
 
 def render_csv(statement: Statement) -> str:
-    """Render the statement as CSV. The last line's amount is the sum of the lines above it."""
+    """The last line's amount is the sum of the lines above it."""
     owner = {"tenant_id": statement.tenant.id, "month": month_name(statement.month)}
     return csv_export.render_csv(
         CSV_COLUMNS, (owner | line for line in lines(statement)), line_end="\n"
@@ -194,7 +187,7 @@ def _usage(
     which = UsageFilter(tenant.id, since, until)
     rows = usage(connection, which, Grouping.DAY, Grouping.MODEL)
     days = ((Moment(int(row.group[0])), ModelId(row.group[1]), row) for row in rows)
-    # Sorted in Python, because the databases sort text differently.
+    # The databases sort text differently.
     return [
         DayOfModel(day, model, row) for day, model, row in sorted(days, key=lambda day: day[:2])
     ]

@@ -1,4 +1,4 @@
-"""Consistency check of the ledger: balances, reservations and the charges of one day.
+"""Consistency check of balances, reservations and the charges of one day.
 
 The connection must see one snapshot of the ledger.
 """
@@ -15,13 +15,13 @@ from serve_app.ledger.reports.balances import balances
 from serve_app.ledger.writer.retention import RESERVATIONS_KEPT_MS
 
 OVERDUE_MS = 60_000
-"""Tolerance for overdue reservations. A gateway expires them every few seconds."""
+"""A gateway expires overdue reservations every few seconds."""
 
 CLOCKS_DIFFER_MS = 3_600_000
-"""Generous tolerance for clock differences between machines."""
+"""Generous, for clock differences between machines."""
 
 SAME = ("tenant_id", "key_id", "model", "documents", "tokens", "revision")
-"""Columns in which a charge equals its reservation, besides the amount."""
+"""Equal columns of a charge and its reservation."""
 
 
 @dataclass(slots=True)
@@ -36,11 +36,9 @@ class Findings:
 
 
 def check_books(connection: Connection, day: Moment, now: Moment) -> Findings:
-    """Check all balances, all pending reservations, and the day's charges against reservations.
+    """``day`` is the first moment of the day.
 
-    Args:
-        day: The first moment of the day.
-        now: The current time. Reservations of charges older than one day may be deleted.
+    Reservations of charges older than one day may be deleted.
     """
     findings = Findings()
     for balance in balances(connection):

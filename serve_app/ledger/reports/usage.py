@@ -1,7 +1,6 @@
-"""Usage reports: sums of computed and charged work, and the latency of charged requests.
+"""Sums of computed and charged work, and the latency of charged requests.
 
-A daily sum of `retention` counts as a whole: it belongs to a report if the first moment of its day
-does.
+A daily sum of `retention` counts as a whole, by the first moment of its day.
 """
 
 from collections.abc import Sequence
@@ -47,7 +46,7 @@ LATENCY_PERCENTILES = (50, 95)
 
 
 class Grouping(StrEnum):
-    """A dimension by which a report is grouped."""
+    """A dimension of a report."""
 
     DAY = "day"
     MODEL = "model"
@@ -57,7 +56,7 @@ class Grouping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Selects requests settled at or after ``since`` and before ``until``; ``None`` means any."""
+    """Requests settled at or after ``since`` and before ``until``; ``None`` means any."""
 
     tenant: TenantId | None = None
     since: Moment | None = None
@@ -68,14 +67,14 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow(UsageSums):
-    """The sums of one group, and percentiles of the latency of its charged requests."""
+    """The sums and latencies of one group."""
 
     group: tuple[str, ...]
     """For each grouping, a tenant id, a key id, a model, or the first moment of a UTC day."""
 
     latency_ms_p50: int | None = None
     latency_ms_p95: int | None = None
-    """``None`` without a charged request whose latency was recorded."""
+    """``None`` without a recorded latency."""
 
 
 def usage(
@@ -85,10 +84,9 @@ def usage(
     after: Sequence[str] | None = None,
     count_max: int | None = None,
 ) -> list[UsageRow]:
-    """Return the sums per group, ordered by group. Groups without requests have no row.
+    """Return the sums per group, in the order of ``by``. Groups without requests have no row.
 
-    ``by`` has the groupings in the order of sorting; without one, there is one row. ``after`` is
-    the last group of the previous page.
+    Without ``by``, all requests are one group. ``after`` is the last group of the previous page.
     """
     if after and by[0] is Grouping.DAY:
         # Lets the query use the index. The tuple comparison below is exact.
@@ -113,10 +111,9 @@ def usage(
 
 
 def _counted_by_latency(settled: Subquery, columns: Sequence[str]) -> Subquery:
-    """Return the sums per group and latency.
+    """``timed`` counts the requests with this latency.
 
-    ``timed`` counts the requests with this latency, ``timed_up_to`` those of the group with at most
-    this latency, and ``timed_in_group`` all of the group.
+    ``timed_up_to`` counts those of the group with at most this latency, and ``timed_in_group`` all.
     """
     groups = [settled.c[name] for name in columns]
     latency, timed = settled.c.latency_ms, func.sum(settled.c.timed)

@@ -1,7 +1,6 @@
-"""Ledger maintenance in a gateway: expiry, last uses of keys, and retention.
+"""Maintenance by the writer thread: expiry, last uses of keys, and retention.
 
-The writer thread runs it between two groups, in short transactions, so that a charge waits for one
-of them at most.
+It runs between two groups in short transactions, so that a charge waits for one of them at most.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +20,7 @@ from serve_app.telemetry.logs import get_logger
 
 RETENTION_INTERVAL_S = Seconds(60.0)
 PAUSE = 9
-"""Pause after a retention step, in multiples of its duration, so that retention takes a tenth of
-the time."""
+"""Pause after a retention step, in multiples of its duration."""
 
 logger = get_logger(__name__)
 
@@ -45,7 +43,7 @@ Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
 class Maintenance:
-    """The due times of maintenance. The writer calls `run` at every tick."""
+    """Due times of maintenance; the writer calls `run` at every tick."""
 
     def __init__(self, clock: Clock, limits: LedgerLimits) -> None:
         self._clock = clock
@@ -58,7 +56,7 @@ class Maintenance:
             self._used[key_id] = self._clock.moment()
 
     def run(self, transaction: Transaction) -> Instant:
-        """Run due maintenance; return the latest time of the next run. Failures are only logged."""
+        """Return the latest time of the next run. Failures are only logged."""
         instant = self._clock.instant()
         try:
             again = self._expire(transaction)
@@ -75,7 +73,7 @@ class Maintenance:
         return min(Instant(instant + after), self._next_retention)
 
     def _expire(self, transaction: Transaction) -> bool:
-        """Expire overdue reservations; return whether more of them may be left."""
+        """Return whether more overdue reservations may be left."""
         count_max = self._limits.expired_per_transaction_max
         with transaction() as connection:
             count = expire_due(connection, self._clock.moment(), count_max)
@@ -100,14 +98,11 @@ class Maintenance:
 
 
 def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
-    """Expire up to ``count_max`` overdue reservations and return their number.
-
-    The transaction must do nothing else, because it reads before it takes the locks.
-    """
+    """The transaction must do nothing else, because it reads before it takes the locks."""
     due = connection.execute(_due, {"now": now, "count": count_max}).all()
     if not due:
         return 0
-    # Another gateway may have settled some of them in the meantime; `expire` skips these.
+    # `expire` skips those that another gateway has settled in the meantime.
     books = Books.open(connection, {row.tenant_id for row in due}, {row.id for row in due})
     count = books.expire(now)
     books.write()
@@ -115,7 +110,7 @@ def expire_due(connection: Connection, now: Moment, count_max: int) -> int:
 
 
 def touch_keys(connection: Connection, used: Mapping[KeyId, Moment]) -> None:
-    """Record the time of each key's last use. The transaction must do nothing else."""
+    """The transaction must do nothing else."""
     if used:
         rows = [{"key_id": key_id, "now": moment} for key_id, moment in sorted(used.items())]
         connection.execute(_touch, rows)

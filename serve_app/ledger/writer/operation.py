@@ -1,4 +1,4 @@
-"""A queued write, shared by its caller and the writer thread, and groups of them."""
+"""Queued writes, shared by their callers and the writer thread."""
 
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -20,60 +20,59 @@ class Operation:
     apply: Callable[[Books], object]
     request_id: RequestId
     tenant: TenantId | None = None
-    """The tenant of the account; ``None`` means the tenant of the reservation ``request_id``."""
+    """``None`` means the tenant of the reservation ``request_id``."""
 
     key_id: KeyId | None = None
-    """The API key that is recorded as used, or ``None``."""
+    """The API key to record as used."""
 
     idempotency: Idempotency | None = None
-    """The idempotency key to read, which needs ``tenant``."""
+    """The key to read, which needs ``tenant``."""
 
     attempts_left: int | None = 1
-    """Attempts left; ``None`` means unlimited. Retries run at ticks, so only operations without a
-    waiting caller have more than one."""
+    """``None`` means unlimited. Retries run at ticks, so only operations without a waiting caller
+    have more than one."""
 
     is_new: bool = False
-    """Whether ``request_id`` is new, so that no reservation is read. If one exists nevertheless,
-    the database rejects the group, and this operation is retried alone."""
+    """Whether no reservation is read. If one exists nevertheless, the database rejects the group,
+    and this operation is retried alone."""
 
     durable: bool = True
-    """Whether its commit waits for the disk. If not, a database crash may undo it, so no result
-    sent to a client may depend on it."""
+    """If false, a database crash may undo it, so no result sent to a client may depend on it."""
 
     future: Future[Any] = field(default_factory=Future)
     _begun: bool = False
 
     def begin(self) -> bool:
-        """Mark it as begun and no longer cancellable; return false if it was cancelled."""
-        self._begun = True  # Set first, so that `prevent` sees it when its cancellation fails.
+        """Prevent cancellation; return false if it was cancelled before."""
+        self._begun = True  # First, so that `prevent` sees it when its cancellation fails.
         return self.future.set_running_or_notify_cancel()
 
     def prevent(self) -> bool:
-        """Try to cancel it; return whether it has had no effect and never will."""
+        """Try to cancel it; return whether it has and will have no effect."""
         return self.future.cancel() or not self._begun
 
     def outcome(self, books: Books) -> object:
-        """Apply it and return its result or its rejection. Other exceptions fail the group."""
+        """Return its result or its rejection. Other exceptions fail the group."""
         try:
             return self.apply(books)
         except RerankError as refusal:
             return refusal
 
     def resolve(self, outcome: object) -> None:
-        """Set the caller's result, after the transaction has committed."""
+        """Must be called after the COMMIT."""
         if isinstance(outcome, RerankError):
             self.future.set_exception(outcome)
         else:
             self.future.set_result(outcome)
 
     def fail(self, error: LedgerUnavailable) -> None:
-        """Set the caller's error, unless it was cancelled or already has a result."""
+        """Has no effect after a cancellation or a result."""
         future = self.future
         if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
             future.set_exception(error)
 
     def may_be_tried_again(self) -> bool:
-        """Count a failed attempt. If another one is left, reset the future and return true."""
+        """Count a failed attempt. If another one is left, reset the future."""
         if self.attempts_left is not None:
             self.attempts_left -= 1
             if self.attempts_left <= 0:
@@ -91,8 +90,8 @@ def apply_group(
 ) -> list[object]:
     """Apply the operations that are not cancelled once the locks are held; return their outcomes.
 
-    Must run the first statements of the transaction. ``begun`` receives these operations before the
-    first of them is applied.
+    ``begun`` receives them before they are applied. Must run the first statements of the
+    transaction.
     """
     known = {each.request_id for each in group if not each.is_new}
     books = _open(connection, group, known, events=events)
@@ -117,7 +116,6 @@ def _open(
     *,
     events: bool,
 ) -> Books:
-    """Open the books. Requests in ``known`` may already have a reservation."""
     tenants = {each.tenant for each in group if each.tenant is not None}
     books = Books.open(connection, tenants, known, events=events)
     keys = {

@@ -1,4 +1,4 @@
-"""Replace old rows by daily sums, so that the tables stay small and the totals stay the same.
+"""Replace old rows by daily sums; the totals stay the same.
 
     charges, voided and expired reservations ──after charges_kept_days──> usage_days, latency_days
     committed reservations ──a day after they were settled──> deleted; their charge stays
@@ -6,9 +6,8 @@
     idempotency keys with their outcomes ──after 24 hours──> deleted
     comparisons with canaries ──after 7 days──> deleted
 
-A step is a small transaction that locks the accounts of its tenants, like a charge. A step that is
-killed changes nothing, and concurrent gateways never count a request twice: each request is either
-a row or part of a daily sum.
+A step is a small transaction that locks the accounts of its tenants. Concurrent gateways never
+count a request twice: it is either a row or part of a daily sum.
 """
 
 from collections import Counter
@@ -50,14 +49,13 @@ from serve_app.ledger.posting import keyed_requests
 from serve_app.ledger.posting.sql import lock_accounts
 
 RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
-"""A committed reservation is kept for a reversal, which follows within seconds of the charge or of
-the end of an outage."""
+"""For a reversal, which follows within seconds of the charge or of the end of an outage."""
 
 WINDOWS_KEPT_S = 3_600
 
 TENANTS_SHARE = 10
-"""A step of N rows retires charges only of the tenants with the N / 10 oldest charges, so that few
-tenants wait for it and few days change."""
+"""A step of N rows retires charges of the tenants with the N / 10 oldest ones, so that few tenants
+wait for it."""
 
 _due_committed = (
     select(reservations.c.id, reservations.c.tenant_id)
@@ -106,7 +104,7 @@ _take_charges = (
     delete(charges)
     .where(
         charges.c.request_id.in_(bindparam("ids", expanding=True)),
-        # A reversal must find its charge, so a charge stays as long as its reservation.
+        # A reversal must find its charge.
         ~exists().where(reservations.c.id == charges.c.request_id),
     )
     .returning(
@@ -125,8 +123,6 @@ _take_charges = (
 
 @dataclass(slots=True)
 class _Due:
-    """Rows to retire, and the tenants to lock first."""
-
     committed: Sequence[RequestId] = ()
     not_charged: Sequence[RequestId] = ()
     charges: Sequence[RequestId] = ()
@@ -134,8 +130,7 @@ class _Due:
 
 
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
-    """Retire up to ``count_max`` rows, and as many idempotency keys and comparisons; return their
-    number, which is 0 if none is left.
+    """Retire up to ``count_max`` rows, and as many idempotency keys and comparisons.
 
     The transaction must do nothing else, because it reads before it takes the locks. A wrong
     ``now`` is harmless: rows retired too early still count. ``keep_days`` counts whole UTC days
@@ -153,7 +148,7 @@ def step(connection: Connection, now: Moment, keep_days: int, count_max: int) ->
 
 def _retire(connection: Connection, due: _Due) -> int:
     lock_accounts(connection, due.tenants)
-    # Rows that another gateway has retired or reversed in the meantime are skipped.
+    # Skips rows that another gateway has retired or reversed in the meantime.
     forgotten = connection.execute(_forget_committed, {"ids": due.committed}).rowcount
     taken = [
         *connection.execute(_take_not_charged, {"ids": due.not_charged}),
@@ -200,7 +195,6 @@ def _add_to_days(connection: Connection, taken: Iterable[Row[Any]]) -> None:
 def _add_rows(
     connection: Connection, table: Table, rows: Mapping[tuple[Any, ...], Sequence[int]]
 ) -> None:
-    """Add numbers to the rows with these primary keys. The other columns are the numbers."""
     if not rows:
         return
     keys = [column.name for column in table.primary_key]
@@ -218,7 +212,6 @@ def _add_rows(
 
 
 def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
-    """Delete idle windows of tenants and keys, under the lock of the tenant."""
     last = _last_second(connection)
     before = now // 1_000 - WINDOWS_KEPT_S
     query = (
@@ -238,7 +231,7 @@ def _forget_windows(connection: Connection, now: Moment, count_max: int) -> int:
 
 
 def _last_second(connection: Connection) -> ColumnElement[int]:
-    """Return the SQL for a window's newest second since 1970. See `rate_window.encode`."""
+    """See `rate_window.encode`."""
     on_sqlite = connection.dialect.name == "sqlite"
     second: ColumnElement[int] = (
         func.json_extract(rate_windows.c.counts, "$[#-1][0]")

@@ -2,19 +2,17 @@
 
     submit ──> queue (bounded) ──> group ──BEGIN─ read, apply, apply, write ─COMMIT──> outcomes
 
-A durable commit takes a few milliseconds for one operation or for two hundred. So all waiting
-operations form one group, and later arrivals form the next one. An operation's future is resolved
-only after COMMIT has returned.
+A durable commit takes a few milliseconds for one operation or for two hundred, so all waiting
+operations form one group. An operation's future is resolved only after COMMIT has returned.
 
 * A rejected operation (a `RerankError`) changes nothing, and the rest of its group is committed.
 * If the transaction fails, each operation is retried alone, so that only a faulty one fails. All
   operations are idempotent.
-* An operation can be cancelled until its group's transaction holds its locks. After that, the
-  database determines its outcome.
-* While the database fails or a transaction is stuck in it, `is_failing` is true. A probe every half
-  second detects when writes succeed again.
-* Operations without a waiting caller are retried at every tick while the database fails: a
-  settlement a few times, because its reservation expires anyway; a reversal until it is written.
+* An operation can be cancelled until its group's transaction holds its locks.
+* While the database fails or a transaction is stuck in it, `is_failing` is true. A probe detects
+  when writes succeed again.
+* Operations without a waiting caller are retried at every tick: a settlement a few times, because
+  its reservation expires anyway; a reversal until it is written.
 """
 
 import queue
@@ -40,7 +38,7 @@ logger = get_logger(__name__)
 
 
 class Writer:
-    """The writer thread and its queue. Call `start`, submit operations, then call `close`."""
+    """The writer thread and its queue."""
 
     def __init__(
         self,
@@ -62,7 +60,7 @@ class Writer:
         self._failed: list[Operation] = []  # Waiting for the next tick.
         self._next_tick = Instant(0.0)
         self._maintenance = Maintenance(clock, limits)
-        self._probes_left = 0  # Left until the next tick, if the database keeps failing.
+        self._probes_left = 0  # Until the next tick, if the database keeps failing.
         self._failing = False
         self._busy_since: Instant | None = None
         self._closed = False
@@ -75,7 +73,7 @@ class Writer:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the database is failing or stuck, so that a new write would probably fail."""
+        """Whether a new write would probably fail."""
         busy_since = self._busy_since  # Read once, because the writer thread changes it.
         stuck = (
             busy_since is not None
@@ -84,11 +82,11 @@ class Writer:
         return self._failing or stuck
 
     def start(self) -> None:
-        """Start the thread. It also runs maintenance, at least every ``expiry_interval_s``."""
+        """The thread also runs maintenance, at least every ``expiry_interval_s``."""
         self._thread.start()
 
     def close(self) -> None:
-        """Refuse new operations, write the waiting ones and end the thread. Blocks until done.
+        """Refuse new operations, write the waiting ones and end the thread. Blocks.
 
         Retries failed reversals once and logs the ids of those that fail again.
         """
@@ -102,11 +100,7 @@ class Writer:
         self._let_go()
 
     def submit(self, operation: Operation) -> None:
-        """Queue an operation with a waiting caller.
-
-        Raises:
-            LedgerUnavailable: Too many operations are waiting, or the writer is closed.
-        """
+        """Queue an operation with a waiting caller. Raises: LedgerUnavailable."""
         if self._closed:
             raise LedgerUnavailable("closed")
         if self._queue.qsize() >= self._limits.operations_max:
@@ -114,10 +108,7 @@ class Writer:
         self._queue.put(operation)
 
     def submit_settlement(self, operation: Operation) -> None:
-        """Queue an operation that releases credit.
-
-        If the queue is full, it is dropped without an error, and its reservation expires instead.
-        """
+        """Queue an operation that releases credit, or drop it: its reservation then expires."""
         if self._closed or self._queue.qsize() >= 2 * self._limits.operations_max:
             logger.warning("ledger_settlement_dropped", extra={"request_id": operation.request_id})
             return
@@ -126,7 +117,7 @@ class Writer:
     def submit_reversal(self, operation: Operation) -> None:
         """Queue an operation that takes a charge back. A full queue does not drop it.
 
-        Each reversal belongs to a commit that had begun, so their number is limited, too.
+        Their number is limited, because each belongs to a commit that had begun.
         """
         assert operation.attempts_left is None
         self._queue.put(operation)
@@ -143,8 +134,7 @@ class Writer:
                 elif going and self._failing and not self._probe():
                     continue
                 if not going:
-                    # Include operations submitted since `close` began, such as the reversal of a
-                    # commit that has just failed.
+                    # Include operations since `close` began, such as reversals of failed commits.
                     self._failed.extend(self._drained())
                 if not going or self._tick_is_due(group):
                     self._tick()
@@ -154,7 +144,7 @@ class Writer:
                 self._give_up([each for each in unresolved if each not in self._failed], error)
 
     def _let_go(self) -> None:
-        """Fail the remaining operations after the thread has ended, and log lost reversals."""
+        """After the thread has ended, fail the remaining operations."""
         left = [*self._failed, *self._drained()]
         self._failed = []
         lost = [each.request_id for each in left if each.attempts_left is None]
@@ -171,7 +161,7 @@ class Writer:
                     yield operation
 
     def _take(self) -> tuple[list[Operation], bool]:
-        """Return the next group of waiting operations, and whether the thread should continue.
+        """Return the next group, and whether the thread should continue.
 
         Waits for the first operation, but only until the next tick.
         """
@@ -229,7 +219,6 @@ class Writer:
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[Connection]:
-        """Open a transaction and record its begin and end for `is_failing`."""
         self._busy_since = self._clock.instant()
         transaction = self._durable if durable else self._relaxed
         try:
@@ -244,7 +233,7 @@ class Writer:
             self._busy_since = None
 
     def _probe(self) -> bool:
-        """Test the database; return whether it writes again or the next tick is due anyway.
+        """Return whether the database writes again or the next tick is due anyway.
 
         After a restart of the database, both kinds of transaction must connect again.
         """
@@ -258,7 +247,6 @@ class Writer:
         return True
 
     def _give_up(self, operations: Sequence[Operation], error: Exception) -> None:
-        """Keep operations with attempts left for the next tick, and fail the others."""
         logger.warning(
             "ledger_write_failed",
             extra={"reason": reason(error), "operations": len(operations)},
@@ -271,7 +259,6 @@ class Writer:
                 operation.fail(LedgerUnavailable(reason(error)))
 
     def _has_room_for(self, failed: Operation) -> bool:
-        """Whether the operation can wait for the next tick. Reversals always can."""
         return failed.attempts_left is None or len(self._failed) < self._limits.operations_max
 
     def _tick_is_due(self, group: Sequence[Operation]) -> bool:
@@ -279,11 +266,10 @@ class Writer:
         return not group or self._clock.instant() >= self._next_tick
 
     def _tick(self) -> None:
-        """Retry failed settlements and reversals, then run maintenance."""
         limits = self._limits
         self._next_tick = Instant(self._clock.instant() + limits.expiry_interval_s)
         self._probes_left = round(limits.expiry_interval_s / limits.probe_interval_s)
-        # Reversals come first, because a charge does not expire, but a reservation does.
+        # Reversals first: a charge does not expire, but a reservation does.
         self._failed.sort(key=lambda each: each.attempts_left is not None)
         size = limits.group_operations_max
         for _ in range(-(-len(self._failed) // size)):

@@ -10,8 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # The constraint is part of the column, so that SQLite need not copy the table. A copy would
-    # break the foreign keys that refer to it.
+    # As part of the column, the constraint needs no copy of the table on SQLite. A copy would break
+    # foreign keys.
     positive = sa.CheckConstraint("weight >= 1", name="tenants_weight_positive")
     op.add_column(
         "tenants", sa.Column("weight", sa.Integer, positive, nullable=False, server_default="1")

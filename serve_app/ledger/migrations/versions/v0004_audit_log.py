@@ -1,4 +1,4 @@
-"""Rename the audit log: the table `admin_acts` to `audit_log`, and its column `act` to `action`."""
+"""Rename the table `admin_acts` to `audit_log`, and its column `act` to `action`."""
 
 from alembic import op
 

@@ -1,6 +1,6 @@
 """Rename two limits of tenants and keys.
 
-Entries of the audit log are not rewritten, so older ones have the earlier names in their details.
+Older entries of the audit log keep the earlier names.
 """
 
 from alembic import op

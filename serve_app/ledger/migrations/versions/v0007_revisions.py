@@ -1,4 +1,4 @@
-"""The revision of each reservation and charge, and comparisons of live revisions with canaries."""
+"""The revision of each reservation and charge, and comparisons with canaries."""
 
 import sqlalchemy as sa
 from alembic import op
