@@ -1,7 +1,7 @@
-"""API keys: ``rk_<key id>_<secret>``. Only a digest of the secret is stored or compared. Pure.
+"""API keys: ``rk_<key id>_<secret>``. Only a digest of the secret is stored or compared.
 
-The id is public: logs, tables and commands identify a key by it. The secret is 256 random bits, so
-a fast, unsalted digest of it is as hard to invert as a slow one.
+The public id identifies a key in logs, tables and commands. The secret is 256 random bits, so a
+fast, unsalted digest of it is as hard to invert as a slow one.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from serve_app.domain.units import KeyId
 
 SCOPE_RERANK = "rerank"
 SCOPE_MANAGE = "manage"
-"""Gives access to the account of the key's own tenant."""
+"""Access to the account of the key's own tenant."""
 
 SCOPE_ADMIN = "admin"
-"""Gives access to the accounts of all tenants."""
+"""Access to the accounts of all tenants."""
 
 SCOPES = (SCOPE_RERANK, SCOPE_MANAGE, SCOPE_ADMIN)
 
-ID_CHARACTERS = 12  # 62 random bits (base 36), so that generated ids do not collide.
+ID_CHARACTERS = 12  # 62 random bits (base 36), so that ids do not collide.
 SECRET_BYTES = 32
 
-# Both lengths are fixed and neither part contains '_', so a key can only be split in one way.
+# The lengths are fixed and neither part contains '_': a key can only be split in one way.
 _KEY = re.compile(rf"rk_([0-9a-z]{{{ID_CHARACTERS}}})_([0-9a-f]{{{2 * SECRET_BYTES}}})")
 _KEY_CHARACTERS = len("rk_") + ID_CHARACTERS + len("_") + 2 * SECRET_BYTES
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
@@ -33,7 +33,7 @@ _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key in its two parts. Printing it shows only the public one."""
+    """An API key. Printing it shows only the public id."""
 
     key_id: KeyId
     secret: str = field(repr=False)
@@ -64,7 +64,7 @@ def parse(api_key: str) -> ApiKey | None:
 
 
 def matches(api_key: ApiKey, stored_sha256: bytes | None) -> bool:
-    """Compare in constant time. An unknown key (``None``) takes as long as an existing one."""
+    """Compare in constant time, also for an unknown key (``None``)."""
     expected = _NO_DIGEST if stored_sha256 is None else stored_sha256
     same = hmac.compare_digest(api_key.secret_sha256, expected)
     return same and stored_sha256 is not None

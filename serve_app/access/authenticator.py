@@ -1,9 +1,7 @@
-"""Find the caller behind an API key, with at most one database query per key every few seconds.
+"""The caller behind an API key, with at most one database query per key every few seconds.
 
-The cache is keyed by the public id. It holds the database's result and not whether a secret
-matched, so a wrong secret does not change it. Existing keys and unknown ids have separate caches,
-so that guessed ids cannot evict real keys, and `lookups` limits the database's work for guessed
-ids.
+The cache holds the database's result for a public id, so a wrong secret does not change it. Unknown
+ids have a separate cache, so that guesses cannot evict real keys.
 """
 
 import asyncio
@@ -36,7 +34,7 @@ class Authenticator:
         keys_max: int = KEYS_CACHED_MAX,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``cache_s`` limits how long a revoked key still works, and ``keys_max`` limits memory."""
+        """``cache_s`` limits how long a revoked key still works."""
         self._clock = clock
         self._cache_s = cache_s
         self._keys_max = keys_max
@@ -57,7 +55,7 @@ class Authenticator:
         for parsed in filter(None, map(parse, api_keys)):
             try:
                 stored = await self._find(parsed.key_id)
-            except Overloaded as error:  # This lookup may not be needed for another key.
+            except Overloaded as error:  # Another key may not need a lookup.
                 overloaded = error
                 continue
             if stored is None:
@@ -71,7 +69,6 @@ class Authenticator:
         raise Unauthenticated(ended)
 
     def _ended(self, stored: StoredKey) -> str | None:
-        """Return how a key ended, or ``None`` while it is valid."""
         if stored.revoked_at is not None:
             return "was revoked"
         expired = stored.expires_at is not None and self._clock.moment() >= stored.expires_at
@@ -103,7 +100,6 @@ def check_scopes(caller: Caller, scopes: Sequence[str]) -> None:
 
 
 def _put(cache: OrderedDict[KeyId, Known], key_id: KeyId, value: Known, count_max: int) -> None:
-    """Insert as the newest entry; evict the oldest if the cache is full."""
     cache[key_id] = value
     if len(cache) > count_max:
         cache.popitem(last=False)

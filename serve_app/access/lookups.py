@@ -1,8 +1,7 @@
 """Batched key lookups: one database query at a time, with many ids in it.
 
-Ids that are requested during a query go into the next one. So guessing ids costs the database only
-one query of bounded size at a time, with a pause after each query that contained an unknown id. A
-key that is new to this process is still found among thousands of guesses.
+Guesses cost the database one query of bounded size at a time, with a pause after each query that
+contained an unknown id. A new key is still found among thousands of guesses.
 """
 
 import asyncio
@@ -18,10 +17,9 @@ from serve_app.ports import KeyStore, StoredKey
 
 IDS_PER_LOOKUP_MAX = 500
 IDS_WAITING_MAX = 2_000
-"""Most ids that wait for a query."""
 
 PAUSE_S = Seconds(0.02)
-"""Limits guessing to 50 queries and 25,000 ids per second, more than a gateway can read."""
+"""Limits guessing to 25,000 ids per second, more than a gateway can read."""
 
 RETRY_AFTER_S = 1
 
@@ -30,14 +28,14 @@ Sleep = Callable[[float], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The database's result for an id, and the time when its query started."""
+    """The database's result for an id, and the start time of the query."""
 
     key: StoredKey | None
     asked_at: Instant
 
 
 class Lookups:
-    """Batches lookups on one event loop. The limit on waiting ids bounds memory."""
+    """Batches lookups on one event loop."""
 
     def __init__(self, store: KeyStore, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
         self._store = store
@@ -48,14 +46,10 @@ class Lookups:
         self._asking: asyncio.Task[None] | None = None
 
     async def find(self, key_id: KeyId, *, exists: bool) -> Known:
-        """Return the database's result for this id.
+        """Return the database's result. Raises: Overloaded, LedgerUnavailable.
 
-        ``exists``: the database has returned this key before, so it goes to the front of the queue,
-        even if that is full.
-
-        Callers share a query, so the disconnect of one client does not cancel it for the others.
-
-        Raises: Overloaded, LedgerUnavailable.
+        A known key (``exists``) goes to the front of the queue, even if that is full. Callers share
+        a query, so the disconnect of one client does not cancel it for the others.
         """
         answer = self._asked.get(key_id) or self._waiting.get(key_id)
         if answer is None:
@@ -82,8 +76,8 @@ class Lookups:
             self._asking = None
 
     async def _answer(self, asked: dict[KeyId, asyncio.Future[Known]]) -> bool:
-        """Run one query; return whether some of the ids do not exist."""
-        # The age counts from before the query: a key may be revoked while it runs.
+        """Return whether some of the ids do not exist."""
+        # Taken before the query: a key may be revoked while it runs.
         asked_at = self._clock.instant()
         try:
             found = await self._store.find_keys(list(asked))
