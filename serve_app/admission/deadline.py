@@ -1,10 +1,10 @@
-"""Deadline admission: decide before any work whether a job can finish in time. No asyncio.
+"""Deadline admission: decide before any work whether a job can finish in time.
 
     hold ──(little enough ahead?)──> admitted ──> scored ──> leave
 
-Under overload, excess jobs must be rejected up front; otherwise replicas spend time on jobs that
-will miss their deadline. A job is rejected if the work ahead of it takes more than three tenths of
-its time at the recent throughput. By the order of the fair queue, the work ahead is
+Otherwise, overloaded replicas would spend time on jobs that will miss their deadline. A job is
+rejected if the work ahead of it takes more than `AHEAD_SHARE_MAX` of its time at the recent
+throughput. By the order of the fair queue, the work ahead is
 
 * all of the tenant's jobs in the same size class,
 * from each other size class of the tenant, at most the tokens of this class and this job together,
@@ -12,8 +12,7 @@ its time at the recent throughput. By the order of the fair queue, the work ahea
 * from higher tiers, at most the share that they have while this tier waits,
 * from lower tiers, nothing.
 
-All amounts are in estimated tokens, because jobs are admitted before they are tokenized. The gate,
-and not this module, limits memory.
+All amounts are in estimated tokens, because jobs are admitted before they are tokenized.
 """
 
 from collections.abc import Iterator
@@ -28,15 +27,15 @@ from serve_app.domain.priority import TOKENS_AHEAD, Claim, size_class
 from serve_app.domain.units import Seconds, TenantId, Tokens
 
 AHEAD_SHARE_MAX = 0.3
-"""Share of a job's time that the work ahead of it may take. The rest is for the job itself, and for
-later jobs that overtake it. See `benchmarks.dispatch.deadline`."""
+"""The rest of a job's time is for the job itself, and for later jobs that overtake it. See
+`benchmarks.dispatch.deadline`."""
 
 ESTIMATES_KEPT = 0.99
-"""Factor by which each job reduces the weight of earlier jobs in the estimate's correction."""
+"""Each job reduces the weight of earlier jobs in the correction of estimates by this factor."""
 
 WEIGHT_MAX, ERROR_FACTOR_MAX = 2_048, 4
-"""Limits on a job's influence on the correction: its weight in estimated tokens, and the factor by
-which its estimate may be wrong."""
+"""Limits of a job's influence on the correction: its weight in estimated tokens, and the error of
+its estimate."""
 
 _TIERS = tuple(TOKENS_AHEAD)
 
@@ -52,7 +51,7 @@ class DeadlineAdmission:
         self._tokens = 0.0
 
     def tokenized(self, estimate: Tokens, tokens: Tokens) -> None:
-        """Learn from a job's true token count. A far-off estimate has limited influence."""
+        """Correct later estimates by a job's true token count."""
         weight = min(estimate, WEIGHT_MAX)
         of_one = min(max(tokens / estimate, 1 / ERROR_FACTOR_MAX), ERROR_FACTOR_MAX)
         self._estimated = ESTIMATES_KEPT * self._estimated + weight
@@ -66,11 +65,7 @@ class DeadlineAdmission:
     def hold(self, claim: Claim, tokens: Tokens, time_s: Seconds) -> Iterator["AdmittedJob"]:
         """Count a job of about ``tokens`` as admitted while the block runs.
 
-        Args:
-            time_s: Time left until the job's deadline.
-
-        Raises:
-            Overloaded: The job would most likely miss its deadline. Nothing is held.
+        Raises: Overloaded if it would most likely miss its deadline, in ``time_s``.
         """
         self._check(claim, tokens, time_s)
         jobs = self._tenants[claim.tier].setdefault(claim.tenant, _Jobs())
@@ -95,7 +90,6 @@ class DeadlineAdmission:
             raise Overloaded(excess / speed)
 
     def ahead(self, claim: Claim, tokens: Tokens) -> float:
-        """Return the tokens that will probably run before a new job of about ``tokens``."""
         own = self._own(claim, tokens)
         others = sum(
             min(jobs.tokens, own + tokens)
@@ -111,7 +105,6 @@ class DeadlineAdmission:
         return 0.0 if jobs is None else jobs.before_another(tokens, self._size(tokens))
 
     def _size(self, tokens: Tokens) -> int:
-        """Return the size class that the job will most likely have in the fair queue."""
         return size_class(tokens / self._estimate_of_a_token)
 
     @property
@@ -126,20 +119,17 @@ class DeadlineAdmission:
 
 
 class _Jobs:
-    """Jobs of one tenant in one tier, summed by size class so that their number does not matter."""
-
     def __init__(self) -> None:
         self.count = 0
         self.tokens = 0.0
         self._of_size: dict[int, float] = {}
 
     def add(self, size: int, tokens: float) -> None:
-        """Change the remaining tokens of a size class; ``tokens`` may be negative."""
+        """``tokens`` may be negative."""
         self._of_size[size] = self._of_size.get(size, 0.0) + tokens
         self.tokens += tokens
 
     def before_another(self, tokens: int, size: int) -> float:
-        """Return the tokens that run before a new job of ``tokens`` in class ``size``."""
         alike = self._of_size.get(size, 0.0)
         return alike + sum(
             min(left, alike + tokens) for each, left in self._of_size.items() if each != size
@@ -148,7 +138,7 @@ class _Jobs:
 
 @dataclass(slots=True)
 class AdmittedJob:
-    """One admitted job; only `DeadlineAdmission` uses its fields."""
+    """Only `DeadlineAdmission` uses its fields."""
 
     jobs: _Jobs
     size: int

@@ -2,8 +2,7 @@
 
     admit ──(room for the work? enough time?)──> ticket ──> tokenized, scored ──> leave
 
-A refusal comes before any durable or slow step, so it is cheap. The `Gate` limits the work that the
-gateway holds; `DeadlineAdmission` refuses jobs that would miss their deadline.
+Refusals precede all durable or slow steps.
 """
 
 from collections.abc import Iterator
@@ -45,8 +44,7 @@ class Admission:
     def __init__(
         self, gate: SharedGate, pair_tokens_max: int, metrics: Metrics, clock: Clock
     ) -> None:
-        """``gate`` limits the estimated tokens of all models; ``pair_tokens_max`` is the longest
-        pair of this one."""
+        """``pair_tokens_max`` is the longest pair of this model; all models share the ``gate``."""
         self._gate = gate
         self._pair_tokens_max = pair_tokens_max
         self._deadlines = DeadlineAdmission(clock)
@@ -55,11 +53,7 @@ class Admission:
 
     @contextmanager
     def admit(self, caller: Caller, job: Job) -> Iterator[Ticket]:
-        """Hold the job's place while the block runs.
-
-        Raises:
-            Overloaded: The gateway is full, or the job would most likely miss its deadline.
-        """
+        """Hold the job's place while the block runs. Raises: Overloaded."""
         tokens = estimate_tokens(job, self._pair_tokens_max)
         left_s = Seconds(max(0.0, job.deadline - self._clock.instant()))
         try:

@@ -1,4 +1,4 @@
-"""How long the recent requests of each tenant took."""
+"""Durations of recent requests."""
 
 from collections import OrderedDict, deque
 from statistics import median
@@ -6,14 +6,14 @@ from statistics import median
 from serve_app.domain.units import Seconds, TenantId
 
 REQUESTS = 32
-"""Durations kept per tenant, which follow a change of the tenant's requests quickly."""
+"""Few, to follow a change of the tenant's requests quickly."""
 
 TENANTS_MAX = 1_000
-"""Tenants kept, about 1 KB each; the one whose last answer is the oldest is dropped first."""
+"""About 1 KB each; the tenant with the oldest last answer is dropped first."""
 
 
 class RecentDurations:
-    """The durations of the last answered requests of each tenant. Not thread-safe."""
+    """Durations of each tenant's last answered requests. Not thread-safe."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[TenantId, deque[Seconds]] = OrderedDict()
@@ -29,5 +29,5 @@ class RecentDurations:
         own.append(duration_s)
 
     def typical_s(self, tenant: TenantId) -> Seconds:
-        """Return the median, or 0 if no request of the tenant was answered recently."""
+        """Return the median, or 0 without a recent answer."""
         return Seconds(median(self._of.get(tenant, (Seconds(0.0),))))

@@ -1,4 +1,4 @@
-"""Estimate a job's size before it is tokenized. Pure."""
+"""Estimates of a job's size before it is tokenized."""
 
 from serve_app.domain import windows
 from serve_app.domain.job import Job
@@ -6,21 +6,20 @@ from serve_app.domain.model import Overflow
 from serve_app.domain.units import Tokens
 
 ASCII_CHARACTERS_PER_TOKEN = 4
-"""For English text with BERT's WordPiece. Only for estimates before tokenization."""
+"""For English text with BERT's WordPiece."""
 
 BYTES_PER_TOKEN = 3
-"""UTF-8 bytes, for text that is not ASCII. A Chinese character is one token and three bytes."""
+"""Of other text in UTF-8. A Chinese character is one token and three bytes."""
 
 SMALL_TOKENS_MAX = 8_192
-"""Estimated tokens of a small job: about a hundred passages, which take a few milliseconds to
-tokenize."""
+"""About a hundred passages, which take a few milliseconds to tokenize."""
 
 SMALL_CHARACTERS_MAX = 200_000
-"""Characters of a small job, each query counted once: at worst 0.2 s to tokenize."""
+"""With each query counted once: at worst 0.2 s to tokenize."""
 
 
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
-    """Return an estimate of the tokens of ``job``; never 0."""
+    """The estimate is never 0."""
     queries = {query: _estimate(query) for query in job.queries}
     pairs = [(queries[query], _estimate(document)) for query, document in job.pairs]
     if job.overflow is not Overflow.CHUNK:
@@ -40,9 +39,9 @@ def _estimate(text: str) -> int:
 
 
 def is_small(job: Job, tokens: Tokens) -> bool:
-    """Return whether ``job``, estimated at ``tokens``, is cheap to tokenize.
+    """Whether ``job``, estimated at ``tokens``, is cheap to tokenize.
 
-    Characters count too, because the tokenizer may read far more of a text than the model does.
+    Characters count too, because the tokenizer may read more of a text than the model does.
     """
     if tokens > SMALL_TOKENS_MAX:
         return False

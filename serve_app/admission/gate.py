@@ -1,4 +1,4 @@
-"""Limit the tokens or bytes inside this gateway, in total and for each tenant."""
+"""Limits on the tokens or bytes inside this gateway, in total and for each tenant."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +10,11 @@ TENANTS_AT_LEAST = 4
 """A tenant may hold at most 1/N of a `SharedGate`, so at least N tenants fit."""
 
 RETRY_AFTER_S = 5
-"""A full gate drains within seconds: requests have 10 s to arrive and 30 s to be answered."""
+"""A full gate drains within seconds."""
 
 
 class Gate:
-    """Limits the tokens or bytes inside this gateway. Not thread-safe.
-
-    A request is admitted or refused as a whole.
-    """
+    """Limits the tokens or bytes inside this gateway. Not thread-safe."""
 
     def __init__(self, amount_max: int) -> None:
         assert amount_max >= 1
@@ -31,18 +28,14 @@ class Gate:
 
     @property
     def requests(self) -> int:
-        """Number of requests inside now, including those that hold nothing."""
+        """Requests inside now, including those that hold nothing."""
         return self._requests
 
     @contextmanager
     def admit(self, amount: int) -> Iterator[Callable[[int], None]]:
-        """Hold ``amount`` while the block runs. The block may call the yielded function to hold
-        less.
+        """Hold ``amount`` while the block runs, or less after a call of the yielded function.
 
-        An empty gate admits any request, so that no request is refused forever.
-
-        Raises:
-            Overloaded: There is not enough room now. Nothing is held.
+        An empty gate admits any request, so that none is refused forever. Raises: Overloaded.
         """
         if self._amount > 0 and self._amount + amount > self._amount_max:
             raise Overloaded(RETRY_AFTER_S)
@@ -64,7 +57,7 @@ class Gate:
 
 
 class SharedGate:
-    """A gate of which a tenant may hold at most a quarter, so that none can block the others."""
+    """A gate of which a tenant may hold at most a quarter."""
 
     def __init__(self, amount_max: int) -> None:
         self._amount_max = amount_max

@@ -1,4 +1,4 @@
-"""Limits on the concurrent requests of a gateway, applied before their bodies are read."""
+"""Limits on the concurrent requests of a gateway."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,28 +15,26 @@ from serve_app.domain.units import KeyId, Seconds, TenantId
 Owner = TypeVar("Owner")
 
 PLACES = 4_096
-"""Requests that one gateway reads and processes concurrently. A place takes 40 KB of memory
-(measured) in addition to the body, which `SharedGate` limits."""
+"""A place takes 40 KB of memory (measured) in addition to the body, which `SharedGate` limits."""
 
 KEYS_AT_LEAST = 2
 """A key may hold at most 1/N of its tenant's places."""
 
 REPORTS = 32
-"""Places for tenants' own reports: half of the concurrent database calls of all reports, so that
-operators' reports are not refused because of tenants' reports."""
+"""For tenants' own reports: half of all calls for reports, so that operators' are not refused."""
 
 CHANGES = REPORTS
-"""Places for tenants' changes of their own keys, as many as for their reports."""
+"""For tenants' changes of their own keys."""
 
 RETRY_AFTER_S = 1
 """A place becomes free when any request ends."""
 
 
 class Places:
-    """Limits the requests inside a gateway: in total, per tenant and per key.
+    """Limits requests in total, per tenant and per key. Not thread-safe.
 
-    A place is taken once the caller is known and before the body is read, so that bodies that never
-    arrive use up only the places of their own key. Not thread-safe.
+    A place is taken before the body is read, so that bodies that never arrive use up only the
+    places of their own key.
     """
 
     def __init__(self, clock: Clock, places: int = PLACES) -> None:
@@ -55,13 +53,9 @@ class Places:
 
     @contextmanager
     def take(self, caller: Caller) -> Iterator[None]:
-        """Hold a place while the block runs.
+        """Hold a place while the block runs. Raises: ConcurrencyLimited, Overloaded.
 
         Sets the wait of a `ConcurrencyLimited` that the block raises.
-
-        Raises:
-            ConcurrencyLimited: The key or its tenant already holds its maximum.
-            Overloaded: All places are taken.
         """
         if self._of_keys[caller.key_id] >= self._key_max:
             raise self._with_wait(ConcurrencyLimited("key", self._key_max), caller.tenant)
@@ -86,7 +80,7 @@ class Places:
             _release(self._of_keys, caller.key_id)
 
     def _with_wait(self, refusal: ConcurrencyLimited, tenant: TenantId) -> ConcurrencyLimited:
-        """Set the time until one of the running requests will most likely have ended."""
+        """Set the time until a running request will most likely have ended."""
         wait_s = self._durations.typical_s(tenant) / max(1, refusal.limit)
         refusal.retry_after_s = retry_after(wait_s)
         return refusal

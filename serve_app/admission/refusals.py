@@ -1,26 +1,25 @@
-"""Limits on the work that a gateway does for requests that it then refuses."""
+"""Budget of refused requests."""
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import TooManyRefusals
 from serve_app.domain.units import Instant, TenantId
 
 REFUSALS_MAX = 200
-"""A tenant's full budget of refused requests."""
 
 REFUSALS_PER_S = 20
-"""Budget regained per second. A small refused request costs a gateway at most 3 ms of CPU, so this
-is at most 6 % of a core."""
+"""Budget regained per second. A small refused request costs at most 3 ms of CPU, so this is at most
+6 % of a core."""
 
 BODY_BYTES_PER_REFUSAL = 100_000
-"""A refused body of this size costs as much as one more small refused request."""
+"""A refused body of this size costs as much as one more small request."""
 
 
 class RefusalBudget:
-    """Each tenant's budget of refused requests.
+    """Each tenant's budget of refused requests. Not thread-safe.
 
-    A refused request is not charged, although its body was received and parsed and the ledger was
-    queried. A tenant without budget is refused before that work. Answered requests restore the
-    budget, so that a tenant at a rate limit can still use the whole limit. Not thread-safe.
+    A refused request is not charged, although it was received, parsed and checked by the ledger. A
+    tenant without budget is refused before that work. Answered requests restore the budget, so that
+    a tenant at a rate limit can use the whole limit.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -36,7 +35,7 @@ class RefusalBudget:
             self._left.pop(tenant, None)
 
     def refused(self, tenant: TenantId, body_bytes: int) -> None:
-        """Count a request that was refused after ``body_bytes`` of its body had arrived."""
+        """``body_bytes`` had arrived before the request was refused."""
         self._change(tenant, -_cost(body_bytes))
 
     def answered(self, tenant: TenantId, body_bytes: int) -> None:
@@ -48,7 +47,7 @@ class RefusalBudget:
         return min(REFUSALS_MAX, left + (self._clock.instant() - since) * REFUSALS_PER_S)
 
     def _change(self, tenant: TenantId, amount: float) -> None:
-        # The deficit is limited, so that a tenant is accepted again after about ten seconds.
+        # Limited, so that a tenant is accepted again after about ten seconds.
         left = max(-REFUSALS_MAX, self._now_left(tenant) + amount)
         if left >= REFUSALS_MAX:
             self._left.pop(tenant, None)

@@ -1,4 +1,4 @@
-"""Estimate the throughput of one model as this gateway sees it. Pure: no clock, no asyncio."""
+"""Estimate of the throughput of one model as this gateway sees it."""
 
 from collections import deque
 
@@ -6,30 +6,29 @@ from serve_app.domain.units import Instant, Seconds
 
 BUSY_TOKENS = 16_384
 BUSY_S = 0.75
-"""Admitted work (in tokens, or in seconds of work if that is less) below which the model does not
-count as busy: its throughput then reflects the demand and not the speed of the replicas."""
+"""A model with less admitted work (in tokens, or in seconds of work if that is less) is not busy:
+its throughput reflects the demand and not the speed of the replicas."""
 
 WINDOW_S = 10.0
 VALID_S = 2.0
-"""Busy time after which a throughput estimate is valid."""
+"""Busy time after which an estimate is valid."""
 
 SILENCE_S = 3.0
 SILENCE_RUNS = 3
 """A busy model that returns no scores for `SILENCE_S`, or for this many batch run times if that is
-longer, has no replica. Its throughput is then not measured."""
+longer, has no replica, and its throughput is not measured."""
 
 IDLE_S_MAX = 60.0
-"""After this time with little admitted work the estimate expires: the replicas may have changed."""
+"""The estimate expires after this time with little work: the replicas may have changed."""
 
 
 class ThroughputEstimator:
-    """Throughput of one model in tokens/s while it has plenty of work. Time with little work or
-    without a replica does not count."""
+    """Throughput of one model in tokens/s while it is busy."""
 
     def __init__(self) -> None:
         self._busy_s = 0.0  # Before `_since`.
         self._since: Instant | None = None
-        # Busy time and tokens of each answer. The first one starts the time and is not counted.
+        # Busy time and tokens of each answer. The first one only starts the time.
         self._scored = deque([(0.0, 0)])
         self._tokens = 0
         self._answered_s = 0.0  # Busy time at the last answer.
@@ -47,7 +46,6 @@ class ThroughputEstimator:
             self._idle_since = now
 
     def scored(self, tokens: int, run_s: Seconds, now: Instant) -> None:
-        """Count a scored portion, from a batch that ran for ``run_s``."""
         self._silence_s = max(SILENCE_S, SILENCE_RUNS * run_s)
         busy_s = self._busy_until(now)
         if busy_s - self._answered_s > self._silence_s:
@@ -60,7 +58,7 @@ class ThroughputEstimator:
             self._tokens += tokens
 
     def tokens_per_s(self, now: Instant) -> float | None:
-        """Return the throughput of the last ten busy seconds, or else the last known one."""
+        """Return the throughput of the last `WINDOW_S` busy seconds, or else the last known."""
         idle_since = None if self._since is not None else self._idle_since
         if idle_since is not None and now - idle_since > IDLE_S_MAX:
             self._discard()
@@ -78,7 +76,7 @@ class ThroughputEstimator:
         return self._known
 
     def _discard(self) -> None:
-        """Discard the measurements; keep the last known throughput."""
+        """Keep only the last known throughput."""
         self._scored = deque([(0.0, 0)])
         self._tokens = 0
         self._busy_s = self._answered_s = 0.0
