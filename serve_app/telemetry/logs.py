@@ -1,7 +1,7 @@
 """Logging: loggers that never raise, and one structured line per request.
 
-No line contains a query, a document or a secret. The message of an unexpected exception is omitted,
-because it may quote the text that caused it. Its type and frames are logged.
+No line contains a query, a document or a secret. Of an unexpected exception, only the type and the
+frames are logged, because the message may quote a text.
 """
 
 import logging
@@ -22,21 +22,21 @@ Emit = Callable[[Mapping[str, object]], None]
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger with calls that never raise: if writing a line fails, the line is lost.
+    """A logger that loses a line instead of raising.
 
-    A full disk, a failing handler or filter, or a field that collides with an attribute of log
-    records must not fail a request or end a thread.
+    A full disk, a failing handler, or a field that collides with an attribute of log records must
+    not fail a request or end a thread.
     """
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
-        """Log as `logging.Logger.log` does; the other methods call this one."""
+        """All other methods call this one."""
         with suppress(Exception):
-            # Skip one more frame, so that the line names the caller and not this method.
+            # One more frame, so that the line names the caller.
             self.logger.log(level, msg, *args, **({"stacklevel": 2} | options))
 
 
 def get_logger(name: str) -> SafeLogger:
-    """Return the logger for a module of this package. Use it instead of `logging.getLogger`."""
+    """Use this instead of `logging.getLogger`."""
     return SafeLogger(logging.getLogger(name))
 
 
@@ -58,14 +58,12 @@ class RequestRecord:
     """The ``x-request-id`` of the response: the client's own, or ours."""
 
     path: str
-    """The route."""
 
     trace: Trace | None = None
-    """Set if the request is traced."""
 
     caller: Caller | None = None
     body_bytes: int = 0
-    """Bytes of the body that have arrived."""
+    """Those that have arrived."""
 
     job: Job | None = None
     outcome: Outcome | None = None
@@ -80,7 +78,6 @@ class RequestRecord:
 def request_fields(
     record: RequestRecord, status: int, code: str, duration_s: Seconds
 ) -> dict[str, object]:
-    """Return the fields of the line in reading order, without unknown ones."""
     fields: dict[str, object] = {
         "event": REQUEST,
         "id": record.request_id,
@@ -104,10 +101,9 @@ def request_fields(
 
 
 def failure_fields(error: BaseException) -> dict[str, object]:
-    """Return the origin of an error, for the operator.
+    """Return the ``reason`` of our own errors, which contains no client text.
 
-    For our own errors this is the ``reason``, which contains no client text. For all others it is
-    only types and frames.
+    Of other errors, return only types and frames.
     """
     fields: dict[str, object] = {"error": type(error).__name__}
     if not isinstance(error, RerankError):
@@ -118,10 +114,9 @@ def failure_fields(error: BaseException) -> dict[str, object]:
 
 
 def emit(fields: Mapping[str, object]) -> None:
-    """Write one event. Its name is the message, and each field is an attribute of the record.
+    """Write one event as attributes of a log record, which Serve makes keys of a JSON line.
 
-    Serve's JSON format makes each field a key of the line. Server faults are logged at ERROR, all
-    other events at INFO. Never raises.
+    Server faults are logged at ERROR, other events at INFO. Never raises.
     """
     status = fields.get("status")
     fault = isinstance(status, int) and status >= SERVER_FAULT_STATUS_MIN
@@ -129,7 +124,7 @@ def emit(fields: Mapping[str, object]) -> None:
 
 
 def _outcome_fields(outcome: Outcome) -> dict[str, object]:
-    # Log the model only if it is served: any other name is the client's own text.
+    # Only a served model is logged: any other name is the client's own text.
     return {
         "model": outcome.model,
         "documents": outcome.documents,  # As charged: windows count as documents.

@@ -1,8 +1,7 @@
-"""All metrics of the service, as data, and the port that records their values.
+"""All metrics of the service, and the port that records their values.
 
-Names are ``rerank_<noun>_<unit>``. Labels are few and have a fixed set of values, never a tenant, a
-key or a text. `serve_app.deployments.metrics` binds the metrics to Ray's Prometheus endpoint, which
-adds the prefix ``ray_`` and labels for application, deployment and replica.
+Labels have a fixed set of values, never a tenant, a key or a text. `serve_app.deployments.metrics`
+binds the metrics to Ray.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from serve_app.telemetry.traces import span
 
 
 class Kind(StrEnum):
-    """The operation on a metric: add to it, set it, or observe a value."""
+    """The operation on a metric."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -25,7 +24,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. Every value must have exactly the labels named in ``labels``."""
+    """One metric. Its values have exactly these ``labels``."""
 
     name: str
     kind: Kind
@@ -134,7 +133,7 @@ METRICS = (
 
 
 class Sink(Protocol):
-    """Receives values: adds to a counter, sets a gauge, or observes a value."""
+    """Adds to a counter, sets a gauge, or observes a value."""
 
     def record(self, metric: Metric, value: float, labels: dict[str, str]) -> None: ...
 

@@ -11,8 +11,7 @@ from serve_app.telemetry.traces import Value
 
 DOCUMENTS_MAX = 50
 CHARACTERS_MAX = 1_000
-"""Maximum documents of a request in its span, and characters of each text, if texts are traced.
-Collectors limit the size of what they receive."""
+"""Most documents and characters of each text in a span, because collectors limit its size."""
 
 Attributes = Iterator[tuple[str, Value]]
 
@@ -20,7 +19,7 @@ Attributes = Iterator[tuple[str, Value]]
 def of_request(record: RequestRecord, status: int, code: str, model: ModelId | None) -> Attributes:
     """Yield what is known of a request that has ended, without its texts.
 
-    ``model``: the requested one if it is served. Any other name is the client's own text.
+    ``model`` must be a served one: any other name is the client's own text.
     """
     yield "openinference.span.kind", "RERANKER"
     yield "gen_ai.operation.name", "rerank"
@@ -48,10 +47,7 @@ def of_request(record: RequestRecord, status: int, code: str, model: ModelId | N
 
 
 def of_texts(job: Job, outcome: Outcome | None) -> Attributes:
-    """Yield the query, the documents, and the best documents with their scores.
-
-    Of several queries, only the first is included.
-    """
+    """Of several queries, only the first is included."""
     yield "reranker.query", job.pairs[0].query[:CHARACTERS_MAX]
     for index, pair in enumerate(job.pairs[:DOCUMENTS_MAX]):
         yield from _document(f"reranker.input_documents.{index}", index, pair.document)
@@ -68,6 +64,5 @@ def _document(name: str, index: int, text: str) -> Attributes:
 
 
 def of_portion(portion: Portion) -> Attributes:
-    """Yield the size of a portion."""
     yield "rerank.pairs", len(portion.lengths)
     yield "rerank.tokens", portion.tokens

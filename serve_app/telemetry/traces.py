@@ -2,9 +2,8 @@
 
     traces.begin ──> span, span, ... ──> traces.end ──> collector
 
-`span` adds to the trace of the task that calls it; tasks inherit the trace from the task that
-creates them. The spans of a request are exported together after its end. Trace contexts are the
-``traceparent`` of W3C.
+`span` adds to the trace of the current task, which tasks inherit from their creators. The spans of
+a request are exported together after its end. Trace contexts are the ``traceparent`` of W3C.
 """
 
 import asyncio
@@ -21,10 +20,10 @@ from serve_app.domain.errors import RerankError
 from serve_app.domain.units import Instant
 
 SPANS_MAX = 100
-"""Number of spans of a request after which only its steps get spans, because a job of 10,000
-documents has thousands of portions. Dropped spans are counted."""
+"""Spans of a request after which only its steps get spans: a job of 10,000 documents has thousands
+of portions."""
 
-_random = Random()  # noqa: S311 - ids need no secrecy, and the system's generator takes longer
+_random = Random()  # noqa: S311 - ids need no secrecy
 
 Value = str | bool | int | float
 
@@ -56,7 +55,7 @@ class Span:
     kind: SpanKind = SpanKind.INTERNAL
     attributes: dict[str, Value] = field(default_factory=dict)
     links: Sequence[str] = ()
-    """The contexts of spans in other traces that this one is related to."""
+    """Contexts of related spans in other traces."""
 
     ended: Instant | None = None
     failed: bool = False
@@ -68,7 +67,7 @@ class Span:
         return f"00-{self.trace_id}-{self.id}-01"
 
     def fail(self, error: BaseException) -> None:
-        """Record the kind of ``error``, without its message, which may contain a text."""
+        """Record the kind of ``error`` without its message, which may contain a text."""
         self.failed = True
         self.attributes["error.type"] = error_type(error)
 
@@ -85,7 +84,7 @@ class TraceContext:
 
     trace_id: str
     parent_id: str | None
-    """The caller's span, if the caller sent its context."""
+    """The caller's span, if sent."""
 
 
 class Collector(Protocol):
@@ -95,10 +94,10 @@ class Collector(Protocol):
         """Return the caller's trace or else a new one; ``None`` if the request is not sampled."""
 
     def export(self, spans: Sequence[Span]) -> None:
-        """Take spans that have ended. They may be lost if there are too many."""
+        """Take ended spans, which may be lost."""
 
     def close(self) -> None:
-        """Export the rest. This may block for a short time."""
+        """Export the rest; block for a short time at most."""
 
 
 class NoCollector:
@@ -128,7 +127,6 @@ class Trace:
         return self.root.ended is not None
 
     def begin(self, name: str, parent: Span, kind: SpanKind) -> Span | None:
-        """Return a new span; ``None`` if there are too many."""
         if parent is not self.root and len(self.spans) >= SPANS_MAX:
             self.spans_dropped += 1
             return None
@@ -175,13 +173,13 @@ class _Block:
 def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> AbstractContextManager[Span | None]:
     """Add the block to the current trace as a span, which is yielded for its attributes.
 
-    Yields ``None`` if there is no current trace, or if it has ended or has too many spans.
+    Yields ``None`` without a current trace, or if it has ended or has too many spans.
     """
     return _Block(name, kind)
 
 
 def add_span(name: str, started: Instant) -> None:
-    """Add what began at ``started`` and ends now to the current trace, if there is one."""
+    """Add a span from ``started`` until now to the current trace."""
     with span(name) as past:
         if past is not None:
             past.started = started
@@ -201,13 +199,13 @@ class Traces:
     """Traces the requests of a gateway."""
 
     def __init__(self, collector: Collector, clock: Clock, *, with_texts: bool = False) -> None:
-        """``with_texts``: whether spans may contain queries and documents."""
+        """``with_texts``: spans may contain queries and documents."""
         self._collector = collector
         self._clock = clock
         self.with_texts = with_texts
 
     def begin(self, headers: Mapping[str, str], started: Instant) -> Trace | None:
-        """Trace the request of the current task, if it is sampled. `end` must be called."""
+        """Trace the current task's request, if it is sampled. `end` must be called."""
         context = self._collector.context(headers)
         if context is None:
             _current.set(None)
