@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from serve_app.planning.profiles import PAIR_TOKENS_MAX, Traffic
 
 TEMPLATES = 32
-"""Different requests of each size. Their lengths vary as in the profile."""
+"""Different requests of each size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request and the time at which it arrives."""
+    """A request and its time."""
 
     at_s: float
     lengths: tuple[int, ...]
@@ -25,19 +25,15 @@ class Arrival:
 
 
 def steady(_at_s: float) -> float:
-    """Return the load factor of traffic whose rate does not change."""
     return 1.0
 
 
 def arrivals(
     traffic: Traffic, seconds: float, seed: int, load: Callable[[float], float] = steady
 ) -> Iterator[Arrival]:
-    """Yield the requests of ``seconds`` in order.
+    """Yield the requests of ``seconds``, with gamma-distributed times between them.
 
-    The times between requests have a gamma distribution.
-
-    Args:
-        load: Factor for the requests per second at a time; it must not be 0.
+    ``load`` is a factor of the requests per second at a time; it must not be 0.
     """
     source = random.Random(seed)  # noqa: S311 - a simulation
     templates = {
@@ -57,7 +53,7 @@ def arrivals(
 
 
 def _lengths(source: random.Random, traffic: Traffic, documents: int) -> tuple[int, ...]:
-    """Return log-normal lengths of pairs, clipped to `PAIR_TOKENS_MAX` or to a longer mean."""
+    """Return log-normal lengths, clipped to `PAIR_TOKENS_MAX` or to a longer mean."""
     variance = math.log(1 + traffic.pair_tokens_cv**2)
     mean = math.log(traffic.pair_tokens) - variance / 2
     longest = max(PAIR_TOKENS_MAX, math.ceil(traffic.pair_tokens))

@@ -1,7 +1,7 @@
 """Published speeds of GPUs, and prices of instances, for plans without measurements.
 
 **No speed here was measured with this service.** All were published for sentence-transformers'
-`CrossEncoder` or for other servers. The service may be faster or slower.
+`CrossEncoder` or for other servers.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ FLOAT16_TFLOP_PER_S: Mapping[str, float] = {
     "A100": 312,
     "H100": 989,
 }
-"""Dense float16 peaks of the matrix units, from the vendors' data sheets."""
+"""Dense float16 peaks of the matrix units, from data sheets."""
 
 MODEL_CARD = "the model card, MS MARCO passages"
 ETTIN = "Hugging Face's article on the Ettin rerankers, May 2026, Natural Questions"
@@ -31,7 +31,7 @@ FLAG_EMBEDDING = "FlagEmbedding issue 1088, 2 slices of an A100, 5.4 requests/s 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A machine that can be rented, with the price of one of its GPUs."""
+    """A machine for rent."""
 
     name: str
     device: str
@@ -44,7 +44,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A core of a machine without a GPU, for gateways and the database."""
+    """A core for gateways and the database."""
 
     name: str = "AWS m6i.8xlarge, 32 cores"
     price_per_hour: float = 0.048
@@ -72,7 +72,6 @@ def _published(name: str, documents_per_s: float, tokens: float, source: str) ->
 
 
 def _scaled(known: Scorer, peak: float, name: str) -> Scorer:
-    """Return a profile with a speed in proportion to the float16 peak."""
     factor = FLOAT16_TFLOP_PER_S[name] / peak
     source = f"{known.name}'s ({known.source}) times {factor:.3g}, the ratio of the float16 peaks"
     speeds = tuple((tokens, factor * speed) for tokens, speed in known.speeds)
@@ -104,12 +103,12 @@ SCORERS: Mapping[str, Mapping[str, Scorer]] = {
         },
     },
 }
-"""Scorers by model and device. The articles do not give the length of a pair, so `PAIR_TOKENS` is
-assumed. If their pairs were longer, the tokens per second here are too low."""
+"""Scorers by model and device. The articles do not give the length of a pair: if it was more than
+`PAIR_TOKENS`, the tokens per second here are too low."""
 
 
 def scorer(model: str, device: str) -> Scorer:
-    """Return the profile of a device. Raises: ProfileError."""
+    """Raises: ProfileError."""
     known = SCORERS[model]
     found = next((each for name, each in known.items() if name.lower() == device.lower()), None)
     if found is None:
@@ -121,6 +120,6 @@ def scorer(model: str, device: str) -> Scorer:
 
 
 def instances(device: str) -> list[Instance]:
-    """Return the machines with this device, the cheapest first."""
+    """Return the cheapest first."""
     found = [each for each in INSTANCES if each.device == device]
     return sorted(found, key=lambda each: each.price_per_hour)

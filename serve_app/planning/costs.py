@@ -20,7 +20,7 @@ class Cost:
     """Gateways and the database."""
 
     per_1000_documents: float
-    """If the planned traffic arrives all day. With less traffic, a document costs more."""
+    """If the planned traffic arrives all day."""
 
     price_per_1000_documents: float
     """What clients pay."""
@@ -31,12 +31,11 @@ class Cost:
 
     @property
     def margin(self) -> float:
-        """Share of the price that is left after the costs; negative for a loss."""
+        """Share of the price that remains; negative for a loss."""
         return 1 - self.per_1000_documents / self.price_per_1000_documents
 
 
 def cost(plan: Plan, instance: Instance, price_per_1000_documents: float) -> Cost:
-    """Return the cost of all replicas, the spare ones included."""
     core = Core()
     cores = GATEWAY_CORES * plan.fleet.gateways + plan.fleet.database_cores
     scorers_per_hour = plan.fleet.scorers * instance.price_per_hour

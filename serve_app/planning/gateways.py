@@ -1,7 +1,7 @@
-"""Simulated gateways and the ledger's database. Uses simpy.
+"""Simulated gateways and the ledger's database.
 
-Admission, the cut into portions, the fair queue, the in-flight window and the choice of a scorer
-are the service's own.
+Admission, portions, the fair queue, the in-flight window and the choice of a scorer are the
+service's own.
 """
 
 from collections import defaultdict
@@ -31,12 +31,10 @@ TIMEOUT_S = Seconds(30)
 """The service's defaults."""
 
 GROUP_WRITES_MAX = 256
-"""Maximum number of writes in one transaction of the ledger."""
 
 VISITS = (3, 2, 2, 1)
-"""Number of turns that a request has on the event loop before its reservation, before it is scored,
-before its charge, and before its answer. Each turn takes an equal part of the request's CPU time.
-Other requests run between the turns."""
+"""Turns of a request on the event loop before its reservation, scoring, charge and answer. Each
+takes an equal part of the CPU time."""
 
 CLAIM = Claim(TenantId("traffic"), 1, ServiceTier.DEFAULT)
 
@@ -64,7 +62,7 @@ class Answer:
     ended_s: float
     documents: int
     scored: bool
-    """Whether it was answered in time. Otherwise it was refused, or its deadline passed."""
+    """False for a request that was refused or late."""
 
     @property
     def seconds(self) -> float:
@@ -85,7 +83,7 @@ class _Job:
 
 
 class LedgerWriter:
-    """The ledger in one gateway: one transaction after the other, each with all waiting writes."""
+    """The ledger in one gateway: one transaction at a time, each with all waiting writes."""
 
     def __init__(self, env: simpy.Environment, database: Database, cores: simpy.Resource) -> None:
         self._env = env
@@ -97,7 +95,6 @@ class LedgerWriter:
         """Time of the writes on the database's cores."""
 
     def write(self) -> simpy.Event:
-        """Return an event that occurs when the write is committed."""
         committed = self._env.event()
         self._waiting.append(committed)
         if not self._runs:
@@ -121,7 +118,7 @@ class LedgerWriter:
 
 
 class SimulatedGateway:
-    """One gateway. Its process uses one core."""
+    """One gateway with one core."""
 
     def __init__(
         self,
@@ -141,11 +138,9 @@ class SimulatedGateway:
         self._portions: PortionQueue[_Portion] = PortionQueue(InflightWindow(PORTION_TOKENS_MAX))
         self._loads: defaultdict[SimulatedScorer, ReplicaLoad] = defaultdict(ReplicaLoad)
         self.requests = 0
-        """Requests inside."""
 
     @property
     def busy_s(self) -> float:
-        """Time for which its core has computed."""
         return self._work_s - max(0.0, self._free_at - self._env.now)
 
     @property
@@ -153,7 +148,6 @@ class SimulatedGateway:
         return self._portions.queued_tokens
 
     def serve(self, arrival: Arrival) -> Steps:
-        """Handle one request, as `serve_app.pipeline` does."""
         self.requests += 1
         documents = len(arrival.lengths)
         visit_s = self._profile.cpu_s(documents) / sum(VISITS)
@@ -177,14 +171,13 @@ class SimulatedGateway:
         self._answered(Answer(arrival.at_s, self._env.now, documents, scored))
 
     def _compute(self, visits: int, seconds: float) -> Steps:
-        """Use the core for each visit, after the requests that asked for it earlier."""
+        """Use the core for each visit, after earlier requests."""
         for _ in range(visits):
             self._free_at = max(self._free_at, self._env.now) + seconds
             self._work_s += seconds
             yield self._env.timeout(self._free_at - self._env.now)
 
     def _score(self, lengths: tuple[int, ...], admitted: AdmittedJob) -> simpy.Event:
-        """Return an event that occurs when all portions are scored."""
         costs = _costs(lengths, self._portions.portion_tokens)
         job = _Job(admitted, len(costs), self._env.event())
         name = RequestId(str(next(_numbers)))
@@ -224,14 +217,13 @@ class SimulatedGateway:
         self._advance()
 
     def _later(self, act: Callable[[], None]) -> None:
-        """Call ``act`` after half of the time that a call of a scorer takes in both directions."""
+        """Call ``act`` after half of the time of a scorer's call."""
         timeout = self._env.timeout(self._profile.call_s / 2)
         timeout.callbacks.append(lambda _: act())
 
 
 @lru_cache(maxsize=4_096)
 def _costs(lengths: tuple[int, ...], tokens_max: Tokens) -> tuple[Tokens, ...]:
-    """Return the tokens of each portion of a request."""
     ids = bytes(INPUT_ID_BYTES * sum(lengths))
     job = TokenizedJob(ids, lengths, lengths, (False,) * len(lengths))
     return tuple(each.portion.tokens for each in cut(RequestId(""), job, tokens_max))

@@ -9,7 +9,7 @@ from enum import StrEnum
 from serve_app.domain.units import Seconds
 
 PAIR_TOKENS = 67.0
-"""Mean length of a pair of MS MARCO, which the published speeds refer to."""
+"""Mean length of a pair of MS MARCO, as for the published speeds."""
 
 PAIR_TOKENS_CV = 0.4
 """Coefficient of variation of these lengths."""
@@ -19,11 +19,11 @@ PAIR_TOKENS_MAX = 512
 BATCH_S, START_S = Seconds(0.002), Seconds(60)
 REQUEST_S, DOCUMENT_S = Seconds(0.0032), Seconds(0.000_022)
 TRANSIT_S = CALL_S = Seconds(0.004)
-"""Used where nothing was measured. `Scorer` and `Gateway` explain them."""
+"""Used without measurements; see `Scorer` and `Gateway`."""
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used. The message is one sentence for the operator."""
+    """A profile that cannot be used. The message is a sentence for the operator."""
 
 
 def _above_0(name: str, value: float) -> None:
@@ -50,13 +50,12 @@ class Traffic:
 
     requests_per_s: float
     documents: Mapping[int, float]
-    """Number of documents of a request, and the share of requests with it."""
+    """Shares of requests by number of documents."""
 
     pair_tokens: float = PAIR_TOKENS
     """Mean tokens of a query with one document."""
 
     pair_tokens_cv: float = PAIR_TOKENS_CV
-    """Coefficient of variation of these tokens; 0 if all are equal."""
 
     burstiness: float = 1.0
     """Coefficient of variation of the times between requests: 1 is a Poisson process."""
@@ -77,7 +76,7 @@ class Traffic:
 
     @property
     def shares(self) -> dict[int, float]:
-        """The shares of the sizes, which add up to 1."""
+        """They add up to 1."""
         total = sum(self.documents.values())
         return {size: share / total for size, share in self.documents.items()}
 
@@ -102,14 +101,13 @@ class Scorer:
     basis: Basis
     source: str
     speeds: tuple[tuple[float, float], ...]
-    """Mean tokens of a pair and tokens per second at this length, shortest first. Between two
-    lengths the speed is interpolated; outside of them it is that of the nearest."""
+    """Mean tokens of a pair and tokens per second at this length, shortest first."""
 
     batch_s: Seconds = BATCH_S
-    """Time that every batch takes in addition to its tokens."""
+    """Time of every batch in addition to its tokens."""
 
     start_s: Seconds = START_S
-    """Time from the decision to start a scorer until it computes, if its node already runs."""
+    """Time from the decision to start a scorer until it computes, on a running node."""
 
     def __post_init__(self) -> None:
         """Raises: ProfileError."""
@@ -122,7 +120,7 @@ class Scorer:
             _not_negative("times of a scorer", seconds)
 
     def tokens_per_s(self, pair_tokens: float) -> float:
-        """Return the speed for pairs of this length."""
+        """Interpolate between two lengths. Outside of them, return the speed of the nearest."""
         lengths = [tokens for tokens, _ in self.speeds]
         after = bisect_left(lengths, pair_tokens)
         if after == 0 or after == len(lengths):
@@ -136,16 +134,15 @@ class Gateway:
     """The work of one gateway, whose process uses one core."""
 
     request_s: Seconds = REQUEST_S
-    """CPU time of a request, in addition to that of its documents."""
+    """CPU time without that of the documents."""
 
     document_s: Seconds = DOCUMENT_S
-    """CPU time of a document."""
 
     transit_s: Seconds = TRANSIT_S
-    """Time that a request spends in HAProxy and in the network."""
+    """Time in HAProxy and in the network."""
 
     call_s: Seconds = CALL_S
-    """Time that a call of a scorer takes in both directions, without the scorer's work."""
+    """Time of a scorer's call in both directions, without the scorer's work."""
 
     source: str = (
         "benchmarks.service.gpu_overhead, 2 cores of an AMD EPYC; transit and calls are estimates"
@@ -166,10 +163,10 @@ class Database:
 
     name: str
     transaction_s: Seconds
-    """Time of a transaction in addition to its writes: round trips, and the flush to the disk."""
+    """Time of a transaction's round trips and flush to the disk."""
 
     write_s: Seconds
-    """Time of one core for one write. A request writes twice: a reservation and a charge."""
+    """Core time of one write, which is a reservation or a charge."""
 
     source: str
 

@@ -1,4 +1,4 @@
-"""Read profiles from the results of benchmarks and load tests, and from metrics of a service."""
+"""Profiles from results of benchmarks and load tests, and from metrics of a service."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -25,13 +25,12 @@ REQUESTS, DOCUMENTS, TOKENS, SCORED_TOKENS = (
 BATCH_SECONDS = "ray_rerank_batch_seconds_sum"
 
 ENGINE = "this engine"
-"""Name of this service's engine in the results of benchmarks.engine.throughput."""
 
 
 def scorer(found: Mapping[str, Any], file: str) -> Scorer:
-    """Read the result of ``benchmarks.engine.throughput`` or ``benchmarks.gpu``.
+    """Read a result of ``benchmarks.engine.throughput`` or ``benchmarks.gpu``.
 
-    Raises: ProfileError: It is neither.
+    Raises: ProfileError, also if the speed was measured without a GPU.
     """
     try:
         if "by_length" in found:
@@ -60,7 +59,7 @@ def _by_length(found: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
 
 
 def _of_gpu(by_name: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
-    """Return the best speeds with two batches in flight, as the service runs them."""
+    """Return the best speeds with two batches in flight, as in the service."""
     speeds = {}
     for name, rows in by_name.items():
         tokens = float(name.split()[0]) if name.endswith(" tokens") else PAIR_TOKENS
@@ -69,10 +68,9 @@ def _of_gpu(by_name: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
 
 
 def gateway(found: Mapping[str, Any], file: str) -> Gateway:
-    """Read the result of ``benchmarks.service.gpu_overhead``.
+    """Read a result of ``benchmarks.service.gpu_overhead``. Raises: ProfileError.
 
-    The CPU times of a request and of a document are fitted by least squares to the loads with
-    several clients. Raises: ProfileError.
+    The CPU times are fitted by least squares to the loads with several clients.
     """
     try:
         points = [
@@ -104,10 +102,7 @@ def _line(points: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def database(found: Mapping[str, Any], file: str) -> Database:
-    """Read the figures of PostgreSQL from the result of ``benchmarks.ledger.throughput``.
-
-    Raises: ProfileError.
-    """
+    """Read PostgreSQL's figures from ``benchmarks.ledger.throughput``. Raises: ProfileError."""
     try:
         rates = {
             each["concurrency"]: float(each["requests_per_s"])
@@ -122,13 +117,9 @@ def database(found: Mapping[str, Any], file: str) -> Database:
 
 
 def write_times(alone_per_s: float, together_per_s: float, callers: int) -> tuple[Seconds, Seconds]:
-    """Return the time of a transaction, and that of a write, from requests per second.
+    """Return the times of a transaction and of a write, from requests per second.
 
-    A request writes twice, each time in a transaction with the writes of all waiting callers.
-
-    Args:
-        alone_per_s: Requests of one caller.
-        together_per_s: Requests of ``callers`` callers.
+    Each of a request's writes is in a transaction with those of all waiting ``callers``.
     """
     one_s, all_s = 1 / alone_per_s, callers / together_per_s
     write_s = max(0.0, (all_s - one_s) / (WRITES_PER_REQUEST * (callers - 1)))
@@ -154,12 +145,9 @@ def load_run(found: Mapping[str, Any], file: str) -> Traffic:
 
 
 def growth(before: str, after: str) -> dict[str, float]:
-    """Return by how much the sum of each metric over all labels grew between two readings.
+    """Return the growth of each metric, summed over its labels, between two readings.
 
-    Readings are in Prometheus' text format. Only answered requests count.
-
-    Raises:
-        ProfileError: A reading has another format.
+    Readings are in Prometheus' text format. Only answered requests count. Raises: ProfileError.
     """
     found = _totals(after)
     for name, value in _totals(before).items():
@@ -180,16 +168,11 @@ def _totals(metrics: str) -> dict[str, float]:
 
 
 def traffic_of_metrics(grown: Mapping[str, float], seconds: float) -> Traffic:
-    """Return the answered traffic of all models together.
+    """Return the answered traffic of all models from the `growth` on all nodes in ``seconds``.
 
     Sizes are known as a mean only, and burstiness is not known.
 
-    Args:
-        grown: The result of `growth` for all nodes.
-        seconds: Time between the two readings.
-
-    Raises:
-        ProfileError: No request was answered.
+    Raises: ProfileError if no request was answered.
     """
     requests, documents, tokens = (grown.get(name, 0.0) for name in (REQUESTS, DOCUMENTS, TOKENS))
     if requests <= 0 or documents <= 0:
@@ -199,12 +182,12 @@ def traffic_of_metrics(grown: Mapping[str, float], seconds: float) -> Traffic:
 
 
 def scorer_of_metrics(grown: Mapping[str, float], source: str) -> Scorer:
-    """Return the speed of the scorers. Raises: ProfileError: They computed no batch."""
+    """Raises: ProfileError if the scorers computed no batch."""
     seconds, tokens = grown.get(BATCH_SECONDS, 0.0), grown.get(SCORED_TOKENS, 0.0)
     if seconds <= 0 or tokens <= 0:
         raise ProfileError("The scorers computed no batch between the two readings.")
     pair_tokens = grown.get(TOKENS, 0.0) / max(1.0, grown.get(DOCUMENTS, 0.0))
-    # The time of a batch includes what it takes in addition to its tokens.
+    # The time of a batch includes `batch_s`.
     return Scorer(
         "scorer of the service",
         Basis.MEASURED,

@@ -1,4 +1,4 @@
-"""A plan as data for programs. The command line prints the same figures."""
+"""A plan as data for programs, with the figures that the command line prints."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ def as_json(
     variations: Sequence[Variation] = (),
     step: Step | None = None,
 ) -> dict[str, Any]:
-    """Return all figures of a plan as JSON values."""
     demand, traffic = plan.demand, plan.demand.traffic
     return {
         "traffic": {
@@ -120,5 +119,5 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """Return the number rounded; ``None`` for NaN and infinity, which JSON lacks."""
+    """Round; return ``None`` for NaN and infinity, which JSON lacks."""
     return round(value, 4) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Simulated scorers, and the autoscaler that starts and stops them. Uses simpy.
+"""Simulated scorers, and the autoscaler that starts and stops them.
 
 The sizes of batches, the measured speed and the number of scorers follow the service's own rules.
 """
@@ -37,14 +37,14 @@ class Autoscaling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sent:
-    """A portion on its way to a scorer, and what happens with its scores."""
+    """A portion for a scorer, and what happens with its scores."""
 
     tokens: Tokens
     answered: Callable[[PortionScores], None]
 
 
 class SimulatedScorer:
-    """One scorer, which computes one batch after the other."""
+    """One scorer, which computes one batch at a time."""
 
     def __init__(
         self, env: simpy.Environment, name: str, tokens_per_s: float, batch_s: Seconds
@@ -58,7 +58,7 @@ class SimulatedScorer:
         self._waiting: deque[tuple[float, Sent]] = deque()
         self._woken = env.event()
         self.portions = 0
-        """Portions sent to it and not answered."""
+        """Sent to it and not answered."""
 
         self.inflight_tokens = 0
         self.busy_s = 0.0
@@ -121,7 +121,7 @@ class Scorers:
         self.running: list[SimulatedScorer] = []
         self.starting = 0
         self.history: list[tuple[float, int]] = []
-        """The number of running scorers after each change, with its time."""
+        """The time and the number of running scorers after each change."""
 
         for _ in range(running):
             self._add()
@@ -132,7 +132,7 @@ class Scorers:
         return sum(each.busy_s for each in self._all)
 
     def become(self, target: int, start_s: Seconds) -> None:
-        """Start or stop scorers. A stopped scorer still computes the portions that it has."""
+        """A stopped scorer still computes the portions that it has."""
         while len(self.running) + self.starting < target:
             self.starting += 1
             self._env.process(self._start_one(start_s))
@@ -161,7 +161,6 @@ def autoscale(
     start_s: Seconds,
     backlog_tokens: Callable[[], Tokens],
 ) -> Steps:
-    """Apply the service's policy to the current load, once per `REPORT_EVERY_S`."""
     history: History | None = None
     while True:
         yield env.timeout(REPORT_EVERY_S)

@@ -1,4 +1,4 @@
-"""How much a plan depends on each figure that it starts from."""
+"""How much a plan depends on its figures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +18,6 @@ class Variation:
 
 
 def variations(demand: Demand, service: Service) -> Iterator[Variation]:
-    """Yield the plan with each speed halved and doubled, with twice the tokens, and with bursts."""
     for factor in (0.5, 2.0):
         speed = replace(service, scorer=_faster(service.scorer, factor))
         yield Variation(f"speed of a scorer, times {factor:g}", _planned(demand, speed))

@@ -1,9 +1,9 @@
-"""Simulate a service under a traffic profile on a virtual clock. Runs are reproducible.
+"""Reproducible simulation of a service under a traffic profile on a virtual clock.
 
     arrivals ─> gateway with the fewest requests ─> ledger ─> fair queue ─> scorers ─> ledger
 
-Not simulated: requests to gateways that die, retries, several tenants, and the tokenizer's process
-for large requests.
+Not simulated: gateways that die, retries, several tenants, and the tokenizer's process for large
+requests.
 """
 
 import math
@@ -19,7 +19,7 @@ from serve_app.planning.profiles import Service
 from serve_app.planning.scorers import Autoscaling, Scorers, SimulatedScorer, Steps, autoscale
 
 WARM_UP_S = Seconds(5)
-"""Time at the start that is not counted: queues fill, and gateways learn the scorers' speed."""
+"""Not counted: queues fill, and gateways learn the scorers' speed."""
 
 SCORERS, GATEWAYS, DATABASE = "scorers", "gateways", "database"
 
@@ -39,27 +39,26 @@ class Simulated:
     """What was observed after the warm-up."""
 
     requests: int
-    """Requests that arrived and left."""
+    """Those that arrived and left."""
 
     refused_ratio: float
     """Share of the requests that were refused or late."""
 
     documents_per_s: float
-    """Documents in answers, per second."""
+    """Documents in answers."""
 
     p50_s: float
     p99_s: float
-    """Latency of answers; NaN if there are no answers."""
+    """Latency of answers; NaN without answers."""
 
     busy: dict[str, float]
-    """Used share of the capacity of each kind of part. A share above 1 means overload."""
+    """Used share of the capacity of each kind of part; above 1 is overload."""
 
     scorers: tuple[tuple[float, int], ...]
-    """The number of running scorers after each change, with its time."""
+    """See `Scorers.history`."""
 
     @property
     def bottleneck(self) -> str:
-        """The part that is closest to its limit."""
         return max(self.busy, key=self.busy.__getitem__)
 
 
@@ -70,11 +69,9 @@ def simulate(
     fleet: Fleet,
     seconds: float,
 ) -> Simulated:
-    """Simulate ``seconds`` of traffic.
+    """Simulate ``seconds`` of traffic, more than `WARM_UP_S`.
 
-    Args:
-        pair_tokens: Mean tokens of a pair, which decide the speed of the scorers.
-        seconds: Longer than `WARM_UP_S`. Requests that have not left at the end are not counted.
+    ``pair_tokens`` decides the scorers' speed. Requests that have not left at the end do not count.
     """
     assert seconds > WARM_UP_S
     env = simpy.Environment()
@@ -90,8 +87,6 @@ def simulate(
 
 
 class _Parts:
-    """All parts of a simulated service."""
-
     def __init__(
         self,
         env: simpy.Environment,
@@ -123,7 +118,6 @@ class _Parts:
         return Tokens(sum(each.backlog_tokens for each in self.gateways))
 
     def work_s(self) -> dict[str, float]:
-        """Return the time for which each kind of part has been busy."""
         return {
             SCORERS: self.scorers.busy_s,
             GATEWAYS: sum(each.busy_s for each in self.gateways),
@@ -165,7 +159,6 @@ def _observed(parts: _Parts, before: dict[str, float], seconds: float) -> Simula
 
 
 def _scorer_seconds(history: Sequence[tuple[float, int]], seconds: float) -> float:
-    """Return the time that all scorers ran after the warm-up, added up."""
     ends = [at for at, _ in history[1:]] + [seconds]
     return sum(
         max(0.0, end - max(at, WARM_UP_S)) * running

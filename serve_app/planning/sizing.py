@@ -1,4 +1,4 @@
-"""Find the smallest fleet whose simulated latency meets a target. Uses simpy."""
+"""The smallest fleet whose simulated latency meets a target."""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,25 +19,24 @@ from serve_app.planning.simulation import (
 SCORERS_BUSY_MAX = 0.85
 GATEWAY_BUSY_MAX = 0.7
 DATABASE_BUSY_MAX = 0.5
-"""Largest shares of the capacity of each part that a plan uses. The rest lets queues drain after
-bursts, and leaves room for maintenance."""
+"""Largest shares of the capacity that a plan uses. The rest is for maintenance, and lets queues
+drain after bursts."""
 
 DATABASE_CORES_MIN = 2
 
 SCORERS_OF_A_SLICE = 16
-"""A larger fleet is simulated as slices of about this many scorers, each with its share of the
-traffic and of the gateways. Requests of one slice use no scorer of another, so the simulated
-latency is slightly too high."""
+"""A larger fleet is simulated as slices of about this many scorers. Slices share no scorers, so the
+simulated latency is slightly too high."""
 
 REQUESTS = 4_000
 SECONDS_MIN = 15.0
-"""At least this many requests and seconds are simulated after the warm-up."""
+"""At least as many requests and seconds are simulated after the warm-up."""
 
 GROWTH = 0.05
-"""Each try enlarges the fleet of scorers or gateways by this share, by at least one replica."""
+"""Each try adds this share of the scorers or gateways, and at least one replica."""
 
 BUSY_MIN = 0.05
-"""A larger fleet, whose replicas are used less, is not considered."""
+"""A fleet whose replicas are used less is not enlarged."""
 
 ALONE_S = 100.0
 """Mean time between requests that never meet."""
@@ -55,10 +54,10 @@ class Demand:
 
     traffic: Traffic
     p99_s: float
-    """Target of the 99th percentile of the latency."""
+    """Target of the latency."""
 
     spare: int = 1
-    """Number of scorers, and also of gateways, that may be lost without missing the target."""
+    """Scorers, and also gateways, that may be lost without missing the target."""
 
     def __post_init__(self) -> None:
         """Raises: ProfileError."""
@@ -75,7 +74,7 @@ class Plan:
     demand: Demand
     service: Service
     needed: Fleet
-    """Replicas without the spare ones."""
+    """Without the spare replicas."""
 
     slices: int
     simulated: Simulated
@@ -83,7 +82,7 @@ class Plan:
 
     @property
     def fleet(self) -> Fleet:
-        """All replicas, with the spare ones."""
+        """With the spare replicas."""
         spare = self.demand.spare
         return replace(
             self.needed,
@@ -93,7 +92,7 @@ class Plan:
 
     @property
     def limits(self) -> dict[str, float]:
-        """Requests per second at which each part of `fleet` is used completely, lowest first."""
+        """Requests per second at which each part of `fleet` is saturated, lowest first."""
         rate = self.demand.traffic.requests_per_s
         growth = {
             SCORERS: self.fleet.scorers / self.needed.scorers,
@@ -109,7 +108,6 @@ class Plan:
 
     @property
     def breaks_first(self) -> str:
-        """The part that limits the traffic."""
         return next(iter(self.limits))
 
     @property
@@ -120,21 +118,17 @@ class Plan:
 
 
 def database_busy(plan: Plan) -> float:
-    """Return the share of the database's usable capacity that the writes use.
-
-    A gateway writes one transaction at a time, so it uses one core of the database at most.
-    """
+    """Return the used share of the database's capacity."""
     work = plan.demand.traffic.requests_per_s * WRITES_PER_REQUEST * plan.service.database.write_s
     return work / min(plan.needed.gateways, plan.needed.database_cores)
 
 
 def plan(demand: Demand, service: Service) -> Plan:
-    """Return the smallest fleet that meets the demand, by simulation.
+    """Return the smallest fleet that meets the demand.
 
-    Until the target is met, it adds scorers if they are busier than the gateways, or else gateways.
+    Each try adds scorers if they are busier than the gateways, or else gateways.
 
-    Raises:
-        ProfileError: No fleet meets the demand.
+    Raises: ProfileError if no fleet meets it.
     """
     traffic = demand.traffic
     busy_scorers = traffic.tokens_per_s / service.scorer.tokens_per_s(traffic.pair_tokens)
@@ -168,7 +162,6 @@ def _too_slow(demand: Demand, p99_s: float, number: str, best: str) -> ProfileEr
 
 
 def _p99_alone_s(traffic: Traffic, service: Service) -> float:
-    """Return the p99 of requests that have all replicas to themselves."""
     largest = max(traffic.documents) * traffic.pair_tokens
     fleet = Fleet(scorers=math.ceil(largest / TOKENS_MIN), gateways=1)
     alone = replace(traffic, requests_per_s=1 / ALONE_S, burstiness=1.0)
@@ -180,7 +173,6 @@ def share_of(traffic: Traffic, share: float) -> Traffic:
 
 
 def run(traffic: Traffic, service: Service, fleet: Fleet, seed: int = 1) -> Simulated:
-    """Simulate as much traffic as a percentile needs."""
     seconds = WARM_UP_S + max(SECONDS_MIN, REQUESTS / traffic.requests_per_s)
     requests = arrivals(traffic, seconds, seed)
     return simulate(requests, service, traffic.pair_tokens, fleet, seconds)
@@ -191,7 +183,6 @@ def _has_room(simulated: Simulated) -> bool:
 
 
 def _grown(fleet: Fleet, simulated: Simulated) -> Fleet:
-    """Return the fleet with more replicas. Each gateway also adds a writer to the database."""
     if simulated.busy[SCORERS] >= simulated.busy[GATEWAYS]:
         return replace(fleet, scorers=fleet.scorers + max(1, round(GROWTH * fleet.scorers)))
     return replace(fleet, gateways=fleet.gateways + max(1, round(GROWTH * fleet.gateways)))

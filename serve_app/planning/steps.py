@@ -1,4 +1,4 @@
-"""What happens while a service scales up after a sudden rise of its traffic. Uses simpy."""
+"""What happens while a service scales up after a sudden rise of its traffic."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from serve_app.scaling.policy import Bounds
 
 STEP_AT_S = WARM_UP_S
 AFTER_S = 60.0
-"""Simulated time after the scorers that are started at the step are ready."""
+"""Simulated time after the started scorers are ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +21,19 @@ class Step:
 
     factor: float
     before: int
-    """Scorers before the step, in one slice."""
+    """In one slice."""
 
     simulated: Simulated
     """One slice, from the step on."""
 
     full_after_s: float | None
-    """Time from the step until the highest number of scorers runs; ``None`` if none was started."""
+    """Time from the step until most scorers run; ``None`` if none was started."""
 
 
 def step(plan: Plan, factor: float) -> Step:
     """Simulate one slice of a plan in which the autoscaler starts with a fraction of the scorers.
 
-    Args:
-        factor: How many times the traffic grows, above 1.
-
-    Raises:
-        ProfileError: The factor is not above 1.
+    Raises: ProfileError if ``factor``, by which the traffic grows, is not above 1.
     """
     if not (math.isfinite(factor) and factor > 1):
         raise ProfileError("The factor of a step must be above 1.")
