@@ -1,1 +1,1 @@
-"""Domain types, units, errors and ranking. Imports no other package of the project."""
+"""Domain types and pure functions. Imports no other package of the project."""

@@ -1,4 +1,4 @@
-"""Choose the requests that a canary scores, and compare its ranking with the live one. Pure."""
+"""Choose the requests of a canary, and compare rankings. Pure."""
 
 from bisect import bisect, insort
 from collections.abc import Sequence
@@ -8,13 +8,12 @@ from hashlib import sha256
 from serve_app.domain.units import ModelId, Moment, RequestId, Revision, Seconds, Tokens
 
 _BITS = 53
-"""Bits of a float's fraction, so that the quotient below is exact and never 1."""
+"""Bits of a float's fraction: the quotient is exact and never 1."""
 
 
 def is_chosen(share: float, *names: str) -> bool:
-    """Return whether ``names`` belong to a ``share`` (0 to 1) of all names.
-
-    The answer depends on nothing else, and a larger share only adds names.
+    """Return whether ``names`` belong to a ``share`` (0 to 1) of all names. A larger share only
+    adds names.
     """
     digest = sha256("\0".join(names).encode()).digest()
     position = (int.from_bytes(digest[:8]) >> (64 - _BITS)) / (1 << _BITS)
@@ -23,7 +22,7 @@ def is_chosen(share: float, *names: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Figures of one request that the live revision answered and the canary scored, too."""
+    """A request that the live revision answered and the canary scored, too."""
 
     request_id: RequestId
     model: ModelId
@@ -43,19 +42,13 @@ DEPTH = 10
 
 
 def overlap_at_10(ours: Sequence[int], theirs: Sequence[int]) -> float:
-    """Return the share of the ten best documents that two rankings have in common.
-
-    With at most ten documents it is always 1.
-    """
+    """Return the share of the ten best documents in common; 1 if there are at most ten."""
     best = set(ours[:DEPTH])
     return len(best & set(theirs[:DEPTH])) / len(best)
 
 
 def kendall_tau(ours: Sequence[int], theirs: Sequence[int]) -> float:
-    """Return Kendall's tau of two rankings of the same documents: 1 is equal, -1 is reversed.
-
-    A single document counts as equal.
-    """
+    """Return Kendall's tau, from -1 (reversed) to 1 (equal, or a single document)."""
     places = {document: place for place, document in enumerate(ours)}
     before: list[int] = []
     swapped = 0

@@ -1,7 +1,4 @@
-"""The clock, which is passed to code that needs the time.
-
-Only commands and a few timeouts of blocking calls read a clock directly.
-"""
+"""The clock of the code that needs the time."""
 
 import time
 from typing import Protocol
@@ -10,7 +7,7 @@ from serve_app.domain.units import Instant, Moment
 
 
 class Clock(Protocol):
-    """A source of monotonic time and of wall time."""
+    """Monotonic time and wall time."""
 
     def instant(self) -> Instant:
         """Return monotonic seconds, for durations and deadlines."""
@@ -30,5 +27,5 @@ class SystemClock:
 
 
 def unix_ns(instant: Instant) -> int:
-    """Return the wall time of an instant of `SystemClock`, in nanoseconds since 1970 UTC."""
+    """Return an instant of `SystemClock` as nanoseconds since 1970 UTC."""
     return time.time_ns() - round((time.monotonic() - instant) * 1e9)

@@ -1,4 +1,4 @@
-"""Write CSV files in which no text cell is a formula for a spreadsheet.
+"""Write CSV files in which no text is a formula for a spreadsheet.
 
 Source: OWASP, CSV Injection.
 """
@@ -9,18 +9,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 RUN_AS_FORMULA = re.compile(r"\s*[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001 - full-width forms
-"""A spreadsheet runs a text as a formula if, after white space, it begins with one of these."""
+"""The beginning of a text that a spreadsheet runs as a formula."""
 
 
 def render_csv(
     columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, line_end: str
 ) -> str:
-    """Return a header line with ``columns``, and one line for each row.
+    """Return CSV with a header, `inert` texts, and empty cells for ``None``.
 
-    A missing or ``None`` cell is empty. Text cells are made `inert`.
-
-    Raises:
-        ValueError: A row has a cell for an unknown column.
+    Raises: ValueError if a row has an unknown column.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator=line_end)
@@ -30,5 +27,5 @@ def render_csv(
 
 
 def inert(cell: object) -> object:
-    """Return ``cell``, with a single quote before a text that looks like a formula."""
+    """Put a single quote before a text that looks like a formula."""
     return f"'{cell}" if isinstance(cell, str) and RUN_AS_FORMULA.match(cell) else cell

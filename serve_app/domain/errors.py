@@ -1,15 +1,11 @@
-"""All expected failures of the service.
+"""All expected failures of the service. None leads to a charge.
 
-No failure leads to a charge, and every message to a client says so. Errors cross Ray handles, which
-requires three rules (`tests/unit/domain/test_errors.py`):
+Errors cross Ray handles, which requires three rules:
 
 * Every constructor argument is positional and reaches ``super().__init__``, because exceptions are
   pickled as ``cls(*self.args)``.
 * There is no ``__init_subclass__`` hook, because Ray derives a class from ours when it re-raises.
-* Clients see ``public_message``, never ``str(error)``. On the caller's side of a handle, ``str`` is
-  the remote traceback, which contains a host address.
-
-`serve_app.http.problems` maps errors to HTTP statuses.
+* Clients never see ``str(error)``: behind a handle, it is a remote traceback with a host address.
 """
 
 from math import ceil
@@ -25,7 +21,7 @@ RETRY_AFTER_S_MAX = 60
 
 
 def retry_after(wait_s: float) -> int:
-    """Round ``wait_s`` up to whole seconds, from 1 to `RETRY_AFTER_S_MAX`, for ``Retry-After``."""
+    """Round up to whole seconds, from 1 to `RETRY_AFTER_S_MAX`."""
     return max(1, min(RETRY_AFTER_S_MAX, ceil(wait_s)))
 
 
@@ -35,14 +31,14 @@ class RerankError(Exception):
     code: ClassVar[str] = "internal"
 
     where: str | None = None
-    """The request field at fault, if any."""
+    """The request field at fault."""
 
     states: tuple[RateLimitState, ...] = ()
-    """The caller's rate limits, for the headers of the response, if they are known."""
+    """The caller's rate limits, for the response's headers."""
 
     @property
     def public_message(self) -> str:
-        """The message for the client, without internals, secrets or other tenants' data."""
+        """Contains no internals, secrets or other tenants' data."""
         return f"The request failed. {NOTHING_CHARGED}"
 
 
@@ -62,7 +58,7 @@ class InvalidRequest(RerankError):
 
 
 class CompressedBody(InvalidRequest):
-    """The header ``Content-Encoding`` says that the body is compressed. Send it uncompressed."""
+    """The header ``Content-Encoding`` names a compression. Send the body uncompressed."""
 
     code = "unsupported_media_type"
 
@@ -89,7 +85,7 @@ class Unauthenticated(RerankError):
 
 
 class OutOfCredit(RerankError):
-    """The highest possible price of the request is above the tenant's available credit."""
+    """The highest possible price of the request exceeds the available credit."""
 
     code = "out_of_credit"
 
@@ -147,13 +143,13 @@ class RateLimited(RerankError):
 
 
 class ConcurrencyLimited(RerankError):
-    """The tenant or the key reached its own limit of concurrent requests, or that of a gateway."""
+    """The tenant or the key reached its limit of concurrent requests, or that of a gateway."""
 
     code = "rate_limit_exceeded"
 
     def __init__(self, whose: str, limit: int) -> None:
         super().__init__(whose, limit)
-        # `serve_app.admission.places` computes it from the durations of recent requests.
+        # `serve_app.admission.places` computes it.
         self.retry_after_s = 1
         self.whose = whose  # "key" or "tenant".
         self.limit = limit
@@ -215,7 +211,7 @@ class NotFound(RerankError):
 
 
 class Conflict(RerankError):
-    """The change conflicts with existing data, such as a name that is taken or a rotated key."""
+    """The change conflicts with existing data, such as a taken name or a rotated key."""
 
     code = "conflict"
 
@@ -229,13 +225,13 @@ class Conflict(RerankError):
 
 
 class IdempotencyKeyReused(Conflict):
-    """The idempotency key belongs to a request with another route or body."""
+    """The idempotency key was used with another route or body."""
 
     code = "idempotency_key_reused"
 
 
 class IdempotencyKeyInUse(RerankError):
-    """A request with the same idempotency key is still running."""
+    """A request with this idempotency key is still running."""
 
     code = "idempotency_key_in_use"
 
@@ -280,7 +276,7 @@ class TooLarge(RerankError):
 
 
 class BodyTimeout(RerankError):
-    """The request's body did not arrive within ``body_timeout_s``."""
+    """The body did not arrive within ``body_timeout_s``."""
 
     code = "body_timeout"
 
@@ -294,7 +290,7 @@ class BodyTimeout(RerankError):
 
 
 class Overloaded(RerankError):
-    """The service, or the tenant's own queue in it, is too full to answer the request in time."""
+    """The service, or the tenant's own queue in it, is too full to answer in time."""
 
     code = "overloaded"
 
@@ -314,13 +310,13 @@ class ClientGone(RerankError):
 
 
 class EngineFailure(RerankError):
-    """The model failed on this request, or its score was not a finite number."""
+    """The model failed on this request, or a score was not a finite number."""
 
     code = "engine_failure"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason  # Only for logs, never for the client.
+        self.reason = reason  # For logs only.
 
     @property
     def public_message(self) -> str:
@@ -328,7 +324,7 @@ class EngineFailure(RerankError):
 
 
 class ReservationClosed(RerankError):
-    """The charge failed because the reservation had expired or was settled otherwise."""
+    """The reservation had expired or was settled otherwise before the charge."""
 
     code = "reservation_closed"
 
@@ -348,7 +344,7 @@ class LedgerUnavailable(RerankError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason  # Only for logs, never for the client.
+        self.reason = reason  # For logs only.
 
     @property
     def public_message(self) -> str:
@@ -356,13 +352,13 @@ class LedgerUnavailable(RerankError):
 
 
 class NoReplica(RerankError):
-    """No scorer of the model is available, or three in turn died while scoring the same part."""
+    """No scorer is available, or three in turn died while scoring the same part."""
 
     code = "no_replica"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason  # Only for logs, never for the client.
+        self.reason = reason  # For logs only.
 
     @property
     def public_message(self) -> str:
@@ -370,11 +366,11 @@ class NoReplica(RerankError):
 
 
 class ReplicaLost(NoReplica):
-    """The replica died before it answered. Retrying the work elsewhere is safe."""
+    """The replica died before it answered. A retry elsewhere is safe."""
 
 
 class DeadlineExceeded(RerankError):
-    """The request's deadline passed before its answer was ready."""
+    """The deadline passed before the answer was ready."""
 
     code = "deadline_exceeded"
 

@@ -1,4 +1,4 @@
-"""Text forms of times, which are in UTC, and of amounts."""
+"""Text forms of times, in UTC, and of amounts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,22 +13,21 @@ def time_of(moment: Moment) -> datetime:
 
 
 def moment_of(time: datetime) -> Moment:
-    """Return the moment of a time with a time zone, rounded down to milliseconds."""
+    """``time`` has a time zone; it is rounded down."""
     return Moment((time - _EPOCH) // _MILLISECOND)
 
 
 def write_moment(moment: Moment) -> str:
-    """Return ``moment`` with milliseconds, such as ``2026-01-31T12:00:00.000Z``."""
+    """Such as ``2026-01-31T12:00:00.000Z``."""
     return f"{time_of(moment).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def write_second(moment: Moment) -> str:
-    """Return ``moment`` to the second, such as ``2026-01-31 12:00:00``."""
+    """Such as ``2026-01-31 12:00:00``."""
     return time_of(moment).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def write_day(moment: Moment) -> str:
-    """Return the date of ``moment``, such as ``2026-01-31``."""
     return time_of(moment).date().isoformat()
 
 

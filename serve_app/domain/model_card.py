@@ -1,4 +1,4 @@
-"""Descriptions of served models: prices, limits and readiness."""
+"""Descriptions of served models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from serve_app.domain.units import ModelId
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Price of one unit in each tier, in micro-dollars."""
+    """Price of one unit by tier, in micro-dollars."""
 
     default: int
     flex: int
@@ -22,7 +22,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """The prices of a model. A request costs the sum of both."""
+    """A request costs the sum of both."""
 
     per_document: Prices
     per_million_tokens: Prices = Prices(0, flex=0, priority=0)
@@ -30,12 +30,12 @@ class Tariff:
 
 FACT_CHARACTERS_MAX = 200
 FACTS_MAX = 100
-"""The longest short fact about a model, and the most facts in a list."""
+"""Most facts in a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A served model, as listed by `GET /v1/models`."""
+    """A served model. What replicas report is ``None`` before an answer."""
 
     id: ModelId
     source: str
@@ -43,46 +43,43 @@ class ModelCard:
     description: str
 
     precision: str
-    """Precision reported by the replicas, or the configured one until a replica has answered."""
+    """As configured until a replica has answered."""
 
     device: str | None
-    """``None`` until a replica has answered."""
-
     tariff: Tariff
     pair_tokens_max: int
     ready: bool
-    """Whether a replica answered the most recent probe or request."""
+    """Whether a replica answered the last probe or request."""
 
     activation: str | None
-    """See `ReplicaInfo`. ``None`` until a replica has answered."""
+    """See `ReplicaInfo`."""
 
     aliases: tuple[str, ...] = ()
 
     tokens_per_s: float | None = None
-    """Recent speed of one replica. ``None`` before its first answer."""
+    """Of one replica, recently."""
 
     facts: Mapping[str, object] = field(default_factory=dict)
-    """What the model's files and the operator's model card state, in the form of
-    `serve_app.protocols.model_facts`."""
+    """In the form of `serve_app.protocols.model_facts`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the service can answer requests, with the state of each dependency."""
+    """Whether the service can answer requests."""
 
     ready: bool
     ledger: bool
     models: tuple[tuple[ModelId, bool], ...]
-    """The first is the default model, on which readiness depends."""
+    """Readiness depends on the first, the default model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """A scorer replica's description of itself."""
+    """A scorer's description of itself."""
 
     replica_id: str
     device: str
     precision: str
     description: str
     activation: str
-    """Class of torch, in lower case, that the model's authors apply to the logit by default."""
+    """Torch's class, in lower case, that the model's authors apply to the logit."""

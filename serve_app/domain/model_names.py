@@ -1,4 +1,4 @@
-"""The names that clients may use for the served models."""
+"""The names of the served models."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,20 +7,19 @@ from serve_app.domain.units import ModelId
 
 
 class ModelNames:
-    """The ids and aliases of the served models, which match in any letter case."""
+    """Ids and aliases, which match in any letter case."""
 
     def __init__(self, aliases: Mapping[ModelId, Iterable[str]]) -> None:
-        """``aliases``: the other names of each model. The first model is the default."""
+        """``aliases``: other names by model, the default model first."""
         self._default = next(iter(aliases))
         self._ids = {EMBEDDED: self._default} | {
             name.casefold(): model for model, others in aliases.items() for name in (model, *others)
         }
 
     def resolve(self, name: str | None) -> ModelId:
-        """Return the id, as configured, of the model that ``name`` refers to.
+        """Return the id, as configured; an unknown name is returned unchanged.
 
-        ``None`` means the default model, and so does ``embedded`` unless it is a model's id. An
-        unknown name is returned unchanged.
+        ``None`` means the default model, and so does ``embedded`` unless it is an id.
         """
         if name is None:
             return self._default

@@ -1,4 +1,4 @@
-"""Tier, weight and size class, which decide the order of jobs."""
+"""What decides the order of jobs."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,26 +8,25 @@ from serve_app.domain.model import Caller, ServiceTier
 from serve_app.domain.units import TenantId
 
 DEFAULT_TOKENS_AHEAD = 4
-"""The default tier gets one token in five while work of the priority tier is queued."""
+"""One token in five while the priority tier has work."""
 
 FLEX_TOKENS_AHEAD = 19
-"""The flex tier gets one token in twenty."""
 
 TOKENS_AHEAD = {
     ServiceTier.PRIORITY: 0,
     ServiceTier.DEFAULT: DEFAULT_TOKENS_AHEAD,
     ServiceTier.FLEX: FLEX_TOKENS_AHEAD,
 }
-"""Tokens of other tiers that go before one token of a waiting tier; highest tier first."""
+"""Tokens of other tiers before one token of a waiting tier; highest tier first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The tenant, weight and tier under which a job is queued."""
+    """How a job is queued."""
 
     tenant: TenantId
     weight: int
-    """The tenant's share relative to others of its tier while all have work queued; at least 1."""
+    """Share in the tier relative to other tenants with work; at least 1."""
 
     tier: ServiceTier
 
@@ -37,5 +36,5 @@ class Claim:
 
 
 def size_class(tokens: float) -> int:
-    """Return the size class of a job. Classes end at 255, 1,023, 4,095 tokens and so on."""
+    """Classes end at 255, 1,023, 4,095 tokens and so on."""
     return (int(tokens).bit_length() + 1) // 2

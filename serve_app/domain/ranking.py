@@ -1,4 +1,4 @@
-"""Rank documents by logit, and convert logits to relevance scores. Pure functions."""
+"""Rank documents by logit, and convert logits to scores. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from serve_app.domain.tokenized import TokenizedJob
 def ranked(
     job: TokenizedJob, logits: Sequence[float], top_n: int | None
 ) -> tuple[RankedDocument, ...]:
-    """Return the results of ``job``, whose pairs have these logits. See `rank`."""
     if not job.windows:
         order = rank(logits, top_n)
         return tuple([RankedDocument(each, logits[each], job.truncated[each]) for each in order])
@@ -30,12 +29,8 @@ def rank(
 ) -> list[int]:
     """Return the positions of the best pairs of the ``top_n`` best documents, best first.
 
-    Ties keep the order of the pairs, so among equal windows of a document the first one counts.
-
-    Args:
-        logits: One for each pair.
-        top_n: ``None``, or a number above that of the documents, returns all of them.
-        documents: The document of each pair; ``None`` if each pair has its own.
+    Ties keep the order of the pairs. ``documents`` has the document of each pair; ``None`` means
+    that each has its own.
 
     Raises: EngineFailure if a logit is NaN or infinite, which would make the order arbitrary.
     """
@@ -55,9 +50,9 @@ def rank(
 
 
 def relevance_score(logit: float) -> float:
-    """Return the logistic function of ``logit``, computed in float64 without overflow.
+    """The logistic function, without overflow.
 
-    Different logits may have the same score near 0 or 1, so documents are ranked by logit.
+    Different logits near 0 or 1 may share a score, so documents are ranked by logit.
     """
     if logit >= 0:
         return 1 / (1 + math.exp(-logit))

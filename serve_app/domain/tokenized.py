@@ -9,35 +9,35 @@ from serve_app.domain.units import Tokens
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a document that is scored like a document."""
+    """A part of a document, scored like one."""
 
     document: int
-    """Index of the document in the request."""
+    """Index in the request."""
 
     start: int
     end: int
-    """The range of the part in code points, without ``end``."""
+    """In code points, exclusive."""
 
     truncated: bool = False
-    """Whether a limit leaves the end of the document without a window."""
+    """Whether a limit leaves the document's end without a window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tokenized query and document, with the model's special tokens."""
+    """A tokenized query and document, with special tokens."""
 
     index: int
-    """Position of the pair in its job, which is that in the request if there are no windows."""
+    """Position in the job."""
 
     input_ids: bytes
-    """Token ids of the whole pair, as little-endian int32."""
+    """Little-endian int32."""
 
     query_tokens: Tokens
-    """Number of leading tokens in the query's segment, including special tokens."""
+    """Leading tokens in the query's segment, with special tokens."""
 
     truncated: bool
     window: Window | None = None
-    """The part of the document in this pair, with ``Overflow.CHUNK``."""
+    """With ``Overflow.CHUNK``."""
 
     @property
     def tokens(self) -> Tokens:
@@ -50,16 +50,16 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedJob:
-    """The tokenized pairs of a job, in request order; a document has a pair for each window.
+    """The pairs of a job, in request order; a document has a pair for each window.
 
     It holds columns, because 10,000 objects would take milliseconds to copy between processes.
 
     Shapes, for P pairs with T tokens in total:
-        input_ids     T little-endian int32, pair after pair, with the model's special tokens
+        input_ids     T little-endian int32, pair after pair
         lengths       (P,)  tokens of each pair
-        query_tokens  (P,)  tokens of each pair's query segment
+        query_tokens  (P,)  tokens of each query segment
         truncated     (P,)
-        windows       (P,)  the part of the document in each pair; () without ``Overflow.CHUNK``
+        windows       (P,)  or () without ``Overflow.CHUNK``
     """
 
     input_ids: bytes
@@ -68,7 +68,7 @@ class TokenizedJob:
     truncated: tuple[bool, ...]
     windows: tuple[Window, ...] = ()
     warnings: tuple[str, ...] = ()
-    """Sentences for the client about texts of which the model reads little."""
+    """About texts of which the model reads little."""
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], warnings: tuple[str, ...] = ()) -> "TokenizedJob":

@@ -1,8 +1,7 @@
-"""Units of the service, as distinct types for signatures.
+"""Units of the service.
 
-Credits are an integer number of micro-dollars (millionths of a US dollar), so sums are exact.
-An instant is a reading of a monotonic clock and is valid only in its process. A moment is wall time
-in whole milliseconds since 1970 UTC, for data that other processes read.
+Credits are whole micro-dollars, so sums are exact. An instant is a reading of a monotonic clock,
+valid only in its process. A moment is wall time in milliseconds since 1970 UTC.
 """
 
 from typing import NewType

@@ -1,4 +1,4 @@
-"""The sums of every usage report, and the latencies that it counts."""
+"""The sums of usage reports, and their latencies."""
 
 import math
 from dataclasses import dataclass, fields
@@ -8,11 +8,11 @@ LATENCIES_PER_DECADE = 20
 
 @dataclass(frozen=True, slots=True)
 class UsageSums:
-    """Sums of computed and charged work. Documents and tokens include work without a charge."""
+    """Documents and tokens include work without a charge."""
 
     requests: int
     requests_not_charged: int
-    """Requests that ended without a response, because the client disconnected or they failed."""
+    """Requests that failed or whose client disconnected."""
 
     documents: int
     documents_not_charged: int
@@ -20,15 +20,15 @@ class UsageSums:
     charged: int
 
     def counts(self) -> dict[str, int]:
-        """Return the sums by name, without the charged amount."""
+        """Return the sums without ``charged``."""
         return {name: getattr(self, name) for name in USAGE_COUNTS}
 
 
 def rounded_latency_ms(latency_ms: int) -> int:
-    """Round to one of 20 values per decade: 1, 2, ..., 100, 112, 126, 141, 158, 178, 200, ...
+    """Round to one of 20 values per decade: 1, 2, ..., 100, 112, 126, 141, ...
 
-    So few values occur that the ledger can count the requests of each one for every day. A latency
-    changes by at most 7 % or 1 ms. A clock that was set back gives 0.
+    So the ledger can count the requests of each value. A latency changes by at most 7 % or 1 ms. A
+    clock that was set back gives 0.
     """
     if latency_ms < 1:
         return 0

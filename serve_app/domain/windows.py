@@ -1,13 +1,13 @@
-"""Divide the tokens of a long document into overlapping windows. Pure functions.
+"""Divide the tokens of a long document into overlapping windows. Pure.
 
     tokens   |0 ------------------------------------------------ n|
     windows  |------- size -------|
                             |------- size -------|
                                               |------- ... ----- n|
 
-Neighbouring windows share a quarter of their tokens, so that a sentence at a border is whole in one
-of them. A window leaves a sixteenth of the room free, because its text is tokenized again alone: a
-word that is cut at a border can then have a few more tokens than before.
+Neighbours share a quarter of their tokens, so that a sentence at a border is whole in one of them.
+A sixteenth of the room stays free: each window's text is tokenized again, and a word that is cut at
+its border can then have more tokens.
 """
 
 OVERLAP_DIVISOR = 4
@@ -15,7 +15,7 @@ SPARE_DIVISOR = 16
 
 
 def plan(tokens: int, room: int) -> list[range]:
-    """Return the tokens of each window of a document, of which ``room`` tokens fit the model."""
+    """Return the windows; ``room`` tokens of the document fit the model."""
     assert room >= 1
     if tokens <= room:
         return [range(tokens)]
@@ -25,7 +25,7 @@ def plan(tokens: int, room: int) -> list[range]:
 
 
 def count(tokens: int, room: int) -> int:
-    """Return the number of windows of `plan`. It never falls when ``tokens`` rises."""
+    """Return the number of windows, which never falls when ``tokens`` rises."""
     assert room >= 1
     if tokens <= room:
         return 1
