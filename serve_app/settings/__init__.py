@@ -1,14 +1,14 @@
 """All settings of the service, with units and limits, validated against each other.
 
-    gateway.Settings       ``args`` of the gateways' application; a change replaces all gateways
+    gateway.Settings       ``args`` of the gateways; a change replaces all of them
     live.LiveSettings      ``user_config`` of the gateways; a change takes effect while they run
-    scorer.ScorerSettings  ``args`` of a model's application; a change replaces its scorers
+    scorer.ScorerSettings  ``args`` of a model's scorers; a change replaces them
 
 Precedence in ``args``: the config file > environment (``RERANK_...``) > the defaults.
 """
 
 GATEWAY = "gateway"
-"""Name of the deployment in the gateways' application."""
+"""Deployment in the gateways' application."""
 
 SCORER = "scorer"
-"""Name of the deployment in each model's application."""
+"""Deployment in each model's application."""

@@ -1,4 +1,4 @@
-"""Settings of the gateways and of the ledger."""
+"""Settings of the gateways and the ledger."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """The ``args`` of the gateways' application, which the command line uses, too."""
+    """The ``args`` of the gateways, which the command line uses, too."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -20,18 +20,17 @@ class Settings(BaseSettings):
     )
 
     var_dir: Path = Path("var")
-    """Folder for the database and logs of a single node, and on every node for models that were
-    converted for OpenVINO. Use it for nothing else: the service removes the permissions of other
-    users."""
+    """Folder for the database and logs of a single node, and on every node for models converted for
+    OpenVINO. Use it for nothing else: the service removes the permissions of other users."""
 
     database_url: str = ""
     """SQLAlchemy URL of the ledger; empty means SQLite in ``var_dir``. ``env:NAME`` reads it from
-    the environment variable NAME and fails if that is not set, so that a cluster never falls back
-    to a file per node."""
+    the environment variable NAME, which must be set, so that a cluster never falls back to a file
+    per node."""
 
     database_timeout_s: Annotated[float, Field(gt=0, le=10)] = 5.0
     """Longest time for one ledger write, after which the request is refused, and for reading one
-    report. At most 10 s, because the rate windows attribute a longer delay to a wrong clock."""
+    report. The rate windows attribute a delay above 10 s to a wrong clock."""
 
     charges_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """Age in days after which charges are aggregated to sums per day, key and model."""
@@ -43,11 +42,11 @@ class Settings(BaseSettings):
     """Longest time for which a gateway caches a key, and for which a revoked key still works."""
 
     events_url: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = ""
-    """URL to which events about charges and low credit are posted; empty turns events off."""
+    """URL to which events about charges and low credit are posted; empty means none."""
 
     events_token: SecretStr = SecretStr("")
     """Token sent to that URL as ``Authorization: Bearer``; empty sends none. It must be given as
-    ``env:NAME``, because Ray logs the arguments of an application."""
+    ``env:NAME``, because Ray logs ``args``."""
 
     reservation_margin_s: Annotated[float, Field(ge=1)] = 30.0
     """Time from a request's deadline until its reservation expires."""
@@ -62,12 +61,12 @@ class Settings(BaseSettings):
     only while its tenant holds nothing."""
 
     portion_tokens_max: Annotated[int, Field(ge=16)] = 16_384
-    """Most tokens of one portion, which is the unit of dispatch. Portions are smaller, down to 512
-    tokens, if a replica needs more than 0.15 s for them."""
+    """Most tokens of one portion, the unit of dispatch. Portions are smaller, down to 512 tokens,
+    if a replica needs more than 0.15 s for them."""
 
     tokenizer_threads: Annotated[int, Field(ge=1, le=64)] = 2
     """CPU threads of one gateway replica that tokenize small jobs. As many more parse large bodies
-    and write large answers. The process for a model's large jobs has this number, too."""
+    and write large answers, and a model's process for large jobs has as many."""
 
     @field_validator("database_url")
     @classmethod
@@ -89,18 +88,17 @@ class Settings(BaseSettings):
             raise ValueError("must be env:NAME, because Ray logs arguments")
         token = _from_environment(value)
         if not (token.isascii() and token.isprintable()) or " " in token:
-            # HTTP libraries repeat an invalid token in their errors.
+            # HTTP libraries show an invalid token in errors.
             raise ValueError("must be printable ASCII without spaces")
         return SecretStr(token)
 
     @property
     def resolved_database_url(self) -> str:
-        """``database_url``, or SQLite at an absolute path, as replicas start in other folders."""
+        """SQLite gets an absolute path, because replicas start in other folders."""
         return self.database_url or self._default_database_url
 
     @property
     def ledger_is_in_var_dir(self) -> bool:
-        """Whether the ledger is the default SQLite database, which needs ``var_dir``."""
         return self.resolved_database_url == self._default_database_url
 
     @property
@@ -109,7 +107,6 @@ class Settings(BaseSettings):
 
 
 def _from_environment(setting: str) -> str:
-    """Replace ``env:NAME`` by the environment variable; return any other setting unchanged."""
     scheme, _, name = setting.partition(":")
     if scheme != "env":
         return setting

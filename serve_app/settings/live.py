@@ -9,11 +9,11 @@ from serve_app.domain.model import EMBEDDED
 from serve_app.settings.models import Checkpoint, ModelSettings
 
 UNUSED_AFTER_S = 120.0
-"""Time after which all jobs of a removed model or revision have ended: more than any timeout."""
+"""After this time, longer than any timeout, all jobs of a removed revision have ended."""
 
 
 class LiveSettings(BaseModel):
-    """The ``user_config`` of the gateways: `serve deploy` changes it without replacing a replica.
+    """The ``user_config`` of the gateways, changed without replacing a replica.
 
     Jobs that were admitted before a change are completed with the old settings.
     """
@@ -41,17 +41,17 @@ class LiveSettings(BaseModel):
     """Longest timeout that a client may ask for; the proxy closes connections after 120 s."""
 
     body_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
-    """Longest time for a request body to arrive, whatever the timeout of the request."""
+    """Longest time for a request body to arrive, whatever the request's timeout."""
 
     cors_allowed_origins: tuple[
         Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^\s/*A-Z]+)$")], ...
     ] = ()
-    """Origins whose web pages may call the API from a browser, such as ``https://app.example``, in
-    lower case and without a path; ``*`` means any."""
+    """Origins whose web pages may call the API, such as ``https://app.example``, in lower case and
+    without a path; ``*`` means any."""
 
     traces: Literal["none", "without_texts", "with_texts"] = "none"
-    """Whether requests are traced, and whether their traces contain queries and documents.
-    OpenTelemetry's own variables ``OTEL_...`` set the collector and the share of the requests."""
+    """Whether requests are traced, with or without queries and documents. OpenTelemetry's own
+    variables ``OTEL_...`` set the collector and the share of the requests."""
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> Self:

@@ -1,4 +1,4 @@
-"""Settings of a model: how it is computed, and how clients see it."""
+"""Settings of a model."""
 
 from typing import Annotated, Literal, Self
 
@@ -19,8 +19,7 @@ class Checkpoint(BaseModel):
     """A hub id, a local folder, or ``embedded``."""
 
     revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    """A revision on the hub (branch, tag or commit); ``None`` means the newest. Ignored for local
-    folders."""
+    """A branch, tag or commit on the hub; ``None`` means the newest. Ignored for local folders."""
 
     precision: Precision = "auto"
     """``auto``: float16 on CUDA, bfloat16 on CPUs with AMX (matrix instructions), else float32."""
@@ -33,7 +32,7 @@ ApplicationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
 class Canary(BaseModel):
-    """A second revision of a model, under the same id and price."""
+    """A second revision of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,16 +43,16 @@ class Canary(BaseModel):
     """The same as in the ``args`` of that application."""
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the tenants whose requests the canary scores. A tenant always gets the same
-    revision, and a larger share only adds tenants."""
+    """Share of the tenants that the canary scores. A tenant always gets the same revision, and a
+    larger share only adds tenants."""
 
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the live revision's answered requests that the canary scores once more, without a
-    charge and only in spare capacity, to compare both rankings."""
+    """Share of the live revision's answered requests that the canary scores again to compare both
+    rankings, without a charge and only in spare capacity."""
 
 
 class ModelSettings(BaseModel):
-    """One served model, as clients see it. Its scorers are a Serve application of their own."""
+    """One served model, as clients see it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,8 +60,8 @@ class ModelSettings(BaseModel):
     """Name that clients send as ``model``. Answers, charges, logs and metrics use it, too."""
 
     aliases: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")], ...] = ()
-    """Other names that clients may send instead of the id, such as the hub id: 1 to 256 characters,
-    without control characters. Ids and aliases match in any letter case and must be unique."""
+    """Other names that clients may send, such as the hub id: 1 to 256 characters, without control
+    characters. Ids and aliases match in any letter case and must be unique."""
 
     checkpoint: Checkpoint
     """The same as in the ``args`` of the scorers' application. Gateways load its tokenizer."""
@@ -75,8 +74,8 @@ class ModelSettings(BaseModel):
     """A second revision, which is tried before it replaces the live one."""
 
     card: Annotated[str, Field(min_length=1)] | None = None
-    """A YAML or JSON file with facts about the model, which ``GET /v1/models/{id}`` shows. It must
-    exist on every gateway's node. `docs/your-own-model.md` describes it."""
+    """A YAML or JSON file, on every gateway's node, with facts about the model that ``GET
+    /v1/models/{id}`` shows. `docs/your-own-model.md` describes it."""
 
     price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """8 means $0.008 per 1,000 documents."""
@@ -87,24 +86,23 @@ class ModelSettings(BaseModel):
     priority_price_micro_dollars_per_document: Annotated[int, Field(ge=0, le=2_000_000)] | None = (
         None
     )
-    """Price in the service tier ``priority``; ``None`` means twice the price above. At the same
-    price, all clients would use this tier."""
+    """Price in the service tier ``priority``; ``None`` means twice the price of the default tier.
+    At the same price, all clients would use this tier."""
 
     price_micro_dollars_per_million_tokens: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
-    """Price of the tokens that the model reads, in addition to the price of the documents. 50,000
-    means $0.05 per million tokens."""
+    """Price of the tokens that the model reads, in addition to that of the documents. 50,000 means
+    $0.05 per million tokens."""
 
     flex_price_micro_dollars_per_million_tokens: (
         Annotated[int, Field(ge=0, le=1_000_000_000)] | None
     ) = None
-    """Price of the tokens in the service tier ``flex``; ``None`` means half the price above,
-    rounded up."""
+    """The same in the service tier ``flex``; ``None`` means half the price above, rounded up."""
 
     priority_price_micro_dollars_per_million_tokens: (
         Annotated[int, Field(ge=0, le=2_000_000_000)] | None
     ) = None
-    """Price of the tokens in the service tier ``priority``; ``None`` means twice the price
-    above."""
+    """The same in the service tier ``priority``; ``None`` means twice the price of the default
+    tier."""
 
     @property
     def application_name(self) -> str:
@@ -113,13 +111,13 @@ class ModelSettings(BaseModel):
 
     @property
     def revision(self) -> Revision:
-        """The application and the checkpoint's revision, for the ledger and the metrics."""
+        """The application and the checkpoint's revision."""
         of_source = self.checkpoint.revision
         return Revision(self.application_name + (f"@{of_source}" if of_source else ""))
 
     @property
     def as_canary(self) -> Self | None:
-        """The model with its canary in place of the live revision."""
+        """The model with its canary as the live revision."""
         if self.canary is None:
             return None
         update = {
@@ -131,7 +129,7 @@ class ModelSettings(BaseModel):
 
     @property
     def revisions(self) -> tuple[Self, ...]:
-        """The model with its live revision, and with its canary if it has one."""
+        """The live revision, and the canary if there is one."""
         return (self, self.as_canary) if self.as_canary is not None else (self,)
 
     @property
