@@ -1,1 +1,1 @@
-"""Wire formats: bytes to a job, an outcome to bytes. They use pydantic and know nothing of HTTP."""
+"""Wire formats: bytes to a job, an outcome to bytes. They know nothing of HTTP."""

@@ -1,7 +1,7 @@
-"""Wire types of the admin routes: request bodies and responses.
+"""Wire types of the admin routes.
 
-Bodies are strict: no value is converted, and an unknown field is refused, because a misspelt limit
-would have no effect. Null means absent, except within ``limits``, where null removes a limit.
+No value is converted, and an unknown field is refused, because a misspelt limit would have no
+effect. Null means absent, except within ``limits``.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from serve_app.protocols.paging import Page, read_parameters
 from serve_app.protocols.validation import Wire, check_texts, validated
 
 GRANT_MAX = 1_000_000_000_000
-"""Micro-dollars (one million dollars). A larger amount is probably a typing error."""
+"""One million dollars. A larger amount is probably a typing error."""
 
 LIMIT_VALUE_MAX = 10**15
 EXPIRES_IN_DAYS_MAX = 36_500
@@ -63,7 +63,6 @@ class LimitsChange(_Body):
     ] = None
 
     def changes(self) -> LimitChanges:
-        """Return only the limits that were sent."""
         return cast(LimitChanges, self.model_dump(include=self.model_fields_set))
 
 
@@ -98,7 +97,6 @@ class TenantChange(_Body):
 
 
 def setting_changes(body: TenantCreate | TenantChange) -> SettingChanges:
-    """Return only the settings that were sent."""
     return cast(SettingChanges, body.model_dump(include=set(TENANT_SETTINGS), exclude_none=True))
 
 
@@ -259,7 +257,7 @@ class AuditEntryList(Page):
 
 
 def parse_body(kind: type[Wire], body: bytes) -> Wire:
-    """Parse a body as the wire type ``kind``; a missing body counts as ``{}``.
+    """A missing body counts as ``{}``.
 
     Raises: InvalidRequest, which names the field.
     """
@@ -271,7 +269,7 @@ def parse_body(kind: type[Wire], body: bytes) -> Wire:
 
 
 def parse_once(kind: type[Once], body: bytes, idempotency_key: str | None) -> Once:
-    """Parse an idempotent request; the header ``Idempotency-Key`` counts as the field.
+    """The header ``Idempotency-Key`` counts as the field.
 
     Raises: InvalidRequest.
     """
@@ -288,8 +286,5 @@ def parse_once(kind: type[Once], body: bytes, idempotency_key: str | None) -> On
 
 
 def parse_list(parameters: Iterable[tuple[str, str]], *names: str) -> dict[str, str]:
-    """Return the query parameters of a list: ``limit``, ``cursor`` and any ``names``.
-
-    Raises: InvalidRequest.
-    """
+    """Raises: InvalidRequest."""
     return read_parameters(parameters, ("limit", "cursor", *names))

@@ -31,7 +31,7 @@ class CohereModels(BaseModel):
 def render_cohere_models(
     cards: Iterable[ModelCard], default: ModelId, query: Mapping[str, str]
 ) -> bytes:
-    """Return those of ``cards`` that match Cohere's filters ``endpoint`` and ``default_only``."""
+    """Apply Cohere's filters ``endpoint`` and ``default_only``."""
     models = [_model(card, default) for card in cards]
     if query.get("endpoint", ENDPOINT) != ENDPOINT:
         models = []

@@ -9,8 +9,8 @@ from serve_app.domain.errors import InvalidRequest
 from serve_app.protocols.json_body import shown, unicode_fault
 
 DEPTH_MAX = 32
-"""Levels of lists and objects within a field. JSON parsers and serializers have limits of their
-own, which differ between versions of Python."""
+"""Levels of lists and objects within a field. JSON parsers' own limits differ between versions of
+Python."""
 
 Document = str | dict[str, object]
 
@@ -19,14 +19,9 @@ def text_of(index: int, document: Document, rank_fields: Sequence[str] | None) -
     """Return the text of ``document`` that the model reads.
 
     Of an object, that is its ``text``. If it has none, or ``rank_fields`` names other fields, it is
-    one line for each field, in the order of ``rank_fields`` if given: ``name: value``, as in YAML.
-    Values that are not strings are written as JSON, which YAML includes. Strings are not quoted or
-    escaped, because the model reads them better as they are.
-
-    Args:
-        index: Position of the document in the request, for error messages.
-        document: A string or an object.
-        rank_fields: Names of the fields to read. A document may lack some of them.
+    a line ``name: value`` for each field, in the order of ``rank_fields`` if given. Values that are
+    not strings are written as JSON. Strings are not quoted or escaped, because the model reads them
+    better as they are.
 
     Raises: InvalidRequest if there is nothing to read, or an answer could not contain the document.
     """
@@ -46,11 +41,7 @@ def text_of(index: int, document: Document, rank_fields: Sequence[str] | None) -
 
 
 def returned(document: Document, text: str) -> dict[str, object]:
-    """Return the object for ``document`` in an answer.
-
-    It always has a ``text``, which clients require. A document without one gets the ``text`` that
-    the model read.
-    """
+    """Return the object for ``document`` in an answer, with a ``text``, which clients require."""
     if isinstance(document, str):
         return {"text": text}
     return document | {"text": text} if document.get("text") is None else document
@@ -83,7 +74,7 @@ def _first_fault(values: Iterable[object], levels: int) -> str | None:
 
 
 def _fault(value: object, levels: int) -> str | None:
-    """Return why an answer could not contain ``value``, or ``None``."""
+    """Return why an answer could not contain ``value``."""
     if isinstance(value, str):
         return unicode_fault(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -44,7 +44,7 @@ from serve_app.protocols.wire_schema import (
 )
 
 NO_MODEL = "default/not-specified"
-"""What Infinity's clients send if the user names no model."""
+"""Infinity's clients send it if the user names no model."""
 
 
 class InfinityRequest(RankingRequest):
@@ -150,7 +150,6 @@ def render_problem(problem: Problem) -> tuple[int, bytes]:
 
 
 def render_infinity_models(cards: Iterable[ModelCard]) -> bytes:
-    """Return the list, in the order of ``cards``."""
     models = [InfinityModel(id=card.id, backend=card.source) for card in cards]
     return InfinityModels(data=models).model_dump_json().encode()
 

@@ -1,7 +1,6 @@
 """Parse a body as a JSON object. Refuse input that two parsers could read differently.
 
-Stricter than `json.loads`: UTF-8 only, no repeated names, no NaN. The wire formats check the
-fields.
+Stricter than `json.loads`: UTF-8 only, no repeated names, no NaN.
 """
 
 import json
@@ -16,18 +15,17 @@ from serve_app.domain.errors import InvalidRequest, TooLarge
 SHOWN_CHARACTERS_MAX = 64
 
 FAST_CHARACTERS_MAX = 1_000_000
-"""Longer texts are parsed in Python. Python's parser in C would block all other threads until it is
-done, such as the event loop. For texts of this length that takes a few milliseconds."""
+"""Longer texts are parsed in Python, because the parser in C blocks all other threads, for a few
+milliseconds at this length."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonLimits:
     """Limits on structure and escapes, which are slow to parse.
 
-    10 MB of ``[]`` take 0.7 s, 10 MB of ``\\n`` between letters take 30 ms, and 10 MB of plain text
-    take a few milliseconds. The defaults allow 1,000 documents with ten fields each, and 10 MB of
-    text with every character escaped as ``\\uXXXX``. Within them, other threads never wait for more
-    than about 20 ms.
+    10 MB of ``[]`` take 0.7 s, and 10 MB of plain text a few milliseconds. The defaults allow 1,000
+    documents with ten fields each, and 10 MB of characters escaped as ``\\uXXXX``. Within them,
+    other threads wait for at most about 20 ms.
     """
 
     strings_max: int = 25_000
@@ -39,16 +37,9 @@ DEFAULT_LIMITS = JsonLimits()
 
 
 def read_object(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, object]:
-    """Return the JSON object in ``body``.
-
-    Raises:
-        TooLarge: ``body`` has too much structure.
-        InvalidRequest: ``body`` is not a valid JSON object.
-
-    Both errors name the field ``body``.
-    """
+    """Raises: TooLarge for too much structure; InvalidRequest if ``body`` is not a JSON object."""
     try:
-        # Some clients on Windows send a byte order mark, which JSON parsers may skip.
+        # Some clients on Windows send a byte order mark.
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest("body", f"is not UTF-8 at byte {error.start}") from None
@@ -60,19 +51,19 @@ def read_object(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) ->
 
 
 def shown(name: str) -> str:
-    """Make a client's text short and valid Unicode, for a response."""
+    """Make a client's text short and valid Unicode."""
     return name[:SHOWN_CHARACTERS_MAX].encode("utf-8", "replace").decode()
 
 
 def text_fault(text: str) -> str | None:
-    """Return why the database rejects ``text``, or ``None``."""
+    """Return why the database rejects ``text``."""
     if "\x00" in text:
         return "must not contain a NUL character"
     return unicode_fault(text)
 
 
 def unicode_fault(text: str) -> str | None:
-    """Return why ``text`` is not valid Unicode, or ``None``."""
+    """Return why ``text`` is not valid Unicode."""
     if text.isascii():
         return None
     try:
@@ -83,10 +74,7 @@ def unicode_fault(text: str) -> str | None:
 
 
 def _check_structure(text: str, limits: JsonLimits) -> None:
-    """Refuse a text that would take long to parse, without parsing all of it.
-
-    A text that is not JSON may be accepted here; `_parsed` refuses it.
-    """
+    """Refuse a text that would take long to parse. One that is not JSON may pass."""
     if text.count("\\") > limits.escapes_max:
         raise TooLarge("body", limits.escapes_max, "backslashes")
     strings_max, outside_max = limits.strings_max, limits.outside_strings_characters_max
@@ -118,7 +106,7 @@ def _parsed(text: str) -> object:
         raise InvalidRequest("body", f"is not valid JSON at {where}") from None
     except RecursionError:
         raise InvalidRequest("body", "is nested too deeply") from None
-    except ValueError:  # Python refuses to parse integers with thousands of digits.
+    except ValueError:  # Python refuses integers with thousands of digits.
         raise InvalidRequest("body", "contains a number that is too long") from None
     return value
 

@@ -1,4 +1,4 @@
-"""Limits on one request. The HTTP layer enforces them; ``GET /v1/models`` shows them to clients."""
+"""Limits on one request, which ``GET /v1/models`` shows to clients."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from serve_app.protocols.json_body import DEFAULT_LIMITS, JsonLimits
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """All limits on the size and duration of a request."""
+    """Limits on a request's size and duration."""
 
     body_bytes_max: int
     documents_per_request_max: int
@@ -21,7 +21,7 @@ class Limits:
 
     @property
     def json(self) -> JsonLimits:
-        """Return the limits on JSON, which grow with the maximum of documents and bytes.
+        """Limits on JSON, which grow with the maximum of documents and bytes.
 
         Each document above 1,000 allows 25 more strings and 64 more characters outside of them:
         enough for ten fields, but not for their indentation.

@@ -1,7 +1,6 @@
-"""Facts about a model for people who choose one: the content of an operator's model card,
-and the part ``card`` of ``GET /v1/models/{id}``.
+"""Facts about a model for people who choose one, from its own files or from the operator.
 
-Each fact comes from the model's own files or from the operator. An unknown fact is null or empty.
+They are an operator's model card, and the part ``card`` of ``GET /v1/models/{id}``.
 """
 
 from typing import Annotated, Literal
@@ -71,10 +70,7 @@ class CardError(ValueError):
 
 
 def parse_card(text: str) -> dict[str, object]:
-    """Return the facts that a model card in YAML or JSON states, by name.
-
-    Raises: CardError.
-    """
+    """Parse a model card in YAML or JSON. Raises: CardError."""
     try:
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -85,7 +81,7 @@ def parse_card(text: str) -> dict[str, object]:
 
 
 def facts(fields: dict[str, object]) -> ModelFacts:
-    """Return checked facts. Raises: CardError."""
+    """Raises: CardError."""
     try:
         return validated(ModelFacts, fields)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""``GET /v1/models`` in the format of OpenAI's clients, with additional fields for reranking."""
+"""``GET /v1/models`` in the format of OpenAI's clients."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -49,7 +49,7 @@ RANGES: dict[str | None, tuple[float | None, float | None]] = {
     "tanh": (-1.0, 1.0),
     "relu": (0.0, None),
 }
-"""Least and greatest value of activations; others have no bounds."""
+"""Bounds of activations; others have none."""
 
 
 class NativeScores(BaseModel):
@@ -115,7 +115,6 @@ class ModelList(BaseModel):
 
 
 def render_models(cards: Iterable[ModelCard], limits: Limits) -> bytes:
-    """Return the list, in the order of ``cards``."""
     models = [_model(card, limits) for card in cards]
     return ModelList(data=models).model_dump_json().encode()
 

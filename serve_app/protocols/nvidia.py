@@ -1,4 +1,4 @@
-"""The wire format of ``/v1/ranking``, as NVIDIA's NIM for reranking has it.
+"""The wire format of ``/v1/ranking``, as in NVIDIA's NIM for reranking.
 
 NVIDIA's client shows the ``detail`` of the default error body.
 """

@@ -1,10 +1,9 @@
 """Query parameters and pages of lists.
 
-A cursor encodes the place of a page's last row in the list's order. The next page starts after that
-row, even if rows were added or removed since.
+The next page starts after the row in the cursor, even if rows were added or removed.
 
-Unlike an unknown body field, an unknown query parameter is refused: with a misspelt ``until``, the
-sums would cover the wrong period.
+An unknown query parameter is refused: with a misspelt ``until``, the sums would cover the wrong
+period.
 """
 
 import base64
@@ -25,7 +24,7 @@ CURSOR_CHARACTERS_MAX = 2_048
 INTEGER_MAX = 2**63 - 1
 
 Place = tuple[str | int, ...]
-"""Position of a row in the order of its list."""
+"""Position of a row in its list."""
 
 Row = TypeVar("Row")
 
@@ -43,7 +42,7 @@ class Page(BaseModel):
 def read_parameters(
     parameters: Iterable[tuple[str, str]], known: Collection[str]
 ) -> dict[str, str]:
-    """Return the query parameters that are not empty, by name.
+    """Return the parameters that are not empty.
 
     Raises: InvalidRequest if one is unknown, is given twice or has text that the database rejects.
     """
@@ -61,7 +60,7 @@ def read_parameters(
 
 
 def read_limit(value: str | None, default: int = LIMIT_DEFAULT, most: int = LIMIT_MAX) -> int:
-    """Return the maximum number of rows of a page. Raises: InvalidRequest."""
+    """Raises: InvalidRequest."""
     if value is None:
         return default
     number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
@@ -71,17 +70,13 @@ def read_limit(value: str | None, default: int = LIMIT_DEFAULT, most: int = LIMI
 
 
 def write_cursor(of: str, place: Place) -> str:
-    """Return the cursor of the page after ``place``; ``of`` names the list and its order."""
+    """``of`` names the list and its order."""
     text = json.dumps([of, *place], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(value: str | None, of: str, kinds: Sequence[type[str] | type[int]]) -> Place | None:
-    """Return the place encoded in ``value``, or ``None`` if ``value`` is ``None``.
-
-    Args:
-        of: As for `write_cursor`.
-        kinds: Types of the place's values.
+    """Return the place of a cursor.
 
     Raises: InvalidRequest if `write_cursor` did not write ``value`` for the same list.
     """
@@ -94,7 +89,6 @@ def read_cursor(value: str | None, of: str, kinds: Sequence[type[str] | type[int
 
 
 def cut(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], bool]:
-    """Return the first ``limit`` rows, and whether there are more."""
     return rows[:limit], len(rows) > limit
 
 

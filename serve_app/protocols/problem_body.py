@@ -1,6 +1,6 @@
-"""Error bodies: the interface of all wire formats, and the default body.
+"""Error bodies of all wire formats.
 
-The default body repeats the message in every field that a client family reads. OpenAI's clients
+The default body repeats the message in every field that a client family reads: OpenAI's clients
 read ``error``, Cohere's ``message``, and the Jina family ``detail``.
 """
 
@@ -15,20 +15,20 @@ from serve_app.domain.errors import RerankError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error with the facts that error bodies contain."""
+    """What error bodies contain."""
 
     error: RerankError
     status: int
-    """The default status of the error."""
+    """The default one."""
 
     family: str
-    """``error.type`` of OpenAI's format."""
+    """As ``error.type`` of OpenAI."""
 
     request_id: str
 
 
 RenderProblem = Callable[[Problem], tuple[int, bytes]]
-"""Returns the status and the JSON body of the response to an error."""
+"""Returns the status and the JSON body."""
 
 
 class ErrorDetail(BaseModel):

@@ -1,7 +1,7 @@
 """Render answers with many results to JSON.
 
-Pydantic blocks all other threads while it renders, so each result is rendered by itself. Large
-copies block them, too, so the parts are joined once, by `bytes.join`, which does not.
+Pydantic and large copies block all other threads. So each result is rendered by itself, and
+`bytes.join`, which does not block, joins them once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,12 +10,11 @@ from pydantic import BaseModel
 
 
 def json_list(results: Iterable[BaseModel]) -> bytes:
-    """Return ``results`` as a list in JSON."""
     return b"".join(_list_parts(results))
 
 
 def with_results(answer: BaseModel, name: str, results: Iterable[BaseModel]) -> bytes:
-    """Return ``answer`` in JSON, with ``results`` in its list ``name``, which must be empty."""
+    """Add ``results`` to the empty list ``name`` of ``answer``."""
     field = f'"{name}":'.encode()
     # No string in JSON contains the name between bare quotes.
     head, empty, tail = _json(answer).partition(field + b"[]")

@@ -1,7 +1,7 @@
-"""The default wire format of reranking: bytes to a `Job`, an `Outcome` to bytes.
+"""The default wire format of reranking.
 
-It is lenient where real clients differ (nulls, extra fields, two forms of a document). It is strict
-where a guess could answer a different question: no value is converted to fit its type.
+It is lenient where real clients differ (nulls, extra fields, two forms of a document), and strict
+where a guess could answer a different question: no value is converted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ from serve_app.protocols.wire_format import (
 )
 
 IGNORED = ("texts",)
-"""A request with documents has the default form, whatever texts TEI's form would have."""
+"""With ``documents``, a request has the default form, even if it has ``texts``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ParsedRerank:
 
     job: Job
     documents: Sequence[Document] | None
-    """The documents as sent, if the answer contains them."""
+    """As sent, if the answer contains them."""
 
     raw_scores: bool
     min_score: float | None
@@ -61,7 +61,7 @@ def parse(
     envelope: Envelope,
     resolve_model: ResolveModel,
 ) -> ParsedRerank:
-    """``limits``: only the number of documents and the length of the query are checked here."""
+    """Of ``limits``, only those on documents and query length are checked."""
     check_supported(fields, RerankRequest.model_fields, IGNORED)
     check_count("documents", fields.get("documents"), limits, "documents")
     request = validated(RerankRequest, fields)
@@ -120,7 +120,7 @@ def _overflow(request: RerankRequest) -> Overflow:
 
 def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
     yield from (shown(name) for name in fields if name not in RerankRequest.model_fields)
-    if request.return_documents or request.rank_fields:  # Then other fields are expected.
+    if request.return_documents or request.rank_fields:  # They use other fields.
         return
     for document in request.documents:
         if isinstance(document, dict) and document.get("text") is not None:
@@ -130,7 +130,6 @@ def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
 
 
 def _results(outcome: Outcome, parsed: ParsedRerank) -> Iterator[RerankResult]:
-    """Yield the results whose score is not below the request's ``min_score``, best first."""
     for ranked in outcome.results:
         score = score_of(ranked, raw=parsed.raw_scores)
         if parsed.min_score is None or score >= parsed.min_score:

@@ -1,7 +1,5 @@
-"""Types of the default wire format, for `serve_app.protocols.rerank`.
-
-They are a superset of the formats of the Cohere, Jina, vLLM and OpenAI client families, so that
-these clients only need a different base URL.
+"""Types of the default wire format, a superset of those of the Cohere, Jina, vLLM and OpenAI client
+families.
 """
 
 from typing import Annotated, Literal
@@ -41,7 +39,7 @@ def _document_kind(value: object) -> str:
     return "object" if isinstance(value, dict) else "string"
 
 
-# An explicit discriminator, because pydantic's default reports the errors of both forms.
+# Pydantic's default discriminator reports the errors of both forms.
 Document = Annotated[
     Annotated[str, Tag("string")] | Annotated[DocumentObject, Tag("object")],
     Discriminator(_document_kind),

@@ -9,7 +9,7 @@ WireType = type[BaseModel]
 
 
 def component_schemas(types: Iterable[WireType]) -> dict[str, JsonSchemaValue]:
-    """Return the schemas by type name, with references into ``#/components/schemas``."""
+    """Return the schemas by type name."""
     _, definitions = models_json_schema(
         [(kind, "validation") for kind in types],
         ref_template="#/components/schemas/{model}",

@@ -1,7 +1,6 @@
 """The wire format of ``/v1/score``: pairs of a query and a passage, answered in request order.
 
-A request has the field ``pairs``, or the texts in one of vLLM's forms: one query for all passages,
-or as many queries as passages.
+vLLM's forms have one query for all passages, or as many queries as passages.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,7 +50,7 @@ FORMS: Mapping[tuple[str, ...], type[ScoreRequest | TextsRequest]] = {
     ("queries", "items"): ScoreItems,
     ("data_1", "data_2"): ScoreData,
 }
-"""The type of a request by the fields that contain its texts."""
+"""By the fields that contain a request's texts."""
 
 TEXT_FIELDS = frozenset(name for form in FORMS for name in form)
 
@@ -68,7 +67,7 @@ class ParsedScore:
 def parse(
     fields: Fields, limits: Limits, envelope: Envelope, resolve_model: ResolveModel
 ) -> ParsedScore:
-    """``limits``: that on documents applies to the pairs, that on query length to each query."""
+    """The limit on documents applies to the pairs, that on query length to each query."""
     names = _form(fields)
     kind = FORMS[names]
     check_supported(fields, kind.model_fields)
@@ -133,7 +132,7 @@ SCORE = WireFormat(parse, render)
 def _form(fields: Fields) -> tuple[str, ...]:
     """Return the names of the fields that contain the texts.
 
-    Raises: InvalidRequest if there are fields of several forms.
+    Raises: InvalidRequest for fields of several forms.
     """
     sent = [name for name in fields if name in TEXT_FIELDS]
     if not sent or sent == ["pairs"]:
@@ -148,9 +147,9 @@ def _form(fields: Fields) -> tuple[str, ...]:
 def _paired(
     fields: Fields, request: TextsRequest, names: tuple[str, ...]
 ) -> tuple[tuple[TextPair, ...], str]:
-    """Return the pairs of a request in one of vLLM's forms, and the field of their queries.
+    """Return the pairs of a request in one of vLLM's forms, and the path of their queries.
 
-    Raises: InvalidRequest if there are several queries, but not one for each passage.
+    Raises: InvalidRequest if there are neither one query nor as many as passages.
     """
     first, second = names
     queries, passages = _lists(request, names)
@@ -171,7 +170,6 @@ def _lists(request: TextsRequest, names: Iterable[str]) -> list[list[str]]:
 
 
 def _texts_of_pairs(pairs: Iterable[list[str]]) -> Iterator[tuple[str, str]]:
-    """Yield each text after its path."""
     for index, pair in enumerate(pairs):
         for place, text in enumerate(pair):
             yield f"pairs[{index}][{place}]", text

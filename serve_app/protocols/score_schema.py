@@ -1,4 +1,4 @@
-"""Types of the wire format of ``/v1/score``, for `serve_app.protocols.score`."""
+"""Types of the wire format of ``/v1/score``."""
 
 from typing import Annotated, Literal
 
@@ -79,7 +79,7 @@ class ScoreRequest(BaseModel):
 
 
 class TextsRequest(BaseModel):
-    """Base of vLLM's forms: one query with every passage, or each query with its own passage."""
+    """vLLM's forms: one query with every passage, or each query with its own."""
 
     model_config = ConfigDict(strict=True)
 

@@ -1,4 +1,4 @@
-"""Monthly statements on the wire: the query, and the statement as JSON."""
+"""Monthly statements on the wire."""
 
 import re
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class StatementObject(BaseModel):
 
 
 def parse_month(text: str) -> int:
-    """Return the month ``YYYY-MM`` as the number yyyymm. Raises: InvalidRequest."""
+    """Return ``YYYY-MM`` as the number yyyymm. Raises: InvalidRequest."""
     if not re.fullmatch(MONTH_PATTERN, text) or int(text[:4]) not in YEARS:
         raise InvalidRequest("month", "must be a month such as 2026-01")
     return int(text[:4]) * 100 + int(text[5:])
@@ -50,11 +50,10 @@ def parse_month(text: str) -> int:
 def parse_statement(
     parameters: Iterable[tuple[str, str]], accept: str, *names: str
 ) -> tuple[str, dict[str, str]]:
-    """Return the format of a statement, and the query parameters ``names`` that are present.
+    """Return the format of a statement, and the query parameters ``names`` that are present. The
+    parameter ``format`` overrides the header ``accept``.
 
-    The header ``accept`` may ask for CSV or HTML; the parameter ``format`` overrides it.
-
-    Raises: InvalidRequest, which names the parameter.
+    Raises: InvalidRequest.
     """
     values = read_parameters(parameters, ("format", *names))
     form = values.pop("format", None)

@@ -1,4 +1,4 @@
-"""Parts of the wire formats that rank strings for one query, in the forms of other servers."""
+"""Parts of other servers' wire formats that rank strings for one query."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ TopN = Annotated[
 
 
 class RankingRequest(BaseModel):
-    """Base of the requests. Null means absent; unknown fields are ignored."""
+    """Null means absent; unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -52,7 +52,7 @@ class RankingRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The content of a validated request, whatever its fields are called."""
+    """The content of a request, whatever its fields are called."""
 
     request: RankingRequest
     query: str
@@ -61,13 +61,9 @@ class Ranking:
     return_texts: bool | None = False
     raw_scores: bool | None = False
     overflow: Overflow | None = None
-    """``None`` if the request does not say it."""
-
     query_path: str = "query"
-    """Path of the query, for error messages."""
-
     text_path: str = "documents[{index}]"
-    """Path of a text; ``{index}`` is replaced by its index."""
+    """Paths for error messages, with the text's index for ``{index}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class ParsedRanking:
     warnings: tuple[str, ...]
 
     def text(self, index: int) -> str | None:
-        """Return the text at ``index`` if the answer contains texts."""
+        """Return ``None`` if the answer contains no texts."""
         return self.job.pairs[index].document if self.return_texts else None
 
 
@@ -100,10 +96,7 @@ class StringResult(BaseModel):
 def check_fields(
     kind: type[RankingRequest], fields: Fields, list_name: str, limits: Limits
 ) -> None:
-    """Check what `validated` does not.
-
-    Raises: InvalidRequest, TooLarge.
-    """
+    """Check what `validated` does not. Raises: InvalidRequest, TooLarge."""
     check_supported(fields, kind.model_fields)
     check_count(list_name, fields.get(list_name), limits, list_name)
 
@@ -115,10 +108,7 @@ def parsed_ranking(
     envelope: Envelope,
     resolve_model: ResolveModel,
 ) -> ParsedRanking:
-    """Return the job of a request and the options for its answer.
-
-    Raises: InvalidRequest.
-    """
+    """Raises: InvalidRequest."""
     check_query(ranking.query_path, ranking.query, limits)
     check_unicode(_with_paths(ranking))
     job = job_of(

@@ -1,7 +1,7 @@
 """The wire formats of Hugging Face's text-embeddings-inference (TEI): ``/rerank`` and ``/info``.
 
-A request on ``/rerank`` with ``texts`` instead of ``documents`` has this format. The answer is a
-list, which has no room for warnings; a header has the usage.
+A request on ``/rerank`` with ``texts`` instead of ``documents`` has this format. The answer, a
+list, has no room for warnings or usage.
 """
 
 from dataclasses import replace
@@ -38,10 +38,10 @@ from serve_app.protocols.wire_format import (
 from serve_app.protocols.wire_schema import RawScores, TruncationStrategy
 
 STATUSES = {"invalid_request": 422, "engine_failure": 424}
-"""TEI's statuses by error code, where they differ from the default."""
+"""TEI's own, by error code."""
 
 ERROR_TYPES = {424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}
-"""TEI's ``error_type`` by status. Every other error is a ``Validation``."""
+"""By status; else ``Validation``."""
 
 
 class TeiRequest(RankingRequest):
@@ -106,7 +106,7 @@ class TeiInfo(BaseModel):
 
 
 class NoTexts(InvalidRequest):
-    """The list of texts is empty, which TEI does not count as a failed validation."""
+    """An empty list, which TEI does not count as a failed validation."""
 
 
 def parse(
@@ -141,7 +141,6 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
 
 
 def headers(outcome: Outcome) -> dict[str, str]:
-    """Return the usage, for which the body has no room."""
     return {"x-compute-tokens": str(outcome.tokens)}
 
 
@@ -157,7 +156,6 @@ def render_problem(problem: Problem) -> tuple[int, bytes]:
 
 
 def render_info(card: ModelCard, limits: Limits, requests_max: int, version: str) -> bytes:
-    """Return the description of a model as TEI's ``/info`` does."""
     info = TeiInfo(
         model_id=card.id,
         model_sha=card.revision,
@@ -179,4 +177,4 @@ def _chosen(fields: Fields) -> WireFormat[Any]:
 
 
 RERANK_OR_TEI = replace(RERANK, choose=_chosen)
-"""The wire formats of ``/rerank``. Errors before the body is read have the default form."""
+"""Of ``/rerank``. Errors before the body is read have the default form."""

@@ -1,4 +1,4 @@
-"""Times of requests: ISO 8601, in UTC unless an offset is given."""
+"""Times of requests: ISO 8601, in UTC without an offset."""
 
 from datetime import UTC, datetime
 
@@ -8,10 +8,7 @@ from serve_app.domain.units import Moment
 
 
 def read_moment(name: str, value: str | None) -> Moment | None:
-    """Return the moment in the parameter ``name``; a date means its first moment.
-
-    Raises: InvalidRequest.
-    """
+    """A date means its first moment. Raises: InvalidRequest."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Usage on the wire: the query of a report, and its rows as JSON or CSV."""
+"""The query and the rows of a usage report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,11 +84,9 @@ class UsageQuery:
     since: Moment | None
     until: Moment | None
     tenant: str | None
-    """Id or name, as sent; always ``None`` on the route for the own tenant."""
+    """Id or name, for administrators."""
 
     model: str | None
-    """Id or alias, as sent."""
-
     key: KeyId | None
 
     group_by: tuple[str, ...]
@@ -102,12 +100,10 @@ class UsageQuery:
 def parse_usage(
     parameters: Sequence[tuple[str, str]], accept: str, groups: Sequence[str]
 ) -> UsageQuery:
-    """Parse the query parameters of a report.
+    """The parameter ``format`` overrides the header ``accept``. Only if ``groups`` include
+    ``tenant``, the query may select one.
 
-    The header ``accept`` may ask for CSV; the parameter ``format`` overrides it. If ``groups``
-    include ``tenant``, the query may also select a tenant.
-
-    Raises: InvalidRequest, which names the parameter.
+    Raises: InvalidRequest.
     """
     known = ("since", "until", MODEL, KEY, "group_by", LIMIT, CURSOR, "format")
     own = TENANT not in groups
@@ -136,12 +132,10 @@ def parse_usage(
 
 
 def next_cursor(query: UsageQuery, last: Sequence[str]) -> str:
-    """Return the cursor of the page after the group ``last``."""
     return write_cursor(_order(query.group_by), tuple(last))
 
 
 def render_csv(kind: type[UsageObject], rows: Sequence[UsageObject]) -> bytes:
-    """Return a header line and one line per row. Null becomes an empty field."""
     records = (row.model_dump() for row in rows)
     return csv_export.render_csv(list(kind.model_fields), records, line_end="\r\n").encode()
 
@@ -164,7 +158,6 @@ def _group_by(value: str, groups: Sequence[str]) -> tuple[str, ...]:
 
 
 def accepted_types(accept: str) -> set[str]:
-    """Return the media types that a header ``Accept`` names."""
     return {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
 
 

@@ -1,4 +1,4 @@
-"""Validate a JSON object as a wire type. Errors name the field and use our own messages."""
+"""Validate a JSON object, with our own error messages."""
 
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
@@ -15,10 +15,7 @@ _TAGS = {"string", "object"}
 
 
 def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
-    """Return ``fields`` as the wire type ``kind``.
-
-    Raises: InvalidRequest, which names the field at fault, such as ``documents[3].text``.
-    """
+    """Raises: InvalidRequest, which names the field, such as ``documents[3].text``."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -27,10 +24,7 @@ def validated(kind: type[Wire], fields: Mapping[str, object]) -> Wire:
 
 
 def check_texts(fields: Mapping[str, object]) -> None:
-    """Check that the database accepts every string, at any depth.
-
-    Raises: InvalidRequest.
-    """
+    """Raises: InvalidRequest if the database rejects a string, at any depth."""
     for path, text in _texts("", fields):
         if fault := text_fault(text):
             raise InvalidRequest(path, fault)
@@ -48,7 +42,6 @@ def _texts(path: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Convert ``("documents", 3, "object", "text")`` to ``documents[3].text``."""
     path = ""
     for step in location:
         if isinstance(step, int):
@@ -59,7 +52,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _problem(error: ErrorDetails) -> str:
-    """Return our own message. Pydantic's may repeat the value, which may be a document."""
+    """Pydantic's message may repeat the value, such as a document."""
     context = error.get("ctx", {})
     if error["type"] == "string_type" and error["loc"][-1] == "string":
         return "must be a string or an object"

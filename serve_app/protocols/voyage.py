@@ -1,7 +1,7 @@
 """The wire format of ``/voyage/v1/rerank``.
 
-It has a prefix, because Voyage's clients send nothing that distinguishes them before the body is
-read, and some fail on an error body with more than ``detail``.
+It has a prefix, because some of Voyage's clients fail on an error body with more than ``detail``,
+and nothing distinguishes them before the body is read.
 """
 
 from typing import Annotated, Literal

@@ -1,8 +1,4 @@
-"""The interface of scoring wire formats, and the functions that they share.
-
-A wire format parses the fields of a JSON body into a `Job`, and renders an `Outcome` or an error to
-the bytes of a body. The pipeline does not know it.
-"""
+"""The interface of scoring wire formats, and what they share."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,12 +22,12 @@ from serve_app.protocols.wire_schema import (
 )
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
-"""Cohere's definition. Clients multiply search units by their own prices."""
+"""Cohere's definition."""
 
 WARNINGS_MAX = 20
 
 Fields = Mapping[str, object]
-"""The fields of a JSON object, without nulls."""
+"""Without nulls."""
 
 ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     # Texts.
@@ -62,15 +58,15 @@ ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     "raw_scores": (False,),
     "use_activation": (True,),
 }
-"""Fields of all APIs that change the answer, each with the values that have no effect."""
+"""Fields of all APIs that change the answer, and their values without an effect."""
 
 ResolveModel = Callable[[str | None], ModelId]
-"""Maps a request's ``model``, ``None`` if absent, to the id of a model."""
+"""Maps a request's ``model``, which may be absent, to an id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Request metadata that the wire format does not read from the body."""
+    """Request metadata from outside the body."""
 
     request_id: RequestId
     timeout_s: Seconds
@@ -79,7 +75,7 @@ class Envelope:
 
 
 class ParsedRequest(Protocol):
-    """A job with the data that its wire format needs to render the answer."""
+    """A job, and what rendering its answer needs."""
 
     @property
     def job(self) -> Job: ...
@@ -93,24 +89,20 @@ class WireFormat(Generic[Parsed]):
     """The functions of one wire format."""
 
     parse: Callable[[Fields, Limits, Envelope, ResolveModel], Parsed]
-    """Parse a body's fields. Raises: InvalidRequest, which names the field at fault; TooLarge."""
+    """Raises: InvalidRequest, which names the field; TooLarge."""
 
     render: Callable[[Outcome, Parsed], bytes]
-    """Return the answer as JSON in UTF-8."""
-
     render_problem: RenderProblem = render_problem
     headers: Callable[[Outcome], Mapping[str, str]] = lambda _outcome: {}
-    """Return the answer's own headers."""
-
     choose: Callable[[Fields], "WireFormat[Any]"] | None = None
-    """Return the wire format of a body, on routes that several formats share."""
+    """Returns the format of a body, on routes that several share."""
 
     def of(self, fields: Fields) -> "WireFormat[Any]":
         return self.choose(fields) if self.choose else self
 
 
 class JobFields(Protocol):
-    """The fields that every wire format's request has for its job."""
+    """What every request has for its job."""
 
     @property
     def model(self) -> str | None: ...
@@ -123,20 +115,15 @@ class JobFields(Protocol):
 
 
 def read_fields(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) -> Fields:
-    """Return the fields of the JSON object in ``body``; an explicit null counts as absent.
-
-    Raises: InvalidRequest, TooLarge.
-    """
+    """An explicit null counts as absent. Raises: InvalidRequest, TooLarge."""
     return {name: value for name, value in read_object(body, limits).items() if value is not None}
 
 
 def check_supported(fields: Fields, known: Collection[str], ignored: Collection[str] = ()) -> None:
     """Refuse what the client would otherwise be charged for without getting it.
 
-    Args:
-        fields: The fields of a request.
-        known: Names of the route's fields. Others of `ANSWER_OPTIONS` must have no effect.
-        ignored: Names of other fields that cannot change this route's answer.
+    A field of `ANSWER_OPTIONS` must be ``known`` to the route or have no effect. Those in
+    ``ignored`` cannot change this route's answer.
 
     Raises: InvalidRequest.
     """
@@ -164,10 +151,8 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
     query_field: str = "query",
     document_field: str = "documents[{index}]",
 ) -> Job:
-    """Return the job of a valid request; absent fields get their defaults.
-
-    A ``top_n``, ``document_tokens_max`` or ``document_windows_max`` of 0 means absent. Queries are
-    truncated only together with documents.
+    """A ``top_n``, ``document_tokens_max`` or ``document_windows_max`` of 0 means absent. Queries
+    are truncated only together with documents.
     """
     strategy = Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT)
     return Job(
@@ -190,12 +175,9 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
 
 
 def overflow_of(asked: Mapping[str, Overflow | None]) -> Overflow:
-    """Return what a request asks for.
+    """Return what a request asks for in several fields.
 
-    Args:
-        asked: Each field that says it, with its meaning; ``None`` if it is absent.
-
-    Raises: InvalidRequest if two fields contradict each other.
+    Raises: InvalidRequest if two contradict each other.
     """
     meant = [(name, overflow) for name, overflow in asked.items() if overflow is not None]
     for name, overflow in meant[1:]:
@@ -205,17 +187,13 @@ def overflow_of(asked: Mapping[str, Overflow | None]) -> Overflow:
 
 
 def overflow_of_flag(*, truncation: bool | None) -> Overflow | None:
-    """Return what a field that turns truncation on or off means; ``None`` if it is absent."""
     if truncation is None:
         return None
     return Overflow.TRUNCATE if truncation else Overflow.ERROR
 
 
 def check_count(field: str, items: object, limits: Limits, unit: str) -> None:
-    """Refuse a list that is too long before its entries are validated, which may take long.
-
-    Raises: TooLarge.
-    """
+    """Refuse a list whose validation would take long. Raises: TooLarge."""
     if isinstance(items, list) and len(items) > limits.documents_per_request_max:
         raise TooLarge(field, limits.documents_per_request_max, unit)
 
@@ -229,17 +207,14 @@ def check_query(path: str, query: str, limits: Limits) -> None:
 
 
 def check_unicode(texts: Iterable[tuple[str, str]]) -> None:
-    """Check texts, each given with its path.
-
-    Raises: InvalidRequest if one of them is not valid Unicode.
-    """
+    """``texts`` are paths and texts. Raises: InvalidRequest."""
     for path, text in texts:
         if fault := unicode_fault(text):
             raise InvalidRequest(path, fault)
 
 
 def unknown_field_warnings(names: Iterable[str]) -> tuple[str, ...]:
-    """Return one warning per distinct name; names after `WARNINGS_MAX` share one for ``...``."""
+    """Names after `WARNINGS_MAX` share one warning for ``...``."""
     distinct: dict[str, None] = {}  # Unlike a set, keeps the order.
     for name in names:
         if len(distinct) == WARNINGS_MAX and name not in distinct:
@@ -250,12 +225,11 @@ def unknown_field_warnings(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def score_of(ranked: RankedDocument, *, raw: bool) -> float:
-    """Return the client's score: from 0 to 1, or the logit if ``raw``."""
+    """Return a score from 0 to 1, or the logit if ``raw``."""
     return ranked.logit if raw else relevance_score(ranked.logit)
 
 
 def relevant_spans(ranked: RankedDocument, *, raw: bool) -> list[RelevantSpan] | None:
-    """Return the best window of a document that was divided into windows."""
     if ranked.span is None:
         return None
     start, end = ranked.span
@@ -272,7 +246,6 @@ def usage(outcome: Outcome) -> Usage:
 
 
 def meta(outcome: Outcome, warnings: Iterable[str]) -> Meta:
-    """``warnings``: sentences about ignored parts of the request."""
     return Meta(
         api_version=ApiVersion(),
         billed_units=BilledUnits(

@@ -1,4 +1,4 @@
-"""Types that the scoring wire formats share: request options and parts of an answer."""
+"""Types that the scoring wire formats share."""
 
 from typing import Annotated, Literal
 
