@@ -1,1 +1,1 @@
-"""The HTTP layer: routes, headers, statuses and the OpenAPI document."""
+"""The HTTP layer."""

@@ -1,7 +1,6 @@
 """What the admin routes and the tenants' own routes share.
 
-A change runs as one transaction off the event loop, and the audit log records it under the key of
-its request.
+A change is one transaction off the event loop, which the audit log records under the request's key.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,14 +28,13 @@ from serve_app.protocols.admin import KeyChange, LimitsChange, NewKeyFields
 from serve_app.protocols.json_body import text_fault
 
 BODY_BYTES_MAX = 100_000
-"""Bodies of these routes are small enough to bypass the body gate. A client that fills the gate
-must not prevent the revocation of a key."""
+"""Small enough to bypass the body gate: a client that fills it must not prevent a revocation."""
 
 T = TypeVar("T")
 
 
 class AccountRoutes:
-    """Requests that need a key with one scope, and read or change accounts."""
+    """Routes that need a key with one scope, and read or change accounts."""
 
     def __init__(self, service: Service, scope: str) -> None:
         self._service = service
@@ -68,7 +66,7 @@ class AccountRoutes:
 
 
 def path_id(request: Request) -> str:
-    """Return the id in the path. Raises: InvalidRequest."""
+    """Raises: InvalidRequest."""
     name: str = request.path_params["id"]
     if fault := text_fault(name):
         raise InvalidRequest("id", fault)
@@ -86,7 +84,6 @@ def limit_changes(limits: LimitsChange | None) -> LimitChanges:
 def new_key(
     wanted: NewKeyFields, scopes: Sequence[str], key: ApiKey, now: Moment, model_names: ModelNames
 ) -> NewKey:
-    """Return the key to be stored."""
     days, names = wanted.expires_in_days, wanted.models
     return NewKey(
         key.key_id,

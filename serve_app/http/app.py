@@ -52,17 +52,16 @@ SCORING: tuple[tuple[ScoringOperation, WireFormat[Any]], ...] = (
     (scoring.NVIDIA, NVIDIA),
     (scoring.VOYAGE, VOYAGE),
 )
-"""The scoring routes with their wire formats."""
 
 PREFIXES: Mapping[str, RenderProblem] = {
     "/infinity/": INFINITY.render_problem,
     "/voyage/": VOYAGE.render_problem,
 }
-"""The error bodies of paths that only one family of clients uses, served or not."""
+"""Error bodies of paths that only one family of clients uses, served or not."""
 
 
 def build_app(service: Service) -> Starlette:
-    """Return the ASGI application for ``service``. It starts and owns no resources."""
+    """Return the ASGI application, which starts and owns no resources."""
     list_models, get_model = models_endpoints(service)
     own_usage, all_usage = usage_endpoints(service)
     accounts = manage_endpoints(service) | statement_endpoints(service) | admin_endpoints(service)
@@ -120,7 +119,6 @@ def _scoring_routes(service: Service) -> Iterator[Route]:
 
 @cache
 def _openapi_around_server(limits: Limits) -> tuple[str, str]:
-    """Return the OpenAPI document's JSON before and after the URL of the server."""
     before, after = json.dumps(document(limits, __version__, "SERVER")).split("SERVER")
     return before, after
 
@@ -136,7 +134,6 @@ def _openapi_endpoint(service: Service) -> Endpoint:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """Convert a routing error of Starlette to the error body of the path's clients."""
     assert isinstance(error, HTTPException)
     path = request.scope["path"]
     render = next((PREFIXES[each] for each in PREFIXES if path.startswith(each)), render_problem)

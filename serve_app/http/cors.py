@@ -1,7 +1,7 @@
-"""CORS: which web pages of other origins may call the API from a browser.
+"""CORS: which web pages of other origins may call the API.
 
-The middleware answers a preflight itself, before a key is checked or a place is taken. It adds its
-headers to errors, too: a browser hides an answer without them from the page.
+The middleware answers a preflight before a key is checked or a place is taken. It adds its headers
+to errors, too, because a browser hides other errors from the page.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,9 @@ EXPOSED_HEADERS = (
 
 
 def cors(allowed_origins: Sequence[str]) -> list[Middleware]:
-    """Return the middleware for ``allowed_origins``, of which ``*`` means any; none for none."""
     if not allowed_origins:
         return []
-    # Without `allow_credentials`, because no route reads cookies: a page must know the API key.
+    # Without `allow_credentials`, because no route reads cookies.
     return [
         Middleware(
             CORSMiddleware,

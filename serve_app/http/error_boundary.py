@@ -18,10 +18,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def guarded(
     service: Service, endpoint: Endpoint, render: RenderProblem = render_problem
 ) -> Endpoint:
-    """Wrap ``endpoint`` so that no exception leaves it. Unexpected exceptions are logged.
-
-    ``render`` returns the body of the response to an error.
-    """
+    """Convert every exception of ``endpoint``. ``render`` returns the body of an error."""
 
     async def answering(request: Request) -> Response:
         ids = request_ids(request)

@@ -1,4 +1,4 @@
-"""Parse request headers and render the rate-limit headers of responses."""
+"""Parse request headers, and render rate-limit headers."""
 
 import math
 import re
@@ -19,7 +19,6 @@ IDEMPOTENCY_KEY_PATTERN = rf"^[ -~]{{1,{IDEMPOTENCY_KEY_CHARACTERS_MAX}}}$"
 """Printable ASCII."""
 
 REPLAYED_HEADER = "idempotent-replayed"
-"""Response header of an answer to a repeat."""
 
 RATE_LIMIT_HEADERS = tuple(
     f"x-ratelimit-{value}-{what}"
@@ -32,12 +31,10 @@ _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5}
 
 
 def sent_keys(headers: Headers) -> tuple[str, ...]:
-    """Return the possible API keys from the headers in which client libraries send them.
+    """Return the possible API keys, in the order in which they are tried.
 
-    These are ``Authorization: Bearer <key>``, ``Authorization: <key>`` and ``X-API-Key: <key>``.
-    Another scheme in ``Authorization`` is meant for a proxy and is ignored. A bearer token sent
-    along with an ``X-API-Key`` may be meant for a proxy too, so any valid key in the result
-    identifies the caller.
+    They are sent as ``Authorization: Bearer <key>``, ``Authorization: <key>`` or ``X-API-Key:
+    <key>``. Other schemes and tokens in ``Authorization`` may be for a proxy.
     """
     authorization = headers.get("authorization", "").replace("\t", " ").strip()
     scheme, _, credentials = authorization.partition(" ")
@@ -50,10 +47,7 @@ def sent_keys(headers: Headers) -> tuple[str, ...]:
 
 
 def timeout_s(headers: Headers, limits: Limits) -> Seconds:
-    """Return the timeout that the client asks for, or the default.
-
-    Raises: InvalidRequest if the value is not a decimal above 0 and within the limit.
-    """
+    """Raises: InvalidRequest if the timeout is not a decimal above 0 and within the limit."""
     value = headers.get(TIMEOUT_HEADER)
     if value is None:
         return limits.request_timeout_s
@@ -67,14 +61,13 @@ def timeout_s(headers: Headers, limits: Limits) -> Seconds:
 
 
 def is_cohere(headers: Headers) -> bool:
-    """Return whether one of Cohere's libraries sent the request."""
     return headers.get("x-fern-sdk-name", "") in ("cohere", "cohere-ai")  # Python, JavaScript
 
 
 def server_url(headers: Headers, scheme: str) -> str:
     """Return the URL of the service as the client sees it, or ``/`` if ``Host`` is not valid.
 
-    ``scheme`` is that of the connection; a proxy names that of its own in ``X-Forwarded-Proto``.
+    ``scheme`` is that of the connection; a proxy names its own in ``X-Forwarded-Proto``.
     """
     host = headers.get("host", "")
     if headers.get("x-forwarded-proto") in ("http", "https"):
@@ -83,10 +76,7 @@ def server_url(headers: Headers, scheme: str) -> str:
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """Return the idempotency key, if the client sent one.
-
-    Raises: InvalidRequest if it is malformed or sent more than once.
-    """
+    """Raises: InvalidRequest if the key is malformed or sent more than once."""
     values = headers.getlist(IDEMPOTENCY_HEADER)
     if len(values) > 1:
         raise InvalidRequest(IDEMPOTENCY_HEADER, "must not be sent more than once")
@@ -99,7 +89,7 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:
-    """Return ``x-ratelimit-limit-requests`` etc., as OpenAI's clients name them; whole seconds."""
+    """OpenAI's clients use these names; times are whole seconds."""
     headers = {}
     for state in states:
         headers[f"x-ratelimit-limit-{state.what}"] = str(state.limit)

@@ -1,6 +1,6 @@
-"""``GET /health``: the process is alive. ``GET /ready``: the service can answer requests.
+"""``GET /health`` (the process is alive) and ``GET /ready`` (the service can answer requests).
 
-They are separate, because a gateway must not be restarted when only a model is unavailable.
+A gateway must not be restarted when only a model is unavailable.
 """
 
 from starlette.requests import Request

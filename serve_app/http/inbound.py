@@ -1,20 +1,16 @@
 """The outermost ASGI middleware of a gateway. It limits the input that reaches Ray Serve.
 
-Ray Serve wraps it around its own HTTP handling, which runs before the application (see
-`serve_app.deployments.middlewares`):
+Ray Serve puts it around its own HTTP handling (`serve_app.deployments.middlewares`).
 
 * Unknown methods are refused before Ray uses them as a metric label.
-* Headers that control Ray are dropped, and so are headers that Ray fails to decode or would log
-  at any length.
-* A request without an id gets one here. Ray would otherwise make one, and the header
-  ``x-request-id`` of the answer would differ from the ``id`` in its body.
+* Headers are dropped that control Ray, that it fails to decode, or that it would log at any length.
+* A request without an id gets one, because Ray's would differ from the ``id`` in the body.
 * The server holds the body, of which it reads at most 128 KB ahead, until the application calls
-  `want_body`. Ray would otherwise read it into an unbounded queue while the application still
-  authenticates the caller.
-* The health checks of a gateway that is shutting down get 404 instead of Ray's 503, so that HAProxy
+  `want_body`. Ray would queue all of it before the caller is authenticated.
+* The health checks of a gateway that is shutting down get 404 instead of 503, so that HAProxy
   sends it no more requests, but leaves it those that it has.
-* A response that leaves part of the body unread closes the connection. HAProxy would otherwise
-  reuse it for another client's request, which the server would take for the rest of the body.
+* A response that leaves part of the body unread closes the connection. Otherwise the server would
+  take another client's request on it for the rest of the body.
 """
 
 import asyncio
@@ -53,16 +49,14 @@ CHECKED_HEADERS: dict[bytes, Callable[[bytes], bool]] = {
     b"traceparent": bytes.isascii,
     b"tracestate": bytes.isascii,
 }
-"""Request headers that are dropped unless their value passes. ASGI names are in lower case, and Ray
-reads an underscore as a hyphen."""
+"""Headers that are dropped unless their value passes. Ray reads an underscore as a hyphen."""
 
 LINGER_S = 2.0
-"""How long the rest of a body is read and dropped after an early answer. If the connection were
-closed while HAProxy sends on it, HAProxy could lose the end of the answer, or leave its client
-waiting."""
+"""How long the rest of a body is dropped after an early answer. If the connection closed while
+HAProxy sends, HAProxy could lose the end of the answer, or leave its client waiting."""
 
 HEALTH_PATH = "/-/healthz"
-"""Path of HAProxy's health checks, which Ray answers in each gateway."""
+"""Of HAProxy's checks, which Ray answers."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
@@ -71,17 +65,17 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 def want_body(request: Request) -> None:
-    """Release the request's body. Call this before reading it."""
+    """Release the request's body; call this before reading it."""
     want: Callable[[], None] | None = request.scope.get(_WANT_BODY)
-    if want is not None:  # It is absent if the application runs without the filter.
+    if want is not None:  # The application may run without the filter.
         want()
 
 
 class InboundFilter:
-    """ASGI middleware; see the module's docstring."""
+    """See the module's docstring."""
 
     def __init__(self, app: ASGIApp, *, holds_bodies: bool) -> None:
-        """``holds_bodies``: whether the inner application calls `want_body` in this process."""
+        """``holds_bodies``: whether the application calls `want_body` in this process."""
         self._app = app
         self._holds_bodies = holds_bodies
 
@@ -105,7 +99,7 @@ class InboundFilter:
                 message["status"] = _status(scope["path"], message["status"])
                 message["headers"] = [*message.get("headers", ()), *_added_headers(body)]
             elif not body.is_read and not message.get("more_body", False):
-                # The client has its whole answer before the rest of its body is dropped.
+                # The client gets its whole answer first.
                 await send({**message, "more_body": True})
                 await body.drop_rest()
                 message = {"type": "http.response.body"}
@@ -113,7 +107,7 @@ class InboundFilter:
 
         if scope["method"] not in METHODS:
             error = MethodNotAllowed(shown(scope["method"]), ", ".join(METHODS))
-            # The request has no id, and nothing is logged.
+            # There is no id, and nothing is logged.
             await problem(error, "")(scope, body.receive, send_bounded)
             return
         scope["headers"] = list(_accepted(scope["headers"]))
@@ -122,8 +116,6 @@ class InboundFilter:
 
 
 class _Body:
-    """The body of one request, held back until the application calls `want_body`."""
-
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._wanted = asyncio.Event()
@@ -138,12 +130,11 @@ class _Body:
         self._wanted.set()
 
     def hold(self) -> None:
-        """Stop delivering the body if it has not been read to its end."""
+        """Deliver no more of an unread body."""
         if not self.is_read:
             self._wanted.clear()
 
     async def drop_rest(self) -> None:
-        """Read and drop the rest of the body, for at most `LINGER_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
                 while (await self._receive()).get("more_body", False):
@@ -165,7 +156,6 @@ def _accepted(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _name(scope: Scope) -> None:
-    """Give a request without an id one."""
     if REQUEST_ID not in dict(scope["headers"]):
         scope[OWN_ID_KEY] = own = random_request_id()
         scope["headers"].append((REQUEST_ID, own.encode()))

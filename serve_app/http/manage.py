@@ -1,7 +1,6 @@
 """The routes by which a tenant manages its own account.
 
-All but ``GET /v1/key`` need a key with the scope ``manage``. Every read and change is limited to
-the tenant of that key: an object of another tenant is answered like one that does not exist.
+An object of another tenant is answered like one that does not exist.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -66,7 +65,7 @@ class _Own(AccountRoutes):
         super().__init__(service, api_keys.SCOPE_MANAGE)
 
     async def calling_key(self, request: Request) -> Response:
-        """Answer any valid key, whatever its scopes."""
+        """Any valid key may call this."""
         keys = sent_keys(request.headers)
         caller = await self._service.access.authenticate(keys, *api_keys.SCOPES)
         now = self._service.clock.moment()
@@ -128,7 +127,6 @@ class _Own(AccountRoutes):
             own_keys.begin_change(connection, caller.tenant, audit.now)
             old = own_keys.own_key(connection, caller.tenant, key_id)
             _check_changeable(old)
-            # The caller receives the secret of a key that may use the old key's models.
             _check_models(caller, old.stored.caller.models)
             own_keys.check_room(connection, caller.tenant, audit.now)
             return rotate_key(connection, key_id, key, overlap_s, audit)
@@ -144,7 +142,7 @@ class _Own(AccountRoutes):
             key = own_keys.own_key(connection, caller.tenant, key_id)
             _check_changeable(key)
             if key.stored.revoked_at is not None:
-                return key  # Revocations have no rate limit, so a repeated one is not recorded.
+                return key  # Not recorded, because revocations have no rate limit.
             return revoke_key(connection, key_id, audit)
 
         revoked = await self._write_own(caller, change)
@@ -177,12 +175,12 @@ class _Own(AccountRoutes):
 
 
 def _check_changeable(key: Key) -> None:
-    """Raises: Forbidden for a key that opens the accounts of other tenants."""
+    """Raises: Forbidden for an administrator's key."""
     if api_keys.SCOPE_ADMIN in key.stored.caller.scopes:
         raise Forbidden(f"this route for a key with the scope '{api_keys.SCOPE_ADMIN}'")
 
 
 def _check_models(caller: Caller, models: Collection[ModelId] | None) -> None:
-    """Raises: Forbidden if a new key may use models that the caller's key may not."""
+    """Raises: Forbidden if a new key may use models that the caller's may not."""
     if caller.models is not None and (models is None or not caller.models.issuperset(models)):
         raise Forbidden("this route for keys with more models than its own")

@@ -1,6 +1,6 @@
-"""``GET /v1/models``, ``GET /v1/models/{id}`` and the corresponding routes of other servers.
+"""``GET /v1/models``, ``GET /v1/models/{id}`` and the routes of other servers for models.
 
-The lists contain only models that the caller's key may use.
+They show only models that the caller's key may use.
 """
 
 from starlette.requests import Request
@@ -22,11 +22,10 @@ from serve_app.protocols.models_list import render_model, render_models
 from serve_app.protocols.tei import render_info
 
 SCOPES = (SCOPE, SCOPE_MANAGE)
-"""A key needs one of these scopes for `/v1/models`. Managers of keys choose from its models."""
+"""For `/v1/models`: managers of keys choose from them, too."""
 
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
-    """Return the endpoint of the list and the endpoint of one model."""
     default = service.model_names.resolve(None)
 
     async def list_models(request: Request) -> Response:
@@ -47,7 +46,7 @@ def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
 
 
 def info_endpoint(service: Service) -> Endpoint:
-    """Return the endpoint of TEI's ``/info``, which describes the default model."""
+    """TEI's ``/info``, of the default model."""
 
     async def info(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)
@@ -74,7 +73,6 @@ def _may_use(caller: Caller, card: ModelCard) -> bool:
 
 
 async def _card(service: Service, caller: Caller, name: str | None) -> ModelCard:
-    """Return the model with an id or alias; ``None`` means the default model."""
     wanted = service.model_names.resolve(name)
     for card in await service.catalogue.cards():
         if card.id == wanted:

@@ -1,8 +1,7 @@
 """Normalize the paths that clients join from a base URL and a route.
 
-A base URL may end in a slash or in a version that the route also has. There is no redirect, because
-some clients lose the body on one. LiteLLM appends the route of NVIDIA's hosted models to the base
-URL of an NVIDIA NIM, so that path is an alias of `/v1/ranking`.
+A base URL may end in a slash or in a version that the route also has. Some clients would lose the
+body on a redirect. LiteLLM appends the route of NVIDIA's hosted models to the base URL of a NIM.
 """
 
 import re
@@ -10,13 +9,12 @@ import re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _NVIDIA_HOSTED = re.compile(r"/v1/retrieval/.+/reranking")
-"""NVIDIA's hosted models have a route each, but requests also name the model."""
 
 _VERSION_BEFORE_VERSION = re.compile(r"/v[12](?=/v[12]/)")
 
 
 class JoinedPaths:
-    """ASGI middleware that replaces a joined path by that of the route."""
+    """ASGI middleware for `route_path`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -28,7 +26,6 @@ class JoinedPaths:
 
 
 def route_path(path: str) -> str:
-    """Return ``path`` without repeated slashes, a slash at its end, a second version or a model."""
     if path.startswith("/docs"):  # The links in the page are relative to its path.
         return path
     path = re.sub("//+", "/", path)

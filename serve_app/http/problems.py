@@ -1,7 +1,6 @@
-"""Convert errors to HTTP responses. This is the only table of statuses.
+"""The statuses of errors, which a wire format may replace.
 
-A wire format may replace a status. Ray derives classes from ours at run time, so a row also applies
-to subclasses. An unexpected exception becomes a 500 without details.
+A row also applies to subclasses, because Ray derives classes from ours.
 """
 
 from dataclasses import dataclass
@@ -45,10 +44,10 @@ class Row:
 
     status: int
     family: str
-    """``error.type`` in the body, as OpenAI's clients name it."""
+    """``error.type`` of OpenAI's clients."""
 
     retry_after_s: int | None = None
-    """Used for errors without a ``retry_after_s`` attribute."""
+    """For errors without a ``retry_after_s`` of their own."""
 
 
 PROBLEMS: dict[type[RerankError], Row] = {
@@ -83,12 +82,11 @@ NOT_READY = PROBLEMS[NoReplica]
 
 
 def row(error: BaseException) -> Row:
-    """Return the row of the nearest ancestor class of ``error`` in the table."""
     return next((PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS), INTERNAL)
 
 
 def problem(error: Exception, request_id: str, render: RenderProblem = render_problem) -> Response:
-    """Return the response to ``error`` in a wire format. It never contains ``str(error)``."""
+    """Return the response, which never contains ``str(error)``."""
     known = error if isinstance(error, RerankError) else RerankError()
     kind = row(known)
     status, body = render(Problem(known, kind.status, kind.family, request_id))
@@ -99,7 +97,6 @@ def _headers(error: RerankError, kind: Row) -> dict[str, str]:
     headers = rate_limit_headers(error.states)
     retry_after_s = getattr(error, "retry_after_s", kind.retry_after_s)
     if retry_after_s is not None:
-        # Some clients ignore values other than integers from 1 to 60.
         headers["retry-after"] = str(retry_after(retry_after_s))
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="rerank-serve"'

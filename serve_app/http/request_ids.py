@@ -1,7 +1,6 @@
 """Assign an id to every request and return it in the header ``x-request-id``.
 
-This is plain ASGI middleware, because Starlette's `BaseHTTPMiddleware` hides the disconnect of a
-client from the routes.
+Starlette's `BaseHTTPMiddleware` would hide a client's disconnect from the routes.
 """
 
 import re
@@ -18,23 +17,22 @@ from serve_app.domain.units import RequestId
 HEADER = "x-request-id"
 
 OWN_ID_KEY = "serve_app.own_request_id"
-"""The key of an ASGI scope under which `serve_app.http.inbound` passes an id that it made."""
+"""Key in a scope of an id that `serve_app.http.inbound` made."""
 
 _SCOPE_KEY = "serve_app.request_ids"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""Form of a client's own request id that responses and logs may contain."""
+"""A client's id that responses and logs may contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestIds:
-    """The two ids of a request: our own, which the ledger uses, and the one shown to the client."""
+    """The service's own id, for the ledger, and the one shown to the client."""
 
     own: RequestId
     shown: str
 
 
 def random_request_id() -> RequestId:
-    """Return an id of 122 random bits, which is unique without coordination."""
     return RequestId(f"rr_{uuid.uuid4().hex}")
 
 
@@ -44,8 +42,9 @@ def request_ids(request: Request) -> RequestIds:
 
 
 class NamesRequests:
-    """ASGI middleware that assigns request ids. ``add_header`` must be off if the server adds the
-    header itself, as Ray does: clients read a duplicate header as "a, a"."""
+    """Plain ASGI middleware. ``add_header`` must be off if the server adds the header, as Ray does:
+    clients read a duplicate as "a, a".
+    """
 
     def __init__(
         self, app: ASGIApp, new_request_id: Callable[[], RequestId], *, add_header: bool

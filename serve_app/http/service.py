@@ -1,4 +1,4 @@
-"""Dependencies of the HTTP layer. The composition root supplies them."""
+"""Dependencies of the HTTP layer."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -27,42 +27,42 @@ T = TypeVar("T")
 
 
 class Office(Protocol):
-    """Ledger access for reports and account changes, separate from the request path."""
+    """Ledger access for reports and account changes."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run ``query`` on one snapshot of the data, and return its result.
+        """Run ``query`` on one snapshot.
 
         Raises: LedgerUnavailable, and any exception of ``query``.
         """
 
     async def write(self, change: Callable[[Connection], T]) -> T:
-        """Run ``change`` and return its result once it is durable; an exception undoes it.
+        """Run ``change`` and return once it is durable; an exception undoes it.
 
         Raises: LedgerUnavailable (the change may be durable; check before a retry), and any
-            exception of ``change``.
+        exception of ``change``.
         """
 
 
 class Catalogue(Protocol):
-    """The served models and their readiness. Both methods are called often and must be cheap."""
+    """The served models. The methods are called often and must be cheap."""
 
     async def cards(self) -> tuple[ModelCard, ...]:
-        """Return every model; the first is the default."""
+        """Return every model, the default first."""
 
     async def readiness(self) -> Readiness:
-        """Return whether a rerank request would be answered now."""
+        """Return whether a request would be answered now."""
 
 
 class Monitor(Protocol):
-    """The present load of the installation."""
+    """The load of the installation."""
 
     async def load(self) -> ServiceLoad:
-        """Return the load as this gateway sees it. Every model of the catalogue is in it."""
+        """Return the load of every model of the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Objects that the endpoints share; built once per gateway replica."""
+    """Objects that the endpoints share."""
 
     pipeline: Pipeline
     access: Access
@@ -72,20 +72,18 @@ class Service:
     metrics: Metrics
     limits: Limits
     parsers: Executor
-    """Threads for parsing large bodies and rendering large answers, which would block the event
-    loop."""
+    """For large bodies and answers, which would block the event loop."""
 
     body_gate: SharedGate
-    """Limits the bytes of request bodies held concurrently, before they are parsed."""
+    """Limits the bytes of bodies held before they are parsed."""
 
     places: Places
 
     report_places: Places
-    """Limits the tenants' own reports that wait for or read the database."""
+    """For the tenants' own reports that wait for or read the database."""
 
     change_places: Places
-    """Limits the tenants' changes of their own keys. It is separate from `report_places`, so that
-    reports cannot prevent a revocation."""
+    """For the tenants' changes of their own keys, so that reports cannot prevent a revocation."""
 
     refusal_budget: RefusalBudget
 
@@ -94,13 +92,11 @@ class Service:
     monitor: Monitor
     recent_codes: RecentCodes
     free_credit: Credits
-    """Credit of a new tenant unless the operator names an amount."""
+    """Of a new tenant unless the operator names an amount."""
 
     log: Emit
     traces: Traces
     new_request_id: Callable[[], RequestId] = random_request_id
     cors_allowed_origins: Sequence[str] = ()
-    """Origins whose web pages may call the API; see `serve_app.http.cors`."""
-
     server_names_answers: bool = False
-    """Whether the server adds ``x-request-id`` to responses itself."""
+    """Whether the server adds ``x-request-id`` itself."""

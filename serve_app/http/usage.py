@@ -1,4 +1,4 @@
-"""``GET /v1/usage`` of the caller's tenant, and ``GET /admin/v1/usage`` of one tenant or all."""
+"""``GET /v1/usage`` of the own tenant, and ``GET /admin/v1/usage`` of one tenant or all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,8 +38,6 @@ CURSOR_HEADER = "x-next-cursor"
 
 
 def usage_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
-    """Return the endpoint for a tenant's own usage and the endpoint for all tenants' usage."""
-
     async def own(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), *SCOPES)
         query = _query(request, OWN_GROUPS)
@@ -63,12 +61,11 @@ def _query(request: Request, groups: Sequence[str]) -> UsageQuery:
 
 
 def _filter(query: UsageQuery, service: Service) -> UsageFilter:
-    """Return the filter without a tenant."""
     model = None if query.model is None else service.model_names.resolve(query.model)
     return UsageFilter(None, query.since, query.until, model, query.key)
 
 
-# These two run and render in a thread of the office, because there may be many rows.
+# These two run in a thread of the office, because there may be many rows.
 def _own(connection: Connection, query: UsageQuery, which: UsageFilter) -> Response:
     rows, cursor = _page(connection, query, which)
     data = [UsageObject.model_validate(_fields(query, row)) for row in rows]
@@ -107,7 +104,6 @@ def _fields(query: UsageQuery, row: UsageRow) -> Mapping[str, object]:
 
 
 def usage_counts(sums: UsageSums) -> dict[str, int]:
-    """Return the sums by their names on the wire."""
     counts = sums.counts()
     errors = counts.pop("requests_not_charged")
     return counts | {"errors": errors, "charged_micro_dollars": sums.charged}

@@ -1,7 +1,4 @@
-"""The paginated lists of accounts: tenants, keys, grants and the audit log.
-
-All share two endpoints: one for administrators, and one for a tenant's own rows.
-"""
+"""The paginated lists of accounts, for administrators and of a tenant's own rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +39,7 @@ class Wanted:
 
     tenant: TenantId | None
     after: Any
-    """Place of the last row of the previous page, or ``None`` for the first page."""
+    """Place of the previous page's last row; ``None`` for the first page."""
 
     count_max: int
 
@@ -53,22 +50,20 @@ class Listing(Generic[Row, PageOf]):
 
     name: str
     kinds: Sequence[type[str] | type[int]]
-    """Types of the values in a row's place."""
+    """Types of the values in a place."""
 
     read: Callable[[Connection, Wanted], Sequence[Row]]
     place: Callable[[Row], Place]
     page: Callable[[Sequence[Row], str | None], PageOf]
-    """Return a page of rows, with the cursor of the next page."""
-
     of_tenant: bool = True
-    """Whether the parameter ``tenant`` may filter the rows."""
+    """Whether ``tenant`` may filter the rows."""
 
     tenant_needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Asked(Generic[Row, PageOf]):
-    """One request for a page of a list."""
+    """A request for a page."""
 
     listing: Listing[Row, PageOf]
     after: Place | None
@@ -88,7 +83,6 @@ class Asked(Generic[Row, PageOf]):
         return self.listing.read(connection, Wanted(tenant, self.after, self.limit + 1))
 
     def page(self, found: Sequence[Row]) -> PageOf:
-        """Return the page of the rows that `rows` has found."""
         rows, has_more = cut(found, self.limit)
         last = self.listing.place(rows[-1]) if has_more else None
         cursor = None if last is None else write_cursor(self.listing.name, last)
@@ -96,8 +90,6 @@ class Asked(Generic[Row, PageOf]):
 
 
 def list_endpoint(service: Service, listing: Listing[Row, PageOf]) -> Endpoint:
-    """Return the endpoint for administrators."""
-
     async def answer(request: Request) -> Response:
         await service.access.authenticate(sent_keys(request.headers), SCOPE_ADMIN)
         names = ("tenant",) if listing.of_tenant else ()
@@ -117,8 +109,6 @@ def list_endpoint(service: Service, listing: Listing[Row, PageOf]) -> Endpoint:
 
 
 def own_list_endpoint(service: Service, listing: Listing[Row, PageOf]) -> Endpoint:
-    """Return the endpoint for a tenant, which lists only its own rows."""
-
     async def answer(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE_MANAGE)
         asked = Asked.of(listing, parse_list(request.query_params.multi_items()))
@@ -205,4 +195,4 @@ GRANTS = Listing(
 AUDIT_LOG = Listing("audit-log", [int], _read_audit_log, lambda row: (row.id,), _audit_log)
 OWN_GRANTS = replace(GRANTS, read=_read_own_grants)
 OWN_AUDIT_LOG = replace(AUDIT_LOG, read=_read_own_audit_log)
-"""The lists for tenants, which do not show who the operators are."""
+"""For tenants, without the names of operators."""

@@ -1,4 +1,4 @@
-"""Convert ledger accounts to wire objects, and account problems to errors with a status."""
+"""Convert ledger accounts to wire objects, and account problems to client errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,10 +34,7 @@ from serve_app.protocols.manage import CallingKeyObject, CreditsObject, LimitUse
 
 @contextmanager
 def as_client_errors() -> Iterator[None]:
-    """Convert account problems that the block raises to errors for the client.
-
-    Raises: NotFound, Conflict, InvalidRequest.
-    """
+    """Raises: NotFound, Conflict, InvalidRequest."""
     try:
         yield
     except UnknownAccount as problem:

@@ -1,7 +1,4 @@
-"""The ``/admin/v1`` routes: the account operations of the command line, for operators' programs.
-
-Every route needs a key with the scope ``admin``, under which the audit log records its changes.
-"""
+"""The ``/admin/v1`` routes: the account operations of the command line, for operators' programs."""
 
 from starlette.requests import Request
 from starlette.responses import Response

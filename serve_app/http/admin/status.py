@@ -1,4 +1,4 @@
-"""``GET /admin/v1/status``: the present load, for the operator's page."""
+"""``GET /admin/v1/status``: the present load."""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -1,4 +1,4 @@
-"""``GET /openapi.json``: the API description, generated from wire types and the status table."""
+"""``GET /openapi.json``, generated from wire types and the status table."""
 
 from typing import Any
 
@@ -60,13 +60,9 @@ GUARDED = (Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavaila
 
 
 def document(limits: Limits, version: str, server: str = "http://127.0.0.1:8000") -> Json:
-    """Return the OpenAPI 3.1 document.
+    """``limits`` are shown in descriptions and as bounds in request schemas.
 
-    Args:
-        limits: Shown in descriptions and as bounds in the request schemas.
-        version: Version of the API.
-        server: URL of the service. Programs that import the document use the first server, and
-            some of them know no relative URL.
+    Programs that import the document use ``server``, because some of them know no relative URL.
     """
     return {
         "openapi": "3.1.0",
@@ -135,7 +131,6 @@ _CONFLICT = str(PROBLEMS[Conflict].status)
 
 
 def _model_paths() -> Json:
-    """Describe the routes of models, which need a key."""
     list_models = _get(
         "listModels",
         "List the models of the API key; for Cohere's libraries in Cohere's form",
@@ -164,7 +159,6 @@ def _model_paths() -> Json:
 
 
 def _status_paths() -> Json:
-    """Describe the routes that need no key."""
     health = _get("health", "Check that the process is alive", (HealthBody,), ())
     ready = _get("ready", "Check that requests can be answered", (ReadinessBody,), ())
     ready["responses"]["503"] = response(
@@ -183,7 +177,6 @@ def _account_paths() -> Json:
 
 
 def _account(operation: Operation) -> Json:
-    """Describe a route for usage or accounts."""
     described = _get(
         operation.name, operation.summary, (operation.answer,), (*GUARDED, *operation.errors)
     )
@@ -229,7 +222,6 @@ def _get(
 
 
 def _schemas(limits: Limits) -> Json:
-    """Return the schemas of the wire types, with this installation's request limits."""
     schemas = component_schemas(TYPES)
     query = {"pattern": r"\S", "maxLength": limits.query_characters_max}
     for ranking, texts in TEXT_LISTS.items():
@@ -240,7 +232,7 @@ def _schemas(limits: Limits) -> Json:
     for names, kind in FORMS.items():
         for name in names:
             field = schemas[kind.__name__]["properties"][name]
-            # A field that may be a string, too, has its list among other types.
+            # The field may be a string, too.
             for each in field.get("anyOf", [field]):
                 if each["type"] == "array":
                     each["maxItems"] = limits.documents_per_request_max

@@ -1,4 +1,4 @@
-"""What describes one operation, for `serve_app.http.openapi.document`."""
+"""The description of one operation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +30,10 @@ class Operation:
     parameters: Sequence[Json] = ()
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
     media_types: Sequence[str] = ()
-    """Types of the response besides JSON."""
+    """Besides JSON."""
 
     headers: Sequence[str] = ()
-    """Headers of a response of these types."""
+    """Of these responses."""
 
 
 CHANGE_ERRORS = (InvalidRequest, NotFound, BodyTimeout, TooLarge, CompressedBody)
-"""Errors of operations that change an object."""

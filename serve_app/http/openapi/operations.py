@@ -1,4 +1,4 @@
-"""Descriptions of the usage and admin routes for `serve_app.http.openapi.document`, as data."""
+"""The usage and admin routes, as data."""
 
 from serve_app.domain.errors import (
     BodyTimeout,

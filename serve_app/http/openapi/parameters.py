@@ -1,4 +1,4 @@
-"""Descriptions of request parameters, for `serve_app.http.openapi.document`."""
+"""Descriptions of request parameters."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Descriptions of responses, with their headers, for `serve_app.http.openapi.document`."""
+"""Descriptions of responses and their headers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,10 +26,10 @@ _RETRIED = ("429", "503")
 IDEMPOTENCY_CONFLICTS = (IdempotencyKeyInUse, IdempotencyKeyReused)
 
 _UNLISTED = (ClientGone, MethodNotAllowed, *IDEMPOTENCY_CONFLICTS)
-"""Errors without an operation, or of only the scoring operations: see `idempotency_conflict`."""
+"""Errors without an operation, or of scoring operations only (see `idempotency_conflict`)."""
 
 _LIMITS_MAY_BE_KNOWN = ("400", "402", "409", "413", "424", "429", "500", "503", "504")
-"""Statuses of errors that may occur after the limits of the account are looked up."""
+"""Of errors that may occur after the account's limits are looked up."""
 
 
 def _rate_limit_header(name: str) -> Json:
@@ -91,11 +91,9 @@ HEADERS: Json = {
         "schema": {"type": "string"},
     },
 } | {name: _rate_limit_header(name) for name in RATE_LIMIT_HEADERS}
-"""The headers of all responses, by name."""
 
 
 def content(*kinds: WireType, example: Json | list[Json] | None = None) -> Json:
-    """Describe a JSON body of any of ``kinds``."""
     schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]
     media: Json = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
     if example is not None:
@@ -104,7 +102,7 @@ def content(*kinds: WireType, example: Json | list[Json] | None = None) -> Json:
 
 
 def response(description: str, body: Json, headers: Iterable[str] = ()) -> Json:
-    """Describe a response with ``headers`` and those that every response has."""
+    """``headers`` are in addition to those of every response."""
     return {
         "description": description,
         "headers": {
@@ -115,7 +113,6 @@ def response(description: str, body: Json, headers: Iterable[str] = ()) -> Json:
 
 
 def error_codes() -> dict[str, list[str]]:
-    """Return the error codes of each status that an operation may answer."""
     codes: dict[str, list[str]] = {}
     for error, kind in PROBLEMS.items():
         if error not in _UNLISTED:
@@ -125,19 +122,17 @@ def error_codes() -> dict[str, list[str]]:
 
 
 def error_responses() -> Json:
-    """Return the components for the errors with the default body."""
     return {status: _error(status, codes, (ErrorBody,)) for status, codes in error_codes().items()}
 
 
 def error_response(status: str, codes: Sequence[str], kinds: Sequence[WireType]) -> Json:
-    """Describe the response to an error whose body is any of ``kinds``."""
     if tuple(kinds) == (ErrorBody,):
         return {"$ref": f"#/components/responses/{status}"}
     return _error(status, codes, kinds)
 
 
 def idempotency_conflict(kinds: Sequence[WireType]) -> Json:
-    """Describe the answers 409 of scoring operations; only one of them has ``retry-after``."""
+    """Only one of the conflicts has ``retry-after``."""
     described = _error("409", [each.code for each in IDEMPOTENCY_CONFLICTS], kinds)
     described["headers"]["retry-after"] = HEADERS["retry-after"] | {"required": False}
     return described

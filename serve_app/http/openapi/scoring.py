@@ -1,4 +1,4 @@
-"""OpenAPI descriptions of the scoring wire formats, as data."""
+"""The scoring wire formats, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,32 +75,24 @@ SCORE_RESPONSE_EXAMPLE: Json = {
 
 @dataclass(frozen=True, slots=True)
 class ScoringOperation:
-    """The description of one scoring wire format."""
+    """One scoring wire format."""
 
     name: str
     """Last part of its paths, and first part of its operation ids."""
 
     summary: str
     answer: str
-    """Description of the response."""
-
     paths: tuple[str, ...]
-    """Its routes, the preferred one first."""
+    """The preferred one first."""
 
     requests: tuple[WireType, ...]
-    """Types of the request; a request matches one of them."""
+    """A request matches one of these."""
 
     responses: tuple[WireType, ...]
-    """Types of the response."""
-
     examples: tuple[Json, Json | list[Json]]
-    """An example request and its response."""
-
     errors: tuple[WireType, ...] = (ErrorBody,)
-    """Types of the response to an error."""
-
     own_statuses: Mapping[int, str] = field(default_factory=dict)
-    """Error codes by status, for statuses of this wire format only."""
+    """Error codes of statuses that only this format has."""
 
     @property
     def types(self) -> tuple[WireType, ...]:

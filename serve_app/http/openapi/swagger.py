@@ -1,7 +1,4 @@
-"""``GET /docs``: Swagger UI from the installed package. Nothing is fetched from outside.
-
-The page's content security policy enforces this: it allows this origin only.
-"""
+"""``GET /docs``: Swagger UI from the installed package. Nothing is fetched from outside."""
 
 from importlib import resources
 
@@ -27,7 +24,7 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-# Without `validatorUrl: null` Swagger UI sends its address to a validator on the internet.
+# Without `validatorUrl: null`, Swagger UI sends its address to an external validator.
 START = b"""SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -50,12 +47,12 @@ MEDIA_TYPES = {
 
 
 async def docs(_request: Request) -> Response:
-    """Return the page. Its links are relative, so that it also works below a path prefix."""
+    """Its links are relative, to work below a path prefix."""
     return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})
 
 
 class DocsFiles:
-    """The files that the page loads, read once."""
+    """The files that the page loads."""
 
     def __init__(self) -> None:
         root = resources.files("fastapi_swagger.resources")

@@ -1,1 +1,1 @@
-"""The web page for tenants at ``/`` and the one for operators at ``/operator``."""
+"""The web pages for tenants (``/``) and operators (``/operator``)."""

@@ -1,8 +1,4 @@
-"""Serve the files of the pages from memory, with an ETag each, and compressed for most clients.
-
-The content security policy allows this origin only, and no script or style inside the HTML. The
-pages call the API like any other client, with a key that the reader enters.
-"""
+"""Serve the files of the pages from memory, with ETags and compressed for most clients."""
 
 import gzip
 import hashlib
@@ -28,8 +24,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    # A client asks for each file again, and gets a 304 while the file is unchanged. So a page mixes
-    # the files of two releases only during a rollout.
+    # A client asks for each file again, so a page mixes two releases only during a rollout.
     "cache-control": "no-cache",
     "vary": "accept-encoding",
 }
@@ -57,14 +52,12 @@ def _all_files() -> dict[str, _File]:
 
 
 class PageFiles:
-    """The files, which are read once per process."""
+    """Reads the files once per process."""
 
     def __init__(self) -> None:
         self._files = _all_files()
 
     def page(self, name: str) -> Endpoint:
-        """Return the endpoint of one of the HTML pages."""
-
         async def answer(request: Request) -> Response:
             return _response(request, self._files[name])
 
@@ -97,7 +90,7 @@ def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
 
 def _response(request: Request, file: _File) -> Response:
     compressed = "gzip" in request.headers.get("accept-encoding", "")
-    # The two forms of a file have different bytes, so they need different tags.
+    # The two forms need different tags.
     etag = f'"{file.etag}{"-gzip" if compressed else ""}"'
     headers = HEADERS | {"etag": etag}
     if etag in request.headers.get("if-none-match", ""):

@@ -1,1 +1,1 @@
-"""The scoring endpoints: body, endpoint and disconnects of clients."""
+"""The scoring endpoints."""

@@ -1,4 +1,4 @@
-"""Read a request body within limits on size and time, whatever its headers claim."""
+"""Read a request body within limits, whatever its headers claim."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from serve_app.domain.units import Seconds
 from serve_app.http.inbound import want_body
 
 RECHECK_S = 1.0
-"""Interval at which the caller is authenticated again while the body arrives."""
+"""Interval of the caller's authentication while the body arrives."""
 
 _LENGTH_DIGITS_MAX = 18
 
@@ -29,12 +29,11 @@ async def read_body(
 ) -> bytearray:
     """Return the whole body.
 
-    ``bytes_max`` limits the announced length and the bytes that arrive. ``recheck`` is called about
-    once a second while the body arrives, and raises if the caller is no longer allowed.
-    ``progress`` is called with the number of bytes so far.
+    Every `RECHECK_S`, ``recheck`` raises if the caller is no longer allowed. ``progress`` gets the
+    number of bytes so far.
 
-    Raises: TooLarge, BodyTimeout, ClientGone, CompressedBody, and InvalidRequest if the length of
-    the body is not a number.
+    Raises: TooLarge, BodyTimeout, ClientGone, CompressedBody, and InvalidRequest for an invalid
+    length.
     """
     _check_headers(request, bytes_max)
     want_body(request)
@@ -61,7 +60,7 @@ async def read_body(
 
 
 def declared_bytes(request: Request, bytes_max: int) -> int:
-    """Return the declared length, but at most ``bytes_max``; without a valid one, ``bytes_max``."""
+    """Without a valid length, return ``bytes_max``."""
     length = request.headers.get("content-length", "").strip()
     believable = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX
     return min(int(length), bytes_max) if believable else bytes_max

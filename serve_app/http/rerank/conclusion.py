@@ -1,4 +1,4 @@
-"""Record how a scoring request ended: as metrics, as a log line and as the span of its trace."""
+"""Record how a scoring request ended: metrics, a log line and a span."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ def conclude(
     status: int,
     error: BaseException | None,
 ) -> None:
-    """Call this once per request, with the ``error`` that it was answered with."""
+    """Call this once per request."""
     duration_s = Seconds(service.clock.instant() - started)
     code = _code(error)
     metrics = service.metrics

@@ -1,7 +1,6 @@
 """Cancel the work of a request when its client disconnects.
 
-Under Ray Serve, a disconnect cancels the request's task from outside. Under a plain ASGI server it
-is only a message, which the application must read. Here both cancel the work.
+Under Ray Serve, a disconnect cancels the task. Under a plain ASGI server, it is only a message.
 """
 
 import asyncio
@@ -16,11 +15,10 @@ T = TypeVar("T")
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``. Cancel it when the client disconnects or this call is cancelled.
+    """Run ``work``, and cancel it when the client disconnects or this call is cancelled.
 
-    Returns only after the work has ended. If it succeeds despite the cancellation, because its
-    charge was already being written, returns its result. The body must have been read from
-    ``receive``.
+    Returns only after the work has ended, with its result if its charge was already being written.
+    The body must have been read from ``receive``.
 
     Raises: ClientGone, and any exception of ``work``.
     """
@@ -33,7 +31,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     finally:
         task.cancel()
         watcher.cancel()
-        # A broken channel counts as a disconnect; `return_exceptions` suppresses its error.
+        # A broken channel counts as a disconnect, too.
         await asyncio.gather(task, watcher, return_exceptions=True)
     if task.cancelled():
         raise ClientGone if gone else EngineFailure("the work was cancelled from within")

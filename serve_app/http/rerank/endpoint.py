@@ -3,8 +3,7 @@
     authenticate ─> take a place ─> admit the body ─> read it ─> authenticate again ─> parse
                  ─> pipeline ─> render ─> record
 
-Errors become responses here and not in Starlette's exception handlers, because Ray Serve replaces
-some of those.
+Errors become responses here, because Ray Serve replaces some of Starlette's exception handlers.
 """
 
 import asyncio
@@ -51,7 +50,6 @@ from serve_app.telemetry.traces import span
 T = TypeVar("T")
 
 SCOPE = "rerank"
-"""The scope that an API key needs for scoring."""
 
 OUR_FAULTS = (
     EngineFailure,
@@ -60,20 +58,18 @@ OUR_FAULTS = (
     Overloaded,
     ReservationClosed,
 )
-"""Faults of the service. They do not count towards the tenant's `RefusalBudget`."""
+"""They do not count towards the tenant's `RefusalBudget`."""
 
 BODY_BYTES_ON_LOOP_MAX = 16_384
-"""Larger bodies are parsed in a thread, and so are their answers rendered. A body of this size
-takes up to 6 ms to parse, and its texts up to 1 ms to render."""
+"""Larger bodies are parsed, and their answers rendered, in a thread. This size takes up to 6 ms to
+parse and 1 ms to render."""
 
 RESULTS_ON_LOOP_MAX = 200
-"""Answers with more results are rendered in a thread."""
+"""Larger answers are rendered in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A received body, and what the headers of its request ask for."""
-
     content: bytearray
     allowed_s: Seconds
     deadline: Instant
@@ -94,7 +90,7 @@ class _Body:
 
 @dataclass(slots=True)
 class _Spoken:
-    """The wire format of a request: the route's, until the body is read."""
+    """The wire format of a request, which may depend on its body."""
 
     wire_format: WireFormat[Any]
 
@@ -102,8 +98,6 @@ class _Spoken:
 def rerank_endpoint(
     service: Service, wire_format: WireFormat[Any]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of one wire format, for any number of routes."""
-
     async def rerank(request: Request) -> Response:
         started = service.clock.instant()
         ids = request_ids(request)
@@ -133,7 +127,7 @@ async def _answer(
     started: Instant,
 ) -> Response:
     keys = sent_keys(request.headers)
-    # Called again later in the request, because the key may be revoked meanwhile.
+    # Called again later: the key may be revoked meanwhile.
     authenticate = partial(service.access.authenticate, keys, SCOPE)
     with service.metrics.stage("authenticate"):
         record.caller = caller = await authenticate()
@@ -145,9 +139,9 @@ async def _answer(
     ):
         with span("receive"):
             body = await _body(service, request, record, started, authenticate)
-        hold_only(record.body_bytes)  # A chunked body does not announce its size.
+        hold_only(record.body_bytes)  # A chunked body announces no size.
         record.caller = caller = await authenticate()
-        # Other requests of the tenant may have been refused while this body arrived.
+        # Others may have been refused while this body arrived.
         service.refusal_budget.check(caller.tenant)
         return await _answer_to(caller, service, spoken, request, record, body)
 
@@ -156,8 +150,7 @@ async def _answer(
 def _refusals_counted(service: Service, caller: Caller, record: RequestRecord) -> Iterator[None]:
     """Refuse a tenant that has used up its refusal budget; else count how this request ends.
 
-    A request that ends without an answer counts as refused, unless the service is at fault. This
-    includes a disconnect of the client and a short deadline.
+    A disconnect and a short deadline count as refusals, but not a fault of the service.
 
     Raises: TooManyRefusals.
     """
@@ -186,7 +179,7 @@ async def _answer_to(
     record.job = parsed.job
 
     async def work() -> Outcome:
-        # Set within the work: a charge must be logged even if this request is cancelled.
+        # A charge must be logged even if this request is cancelled.
         record.outcome = outcome = await service.pipeline.rerank(caller, parsed.job)
         return outcome
 
@@ -247,6 +240,5 @@ async def _body(
 
 
 def _server_timing(outcome: Outcome) -> str:
-    """Return ``Server-Timing`` in milliseconds: longest queue wait and sum of run times."""
     queue_ms, run_ms = outcome.queue_wait_s * 1_000, outcome.run_s * 1_000
     return f"queue;dur={queue_ms:.3f}, run;dur={run_ms:.3f}"
