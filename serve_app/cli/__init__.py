@@ -1,4 +1,4 @@
-"""The command line ``rerank-serve``. One module per group of commands."""
+"""The command line ``rerank-serve``."""
 
 import click
 

@@ -1,7 +1,6 @@
-"""``rerank-serve tenants | usage | audit-log``: tenants, usage reports and the audit log.
+"""``rerank-serve tenants | usage | audit-log``.
 
-Every command uses one transaction. Commands that only read do not delay requests. Amounts are in
-dollars and times in UTC.
+Every command uses one transaction. Commands that only read do not delay requests.
 """
 
 import json
@@ -44,17 +43,15 @@ from serve_app.ledger.reports import usage
 ENTRIES_PER_READ = 1_000
 
 FIRST_SCOPES = {api_keys.SCOPE_RERANK, api_keys.SCOPE_MANAGE}
-"""Scopes of the first key of a new database, which `make serve` prints."""
+"""Of the first key of a new database, which `make serve` prints."""
 
 
 def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:
     """Update the schema, and add the tenant ``dev`` with an API key to an empty database.
 
-    Returns:
-        The complete API key, which cannot be shown again, or ``None`` if a tenant already exists.
+    Returns the key, which cannot be shown again; ``None`` if a tenant exists.
 
-    Raises:
-        LedgerUnavailable: The database did not answer.
+    Raises: LedgerUnavailable.
     """
     migrate(database_url)
     key = api_keys.generate()
@@ -231,4 +228,3 @@ def show_audit_log(tenant: str | None, database_url: str | None) -> None:
 
 
 COMMANDS: list[click.Command] = [tenants, keys, credit, show_usage, show_audit_log]
-"""Commands that `serve_app.cli` attaches to the main command."""

@@ -1,4 +1,4 @@
-"""Parameter types for amounts and limits. An invalid value is an error of one line."""
+"""Parameter types for amounts and limits."""
 
 import functools
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from serve_app.domain.units import MICRO_DOLLARS_PER_DOLLAR, Credits
 from serve_app.protocols.admin import GRANT_MAX, LIMIT_VALUE_MAX
 
 NONE: Final = "none"
-"""Option value that removes a limit."""
+"""Removes a limit."""
 
 
 class Dollars(click.ParamType[Credits]):
-    """An amount of up to a million dollars, with a precision of one micro-dollar."""
+    """Up to a million dollars, with a precision of one micro-dollar."""
 
     name = "dollars"
 
@@ -68,7 +68,7 @@ class Count(click.ParamType[int]):
 
 
 class OrNone(click.ParamType[Any]):
-    """A value of another type, or the unchanged word ``none``."""
+    """A value of another type, or ``none``."""
 
     def __init__(self, of: click.ParamType[Any]) -> None:
         self._of = of
@@ -93,16 +93,13 @@ _LIMITS: dict[str, _Limit] = {
         "Monthly budget", "--monthly-budget", Dollars(zero=True)
     ),
 }
-"""The fields of `RateLimits`."""
 
 
 def limit_facts(limits: RateLimits) -> dict[str, str]:
-    """Return the limits as text, by title."""
     return {_LIMITS[name].title: _shown(name, value) for name, value in asdict(limits).items()}
 
 
 def setting_facts(settings: TenantSettings) -> dict[str, str]:
-    """Return the settings as text, by title."""
     facts = asdict(settings).items()
     return {name.replace("_", " ").capitalize(): f"{value:,}" for name, value in facts}
 
@@ -114,7 +111,7 @@ def _shown(name: str, value: int | None) -> str:
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for every limit, and pass the specified ones to the command as ``limits``."""
+    """Add an option for every limit, and pass those that are used as ``limits``."""
 
     @functools.wraps(command)
     def with_limits(**typed: Any) -> None:

@@ -1,7 +1,4 @@
-"""``rerank-serve ledger``: migration, retention, statements, reconciliation and backup.
-
-Every command works while the service runs. Commands that only read do not delay requests.
-"""
+"""``rerank-serve ledger``. Every command works while the service runs."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -133,7 +130,7 @@ def reconcile(day: datetime | None, patterns: Sequence[str], database_url: str |
     wanted = day or time_of(now) - timedelta(days=1)
     since = day_of(moment_of(wanted.replace(tzinfo=UTC)))
     named = [path for pattern in patterns for path in glob(pattern, recursive=True)]
-    # Ray also links its newest session under a second name.
+    # Ray links its newest session under a second name.
     paths = sorted({str(Path(path).resolve()) for path in named})
     if patterns and not paths:
         raise click.ClickException("no log file matches")
@@ -167,7 +164,7 @@ def _month(typed: str) -> int:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_bytes(text.encode())  # As bytes, to be identical on every system.
+        path.write_bytes(text.encode())  # Identical on every system.
     except OSError as error:
         raise click.ClickException(str(error)) from None
 
@@ -193,7 +190,7 @@ def _print_statement(statement: monthly_statement.Statement) -> None:
 
 
 def _lines(paths: Iterable[str], unreadable: list[str]) -> Iterator[LogLine]:
-    """Yield all requests in the files. Add the places of malformed lines to ``unreadable``."""
+    """Yield all requests. Add the places of malformed lines to ``unreadable``."""
     for path in paths:
         with Path(path).open(encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, 1):

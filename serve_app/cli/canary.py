@@ -1,4 +1,4 @@
-"""``rerank-serve canary``: compare a canary with the live revision, promote it, or abort it."""
+"""``rerank-serve canary``: compare, promote or abort a canary."""
 
 import functools
 import json
@@ -62,7 +62,6 @@ def report(model: str, days: int, as_json: bool, database_url: str | None) -> No
 
 
 def _edit_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the argument and the options that `promote` and `abort` share."""
     options = (
         click.argument("model"),
         click.option(
@@ -115,10 +114,10 @@ def abort(model: str, path: Path, address: str, deploy: bool) -> None:  # noqa: 
 
 
 def _edit(path: Path, edit: Callable[[str, str], "Edited"], model: str) -> str:
-    """Change the file, and return the application that is unused afterwards."""
+    """Change the file, and return the application that becomes unused."""
     from serve_app.deployments.serve_config import ConfigError, settings_in  # noqa: PLC0415 - imports ray
 
-    read_config(path, None)  # Refuse a file with other errors.
+    read_config(path, None)  # Refuses a file with other errors.
     try:
         edited = edit(path.read_text(encoding="utf-8"), model)
         settings_in(edited.content)
@@ -129,7 +128,6 @@ def _edit(path: Path, edit: Callable[[str, str], "Edited"], model: str) -> str:
 
 
 def _deploy(path: Path, address: str | None, unused: str) -> None:
-    """Deploy the file to ``address``, if there is one."""
     then = f"run `serve deploy {path}`"
     if address is None:
         click.echo(f"To deploy it, {then}.")

@@ -33,7 +33,7 @@ def check(config: Path) -> None:
 
 
 def _state_of_card(model: ModelSettings) -> str:
-    """Return whether the model card is valid. Raises: ClickException if it is not."""
+    """Raises: ClickException."""
     if not Path(str(model.card)).expanduser().exists():
         return "which is not on this machine and was not checked"
     try:

@@ -16,7 +16,7 @@ def credit() -> None:
     """Manage the credit of tenants."""
 
 
-# A negative amount must reach the check of amounts, not the search for an option '-5'.
+# A negative amount must not be read as an option '-5'.
 @credit.command("add", context_settings={"ignore_unknown_options": True})
 @click.argument("tenant")
 @click.argument("amount", metavar="DOLLARS", type=Dollars(negative=True))

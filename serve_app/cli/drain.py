@@ -1,4 +1,4 @@
-"""``rerank-serve drain``: empty a node of the cluster before it stops."""
+"""``rerank-serve drain``: empty a node before it stops."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import click
 import psutil
 
 PROCESSES = ("ray::ServeReplica:", "ray::HAProxyManager")
-"""Beginnings of the titles of the processes that handle requests on a node."""
+"""The titles of the processes that handle requests begin with these."""
 
 COMMAND_TIMEOUT_S = 30.0
 POLL_S = 0.5
@@ -45,13 +45,12 @@ def drain(seconds: int) -> None:
 
 
 def _busy() -> list[str]:
-    """Return the titles of the replicas and of HAProxy's manager on this node."""
     titles = (" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"]))
     return sorted(title for title in titles if title.startswith(PROCESSES))
 
 
 def _announce(seconds: int) -> None:
-    """Let Ray migrate what runs on this node. Raises: ClickException."""
+    """Raises: ClickException."""
     command = [
         str(Path(sys.executable).with_name("ray")),
         "drain-node",

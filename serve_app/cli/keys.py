@@ -1,4 +1,4 @@
-"""``rerank-serve keys``: create, show, name, limit, rotate and revoke API keys."""
+"""``rerank-serve keys``: API keys."""
 
 from collections.abc import Sequence
 
@@ -96,7 +96,6 @@ def list_keys(tenant: str | None, database_url: str | None) -> None:
 
 
 def _cells(key: tenant_keys.Key) -> tuple[str, ...]:
-    """Return the cells of a key in the order of `COLUMNS`."""
     stored = key.stored
     return (
         stored.caller.key_id,

@@ -1,4 +1,4 @@
-"""Ledger access of the commands: the database, the acting user, and errors of one line."""
+"""Ledger access of the commands, with errors of one line."""
 
 import getpass
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from serve_app.settings.gateway import Settings
 
 DATABASE_TIMEOUT_S = Seconds(10.0)
 REPORT_TIMEOUT_S = Seconds(600.0)
-"""Timeout of one SQL statement of a report, which may read millions of rows."""
+"""For one SQL statement, which may read millions of rows."""
 
 CLOCK = SystemClock()
 
@@ -35,12 +35,12 @@ def open_books(
     database_url: str | None,
     begin: Callable[[str, Seconds], AbstractContextManager[Connection]] = transaction,
 ) -> Iterator[Connection]:
-    """Open a transaction on an existing, up-to-date ledger.
+    """Open a transaction on an existing ledger.
 
-    The ledger is not created, because that would hide a wrong database URL, and not updated,
-    because older gateways cannot start on an updated ledger.
+    It is not created, which would hide a wrong URL, and not updated, because older gateways could
+    not start any more.
 
-    Raises: ClickException, with a message of one line.
+    Raises: ClickException.
     """
     url = database_url or settings().resolved_database_url
     with in_one_line():
@@ -55,13 +55,11 @@ def open_books(
 
 
 def reading_long(database_url: str, _timeout_s: Seconds) -> AbstractContextManager[Connection]:
-    """Open a snapshot for `open_books`, with time for a report."""
     return reading(database_url, REPORT_TIMEOUT_S)
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Convert errors that make a ledger unusable to a `ClickException` of one line."""
     try:
         yield
     except LedgerUnavailable as error:
@@ -71,7 +69,7 @@ def in_one_line() -> Iterator[None]:
 
 
 def settings() -> Settings:
-    """Return the settings from the environment. No Serve config file is read."""
+    """From the environment; no Serve config file is read."""
     try:
         return Settings()
     except ValueError as error:
@@ -79,14 +77,13 @@ def settings() -> Settings:
 
 
 def tenant_id(connection: Connection, name: str | None) -> TenantId | None:
-    """Return the id of the tenant with this name or id. Raises: AccountProblem."""
+    """``name`` may be an id. Raises: AccountProblem."""
     return None if name is None else tenant_accounts.find_tenant(connection, name).id
 
 
 def audit_context() -> AuditContext:
-    """Return the time and the logged-in user, for the audit log."""
     try:
         who = getpass.getuser()
     except (KeyError, OSError):
-        who = "unknown"  # A container may run as a user id without a name.
+        who = "unknown"  # A container's user id may have no name.
     return AuditContext(who, CLOCK.moment())

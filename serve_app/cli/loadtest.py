@@ -1,4 +1,4 @@
-"""``rerank-serve loadtest``: load tests of a running service, with Locust in child processes."""
+"""``rerank-serve loadtest``: load tests with Locust in child processes."""
 
 import json
 import sys
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 FORWARD = {"ignore_unknown_options": True}
 REQUESTS_ENOUGH = 1_000
-"""Steps with fewer requests have too low a p99. In a simulated queue, the median p99 of steps with
-300 requests is a quarter too low."""
+"""Steps with fewer requests have too low a p99: with 300, it is a quarter too low in the median of
+a simulated queue."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 METRICS = click.option(
@@ -39,7 +39,7 @@ def loadtest() -> None:
     used.
     loadtests/README.md describes the options of Locust and of the load.
     """
-    from loadtests.command import missing_packages  # noqa: PLC0415 - the package is optional
+    from loadtests.command import missing_packages  # noqa: PLC0415 - optional
 
     if missing := missing_packages():
         raise click.ClickException(
@@ -49,14 +49,12 @@ def loadtest() -> None:
 
 
 class _WithLoadOptions(click.Command):
-    """A command whose help also lists the options of the load, which Locust reads."""
-
     def format_epilog(
         self,
         ctx: click.Context,  # noqa: ARG002 - click passes it
         formatter: click.HelpFormatter,
     ) -> None:
-        from loadtests.options import help_text  # noqa: PLC0415 - the package is optional
+        from loadtests.options import help_text  # noqa: PLC0415 - optional
 
         formatter.write(f"\n{help_text(formatter.width)}")
 
@@ -74,7 +72,7 @@ def run(
     All options of Locust work, too, such as --processes 4; `run -- --help` lists them. With
     thresholds, the exit status is 1 if one of them is exceeded, else 0.
     """
-    from loadtests.command import locust_command, wait  # noqa: PLC0415 - the package is optional
+    from loadtests.command import locust_command, wait  # noqa: PLC0415 - optional
     from loadtests.report import run_report  # noqa: PLC0415
     from loadtests.service_metrics import MetricsWatch  # noqa: PLC0415
 
@@ -136,7 +134,7 @@ def sweep(
     The options of `run` for the load work, too, except --trace: for example, --sizes 20
     --pair-tokens 512 --cv 3. The result is in the folder, as sweep.json and report.html.
     """
-    from loadtests.command import LoadTestFailed  # noqa: PLC0415 - the package is optional
+    from loadtests.command import LoadTestFailed  # noqa: PLC0415 - optional
     from loadtests.report import sweep_report  # noqa: PLC0415
     from loadtests.service_metrics import MetricsWatch  # noqa: PLC0415
     from loadtests.sweep import Sweep  # noqa: PLC0415
@@ -167,7 +165,7 @@ def trace(logs: tuple[TextIO, ...], out: Path) -> None:
 
     A trace has times and sizes, but no texts, keys or tenants.
     """
-    from loadtests.traces import write_trace  # noqa: PLC0415 - the package is optional
+    from loadtests.traces import write_trace  # noqa: PLC0415 - optional
 
     try:
         with out.open("w", encoding="utf-8") as file:
@@ -183,7 +181,7 @@ def trace(logs: tuple[TextIO, ...], out: Path) -> None:
 @click.option("--report", type=FILE, help="Write an HTML page with plots to this file.")
 def compare(first: Path, second: Path, report: Path | None) -> None:
     """Compare two sweeps (sweep.json), or two summaries of runs."""
-    from loadtests.compare import compared, named  # noqa: PLC0415 - the package is optional
+    from loadtests.compare import compared, named  # noqa: PLC0415 - optional
     from loadtests.report import comparison_report  # noqa: PLC0415
 
     try:
@@ -198,7 +196,7 @@ def compare(first: Path, second: Path, report: Path | None) -> None:
 
 
 def _sweep_options(chosen: Mapping[str, Any]) -> "SweepOptions":
-    from loadtests.sweep import SweepOptions  # noqa: PLC0415 - the package is optional
+    from loadtests.sweep import SweepOptions  # noqa: PLC0415 - optional
 
     names = {"first_rate": "first_rate_per_s"}
     try:
@@ -221,7 +219,7 @@ def _show_step(step: Mapping[str, Any]) -> None:
 
 
 def _show_limit(result: Mapping[str, Any], folder: Path) -> None:
-    from loadtests.report import limit_of  # noqa: PLC0415 - the package is optional
+    from loadtests.report import limit_of  # noqa: PLC0415 - optional
 
     print_facts(
         {

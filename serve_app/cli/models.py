@@ -1,4 +1,4 @@
-"""``rerank-serve models``: commands for models that are not being served."""
+"""``rerank-serve models``: models that are not being served."""
 
 from pathlib import Path
 

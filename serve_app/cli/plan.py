@@ -1,4 +1,4 @@
-"""``rerank-serve plan``: the scorers and gateways that given traffic needs, and their cost."""
+"""``rerank-serve plan``: the fleet that given traffic needs, and its cost."""
 
 import json
 from collections.abc import Sequence
@@ -144,7 +144,7 @@ def plan(**chosen: Any) -> None:
     if chosen["plot"] is not None:
         _draw(found, chosen["plot"])
     if chosen["as_json"]:
-        from serve_app.planning.report import as_json  # noqa: PLC0415 - imports the extra
+        from serve_app.planning.report import as_json  # noqa: PLC0415 - an extra
 
         click.echo(json.dumps(as_json(found, *extras), indent=2))
     else:
@@ -154,7 +154,7 @@ def plan(**chosen: Any) -> None:
 def _extras(
     found: "Plan", chosen: dict[str, Any]
 ) -> "tuple[list[Cost], list[Variation], Step | None]":
-    from serve_app.planning.costs import cost  # noqa: PLC0415 - imports the extra
+    from serve_app.planning.costs import cost  # noqa: PLC0415 - an extra
     from serve_app.planning.sensitivity import variations  # noqa: PLC0415 - as above
     from serve_app.planning.steps import step  # noqa: PLC0415 - as above
 
@@ -175,7 +175,7 @@ def _machines(device: str, price_per_hour: float | None) -> list[Instance]:
 
 def _draw(found: "Plan", file: Path) -> None:
     try:
-        from serve_app.cli.plan_plot import draw  # noqa: PLC0415 - imports the extra
+        from serve_app.cli.plan_plot import draw  # noqa: PLC0415 - an extra
     except ImportError:
         raise click.ClickException(
             "The plot needs matplotlib: pip install 'rerank-serve[plan]'"

@@ -1,4 +1,4 @@
-"""The plot of ``rerank-serve plan``: latency and use against load."""
+"""The plot of ``rerank-serve plan``."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 LOADS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
-"""Loads, as shares of the planned traffic."""
+"""Shares of the planned traffic."""
 
 
 def draw(plan: Plan, file: Path) -> None:
-    """Simulate the fleet without its spare replicas at several loads.
+    """Simulate the fleet without its spare replicas.
 
     Raises: OSError, ValueError: The file cannot be written.
     """

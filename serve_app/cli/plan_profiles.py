@@ -35,7 +35,7 @@ DEFAULT_DEVICE = "V100"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options that describe the traffic and the speeds, as typed; ``None`` if left out."""
+    """As typed; ``None`` if left out."""
 
     requests_per_s: float | None = None
     documents_per_s: float | None = None
@@ -56,11 +56,8 @@ class Options:
 
 
 def profiles(options: Options) -> tuple[Traffic, Service]:
-    """Return the traffic and the speeds.
-
-    Raises:
-        ClickException: An option is missing, or a file or a service cannot be read.
-        ProfileError: A value cannot be used.
+    """Raises: ClickException if an option is missing, or a file or a service cannot be read;
+    ProfileError if a value cannot be used.
     """
     sources = {
         "--requests-per-s": options.requests_per_s is not None,
@@ -90,7 +87,6 @@ def _traffic(options: Options) -> Traffic:
 
 
 def _changed(traffic: Traffic, options: Options) -> Traffic:
-    """Return the traffic with the values that were given explicitly."""
     changes: dict[str, Any] = {
         "documents": None if options.documents is None else parse_sizes(options.documents),
         "pair_tokens": options.tokens,
@@ -101,7 +97,7 @@ def _changed(traffic: Traffic, options: Options) -> Traffic:
 
 
 def parse_sizes(typed: str) -> dict[int, float]:
-    """Read sizes with weights, such as ``5:80,50:20`` or ``20``. Raises: BadParameter."""
+    """Read sizes with weights, such as ``5:80,50:20``. Raises: BadParameter."""
     sizes: dict[int, float] = {}
     try:
         for part in typed.split(","):
@@ -170,7 +166,7 @@ def _scraped(urls: Sequence[str]) -> str:
 
 
 def _of_ledger(month: str, database_url: str | None) -> Traffic:
-    """Return the traffic of the busiest day of a month, as if it were spread evenly over it."""
+    """Return the traffic of the month's busiest day, spread evenly."""
     try:
         named = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
@@ -185,7 +181,7 @@ def _of_ledger(month: str, database_url: str | None) -> Traffic:
 
 
 def of_day(day: UsageRow) -> Traffic:
-    """Return the traffic of a day. Raises: ProfileError: No document was scored."""
+    """Raises: ProfileError if no document was scored."""
     if not day.documents:
         raise ProfileError("No document was scored on the busiest day.")
     size = max(1, round(day.documents / day.requests))

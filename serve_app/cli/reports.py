@@ -17,16 +17,15 @@ from serve_app.domain.usage import USAGE_COUNTS
 from serve_app.ledger.reports.usage import Grouping, UsageRow
 
 PIPE_COLUMNS = 200
-"""Table width without a terminal, wide enough that rows stay on one line."""
+"""Width without a terminal, so that rows stay on one line."""
 
 
 def utc(moment: Moment | None) -> str:
-    """Format a moment in UTC to the second. ``None`` is '-'."""
     return "-" if moment is None else write_second(moment)
 
 
 def moment(time: datetime | None) -> Moment | None:
-    """Convert a time, which is in UTC unless it has a time zone."""
+    """``time`` is in UTC unless it has a time zone."""
     if time is None:
         return None
     return moment_of(time.replace(tzinfo=time.tzinfo or UTC, microsecond=0))
@@ -35,7 +34,7 @@ def moment(time: datetime | None) -> Moment | None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()
 ) -> None:
-    """Print a table. The columns named in ``right`` are right-aligned numbers."""
+    """Columns in ``right`` are right-aligned."""
     table = Table()
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -53,7 +52,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_usage(rows: Sequence[UsageRow], by: Grouping, form: str | None) -> None:
-    """Print a table, or ``json`` or ``csv`` with exact micro-dollars for other programs."""
+    """``json`` and ``csv`` have exact micro-dollars, for programs."""
     if form is None:
         _print_usage_table(rows, by)
         return

@@ -1,7 +1,7 @@
-"""``rerank-serve up``: the whole service on this machine, in the foreground, until Ctrl-C.
+"""``rerank-serve up``: the whole service on this machine, in the foreground.
 
-It prepares ``var_dir`` (database, first tenant, first key), starts a private Ray cluster, deploys
-the config file, waits until the service is ready, and prints an example request.
+It prepares ``var_dir``, starts a private Ray cluster, deploys the config file, waits until the
+service is ready, and prints an example request.
 """
 
 import os
@@ -59,7 +59,7 @@ curl -s {address}/v1/rerank \\
 def up(config: Path, port: int | None, model: str | None) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     _obey_signals()
-    os.umask(0o077)  # Ray, its workers and HAProxy inherit it, so their files are private.
+    os.umask(0o077)  # Ray and HAProxy inherit it, so their files are private.
     console = Console(highlight=False)
     try:
         _apply_switches(config.parent / "ray.env")
@@ -69,7 +69,7 @@ def up(config: Path, port: int | None, model: str | None) -> None:
 
 
 def _up(console: Console, config_path: Path, port: int | None, model: str | None) -> None:
-    # Ray reads its environment variables when it is first imported, so they are set before.
+    # Ray reads its environment variables when it is first imported.
     from serve_app.deployments import local_ray  # noqa: PLC0415 - imports ray
 
     config, service = read_config(config_path, model)
@@ -116,7 +116,6 @@ def _up(console: Console, config_path: Path, port: int | None, model: str | None
 
 @contextmanager
 def _ray_failures() -> Iterator[None]:
-    """Convert a failed start of Ray to one line."""
     from serve_app.deployments.local_ray import RayFailed  # noqa: PLC0415 - imports ray
 
     try:
@@ -138,7 +137,7 @@ def _obey_signals() -> None:
 
 
 def _apply_switches(env_file: Path) -> None:
-    """Set the variables of ``env_file`` that the environment does not contain yet."""
+    """Variables that the environment has are not replaced."""
     if "ray" in sys.modules:
         raise AssertionError("ray was imported before its environment variables were set")
     os.environ.pop("RAY_ADDRESS", None)  # The service uses a private cluster.
@@ -153,7 +152,7 @@ def _apply_switches(env_file: Path) -> None:
 
 
 def read_switches(env_file: Path) -> dict[str, str]:
-    """Return the assignments in a shell file, except those with a command substitution."""
+    """Return the assignments in a shell file without command substitutions."""
     lines = (line.partition("=") for line in env_file.read_text().splitlines())
     return {
         name: value
@@ -163,8 +162,8 @@ def read_switches(env_file: Path) -> dict[str, str]:
 
 
 def _first_key(settings: Settings, var_dir: Path) -> str | None:
-    """Return the development key, which is created with the database and kept in ``dev.key``."""
-    # It contains the ledger, the key, and Ray's sessions, which Ray makes readable by all users.
+    """Return the key in ``dev.key``, which is created with the database."""
+    # Ray makes its sessions in this folder readable by all users.
     private_folder(var_dir)
     close_to_others(var_dir / "huggingface")
     key_file = var_dir / "dev.key"
@@ -180,7 +179,6 @@ def _first_key(settings: Settings, var_dir: Path) -> str | None:
 
 
 def _wait_until_ready(console: Console, config: Mapping[str, Any], address: str) -> None:
-    """Wait until the service is ready, and print each step once."""
     from serve_app.deployments.local_ray import progress  # noqa: PLC0415 - imports ray
 
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -213,7 +211,7 @@ def _is_ready(client: httpx.Client, address: str) -> bool:
 
 
 def _still_good(address: str, key: str | None) -> str | None:
-    """Return the key, or ``None`` if it was revoked or belongs to another database."""
+    """Return ``None`` if the key was revoked or belongs to another database."""
     headers = {"Authorization": f"Bearer {key}"}
     answer = httpx.get(f"{address}/v1/models", headers=headers, timeout=10)
     return key if answer.status_code == httpx.codes.OK else None

@@ -1,4 +1,4 @@
-"""Read the Serve config file of ``rerank-serve up``; ``--model`` replaces the models in it."""
+"""Read a Serve config file; ``--model`` replaces the models in it."""
 
 import os
 import re
@@ -16,16 +16,11 @@ if TYPE_CHECKING:
     from serve_app.deployments.serve_config import ServiceConfig
 
 NOT_IN_IDS = re.compile(r"[^A-Za-z0-9._-]")
-"""Characters of a folder name or hub id that are replaced in the model id."""
+"""Replaced in a model id made from a folder name or hub id."""
 
 
 def read_config(path: Path, model: str | None) -> tuple[dict[str, Any], "ServiceConfig"]:
-    """Return the content of a Serve config file, and its settings.
-
-    If ``model`` is given, it replaces the models in the file.
-
-    Raises: ClickException.
-    """
+    """Return the content of a Serve config file, and its settings. Raises: ClickException."""
     from serve_app.deployments.serve_config import (  # noqa: PLC0415 - imports ray
         ConfigError,
         read_serve_config,
@@ -42,13 +37,10 @@ def read_config(path: Path, model: str | None) -> tuple[dict[str, Any], "Service
 
 
 def serve_only(name: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the applications of ``config`` with one model instead of its models.
+    """Return the applications of ``config`` with one model, scored like the default model.
 
-    The model gets the options of the default model's scorers.
-
-    Args:
-        name: A hub id, a local folder or ``embedded``. Its last part becomes the model id, with
-            ``-`` for invalid characters, and ``name`` becomes an alias.
+    The last part of ``name`` (a hub id, a folder or ``embedded``) becomes the model id, with ``-``
+    for invalid characters, and ``name`` an alias.
 
     Raises: ClickException, ConfigError.
     """
@@ -76,7 +68,7 @@ def serve_only(name: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _only_model(name: str) -> ModelSettings:
-    # Absolute, because scorers run in other folders. Links stay, because their names are used.
+    # Absolute, because scorers run in other folders. Links keep their names.
     folder = os.path.abspath(os.path.expanduser(name))
     source = folder if name != EMBEDDED and os.path.isdir(folder) else name
     model_id = NOT_IN_IDS.sub("-", Path(source).name).lstrip("._-")
@@ -91,11 +83,9 @@ def _only_model(name: str) -> ModelSettings:
 
 
 def check_models(models: Iterable[ModelSettings]) -> None:
-    """Find or download the files of every model, so that a missing one is known before Ray starts.
+    """Find or download the files of every model before Ray starts. ``HF_HOME`` must be set.
 
-    ``HF_HOME`` must be set.
-
-    Raises: ClickException with one line that names the problem and the remedy.
+    Raises: ClickException.
     """
     for each in (revision.checkpoint for model in models for revision in model.revisions):
         try:
