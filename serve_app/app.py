@@ -3,9 +3,8 @@
     gateways   ``import_path: serve_app.app:gateways``, once
     scorer     ``import_path: serve_app.app:scorer``, once per model and canary
 
-Ray replaces all replicas of an application whose ``args`` change. So each model has an application
-of its own, and settings that may change in running gateways are the ``user_config`` of their
-deployment.
+Ray replaces all replicas of an application whose ``args`` change. So each model has its own, and
+settings that change in running gateways are their ``user_config``.
 """
 
 from typing import Any
@@ -20,16 +19,12 @@ from serve_app.settings.scorer import ScorerSettings
 
 
 def gateways(args: dict[str, Any]) -> Application:
-    """Return the gateway deployment, which needs a ``user_config``; see `LiveSettings`.
+    """``args`` are `Settings`, and the deployment needs `LiveSettings` as its ``user_config``.
 
-    Args:
-        args: Fields of `serve_app.settings.gateway.Settings`.
-
-    Raises:
-        pydantic.ValidationError: A setting is unknown, invalid, or conflicts with the others.
+    Raises: pydantic.ValidationError.
     """
     settings = Settings(**args)
-    # Resolve these here, because replicas start in other folders and processes.
+    # Replicas start in other folders and processes.
     update = {
         "var_dir": settings.var_dir.absolute(),
         "database_url": settings.resolved_database_url,
@@ -38,13 +33,9 @@ def gateways(args: dict[str, Any]) -> Application:
 
 
 def scorer(args: dict[str, Any]) -> Application:
-    """Return the scorer deployment of one model.
+    """``args`` are `ScorerSettings`.
 
-    Args:
-        args: Fields of `serve_app.settings.scorer.ScorerSettings`.
-
-    Raises:
-        pydantic.ValidationError: A setting is unknown, invalid, or conflicts with the others.
+    Raises: pydantic.ValidationError.
     """
     settings = ScorerSettings(**args)
     update = {"var_dir": settings.var_dir.absolute()}

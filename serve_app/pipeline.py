@@ -3,9 +3,8 @@
     admit ─> check the queries ─┬─> reserve credit ─┬─> score ─> rank ─> commit ─> answer
                                 └─> tokenize ───────┘
 
-Steps with side effects call a port (`serve_app.ports`) or `Admission`; ranking is a pure function.
-Every expected failure is a `RerankError`. No request is scored before its credit is reserved, and
-no score is returned before the charge is committed.
+No request is scored before its credit is reserved, and no score is returned before the charge is
+committed.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ class Pipeline:
     clock: Clock
 
     async def rerank(self, caller: Caller, job: Job) -> Outcome:
-        """Score, rank and charge one job of any wire format; answer a repeat from the ledger.
+        """Score, rank and charge one job; answer a repeat from the ledger.
 
         The reserved credit is released if the request ends before its charge is committed.
         """
@@ -56,7 +55,7 @@ class Pipeline:
     async def _run(
         self, caller: Caller, job: Job, revision: ServedRevision, ticket: Ticket
     ) -> Outcome:
-        # Check queries before the reservation, so that an invalid one counts towards no limit.
+        # Before the reservation, so that an invalid query counts towards no limit.
         async with self._until_deadline(job):
             most = await revision.tokenizer.check_queries(job, small=ticket.small)
         price = self.pricing.price(job.model, most, job.service_tier)
@@ -92,8 +91,8 @@ class Pipeline:
                 rate_limits=reserved.rate_limits,
                 warnings=tokenized.warnings,
             )
-            # The deadline does not apply to the commit. Otherwise a request could end without an
-            # answer while its charge is being written. The ledger limits the wait for its commit.
+            # The deadline does not apply to the commit, because a request must not end without an
+            # answer while its charge is being written. The ledger limits that wait.
             with self.metrics.stage("commit"):
                 await self.ledger.commit(job.request_id, charge, usage, to_store(job, outcome))
         if revision.shadow is not None:
@@ -102,7 +101,6 @@ class Pipeline:
 
     @asynccontextmanager
     async def _until_deadline(self, job: Job) -> AsyncIterator[None]:
-        """Raises: DeadlineExceeded, if the block is not done at the job's deadline."""
         try:
             async with asyncio.timeout(job.deadline - self.clock.instant()):
                 yield
@@ -113,7 +111,7 @@ class Pipeline:
     async def _tokenizing(
         self, job: Job, revision: ServedRevision, ticket: Ticket
     ) -> AsyncIterator[asyncio.Task[TokenizedJob]]:
-        """Tokenize while the block runs; at its end, cancel the task if it is not done."""
+        """Tokenize while the block runs, but not longer."""
 
         async def tokenize() -> TokenizedJob:
             with self.metrics.stage("tokenize"):
@@ -124,14 +122,14 @@ class Pipeline:
             yield task
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)  # Only the block's error is raised.
+            await asyncio.gather(task, return_exceptions=True)  # Raise only the block's error.
 
     @contextmanager
     def _voided_on_failure(self, request_id: RequestId) -> Iterator["_Progress"]:
         """Void the reservation if the block fails. The block keeps the yielded object up to date.
 
-        If ``reserve`` is interrupted, its reservation may still be written, and the void is written
-        after it. If this process dies before the void is written, the reservation expires.
+        The void is written after the reservation, even if ``reserve`` is interrupted. If this
+        process dies first, the reservation expires.
         """
         progress = _Progress()
         try:
@@ -145,7 +143,7 @@ class Pipeline:
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of a request if it fails: its computed work, and rate limits for its answer."""
+    """What is known of a request if it fails."""
 
     usage: Usage = NO_USAGE
     rate_limits: tuple[RateLimitState, ...] = ()

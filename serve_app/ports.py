@@ -31,7 +31,7 @@ from serve_app.domain.units import (
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An API key as stored in the database, which holds only a digest of the secret."""
+    """An API key, of which the database has only a digest."""
 
     caller: Caller
     secret_sha256: bytes
@@ -41,18 +41,17 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Size and highest price of one request, known before any work."""
+    """Size and highest price of one request."""
 
     request_id: RequestId
     model: ModelId
     documents: int
     amount: Credits
     timeout_s: Seconds
-    """Timeout of the request. Its reservation lasts a little longer."""
+    """The reservation lasts a little longer."""
 
     idempotency: Idempotency | None = None
     revision: Revision = NO_REVISION
-    """The revision of the model that will score the request."""
 
     @classmethod
     def of(cls, job: Job, revision: Revision, amount: Credits) -> Self:
@@ -69,19 +68,16 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The caller's rate limits, and the answer to a repeat, for which nothing is reserved."""
+    """The caller's rate limits; for a repeat, also the first request and its outcome."""
 
     rate_limits: tuple[RateLimitState, ...] = ()
     repeats: RequestId | None = None
-    """The first request, if this one repeats it."""
-
     outcome: bytes | None = None
-    """The stored outcome of the first request."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """An outcome in bytes, to be stored for the repeats of its request."""
+    """An outcome in bytes, for the repeats of its request."""
 
     idempotency: Idempotency
     outcome: bytes
@@ -89,7 +85,7 @@ class StoredOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Work of a request: what was computed, for its row in the ledger, or the most it can need."""
+    """The computed work of a request, or the most that it can need."""
 
     documents: int
     tokens: Tokens
@@ -102,11 +98,9 @@ class Access(Protocol):
     """Authenticates callers."""
 
     async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
-        """Return the caller behind the first of ``api_keys`` that is valid.
+        """Return the caller of the first valid key.
 
-        Raises:
-            Forbidden: The key has none of ``scopes``.
-            Unauthenticated, Overloaded, LedgerUnavailable
+        Raises: Forbidden without any of ``scopes``, Unauthenticated, Overloaded, LedgerUnavailable.
         """
 
 
@@ -114,7 +108,7 @@ class KeyStore(Protocol):
     """Stores API keys."""
 
     async def find_keys(self, key_ids: Sequence[KeyId]) -> dict[KeyId, StoredKey]:
-        """Return the existing keys by public id, including revoked and expired ones.
+        """Return the existing keys, including revoked and expired ones.
 
         Raises: LedgerUnavailable.
         """
@@ -124,9 +118,8 @@ class Ledger(Protocol):
     """Reserves and charges the credit of tenants."""
 
     async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
-        """Reserve the quote's amount; return once that is written.
-
-        A repeat of a charged request reserves nothing and counts towards no limit.
+        """Reserve the quote's amount durably. A repeat of a charged request reserves nothing and
+        counts towards no limit.
 
         Raises:
             ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit,
@@ -142,18 +135,17 @@ class Ledger(Protocol):
     ) -> None:
         """Charge ``amount`` (at most the reserved amount) and release the rest.
 
-        Returns once that and ``stored`` are durable; only then may the answer be sent. Cancelling
-        the call before its write has begun drops the write.
+        The charge and ``stored`` are durable when this returns, and only then may the answer be
+        sent. Cancelling the call before its write has begun drops the write.
 
-        Raises: ReservationClosed, LedgerUnavailable; then the answer must not be sent.
+        Raises: ReservationClosed, LedgerUnavailable.
         """
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """Release the whole reservation; ``usage`` is the computed work.
+        """Release the reservation, if there is one; ``usage`` is the computed work.
 
-        Never blocks and never raises: the write is queued behind earlier ones. If this process dies
-        before the write, the reservation expires. Does nothing if the reservation is already
-        settled or was never made.
+        Never blocks and never raises: the write is queued. If this process dies first, the
+        reservation expires.
         """
 
 
@@ -161,17 +153,17 @@ class Pricing(Protocol):
     """Sets the prices of requests. Pure."""
 
     def price(self, model: ModelId, usage: Usage, tier: ServiceTier) -> Credits:
-        """Return the price of ``usage``. More documents or tokens never cost less."""
+        """More documents or tokens never cost less."""
 
 
 class Tokenizer(Protocol):
-    """Tokenizes text pairs for one model. Thread-safe; too slow for the event loop."""
+    """Tokenizes pairs for one model. Thread-safe; too slow for the event loop."""
 
     pair_tokens_max: Tokens
-    """Longest pair, including special tokens."""
+    """Including special tokens."""
 
     def check_queries(self, job: Job) -> Usage:
-        """Check every distinct query, and return the most work that ``job`` can need.
+        """Check every query, and return the most work that ``job`` can need.
 
         Queries of up to 1,000 characters do not wait for other jobs.
 
@@ -179,28 +171,25 @@ class Tokenizer(Protocol):
         """
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """Return one tokenized pair per text pair or, with ``Overflow.CHUNK``, per window.
+        """Return a pair per text pair or window. The queries must pass `check_queries` first.
 
-        The queries of ``job`` must pass `check_queries`.
-
-        Raises:
-            InvalidRequest: A document does not fit, with ``Overflow.ERROR``.
-            TooLarge: There are more than ``job.windows_max`` windows.
+        Raises: InvalidRequest if a document does not fit, with ``Overflow.ERROR``; TooLarge if
+        there are more than ``job.windows_max`` windows.
         """
 
 
 class JobTokenizer(Protocol):
-    """Tokenizes jobs for one model without blocking the event loop."""
+    """A `Tokenizer` that does not block the event loop. ``small`` jobs do not wait for others."""
 
     async def check_queries(self, job: Job, *, small: bool) -> Usage:
-        """See `Tokenizer.check_queries`. ``small`` jobs do not wait for others."""
+        """See `Tokenizer.check_queries`."""
 
     async def tokenize(self, job: Job, *, small: bool) -> TokenizedJob:
-        """See `Tokenizer.tokenize`. ``small`` jobs do not wait for others."""
+        """See `Tokenizer.tokenize`."""
 
 
 PortionReport = Callable[[Tokens, Seconds], None]
-"""Takes the tokens of a scored portion, and the time for which its batch ran."""
+"""Takes the tokens of a scored portion, and its batch's run time."""
 
 
 class JobScorer(Protocol):
@@ -209,31 +198,27 @@ class JobScorer(Protocol):
     async def score(
         self, caller: Caller, job: Job, tokenized: TokenizedJob, report: PortionReport
     ) -> JobScores:
-        """Score ``job``. Tenants share the replicas fairly.
-
-        Args:
-            report: Called for each scored portion.
+        """Score ``job``, and ``report`` each scored portion. Tenants share the replicas fairly.
 
         Raises: EngineFailure, NoReplica, Overloaded, DeadlineExceeded.
         """
 
 
 class Shadow(Protocol):
-    """Scores answered jobs once more with another revision, to compare both."""
+    """Scores answered jobs again with another revision."""
 
     def offer(self, caller: Caller, job: Job, tokenized: TokenizedJob, scores: JobScores) -> None:
         """Take a job after its charge is committed. Returns immediately and never raises."""
 
 
 class PortionScorer(Protocol):
-    """The replicas of one model, for the dispatcher."""
+    """The replicas of one model."""
 
     async def score(
         self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
     ) -> PortionScores:
-        """Make one attempt on one replica.
-
-        ``backlog_tokens``: what waits in the caller's queue. It is for autoscaling only.
+        """Make one attempt on one replica. ``backlog_tokens``, the caller's queue, are for
+        autoscaling only.
 
         Raises:
             ReplicaLost: The replica died with the work; another attempt may succeed.
@@ -241,7 +226,7 @@ class PortionScorer(Protocol):
         """
 
     async def describe(self) -> ReplicaInfo:
-        """Return the description of any one replica. Raises: NoReplica."""
+        """Describe any one replica. Raises: NoReplica."""
 
 
 class Engine(Protocol):
@@ -254,20 +239,20 @@ class Engine(Protocol):
     """See `ReplicaInfo`."""
 
     pair_tokens_max: int
-    """Longest pair, including special tokens."""
+    """Including special tokens."""
 
     batches_at_once: int
-    """Maximum concurrent callers of `score`, 1 or 2; their batches run one after the other. With 2,
-    `check` may run concurrently."""
+    """Concurrent callers of `score`, 1 or 2, whose batches run in turn. With 2, `check` may run
+    concurrently."""
 
     def warm_up(self) -> None:
         """Run the largest pass that the limits allow. Raises: EngineFailure."""
 
     def check(self) -> None:
-        """Score the smallest pair. Raises: EngineFailure if its logit is not a finite number."""
+        """Score the smallest pair. Raises: EngineFailure, also for a logit that is not finite."""
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        """Return one list of float32 logits per portion, in the order of its pairs.
+        """Return the float32 logits of each portion, in order.
 
-        Raises: EngineFailure. A logit may still be NaN: each caller checks its own portion.
+        Raises: EngineFailure. A logit may still be NaN, which each caller must check.
         """

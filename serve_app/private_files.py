@@ -1,8 +1,7 @@
 """Folders and files that only the user of this process can access.
 
-Existing ones are repaired: the permissions of group and others are removed, those of the owner
-stay. Files and folders that belong to another user or have the sticky bit, such as ``/tmp``, are
-not changed.
+Existing ones are closed to others, unless they belong to another user or have the sticky bit, as
+``/tmp`` has.
 """
 
 import os
@@ -11,25 +10,22 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Create the folder ``path`` with mode 0700, or remove others' permissions if it exists.
+    """Create the folder with mode 0700, or close it to others. Missing parents get the default
+    mode.
 
-    Missing parents get the default mode. Existing parents are not changed.
-
-    Raises:
-        OSError: Creating the folder fails, or ``path`` is not a folder.
+    Raises: OSError.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     close_to_others(path)
 
 
 def private_file(path: Path) -> None:
-    """Create the empty file ``path`` with mode 0600, or close it to others if it exists.
+    """Create the empty file with mode 0600, or close it to others.
 
-    An existing file is never opened: closing it would drop this process's locks on it, on which
-    SQLite relies.
+    An existing file is never opened: closing it would drop this process's locks, on which SQLite
+    relies.
 
-    Raises:
-        OSError: Creating the file fails.
+    Raises: OSError.
     """
     target = path.resolve()  # A link may point to a file that does not exist yet.
     try:
@@ -41,8 +37,7 @@ def private_file(path: Path) -> None:
 def close_to_others(path: Path) -> None:
     """Remove the permissions of group and others from ``path``, if it exists and is ours.
 
-    Raises:
-        OSError: The file system does not permit it.
+    Raises: OSError.
     """
     try:
         found = path.stat()

@@ -1,8 +1,4 @@
-"""A model of a gateway: its live revision, and the canary that may replace it.
-
-tenants in the canary's share ──> canary
-all other tenants ──────────────> live revision
-"""
+"""A model of a gateway."""
 
 from dataclasses import dataclass
 
@@ -14,7 +10,7 @@ from serve_app.ports import JobScorer, JobTokenizer, Shadow
 
 @dataclass(frozen=True, slots=True)
 class ServedRevision:
-    """One revision of a model: a checkpoint with scorers of its own."""
+    """A checkpoint with scorers of its own."""
 
     name: Revision
     admission: Admission
@@ -26,15 +22,15 @@ class ServedRevision:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model under one id and price, whichever of its revisions scores a request."""
+    """A model under one id and price: its live revision, and the canary that may replace it."""
 
     live: ServedRevision
     canary: ServedRevision | None = None
     canary_share: float = 0.0
-    """Share of the tenants whose requests the canary scores, 0 to 1."""
+    """Share of the tenants that the canary serves, 0 to 1."""
 
     def revision(self, model: ModelId, tenant: TenantId) -> ServedRevision:
-        """Return the revision that scores a tenant's requests, always the same one."""
+        """Return the revision for a tenant's requests, always the same one."""
         if self.canary is not None and is_chosen(self.canary_share, model, tenant):
             return self.canary
         return self.live
