@@ -1,27 +1,36 @@
 """Tests and benchmarks do not import each other; `testkit` holds what both use."""
 
 import ast
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FORBIDDEN = {
-    "conformance": {"serve_app", "testkit", "tests", "benchmarks"},
-    "benchmarks": {"tests"},
-    "testkit": {"tests", "benchmarks"},
-    "tests": {"benchmarks"},
-}
-FILES = sorted(path for folder in FORBIDDEN for path in (ROOT / folder).rglob("*.py"))
+from tests.support.source import sources
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_respect_the_top_level_folders(path: Path) -> None:
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("conformance", {"serve_app", "testkit", "tests", "benchmarks"}),
+        ("benchmarks", {"tests"}),
+        ("testkit", {"tests", "benchmarks"}),
+        ("tests", {"benchmarks"}),
+    ],
+)
+def test_imports_respect_the_top_level_folders(folder: str, forbidden: set[str]) -> None:
+    wrong = [
+        f"{name} imports {module}"
+        for name, tree in sources(folder)
+        for module in imported(tree)
+        if module.partition(".")[0] in forbidden
+    ]
+
+    assert not wrong
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
-            imported.add(node.module.split(".")[0])
+            yield node.module
         elif isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-
-    assert not imported & FORBIDDEN[path.relative_to(ROOT).parts[0]]
+            yield from (alias.name for alias in node.names)
