@@ -43,7 +43,7 @@ def step(plan: Plan, factor: float) -> Step:
     fleet = Fleet(
         before,
         math.ceil(plan.fleet.gateways / slices),
-        plan.fleet.database_cores,
+        math.ceil(plan.fleet.database_cores / slices),
         Autoscaling(Bounds(before, most)),
     )
     traffic = plan.demand.traffic

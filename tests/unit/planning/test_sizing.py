@@ -129,6 +129,23 @@ def test_a_step_starts_the_other_scorers(service: Service) -> None:
     assert found.simulated.p99_s > 0.2
 
 
+def test_a_slice_of_a_step_has_its_share_of_the_database(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "SCORERS_OF_A_SLICE", 1)
+    slow = replace(
+        service,
+        gateway=replace(service.gateway, request_s=Seconds(0.1)),  # So there are many gateways.
+        database=replace(service.database, write_s=Seconds(0.02)),
+    )
+    found = plan(Demand(TRAFFIC, 1, spare=0), slow)
+
+    after = step(found, factor=2).simulated
+
+    assert found.slices == 2
+    assert after.busy[DATABASE] == pytest.approx(found.simulated.busy[DATABASE], rel=0.1)
+
+
 def test_a_step_must_grow(service: Service) -> None:
     with pytest.raises(ProfileError):
         step(plan(Demand(TRAFFIC, 0.2), service), factor=1)
