@@ -89,7 +89,7 @@ UNCHARGE = delete(charges).where(charges.c.request_id == bindparam("row_id"))
 def lock_accounts(connection: Connection, tenant_ids: Collection[TenantId]) -> None:
     """Lock these tenants: a tenant's row is the lock of all its data.
 
-    Must run the first statement of the transaction.
+    Data of a tenant that a change depends on must be read after this call.
     """
     connection.execute(ACCOUNTS, {"tenant_ids": sorted(tenant_ids)}).all()
 
