@@ -1,1 +1,1 @@
-"""Tokenization and scoring: text to token ids, token ids to logits. All code that uses torch."""
+"""Text to token ids, and token ids to logits. All code that uses torch."""

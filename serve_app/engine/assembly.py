@@ -1,7 +1,4 @@
-"""Read a model from its folder, and build the engine in which torch computes it.
-
-Importing this imports torch.
-"""
+"""Build the engine of a model that torch computes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,10 +24,7 @@ from serve_app.ports import Engine
 
 
 def assemble(source: str, folder: Path, precision: str, limits: EngineLimits) -> Engine:
-    """Return the engine of the model ``source`` from its files in ``folder``.
-
-    Raises: ModelLoadError.
-    """
+    """Raises: ModelLoadError."""
     device = pick_device()
     number_format = pick_precision(precision, device)
     if device.type == "cpu":
@@ -71,7 +65,6 @@ def read_model(source: str, folder: Path, pair_tokens_max: int | None) -> tuple[
 def through_torch(
     model: Any, precision: torch.dtype, device: torch.device
 ) -> Callable[[Inputs], torch.Tensor]:
-    """Move ``model`` to ``device`` and return the function that computes its logits there."""
     shorten(model, precision)
     model.to(device)
     if not is_supported(model):

@@ -1,12 +1,8 @@
 """Encoder for BERT and RoBERTa that computes only the first token in its last layer.
 
-A classifier reads only the first token's state. All layers but the last compute every token,
-because each token attends to all others. The last layer leaves out the query, attention and
-feed-forward of all other tokens. Scores are the same. Queries, keys and values are one matrix
-product.
-
-Attention uses torch's fused kernel with a boolean mask. On CUDA that is the memory-efficient
-kernel, because flash attention takes no mask.
+A classifier reads no other token, so scores are the same. Queries, keys and values are one matrix
+product. Attention has a boolean mask, which torch's memory-efficient kernel on CUDA takes, unlike
+flash attention.
 """
 
 from collections.abc import Callable
@@ -22,7 +18,7 @@ ARCHITECTURES = frozenset(
         "XLMRobertaForSequenceClassification",
     }
 )
-"""Architectures with BERT's layers, named as in `config.json`."""
+"""Named as in `config.json`."""
 
 
 def is_supported(model: Any) -> bool:
@@ -33,7 +29,7 @@ def is_supported(model: Any) -> bool:
 def head_logits(
     model: Any, encoder: Callable[..., torch.Tensor], inputs: dict[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Return (B, 1) float32 logits from ``encoder``, the model's pooler, if any, and classifier."""
+    """Return (B, 1) float32 logits from ``encoder`` and the model's own head."""
     states = encoder(**inputs)
     pooler = model.base_model.pooler
     logits: torch.Tensor = model.classifier(states if pooler is None else pooler(states))
@@ -41,10 +37,10 @@ def head_logits(
 
 
 class ClsOnlyEncoder(torch.nn.Module):
-    """Takes over the encoder of a loaded model in the model's number format."""
+    """Takes over the encoder of a loaded model."""
 
     def __init__(self, base: Any) -> None:
-        """``base``: the model's `base_model`; its query, key and value weights are freed."""
+        """The query, key and value weights of ``base`` are freed."""
         super().__init__()
         self.embeddings = base.embeddings
         self.layers = torch.nn.ModuleList(_Layer(layer) for layer in base.encoder.layer)
@@ -64,8 +60,6 @@ class ClsOnlyEncoder(torch.nn.Module):
 
 
 class _Layer(torch.nn.Module):
-    """One layer, which can compute a subset of its input rows."""
-
     def __init__(self, layer: Any) -> None:
         super().__init__()
         attention = layer.attention.self

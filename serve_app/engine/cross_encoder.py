@@ -1,6 +1,6 @@
 """Cross-encoder behind the `Engine` port.
 
-It runs any `*ForSequenceClassification` of transformers with exactly one label, and models that
+It runs any `*ForSequenceClassification` of transformers with one label, and models that
 sentence-transformers saves as modules.
 """
 
@@ -25,7 +25,7 @@ from serve_app.engine.unpacking import InputLimits, unpack
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Description that an engine gives of itself; see `serve_app.domain.model.ReplicaInfo`."""
+    """See `serve_app.domain.model_card.ReplicaInfo`."""
 
     device: str
     precision: str
@@ -36,8 +36,7 @@ class Identity:
 class CrossEncoder:
     """Scores pairs, each as one sequence.
 
-    A GPU computes batches in order while its process mostly waits, so the process can prepare the
-    next batch meanwhile. On a CPU the two batches would compete for cores.
+    A GPU accepts two batches at once; see `docs/decisions/0013`.
     """
 
     def __init__(
@@ -58,11 +57,10 @@ class CrossEncoder:
         self._limits = limits
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        """Return the logits of every portion's pairs in order; see `serve_app.ports.Engine`.
+        """See `serve_app.ports.Engine`.
 
-        A logit has the same bits in every batch where OpenVINO computes the model. Elsewhere it may
-        change in its last digits with the other pairs in its pass, because kernels then choose
-        other reductions; see `docs/decisions/0019`.
+        A logit has the same bits in every batch only where OpenVINO computes; see
+        `docs/decisions/0019`.
         """
         pairs = [pair for portion in portions for pair in unpack(portion, self._limits)]
         logits = self._forward(pairs).squeeze(1).tolist() if pairs else []
@@ -73,7 +71,7 @@ class CrossEncoder:
 
         A lack of memory then shows at start-up, and the first request is not slow.
 
-        Raises: EngineFailure, also when a logit is not a finite number.
+        Raises: EngineFailure.
         """
         longest = self._limits.pair_tokens_max
         pass_tokens = min(self._forward.forward_tokens_max, self._limits.batch_tokens_max)
@@ -82,7 +80,7 @@ class CrossEncoder:
             self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
         except EngineFailure as failure:
             cause = failure.__cause__
-            # The name of torch's error, because torch is not imported where OpenVINO computes.
+            # torch is not imported where OpenVINO computes.
             if not isinstance(cause, Exception) or type(cause).__name__ != "OutOfMemoryError":
                 raise
             raise EngineFailure(
@@ -111,10 +109,7 @@ def cross_encoder(
     collect: Callable[[list[Any]], Callable[[], Logits]] = collect,
     length_step: int = 1,
 ) -> CrossEncoder:
-    """Return the engine that computes the passes of a model with the two functions.
-
-    See `serve_app.engine.forward.PaddedForward` for them and for ``length_step``.
-    """
+    """See `serve_app.engine.forward.PaddedForward` for the two functions and ``length_step``."""
     passes = suitable_passes(identity.device, limits.batch_tokens_max)
     forward = PaddedForward(
         compute=compute,

@@ -1,7 +1,6 @@
-"""Device and number format for a model, and whether the torch build supports the device.
+"""Choose the device and number format for a model.
 
-The device comes from torch, never from Ray's resource counts: a test cluster may declare GPUs that
-do not exist.
+Ray's resource counts do not matter, because a test cluster may declare GPUs that do not exist.
 """
 
 import os
@@ -20,22 +19,21 @@ AMPERE = (8, 0)
 """The first compute capability with bfloat16."""
 
 DRIVER = Path("/dev/nvidiactl")
-"""Exists when the NVIDIA driver is loaded, also inside GPU containers."""
+"""Exists when the NVIDIA driver is loaded, also in containers."""
 
 NO_GPUS = ("", "-1", "NoDevFiles")
-"""Values of ``CUDA_VISIBLE_DEVICES`` that hide all GPUs from a process."""
+"""Values of ``CUDA_VISIBLE_DEVICES`` that hide all GPUs."""
 
 
 def pick_device() -> torch.device:
     """Return CUDA if torch finds a GPU, else the CPU.
 
-    Raises: ModelLoadError for a GPU that this torch build has no kernels for, and if a GPU was
-    assigned to this process but is missing: on the CPU the replica would be a hundred times slower
-    than the others.
+    Raises: ModelLoadError if this torch build has no kernels for the GPU, or if a GPU that was
+        assigned to this process is missing: the CPU would be a hundred times slower.
     """
     if not torch.cuda.is_available():
-        # Ray sets the variable for a replica with GPUs and leaves it alone otherwise. A test
-        # cluster only declares its GPUs, on machines without a driver.
+        # Ray sets the variable only for a replica with GPUs, in a test cluster also without a
+        # driver.
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # noqa: TID251 - CUDA's own switch
         if torch.version.cuda and given not in NO_GPUS and DRIVER.exists():
             raise ModelLoadError(
@@ -50,12 +48,11 @@ def pick_device() -> torch.device:
 
 
 def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> str | None:
-    """Return why a GPU cannot run this torch build, or ``None`` if it can. Pure.
+    """Return why a GPU cannot run this torch build, or ``None`` if it can.
 
-    ``built_for`` has the architectures of `torch.cuda.get_arch_list`. Machine code (``sm_75``) runs
-    on its own major version from its minor version up; ``sm_90a`` runs only on exactly that
-    version; intermediate code (``compute_90``) runs on the same version and all newer ones. Source:
-    CUDA C++ programming guide, "Application Compatibility".
+    Machine code (``sm_75``) runs on its major version from its minor version up, ``sm_90a`` only on
+    exactly that version, and intermediate code (``compute_90``) on its version and all newer ones.
+    Source: CUDA C++ programming guide, "Application Compatibility".
     """
     for name in built_for:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)
@@ -79,7 +76,7 @@ def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> st
 
 
 def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """Return the number format for ``wanted``, a name in `PRECISIONS` or ``auto``.
+    """See `serve_app.engine.cpu.cpu_precision`.
 
     Raises: ModelLoadError for bfloat16 on a GPU without it, or an unknown name.
     """
@@ -96,8 +93,6 @@ def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def use_cpu_threads(threads: int) -> None:
-    """Set torch's thread count for this process; 0 means all cores available to it.
-
-    Ray sets ``OMP_NUM_THREADS`` from a replica's ``num_cpus``, so torch's default is often 1.
-    """
+    """0 means all cores available to the process. Torch's own default is often 1, because Ray sets
+    ``OMP_NUM_THREADS`` from a replica's ``num_cpus``."""
     torch.set_num_threads(threads or cpu.cpu_cores())

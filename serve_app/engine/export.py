@@ -1,7 +1,4 @@
-"""Export the embedded model as a folder for transformers and sentence-transformers.
-
-Importing this imports torch.
-"""
+"""Export the embedded model as a folder for transformers and sentence-transformers."""
 
 import hashlib
 from pathlib import Path
@@ -47,7 +44,7 @@ adapter of rerank-serve (Apache-2.0; SHA-256 {adapter}) merged in.
 
 
 def export_embedded(folder: Path) -> None:
-    """Write config, weights, tokenizer and model card into ``folder``, which is created if missing.
+    """``folder`` is created if missing.
 
     Raises: ModelLoadError, or OSError when the folder cannot be written.
     """

@@ -1,10 +1,6 @@
 """Export something from a model's files once, and keep the result in a cache.
 
-Exports run in child processes, because they import torch or transformers, which takes seconds. See
-`docs/decisions/0018`.
-
-The cache has a folder per export, named after a hash of everything the export depends on. It may be
-deleted at any time. Where it cannot be written, every process exports for itself.
+The cache may be deleted at any time. See `docs/decisions/0018`.
 """
 
 import fcntl
@@ -31,13 +27,9 @@ hold the lock in case the child outlives this process."""
 
 
 def digest(options: str, packages: Iterable[str], files: Iterable[tuple[str, Path]]) -> str:
-    """Return a hash of everything that an export depends on.
+    """Return a hash of options, versions of packages, and names and contents of files.
 
-    Args:
-        options: The options of the export, as text.
-        packages: Packages whose versions may change the export.
-        files: Names and paths of the files that the export reads. The place of a model's folder
-            does not matter, so a copy of it uses the same export.
+    A copy of a model's folder has the same hash, because paths do not count.
     """
     seen = hashlib.sha256(options.encode())
     seen.update(str([(name, version(name)) for name in packages]).encode())
@@ -49,7 +41,7 @@ def digest(options: str, packages: Iterable[str], files: Iterable[tuple[str, Pat
 
 
 def files_below(root: Path, suffixes: frozenset[str]) -> list[tuple[str, Path]]:
-    """Return the files below ``root`` with one of ``suffixes``, and their names relative to it."""
+    """Return names relative to ``root``, and paths."""
     return [
         (str(path.relative_to(root)), path)
         for path in sorted(root.rglob("*"))
@@ -79,10 +71,7 @@ def exported(key: str, cache: Path | None, export: Export) -> Iterator[Path]:
 
 
 def _entry(key: str, cache: Path, export: Export) -> Path | None:
-    """Return the export's folder in the cache, or ``None`` if the cache cannot be used.
-
-    Of several processes that need the same export, one exports and the others wait.
-    """
+    """Return ``None`` if the cache cannot be used. Of several processes, only one exports."""
     entry = cache / key
     try:
         if not entry.is_dir():
@@ -107,7 +96,7 @@ def _fill(entry: Path, export: Export, lock: int) -> None:
 
 
 def _write_back(folder: Path) -> None:
-    """Wait until the files are on the disk, so that a crash leaves no incomplete ones."""
+    """Write the files to the disk, so that a crash leaves no incomplete ones."""
     for path in (*folder.iterdir(), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

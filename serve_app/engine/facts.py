@@ -1,7 +1,4 @@
-"""Facts about a model that are needed apart from its weights and graph.
-
-They can be stored as JSON.
-"""
+"""Facts about a model that are needed apart from its weights and graph."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +22,7 @@ class ModelFacts:
     pad_id: int
     pair_tokens_max: int
     takes_types: bool
-    """Whether the model has token types for the query and the document."""
+    """Whether token types separate the query from the document."""
 
     template: Template
 

@@ -37,27 +37,26 @@ class PaddedForward:
 
     pad_id: int
     document_type: int
-    """Token type of the document's segment; 0 means that the model takes no types."""
+    """See `serve_app.engine.facts.ModelFacts.document_type`."""
 
     forward_tokens_max: int
     """Most tokens of a pass, padding included; a longer sequence runs alone."""
 
     pass_cost_tokens: int
-    """Fixed cost of a pass, as the number of tokens that could be computed in its place."""
+    """See `serve_app.engine.packing.plan`."""
 
     length_step: int
     """Passes are padded to a multiple of this number of tokens, but not beyond ``length_max``."""
 
     length_max: int
-    """Most tokens of a sequence. A model may have no positions for more."""
+    """A model may have no positions for more tokens."""
 
     collect: Callable[[list[Any]], Callable[[], Logits]] = collect
-    """Takes what ``compute`` has returned for each pass, and returns a function that waits for the
-    logits of all of them."""
+    """Takes the results of ``compute``, and returns a function that waits for the logits of all
+    passes."""
 
     launching: Lock = field(default_factory=Lock)
-    """Held by a caller until all its passes are launched, so that callers are computed one after
-    the other, and memory that one has freed is available to the next."""
+    """Held until all passes of a caller are launched; see `docs/decisions/0013`."""
 
     def __call__(self, sequences: Sequence[Encoded]) -> Logits:
         """Return (N, 1) logits for N >= 1 sequences, in their order.

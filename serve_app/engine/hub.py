@@ -1,6 +1,6 @@
 """Download models from the hub.
 
-Importing this imports the hub's client, which takes a fifth of a second and reads ``HF_HOME``.
+Importing this imports the hub's client, which reads ``HF_HOME``.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from huggingface_hub import HfApi, constants, errors, snapshot_download
 from serve_app.engine.sources import Download, ModelLoadError
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md")
-"""Files of a served model. Pickled weights are excluded, because loading them runs their code."""
+"""Pickled weights are excluded, because loading them runs their code."""
 
 OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 
@@ -18,8 +18,7 @@ OTHER_RUNTIMES = ("onnx/*", "openvino/*")
 def download(source: str, *, revision: str | None, **patterns: list[str]) -> str:
     """Run `snapshot_download`, only from the local cache if the hub does not answer in time.
 
-    `snapshot_download` alone waits for the hub without a limit. The hub client's variable
-    ``HF_HUB_ETAG_TIMEOUT`` sets the limit, 10 s by default.
+    The hub client's variable ``HF_HUB_ETAG_TIMEOUT`` sets that time, 10 s by default.
     """
     return str(
         snapshot_download(
@@ -32,7 +31,7 @@ def download(source: str, *, revision: str | None, **patterns: list[str]) -> str
 
 
 def cached(source: str, *, revision: str | None, **patterns: list[str]) -> str:
-    """Return the folder of a model that `download` has stored, without the network."""
+    """Like `download`, without the network."""
     return str(snapshot_download(source, revision=revision, local_files_only=True, **patterns))
 
 
@@ -40,17 +39,14 @@ def _hub_answers(source: str, revision: str | None) -> bool:
     try:
         HfApi().model_info(source, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except (errors.HfHubHTTPError, errors.HFValidationError):
-        return True  # The download gets the same error, and raises it or uses the cache.
+        return True  # The download raises the same error, or uses the cache.
     except Exception:  # noqa: BLE001  Network errors come from the client's HTTP library.
         return False
     return True
 
 
 def find(source: str, revision: str | None, download: Download) -> Path:
-    """Return the folder of the hub model ``source``.
-
-    Raises: ModelLoadError.
-    """
+    """Raises: ModelLoadError."""
     try:
         folder = download(
             source,
@@ -77,7 +73,7 @@ def find(source: str, revision: str | None, download: Download) -> Path:
         if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
             raise _unreachable(source) from error
         raise ModelLoadError(f"model {source}: its files cannot be stored ({error})") from error
-    except Exception as error:  # Network errors are those of the client's HTTP library.
+    except Exception as error:
         raise _unreachable(source) from error
     return Path(folder)
 

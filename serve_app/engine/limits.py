@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """Limits of an engine, named like the settings."""
+    """Named like the settings."""
 
     batch_tokens_max: int
     forward_tokens_max: int | None = None
@@ -15,4 +15,4 @@ class EngineLimits:
     """``None`` selects the model's own limit."""
 
     threads: int = 0
-    """CPU threads; 0 selects all cores available to the process. Ignored on CUDA."""
+    """0 selects all cores available to the process. Ignored on CUDA."""

@@ -1,8 +1,7 @@
-"""Load a model as an `Engine` or a `Tokenizer`: the two functions that deployments call.
+"""Load a model: gateways call `load_tokenizer`, and scorers `load_engine`.
 
-Gateways call `load_tokenizer`, and scorers `load_engine`. Both raise
-`serve_app.engine.sources.ModelLoadError`. Importing torch and transformers takes seconds and
-400 MB, so they are imported only where torch computes.
+Importing torch and transformers takes seconds and 400 MB, so they are imported only where torch
+computes.
 """
 
 from importlib.util import find_spec
@@ -26,10 +25,7 @@ def load_tokenizer(
     pair_tokens_max: int | None = None,
     cache: Path | None = None,
 ) -> PairTokenizer:
-    """Return a model's tokenizer.
-
-    Args:
-        cache: Folder for tokenizers that were exported from transformers, which takes some seconds.
+    """``cache``: see `serve_app.engine.export_cache`.
 
     Raises: ModelLoadError.
     """
@@ -46,9 +42,7 @@ def load_engine(
 ) -> Engine:
     """Load the model on the best available device, without warm-up.
 
-    Args:
-        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        cache: Folder for models that were exported for OpenVINO.
+    ``precision``: ``auto``, or one of `cpu.PRECISIONS`.
 
     Raises: ModelLoadError, also if torch is not installed.
     """
@@ -63,8 +57,7 @@ def load_engine(
 
 
 def _on_cpu() -> bool:
-    """Whether the CPU computes. torch decides, but where there is no driver for GPUs it cannot find
-    one."""
+    """torch is only imported where there is a driver for GPUs."""
     if not any(driver.exists() for driver in cpu.GPU_DRIVERS):
         return True
     from serve_app.engine.device import pick_device  # noqa: PLC0415 - imports torch
@@ -75,7 +68,7 @@ def _on_cpu() -> bool:
 def _openvino_engine(
     source: str, folder: Path, precision: str, limits: EngineLimits, cache: Path | None
 ) -> Engine | None:
-    """Return ``None`` if OpenVINO is not installed or cannot compute this model.
+    """Return ``None`` if OpenVINO cannot compute this model here.
 
     Raises: ModelLoadError.
     """

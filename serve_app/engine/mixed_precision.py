@@ -1,7 +1,7 @@
 """Run the encoder in a short number format and the classification head in float32.
 
-bfloat16 has 8 bits of mantissa: a head in bfloat16 maps the logits of a hundred documents to a few
-dozen values, and the ties reduce ranking quality. The head is a thousandth of the work.
+A head in bfloat16 maps the logits of a hundred documents to a few dozen values, and the ties reduce
+ranking quality.
 """
 
 from typing import Any

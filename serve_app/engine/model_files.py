@@ -1,6 +1,6 @@
-"""Facts that a model's own files state: its config, its weights and its README. Nothing is guessed.
+"""Facts that a model's own config, weights and README state.
 
-A README or config that cannot be read states nothing: a model can be served without these facts.
+A file that cannot be read states nothing.
 """
 
 import json
@@ -17,7 +17,7 @@ from serve_app.domain.model_card import FACT_CHARACTERS_MAX, FACTS_MAX
 from serve_app.engine.sources import ModelLoadError, resolve
 
 EMBEDDED_CARD = Path(__file__).parent / "embedded" / "card.yaml"
-"""Facts about ``embedded``, in the form of an operator's model card."""
+"""In the form of an operator's model card."""
 
 README_CHARACTERS_MAX = 100_000
 HEADER_BYTES_MAX = 100_000_000
@@ -28,10 +28,7 @@ _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
 
 
 def stated_facts(source: str, revision: str | None) -> dict[str, Any]:
-    """Return what the files of a loaded model state, by the field names of a model card.
-
-    Needs no network.
-    """
+    """Return what a loaded model's files state, by field of a model card, without the network."""
     if source == EMBEDDED:
         found: dict[str, Any] = yaml.safe_load(EMBEDDED_CARD.read_text(encoding="utf-8"))
         return found
@@ -66,7 +63,6 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _front_matter(folder: Path) -> dict[str, Any]:
-    """Return the metadata at the top of the README, as hubs read it."""
     try:
         with (folder / "README.md").open(encoding="utf-8") as file:
             match = _FRONT_MATTER.match(file.read(README_CHARACTERS_MAX))
@@ -77,14 +73,13 @@ def _front_matter(folder: Path) -> dict[str, Any]:
 
 
 def _texts(value: object) -> list[str]:
-    """Return a text, or the texts in a list."""
     values = value if isinstance(value, list) else [value]
     texts = [each for each in values if isinstance(each, str)]
     return [each for each in texts if 0 < len(each) <= FACT_CHARACTERS_MAX][:FACTS_MAX]
 
 
 def _weights(folder: Path) -> int | None:
-    """Return the number of weights in the model's safetensors files; ``None`` without any."""
+    """Return the number of weights in safetensors files; ``None`` without any."""
     whole = folder / "model.safetensors"
     files = [whole] if whole.exists() else sorted(folder.glob("model-*-of-*.safetensors"))
     files += sorted(folder.glob("*/model.safetensors"))  # The modules of sentence-transformers.
@@ -95,7 +90,7 @@ def _weights(folder: Path) -> int | None:
 
 
 def _sizes(path: Path) -> Iterator[int]:
-    """Yield the sizes of all tensors of weights, from the header of a safetensors file."""
+    """Yield the sizes of the tensors of weights, from the file's header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > HEADER_BYTES_MAX:

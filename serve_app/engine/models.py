@@ -1,4 +1,4 @@
-"""Load the weights of any cross-encoder from its folder, through transformers, in float32."""
+"""Load any cross-encoder from its folder, through transformers, in float32."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def _modular_model(source: str, folder: Path, modules: tuple[SavedModule, ...]) 
             f"model {source}: its last module gives {shape[-1]} scores; choose a cross-encoder "
             "with one score"
         )
-    # The head reads the encoder's states. BERT's own pooler is not used.
+    # BERT's own pooler is not used.
     _check_complete(source, {key for key in info["missing_keys"] if not key.startswith("pooler.")})
     return ModularCrossEncoder(base, head)
 
@@ -83,7 +83,6 @@ def logits_of(model: Any, inputs: Inputs) -> torch.Tensor:
 
 
 def describe(model: Any) -> str:
-    """Return the architecture and its size as readable text."""
     weights = sum(parameter.numel() for parameter in model.parameters())
     architecture = getattr(model, "architecture", type(model).__name__)
     return f"cross-encoder {architecture}, {weights / 1e6:.1f} M weights"

@@ -44,11 +44,8 @@ class Head(torch.nn.Module):
     """The modules after the encoder."""
 
     def __init__(self, modules: tuple[SavedModule, ...]) -> None:
-        """Load the weights in float32.
-
-        Raises: ValueError, OSError, KeyError, TypeError, RuntimeError or SafetensorError when a
-            module cannot be loaded or has other options than this engine knows.
-        """
+        """Raises: one of `serve_app.engine.models.LOAD_ERRORS`, also for options that are not
+        supported."""
         super().__init__()
         self.names = ", ".join(module.kind for module in modules)
         self._layers = torch.nn.ModuleList(_load(module) for module in modules)
@@ -148,12 +145,11 @@ def _build(module: SavedModule) -> torch.nn.Module:
             return LayerNorm(options["dimension"])
         case "Normalize":
             return Normalize()
-        case _:  # Dropout, which does nothing outside training.
+        case _:  # Dropout.
             return torch.nn.Identity()
 
 
 def _features(module: SavedModule) -> tuple[str, str]:
-    """Return the names of the features that ``module`` reads and writes."""
     if module.kind == "Pooling":
         return TOKENS, TEXT
     read = module.options.get("module_input_name") or TEXT

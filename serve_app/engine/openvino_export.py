@@ -1,8 +1,6 @@
 """Convert a model to the files that `serve_app.engine.openvino_model` reads.
 
-    python -m serve_app.engine.openvino_export '{"source": ..., "folder": ..., ...}' OUT
-
-Importing this imports torch.
+Usage: python -m serve_app.engine.openvino_export '{"source": ..., "folder": ..., ...}' OUT
 """
 
 import json
@@ -39,10 +37,7 @@ computes NaN for them, which would spread to the text.
 
 
 def export(wanted: Export, out: Path) -> None:
-    """Write the files of a model into the folder ``out``.
-
-    Raises: ModelLoadError; any other error means that the model cannot be converted.
-    """
+    """Raises: ModelLoadError; any other error means that the model cannot be converted."""
     model, facts = read_model(wanted.source, Path(wanted.folder), wanted.pair_tokens_max)
     with torch.inference_mode():
         logits = [logits_of(model, _tensors(probe)) for probe in probes(facts)]
@@ -55,11 +50,10 @@ def export(wanted: Export, out: Path) -> None:
 
 
 def convert(module: torch.nn.Module, names: tuple[str, ...], example: tuple[Any, ...]) -> Any:
-    """Return the graph of ``module``, whose inputs are ``names``; this takes some seconds."""
     import openvino  # noqa: PLC0415 - `openvino_model` must have disabled its telemetry
 
     with torch.no_grad(), warnings.catch_warnings():
-        # torch.export, the successor of tracing, takes 15 s for twelve layers instead of 4 s.
+        # torch.export takes longer; see `docs/decisions/0007`.
         warnings.filterwarnings("ignore", r"`torch\.jit\.trace", DeprecationWarning)
         # Embeddings compare their padding id with their size: the same result for all inputs.
         warnings.filterwarnings("ignore", "Converting a tensor", torch.jit.TracerWarning)
@@ -70,7 +64,6 @@ def convert(module: torch.nn.Module, names: tuple[str, ...], example: tuple[Any,
 
 
 def token_examples(names: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
-    """Return an input of two rows for each of ``names``."""
     return tuple(torch.ones((2, 3), dtype=torch.int64) for _ in names)
 
 
@@ -105,7 +98,7 @@ def _save(
 
 
 class _Encoder(torch.nn.Module):
-    """An encoder with inputs by position and one output, for tracing."""
+    """An encoder with inputs by position, for tracing."""
 
     def __init__(self, base: Any, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -147,7 +140,7 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress warnings: tracing warns of every choice, and reads all attributes of a model."""
+    """Tracing warns of every choice, and reads all attributes of a model."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

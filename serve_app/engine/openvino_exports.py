@@ -1,8 +1,6 @@
 """Export a model for OpenVINO in a child process, unless the cache has the export.
 
-An export imports torch and transformers and traces the model, which takes 5 to 10 s and 700 MB. A
-child process does that, so that a scorer has neither of them in its memory. If the cache has the
-files, a scorer starts in about 2 s. See `docs/decisions/0018`.
+So a scorer imports neither torch nor transformers; see `docs/decisions/0018`.
 """
 
 import json
@@ -20,7 +18,7 @@ from serve_app.engine.sources import ModelLoadError
 PACKAGES = ("numpy", "openvino", "safetensors", "tokenizers", "torch", "transformers")
 
 SUFFIXES = frozenset({".json", ".model", ".py", ".safetensors", ".txt"})
-"""Endings of the files that an export reads, in the model's folder and in this package."""
+"""Endings of the files that an export reads."""
 
 REFUSED = 3
 """Exit status of the child process for a ModelLoadError, with its message as the last line."""
@@ -38,7 +36,6 @@ class Export:
     pair_tokens_max: int | None
 
     def key(self) -> str:
-        """Return a hash of everything that the export depends on."""
         options = f"{self.source == EMBEDDED} {self.precision} {self.pair_tokens_max}"
         package, model = (
             files_below(root, SUFFIXES) for root in (Path(__file__).parent, Path(self.folder))
@@ -46,7 +43,7 @@ class Export:
         return digest(options, PACKAGES, package + model)
 
     def files(self, cache: Path | None) -> AbstractContextManager[Path]:
-        """Yield the folder with the exported model; see `serve_app.engine.export_cache.exported`.
+        """See `serve_app.engine.export_cache.exported`.
 
         Raises: ModelLoadError; any other error means that the model cannot be exported.
         """

@@ -1,14 +1,14 @@
 """Models that OpenVINO computes, which is faster than torch on CPUs; see `docs/decisions/0007`.
 
-A model is two graphs: its encoder, and its head, which is always computed in float32. It is read
-from a folder that `serve_app.engine.openvino_export` has written:
+A model is two graphs: its encoder, and its head, which is always computed in float32.
+`serve_app.engine.openvino_export` writes its folder:
 
     encoder.xml, encoder.bin   the graph of the encoder, and its weights
     head.xml, head.bin         the graph of the rest of the model
     model.json                 the fields of `ModelFacts`, and the logits of `probes` as torch
                                computes them in float32
 
-This module imports neither torch nor transformers, which take seconds and 400 MB.
+This module imports neither torch nor transformers.
 """
 
 import json
@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from serve_app.engine.facts import ModelFacts
 from serve_app.engine.forward import Arrays, Logits
 
-# OpenVINO reports imports and conversions to a server of its vendor, unless a file in the home
-# directory forbids it. Without its telemetry package it reports nothing.
+# OpenVINO reports imports and conversions to its vendor, but not without its telemetry package.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # marks it as missing
 
 import openvino  # noqa: E402 - must follow the lines above
@@ -33,45 +32,38 @@ CORE = openvino.Core()
 """Keeps OpenVINO's plugin for CPUs loaded: an inference request that outlives it crashes."""
 
 ENCODER, HEAD, FACTS = "encoder.xml", "head.xml", "model.json"
-"""Names of files. The weights are next to the graphs."""
 
 STATES = "states"
 """Name of the head's input that is the encoder's output, (B, R, H)."""
 
 FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-"""Names of number formats in OpenVINO's settings."""
+"""Names in OpenVINO's settings."""
 
 CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-"""Names of number formats in OpenVINO's list of a CPU's capabilities."""
+"""Names in OpenVINO's list of a CPU's capabilities."""
 
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
 """Largest difference of a logit from torch's in float32, times the largest logit if that is above
 1. A wrong graph differs by more."""
 
 LENGTH_STEP = 16
-"""If passes are padded to a multiple of this number of tokens, a logit does not depend on the other
-pairs of its pass; see `docs/decisions/0019`."""
+"""Passes are padded to a multiple of this number of tokens; see `docs/decisions/0019`."""
 
 PROBES = ((1, 16), (3, 200))
-"""Shapes of the passes that must have the same logits. A graph may be right for some lengths only,
-because tracing fixes the choices that a model's code makes for one length, such as whether
-ModernBERT's windows of 128 tokens hold all of them."""
+"""Shapes of the passes that must have torch's logits: tracing may fix choices that a model's code
+makes by length."""
 
 
 def computes(precision: str) -> bool:
-    """Whether this CPU has instructions for ``precision`` that OpenVINO uses.
-
-    Without them OpenVINO would silently compute in float32.
-    """
+    """Whether OpenVINO computes in ``precision`` on this CPU, and not silently in float32."""
     available = CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return CAPABILITIES[precision] in available
 
 
 def compile_graph(graph: Path | openvino.Model, precision: str, threads: int) -> Any:
-    """Compile ``graph`` for any batch size and length, and return an inference request.
+    """Return an inference request for any batch size and length.
 
-    Args:
-        precision: Format of matrix products; float32 where `computes` is false.
+    ``precision``: format of matrix products; float32 where `computes` is false.
     """
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -85,7 +77,7 @@ def compile_graph(graph: Path | openvino.Model, precision: str, threads: int) ->
 
 def infer(request: Any, inputs: Mapping[str, Any]) -> Any:
     """Return the only output, which the next inference overwrites. Raises: RuntimeError."""
-    # The method `infer` of a request with one thread hides errors, and returns the last output.
+    # The method `infer` may hide errors; see `docs/decisions/0018`.
     request.start_async(inputs)
     request.wait()
     return request.get_output_tensor().data
@@ -95,10 +87,7 @@ class OpenVinoModel:
     """A compiled model. It runs one inference at a time."""
 
     def __init__(self, folder: Path, precision: str, threads: int) -> None:
-        """Compile the graphs in ``folder``; this takes a fraction of a second.
-
-        Raises: ValueError if the model's logits differ from torch's.
-        """
+        """Raises: ValueError if the model's logits differ from torch's."""
         fields = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         self.facts = ModelFacts.from_json(fields["facts"])
         self._encoder = compile_graph(folder / ENCODER, precision, threads)
@@ -111,12 +100,12 @@ class OpenVinoModel:
         """Return the logits, (B, 1). Raises: RuntimeError."""
         known = {**inputs, STATES: infer(self._encoder, inputs)}
         logits = infer(self._head, {name: known[name] for name in self._head_inputs})
-        # Copy the logits: the next inference overwrites this buffer.
+        # The next inference overwrites this buffer.
         return np.array(logits, dtype=np.float32)
 
 
 def probes(facts: ModelFacts) -> list[Arrays]:
-    """Return the inputs of passes of many tokens, in which later rows have more padding."""
+    """Return inputs in which later rows have more padding."""
     return [_probe(facts, rows, min(tokens, facts.pair_tokens_max)) for rows, tokens in PROBES]
 
 

@@ -1,7 +1,5 @@
 """Documents that do not fit the model: refuse them, or divide them into windows.
 
-    job ─ offsets of all tokens ─> windows ─> job with one pair per window ─> tokenize
-
 Each window's text is tokenized alone, so it gets the score of a document with this text.
 """
 
@@ -19,7 +17,7 @@ Rooms = Mapping[str, int]
 
 
 def refuse_truncated(job: Job, pairs: Sequence[Pair], rooms: Rooms, encoder: TextEncoder) -> None:
-    """Raises: InvalidRequest if a document is truncated, with the first one's index and tokens."""
+    """Raises: InvalidRequest, about the first document that is truncated."""
     long = [pair.index for pair in pairs if pair.truncated]
     if not long:
         return
@@ -36,7 +34,7 @@ def refuse_truncated(job: Job, pairs: Sequence[Pair], rooms: Rooms, encoder: Tex
 
 
 def windows_at_most(job: Job, rooms: Rooms) -> int:
-    """Return an upper bound of the windows of ``job``, without tokenizing its documents."""
+    """Return an upper bound, without tokenizing documents."""
     total = 0
     for query, document in job.pairs:
         tokens = tokens_at_most(document)
@@ -69,7 +67,7 @@ def divide(job: Job, rooms: Rooms, encoder: TextEncoder) -> tuple[Job, list[Wind
 
 
 def _windows(job: Job, index: int, room: int, left: int, encoder: TextEncoder) -> list[Window]:
-    """Return the windows of one document; if there are more than ``left``, some of them."""
+    """If there are more windows than ``left``, return some of them."""
     text = job.pairs[index].document
     windows_max = min(left, job.document_windows_max or left)
     offsets = encoder.offsets(text, windows_max * room + 1)

@@ -1,9 +1,6 @@
-"""Keep OpenVINO from fusing GELU into the preceding matrix product, which is slower in float32.
+"""Keep OpenVINO from fusing GELU into the preceding matrix product; see `docs/decisions/0007`.
 
-OpenVINO computes a separate product with MLAS and a fused one with oneDNN. On two cores with AVX2,
-12 products of (512, 384) and (384, 1536) take 43 ms with MLAS and 57 ms with oneDNN; separate GELUs
-add 8 ms. Passes are 4 to 6 % shorter at all lengths. OpenVINO does not fuse a formula that it does
-not recognize as GELU:
+OpenVINO does not fuse a formula that it does not recognize as GELU:
 
     gelu(x) = x (1 + erf(x / √2)) / 2 = √½ · y (1 + erf(y))    where y = √½ · x
 
@@ -21,7 +18,7 @@ FACTOR = math.sqrt(0.5)
 
 
 def keep_apart(encoder: ClsOnlyEncoder) -> None:
-    """Prevent the fusion in every layer of ``encoder`` with GELU. Changes the layers' weights."""
+    """Change the weights and the activation of every layer with GELU."""
     for layer in encoder.layers:
         if isinstance(layer.intermediate.intermediate_act_fn, GELUActivation):
             with torch.no_grad():

@@ -29,7 +29,6 @@ TRANSFORMER_OPTIONS = ("processing_kwargs", "query_expansion", "do_lower_case")
 """Options of the transformer that change its input."""
 
 IDENTITY, SIGMOID = "identity", "sigmoid"
-"""Names of activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def saved_head(source: str, folder: Path) -> tuple[SavedModule, ...]:
 
 
 def saved_activation(folder: Path) -> str:
-    """Return the name of the activation that `CrossEncoder.predict` applies to the logit.
+    """Return the activation that `CrossEncoder.predict` applies to the logit.
 
     It is the class of torch in lower case, such as ``sigmoid``, the default, or ``identity``.
     """
@@ -75,7 +74,7 @@ def saved_activation(folder: Path) -> str:
 
 
 def torch_class(path: str) -> str:
-    """Return the name of the class of torch at the dotted ``path``. Raises: ValueError."""
+    """Return the class's name in ``path``. Raises: ValueError if it is not a class of torch."""
     name = _torch_class(path)
     if name is None:
         raise _Unsupported(f"need {path}, which is not a class of torch")
@@ -117,10 +116,7 @@ def _saved_head(folder: Path) -> tuple[SavedModule, ...]:
 
 
 def _cross_encoder(folder: Path) -> Json:
-    """Return the config of the whole model, or nothing if `CrossEncoder` has not saved it.
-
-    The modules of another kind of model, such as an encoder of single texts, are not used.
-    """
+    """Return the config of the whole model; empty if it was not saved by `CrossEncoder`."""
     if not (folder / "modules.json").is_file():
         return {}
     config = _read(folder / "config_sentence_transformers.json")
@@ -151,7 +147,6 @@ def _name(path: str) -> str:
 
 
 def _read(path: Path) -> Json:
-    """Return the JSON object in ``path``, or an empty one if there is no such file."""
     if not path.is_file():
         return {}
     content: Json = json.loads(path.read_text(encoding="utf-8"))

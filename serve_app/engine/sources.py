@@ -1,8 +1,4 @@
-"""Resolve a model's source (a hub id, a local folder or ``embedded``) to a local folder.
-
-Problems are raised as `ModelLoadError`, with one sentence for the operator. No client sees it,
-because a deployment with a bad model never starts.
-"""
+"""Resolve a model's source (a hub id, a local folder or ``embedded``) to a local folder."""
 
 import re
 from collections.abc import Callable
@@ -28,12 +24,11 @@ class ModelLoadError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of the error's message, or its class if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_torch(model: str) -> None:
-    """Raises: ModelLoadError when torch, without which no model can be computed, is missing."""
+    """Raises: ModelLoadError if torch is missing."""
     if find_spec("torch") is None:
         raise ModelLoadError(
             f"model {model}: torch is not installed; install it with the extra 'engine': "
@@ -42,11 +37,10 @@ def check_torch(model: str) -> None:
 
 
 def resolve(source: str, revision: str | None, download: Download | None = None) -> Path:
-    """Return the folder that holds ``source``; a hub model is downloaded or taken from the cache.
+    """A hub model is downloaded or taken from the cache.
 
-    For ``embedded`` it is the base's folder: config, tokenizer and encoder, without the adapter. A
-    local folder wins over a hub id of the same name. ``revision`` is ignored for folders and
-    ``embedded``.
+    For ``embedded`` the folder is the base's, without the adapter. A local folder wins over a hub
+    id of the same name. ``revision`` is ignored for folders and ``embedded``.
 
     Raises: ModelLoadError.
     """

@@ -1,10 +1,8 @@
 """Encode texts to token ids, and cut long texts to the part that a model can read.
 
-A model reads a few hundred tokens of a text, so encoding all of a text of megabytes would waste
-seconds. `cut` keeps 16 characters for each token that is needed. English has 4 to 5 characters a
-token, and source code about 6, so their tokens are the same with and without the cut. A text of
-more than 16 characters a token, such as a table that is mostly blanks, is encoded as if it ended at
-the cut.
+`cut` keeps 16 characters for each token that is needed. English has 4 to 5 characters a token, and
+source code about 6. A text with more than 16, such as a table that is mostly blanks, is encoded as
+if it ended at the cut.
 """
 
 import re
@@ -21,12 +19,11 @@ from serve_app.engine.word_cache import WordCache, ids_as_bytes, splits_at_words
 CHARACTERS_PER_TOKEN = 16
 
 SLICE_CHARACTERS = 100_000
-"""Characters encoded in one call. The Rust encodings take about 50 times the text's memory, and
-other callers wait for the threads until a call is done."""
+"""Characters encoded in one call, which takes about 50 times their memory and keeps other callers
+waiting."""
 
 SHORT_CHARACTERS = 1_000
-"""Texts up to this length together are always encoded on the calling thread, in a fraction of a
-millisecond."""
+"""Texts up to this length together are always encoded on the calling thread."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -34,8 +31,8 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 def cut(text: str, tokens: int) -> str:
     """Return the beginning of ``text`` that is read for ``tokens`` tokens, cut at a blank if any.
 
-    The second half of this part is searched for a blank, because a text can have only an early one:
-    a title before Chinese text.
+    Only its second half is searched for a blank: in Chinese text, the only one may follow the
+    title.
     """
     limit = CHARACTERS_PER_TOKEN * tokens
     if len(text) <= limit:
@@ -56,11 +53,9 @@ class TextEncoder:
         return sum(len(ids) for ids in self.encode(pieces)) // INPUT_ID_BYTES
 
     def offsets(self, text: str, tokens_max: int) -> npt.NDArray[np.int32]:
-        """Return the start and end of each token of ``text`` in code points.
+        """Return the start and end of each token of ``text`` in code points, as (T, 2).
 
         Reading stops after ``tokens_max`` tokens or a few more.
-
-        Shape: (T, 2) for T tokens.
         """
         read = [np.empty((0, 2), np.int32)]
         tokens = 0
@@ -79,14 +74,14 @@ class TextEncoder:
             yield from map(self._encode_here, texts)
             return
         for some in _slices(texts):
-            # encode_batch_fast returns the same ids and only leaves out the character offsets.
+            # encode_batch_fast only leaves out the character offsets.
             for encoding in self._backend.encode_batch_fast(
                 [_well_formed(text) for text in some], add_special_tokens=False
             ):
                 yield ids_as_bytes(encoding.ids)
 
     def _encode_here(self, text: str) -> bytes:
-        """Encode on the calling thread. A batch would wait for the shared threads."""
+        """A batch would wait for the shared threads."""
         text = _well_formed(text)
         if self._words is not None:
             return self._words.encode(text)
@@ -97,8 +92,7 @@ def tokens_at_most(text: str) -> int:
     """Return an upper bound of the tokens of ``text``, without encoding it.
 
     Tokenizers have at most one token for each byte of the text as they normalize it, and one more
-    where a text begins. The composed forms of Unicode are never longer than the decomposed ones,
-    but any of the others may be the longest.
+    where a text begins. The composed forms of Unicode are never the longest.
     """
     pieces = 1 + len(text) // (SLICE_CHARACTERS // 2)
     if text.isascii():
@@ -109,7 +103,7 @@ def tokens_at_most(text: str) -> int:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the parts of ``text`` that are encoded in one call each, with their starts."""
+    """Yield the parts that are encoded in one call each, with their starts."""
     start = 0
     while start < len(text):
         rest = text[start : start + SLICE_CHARACTERS + 1]
@@ -133,5 +127,5 @@ def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _well_formed(text: str) -> str:
-    """Replace lone surrogates, which JSON can carry but UTF-8 and the Rust tokenizer cannot."""
+    """JSON can carry lone surrogates, but UTF-8 and the Rust tokenizer cannot."""
     return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)

@@ -12,7 +12,7 @@ from serve_app.domain.tokenized import Pair
 from serve_app.engine.template import Template
 
 DOCUMENT_TOKENS_FEW = 16
-"""A query that leaves fewer tokens than this to a truncated document is worth a warning."""
+"""A query that leaves fewer tokens to a truncated document is worth a warning."""
 
 NAMES_MAX = 5
 """Most texts that a warning names."""
@@ -21,9 +21,10 @@ Ids = npt.NDArray[np.int32]
 
 
 def unknown_token(backend: str) -> int | None:
-    """Return the id of the token for text that is not in the vocabulary, or ``None``.
+    """Return the id of the token for text outside the vocabulary; ``None`` for vocabularies of
+    bytes.
 
-    ``backend`` is the Rust tokenizer as JSON. Vocabularies of bytes have tokens for every text.
+    ``backend``: the Rust tokenizer as JSON.
     """
     model = json.loads(backend)["model"]
     if "unk_id" in model:  # Of Unigram, whose vocabulary is a list.
@@ -36,12 +37,9 @@ def unknown_token(backend: str) -> int | None:
 def text_warnings(
     job: Job, pairs: Sequence[Pair], template: Template, room: int, unknown: int | None
 ) -> tuple[str, ...]:
-    """Return a sentence for each kind of problem in a tokenized job.
+    """Return a sentence for each kind of problem.
 
-    Args:
-        job: The tokenized job, which has a pair for each window.
-        room: The most tokens of the two texts of a pair.
-        unknown: See `unknown_token`.
+    ``room`` is the most tokens of the two texts of a pair. ``job`` has a pair for each window.
     """
     return (
         *_about_unknown_texts(job, pairs, template, unknown),
@@ -54,7 +52,7 @@ def _about_unknown_texts(
 ) -> Iterator[str]:
     if unknown is None:
         return
-    # Most texts have no unknown token, and this is quicker than to compare all ids.
+    # Quicker than comparing all ids, because most texts have no unknown token.
     token = unknown.to_bytes(INPUT_ID_BYTES, "little")
     suspects = {pair.index: pair for pair in pairs if token in pair.input_ids}
     queries = [

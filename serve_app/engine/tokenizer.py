@@ -1,13 +1,4 @@
-"""Convert a job's texts to pairs of token ids, identical to transformers' ids for each pair.
-
-    query ─ once ─────────────> ids ─┐
-                                     ├─ truncate ─> prefix + query + middle + document + suffix
-    documents ─ cut, batch ───> ids ─┘
-
-The special tokens around the texts (`Template`) are learnt from the tokenizer itself, so every
-family works: ``[CLS] q [SEP] d [SEP]``, ``<s> q </s></s> d </s>``. Gateways run this module, so it
-does not import torch.
-"""
+"""Convert a job's texts to pairs of token ids, identical to transformers' ids for each pair."""
 
 import json
 import os
@@ -41,20 +32,18 @@ EXPORT = Path(__file__).with_name("tokenizer_export.py")
 EXPORT_TIMEOUT_S = 120
 
 SUFFIXES = frozenset({".json", ".model", ".txt"})
-"""Endings of the files in a model's folder that may change its tokenizer."""
+"""Endings of a model's files that may change its tokenizer."""
 
 FIELDS = "tokenizer_files.json"
 
 
 def limit_threads(threads: int) -> None:
-    """Limit the Rust tokenizers of this process to ``threads`` shared threads, not one per core.
+    """Limit the threads that all Rust tokenizers of this process and of its child processes share.
 
-    Must run before the process first encodes a batch, which creates the thread pool. Texts that
-    `TextEncoder` encodes on the calling thread do not use the pool. Child processes inherit the
-    limit.
+    It must run before the process first encodes a batch, which creates the thread pool.
     """
     assert threads >= 1
-    # rayon, the library of the pool, offers no other way here; see its `ThreadPoolBuilder`.
+    # rayon, the pool's library, offers no other way here; see its `ThreadPoolBuilder`.
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # noqa: TID251 - written for Rust, not read
 
 
@@ -63,8 +52,6 @@ class TokenizerFiles:
     """Tokenizer data from a model's folder; see `serve_app.engine.tokenizer_export`."""
 
     model: str
-    """The model's source, for messages."""
-
     backend: str
     """The Rust tokenizer as JSON."""
 
@@ -81,9 +68,6 @@ class TokenizerFiles:
     def read(cls, folder: Path, model: str, cache: Path | None = None) -> "TokenizerFiles":
         """Read the data through transformers: in a child process, unless torch is already loaded.
 
-        Args:
-            cache: See `serve_app.engine.export_cache`.
-
         Raises: ModelLoadError.
         """
         try:
@@ -97,7 +81,7 @@ class TokenizerFiles:
             ) from error
 
     def pair_tokens_max(self, override: int | None) -> Tokens:
-        """Return the length of the longest pair, special tokens included.
+        """Special tokens are included.
 
         Raises: ModelLoadError when ``override`` exceeds the model's positions.
         """
@@ -113,7 +97,6 @@ class TokenizerFiles:
 
 
 def _key(folder: Path) -> str:
-    """Return a hash of everything that `_export` depends on; weights do not matter."""
     files = [(EXPORT.name, EXPORT), *files_below(folder, SUFFIXES)]
     return digest("tokenizer", ("tokenizers", "transformers"), files)
 
@@ -146,7 +129,7 @@ def _last_line(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """A query's token ids, truncated to a pair's length, and the token count of the whole query."""
+    """``ids`` are truncated to a pair's length, but ``tokens`` counts the whole query."""
 
     ids: bytes
     tokens: int
@@ -160,7 +143,7 @@ class PairTokenizer:
     def __init__(self, files: TokenizerFiles, pair_tokens_max: int | None = None) -> None:
         """Raises: ModelLoadError."""
         backend = Backend.from_str(files.backend)
-        # A tokenizer.json may enable both, and would then truncate at its own length.
+        # A tokenizer.json may enable both.
         backend.no_truncation()
         backend.no_padding()
         self.template = Template.learn(backend, files.model)
@@ -178,11 +161,8 @@ class PairTokenizer:
             )
 
     def check_queries(self, job: Job) -> Usage:
-        """Check every distinct query of ``job``, and return the most work that it can need.
-
-        Raises: InvalidRequest, naming the query's field, when a query has no tokens, or leaves no
-            room for one token of a document and the job does not allow it to be truncated.
-        """
+        """See `serve_app.ports.Tokenizer`. A query may leave no room if the job allows it to be
+        truncated."""
         room = self._text_tokens_max - 1
         rooms: dict[str, int] = {}
         for query, index in job.queries.items():
@@ -276,7 +256,7 @@ class PairTokenizer:
 
 
 def fit(query: int, document: int, room: int, truncation: Truncation) -> tuple[int, int]:
-    """Return how many leading tokens of the query and of the document are kept. Pure.
+    """Return how many leading tokens of the query and of the document are kept.
 
     Longest first cuts exactly as the Rust tokenizer does: the shorter text stays whole if it leaves
     the other at least as much; otherwise each gets half, and the longer one the odd token. Source:

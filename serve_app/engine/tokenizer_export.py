@@ -1,10 +1,6 @@
 """Print transformers' view of a model's tokenizer files as one line of JSON.
 
-It runs as a separate program, because transformers imports torch (decision 0003). For the same
-reason it imports nothing from serve_app and is started by its path.
-
-Reading `tokenizer.json` directly is wrong for some models: since version 5, transformers rebuilds
-the normalizers of several families from other files.
+It is a separate program that imports nothing from serve_app; see `docs/decisions/0003`.
 """
 
 import json
@@ -38,7 +34,6 @@ def export(folder: str) -> dict[str, Any]:
 
 
 def _positions(config: Any) -> int | None:
-    """Return the number of tokens with a position; ``None`` if the config does not state it."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions < 1:
         return None

@@ -1,8 +1,6 @@
-"""Tokenize large jobs in another process.
+"""Tokenize large jobs in another process, so that they do not take the GIL from the event loop.
 
-So they do not compete with the event loop for the interpreter lock (GIL). A thread that tokenizes
-10,000 documents would take turns with the event loop for half a second, and more than double the
-time of every other request.
+In a thread, a job of 10,000 documents would more than double the time of all other requests.
 """
 
 import os
@@ -28,13 +26,12 @@ NICENESS = 4
 
 
 class TokenizerProcess:
-    """A tokenizer that runs in a process of its own, which starts with the first job.
+    """A tokenizer in a process of its own, which starts with the first job.
 
     Thread-safe; one job at a time. The process ends when this one does, or calls `close`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """``tokenizer`` is sent to the process."""
         self._tokenizer = tokenizer
         self._lock = Lock()
         self._child: subprocess.Popen[bytes] | None = None

@@ -14,12 +14,12 @@ from serve_app.ports import Tokenizer, Usage
 T = TypeVar("T")
 
 QUERY_CHARACTERS_SHORT = 500
-"""Queries of up to this length are checked on the event loop, unless the documents are read, too.
-It takes 0.1 ms, less than using a thread."""
+"""Queries of up to this length are checked on the event loop, in 0.1 ms, unless the documents are
+read, too."""
 
 
 class LargeJobTokenizer(Protocol):
-    """Tokenizes large jobs; see `serve_app.engine.tokenizer_process`."""
+    """See `serve_app.engine.tokenizer_process`."""
 
     def tokenize(self, job: Job) -> TokenizedJob:
         """See `serve_app.ports.Tokenizer`."""

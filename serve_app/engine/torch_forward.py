@@ -1,4 +1,4 @@
-"""Compute passes with torch: inputs on their way to a device, and logits on their way back."""
+"""Compute passes with torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ class TorchPasses:
     device: torch.device
 
     def compute(self, arrays: Arrays) -> torch.Tensor:
-        """Launch a pass."""
         with torch.inference_mode():
             return self.model(
                 {
@@ -37,20 +36,17 @@ class TorchPasses:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return ``tensor`` on ``device``.
-
-    On CUDA the copy comes from pinned memory and is queued between the passes, so that the next
-    pass is prepared while the GPU computes the current one.
-    """
+    """On CUDA the copy from pinned memory does not block, so that the next pass is prepared
+    meanwhile."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def from_device(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Return a function that waits until ``tensor`` is computed and returns it on the CPU.
+    """Return a function that waits for ``tensor`` and returns it on the CPU.
 
-    It does not wait for work that others launch after this call, as `torch.Tensor.cpu` would.
+    It does not wait for work that others launch later, as `torch.Tensor.cpu` would.
     """
     if tensor.device.type != "cuda":
         there: Callable[[], torch.Tensor] = tensor.cpu

@@ -1,7 +1,7 @@
 """Convert portions (`serve_app.domain.model.Portion`) to arrays and check them.
 
-An invalid portion must not reach the device, where a single token id outside the vocabulary breaks
-CUDA for the whole process and not only for one batch.
+An invalid portion must not reach the device: one token id outside the vocabulary breaks CUDA for
+the whole process.
 """
 
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ class InputLimits:
     """Limits of the loaded model's input."""
 
     vocabulary: int
-    """Token ids range from 0 up to this, exclusive."""
+    """Token ids are below this."""
 
     pair_tokens_max: int
     batch_tokens_max: int
-    """Most tokens of a batch. Larger batches are not rejected here, because they break nothing."""
+    """Larger batches are not rejected here, because they break nothing."""
 
 
 def unpack(portion: Portion, limits: InputLimits) -> list[Encoded]:
     """Return the portion's pairs in order; the arrays are views of its bytes.
 
-    Raises: EngineFailure when the portion is inconsistent or the model does not support it.
+    Raises: EngineFailure when the portion is inconsistent or not supported.
     """
     if sum(portion.lengths) * INPUT_ID_BYTES != len(portion.input_ids):
         raise EngineFailure("a portion's lengths do not add up to its token ids")

@@ -1,8 +1,7 @@
 """Encode texts word by word, with the ids of known words from a cache.
 
-BERT's tokenizers split a text at blanks and punctuation before they look into their vocabulary, so
-the ids of a text are those of its words, one after the other. Most words of a text occurred before:
-looking them up takes a sixth of the time of the Rust tokenizer, which encodes all other words.
+BERT's tokenizers split a text at blanks and punctuation first, so its ids are those of its words,
+one after the other. A lookup takes a sixth of the time of the Rust tokenizer.
 """
 
 import json
@@ -15,16 +14,15 @@ import numpy as np
 from serve_app.domain.model import INPUT_ID_BYTES
 
 WORDS_MAX = 100_000
-"""Words in the cache, about 20 MB. The whole vocabulary of 10,000 web passages has 37,000."""
+"""About 20 MB. 10,000 web passages have 37,000 different words."""
 
 WORD_CHARACTERS_MAX = 64
-"""Longer words are encoded, but not stored."""
+"""Longer words are not stored."""
 
 WORD = re.compile(r"[!-/:-@\[-`{-~]|[^ \t\n\r!-/:-@\[-`{-~]+")
 """A mark of ASCII punctuation, or what is between ASCII punctuation and blanks.
 
-A word may contain other blanks, punctuation and control characters. The Rust tokenizer, which sees
-the whole word, splits it further.
+The Rust tokenizer splits a word further, for example at other punctuation.
 """
 
 
@@ -37,8 +35,8 @@ def splits_at_words(backend: Any) -> bool:
     """Return whether ``backend`` encodes each `WORD` of a text independently of its neighbors."""
     fields = json.loads(backend.to_str())
     kinds = [(fields[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
-    # An added token that is matched in the normalized text could start in one word and end in
-    # another, and its characters may differ from those of the text.
+    # An added token that is matched in the normalized text could span two words or differ from the
+    # text.
     exact = all(not each["normalized"] for each in fields["added_tokens"])
     return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and exact
 
@@ -52,7 +50,6 @@ class WordCache:
         self._known: dict[str, bytes] = {}
 
     def encode(self, text: str) -> bytes:
-        """Return the ids of ``text`` as little-endian int32, without special tokens around it."""
         if any(token in text for token in self._added):
             return self._encode(text)
         words = WORD.findall(text)

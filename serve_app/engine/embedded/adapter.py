@@ -16,7 +16,7 @@ The metadata values are strings:
     config        a JSON object: the fields of BertConfig that differ from the base
     checksums     a JSON object: `checksum` of every tensor, by name
 
-Other metadata is ignored. Each tensor has its own checksum, so that errors name the damaged tensor.
+Each tensor has its own checksum, so that errors name the damaged tensor.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ State = Mapping[str, torch.Tensor]
 
 
 class AdapterError(Exception):
-    """An adapter cannot be used; the message names the tensor, and the caller adds the file."""
+    """An adapter cannot be used; the caller adds the file to the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,7 @@ class Adapter:
 
 
 def read(path: Path) -> Adapter:
-    """Return the adapter in ``path``, each tensor as it was written.
-
-    Raises: AdapterError.
-    """
+    """Raises: AdapterError."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -90,7 +87,7 @@ def read(path: Path) -> Adapter:
 
 
 def write_adapter(path: Path, tensors: State, metadata: Mapping[str, str]) -> None:
-    """Write a file for `read`; format and checksums are added to ``metadata``."""
+    """Format and checksums are added to ``metadata``."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     checksums = {name: checksum(tensor) for name, tensor in sorted(tensors.items())}
     added = {"format": FORMAT, "checksums": json.dumps(checksums)}
@@ -106,9 +103,7 @@ def checksum(tensor: torch.Tensor) -> str:
 def start(like: State, encoder: State) -> dict[str, torch.Tensor]:
     """Return the model's parameters before the merge, in float32.
 
-    Args:
-        like: A state dict of the model, for its names and shapes.
-        encoder: The base's state dict; its names lack the prefix ``bert.``.
+    ``like`` is a state dict of the model, and ``encoder`` one without the prefix ``bert.``.
     """
     state = {}
     for name, parameter in like.items():

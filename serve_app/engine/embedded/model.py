@@ -20,9 +20,6 @@ BASE_WEIGHTS = "model.safetensors"
 def load(base: Path, adapter_file: Path) -> Any:
     """Return a `BertForSequenceClassification` with one label, in float32 on the CPU.
 
-    Args:
-        base: The encoder's folder.
-
     Raises: ModelLoadError.
     """
     try:
@@ -41,10 +38,7 @@ def load(base: Path, adapter_file: Path) -> Any:
 
 
 def check_base(weights: Path, expected: str) -> None:
-    """Check that ``weights`` are those that the adapter was made for.
-
-    Raises: ModelLoadError.
-    """
+    """Raises: ModelLoadError if ``weights`` are not those that the adapter was made for."""
     try:
         with weights.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -59,7 +53,7 @@ def check_base(weights: Path, expected: str) -> None:
 
 
 def _blank(base: Path, adapter: Adapter) -> Any:
-    """Return the model in its final shape with random weights."""
+    """Return the model with random weights."""
     try:
         config = BertConfig.from_pretrained(base, **adapter.config)  # nosec B615 # a local folder
         model = BertForSequenceClassification(config)
