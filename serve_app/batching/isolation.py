@@ -9,7 +9,7 @@ from serve_app.ports import Engine
 
 
 def score_each(engine: Engine, portions: Sequence[Portion]) -> list[list[float] | EngineFailure]:
-    """Return the logits of each portion, or its failure. Blocks the calling thread.
+    """Return the logits or the failure of each portion. Blocks.
 
     If all fail together, each is scored alone. A logit that is not a finite number fails only its
     own portion.
@@ -18,7 +18,7 @@ def score_each(engine: Engine, portions: Sequence[Portion]) -> list[list[float] 
         return [_finite(logits) for logits in engine.score(portions)]
     except EngineFailure as failure:
         if len(portions) == 1:
-            # Copy it, because its traceback keeps the model's data on the device alive.
+            # Copied, because its traceback keeps the model's data on the device alive.
             return [EngineFailure(*failure.args)]
     return [score_each(engine, [portion])[0] for portion in portions]
 

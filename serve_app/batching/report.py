@@ -1,9 +1,6 @@
 """Report what a scorer does: as metrics, and as spans in the traces of its portions.
 
-    a request's trace    ... ─ portion (gateway) ─ portion (scorer) ·· link ··> batch
-    the batch's trace    batch, with links to all of its portions
-
-A batch belongs to several requests, so it has a trace of its own.
+A batch belongs to several requests, so it has a trace of its own, which is linked with theirs.
 """
 
 from collections.abc import Sequence
@@ -26,18 +23,18 @@ Answers = Sequence[list[float] | RerankError]
 
 
 class BatchReport:
-    """The report of one scorer."""
+    """Reports for one scorer."""
 
     def __init__(self, metrics: Metrics, collector: Collector) -> None:
         self._metrics = metrics
         self._collector = collector
 
     def holds(self, tokens: int) -> None:
-        """Report the tokens that were accepted and not yet answered."""
+        """``tokens`` were accepted and not yet answered."""
         self._metrics.record(INFLIGHT_TOKENS, tokens)
 
     def ended(self, batch: Batch, portions: Sequence[Waiting], answers: Answers) -> Tokens:
-        """Report a batch and its portions. Return the tokens of the portions that were scored."""
+        """Return the tokens of the portions that were scored."""
         scored = [
             each
             for each, answer in zip(portions, answers, strict=True)
@@ -55,7 +52,6 @@ class BatchReport:
 
 
 def spans(batch: Batch, portions: Sequence[Waiting], answers: Answers) -> list[Span]:
-    """Return the span of a batch and those of its portions that are traced."""
     ended = Instant(batch.started + batch.run_s)
     whole = Span("batch", new_trace_id(), None, batch.started, ended=ended)
     whole.attributes |= {"rerank.portions": len(portions), "rerank.tokens": batch.tokens}

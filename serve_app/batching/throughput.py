@@ -1,14 +1,14 @@
-"""Throughput of one replica, measured from its batches. Pure: no clock, no asyncio."""
+"""Throughput of one replica, measured from its batches. Pure."""
 
 from serve_app.domain.portion_size import RUN_S
 from serve_app.domain.units import Instant, Seconds, Tokens
 
 WORK_KEPT = 0.9
-"""Factor by which each batch reduces the weight of earlier batches in a replica's speed."""
+"""Factor by which each batch reduces the weight of earlier ones in the speed."""
 
 LARGEST_KEPT = 0.95
-"""Factor by which each batch reduces the largest batch size seen. A short batch of less than half
-that size is ignored: it shows the minimum time of a pass and not the device's speed."""
+"""Factor by which each batch reduces the largest size seen. A short batch of less than half that
+size shows the minimum time of a pass, and is ignored."""
 
 
 class ThroughputMeter:
@@ -30,7 +30,7 @@ class ThroughputMeter:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Speed over recent large batches; ``None`` before the first batch of any size."""
+        """Speed over recent large batches; ``None`` before the first batch."""
         return self._tokens / self._run_s if self._run_s > 0 else None
 
     def busy_ratio(self, now: Instant) -> float:
