@@ -1,10 +1,4 @@
-"""Serve's autoscaling policy for scorers: `serve_app.scaling.policy` with Ray's metrics.
-
-    autoscaling_policy:
-      policy_function: serve_app.deployments.autoscaling:BacklogPolicy
-      policy_kwargs: {delay_s: 1}        # fields of `serve_app.scaling.policy.Goals`, and floors
-
-``docs/operate/scaling.md`` describes the configuration.
+"""Serve's autoscaling policy for scorers; ``docs/operate/scaling.md`` describes its configuration.
 
 Ray calls the policy ten times a second on the controller's event loop, where an error would stop
 every deployment of every application. So the policy does no I/O, and after an error a deployment
@@ -31,7 +25,7 @@ STALE_S = 10.0
 """Older reports are ignored."""
 
 MISSING_S = 60.0
-"""Time after which missing replicas are logged. A new node in a cloud may take longer to start."""
+"""Missing replicas are logged after this time. A new node in a cloud may take longer to start."""
 
 logger = get_logger("ray.serve")
 
@@ -64,10 +58,7 @@ class BacklogPolicy:
     def __call__(
         self, contexts: Mapping[Any, AutoscalingContext]
     ) -> tuple[dict[Any, int], dict[Any, dict[str, Any]]]:
-        """Return the target replicas by deployment, and the state for the next call.
-
-        A deployment that is left out keeps its number of replicas.
-        """
+        """A deployment that is left out of the targets keeps its replicas."""
         targets: dict[Any, int] = {}
         states: dict[Any, dict[str, Any]] = {}
         for deployment, context in contexts.items():
@@ -105,7 +96,6 @@ class BacklogPolicy:
         }
 
     def _missing(self, context: AutoscalingContext) -> Missing | None:
-        """Return the time since which replicas are missing; log it once after `MISSING_S`."""
         running, target = len(context.running_replicas), context.target_num_replicas
         if running >= target:
             return None
@@ -129,14 +119,14 @@ class BacklogPolicy:
         return Bounds(min(most, max(context.capacity_adjusted_min_replicas, floor)), most)
 
     def _log_once(self, problem: str) -> None:
-        """Log a problem once, because the same one would occur ten times a second."""
+        """The same problem would occur ten times a second."""
         if problem not in self._logged and len(self._logged) < 100:
             self._logged.add(problem)
             logger.error("Autoscaling: %s", problem)
 
 
 def _tokens_per_s(context: AutoscalingContext, reports: Reports) -> float | None:
-    """Return the mean speed of a replica; the last known one if no replica reports."""
+    """If no replica reports, return the last known speed."""
     reported = [series[-1] for series in reports.get(TOKENS_PER_S_STAT, [])]
     if reported:
         return sum(reported) / len(reported)

@@ -1,7 +1,6 @@
 """Promote or abort a canary in the text of a Serve config file.
 
-Only the affected entries change; all other lines, comments and anchors stay. Libraries that
-preserve comments, such as ruamel.yaml, move comments that follow an alias.
+All other lines, comments and anchors stay; see `docs/decisions/0021`.
 """
 
 import re
@@ -20,13 +19,12 @@ BY_HAND = (
 )
 
 ALIAS = "alias"
-"""Tag of alias nodes."""
 
 Entry = tuple[yaml.Node, yaml.Node]
-"""A key and its value, with their places in the text."""
+"""A key and its value."""
 
 Change = tuple[int, int, str]
-"""Start and end of a part of the text, and what replaces it."""
+"""Start and end of a part of the text, and its replacement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def aborted(text: str, model_id: str) -> Edited:
 
 
 def _find(content: Mapping[str, Any], model_id: str) -> tuple[dict[str, Any], list[str | int]]:
-    """Return the settings of a model with a canary, and their place in ``content``."""
+    """Return the model's settings, and their place in ``content``."""
     gateways = gateways_in(content)
     options = gateway_options(gateways)
     models = (options.get("user_config") or {}).get("models") or []
@@ -88,7 +86,7 @@ def _find(content: Mapping[str, Any], model_id: str) -> tuple[dict[str, Any], li
 
 
 class _Places(yaml.SafeLoader):
-    """Composes each alias as a node of its own, with its own place in the text."""
+    """Composes each alias as a node of its own."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if not self.check_event(yaml.AliasEvent):
@@ -122,7 +120,7 @@ def _end(node: yaml.Node) -> int:
 
 
 def _replacement(text: str, old: Entry, new: Entry) -> Change:
-    """Replace the entry ``old`` by ``new``, with the lines of ``new`` indented like ``old``."""
+    """The lines of ``new`` are indented like ``old``."""
     begin = new[0].start_mark
     first, *more = text[begin.index : _end(new[1])].split("\n")
     shift = old[0].start_mark.column - begin.column
@@ -131,7 +129,7 @@ def _replacement(text: str, old: Entry, new: Entry) -> Change:
 
 
 def _kept_anchor(text: str, removed: Entry) -> Iterator[Change]:
-    """Move the anchor of an entry that is removed to the first entry with an alias of it."""
+    """Move the anchor of a removed entry to the first entry with an alias of it."""
     anchor = re.match(r"&(\S+)", text[removed[1].start_mark.index :])
     if anchor is None:
         return
@@ -142,7 +140,7 @@ def _kept_anchor(text: str, removed: Entry) -> Iterator[Change]:
 
 
 def _all_entries(node: yaml.Node | None) -> Iterator[Entry]:
-    """Yield the entries of all mappings, in the order of the text."""
+    """Yield all entries in the order of the text."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield key, value
@@ -172,7 +170,7 @@ def _removal(text: str, place: Sequence[str | int], name: str) -> Change:
 
 
 def _changed(text: str, changes: Sequence[Change], content: Mapping[str, Any]) -> str:
-    """Return the changed text. Raises: ConfigError, if it does not parse to ``content``."""
+    """Raises: ConfigError, if the changed text does not parse to ``content``."""
     for begin, end, new in sorted(changes, reverse=True):
         text = text[:begin] + new + text[end:]
     try:

@@ -8,7 +8,7 @@ from serve_app.settings.models import ModelSettings
 
 
 def read_card(model: ModelSettings) -> dict[str, object]:
-    """Return the facts in the operator's model card, by name; empty without a model card.
+    """Without a model card, there are no facts.
 
     Raises: ModelLoadError.
     """

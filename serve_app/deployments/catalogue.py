@@ -1,8 +1,8 @@
 """A gateway's knowledge of the models behind it.
 
-A model is ready if it has recently answered any client. Otherwise a replica is probed, at most once
-a second. A model other than the default one is only probed until it has described itself, because
-further probes would keep a rarely used model from scaling to zero.
+A model is ready if it has answered recently. Otherwise a replica is probed. Models other than the
+default one are only probed until they have described themselves, because probes would keep them
+from scaling to zero.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ from serve_app.ports import PortionScorer
 PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 2.0
 FRESH_S = 10.0
-"""Time for which a model counts as ready after an answer."""
+"""A model counts as ready for this time after an answer."""
 
 
 class ProbedScorer(PortionScorer, Protocol):
-    """A scorer that records the answers of its replicas."""
+    """Records the answers of its replicas."""
 
     @property
     def info(self) -> ReplicaInfo | None:
-        """The latest description; ``None`` if there was none."""
+        """The latest description, if any."""
 
     @property
     def answered_at(self) -> Instant:
-        """Time of the last answer; minus infinity if there was none, or no replica is left."""
+        """Minus infinity if there was no answer, or no replica is left."""
 
 
 class MeasuredScorer(Protocol):
-    """A scorer that measures the speed of its replicas."""
+    """Measures the speed of its replicas."""
 
     @property
     def replica_tokens_per_s(self) -> float | None:
-        """Recent speed of one replica; ``None`` before its first answer."""
+        """``None`` before the first answer."""
 
 
 class Catalogue:
@@ -63,7 +63,6 @@ class Catalogue:
         self._probe: asyncio.Task[Readiness] | None = None
 
     async def cards(self) -> tuple[ModelCard, ...]:
-        """Return every model as its replicas currently describe it."""
         ready = dict((await self.readiness()).models)
         return tuple(self._described(card, ready=ready[card.id]) for card in self._cards)
 
@@ -81,12 +80,12 @@ class Catalogue:
         )
 
     async def readiness(self) -> Readiness:
-        """Return the readiness: the ledger and the default model must answer."""
+        """The ledger and the default model must answer."""
         due = self._clock.instant() - self._probed_at >= PROBE_EVERY_S
         if self._probe is None or (self._probe.done() and due):
             self._probed_at = self._clock.instant()
             self._probe = asyncio.create_task(self._probe_all())
-        # Shielded, because the probe serves all concurrent callers.
+        # The probe serves all concurrent callers.
         return await asyncio.shield(self._probe)
 
     async def _probe_all(self) -> Readiness:

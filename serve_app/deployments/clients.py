@@ -1,8 +1,8 @@
 """Adapt a scorer's Serve handle to `serve_app.ports.PortionScorer`, and translate Ray's errors.
 
-In by-reference mode Ray re-raises a `RerankError` as a subclass made at run time, with the remote
-traceback as its ``str``; over gRPC the error arrives unchanged. This module raises only the
-original class with its own arguments, and no error of Ray.
+In by-reference mode Ray re-raises a `RerankError` as a subclass made at run time; over gRPC the
+error arrives unchanged. This module raises only the original class with its own arguments, and no
+error of Ray.
 """
 
 import asyncio
@@ -35,15 +35,13 @@ _OURS = {
 
 
 class HandleScorer:
-    """Calls one model's replicas through the handle of their deployment."""
+    """Calls one model's replicas."""
 
     def __init__(self, handle: DeploymentHandle, gateway: str, clock: Clock) -> None:
-        """``gateway``: unique id of this gateway."""
         self._handle = handle
         self._gateway = gateway
         self._clock = clock
         self.info: ReplicaInfo | None = None
-        """The latest description."""
 
         self._answered_at = Instant(float("-inf"))
 
@@ -84,7 +82,7 @@ class HandleScorer:
 
 
 async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
-    """Await a handle's response, and cancel the remote call when its caller stops waiting.
+    """Cancel the remote call when its caller stops waiting.
 
     Every call has its own timeout, because Ray takes half a minute to notice a network partition.
     """
@@ -102,12 +100,12 @@ async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
             # This task was not cancelled, so the replica cancelled the call.
             raise errors.ReplicaLost("the call was cancelled by its replica") from None
         raise
-    except Exception as error:  # Over gRPC a replica's error arrives unchanged.
+    except Exception as error:
         raise translate(error) from error
 
 
 def as_ours(error: errors.RerankError) -> errors.RerankError:
-    """Return a copy of the error in its original class, without Ray's additions."""
+    """Return the error in its original class."""
     for cls in type(error).__mro__:
         if _OURS.get(cls.__name__) is cls:
             copy: errors.RerankError = cls(*error.args)

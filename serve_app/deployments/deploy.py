@@ -15,7 +15,7 @@ class DeployError(Exception):
 def deploy_file(path: Path, address: str) -> None:
     """Send the file to Ray's dashboard, which returns before replicas start.
 
-    ``address``: the dashboard's URL. A cluster with a token needs it in ``RAY_AUTH_TOKEN``.
+    ``address``: its URL. A cluster with a token needs it in ``RAY_AUTH_TOKEN``.
 
     Raises: ConfigError, DeployError.
     """

@@ -1,8 +1,7 @@
-"""The Gateway deployment: hosts the HTTP app and owns one pipeline.
+"""The Gateway deployment.
 
-It creates and connects the components. Blocking work (tokenizers, ledger, events) runs on threads,
-because with Ray's throughput settings user code shares the event loop with Ray's router and health
-checks.
+Blocking work runs on threads, because with Ray's throughput settings user code shares the event
+loop with Ray's router and health checks.
 """
 
 import asyncio
@@ -111,8 +110,8 @@ class Gateway:
             self._delivery.start()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Return the app. Serve calls this on the replica's event loop after the constructor, and
-        `reconfigure` after this."""
+        """Serve calls this on the replica's event loop, after the constructor and before
+        `reconfigure`."""
         settings, clock = self._settings, self._clock
         self._access = Authenticator(
             self._ledger, clock, self._metrics, Seconds(settings.key_cache_s)
@@ -130,9 +129,9 @@ class Gateway:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Use these `LiveSettings` for requests that arrive from now on.
 
-        Settings that are invalid, or whose models cannot be loaded, are logged and not used: they
-        raise no error, because Serve stops a replica that raises here, and starts no other. Only
-        the first settings of a replica raise.
+        Settings that are invalid, or whose models cannot be loaded, are logged and not used,
+        because Serve stops a replica that raises here, and starts no other. Only a replica's first
+        settings raise.
         """
         try:
             settings = LiveSettings(**user_config)
@@ -211,7 +210,7 @@ class Gateway:
         self._ledger.check()
 
     def __del__(self) -> None:
-        """Complete pending writes and stop all threads. Serve calls this when the replica stops."""
+        """Complete pending writes and stop all threads, when Serve stops the replica."""
         self._ledger.close()
         if self._delivery is not None:
             self._delivery.close()
@@ -234,13 +233,11 @@ class CurrentApp:
 
 
 def share_the_interpreter() -> None:
-    """Keep large jobs in threads from delaying the event loop of this process.
+    """Keep large jobs in threads from delaying the event loop.
 
-    A thread that runs Python code yields after 0.2 ms instead of 5 ms, because the event loop must
-    run about twenty times for each request. While a thread tokenizes 10,000 documents, a small
-    request takes 1.4 times as long as alone; with 1 ms it takes twice, and with 5 ms five times as
-    long. Objects that exist now never become garbage, so the collector skips them, which saves
-    0.1 s per collection.
+    While a thread tokenizes 10,000 documents, a small request takes 1.4 times as long as alone;
+    with the default switch interval of 5 ms, it takes five times as long. The garbage collector
+    skips objects that exist now, which saves 0.1 s per collection.
     """
     sys.setswitchinterval(0.000_2)
     gc.collect()

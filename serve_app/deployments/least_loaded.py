@@ -1,12 +1,11 @@
 """Handles of scorers that send each portion to the replica with the fewest tokens of this gateway.
 
-Ray's own router takes the less loaded of two random replicas, by a count of requests that is wrong
-in Ray 2.60 if calls go over gRPC. A replica reports the length of its queue when it accepts a call,
-but gRPC delivers that report together with the answer, and the router then takes it for current.
-Besides, portions that become ready at the same time are all routed before any of them is counted.
+Ray's own router compares two random replicas by their requests, which Ray 2.60 counts wrongly over
+gRPC: a replica's report of its queue arrives only with the answer. Besides, portions that become
+ready together are all routed before any of them is counted.
 
-Ray refuses another router in the config of an application's only deployment if HAProxy is on, so
-the gateway sets it in its handles.
+With HAProxy, Ray refuses another router in the config of an application's only deployment, so the
+gateway sets it in its handles.
 """
 
 import asyncio
@@ -25,7 +24,6 @@ from serve_app.settings import SCORER
 
 
 def scorer_handle(application: str) -> DeploymentHandle:
-    """Return a handle of a model's scorers."""
     return DeploymentHandle(SCORER, application, _create_router=_create_router)
 
 
@@ -46,7 +44,7 @@ class LoadedReplica(RunningReplica):
         self._loop = asyncio.get_running_loop()
 
     def try_send_request(self, pr: PendingRequest, with_rejection: bool) -> Any:  # noqa: FBT001 - as in Ray
-        """Send a call, and count its tokens until it ends."""
+        """Count the call's tokens until it ends."""
         result = super().try_send_request(pr, with_rejection=with_rejection)
         tokens = _tokens(pr)
         self.load.add(tokens, next(self._turns))
@@ -60,8 +58,8 @@ class LoadedReplica(RunningReplica):
 class LeastLoadedRouter(PowerOfTwoChoicesRequestRouter):
     """Chooses the least loaded of all replicas.
 
-    Ray's own choice remains for calls that a replica did not accept, and while Ray does not know
-    whether all replicas answer: it probes them, and waits between attempts.
+    Ray's own choice remains for calls that a replica did not accept, and while it is not known
+    whether all answer: it probes them.
     """
 
     def initialize_state(self, **_kwargs: Any) -> None:
@@ -73,14 +71,13 @@ class LeastLoadedRouter(PowerOfTwoChoicesRequestRouter):
     async def _choose_replica_for_request(
         self, pending_request: PendingRequest, *, is_retry: bool = False
     ) -> RunningReplica:
-        """Return the replica for a call. The router sends the call to it before anything else runs
-        on the event loop, so that the next choice counts it."""
+        """The router sends the call before anything else runs on the event loop, so that the next
+        choice counts it."""
         if is_retry or not self._all_answer():
             return await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
         return min(self._replicas_list, key=lambda each: each.load.rank)
 
     def _all_answer(self) -> bool:
-        """Return whether there are replicas, and each of them was available lately."""
         known = self.replica_queue_len_cache
         return bool(self._replicas_list) and all(
             known.get(each.replica_id) is not None for each in self._replicas_list
@@ -88,6 +85,6 @@ class LeastLoadedRouter(PowerOfTwoChoicesRequestRouter):
 
 
 def _tokens(call: PendingRequest) -> Tokens:
-    """Return the tokens of a call's portion; 0 for a call of another method."""
+    """Calls of other methods have 0 tokens."""
     portion = call.args[0] if call.args else None
     return portion.tokens if isinstance(portion, Portion) else Tokens(0)

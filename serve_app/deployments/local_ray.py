@@ -40,17 +40,17 @@ OBJECT_STORE_BYTES = 100 * 2**20
 """Portions travel by gRPC, not through the object store; Ray requires at least 75 MiB."""
 
 FREE_PORTS = range(20_000, 30_000)
-"""Ray's workers use ports below these and Serve's replicas ports above. Linux gives ports from
-32,768 to outgoing connections."""
+"""Ray's workers use ports below these and Serve's replicas ports above. From 32,768, an outgoing
+connection could take a port before HAProxy binds it."""
 
 _ports = cycle(SystemRandom().sample(FREE_PORTS, len(FREE_PORTS)))
 
 SESSIONS_KEPT = 3
-"""Ended Ray sessions that stay in ``var_dir`` with their logs."""
+"""Ended sessions whose logs stay in ``var_dir``."""
 
 
 STOP_TIMEOUT_S = 3.0
-"""Ray processes that still run after this are killed."""
+"""Ray processes that run for longer are killed."""
 
 
 class RayFailed(Exception):
@@ -72,19 +72,15 @@ class Progress:
 
     running: bool
     failed: str | None
-    """Reason why the application will never run, or ``None``."""
+    """Why the application will never run, or ``None``."""
 
     deployments: tuple[DeploymentProgress, ...]
 
 
 def free_port() -> int:
-    """Return a free port outside the system's own range, a different one at each call.
+    """Return a free port of `FREE_PORTS`, a different one at each call.
 
-    A port chosen by the system comes from the range for outgoing connections, one of which
-    sometimes takes it again before HAProxy binds it. Serve then fails.
-
-    Raises:
-        OSError: None of `FREE_PORTS` is free.
+    Raises: OSError if none is free.
     """
     for port in islice(_ports, len(FREE_PORTS)):
         if not port_is_taken(port):
@@ -127,8 +123,7 @@ def local_environment(run_dir: Path) -> dict[str, str]:
 def short_path(folder: Path) -> Iterator[Path]:
     """Yield another path of the private ``folder``, at most 20 characters, valid in the block.
 
-    Ray and HAProxy put Unix sockets in their folders. The path of a socket may have at most 107
-    characters, and a checkout a few folders deep exceeds that.
+    Ray and HAProxy put Unix sockets there, whose paths may have at most 107 characters.
     """
     private_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -188,8 +183,8 @@ def _starting() -> Iterator[None]:
 
 
 def _orphans() -> list[psutil.Process]:
-    """Return processes of this Ray that lost their parent, such as the HAProxy of a manager that
-    was replaced. `short_path` puts this process's id on their command lines."""
+    """Return processes of this Ray that lost their parent. `short_path` puts this process's id on
+    their command lines."""
     mark = f"/proc/{os.getpid()}/fd/"
     return [
         process
@@ -205,7 +200,7 @@ def is_alive() -> bool:
 
 
 def deploy(config: Mapping[str, Any]) -> None:
-    """Deploy a Serve config to the running Ray like `serve deploy`, without waiting for it.
+    """Deploy a Serve config like `serve deploy`, without waiting for it.
 
     Raises: RayFailed.
     """
@@ -220,7 +215,7 @@ def deploy(config: Mapping[str, Any]) -> None:
 
 
 def progress(applications: Collection[str]) -> Progress:
-    """Return the state of ``applications``, of which each has one deployment."""
+    """``applications`` have one deployment each."""
     found = serve.status().applications
     states = [found[name] for name in applications if name in found]
     failed = [_why(each) for each in states if each.status == ApplicationStatus.DEPLOY_FAILED]
@@ -238,8 +233,7 @@ def progress(applications: Collection[str]) -> Progress:
 
 
 def _why(status: ApplicationStatusOverview) -> str:
-    """Return the application's message and the last line of each failed deployment's message: the
-    error itself, after Ray's summary and the traceback."""
+    """Return the last lines of the messages, which are the errors themselves."""
     failed = [
         f"{name}: {each.message.strip().splitlines()[-1]}"
         for name, each in status.deployments.items()
@@ -250,7 +244,7 @@ def _why(status: ApplicationStatusOverview) -> str:
 
 @contextmanager
 def run_dir(var_dir: Path) -> Iterator[Path]:
-    """Yield a temporary folder with a short path for this run's sockets and HAProxy's files."""
+    """Yield a temporary folder with a short path."""
     private_folder(var_dir / "run")
     folder = Path(tempfile.mkdtemp(dir=var_dir / "run"))
     try:

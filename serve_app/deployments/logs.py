@@ -1,15 +1,11 @@
-"""Route the log lines of this package into the replica's log file, in Serve's format."""
+"""Write the log lines of ``serve_app`` and of the exporter of traces to the replica's log file."""
 
 import logging
 
 
 def join_serve_log() -> None:
-    """Send the log lines of ``serve_app`` and of the exporter of traces to the replica's file.
-
-    Handlers of this process stop reporting their own errors. They would report them to stderr,
-    which Serve redirects into the same handlers: on a full disk that would end in a
-    `RecursionError`.
-    """
+    """Handlers stop reporting their own errors to stderr: Serve redirects it into the same
+    handlers, so a full disk would end in a `RecursionError`."""
     serves = logging.getLogger("ray.serve")
     for name in ("serve_app", "opentelemetry"):
         ours = logging.getLogger(name)

@@ -10,19 +10,18 @@ from serve_app.domain.clock import SystemClock
 from serve_app.telemetry.metrics import METRICS, Kind, Metric, Metrics
 
 FLUSH_S = 1.0
-"""Interval at which Ray gets counters and gauges. Ray exports them every few seconds."""
+"""Interval at which Ray gets counters and gauges."""
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
-"""The name of a metric, and labels."""
+"""A metric's name and labels."""
 
 
 class RaySink:
     """All metrics, created once per replica; Ray adds the application, deployment and replica.
 
-    A call of Ray's metrics takes 10 us, and a request would need a dozen calls. So this class sends
-    the sum of a counter and the last value of a gauge to Ray once per interval; only histograms
-    need every value. Ray drops a gauge that was not set during two of Ray's own intervals, so
-    gauges are sent even if they did not change.
+    A call of Ray's metrics takes 10 us, so Ray gets counters and gauges only once per interval. It
+    drops a gauge that was not set during two of its own intervals, so gauges are sent even if they
+    did not change.
     """
 
     def __init__(self) -> None:
@@ -60,7 +59,6 @@ class RaySink:
                 self._values[series] = value
 
     def flush(self) -> None:
-        """Pass on the sums since the last call, and the last values of all gauges."""
         with self._lock:
             sums, self._sums = self._sums, defaultdict(float)
             values = dict(self._values)

@@ -1,9 +1,8 @@
-"""The middlewares that Ray Serve puts around every HTTP server of its own.
+"""The middlewares that Ray Serve puts around every HTTP server of its own; see
+`docs/decisions/0014`.
 
-``cluster/ray.env`` names `middlewares` in ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, so Ray
-calls it in each gateway and in its own proxy on the head. HAProxy sends requests to that proxy
-while no gateway answers. The proxy passes a request on as a message between processes, so a body
-cannot be held back there.
+Ray calls `middlewares` in each gateway, and in its own proxy on the head, which gets requests while
+no gateway answers. The proxy passes a request on as one message, so it cannot hold back a body.
 """
 
 from ray import serve
@@ -14,7 +13,6 @@ from serve_app.http.inbound import InboundFilter
 
 
 def middlewares() -> list[Middleware]:
-    """The filter of inbound requests."""
     return [Middleware(InboundFilter, holds_bodies=_in_a_replica())]
 
 

@@ -20,7 +20,7 @@ States = Mapping[tuple[str, str], ReplicaStates]
 
 
 class Replicas:
-    """The replicas of all deployments, read from Ray's controller at most every two seconds."""
+    """The replicas of all deployments, read from Ray at most every `READ_EVERY_S`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class Replicas:
             self._reading = asyncio.create_task(asyncio.to_thread(_read))
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                # Shielded, because a thread cannot be cancelled, and the next caller waits for it.
+                # A thread cannot be cancelled, and the next caller waits for it.
                 return await asyncio.shield(self._reading)
         except (TimeoutError, RayError):
             return None
@@ -59,7 +59,6 @@ class Monitor:
         models: Mapping[ModelId, GatewayModel],
         replicas: Replicas,
     ) -> None:
-        """``gateway``: unique id of this gateway; ``application``: the one it belongs to."""
         self._gateway = gateway
         self._application = application
         self._models = models

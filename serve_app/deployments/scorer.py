@@ -1,8 +1,4 @@
-"""The Scorer deployment: one replica is one model on one device.
-
-It loads and warms up the model before Serve counts it as RUNNING. Batching is in
-`serve_app.deployments.token_batcher`.
-"""
+"""The Scorer deployment. Batching is in `serve_app.deployments.token_batcher`."""
 
 import logging
 import os
@@ -41,7 +37,7 @@ class UserConfig(TypedDict, total=False):
 
 @serve.deployment
 class Scorer:
-    """One replica: one model on one device."""
+    """One replica: one model on one device, warm before Serve counts it as RUNNING."""
 
     def __init__(self, settings: ScorerSettings) -> None:
         join_serve_log()
@@ -49,7 +45,7 @@ class Scorer:
         self._collector = connect_if_installed("rerank-scorer")
         clock = SystemClock()
         entered = clock.instant()
-        # Time since the process started. Ray may have started it earlier than this replica.
+        # Ray may have started the process earlier than this replica.
         process_s = clock.moment() / 1_000 - psutil.Process().create_time()
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         checkpoint = settings.checkpoint
@@ -94,11 +90,7 @@ class Scorer:
         self._backlogs = HeardBacklogs()
 
     def reconfigure(self, user_config: UserConfig) -> None:
-        """Apply another batch limit without a restart.
-
-        An invalid limit is clamped to the supported range and logged, because Serve stops a replica
-        that raises here, and starts no other.
-        """
+        """An invalid limit is clamped and logged; see `Gateway.reconfigure`."""
         wanted = user_config.get("batch_tokens_max", self._warm_tokens_max)
         limit = batch_limit(wanted, self._portion_tokens_max, self._warm_tokens_max)
         if limit != wanted:
@@ -115,7 +107,7 @@ class Scorer:
         return await self._batcher.score(portion, traceparent)
 
     async def describe(self) -> ReplicaInfo:
-        """Describe this replica once its device has answered or is busy. Raises: EngineFailure."""
+        """The device must have answered or be busy. Raises: EngineFailure."""
         await self._batcher.check()
         return ReplicaInfo(
             self._replica_id,
@@ -133,12 +125,12 @@ class Scorer:
         await self._batcher.check()
 
     def __del__(self) -> None:
-        """Export the last spans. Serve calls this when the replica stops."""
+        """Export the last spans, when Serve stops the replica."""
         self._collector.close()
 
 
 def _end_process(failure: EngineFailure) -> None:
-    """End the process. Queued portions then go to other replicas, and Serve starts a new one."""
+    """Queued portions then go to other replicas, and Serve starts a new one."""
     try:
         logger.critical("device_failed", extra={"reason": str(failure)})
         logging.shutdown()

@@ -1,7 +1,4 @@
-"""Read a Serve config file strictly: Ray ignores unknown keys, so a typo would go unnoticed.
-
-Ray's own schema defines the known keys. `serve_app.settings` checks what belongs to the service.
-"""
+"""Read a Serve config file strictly: Ray ignores unknown keys, so a typo would go unnoticed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """The settings in the content of a Serve config file."""
+    """The settings in a Serve config file."""
 
     settings: Settings
     live: LiveSettings
@@ -36,12 +33,7 @@ class ServiceConfig:
 
 
 def settings_in(config: Mapping[str, Any]) -> ServiceConfig:
-    """Return the settings in the content of a Serve config file.
-
-    Raises:
-        ConfigError: There is not exactly one application with a gateway, a setting is invalid, or
-            the scorers of a model are missing or have another checkpoint.
-    """
+    """Raises: ConfigError, also if a model's scorers are missing or have another checkpoint."""
     gateways = gateways_in(config)
     try:
         found = ServiceConfig(
@@ -85,7 +77,6 @@ def gateways_in(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def gateway_options(application: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the deployment ``gateway``."""
     options: dict[str, Any] = next(
         each for each in application["deployments"] if each["name"] == GATEWAY
     )
@@ -93,11 +84,7 @@ def gateway_options(application: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_serve_config(path: Path) -> dict[str, Any]:
-    """Return the file's content after checking that Serve knows every key.
-
-    Raises:
-        ConfigError: The file is missing or not YAML, or has an unknown key or an invalid value.
-    """
+    """Raises: ConfigError, also for a key that Serve does not know."""
     try:
         config = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -115,7 +102,7 @@ def read_serve_config(path: Path) -> dict[str, Any]:
 
 
 def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
-    """Yield dotted paths of the keys in ``config`` that ``schema`` (a pydantic model) lacks."""
+    """Yield dotted paths of the keys that ``schema``, a pydantic model, lacks."""
     if isinstance(config, list):
         for index, each in enumerate(config):
             yield from unknown_keys(each, schema, f"{path}[{index}]")
@@ -133,7 +120,7 @@ def unknown_keys(config: object, schema: Any, path: str = "") -> Iterator[str]:
 
 
 def _nested_model(annotation: Any) -> Any:
-    """Return the pydantic model inside ``annotation``, such as ``list[Model] | None``, if any."""
+    """Return the pydantic model inside ``annotation``, if any."""
     if hasattr(annotation, "model_fields"):
         return annotation
     return next((model for each in get_args(annotation) if (model := _nested_model(each))), None)

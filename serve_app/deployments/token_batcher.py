@@ -1,25 +1,21 @@
 """Collect portions into batches of tokens for the engine.
 
-Portions wait in Ray's batch queue and share a batch of at most `BatchSize.tokens`. Batches run on
-threads of their own, so the event loop continues to answer health checks and queue-length probes.
-Four faults of ``@serve.batch`` in Ray 2.60 shape this file:
+Batches run on threads of their own, so the event loop continues to answer health checks. An engine
+that accepts two batches prepares one while it computes the other; see `docs/decisions/0013`. Four
+faults of ``@serve.batch`` in Ray 2.60 shape this file:
 
 * While a batch runs, Ray splits new items into small batches every ``batch_wait_timeout_s``. So the
-  wait is long while the device is busy. A `FlushMarker` in the queue ends it when the batch ends.
+  wait is long while the device is busy. A `FlushMarker` ends it when the batch ends.
 * An item over the maximum, a size function that raises, or a ``BaseException`` out of the batch
   function ends the batch loop for good, while the replica still counts as healthy. So oversized
   portions are rejected before the queue, the size function cannot raise, and `check` verifies that
   the loop is alive.
-* An exception fails every item of the batch. So each item gets its own scores or its own error.
+* An exception fails every item of the batch. So each item gets its own scores or error.
 * A change of the maximum does not apply to the batch that is being collected. So the maximum is
-  constant, and the size of an item is its share of the batch's current capacity.
-
-An engine that accepts two batches computes one after the other, and prepares the second while it
-computes the first. It gets the second batch when that is full, and otherwise shortly before the
-first one ends, so that portions that arrive until then can join it.
+  constant, and the size of an item is its share of the current capacity.
 
 A device that fails every batch answers faster than any other, so the gateways would send it most of
-the work. So the device is checked when all portions of a batch fail.
+the work. So it is checked when all portions of a batch fail.
 """
 
 import asyncio
@@ -53,18 +49,16 @@ from serve_app.domain.units import Instant, Seconds, Tokens
 from serve_app.ports import Engine
 
 BUSY_WAIT_S = 5.0
-"""How long it waits while the device is busy, unless a `FlushMarker` ends the wait: practically,
-forever."""
+"""Practically forever: a `FlushMarker` ends the wait."""
 
 LAST_WORDS_S = 0.1
-"""Grace period for error responses to leave the process before it exits."""
+"""Time for error responses to leave the process before it exits."""
 
 AHEAD_S = 0.005
-"""Time before the end of a batch at which the next one is prepared, which takes 3 ms for 32,768
-tokens. During a batch that takes hardly longer, none is prepared, because it would hold little."""
+"""Time before the end of a batch at which the next one is prepared; see `docs/decisions/0013`."""
 
 STUCK_S = 60.0
-"""If a batch takes longer than this, the device hangs."""
+"""The device hangs if a batch takes longer."""
 
 
 class TokenBatcher:
@@ -105,8 +99,7 @@ class TokenBatcher:
         )(self._score_batch)
 
     def autoscaling_stats(self) -> dict[str, float]:
-        """Return the metrics that `serve_app.deployments.autoscaling` reads. For one caller only:
-        a call resets the busy ratio."""
+        """For one caller only: a call resets the busy ratio."""
         stats = {
             INFLIGHT_TOKENS_STAT: float(self._inflight_tokens),
             BUSY_RATIO_STAT: self._meter.busy_ratio(self._clock.instant()),
@@ -119,14 +112,8 @@ class TokenBatcher:
         self._batch_size.tokens_max = batch_tokens_max
 
     async def score(self, portion: Portion, traceparent: str = "") -> PortionScores:
-        """Return the logits of every pair in ``portion``, in its order.
-
-        ``traceparent``: trace context of the call; empty if it is not traced.
-
-        Raises:
-            EngineFailure: The portion is over the batch limit, the model failed on it, or one of
-                its logits is not a finite number.
-        """
+        """Raises: EngineFailure if the portion is over the batch limit, the model failed on it, or
+        a logit is not a finite number."""
         if portion.tokens > self._batch_size.tokens_max:
             raise EngineFailure(
                 f"a portion of {portion.tokens} tokens exceeds the batch limit of "
@@ -150,9 +137,7 @@ class TokenBatcher:
     async def check(self) -> None:
         """Verify that the batch loop is alive and the device computes. Does not wait for a batch.
 
-        Raises:
-            EngineFailure: The batch loop has ended, so that every later call would hang; or the
-                device hangs, fails, or returns an invalid result.
+        Raises: EngineFailure.
         """
         if not await self._queue._is_batching_task_alive():
             raise EngineFailure("the batch loop has ended")
@@ -184,7 +169,7 @@ class TokenBatcher:
             )
             started = min(ended, max(running.since, self._free_at))
             batch = Batch(started, Seconds(ended - started), running.tokens)
-            # Failed portions do not count as scored, however fast they were.
+            # Failed portions do not count as scored.
             self._meter.ran(self._report.ended(batch, waiting, answers), batch.run_s)
             if running is self._running[0]:
                 self._free_at = ended
@@ -213,7 +198,6 @@ class TokenBatcher:
             self._flush_batch()
 
     def _look_ahead(self) -> None:
-        """Schedule the next batch to start shortly before the one being computed ends."""
         tokens_per_s = self._meter.tokens_per_s
         if self._engine.batches_at_once == 1 or tokens_per_s is None:
             return
@@ -230,8 +214,8 @@ class TokenBatcher:
     def _flush_batch(self) -> None:
         """Start the batch that is being collected, unless a full batch is queued already.
 
-        This also applies when nothing seems to be queued: a cancelled portion may still be in the
-        queue, and a portion that joins it would wait for the maximum time.
+        A cancelled portion may still be in the queue, and one that joins it would wait for
+        `BUSY_WAIT_S`.
         """
         if self._batch_size.may_be_short(self._waiting):
             marker = asyncio.ensure_future(self._queue(FlushMarker()))
@@ -248,9 +232,9 @@ class TokenBatcher:
     ) -> tuple[Sequence[list[float] | RerankError], Instant]:
         """Return the outcomes and the end time. Runs on a device thread.
 
-        If no portion could be scored, the device is checked. If the check fails, the portions are
-        reported as `ReplicaLost` and retried elsewhere, unless this is the first failing batch and
-        holds a single portion: that portion may have crashed the device and would crash the next.
+        If all portions fail and so does the device's check, they are retried elsewhere as
+        `ReplicaLost`. A single portion in the first failing batch is not, because it may have
+        crashed the device.
         """
         answers: Sequence[list[float] | RerankError] = score_each(self._engine, portions)
         if all(isinstance(answer, EngineFailure) for answer in answers):

@@ -10,17 +10,14 @@ EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 
 class TracesNotInstalled(Exception):
-    """The settings ask for traces, and the packages for them are missing."""
+    """The settings ask for traces, and their packages are missing."""
 
     def __init__(self) -> None:
         super().__init__("traces need more packages: pip install 'rerank-serve[traces]'")
 
 
 def connect(service: str) -> Collector:
-    """Return the collector for this replica of ``service``. Imports OpenTelemetry.
-
-    Raises: TracesNotInstalled.
-    """
+    """Imports OpenTelemetry. Raises: TracesNotInstalled."""
     if not is_installed():
         raise TracesNotInstalled
     from serve_app.telemetry.otlp import OtlpCollector  # noqa: PLC0415 - an extra
@@ -29,7 +26,7 @@ def connect(service: str) -> Collector:
 
 
 def connect_if_installed(service: str) -> Collector:
-    """Return the collector, or one that drops all spans if the packages are missing."""
+    """Return a collector that drops all spans if the packages are missing."""
     return connect(service) if is_installed() else NoCollector()
 
 
