@@ -1,7 +1,7 @@
 """The backlogs of the gateways, as far as a scorer replica knows them. Pure.
 
-Only a gateway knows how many tokens wait in its queue, and only the scorers report to the
-autoscaler of their application. So every portion carries that number.
+Only a gateway knows how many tokens wait in its queue, and only scorers report to their autoscaler.
+So every portion carries that number.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from serve_app.domain.units import Instant, Tokens
 
 CURRENT_S = 1.0
-"""A replica reports a backlog for this long after it arrives. A gateway with a queue sends portions
-more often."""
+"""A replica reports a backlog for this long. Gateways with a queue send portions more often."""
 
 PREFIX = "backlog_tokens/"
 
@@ -25,7 +24,7 @@ class Backlog:
 
 
 class HeardBacklogs:
-    """The latest backlog of each gateway that sent a portion recently."""
+    """The latest backlogs of the gateways."""
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[Instant, Tokens]] = {}
@@ -34,7 +33,7 @@ class HeardBacklogs:
         self._heard[backlog.gateway] = now, backlog.tokens
 
     def stats(self, now: Instant) -> dict[str, float]:
-        """Return one value per gateway, for Ray's ``record_autoscaling_stats``."""
+        """Return values for Ray's ``record_autoscaling_stats``."""
         self._heard = {
             gateway: heard for gateway, heard in self._heard.items() if now - heard[0] <= CURRENT_S
         }
@@ -42,7 +41,7 @@ class HeardBacklogs:
 
 
 def waiting_tokens(reports: Mapping[str, Iterable[float]]) -> Tokens:
-    """Return the sum over the gateways, with the highest value that replicas report for each.
+    """Return the sum over the gateways of the highest value that a replica reports for each.
 
     ``reports``: for each stat, the latest value of every replica.
     """

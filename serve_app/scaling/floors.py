@@ -1,7 +1,4 @@
-"""Minimum numbers of replicas by time of day. Pure.
-
-They start replicas before a load that is known in advance, such as the beginning of office hours.
-"""
+"""Minimum numbers of replicas by time of day, for loads that are known in advance. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,10 +30,7 @@ class Floor:
         days: Iterable[str] = DAYS,
         time_zone: str = "UTC",
     ) -> Self:
-        """Return the floor that a config file describes, such as ``08:45``, ``19:00``, 6.
-
-        Raises: ValueError.
-        """
+        """Return the floor that a config file describes. Raises: ValueError."""
         if replicas < 1:
             raise ValueError("the replicas of a floor must be at least 1")
         wrong = [day for day in days if day not in DAYS]
@@ -55,7 +49,7 @@ class Floor:
         )
 
     def holds(self, seconds: float) -> bool:
-        """Return whether the floor applies at a time in seconds since 1970."""
+        """``seconds``: time since 1970."""
         now = datetime.fromtimestamp(seconds, UTC).astimezone(self.zone)
         clock, today = now.time(), now.weekday()
         if self.since < self.until:
@@ -67,5 +61,5 @@ class Floor:
 
 
 def floor_at(floors: Iterable[Floor], seconds: float) -> int:
-    """Return the highest number that applies at a time, or 0."""
+    """Return the highest number that applies, or 0."""
     return max((each.replicas for each in floors if each.holds(seconds)), default=0)

@@ -1,11 +1,10 @@
-"""Compute how many replicas a deployment should have. Pure: no clock, no asyncio, no Ray.
+"""Compute how many replicas a deployment should have. Pure.
 
     needed   (queued + inflight tokens) / (tokens per second of a replica x target delay)
     target   at least the lowest need during `up_after_s`, at most the highest during `down_after_s`
 
-So a short burst starts no replica, and a short pause stops none. Loads are reported once a second.
-A report is valid until the next one, for at most 10 s; without a valid report, the target does not
-change.
+So a short burst starts no replica, and a short pause stops none. Without a recent report, the
+target does not change.
 """
 
 import math
@@ -19,7 +18,7 @@ DOWN_AFTER_S = Seconds(300)
 ZERO_AFTER_S = Seconds(600)
 
 TOLERANCE_REPLICAS = 0.1
-"""No replica is started for a smaller fraction of a replica than this."""
+"""No replica is started for a smaller fraction than this."""
 
 GAP_S = 5.0
 """A longer gap between samples discards the history."""
@@ -27,22 +26,13 @@ GAP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """Targets for the number of replicas."""
+    """Targets for the number of replicas; see ``docs/operate/scaling.md``."""
 
     delay_s: Seconds = DELAY_S
-    """All current work should be scored within this time."""
-
     up_after_s: Seconds = UP_AFTER_S
-    """More replicas are started once they have been needed for this long."""
-
     down_after_s: Seconds = DOWN_AFTER_S
-    """Replicas are stopped once they have not been needed for this long."""
-
     zero_after_s: Seconds = ZERO_AFTER_S
-    """The last replica is stopped after this time without work, if the minimum is 0."""
-
     busy_max: float = 0.8
-    """No replica is stopped if the others would be busy for a larger fraction of their time."""
 
     def __post_init__(self) -> None:
         times_s = (self.delay_s, self.up_after_s, self.down_after_s, self.zero_after_s)
@@ -57,13 +47,13 @@ class Load:
     """Current load of one model."""
 
     waiting_tokens: Tokens | None
-    """Tokens in the gateways' queues; ``None`` if no replica has reported recently."""
+    """In the gateways' queues; ``None`` if no replica has reported recently."""
 
     inflight_tokens: Tokens
-    """Tokens on the replicas, waiting or running."""
+    """Waiting or running on the replicas."""
 
     tokens_per_s: float | None
-    """Speed of one replica while it is busy, as last reported; ``None`` before the first report."""
+    """Speed of a busy replica, as last reported; ``None`` before the first report."""
 
     busy_replicas: float
     """Sum of the replicas' recent busy ratios."""
@@ -73,14 +63,14 @@ class Load:
 
 
 def needed(load: Load, target: int, goals: Goals) -> int | None:
-    """Return the number of replicas that ``load`` needs, or ``None`` if it is unknown."""
+    """Return ``None`` if the need is unknown."""
     if load.waiting_tokens is None:
         return None
     tokens = load.waiting_tokens + load.inflight_tokens
     if tokens == 0 and load.busy_replicas == 0 and load.portions == 0:
         return 0
     if not load.tokens_per_s:
-        return max(1, target)  # Keep the number until a replica has reported its speed.
+        return max(1, target)  # No replica has reported its speed yet.
     wanted = tokens / (load.tokens_per_s * goals.delay_s)
     # Replicas that keep up have short queues, so the queued tokens alone would stop too many.
     kept_busy = min(target, math.ceil(load.busy_replicas / goals.busy_max))
@@ -89,7 +79,7 @@ def needed(load: Load, target: int, goals: Goals) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Minimum and maximum number of replicas of a deployment."""
+    """Minimum and maximum number of replicas."""
 
     least: int
     most: int
@@ -105,23 +95,23 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Replicas needed recently, without a gap; no more samples than `decide` uses."""
+    """Replicas needed recently, without a gap."""
 
     since: Instant
     last: Instant
     worked: Instant
-    """Last time that any replica was needed; ``since`` if there was none."""
+    """When any replica was last needed; ``since`` if never."""
 
     lows: tuple[Sample, ...] = ()
-    """Each sample is lower than all later ones; the first is the minimum of ``up_after_s``."""
+    """Each is lower than all later ones; the first is the minimum of ``up_after_s``."""
 
     highs: tuple[Sample, ...] = ()
-    """Each sample is higher than all later ones; the first is the maximum of ``down_after_s``."""
+    """Each is higher than all later ones; the first is the maximum of ``down_after_s``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The target number of replicas, and the history for the next decision."""
+    """The target, and the history for the next decision."""
 
     target: int
     history: History | None
@@ -130,11 +120,7 @@ class Decision:
 def decide(
     sample: Sample | None, target: int, bounds: Bounds, history: History | None, goals: Goals
 ) -> Decision:
-    """Return the new target number of replicas.
-
-    If the need in ``sample`` is unknown (``None``), the target does not change. ``history`` comes
-    from the previous decision; it is ``None`` for the first one.
-    """
+    """``sample`` is ``None`` if the need is unknown, and ``history`` for the first decision."""
     kept = min(bounds.most, max(bounds.least, target))
     if sample is None:
         return Decision(kept, None)
@@ -142,7 +128,7 @@ def decide(
     history = _remember(history, sample, needed, goals)
     known_s = sample.at - history.since
     if kept == 0:
-        kept = min(1, sample.needed)  # Start the first one immediately: a request waits for it.
+        kept = min(1, sample.needed)  # A request waits for it.
     elif known_s >= goals.up_after_s:
         kept = max(kept, history.lows[0].needed)
     if known_s >= goals.down_after_s:
