@@ -1,9 +1,8 @@
-"""Send one portion to the replicas until one answers. Uses asyncio.
+"""Send one portion to the replicas until one answers.
 
-A portion whose replica dies is sent again; Ray itself never retries a call that a replica has
-accepted. A portion that is late is sent once more while its first replica may still answer, and the
-first answer counts. Both are safe because scoring is pure. Three attempts are made, because one
-failing node can take down two replicas.
+A portion whose replica dies is sent again, because Ray never retries a call that a replica has
+accepted. A late portion is sent once more, and the first answer counts. Both are safe because
+scoring is pure. One failing node can take down two replicas, so there are three attempts.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from serve_app.telemetry.metrics import PORTION_HEDGES, PORTION_RETRIES, Metrics
 ATTEMPTS_MAX = 3
 
 Attempt = asyncio.Task[tuple[PortionScores, float]]
-"""Returns the scores, and the time since the portion was sent."""
+"""The scores, and the time since the portion was sent."""
 
 
 class Attempts:
@@ -69,7 +68,6 @@ class Attempts:
             raise
 
     def _must_send(self, portion: Portion, *, lost: bool, others: bool) -> bool:
-        """Return whether to send the portion again, after a loss or because it is late."""
         if lost:
             if not others:
                 self._metrics.record(PORTION_RETRIES)
@@ -90,7 +88,7 @@ class Attempts:
     def _leave(self, running: set[Attempt]) -> None:
         """Let attempts that were overtaken run until their deadline.
 
-        If they were cancelled, the router would take their replica for idle, and prefer it.
+        If they were cancelled, the router would prefer their replica, as if it were idle.
         """
         self._overtaken |= running
         for attempt in running:
@@ -99,4 +97,4 @@ class Attempts:
     def _forget(self, attempt: Attempt) -> None:
         self._overtaken.discard(attempt)
         if not attempt.cancelled():
-            attempt.exception()  # Otherwise asyncio logs that it was never retrieved.
+            attempt.exception()  # Keeps asyncio from logging it.

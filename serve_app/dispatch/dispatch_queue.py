@@ -1,7 +1,4 @@
-"""The asyncio interface of `portion_queue`: callers wait until their portions may be sent.
-
-It runs on one event loop.
-"""
+"""The asyncio interface of `portion_queue`, for one event loop."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,7 +14,7 @@ from serve_app.domain.units import RequestId, Tokens
 
 @dataclass(eq=False, slots=True)
 class QueuePlace:
-    """One portion's place in the queue. `DispatchQueue.leave` must be called once for it."""
+    """One portion's place. `DispatchQueue.leave` must be called once for it."""
 
     job: RequestId
     tokens: Tokens
@@ -55,7 +52,7 @@ class DispatchQueue:
         return self._portions.replica_tokens_per_s
 
     def enter(self, job: RequestId, claim: Claim, portions: Sequence[Tokens]) -> list[QueuePlace]:
-        """Queue a job's portions in this order and return the place of each."""
+        """Return the place of each portion, in order."""
         loop = asyncio.get_running_loop()
         places = [QueuePlace(job, tokens, loop.create_future()) for tokens in portions]
         self._portions.add(job, claim, places)

@@ -1,8 +1,7 @@
 """Send a job's portions to one model's replicas in fair-queue order and join the scores.
 
-`serve_app.dispatch.attempts` sends a portion again if its replica dies or is late. Any failure of a
-portion cancels the rest, because a job is answered completely or not at all. If the caller is
-cancelled, for example at its deadline, queued portions are not sent.
+Any failure of a portion cancels the rest, because a job is answered completely or not at all. If
+the caller is cancelled, queued portions are not sent.
 """
 
 import asyncio
@@ -48,17 +47,16 @@ class Dispatcher:
 
     @property
     def backlog_tokens(self) -> Tokens:
-        """Queued tokens that have not been sent to a replica."""
+        """Not yet sent to a replica."""
         return self._queue.backlog_tokens
 
     @property
     def inflight_tokens(self) -> Tokens:
-        """Tokens on the replicas that have not been answered yet."""
+        """Sent to replicas and not yet answered."""
         return self._queue.inflight_tokens
 
     @property
     def replica_tokens_per_s(self) -> float | None:
-        """Speed of a replica as reported with the last answer; ``None`` if it is not known."""
         return self._queue.replica_tokens_per_s
 
     async def score(
@@ -88,11 +86,11 @@ class Dispatcher:
     async def _score_portion(
         self, place: QueuePlace, portion: Portion, deadline: Instant, report: PortionReport
     ) -> PortionScores:
-        """Return the portion's scores; `queue_wait_s` is the wait here plus that at the replica."""
+        """`queue_wait_s` of the result is the wait here plus that at the replica."""
         entered = self._clock.instant()
         try:
             await place.granted
-            # Only now, because the spans of all queued portions would leave no room for others.
+            # The spans of all queued portions would leave no room for others.
             add_span("queue", entered)
             waited_s = self._clock.instant() - entered
             scores = await self._answer(place, portion, deadline)
@@ -125,7 +123,7 @@ def _first(failures: BaseExceptionGroup[RerankError]) -> RerankError:
 def _join(
     portions: Sequence[CutPortion], answers: Sequence[PortionScores], documents: int
 ) -> JobScores:
-    logits = [float("nan")] * documents  # `ranking.rank` would reject a missing logit.
+    logits = [float("nan")] * documents  # `ranking.rank` rejects a missing logit.
     for each, answer in zip(portions, answers, strict=True):
         for index, logit in zip(each.indices, answer.logits, strict=True):
             logits[index] = logit

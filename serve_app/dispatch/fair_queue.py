@@ -1,18 +1,15 @@
-"""Select the next portion among many jobs, tenants and service tiers. Pure: no clock, no asyncio.
+"""Select the next portion among many jobs, tenants and service tiers. Pure.
 
     tier     priority before default before flex; a lower tier has a small guaranteed share
     tenant   the one that received the least service, in tokens divided by its weight
     size     among the tenant's jobs, the size class that received the least service
     job      within the size class, first come, first served
 
-Tenants are ordered by received service and not in a round robin: the first portion of a new tenant
-is next, and a tenant that sends one request at a time still gets its share (decision 0004). The
-caller must send every portion that it takes. The algorithm is start-time fair queueing (Goyal, Vin,
-Cheng 1996).
+The algorithm is start-time fair queueing (Goyal, Vin, Cheng 1996); see `docs/decisions/0004`. The
+caller must send every portion that it takes.
 
-A size class holds the jobs of a tenant that are within a factor of four of each other. They run one
-after the other, because interleaving would make all of them late. Size classes have equal shares,
-so that short jobs overtake long ones and no job starves.
+A size class holds jobs that are within a factor of four of each other. Short jobs overtake long
+ones, and no job starves; see `docs/decisions/0009`.
 """
 
 from collections import OrderedDict, deque
@@ -25,7 +22,7 @@ from serve_app.domain.units import RequestId, TenantId, Tokens
 
 
 class Costly(Protocol):
-    """A queued item. Its cost must not change."""
+    """An item whose cost must not change."""
 
     @property
     def tokens(self) -> Tokens: ...
@@ -35,7 +32,7 @@ T = TypeVar("T", bound=Costly)
 
 
 class FairQueue(Generic[T]):
-    """Queued portions. The portions of a job leave in the order in which they were added."""
+    """The portions of a job leave in the order in which they were added."""
 
     def __init__(self) -> None:
         self._tiers = {tier: _Tier[T](tokens_ahead) for tier, tokens_ahead in TOKENS_AHEAD.items()}
@@ -51,7 +48,7 @@ class FairQueue(Generic[T]):
         return Tokens(self._tokens)
 
     def add(self, job: RequestId, claim: Claim, portions: Sequence[T]) -> None:
-        """Queue a job's portions; ``job`` must have none in the queue."""
+        """``job`` must have none in the queue."""
         assert portions
         assert claim.weight >= 1
         assert job not in self._claims
@@ -60,12 +57,12 @@ class FairQueue(Generic[T]):
         self._count(portions, 1)
 
     def peek(self) -> T | None:
-        """Return the portion that `take` would return, or ``None`` if the queue is empty."""
+        """Return what `take` would return."""
         tier = self._next_tier()
         return None if tier is None else tier.head
 
     def take(self) -> T | None:
-        """Remove and return the next portion, or ``None`` if the queue is empty."""
+        """Remove and return the next portion, if any."""
         tier = self._next_tier()
         if tier is None:
             return None
@@ -81,7 +78,7 @@ class FairQueue(Generic[T]):
         return portion
 
     def drop(self, job: RequestId) -> list[T]:
-        """Remove and return the queued portions of ``job``; an unknown job has none."""
+        """An unknown job has none."""
         claim = self._claims.pop(job, None)
         if claim is None:
             return []
@@ -90,7 +87,6 @@ class FairQueue(Generic[T]):
         return dropped
 
     def _next_tier(self) -> "_Tier[T] | None":
-        """Return the highest waiting tier, unless a lower one is due."""
         waiting = [tier for tier in self._tiers.values() if tier.waits]
         for tier in reversed(waiting[1:]):
             if tier.aging.is_due(tier.head.tokens):
@@ -103,8 +99,6 @@ class FairQueue(Generic[T]):
 
 
 class _Tier(Generic[T]):
-    """The tenants of one service tier."""
-
     def __init__(self, tokens_ahead: int) -> None:
         self.aging = Aging(tokens_ahead)
         self._tenants: dict[TenantId, _Tenant[T]] = {}
@@ -127,7 +121,7 @@ class _Tier(Generic[T]):
         tenant.add(job, portions)
 
     def take(self) -> tuple[RequestId, T, bool]:
-        """Return a job, its next portion, and whether that was the job's last portion."""
+        """Return a job, its next portion, and whether that was its last one."""
         name = self._shares.first()
         tenant = self._tenants[name]
         job, portion, last = tenant.take()
@@ -150,8 +144,6 @@ class _Tier(Generic[T]):
 
 
 class _Tenant(Generic[T]):
-    """The jobs of one tenant in one tier."""
-
     def __init__(self) -> None:
         self.weight = 1
         self._sizes: dict[RequestId, int] = {}

@@ -11,8 +11,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Aging:
-    """Whether a waiting tier is due: other tiers were served ``times`` as many tokens as its
-    own."""
+    """A waiting tier is due when others were served ``times`` as many tokens as its own."""
 
     def __init__(self, times: int) -> None:
         self._times = times
@@ -32,7 +31,7 @@ class Aging:
 
 
 class LeastFirst(Generic[K]):
-    """Priority queue of keys with amounts, least first; equal amounts in order of placement."""
+    """Priority queue of keys, least amount first; equal amounts in order of placement."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, K]] = []
@@ -40,7 +39,6 @@ class LeastFirst(Generic[K]):
         self._order = itertools.count()
 
     def place(self, key: K, amount: float) -> None:
-        """Add ``key``, or change its amount."""
         place = (amount, next(self._order), key)
         self._places[key] = place
         if len(self._heap) > 2 * len(self._places) + 16:  # Most are out of date.
@@ -62,17 +60,16 @@ class LeastFirst(Generic[K]):
         return len(self._places)
 
     def first(self) -> K:
-        """Return the key with the least amount; there must be one."""
         while self._places.get(self._heap[0][2]) is not self._heap[0]:
-            heapq.heappop(self._heap)  # The key was moved or removed since.
+            heapq.heappop(self._heap)  # The key was moved or removed.
         return self._heap[0][2]
 
 
 class FairShares(Generic[K]):
     """Start-time fair queueing: the waiting key that received the least service is next.
 
-    A newcomer starts at the level where the last served key started, so that idle time earns no
-    credit. A key that returns starts no lower than the level at which it left.
+    Idle time earns no credit: a newcomer starts at the level where the last served key started. A
+    key that returns starts no lower than where it left.
     """
 
     def __init__(self) -> None:
@@ -81,7 +78,7 @@ class FairShares(Generic[K]):
         self._left: LeastFirst[K] = LeastFirst()
 
     def join(self, key: K) -> None:
-        """Add ``key``, which must not be waiting."""
+        """``key`` must not be waiting."""
         left_at = self._left.remove(key) if key in self._left else 0.0
         self._waiting.place(key, max(self._level, left_at))
 
@@ -89,16 +86,15 @@ class FairShares(Generic[K]):
         return self._waiting.first()
 
     def serve(self, key: K, amount: float) -> None:
-        """Count ``amount`` of service to ``key``; keys that wait get equal amounts over time."""
         self._level = self._waiting.amount(key)
         self._waiting.place(key, self._level + amount)
-        # A key that left below the current level would start at the current level anyway.
+        # A key that left below the current level would join at the current level anyway.
         while self._left and self._left.amount(self._left.first()) <= self._level:
             self._left.remove(self._left.first())
 
     def leave(self, key: K) -> None:
         level = self._waiting.remove(key)
-        if not self._waiting:  # Nothing waits, so no key is ahead of another.
+        if not self._waiting:  # No key is ahead of another.
             self._left = LeastFirst()
         elif level > self._level:
             self._left.place(key, level)

@@ -1,14 +1,11 @@
-"""Limit the tokens of one model that are on its replicas. Pure: no clock, no asyncio.
+"""Limit the tokens of one model that are on its replicas. Pure.
 
-Work on a replica cannot be overtaken, so there should be little of it. But a replica must have its
-next batch before it finishes the current one. A gateway knows neither the number of replicas nor
-the load from other gateways. It infers both from the answers: which replicas they come from, and
-how long the portions waited there.
+Work on a replica cannot be overtaken, but a replica must have its next batch before it finishes the
+current one. A gateway infers the number of replicas and their load from the answers (decision
+0016):
 
     portions wait longer than a batch runs:                smaller window
     portions hardly wait, and others are queued here:      larger window
-
-Decision 0016 compares this with a fixed window.
 """
 
 from dataclasses import dataclass
@@ -25,14 +22,14 @@ DEPTH_MAX = 3.0
 STEP = 1.25
 
 REPLICA_MEMORY_S = 30.0
-"""A replica that has not answered for this time is no longer counted."""
+"""A replica that has not answered for this time is not counted."""
 
 BATCHING_S = 0.005
-"""Waits up to this length do not count, because a replica waits briefly to fill a batch."""
+"""Subtracted from each wait, because a replica waits briefly to fill a batch."""
 
 SHORT_WAIT_RUNS = 0.25
 LONG_WAIT_RUNS = 1.25
-"""Thresholds of the mean wait, relative to the mean run time of a batch."""
+"""Thresholds of the mean wait, relative to the mean run time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Answered:
 
 
 class InflightWindow:
-    """Tokens of this gateway that may be on one model's replicas concurrently."""
+    """The limit of one gateway for one model."""
 
     def __init__(self, portion_tokens_max: Tokens) -> None:
         self._portion_tokens_max = portion_tokens_max
@@ -61,11 +58,11 @@ class InflightWindow:
 
     @property
     def replica_tokens_per_s(self) -> float | None:
-        """Speed of the replica that answered last; ``None`` if it is not known yet."""
+        """Speed of the replica that answered last."""
         return self._tokens_per_s or None
 
     def tokens(self, now: Instant) -> Tokens:
-        """Return the limit: at least enough for one replica, even if none is known."""
+        """The limit suffices for one replica, even if none is known."""
         self._forget_old(now)
         return Tokens(round(max(1, len(self._replicas)) * self._depth * self.portion_tokens))
 
@@ -107,7 +104,6 @@ class _Round:
         self._run += answer.scores.run_s * answer.tokens
 
     def verdict(self) -> float:
-        """Return the factor by which to change the depth."""
         if self._wait > LONG_WAIT_RUNS * self._run:
             return 1 / STEP
         return STEP if self._others_wait and self._wait < SHORT_WAIT_RUNS * self._run else 1.0

@@ -1,8 +1,7 @@
 """When a portion is late, and how much work may be done twice for late portions. Pure.
 
-A replica that hangs, loses power or is cut off causes no error: it only stops answering. Other
-replicas can answer instead, because scoring is pure. The budget keeps that from doubling the work
-when all replicas are slow.
+A replica that hangs or is cut off causes no error, so its portions are sent to others. The budget
+keeps that from doubling the work when all replicas are slow.
 """
 
 from serve_app.domain.units import Seconds, Tokens
@@ -22,11 +21,11 @@ EXTRA_SHARE = 0.02
 """Tokens that may be sent twice, per answered token."""
 
 EXTRA_PORTIONS_MAX = 8
-"""Most full portions that the budget saves up, and has at the start."""
+"""Most full portions in the budget, which it also has at the start."""
 
 
 class Lateness:
-    """The usual time of one model's answers, and the budget for sending portions twice."""
+    """The usual time of one model's answers, and the budget."""
 
     def __init__(self, portion_tokens_max: Tokens) -> None:
         self._usual_s = USUAL_S_FIRST
@@ -35,16 +34,15 @@ class Lateness:
 
     @property
     def late_s(self) -> Seconds:
-        """Time after which a portion without an answer is late."""
         return Seconds(min(LATE_S_MAX, max(LATE_S_MIN, LATE_TIMES * self._usual_s)))
 
     def answered(self, tokens: Tokens, seconds: float) -> None:
-        """Count an answer, which came ``seconds`` after its portion was sent."""
+        """The answer came ``seconds`` after its portion was sent."""
         self._usual_s += SMOOTHING * (seconds - self._usual_s)
         self._budget = min(self._budget_max, self._budget + EXTRA_SHARE * tokens)
 
     def may_send_again(self, tokens: Tokens) -> bool:
-        """Take a late portion's tokens from the budget, if it has as many."""
+        """Take the tokens from the budget, if it has as many."""
         if self._budget < tokens:
             return False
         self._budget -= tokens

@@ -1,10 +1,4 @@
-"""Queue portions until the fair queue selects them and the replicas have room. Pure: no clock, no
-asyncio.
-
-    add ──> queued ──(it is next, and there is room)──> take ──> on the replicas ──> leave
-
-`inflight_window` limits the tokens on the replicas.
-"""
+"""Queue portions until the fair queue selects them and the replicas have room. Pure."""
 
 from collections.abc import Sequence
 from typing import Generic
@@ -24,7 +18,6 @@ class PortionQueue(Generic[T]):
         self._inflight_tokens = 0
 
     def __len__(self) -> int:
-        """Return the number of queued portions."""
         return len(self._queue)
 
     @property
@@ -47,11 +40,10 @@ class PortionQueue(Generic[T]):
         self._queue.add(job, claim, portions)
 
     def drop(self, job: RequestId) -> None:
-        """Remove the queued portions of ``job``."""
         self._queue.drop(job)
 
     def take(self, now: Instant) -> T | None:
-        """Return the next portion if there is one and it has room. The caller must send it."""
+        """Return the next portion if it has room. The caller must send it."""
         portion = self._queue.peek()
         if portion is None or not self._has_room(portion.tokens, now):
             return None
@@ -70,7 +62,7 @@ class PortionQueue(Generic[T]):
         self._window.lost_all()
 
     def _has_room(self, tokens: Tokens, now: Instant) -> bool:
-        """Whether a portion fits. One portion always does, however small the window."""
+        """One portion always fits, however small the window."""
         if self._inflight_tokens == 0:
             return True
         return self._inflight_tokens + tokens <= self._window.tokens(now)

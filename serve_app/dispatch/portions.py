@@ -1,7 +1,7 @@
-"""Cut a job into portions. Pure: no clock, no asyncio.
+"""Cut a job into portions. Pure.
 
-Pairs are sorted by length, so that a portion's pairs need little padding. Portions have nearly
-equal cost, so that replicas finish them at nearly the same time.
+Pairs are sorted by length, so that portions need little padding. Portions have nearly equal cost,
+so that replicas finish them at nearly the same time.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,18 +16,17 @@ from serve_app.domain.units import RequestId, Tokens
 
 @dataclass(frozen=True, slots=True)
 class CutPortion:
-    """A portion and the positions of its logits in the job."""
+    """A portion, and the index in the job of each of its pairs."""
 
     portion: Portion
     indices: tuple[int, ...]
-    """The index in the job of each of the portion's pairs."""
 
 
 def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[CutPortion]:
     """Cut ``job`` into as few portions of at most ``tokens_max`` tokens as its order allows.
 
-    Portions have nearly the same cost; only the last may cost less. A single pair longer than
-    ``tokens_max`` is a portion of its own. Portions are ordered from short pairs to long ones.
+    Only the last may cost less than the others. A single pair longer than ``tokens_max`` is a
+    portion of its own. Portions are ordered from short pairs to long ones.
     """
     assert job.lengths
     order = sorted(range(len(job.lengths)), key=job.lengths.__getitem__)
@@ -45,10 +44,7 @@ def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[Cu
 
 
 def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
-    """Fill portions in turn and return their starts and ends.
-
-    ``line`` has the number of tokens before each pair, and the total.
-    """
+    """``line``: the number of tokens before each pair, and the total."""
     portions: list[tuple[int, int]] = []
     start, pairs = 0, len(line) - 1
     while start < pairs:
@@ -61,7 +57,7 @@ def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
 def _portion(
     request_id: RequestId, job: TokenizedJob, starts: Sequence[int], indices: Sequence[int]
 ) -> CutPortion:
-    """``starts`` has the number of tokens before each pair of the job."""
+    """``starts``: the number of tokens before each pair of the job."""
     ids, size = job.input_ids, INPUT_ID_BYTES
     portion = Portion(
         request_id=request_id,
