@@ -1,7 +1,5 @@
 """Score answered jobs once more with a canary, in the background, and compare both rankings.
 
-    answer ──(in the share? is there room?)──> tokenize ─> score ─> compare ─> store
-
 Shadows are never charged, and no request waits for them or sees their failures. They use only spare
 capacity: few run at once, in the lowest tier, and a gateway that is busy starts none.
 """
@@ -32,10 +30,9 @@ Store = Callable[[Comparison], Awaitable[None]]
 
 
 class Shadows:
-    """The shadows that run in one gateway, for all its models. Not thread-safe."""
+    """The shadows of all models of one gateway. Not thread-safe."""
 
     def __init__(self, gate: SharedGate, store: Store, metrics: Metrics, clock: Clock) -> None:
-        """``gate`` counts the tokens that this gateway holds."""
         self._gate = gate
         self.store = store
         self.metrics = metrics
@@ -48,7 +45,7 @@ class Shadows:
         return len(self._running) < RUNNING_MAX and not self._gate.is_half_full
 
     def run(self, canary: Revision, shadow: Awaitable[str]) -> None:
-        """Run ``shadow``, which returns its result for the metric, in the background."""
+        """``shadow`` returns its result for the metric."""
         with untraced():  # The request ends before its shadow.
             task = asyncio.create_task(self._run(canary, shadow))
         self._running.add(task)
@@ -68,12 +65,12 @@ class Shadows:
 
 @dataclass(frozen=True, slots=True)
 class CanaryShadow:
-    """Implements `serve_app.ports.Shadow` with one canary."""
+    """`serve_app.ports.Shadow` with one canary."""
 
     live: Revision
     canary: ServedRevision
     backlog_tokens: Callable[[], Tokens]
-    """Returns the tokens that wait for the canary's scorers."""
+    """Tokens that wait for the canary's scorers."""
 
     share: float
     """Share of the answered requests, 0 to 1."""
@@ -100,7 +97,7 @@ class CanaryShadow:
             deadline=Instant(self.shadows.clock.instant() + TIMEOUT_S),
             idempotency=None,
         )
-        # Not small: it is tokenized in the canary's own process, off this process's event loop.
+        # Not small, so that it is tokenized in the canary's own process.
         await self.canary.tokenizer.check_queries(again, small=False)
         ours = await self.canary.tokenizer.tokenize(again, small=False)
         found = await self.canary.scorer.score(caller, again, ours, lambda *_: None)
