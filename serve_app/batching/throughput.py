@@ -30,7 +30,7 @@ class ThroughputMeter:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Speed over recent large batches; ``None`` before the first batch."""
+        """Speed over recent large batches; ``None`` before anything was scored."""
         return self._tokens / self._run_s if self._run_s > 0 else None
 
     def busy_ratio(self, now: Instant) -> float:

@@ -1,8 +1,8 @@
 """A gateway's knowledge of the models behind it.
 
-A model is ready if it has answered recently. Otherwise a replica is probed. Models other than the
-default one are only probed until they have described themselves, because probes would keep them
-from scaling to zero.
+The default model is ready if it has answered recently, or else answers a probe. Other models are
+only probed until they have described themselves, because probes would keep them from scaling to
+zero. After that, any answer makes them ready until no replica is left.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from serve_app.ports import PortionScorer
 PROBE_EVERY_S = 1.0
 PROBE_TIMEOUT_S = 2.0
 FRESH_S = 10.0
-"""A model counts as ready for this time after an answer."""
+"""The default model is not probed for this time after an answer."""
 
 
 class ProbedScorer(PortionScorer, Protocol):
@@ -31,7 +31,7 @@ class ProbedScorer(PortionScorer, Protocol):
 
     @property
     def answered_at(self) -> Instant:
-        """Minus infinity if there was no answer, or no replica is left."""
+        """Time of the last answer; minus infinity if there was none, or no replica is left."""
 
 
 class MeasuredScorer(Protocol):

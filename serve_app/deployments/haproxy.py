@@ -8,7 +8,7 @@ and executes HAProxy. The edits:
 * One address holds at most `ADDRESS_SHARE` of the API's connections.
 * ``maxconn`` is lowered to what the limit of open files allows. Otherwise HAProxy would not start.
 * Unknown methods are refused, and not logged: Ray makes metric labels of what HAProxy logs.
-* Requests to upgrade to another protocol are not passed on.
+* The header ``upgrade`` of requests is removed.
 * The admin socket is open to its owner only, and request lines are not sent to syslog.
 * If one of several gateways hangs or is cut off, its requests end after 5 s. Requests in a gateway
   that is shutting down continue: `serve_app.http.inbound` answers its health checks with 404, so
@@ -58,7 +58,7 @@ UNKNOWN_CHARGE = "GET /v1/usage shows whether the request was charged."
 
 
 class ConfigError(Exception):
-    """The configuration cannot be edited, or its folder cannot be closed to other users."""
+    """The configuration cannot be edited, its folder closed to others, or the certificate read."""
 
 
 def main() -> None:
@@ -115,8 +115,10 @@ def close_ray_session() -> None:
 
 
 def edited(config: str, error_folder: Path, open_files_max: int, certificate: str = "") -> str:
-    """``error_folder`` has the files of `ERROR_RESPONSES`, named by their statuses.
-    ``open_files_max`` is -1 if there is no limit.
+    """Return the configuration with this module's edits.
+
+    ``error_folder`` has the files of `ERROR_RESPONSES`, named by their statuses. ``open_files_max``
+    is -1 if there is no limit.
 
     Raises: ConfigError.
     """

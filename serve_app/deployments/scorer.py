@@ -1,4 +1,7 @@
-"""The Scorer deployment. Batching is in `serve_app.deployments.token_batcher`."""
+"""The Scorer deployment: one replica is one model on one device.
+
+Batching is in `serve_app.deployments.token_batcher`.
+"""
 
 import logging
 import os
@@ -90,7 +93,10 @@ class Scorer:
         self._backlogs = HeardBacklogs()
 
     def reconfigure(self, user_config: UserConfig) -> None:
-        """An invalid limit is clamped and logged; see `Gateway.reconfigure`."""
+        """Apply another batch limit.
+
+        An invalid limit is clamped and logged; see `Gateway.reconfigure`.
+        """
         wanted = user_config.get("batch_tokens_max", self._warm_tokens_max)
         limit = batch_limit(wanted, self._portion_tokens_max, self._warm_tokens_max)
         if limit != wanted:
@@ -102,12 +108,12 @@ class Scorer:
     async def score(
         self, portion: Portion, backlog: Backlog, traceparent: str = ""
     ) -> PortionScores:
-        """See `TokenBatcher.score`. Raises: EngineFailure."""
+        """See `TokenBatcher.score`."""
         self._backlogs.hear(backlog, self._clock.instant())
         return await self._batcher.score(portion, traceparent)
 
     async def describe(self) -> ReplicaInfo:
-        """The device must have answered or be busy. Raises: EngineFailure."""
+        """Describe this replica once its device has answered or is busy. Raises: EngineFailure."""
         await self._batcher.check()
         return ReplicaInfo(
             self._replica_id,

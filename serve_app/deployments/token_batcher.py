@@ -58,7 +58,7 @@ AHEAD_S = 0.005
 """Time before the end of a batch at which the next one is prepared; see `docs/decisions/0013`."""
 
 STUCK_S = 60.0
-"""The device hangs if a batch takes longer."""
+"""A batch that takes longer shows that the device hangs."""
 
 
 class TokenBatcher:
@@ -99,7 +99,7 @@ class TokenBatcher:
         )(self._score_batch)
 
     def autoscaling_stats(self) -> dict[str, float]:
-        """For one caller only: a call resets the busy ratio."""
+        """Return the metrics for autoscaling, for one caller only: a call resets the busy ratio."""
         stats = {
             INFLIGHT_TOKENS_STAT: float(self._inflight_tokens),
             BUSY_RATIO_STAT: self._meter.busy_ratio(self._clock.instant()),
@@ -112,8 +112,11 @@ class TokenBatcher:
         self._batch_size.tokens_max = batch_tokens_max
 
     async def score(self, portion: Portion, traceparent: str = "") -> PortionScores:
-        """Raises: EngineFailure if the portion is over the batch limit, the model failed on it, or
-        a logit is not a finite number."""
+        """Return the scores of ``portion``.
+
+        Raises: ReplicaLost if the device failed; EngineFailure if the portion is over the batch
+            limit, the model failed on it, or a logit is not a finite number.
+        """
         if portion.tokens > self._batch_size.tokens_max:
             raise EngineFailure(
                 f"a portion of {portion.tokens} tokens exceeds the batch limit of "
@@ -214,8 +217,8 @@ class TokenBatcher:
     def _flush_batch(self) -> None:
         """Start the batch that is being collected, unless a full batch is queued already.
 
-        A cancelled portion may still be in the queue, and one that joins it would wait for
-        `BUSY_WAIT_S`.
+        This also applies when nothing seems to be queued: a cancelled portion may still be in the
+        queue, and one that joins it would wait for `BUSY_WAIT_S`.
         """
         if self._batch_size.may_be_short(self._waiting):
             marker = asyncio.ensure_future(self._queue(FlushMarker()))

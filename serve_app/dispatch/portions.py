@@ -25,8 +25,8 @@ class CutPortion:
 def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[CutPortion]:
     """Cut ``job`` into as few portions of at most ``tokens_max`` tokens as its order allows.
 
-    Only the last may cost less than the others. A single pair longer than ``tokens_max`` is a
-    portion of its own. Portions are ordered from short pairs to long ones.
+    Portions have nearly the same cost; only the last may cost less. A single pair longer than
+    ``tokens_max`` is a portion of its own. Portions are ordered from short pairs to long ones.
     """
     assert job.lengths
     order = sorted(range(len(job.lengths)), key=job.lengths.__getitem__)
@@ -44,7 +44,10 @@ def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[Cu
 
 
 def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
-    """``line``: the number of tokens before each pair, and the total."""
+    """Return the portions' starts and ends.
+
+    ``line`` has the number of tokens before each pair, and the total.
+    """
     portions: list[tuple[int, int]] = []
     start, pairs = 0, len(line) - 1
     while start < pairs:
@@ -57,7 +60,7 @@ def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
 def _portion(
     request_id: RequestId, job: TokenizedJob, starts: Sequence[int], indices: Sequence[int]
 ) -> CutPortion:
-    """``starts``: the number of tokens before each pair of the job."""
+    """``starts`` has the number of tokens before each pair of the job."""
     ids, size = job.input_ids, INPUT_ID_BYTES
     portion = Portion(
         request_id=request_id,

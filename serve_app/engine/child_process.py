@@ -14,7 +14,7 @@ class ModuleCommand:
 
     @classmethod
     def of(cls, module: str, *arguments: str) -> "ModuleCommand":
-        # -P keeps the working directory off the import path.
+        # -P keeps the working directory off the import path, unless it is on this process's own.
         return cls(
             [sys.executable, "-P", "-m", module, *arguments],
             os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},  # noqa: TID251 - for a child

@@ -12,7 +12,7 @@ from serve_app.domain.tokenized import Pair
 from serve_app.engine.template import Template
 
 DOCUMENT_TOKENS_FEW = 16
-"""A query that leaves fewer tokens to a truncated document is worth a warning."""
+"""A query that leaves fewer tokens than this to a truncated document is worth a warning."""
 
 NAMES_MAX = 5
 """Most texts that a warning names."""
@@ -21,10 +21,9 @@ Ids = npt.NDArray[np.int32]
 
 
 def unknown_token(backend: str) -> int | None:
-    """Return the id of the token for text outside the vocabulary; ``None`` for vocabularies of
-    bytes.
+    """Return the id of the token for text outside the vocabulary, or ``None``.
 
-    ``backend``: the Rust tokenizer as JSON.
+    Vocabularies of bytes have none. ``backend`` is the Rust tokenizer as JSON.
     """
     model = json.loads(backend)["model"]
     if "unk_id" in model:  # Of Unigram, whose vocabulary is a list.

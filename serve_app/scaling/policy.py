@@ -63,7 +63,7 @@ class Load:
 
 
 def needed(load: Load, target: int, goals: Goals) -> int | None:
-    """Return ``None`` if the need is unknown."""
+    """Return the replicas that ``load`` needs, or ``None`` if that is unknown."""
     if load.waiting_tokens is None:
         return None
     tokens = load.waiting_tokens + load.inflight_tokens
@@ -120,7 +120,11 @@ class Decision:
 def decide(
     sample: Sample | None, target: int, bounds: Bounds, history: History | None, goals: Goals
 ) -> Decision:
-    """``sample`` is ``None`` if the need is unknown, and ``history`` for the first decision."""
+    """Return the new target and history.
+
+    If ``sample`` is ``None``, the need is unknown, and the target only changes to fit ``bounds``.
+    ``history`` is ``None`` at first, and after an unknown sample.
+    """
     kept = min(bounds.most, max(bounds.least, target))
     if sample is None:
         return Decision(kept, None)

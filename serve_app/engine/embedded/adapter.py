@@ -65,7 +65,7 @@ class Adapter:
 
 
 def read(path: Path) -> Adapter:
-    """Raises: AdapterError."""
+    """Return the adapter, each tensor as it was written. Raises: AdapterError."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -103,7 +103,8 @@ def checksum(tensor: torch.Tensor) -> str:
 def start(like: State, encoder: State) -> dict[str, torch.Tensor]:
     """Return the model's parameters before the merge, in float32.
 
-    ``like`` is a state dict of the model, and ``encoder`` one without the prefix ``bert.``.
+    ``like`` is a state dict of the model, for its names and shapes. ``encoder`` is that of the
+    base, whose names lack the prefix ``bert.``.
     """
     state = {}
     for name, parameter in like.items():
