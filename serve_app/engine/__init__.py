@@ -1,1 +1,1 @@
-"""Text to token ids, and token ids to logits. All code that uses torch."""
+"""Tokenize texts and score their token ids. Only this package uses torch."""

@@ -65,6 +65,7 @@ def read_model(source: str, folder: Path, pair_tokens_max: int | None) -> tuple[
 def through_torch(
     model: Any, precision: torch.dtype, device: torch.device
 ) -> Callable[[Inputs], torch.Tensor]:
+    """Move ``model`` to ``device`` and return the function that computes its logits there."""
     shorten(model, precision)
     model.to(device)
     if not is_supported(model):

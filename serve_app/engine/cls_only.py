@@ -18,11 +18,11 @@ ARCHITECTURES = frozenset(
         "XLMRobertaForSequenceClassification",
     }
 )
-"""Named as in `config.json`."""
+"""Architectures with BERT's layers, named as in `config.json`."""
 
 
 def is_supported(model: Any) -> bool:
-    """Whether `ClsOnlyEncoder` can replace the model's encoder."""
+    """Return whether `ClsOnlyEncoder` can replace the model's encoder."""
     return type(model).__name__ in ARCHITECTURES and not model.config.is_decoder
 
 

@@ -15,8 +15,8 @@ CGROUP = Path("/sys/fs/cgroup")
 CPU_INFO = Path("/proc/cpuinfo")
 
 GPU_DRIVERS = tuple(Path("/dev", name) for name in ("nvidiactl", "nvmap", "kfd", "dxg"))
-"""One of these exists where torch can find a GPU, also in containers: of NVIDIA, Jetson boards,
-AMD, or the Windows Subsystem for Linux."""
+"""One of these exists where torch can find a GPU, also in containers: the driver of NVIDIA, of
+Jetson boards, of AMD, or of the Windows Subsystem for Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,10 @@ class Passes:
 
 
 def suitable_passes(device: str, batch_tokens_max: int) -> Passes:
-    """A CPU is fastest while a pass fits its caches, and a GPU with large passes; see
-    `docs/decisions/0008`."""
+    """Return sizes: a CPU is fastest while a pass fits its caches, and a GPU with large passes.
+
+    See `docs/decisions/0008`.
+    """
     if device != "cpu":
         return Passes(tokens_max=batch_tokens_max, cost_tokens=1_024)
     if cpu_multiplies_bfloat16():
@@ -38,7 +40,7 @@ def suitable_passes(device: str, batch_tokens_max: int) -> Passes:
 
 
 def cpu_precision(wanted: str) -> str:
-    """``wanted``: a name in `PRECISIONS`, or ``auto``.
+    """Return the number format for ``wanted``, a name in `PRECISIONS` or ``auto``.
 
     Raises: ModelLoadError for an unknown name.
     """
@@ -50,7 +52,7 @@ def cpu_precision(wanted: str) -> str:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether bfloat16 is faster than float32 on this CPU, which requires a matrix unit (AMX).
+    """Return whether bfloat16 is faster than float32 here, which requires a matrix unit (AMX).
 
     AVX512-BF16 alone is not enough; see `docs/decisions/0001`.
     """
@@ -61,7 +63,7 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def cpu_cores(cgroup: Path = CGROUP) -> int:
-    """Return the cores that this process may use, within its container's CPU quota."""
+    """Return how many cores this process may use, within its container's CPU quota."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

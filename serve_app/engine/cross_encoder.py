@@ -71,7 +71,7 @@ class CrossEncoder:
 
         A lack of memory then shows at start-up, and the first request is not slow.
 
-        Raises: EngineFailure.
+        Raises: EngineFailure, also for a logit that is not finite.
         """
         longest = self._limits.pair_tokens_max
         pass_tokens = min(self._forward.forward_tokens_max, self._limits.batch_tokens_max)
@@ -80,7 +80,7 @@ class CrossEncoder:
             self._score_finite([probe(self._template, longest, pairs), self._shortest(pairs=2)])
         except EngineFailure as failure:
             cause = failure.__cause__
-            # torch is not imported where OpenVINO computes.
+            # Compared by name, because torch is not imported where OpenVINO computes.
             if not isinstance(cause, Exception) or type(cause).__name__ != "OutOfMemoryError":
                 raise
             raise EngineFailure(

@@ -32,8 +32,8 @@ def pick_device() -> torch.device:
         assigned to this process is missing: the CPU would be a hundred times slower.
     """
     if not torch.cuda.is_available():
-        # Ray sets the variable only for a replica with GPUs, in a test cluster also without a
-        # driver.
+        # Ray sets the variable only for a replica with GPUs, which a test cluster may declare on
+        # machines without a driver.
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # noqa: TID251 - CUDA's own switch
         if torch.version.cuda and given not in NO_GPUS and DRIVER.exists():
             raise ModelLoadError(
@@ -50,9 +50,10 @@ def pick_device() -> torch.device:
 def missing_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> str | None:
     """Return why a GPU cannot run this torch build, or ``None`` if it can.
 
-    Machine code (``sm_75``) runs on its major version from its minor version up, ``sm_90a`` only on
-    exactly that version, and intermediate code (``compute_90``) on its version and all newer ones.
-    Source: CUDA C++ programming guide, "Application Compatibility".
+    ``built_for`` has the architectures of `torch.cuda.get_arch_list`. Machine code (``sm_75``) runs
+    on its major version from its minor version up, ``sm_90a`` only on exactly that version, and
+    intermediate code (``compute_90``) on its version and all newer ones. Source: CUDA C++
+    programming guide, "Application Compatibility".
     """
     for name in built_for:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)
@@ -93,6 +94,8 @@ def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def use_cpu_threads(threads: int) -> None:
-    """0 means all cores available to the process. Torch's own default is often 1, because Ray sets
-    ``OMP_NUM_THREADS`` from a replica's ``num_cpus``."""
+    """Set torch's thread count for this process; 0 means all cores available to it.
+
+    Ray sets ``OMP_NUM_THREADS`` from a replica's ``num_cpus``, so torch's default is often 1.
+    """
     torch.set_num_threads(threads or cpu.cpu_cores())

@@ -44,7 +44,7 @@ adapter of rerank-serve (Apache-2.0; SHA-256 {adapter}) merged in.
 
 
 def export_embedded(folder: Path) -> None:
-    """``folder`` is created if missing.
+    """Write the model's files into ``folder``, which is created if missing.
 
     Raises: ModelLoadError, or OSError when the folder cannot be written.
     """

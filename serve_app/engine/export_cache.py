@@ -1,6 +1,7 @@
 """Export something from a model's files once, and keep the result in a cache.
 
-The cache may be deleted at any time. See `docs/decisions/0018`.
+The cache may be deleted at any time. If it cannot be written, every process
+exports for itself. See `docs/decisions/0018`.
 """
 
 import fcntl
@@ -71,7 +72,10 @@ def exported(key: str, cache: Path | None, export: Export) -> Iterator[Path]:
 
 
 def _entry(key: str, cache: Path, export: Export) -> Path | None:
-    """Return ``None`` if the cache cannot be used. Of several processes, only one exports."""
+    """Return the export's folder, or ``None`` if the cache cannot be used.
+
+    Of several processes, only one exports.
+    """
     entry = cache / key
     try:
         if not entry.is_dir():
@@ -96,7 +100,7 @@ def _fill(entry: Path, export: Export, lock: int) -> None:
 
 
 def _write_back(folder: Path) -> None:
-    """Write the files to the disk, so that a crash leaves no incomplete ones."""
+    """Wait until the files are on the disk, so that a crash leaves no incomplete ones."""
     for path in (*folder.iterdir(), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

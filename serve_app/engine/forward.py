@@ -49,14 +49,14 @@ class PaddedForward:
     """Passes are padded to a multiple of this number of tokens, but not beyond ``length_max``."""
 
     length_max: int
-    """A model may have no positions for more tokens."""
+    """Most tokens of a sequence; a model may have no positions for more."""
 
     collect: Callable[[list[Any]], Callable[[], Logits]] = collect
     """Takes the results of ``compute``, and returns a function that waits for the logits of all
     passes."""
 
     launching: Lock = field(default_factory=Lock)
-    """Held until all passes of a caller are launched; see `docs/decisions/0013`."""
+    """Held by a caller until all its passes are launched; see `docs/decisions/0013`."""
 
     def __call__(self, sequences: Sequence[Encoded]) -> Logits:
         """Return (N, 1) logits for N >= 1 sequences, in their order.

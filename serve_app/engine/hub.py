@@ -31,7 +31,7 @@ def download(source: str, *, revision: str | None, **patterns: list[str]) -> str
 
 
 def cached(source: str, *, revision: str | None, **patterns: list[str]) -> str:
-    """Like `download`, without the network."""
+    """Do the same as `download`, without the network."""
     return str(snapshot_download(source, revision=revision, local_files_only=True, **patterns))
 
 
@@ -46,7 +46,7 @@ def _hub_answers(source: str, revision: str | None) -> bool:
 
 
 def find(source: str, revision: str | None, download: Download) -> Path:
-    """Raises: ModelLoadError."""
+    """Return the folder of the hub model ``source``. Raises: ModelLoadError."""
     try:
         folder = download(
             source,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """Named like the settings."""
+    """Limits of an engine, named like the settings."""
 
     batch_tokens_max: int
     forward_tokens_max: int | None = None

@@ -25,7 +25,7 @@ def load_tokenizer(
     pair_tokens_max: int | None = None,
     cache: Path | None = None,
 ) -> PairTokenizer:
-    """``cache``: see `serve_app.engine.export_cache`.
+    """See `serve_app.engine.export_cache` for ``cache``.
 
     Raises: ModelLoadError.
     """
@@ -42,7 +42,7 @@ def load_engine(
 ) -> Engine:
     """Load the model on the best available device, without warm-up.
 
-    ``precision``: ``auto``, or one of `cpu.PRECISIONS`.
+    ``precision`` is ``auto`` or one of `cpu.PRECISIONS`.
 
     Raises: ModelLoadError, also if torch is not installed.
     """
@@ -57,7 +57,7 @@ def load_engine(
 
 
 def _on_cpu() -> bool:
-    """torch is only imported where there is a driver for GPUs."""
+    """Return whether the CPU computes; torch is only imported where there is a driver for GPUs."""
     if not any(driver.exists() for driver in cpu.GPU_DRIVERS):
         return True
     from serve_app.engine.device import pick_device  # noqa: PLC0415 - imports torch

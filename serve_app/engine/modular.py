@@ -44,8 +44,7 @@ class Head(torch.nn.Module):
     """The modules after the encoder."""
 
     def __init__(self, modules: tuple[SavedModule, ...]) -> None:
-        """Raises: one of `serve_app.engine.models.LOAD_ERRORS`, also for options that are not
-        supported."""
+        """Raises: one of `serve_app.engine.models.LOAD_ERRORS`, also for unknown options."""
         super().__init__()
         self.names = ", ".join(module.kind for module in modules)
         self._layers = torch.nn.ModuleList(_load(module) for module in modules)
@@ -145,11 +144,12 @@ def _build(module: SavedModule) -> torch.nn.Module:
             return LayerNorm(options["dimension"])
         case "Normalize":
             return Normalize()
-        case _:  # Dropout.
+        case _:  # Dropout, which does nothing outside training.
             return torch.nn.Identity()
 
 
 def _features(module: SavedModule) -> tuple[str, str]:
+    """Return the features that ``module`` reads and writes."""
     if module.kind == "Pooling":
         return TOKENS, TEXT
     read = module.options.get("module_input_name") or TEXT

@@ -140,7 +140,7 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of every choice, and reads all attributes of a model."""
+    """Suppress warnings: tracing warns of every choice, and reads all attributes of a model."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -55,7 +55,7 @@ makes by length."""
 
 
 def computes(precision: str) -> bool:
-    """Whether OpenVINO computes in ``precision`` on this CPU, and not silently in float32."""
+    """Return whether OpenVINO computes in ``precision`` on this CPU, not silently in float32."""
     available = CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return CAPABILITIES[precision] in available
 
@@ -63,7 +63,7 @@ def computes(precision: str) -> bool:
 def compile_graph(graph: Path | openvino.Model, precision: str, threads: int) -> Any:
     """Return an inference request for any batch size and length.
 
-    ``precision``: format of matrix products; float32 where `computes` is false.
+    ``precision`` is the format of matrix products: float32 where `computes` is false.
     """
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -100,7 +100,7 @@ class OpenVinoModel:
         """Return the logits, (B, 1). Raises: RuntimeError."""
         known = {**inputs, STATES: infer(self._encoder, inputs)}
         logits = infer(self._head, {name: known[name] for name in self._head_inputs})
-        # The next inference overwrites this buffer.
+        # Copied, because the next inference overwrites this buffer.
         return np.array(logits, dtype=np.float32)
 
 

@@ -74,7 +74,7 @@ def saved_activation(folder: Path) -> str:
 
 
 def torch_class(path: str) -> str:
-    """Return the class's name in ``path``. Raises: ValueError if it is not a class of torch."""
+    """Return the name of the class of torch at the dotted ``path``. Raises: ValueError."""
     name = _torch_class(path)
     if name is None:
         raise _Unsupported(f"need {path}, which is not a class of torch")
@@ -147,6 +147,7 @@ def _name(path: str) -> str:
 
 
 def _read(path: Path) -> Json:
+    """Return an empty object if there is no such file."""
     if not path.is_file():
         return {}
     content: Json = json.loads(path.read_text(encoding="utf-8"))

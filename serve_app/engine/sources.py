@@ -37,7 +37,7 @@ def check_torch(model: str) -> None:
 
 
 def resolve(source: str, revision: str | None, download: Download | None = None) -> Path:
-    """A hub model is downloaded or taken from the cache.
+    """Return the folder that holds ``source``; a hub model is downloaded or taken from the cache.
 
     For ``embedded`` the folder is the base's, without the adapter. A local folder wins over a hub
     id of the same name. ``revision`` is ignored for folders and ``embedded``.

@@ -22,8 +22,11 @@ class Template:
 
     @classmethod
     def learn(cls, backend: Any, model: str) -> "Template":
-        """Raises: ModelLoadError when special tokens do not simply surround the texts, or there are
-        none: the model is then no cross-encoder for pairs."""
+        """Learn the template from a pair of probe texts.
+
+        Raises: ModelLoadError when special tokens do not simply surround the texts, or there are
+            none: the model is then no cross-encoder for pairs.
+        """
         query, document = "a b", "c d e"
         query_ids, document_ids = (
             backend.encode(text, add_special_tokens=False).ids for text in (query, document)

@@ -31,8 +31,8 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 def cut(text: str, tokens: int) -> str:
     """Return the beginning of ``text`` that is read for ``tokens`` tokens, cut at a blank if any.
 
-    Only its second half is searched for a blank: in Chinese text, the only one may follow the
-    title.
+    Only its second half is searched for a blank, because in Chinese text the only one may be
+    early, after the title.
     """
     limit = CHARACTERS_PER_TOKEN * tokens
     if len(text) <= limit:
@@ -81,7 +81,7 @@ class TextEncoder:
                 yield ids_as_bytes(encoding.ids)
 
     def _encode_here(self, text: str) -> bytes:
-        """A batch would wait for the shared threads."""
+        """Encode on the calling thread; a batch would wait for the shared threads."""
         text = _well_formed(text)
         if self._words is not None:
             return self._words.encode(text)
@@ -103,7 +103,7 @@ def tokens_at_most(text: str) -> int:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the parts that are encoded in one call each, with their starts."""
+    """Yield the start and the text of each part that is encoded in one call."""
     start = 0
     while start < len(text):
         rest = text[start : start + SLICE_CHARACTERS + 1]
@@ -127,5 +127,5 @@ def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _well_formed(text: str) -> str:
-    """JSON can carry lone surrogates, but UTF-8 and the Rust tokenizer cannot."""
+    """Replace lone surrogates, which JSON can carry but UTF-8 and the Rust tokenizer cannot."""
     return text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text)

@@ -1,4 +1,7 @@
-"""Convert a job's texts to pairs of token ids, identical to transformers' ids for each pair."""
+"""Convert a job's texts to pairs of token ids, identical to transformers' ids for each pair.
+
+Gateways run this module, so it does not import torch.
+"""
 
 import json
 import os
@@ -81,7 +84,7 @@ class TokenizerFiles:
             ) from error
 
     def pair_tokens_max(self, override: int | None) -> Tokens:
-        """Special tokens are included.
+        """Return the length of the longest pair, special tokens included.
 
         Raises: ModelLoadError when ``override`` exceeds the model's positions.
         """
@@ -161,8 +164,10 @@ class PairTokenizer:
             )
 
     def check_queries(self, job: Job) -> Usage:
-        """See `serve_app.ports.Tokenizer`. A query may leave no room if the job allows it to be
-        truncated."""
+        """See `serve_app.ports.Tokenizer`.
+
+        A query may leave no room if the job allows it to be truncated.
+        """
         room = self._text_tokens_max - 1
         rooms: dict[str, int] = {}
         for query, index in job.queries.items():

@@ -27,8 +27,10 @@ class LargeJobTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ThreadedTokenizer:
-    """`serve_app.ports.JobTokenizer` over tokenizers that block. Small jobs never wait for large
-    ones."""
+    """`serve_app.ports.JobTokenizer` over tokenizers that block.
+
+    Small jobs never wait for large ones.
+    """
 
     tokenizer: Tokenizer
     for_large_jobs: LargeJobTokenizer

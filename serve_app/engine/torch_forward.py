@@ -1,4 +1,4 @@
-"""Compute passes with torch."""
+"""Compute passes with torch, and copy inputs and logits between devices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,8 +36,10 @@ class TorchPasses:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On CUDA the copy from pinned memory does not block, so that the next pass is prepared
-    meanwhile."""
+    """Return ``tensor`` on ``device``.
+
+    On CUDA the copy from pinned memory does not block, so that the next pass is prepared meanwhile.
+    """
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -14,7 +14,7 @@ import numpy as np
 from serve_app.domain.model import INPUT_ID_BYTES
 
 WORDS_MAX = 100_000
-"""About 20 MB. 10,000 web passages have 37,000 different words."""
+"""Words in the cache, about 20 MB. 10,000 web passages have 37,000 different words."""
 
 WORD_CHARACTERS_MAX = 64
 """Longer words are not stored."""
