@@ -45,7 +45,7 @@ class Shadows:
         return len(self._running) < RUNNING_MAX and not self._gate.is_half_full
 
     def run(self, canary: Revision, shadow: Awaitable[str]) -> None:
-        """``shadow`` returns its result for the metric."""
+        """Run ``shadow``, which returns its result for the metric."""
         with untraced():  # The request ends before its shadow.
             task = asyncio.create_task(self._run(canary, shadow))
         self._running.add(task)
@@ -65,7 +65,7 @@ class Shadows:
 
 @dataclass(frozen=True, slots=True)
 class CanaryShadow:
-    """`serve_app.ports.Shadow` with one canary."""
+    """Implements `serve_app.ports.Shadow` with one canary."""
 
     live: Revision
     canary: ServedRevision

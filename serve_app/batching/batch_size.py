@@ -2,7 +2,7 @@
 
 A batch holds at most the replica's limit, and at most the tokens that the device scores in the
 target time of a portion. A larger batch would hold all portions that wait, and a slow device would
-then be idle.
+then be idle until others arrive.
 """
 
 import math
@@ -84,8 +84,10 @@ class BatchSize:
         return min(self.tokens_max, tokens_in_time(tokens_per_s))
 
     def of(self, items: Sequence[Waiting | FlushMarker]) -> int:
-        """Size function of the batch queue, in parts of `FULL`. Never raises. No item fits behind a
-        `FlushMarker`."""
+        """Return the size of ``items`` for the batch queue, in parts of `FULL`. Never raises.
+
+        No item fits behind a `FlushMarker`.
+        """
         limit = self.tokens
         self._judged_by = max(self._judged_by, limit)
         size = math.ceil(FULL * batch_tokens(items) / limit)
@@ -96,8 +98,10 @@ class BatchSize:
         return max(size, FULL) if isinstance(items[-1], FlushMarker) else size
 
     def may_be_short(self, waiting: Iterable[Waiting]) -> bool:
-        """Return whether ``waiting`` may not fill a batch, by any limit since the last true
-        result."""
+        """Return whether ``waiting`` may not fill a batch.
+
+        Any limit since the last true result counts.
+        """
         short = batch_tokens(waiting) < max(self._judged_by, self.tokens)
         if short:
             self._judged_by = 0

@@ -34,7 +34,7 @@ class BatchReport:
         self._metrics.record(INFLIGHT_TOKENS, tokens)
 
     def ended(self, batch: Batch, portions: Sequence[Waiting], answers: Answers) -> Tokens:
-        """Return the tokens of the portions that were scored."""
+        """Report a batch and its portions, and return the tokens of those that were scored."""
         scored = [
             each
             for each, answer in zip(portions, answers, strict=True)

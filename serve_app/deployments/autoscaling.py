@@ -58,7 +58,10 @@ class BacklogPolicy:
     def __call__(
         self, contexts: Mapping[Any, AutoscalingContext]
     ) -> tuple[dict[Any, int], dict[Any, dict[str, Any]]]:
-        """A deployment that is left out of the targets keeps its replicas."""
+        """Return the target replicas and the state for the next call, both by deployment.
+
+        A deployment that is left out keeps its replicas.
+        """
         targets: dict[Any, int] = {}
         states: dict[Any, dict[str, Any]] = {}
         for deployment, context in contexts.items():

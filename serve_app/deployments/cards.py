@@ -8,7 +8,7 @@ from serve_app.settings.models import ModelSettings
 
 
 def read_card(model: ModelSettings) -> dict[str, object]:
-    """Without a model card, there are no facts.
+    """Return the facts in the model card, by name; empty without one.
 
     Raises: ModelLoadError.
     """

@@ -42,7 +42,6 @@ class HandleScorer:
         self._gateway = gateway
         self._clock = clock
         self.info: ReplicaInfo | None = None
-
         self._answered_at = Instant(float("-inf"))
 
     @property
@@ -82,7 +81,7 @@ class HandleScorer:
 
 
 async def _call(response: DeploymentResponse[T], timeout_s: float) -> T:
-    """Cancel the remote call when its caller stops waiting.
+    """Await a response, and cancel the remote call when its caller stops waiting.
 
     Every call has its own timeout, because Ray takes half a minute to notice a network partition.
     """

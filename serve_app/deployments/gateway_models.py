@@ -139,7 +139,8 @@ class GatewayModel:
 
 
 Identity = tuple[str, str, Checkpoint]
-"""Revisions with the same identity share their state, even when one is promoted."""
+"""Model, application and checkpoint. A revision with the same identity keeps its state, even when
+it is promoted."""
 
 
 def _identity(model: ModelSettings) -> Identity:

@@ -71,8 +71,11 @@ class LeastLoadedRouter(PowerOfTwoChoicesRequestRouter):
     async def _choose_replica_for_request(
         self, pending_request: PendingRequest, *, is_retry: bool = False
     ) -> RunningReplica:
-        """The router sends the call before anything else runs on the event loop, so that the next
-        choice counts it."""
+        """Return the replica for a call.
+
+        The router sends the call before anything else runs on the event loop, so that the next
+        choice counts it.
+        """
         if is_retry or not self._all_answer():
             return await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
         return min(self._replicas_list, key=lambda each: each.load.rank)

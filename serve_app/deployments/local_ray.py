@@ -183,8 +183,10 @@ def _starting() -> Iterator[None]:
 
 
 def _orphans() -> list[psutil.Process]:
-    """Return processes of this Ray that lost their parent. `short_path` puts this process's id on
-    their command lines."""
+    """Return processes of this Ray that lost their parent.
+
+    `short_path` puts this process's id on their command lines.
+    """
     mark = f"/proc/{os.getpid()}/fd/"
     return [
         process
@@ -233,7 +235,7 @@ def progress(applications: Collection[str]) -> Progress:
 
 
 def _why(status: ApplicationStatusOverview) -> str:
-    """Return the last lines of the messages, which are the errors themselves."""
+    """Return the last lines of the messages of the application and its failed deployments."""
     failed = [
         f"{name}: {each.message.strip().splitlines()[-1]}"
         for name, each in status.deployments.items()
@@ -244,7 +246,7 @@ def _why(status: ApplicationStatusOverview) -> str:
 
 @contextmanager
 def run_dir(var_dir: Path) -> Iterator[Path]:
-    """Yield a temporary folder with a short path."""
+    """Yield a temporary folder for sockets, with a short path."""
     private_folder(var_dir / "run")
     folder = Path(tempfile.mkdtemp(dir=var_dir / "run"))
     try:

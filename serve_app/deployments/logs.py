@@ -4,8 +4,10 @@ import logging
 
 
 def join_serve_log() -> None:
-    """Handlers stop reporting their own errors to stderr: Serve redirects it into the same
-    handlers, so a full disk would end in a `RecursionError`."""
+    """Send the log lines to Serve's handlers, which stop reporting their own errors.
+
+    Serve redirects stderr into the same handlers, so a full disk would end in a `RecursionError`.
+    """
     serves = logging.getLogger("ray.serve")
     for name in ("serve_app", "opentelemetry"):
         ours = logging.getLogger(name)

@@ -19,7 +19,7 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 class RaySink:
     """All metrics, created once per replica; Ray adds the application, deployment and replica.
 
-    A call of Ray's metrics takes 10 us, so Ray gets counters and gauges only once per interval. It
+    A call of Ray's metrics takes 10 us, so Ray gets counters and gauges only once per interval. Ray
     drops a gauge that was not set during two of its own intervals, so gauges are sent even if they
     did not change.
     """

@@ -1,8 +1,8 @@
-"""The middlewares that Ray Serve puts around every HTTP server of its own; see
-`docs/decisions/0014`.
+"""The middlewares that Ray Serve puts around every HTTP server of its own.
 
 Ray calls `middlewares` in each gateway, and in its own proxy on the head, which gets requests while
-no gateway answers. The proxy passes a request on as one message, so it cannot hold back a body.
+no gateway answers. The proxy passes a request on as one message, so it cannot hold back a body; see
+`docs/decisions/0014`.
 """
 
 from ray import serve

@@ -17,7 +17,7 @@ class TracesNotInstalled(Exception):
 
 
 def connect(service: str) -> Collector:
-    """Imports OpenTelemetry. Raises: TracesNotInstalled."""
+    """Return the collector for this replica. Imports OpenTelemetry. Raises: TracesNotInstalled."""
     if not is_installed():
         raise TracesNotInstalled
     from serve_app.telemetry.otlp import OtlpCollector  # noqa: PLC0415 - an extra
@@ -26,7 +26,7 @@ def connect(service: str) -> Collector:
 
 
 def connect_if_installed(service: str) -> Collector:
-    """Return a collector that drops all spans if the packages are missing."""
+    """Return the collector, or one that drops all spans if the packages are missing."""
     return connect(service) if is_installed() else NoCollector()
 
 

@@ -1,4 +1,7 @@
-"""The asyncio interface of `portion_queue`, for one event loop."""
+"""The asyncio interface of `portion_queue`: callers wait until their portions may be sent.
+
+It runs on one event loop.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -52,7 +55,7 @@ class DispatchQueue:
         return self._portions.replica_tokens_per_s
 
     def enter(self, job: RequestId, claim: Claim, portions: Sequence[Tokens]) -> list[QueuePlace]:
-        """Return the place of each portion, in order."""
+        """Queue a job's portions, and return their places in order."""
         loop = asyncio.get_running_loop()
         places = [QueuePlace(job, tokens, loop.create_future()) for tokens in portions]
         self._portions.add(job, claim, places)

@@ -90,7 +90,7 @@ class Dispatcher:
         entered = self._clock.instant()
         try:
             await place.granted
-            # The spans of all queued portions would leave no room for others.
+            # Only now, because the spans of all queued portions would leave no room for others.
             add_span("queue", entered)
             waited_s = self._clock.instant() - entered
             scores = await self._answer(place, portion, deadline)

@@ -48,7 +48,7 @@ class FairQueue(Generic[T]):
         return Tokens(self._tokens)
 
     def add(self, job: RequestId, claim: Claim, portions: Sequence[T]) -> None:
-        """``job`` must have none in the queue."""
+        """``job`` must have no portions in the queue."""
         assert portions
         assert claim.weight >= 1
         assert job not in self._claims
@@ -78,7 +78,7 @@ class FairQueue(Generic[T]):
         return portion
 
     def drop(self, job: RequestId) -> list[T]:
-        """An unknown job has none."""
+        """Remove and return the portions of ``job``; an unknown job has none."""
         claim = self._claims.pop(job, None)
         if claim is None:
             return []

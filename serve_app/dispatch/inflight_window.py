@@ -42,7 +42,7 @@ class Answered:
 
 
 class InflightWindow:
-    """The limit of one gateway for one model."""
+    """The limit of this gateway's tokens on one model's replicas."""
 
     def __init__(self, portion_tokens_max: Tokens) -> None:
         self._portion_tokens_max = portion_tokens_max
@@ -58,7 +58,7 @@ class InflightWindow:
 
     @property
     def replica_tokens_per_s(self) -> float | None:
-        """Speed of the replica that answered last."""
+        """Speed of the replica that answered last; ``None`` if unknown."""
         return self._tokens_per_s or None
 
     def tokens(self, now: Instant) -> Tokens:
@@ -88,8 +88,10 @@ class InflightWindow:
 
 
 class _Round:
-    """About one window's worth of answers. Times are weighted by tokens, so that many small
-    portions do not hide the waits of large ones."""
+    """About one window's worth of answers.
+
+    Times are weighted by tokens, so that many small portions do not hide the waits of large ones.
+    """
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -104,6 +106,7 @@ class _Round:
         self._run += answer.scores.run_s * answer.tokens
 
     def verdict(self) -> float:
+        """Return the factor by which to change the depth."""
         if self._wait > LONG_WAIT_RUNS * self._run:
             return 1 / STEP
         return STEP if self._others_wait and self._wait < SHORT_WAIT_RUNS * self._run else 1.0

@@ -17,12 +17,14 @@ class ReplicaLoad:
     """Tokens that were sent and not answered."""
 
     last_turn: int = 0
-    """When a portion was last sent."""
+    """The latest turn at which a portion was sent."""
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The lowest rank gets the next portion. Equally loaded replicas take turns, so that
-        gateways do not all prefer the same one."""
+        """The replica with the lowest rank gets the next portion.
+
+        Equally loaded replicas take turns, so that gateways do not all prefer the same one.
+        """
         return self.inflight_tokens, self.last_turn
 
     def add(self, tokens: Tokens, turn: int) -> None:

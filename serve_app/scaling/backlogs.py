@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from serve_app.domain.units import Instant, Tokens
 
 CURRENT_S = 1.0
-"""A replica reports a backlog for this long. Gateways with a queue send portions more often."""
+"""A replica reports a backlog for this long after it arrives. Gateways with a queue send portions
+more often."""
 
 PREFIX = "backlog_tokens/"
 
@@ -33,7 +34,7 @@ class HeardBacklogs:
         self._heard[backlog.gateway] = now, backlog.tokens
 
     def stats(self, now: Instant) -> dict[str, float]:
-        """Return values for Ray's ``record_autoscaling_stats``."""
+        """Return one value per gateway, for Ray's ``record_autoscaling_stats``."""
         self._heard = {
             gateway: heard for gateway, heard in self._heard.items() if now - heard[0] <= CURRENT_S
         }

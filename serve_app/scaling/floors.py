@@ -30,7 +30,7 @@ class Floor:
         days: Iterable[str] = DAYS,
         time_zone: str = "UTC",
     ) -> Self:
-        """Return the floor that a config file describes. Raises: ValueError."""
+        """Return a config file's floor, such as ``08:45``, ``19:00``, 6. Raises: ValueError."""
         if replicas < 1:
             raise ValueError("the replicas of a floor must be at least 1")
         wrong = [day for day in days if day not in DAYS]
@@ -49,7 +49,7 @@ class Floor:
         )
 
     def holds(self, seconds: float) -> bool:
-        """``seconds``: time since 1970."""
+        """Return whether the floor applies at a time in ``seconds`` since 1970."""
         now = datetime.fromtimestamp(seconds, UTC).astimezone(self.zone)
         clock, today = now.time(), now.weekday()
         if self.since < self.until:
