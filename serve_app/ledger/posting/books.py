@@ -52,7 +52,8 @@ class Books:
     ) -> Self:
         """Lock and read these reservations, their accounts, and the accounts of these tenants.
 
-        Data that an operation depends on must be read after this call. ``events``: write events to the outbox.
+        Data that an operation depends on must be read after this call. ``events``: write events to
+        the outbox.
         """
         books = cls(connection, events=events)
         tenants, requests = sorted(tenant_ids), sorted(request_ids)
