@@ -187,7 +187,7 @@ class SqlLedger:
         return await self._read(partial(tenant_keys.find_keys, key_ids=key_ids))
 
     async def ping(self) -> bool:
-        """Whether writes succeed and a read completes in time."""
+        """Return whether writes succeed and a read completes in time."""
         if self._writer.is_failing:
             return False
         try:
@@ -198,7 +198,7 @@ class SqlLedger:
         return True
 
     async def _written(self, operation: Operation) -> Any:
-        """Return the result once it is written. Cancellation drops what has not begun."""
+        """Return the result once it is written. Cancellation drops an operation not yet begun."""
         future = operation.future
         loop = asyncio.get_running_loop()
         ended = loop.create_future()

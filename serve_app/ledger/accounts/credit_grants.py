@@ -76,7 +76,8 @@ def grant(
 ) -> Grant:
     """Add ``amount`` to the available credit; a negative amount is a correction.
 
-    A repeated ``idempotency_key`` returns the first grant. Raises: AccountProblem.
+    A repeated ``idempotency_key`` returns the first grant. Raises: AccountProblem, also if the key
+    belongs to a different grant.
     """
     if amount == 0 or abs(amount) > AMOUNT_MAX:
         raise AccountProblem(f"the amount must be at most {AMOUNT_MAX:,} micro-dollars, not zero")
@@ -105,7 +106,8 @@ def refund(
 
     A repeated ``idempotency_key`` returns the first refund. Without an ``amount``, it matches any.
 
-    Raises: AccountProblem, also if the charge is already part of a daily sum.
+    Raises: AccountProblem, also if the charge is already part of a daily sum, or the key belongs
+    to a different grant.
     """
     query = select(charges).where(charges.c.request_id == request_id)
     found = connection.execute(query).one_or_none()
@@ -147,7 +149,10 @@ def list_grants(
     after: tuple[Moment, str] | None = None,
     count_max: int | None = None,
 ) -> list[Grant]:
-    """Return grants of all kinds, oldest first. ``after`` is a creation time and an id."""
+    """Return grants of all kinds, oldest first.
+
+    ``after`` is the creation time and id of the previous page's last grant.
+    """
     order = (grants.c.created_at, grants.c.id)
     query = select(grants).where(grants.c.tenant_id == tenant).order_by(*order).limit(count_max)
     if after is not None:

@@ -20,7 +20,7 @@ from serve_app.ledger.db.tables import api_keys, audit_log
 from serve_app.ledger.posting.sql import lock_accounts
 
 USABLE_KEYS_MAX = 1_000
-"""Most keys of a tenant that are neither revoked nor expired."""
+"""Most keys of a tenant that are neither revoked nor expired, if the tenant creates them."""
 
 CHANGES_PER_HOUR_MAX = 300
 """Most audit log entries of a tenant per hour, because the log is kept forever. Revocations are not
@@ -34,7 +34,7 @@ Authored = TypeVar("Authored", Grant, AuditEntry)
 
 
 def own_key(connection: Connection, tenant: TenantId, key_id: KeyId) -> Key:
-    """Return a key of the tenant. Raises: UnknownAccount."""
+    """Return a key of the tenant. Raises: UnknownAccount, also for one of another tenant."""
     key = get_key(connection, key_id)
     if key.stored.caller.tenant != tenant:
         raise UnknownAccount(f"key '{key_id}'")

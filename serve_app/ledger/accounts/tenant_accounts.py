@@ -33,7 +33,7 @@ from serve_app.ledger.db.tables import tenants
 from serve_app.ledger.posting.sql import lock_accounts
 
 ALERTS_BELOW = (Credits(5_000_000), Credits(1_000_000))
-"""For a new tenant: $5 and $1."""
+"""Low-credit alert thresholds of a new tenant: $5 and $1."""
 
 AMOUNT_MAX = Credits(10**15)
 """Largest grant, limit or threshold: a billion dollars. Sums stay far below 64 bits."""
@@ -165,7 +165,7 @@ def set_alerts(
 def change_settings(
     connection: Connection, tenant: TenantId, changes: SettingChanges, audit: AuditContext
 ) -> None:
-    """Gateways apply settings within seconds. Raises: AccountProblem."""
+    """Change the given settings; gateways apply them within seconds. Raises: AccountProblem."""
     known = find_tenant(connection, tenant).settings
     try:
         settings = asdict(replace(known, **changes))
@@ -179,7 +179,7 @@ def change_settings(
 def _refuse_look_alikes(connection: Connection, name: str) -> None:
     """Raise AccountConflict for a look-alike. All names are compared, because they are few.
 
-    The lock excludes concurrent creations by other gateways.
+    The lock excludes concurrent creations until the end of the transaction.
     """
     lock(connection, AdvisoryLock.TENANT_NAMES)
     keys = tenant_names.lookalike_keys(name)

@@ -79,7 +79,10 @@ def list_keys(
     after: tuple[Moment, str] | None = None,
     count_max: int | None = None,
 ) -> list[Key]:
-    """Return keys, also revoked and expired ones, oldest first. ``after`` is a time and an id."""
+    """Return keys, revoked and expired ones included, oldest first.
+
+    ``after`` is the creation time and id of the previous page's last key.
+    """
     order = (api_keys.c.created_at, api_keys.c.id)
     query = _keys().order_by(*order).limit(count_max)
     if tenant is not None:
@@ -150,7 +153,9 @@ def rotate_key(
 ) -> None:
     """Replace a key by ``new``, (id, secret_sha256), with the same permissions and limits.
 
-    The old key remains valid for ``overlap_s``, unless it expires earlier. Raises: AccountProblem.
+    The old key remains valid for ``overlap_s``, unless it expires earlier.
+
+    Raises: AccountConflict if the key was already rotated, AccountProblem.
     """
     if not 0 <= overlap_s <= ROTATION_OVERLAP_S_MAX:
         raise AccountProblem(f"the overlap must be 0 to {ROTATION_OVERLAP_S_MAX:,.0f} s")

@@ -26,7 +26,7 @@ def normalized(name: str) -> str:
 
 
 def is_fit(name: str) -> bool:
-    """Whether a normalized name has 1 to `NAME_CHARACTERS_MAX` visible characters.
+    """Return whether a normalized name has 1 to `NAME_CHARACTERS_MAX` visible characters.
 
     Control, format (zero-width, bidirectional), private-use and unassigned characters are
     invisible.

@@ -20,6 +20,6 @@ def lock(connection: Connection, key: AdvisoryLock) -> None:
 
 
 def try_lock(connection: Connection, key: AdvisoryLock) -> bool:
-    """Take the lock if it is free. PostgreSQL only."""
+    """Take the lock if it is free, and return whether it was. PostgreSQL only."""
     query = text("SELECT pg_try_advisory_xact_lock(:key)")
     return bool(connection.scalar(query, {"key": key}))

@@ -1,4 +1,4 @@
-"""Audit log of grants and of changes to tenants and keys."""
+"""Audit log of grants and of changes to tenants and keys. Entries are never changed or deleted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,7 @@ def record(
     subject: str,
     details: dict[str, Any],
 ) -> None:
-    """Must run in the transaction of the change, so that both commit or neither does."""
+    """Add an entry in the transaction of the change, so that both commit or neither does."""
     row = {
         "at": audit.now,
         "who": audit.who,

@@ -33,7 +33,7 @@ def back_up(database_url: str, target: Path, timeout_s: Seconds) -> None:
             closing(sqlite3.connect(source, timeout=timeout_s, uri=True)) as ledger,
             closing(sqlite3.connect(partial)) as copy,
         ):
-            # In several steps, every write of another process would restart the copy.
+            # In one step: in several, every write of another process would restart the copy.
             ledger.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")  # Leaves a single file without a WAL.
     except sqlite3.Error as error:

@@ -27,5 +27,5 @@ def add(connection: Connection, comparison: Comparison) -> None:
 
 
 def forget(connection: Connection, now: Moment, count_max: int) -> int:
-    """Waits for no lock."""
+    """Delete comparisons older than a week, without waiting for locks."""
     return connection.execute(_forget, {"before": now - _KEPT_MS, "count": count_max}).rowcount

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 STEPS_BETWEEN_LOOKS = 100_000
-"""SQLite VM steps, which take a few milliseconds."""
+"""SQLite VM steps between two timeout checks, which take a few milliseconds."""
 
 
 def parse_url(database_url: str) -> URL:
@@ -72,8 +72,8 @@ def open_writer(
 
     Args:
         timeout_s: Longest run time of a statement, and longest wait for a lock.
-        pre_ping: Replace connections that a restart of PostgreSQL has closed. Otherwise, use
-            `pipelined`.
+        pre_ping: Test connections first, so that a restart of PostgreSQL fails no transaction.
+            Otherwise, `pipelined` is used.
         durable: Wait for the disk at COMMIT. Otherwise, a database crash can undo the newest
             transactions, until the next durable one.
     """
@@ -151,7 +151,7 @@ EMPTY_LOG_MESSAGE = "SELECT pg_logical_emit_message(true, 'rerank-serve', '')"
 
 
 def probe(connection: Connection) -> None:
-    """Write to the database's log at COMMIT, which fails on a full disk."""
+    """Write to the database's log at COMMIT without changing data, which fails on a full disk."""
     on_sqlite = connection.dialect.name == "sqlite"
     connection.exec_driver_sql("PRAGMA user_version = 0" if on_sqlite else EMPTY_LOG_MESSAGE)
 
@@ -197,7 +197,7 @@ def _connect_args(url: URL, timeout_s: Seconds, **settings: object) -> dict[str,
     return {
         "connect_timeout": max(2, round(timeout_s)),  # 2 is the minimum of libpq
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-        # Detects a vanished server.
+        # Detects a vanished server in about timeout_s.
         "tcp_user_timeout": timeout_ms,
         **{f"keepalives_{name}": value for name, value in _keepalives(timeout_s).items()},
     }
@@ -208,7 +208,7 @@ def _keepalives(timeout_s: Seconds) -> dict[str, int]:
 
 
 def _vanishing(timeout_s: Seconds) -> dict[str, object]:
-    """End the transaction of a vanished writer, which would keep its locks."""
+    """Return settings that end the transaction of a vanished writer, which would keep its locks."""
     return {
         # Longer than the lock timeout, so that a slow writer can still finish.
         "idle_in_transaction_session_timeout": max(1, round(2 * timeout_s * 1_000)),

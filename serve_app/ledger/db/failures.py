@@ -1,4 +1,4 @@
-"""Conversion of database errors."""
+"""Convert database errors to `LedgerUnavailable`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

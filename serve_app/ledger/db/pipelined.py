@@ -1,7 +1,8 @@
 """PostgreSQL pipeline mode: a statement whose result is not needed is sent with the next one.
 
-The error of an `UNREAD` statement is raised by a later one, at the latest by the COMMIT. PostgreSQL
-skips all statements in between.
+So a transaction waits for the server only twice, at its SELECT and its COMMIT. The error of an
+`UNREAD` statement is raised by a later one, at the latest by the COMMIT. PostgreSQL skips all
+statements in between.
 """
 
 from contextlib import suppress

@@ -68,7 +68,7 @@ def require(database_url: str, timeout_s: Seconds) -> None:
 
 
 def _make_private(database: Path) -> None:
-    """SQLite copies the mode of the database to its other files."""
+    """Close the database to others. SQLite copies its mode to its other files."""
     if not database.parent.exists():
         private_folder(database.parent)
     private_file(database)

@@ -206,7 +206,7 @@ latency_days = Table(
 )
 
 idempotent_requests = Table(
-    # Keyed requests of the last 24 hours. Digests, indices and numbers, no text.
+    # Requests with an idempotency key of the last 24 hours. Digests, indices and numbers, no text.
     "idempotent_requests",
     metadata,
     Column("tenant_id", String(32), ForeignKey("tenants.id"), primary_key=True),
@@ -243,7 +243,7 @@ shadow_comparisons = Table(
 )
 
 rate_windows = Table(
-    # For limits per minute; see `rate_window`.
+    # Recent requests under limits per minute; see `rate_window`.
     "rate_windows",
     metadata,
     Column("subject", String(32), primary_key=True),  # a tenant's or a key's id

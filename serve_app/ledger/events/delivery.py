@@ -69,7 +69,10 @@ class Aside:
 
 
 def wait_s(attempts: int, least_s: Seconds, most_s: Seconds, chance: float) -> Seconds:
-    """``chance``, from 0 to 1, shortens the pause, so that gateways do not retry in step."""
+    """Return the pause after ``attempts`` failures in a row, which doubles up to a limit.
+
+    ``chance``, from 0 to 1, shortens it by up to half, so that gateways do not retry in step.
+    """
     doublings = min(attempts - 1, 16)  # Bounds the number if a sink is away for a week.
     return Seconds(min(most_s, least_s * 2**doublings) * (1 - chance / 2))
 

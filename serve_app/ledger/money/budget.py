@@ -43,7 +43,7 @@ def take(account: Account, amount: Credits, month: int) -> Account:
 
 
 def give_back(account: Account, amount: Credits, month: int) -> Account:
-    """``month`` is the month in which ``amount`` was taken."""
+    """Return ``amount``, which was taken in ``month``, to the account."""
     return replace(
         account,
         available=Credits(account.available + amount),
@@ -68,7 +68,7 @@ def unspend(spending: Spending, amount: Credits, month: int) -> Spending:
 
 
 def crossed(account: Account, amount: Credits) -> Credits | None:
-    """Return the lowest alert threshold crossed by taking ``amount``; ``account`` is the result."""
+    """Return the lowest alert threshold that was crossed when ``amount`` left ``account``."""
     left = account.available
     passed = [below for below in account.alerts_below if left < below <= left + amount]
     return min(passed) if passed else None

@@ -1,4 +1,6 @@
-"""The last request with an idempotency key decides what happens to the next one:
+"""Decide what happens to a request with an idempotency key.
+
+The last request with that key decides:
 
     none in 24 hours, or it failed ──> the request runs
     the same request, charged ──────> its stored outcome is the answer
@@ -36,7 +38,7 @@ def stored_outcome(
 ) -> bytes | None:
     """Return the outcome that answers ``wanted``, or ``None`` if the request must run.
 
-    ``reserved`` belongs to ``known``; ``None`` if it was never written or is deleted.
+    ``reserved`` is the reservation of ``known``; ``None`` if it was never written or is deleted.
 
     Raises: IdempotencyKeyInUse, IdempotencyKeyReused.
     """

@@ -92,7 +92,7 @@ def states(window: Window, limits: RateLimits, now: Moment) -> tuple[RateLimitSt
 
 
 def is_ahead(window: Window, now: Moment) -> bool:
-    """The corrected window must be stored: otherwise every read would move its counts again."""
+    """If true, the corrected window must be stored: otherwise every read would move it again."""
     return bool(window) and window[-1].second > now // 1_000 + AHEAD_S_MAX
 
 

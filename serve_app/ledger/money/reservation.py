@@ -75,7 +75,7 @@ class Settlement:
 
 
 def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
-    """Whether credit must be reserved; false if the same reservation is already pending.
+    """Return whether credit must be reserved; false if the same reservation is already pending.
 
     Raises: ReservationClosed if the id belongs to a different reservation, or is settled: that
     would allow a second computation for one charge.
@@ -91,7 +91,7 @@ def must_reserve(known: Reservation | None, wanted: Reservation) -> bool:
 
 
 def commit(known: Reservation | None, amount: Credits) -> Settlement | None:
-    """Charge ``amount`` and release the rest. An overdue reservation is held until `expire`.
+    """Charge ``amount`` and release the rest, even if the reservation is overdue.
 
     Raises: ReservationClosed if it is void or expired, was committed for another amount, or never
     existed. The response must not be sent.

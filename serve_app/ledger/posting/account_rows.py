@@ -1,4 +1,4 @@
-"""The accounts and keys of one transaction, for `books`."""
+"""The tenants' credit and the keys' spending of one transaction, for `books`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

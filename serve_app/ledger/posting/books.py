@@ -28,7 +28,7 @@ from serve_app.ports import NO_USAGE, Reserved, StoredOutcome, Usage
 
 
 class Books:
-    """The state of one transaction: `open`, apply operations, `write`."""
+    """The accounts and reservations of one transaction: `open`, apply operations, `write`."""
 
     def __init__(self, connection: Connection, *, events: bool) -> None:
         self.connection = connection
@@ -78,7 +78,7 @@ class Books:
         return books
 
     def read_keys(self, keys: Collection[Key]) -> None:
-        """The accounts must be open."""
+        """Read the requests with these idempotency keys; their accounts must be open."""
         requests = self._keyed.read(keys)
         if requests:
             wanted = {"request_ids": sorted(requests)}

@@ -84,7 +84,7 @@ class KeyedRequests:
         self._outcomes.append(_row(key, request_id) | {"new_outcome": outcome})
 
     def mark_replayed(self, key: Key, request_id: RequestId) -> None:
-        """The stored outcome was sent, so the charge must stay."""
+        """Note that the stored outcome was sent, so the charge must stay."""
         self._connection.execute(_mark_replayed, _row(key, request_id))
 
     def is_replayed(self, key: Key, request_id: RequestId) -> bool:
@@ -99,9 +99,9 @@ class KeyedRequests:
 
 
 def forget(connection: Connection, now: Moment, count_max: int) -> int:
-    """Waits for no lock.
+    """Delete keys that are no longer known, without waiting for locks.
 
-    It must be the last statement of its transaction: requests may wait for it.
+    This must be the last statement of its transaction: requests may wait for it.
     """
     return connection.execute(_forget, {"before": now - KEPT_MS, "count": count_max}).rowcount
 

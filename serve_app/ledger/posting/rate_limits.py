@@ -105,7 +105,7 @@ def check(connection: Connection, wanted: Reservation, demand: Demand) -> Admitt
 def states(
     connection: Connection, wanted: Reservation, demand: Demand
 ) -> tuple[RateLimitState, ...]:
-    """The states do not count ``wanted``."""
+    """Return the states of the caller's limits without the request ``wanted``."""
     limited = _limited(wanted, demand)
     if not limited:
         return ()
@@ -133,7 +133,7 @@ def running(
 
 
 def live_windows(connection: Connection, subjects: Sequence[str], now: Moment) -> dict[str, Window]:
-    """Writes nothing."""
+    """Read live windows without writing."""
     rows = connection.execute(_windows, {"subjects": subjects})
     return {row.subject: rate_window.live(rate_window.decode(row.counts), now) for row in rows}
 

@@ -36,7 +36,7 @@ class Balance:
 
 
 def balances(connection: Connection, tenant: TenantId | None = None) -> list[Balance]:
-    """Return balances by tenant id. Reads every grant and charge."""
+    """Return balances by tenant id. Reads every grant and charge of these tenants."""
     charged = union_all(
         _sums(charges, charges.c.amount, tenant), _sums(usage_days, usage_days.c.charged, tenant)
     ).subquery()

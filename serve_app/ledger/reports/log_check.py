@@ -130,7 +130,7 @@ class _LogCheck:
                 self._compare_one(line, charge)
 
     def conclude(self) -> None:
-        """Must be called after all lines."""
+        """Call this after all lines."""
         query = select(charges.c.request_id, charges.c.amount).where(
             charges.c.charged_at >= self._since, charges.c.charged_at < self._until
         )

@@ -94,7 +94,8 @@ def statement(
 ) -> Statement:
     """Return the statement of the month yyyymm, which may be incomplete if ``so_far``.
 
-    The connection must see one snapshot of the ledger. Raises: AccountProblem.
+    The connection must see one snapshot of the ledger. Raises: AccountProblem, also for an
+    incomplete month without ``so_far``.
     """
     since, until = bounds_of(month)
     ended = now >= until + COMPLETE_AFTER_MS
@@ -124,7 +125,7 @@ def month_name(month: int) -> str:
 
 
 def aligned(amount: int) -> str:
-    """For aligned columns: -1_500_000 is ``-$1.500000``."""
+    """Format micro-dollars for aligned columns: -1_500_000 is ``-$1.500000``."""
     return dollars(amount, decimals_min=6)
 
 

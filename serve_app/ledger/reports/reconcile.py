@@ -15,13 +15,13 @@ from serve_app.ledger.reports.balances import balances
 from serve_app.ledger.writer.retention import RESERVATIONS_KEPT_MS
 
 OVERDUE_MS = 60_000
-"""A gateway expires overdue reservations every few seconds."""
+"""Tolerance for overdue reservations, which a gateway expires every few seconds."""
 
 CLOCKS_DIFFER_MS = 3_600_000
-"""Generous, for clock differences between machines."""
+"""Generous tolerance for clock differences between machines."""
 
 SAME = ("tenant_id", "key_id", "model", "documents", "tokens", "revision")
-"""Equal columns of a charge and its reservation."""
+"""Columns in which a charge equals its reservation, besides the amount."""
 
 
 @dataclass(slots=True)

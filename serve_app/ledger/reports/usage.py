@@ -1,4 +1,4 @@
-"""Sums of computed and charged work, and the latency of charged requests.
+"""Usage reports: sums of computed and charged work, and the latency of charged requests.
 
 A daily sum of `retention` counts as a whole, by the first moment of its day.
 """
@@ -111,9 +111,10 @@ def usage(
 
 
 def _counted_by_latency(settled: Subquery, columns: Sequence[str]) -> Subquery:
-    """``timed`` counts the requests with this latency.
+    """Return the sums per group and latency.
 
-    ``timed_up_to`` counts those of the group with at most this latency, and ``timed_in_group`` all.
+    ``timed`` counts the requests with this latency, ``timed_up_to`` those of the group with at most
+    this latency, and ``timed_in_group`` all of the group.
     """
     groups = [settled.c[name] for name in columns]
     latency, timed = settled.c.latency_ms, func.sum(settled.c.timed)

@@ -20,7 +20,8 @@ from serve_app.telemetry.logs import get_logger
 
 RETENTION_INTERVAL_S = Seconds(60.0)
 PAUSE = 9
-"""Pause after a retention step, in multiples of its duration."""
+"""Pause after a retention step, in multiples of its duration. So retention takes a tenth of the
+time."""
 
 logger = get_logger(__name__)
 
@@ -56,7 +57,7 @@ class Maintenance:
             self._used[key_id] = self._clock.moment()
 
     def run(self, transaction: Transaction) -> Instant:
-        """Return the latest time of the next run. Failures are only logged."""
+        """Run due maintenance; return the latest time of the next run. Failures are only logged."""
         instant = self._clock.instant()
         try:
             again = self._expire(transaction)
@@ -73,7 +74,7 @@ class Maintenance:
         return min(Instant(instant + after), self._next_retention)
 
     def _expire(self, transaction: Transaction) -> bool:
-        """Return whether more overdue reservations may be left."""
+        """Expire overdue reservations; return whether more of them may be left."""
         count_max = self._limits.expired_per_transaction_max
         with transaction() as connection:
             count = expire_due(connection, self._clock.moment(), count_max)

@@ -33,11 +33,12 @@ class Operation:
     have more than one."""
 
     is_new: bool = False
-    """Whether no reservation is read. If one exists nevertheless, the database rejects the group,
-    and this operation is retried alone."""
+    """Whether ``request_id`` is new, so that no reservation is read. If one exists nevertheless,
+    the database rejects the group, and this operation is retried alone."""
 
     durable: bool = True
-    """If false, a database crash may undo it, so no result sent to a client may depend on it."""
+    """Whether its commit waits for the disk. If not, a database crash may undo it, so no result
+    sent to a client may depend on it."""
 
     future: Future[Any] = field(default_factory=Future)
     _begun: bool = False
@@ -52,27 +53,27 @@ class Operation:
         return self.future.cancel() or not self._begun
 
     def outcome(self, books: Books) -> object:
-        """Return its result or its rejection. Other exceptions fail the group."""
+        """Apply it and return its result or its rejection. Other exceptions fail the group."""
         try:
             return self.apply(books)
         except RerankError as refusal:
             return refusal
 
     def resolve(self, outcome: object) -> None:
-        """Must be called after the COMMIT."""
+        """Set the caller's result, after the transaction has committed."""
         if isinstance(outcome, RerankError):
             self.future.set_exception(outcome)
         else:
             self.future.set_result(outcome)
 
     def fail(self, error: LedgerUnavailable) -> None:
-        """Has no effect after a cancellation or a result."""
+        """Set the caller's error, unless it was cancelled or already has a result."""
         future = self.future
         if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
             future.set_exception(error)
 
     def may_be_tried_again(self) -> bool:
-        """Count a failed attempt. If another one is left, reset the future."""
+        """Count a failed attempt. If another one is left, reset the future and return true."""
         if self.attempts_left is not None:
             self.attempts_left -= 1
             if self.attempts_left <= 0:

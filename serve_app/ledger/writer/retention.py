@@ -49,7 +49,8 @@ from serve_app.ledger.posting import keyed_requests
 from serve_app.ledger.posting.sql import lock_accounts
 
 RESERVATIONS_KEPT_MS = MILLISECONDS_PER_DAY
-"""For a reversal, which follows within seconds of the charge or of the end of an outage."""
+"""A committed reservation is kept for a reversal, which follows within seconds of the charge or of
+the end of an outage."""
 
 WINDOWS_KEPT_S = 3_600
 
@@ -132,9 +133,9 @@ class _Due:
 def step(connection: Connection, now: Moment, keep_days: int, count_max: int) -> int:
     """Retire up to ``count_max`` rows, and as many idempotency keys and comparisons.
 
-    The transaction must do nothing else, because it reads before it takes the locks. A wrong
-    ``now`` is harmless: rows retired too early still count. ``keep_days`` counts whole UTC days
-    besides the current one.
+    Returns their number, which is 0 if none is left. The transaction must do nothing else, because
+    it reads before it takes the locks. A wrong ``now`` is harmless: rows retired too early still
+    count. ``keep_days`` counts whole UTC days besides the current one.
     """
     assert keep_days >= 1
     due = _find_due(connection, now, keep_days, count_max)

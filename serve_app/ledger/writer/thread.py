@@ -144,7 +144,7 @@ class Writer:
                 self._give_up([each for each in unresolved if each not in self._failed], error)
 
     def _let_go(self) -> None:
-        """After the thread has ended, fail the remaining operations."""
+        """Fail the remaining operations after the thread has ended, and log lost reversals."""
         left = [*self._failed, *self._drained()]
         self._failed = []
         lost = [each.request_id for each in left if each.attempts_left is None]
