@@ -3,8 +3,8 @@
     gateways   ``import_path: serve_app.app:gateways``, once
     scorer     ``import_path: serve_app.app:scorer``, once per model and canary
 
-Ray replaces all replicas of an application whose ``args`` change. So each model has its own, and
-settings that change in running gateways are their ``user_config``.
+Ray replaces all replicas of an application whose ``args`` change. So each model has an application
+of its own, and settings that may change in running gateways are their ``user_config``.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ from serve_app.settings.scorer import ScorerSettings
 
 
 def gateways(args: dict[str, Any]) -> Application:
-    """``args`` are `Settings`, and the deployment needs `LiveSettings` as its ``user_config``.
+    """Return the gateway deployment. It needs `LiveSettings` as its ``user_config``.
 
-    Raises: pydantic.ValidationError.
+    ``args`` are the fields of `Settings`. Raises: pydantic.ValidationError.
     """
     settings = Settings(**args)
-    # Replicas start in other folders and processes.
+    # Resolve these here, because replicas start in other folders and processes.
     update = {
         "var_dir": settings.var_dir.absolute(),
         "database_url": settings.resolved_database_url,
@@ -33,7 +33,7 @@ def gateways(args: dict[str, Any]) -> Application:
 
 
 def scorer(args: dict[str, Any]) -> Application:
-    """``args`` are `ScorerSettings`.
+    """Return the scorer deployment of one model, whose ``args`` are `ScorerSettings`.
 
     Raises: pydantic.ValidationError.
     """

@@ -55,7 +55,7 @@ class Pipeline:
     async def _run(
         self, caller: Caller, job: Job, revision: ServedRevision, ticket: Ticket
     ) -> Outcome:
-        # Before the reservation, so that an invalid query counts towards no limit.
+        # Check queries before the reservation, so that an invalid one counts towards no limit.
         async with self._until_deadline(job):
             most = await revision.tokenizer.check_queries(job, small=ticket.small)
         price = self.pricing.price(job.model, most, job.service_tier)

@@ -100,7 +100,8 @@ class Access(Protocol):
     async def authenticate(self, api_keys: Sequence[str], *scopes: str) -> Caller:
         """Return the caller of the first valid key.
 
-        Raises: Forbidden without any of ``scopes``, Unauthenticated, Overloaded, LedgerUnavailable.
+        Raises: Forbidden if the key has none of ``scopes``, Unauthenticated, Overloaded,
+        LedgerUnavailable.
         """
 
 
@@ -118,8 +119,9 @@ class Ledger(Protocol):
     """Reserves and charges the credit of tenants."""
 
     async def reserve(self, caller: Caller, quote: Quote) -> Reserved:
-        """Reserve the quote's amount durably. A repeat of a charged request reserves nothing and
-        counts towards no limit.
+        """Reserve the quote's amount durably.
+
+        A repeat of a charged request reserves nothing and counts towards no limit.
 
         Raises:
             ConcurrencyLimited, RateLimited, TooLarge, SpendCapReached, OutOfCredit,
@@ -142,10 +144,10 @@ class Ledger(Protocol):
         """
 
     def void(self, request_id: RequestId, usage: Usage) -> None:
-        """Release the reservation, if there is one; ``usage`` is the computed work.
+        """Release the reservation, unless it is settled or was never made.
 
-        Never blocks and never raises: the write is queued. If this process dies first, the
-        reservation expires.
+        ``usage`` is the computed work. Never blocks and never raises: the write is queued. If this
+        process dies first, the reservation expires.
         """
 
 
@@ -160,7 +162,7 @@ class Tokenizer(Protocol):
     """Tokenizes pairs for one model. Thread-safe; too slow for the event loop."""
 
     pair_tokens_max: Tokens
-    """Including special tokens."""
+    """Longest pair, including special tokens."""
 
     def check_queries(self, job: Job) -> Usage:
         """Check every query, and return the most work that ``job`` can need.
@@ -171,7 +173,9 @@ class Tokenizer(Protocol):
         """
 
     def tokenize(self, job: Job) -> TokenizedJob:
-        """Return a pair per text pair or window. The queries must pass `check_queries` first.
+        """Return one tokenized pair per text pair or, with ``Overflow.CHUNK``, per window.
+
+        The queries must pass `check_queries` first.
 
         Raises: InvalidRequest if a document does not fit, with ``Overflow.ERROR``; TooLarge if
         there are more than ``job.windows_max`` windows.
@@ -217,8 +221,9 @@ class PortionScorer(Protocol):
     async def score(
         self, portion: Portion, deadline: Instant, backlog_tokens: Tokens
     ) -> PortionScores:
-        """Make one attempt on one replica. ``backlog_tokens``, the caller's queue, are for
-        autoscaling only.
+        """Make one attempt on one replica.
+
+        ``backlog_tokens`` wait in the caller's queue. They are for autoscaling only.
 
         Raises:
             ReplicaLost: The replica died with the work; another attempt may succeed.
@@ -239,11 +244,11 @@ class Engine(Protocol):
     """See `ReplicaInfo`."""
 
     pair_tokens_max: int
-    """Including special tokens."""
+    """Longest pair, including special tokens."""
 
     batches_at_once: int
-    """Concurrent callers of `score`, 1 or 2, whose batches run in turn. With 2, `check` may run
-    concurrently."""
+    """Most concurrent callers of `score`, 1 or 2; their batches run one after the other. With 2,
+    `check` may run concurrently."""
 
     def warm_up(self) -> None:
         """Run the largest pass that the limits allow. Raises: EngineFailure."""
@@ -252,7 +257,7 @@ class Engine(Protocol):
         """Score the smallest pair. Raises: EngineFailure, also for a logit that is not finite."""
 
     def score(self, portions: Sequence[Portion]) -> list[list[float]]:
-        """Return the float32 logits of each portion, in order.
+        """Return the float32 logits of each portion, in the order of its pairs.
 
         Raises: EngineFailure. A logit may still be NaN, which each caller must check.
         """

@@ -1,7 +1,7 @@
 """Folders and files that only the user of this process can access.
 
-Existing ones are closed to others, unless they belong to another user or have the sticky bit, as
-``/tmp`` has.
+Existing ones lose the permissions of group and others, unless they belong to another user or have
+the sticky bit, as ``/tmp`` has.
 """
 
 import os
@@ -10,10 +10,9 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Create the folder with mode 0700, or close it to others. Missing parents get the default
-    mode.
+    """Create the folder with mode 0700, or close it to others if it exists.
 
-    Raises: OSError.
+    Missing parents get the default mode. Raises: OSError.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     close_to_others(path)

@@ -1,4 +1,4 @@
-"""A model of a gateway."""
+"""A model of a gateway: its live revision, and the canary that may replace it."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class ServedRevision:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model under one id and price: its live revision, and the canary that may replace it."""
+    """A model under one id and price, whichever of its revisions scores a request."""
 
     live: ServedRevision
     canary: ServedRevision | None = None

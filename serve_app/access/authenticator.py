@@ -1,4 +1,4 @@
-"""The caller behind an API key, with at most one database query per key every few seconds.
+"""Find the caller behind an API key, with at most one database query per key every few seconds.
 
 The cache holds the database's result for a public id, so a wrong secret does not change it. Unknown
 ids have a separate cache, so that guesses cannot evict real keys.

@@ -1,7 +1,7 @@
 """Batched key lookups: one database query at a time, with many ids in it.
 
-Guesses cost the database one query of bounded size at a time, with a pause after each query that
-contained an unknown id. A new key is still found among thousands of guesses.
+Guessed ids cost the database one query of bounded size at a time, with a pause after each query
+that contained an unknown id. A new key is still found among thousands of guesses.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class Lookups:
             self._asking = None
 
     async def _answer(self, asked: dict[KeyId, asyncio.Future[Known]]) -> bool:
-        """Return whether some of the ids do not exist."""
+        """Run one query; return whether some of the ids do not exist."""
         # Taken before the query: a key may be revoked while it runs.
         asked_at = self._clock.instant()
         try:

@@ -1,1 +1,1 @@
-"""Early and cheap refusal of requests and jobs that cannot enter the gateway."""
+"""Decide which requests and jobs enter the gateway; refuse the others early and cheaply."""

@@ -2,7 +2,7 @@
 
     hold ──(little enough ahead?)──> admitted ──> scored ──> leave
 
-Otherwise, overloaded replicas would spend time on jobs that will miss their deadline. A job is
+Otherwise, replicas would spend time under overload on jobs that will miss their deadline. A job is
 rejected if the work ahead of it takes more than `AHEAD_SHARE_MAX` of its time at the recent
 throughput. By the order of the fair queue, the work ahead is
 
@@ -27,15 +27,15 @@ from serve_app.domain.priority import TOKENS_AHEAD, Claim, size_class
 from serve_app.domain.units import Seconds, TenantId, Tokens
 
 AHEAD_SHARE_MAX = 0.3
-"""The rest of a job's time is for the job itself, and for later jobs that overtake it. See
-`benchmarks.dispatch.deadline`."""
+"""Share of a job's time that the work ahead of it may take. The rest is for the job itself, and for
+later jobs that overtake it. See `benchmarks.dispatch.deadline`."""
 
 ESTIMATES_KEPT = 0.99
 """Each job reduces the weight of earlier jobs in the correction of estimates by this factor."""
 
 WEIGHT_MAX, ERROR_FACTOR_MAX = 2_048, 4
-"""Limits of a job's influence on the correction: its weight in estimated tokens, and the error of
-its estimate."""
+"""Limits of a job's influence on the correction: its weight in estimated tokens, and the factor by
+which its estimate may be wrong."""
 
 _TIERS = tuple(TOKENS_AHEAD)
 
@@ -65,7 +65,7 @@ class DeadlineAdmission:
     def hold(self, claim: Claim, tokens: Tokens, time_s: Seconds) -> Iterator["AdmittedJob"]:
         """Count a job of about ``tokens`` as admitted while the block runs.
 
-        Raises: Overloaded if it would most likely miss its deadline, in ``time_s``.
+        Raises: Overloaded if it would most likely miss its deadline, which is in ``time_s``.
         """
         self._check(claim, tokens, time_s)
         jobs = self._tenants[claim.tier].setdefault(claim.tenant, _Jobs())
@@ -125,7 +125,7 @@ class _Jobs:
         self._of_size: dict[int, float] = {}
 
     def add(self, size: int, tokens: float) -> None:
-        """``tokens`` may be negative."""
+        """Add ``tokens``, which may be negative, to a size class."""
         self._of_size[size] = self._of_size.get(size, 0.0) + tokens
         self.tokens += tokens
 

@@ -1,4 +1,4 @@
-"""Durations of recent requests."""
+"""How long the recent requests of each tenant took."""
 
 from collections import OrderedDict, deque
 from statistics import median
@@ -6,10 +6,10 @@ from statistics import median
 from serve_app.domain.units import Seconds, TenantId
 
 REQUESTS = 32
-"""Few, to follow a change of the tenant's requests quickly."""
+"""Durations kept per tenant; few, to follow a change of its requests quickly."""
 
 TENANTS_MAX = 1_000
-"""About 1 KB each; the tenant with the oldest last answer is dropped first."""
+"""Tenants kept, about 1 KB each; the one with the oldest last answer is dropped first."""
 
 
 class RecentDurations:

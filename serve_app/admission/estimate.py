@@ -9,17 +9,17 @@ ASCII_CHARACTERS_PER_TOKEN = 4
 """For English text with BERT's WordPiece."""
 
 BYTES_PER_TOKEN = 3
-"""Of other text in UTF-8. A Chinese character is one token and three bytes."""
+"""For other text, in UTF-8. A Chinese character is one token and three bytes."""
 
 SMALL_TOKENS_MAX = 8_192
 """About a hundred passages, which take a few milliseconds to tokenize."""
 
 SMALL_CHARACTERS_MAX = 200_000
-"""With each query counted once: at worst 0.2 s to tokenize."""
+"""Characters of a small job, each query counted once: at worst 0.2 s to tokenize."""
 
 
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
-    """The estimate is never 0."""
+    """Return an estimate, which is never 0."""
     queries = {query: _estimate(query) for query in job.queries}
     pairs = [(queries[query], _estimate(document)) for query, document in job.pairs]
     if job.overflow is not Overflow.CHUNK:
@@ -39,7 +39,7 @@ def _estimate(text: str) -> int:
 
 
 def is_small(job: Job, tokens: Tokens) -> bool:
-    """Whether ``job``, estimated at ``tokens``, is cheap to tokenize.
+    """Return whether ``job``, estimated at ``tokens``, is cheap to tokenize.
 
     Characters count too, because the tokenizer may read more of a text than the model does.
     """

@@ -15,16 +15,18 @@ from serve_app.domain.units import KeyId, Seconds, TenantId
 Owner = TypeVar("Owner")
 
 PLACES = 4_096
-"""A place takes 40 KB of memory (measured) in addition to the body, which `SharedGate` limits."""
+"""Requests inside one gateway. Each takes 40 KB of memory (measured) in addition to the body, which
+`SharedGate` limits."""
 
 KEYS_AT_LEAST = 2
 """A key may hold at most 1/N of its tenant's places."""
 
 REPORTS = 32
-"""For tenants' own reports: half of all calls for reports, so that operators' are not refused."""
+"""Places for tenants' own reports: half of the concurrent database calls for reports, so that
+operators' reports are not refused."""
 
 CHANGES = REPORTS
-"""For tenants' changes of their own keys."""
+"""Places for tenants' changes of their own keys."""
 
 RETRY_AFTER_S = 1
 """A place becomes free when any request ends."""

@@ -1,4 +1,4 @@
-"""Budget of refused requests."""
+"""Limits on the work that a gateway does for requests that it then refuses."""
 
 from serve_app.domain.clock import Clock
 from serve_app.domain.errors import TooManyRefusals
@@ -11,7 +11,7 @@ REFUSALS_PER_S = 20
 6 % of a core."""
 
 BODY_BYTES_PER_REFUSAL = 100_000
-"""A refused body of this size costs as much as one more small request."""
+"""A refused body of this size costs as much as one more small refused request."""
 
 
 class RefusalBudget:
@@ -35,7 +35,7 @@ class RefusalBudget:
             self._left.pop(tenant, None)
 
     def refused(self, tenant: TenantId, body_bytes: int) -> None:
-        """``body_bytes`` had arrived before the request was refused."""
+        """Count a request that was refused after ``body_bytes`` of its body had arrived."""
         self._change(tenant, -_cost(body_bytes))
 
     def answered(self, tenant: TenantId, body_bytes: int) -> None:
@@ -47,7 +47,7 @@ class RefusalBudget:
         return min(REFUSALS_MAX, left + (self._clock.instant() - since) * REFUSALS_PER_S)
 
     def _change(self, tenant: TenantId, amount: float) -> None:
-        # Limited, so that a tenant is accepted again after about ten seconds.
+        # The deficit is limited, so that a tenant is accepted again after about ten seconds.
         left = max(-REFUSALS_MAX, self._now_left(tenant) + amount)
         if left >= REFUSALS_MAX:
             self._left.pop(tenant, None)

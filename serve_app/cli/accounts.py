@@ -1,4 +1,4 @@
-"""``rerank-serve tenants | usage | audit-log``.
+"""``rerank-serve tenants | usage | audit-log``: tenants, usage reports and the audit log.
 
 Every command uses one transaction. Commands that only read do not delay requests.
 """
@@ -43,7 +43,7 @@ from serve_app.ledger.reports import usage
 ENTRIES_PER_READ = 1_000
 
 FIRST_SCOPES = {api_keys.SCOPE_RERANK, api_keys.SCOPE_MANAGE}
-"""Of the first key of a new database, which `make serve` prints."""
+"""Scopes of the first key of a new database, which `make serve` prints."""
 
 
 def bootstrap(database_url: str, clock: Clock, credit: Credits) -> str | None:

@@ -18,7 +18,7 @@ NONE: Final = "none"
 
 
 class Dollars(click.ParamType[Credits]):
-    """Up to a million dollars, with a precision of one micro-dollar."""
+    """An amount of up to a million dollars, with a precision of one micro-dollar."""
 
     name = "dollars"
 

@@ -1,4 +1,7 @@
-"""``rerank-serve ledger``. Every command works while the service runs."""
+"""``rerank-serve ledger``: migration, retention, statements, reconciliation and backup.
+
+Every command works while the service runs.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

@@ -50,7 +50,7 @@ def _busy() -> list[str]:
 
 
 def _announce(seconds: int) -> None:
-    """Raises: ClickException."""
+    """Let Ray migrate what runs on this node. Raises: ClickException."""
     command = [
         str(Path(sys.executable).with_name("ray")),
         "drain-node",

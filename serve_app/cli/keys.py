@@ -1,4 +1,4 @@
-"""``rerank-serve keys``: API keys."""
+"""``rerank-serve keys``: create, show, name, limit, rotate and revoke API keys."""
 
 from collections.abc import Sequence
 

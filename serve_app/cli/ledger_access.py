@@ -17,7 +17,7 @@ from serve_app.settings.gateway import Settings
 
 DATABASE_TIMEOUT_S = Seconds(10.0)
 REPORT_TIMEOUT_S = Seconds(600.0)
-"""For one SQL statement, which may read millions of rows."""
+"""Timeout of one SQL statement of a report, which may read millions of rows."""
 
 CLOCK = SystemClock()
 
@@ -37,8 +37,8 @@ def open_books(
 ) -> Iterator[Connection]:
     """Open a transaction on an existing ledger.
 
-    It is not created, which would hide a wrong URL, and not updated, because older gateways could
-    not start any more.
+    It is not created, which would hide a wrong URL, and not updated, because older gateways cannot
+    start on an updated ledger.
 
     Raises: ClickException.
     """
@@ -60,6 +60,7 @@ def reading_long(database_url: str, _timeout_s: Seconds) -> AbstractContextManag
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
+    """Convert ledger errors to a `ClickException` of one line."""
     try:
         yield
     except LedgerUnavailable as error:
@@ -69,7 +70,7 @@ def in_one_line() -> Iterator[None]:
 
 
 def settings() -> Settings:
-    """From the environment; no Serve config file is read."""
+    """Return the settings from the environment. No Serve config file is read."""
     try:
         return Settings()
     except ValueError as error:
@@ -77,7 +78,7 @@ def settings() -> Settings:
 
 
 def tenant_id(connection: Connection, name: str | None) -> TenantId | None:
-    """``name`` may be an id. Raises: AccountProblem."""
+    """Find a tenant by name or id. Raises: AccountProblem."""
     return None if name is None else tenant_accounts.find_tenant(connection, name).id
 
 

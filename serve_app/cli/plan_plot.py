@@ -15,7 +15,7 @@ LOADS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
 
 
 def draw(plan: Plan, file: Path) -> None:
-    """Simulate the fleet without its spare replicas.
+    """Plot the fleet without its spare replicas at several loads.
 
     Raises: OSError, ValueError: The file cannot be written.
     """

@@ -35,7 +35,7 @@ DEFAULT_DEVICE = "V100"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """As typed; ``None`` if left out."""
+    """The options as typed; ``None`` if left out."""
 
     requests_per_s: float | None = None
     documents_per_s: float | None = None
@@ -56,7 +56,9 @@ class Options:
 
 
 def profiles(options: Options) -> tuple[Traffic, Service]:
-    """Raises: ClickException if an option is missing, or a file or a service cannot be read;
+    """Return the traffic and the speeds.
+
+    Raises: ClickException if an option is missing, or a file or a service cannot be read;
     ProfileError if a value cannot be used.
     """
     sources = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from serve_app.deployments.serve_config import ServiceConfig
 
 NOT_IN_IDS = re.compile(r"[^A-Za-z0-9._-]")
-"""Replaced in a model id made from a folder name or hub id."""
+"""Characters that are replaced in a model id made from a folder name or hub id."""
 
 
 def read_config(path: Path, model: str | None) -> tuple[dict[str, Any], "ServiceConfig"]:
@@ -68,7 +68,7 @@ def serve_only(name: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _only_model(name: str) -> ModelSettings:
-    # Absolute, because scorers run in other folders. Links keep their names.
+    # Absolute, because scorers run in other folders. Links stay, because their names are used.
     folder = os.path.abspath(os.path.expanduser(name))
     source = folder if name != EMBEDDED and os.path.isdir(folder) else name
     model_id = NOT_IN_IDS.sub("-", Path(source).name).lstrip("._-")

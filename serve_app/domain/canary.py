@@ -1,4 +1,4 @@
-"""Choose the requests of a canary, and compare rankings. Pure."""
+"""Choose the requests that a canary scores, and compare its ranking with the live one. Pure."""
 
 from bisect import bisect, insort
 from collections.abc import Sequence
@@ -12,8 +12,9 @@ _BITS = 53
 
 
 def is_chosen(share: float, *names: str) -> bool:
-    """Return whether ``names`` belong to a ``share`` (0 to 1) of all names. A larger share only
-    adds names.
+    """Return whether ``names`` belong to a ``share`` (0 to 1) of all names.
+
+    A larger share only adds names.
     """
     digest = sha256("\0".join(names).encode()).digest()
     position = (int.from_bytes(digest[:8]) >> (64 - _BITS)) / (1 << _BITS)
@@ -42,7 +43,7 @@ DEPTH = 10
 
 
 def overlap_at_10(ours: Sequence[int], theirs: Sequence[int]) -> float:
-    """Return the share of the ten best documents in common; 1 if there are at most ten."""
+    """Return the share of the ten best documents that both have; 1 if there are at most ten."""
     best = set(ours[:DEPTH])
     return len(best & set(theirs[:DEPTH])) / len(best)
 

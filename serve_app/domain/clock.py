@@ -1,4 +1,4 @@
-"""The clock of the code that needs the time."""
+"""The clock, which is passed to code that needs the time."""
 
 import time
 from typing import Protocol

@@ -27,5 +27,5 @@ def render_csv(
 
 
 def inert(cell: object) -> object:
-    """Put a single quote before a text that looks like a formula."""
+    """Return ``cell``, with a single quote before a text that looks like a formula."""
     return f"'{cell}" if isinstance(cell, str) and RUN_AS_FORMULA.match(cell) else cell

@@ -1,11 +1,12 @@
-"""All expected failures of the service. None leads to a charge.
+"""All expected failures of the service. No failure leads to a charge.
 
 Errors cross Ray handles, which requires three rules:
 
 * Every constructor argument is positional and reaches ``super().__init__``, because exceptions are
   pickled as ``cls(*self.args)``.
 * There is no ``__init_subclass__`` hook, because Ray derives a class from ours when it re-raises.
-* Clients never see ``str(error)``: behind a handle, it is a remote traceback with a host address.
+* Clients see ``public_message``, never ``str(error)``: behind a handle, that is a remote
+  traceback with a host address.
 """
 
 from math import ceil
@@ -64,8 +65,9 @@ class CompressedBody(InvalidRequest):
 
 
 class Unauthenticated(RerankError):
-    """The API key is missing, invalid, revoked or expired. Only a client with its secret learns
-    that it was revoked or has expired.
+    """The API key is missing, invalid, revoked or expired.
+
+    Only a client with its secret learns that it was revoked or has expired.
     """
 
     code = "unauthenticated"

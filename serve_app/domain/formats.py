@@ -13,17 +13,17 @@ def time_of(moment: Moment) -> datetime:
 
 
 def moment_of(time: datetime) -> Moment:
-    """``time`` has a time zone; it is rounded down."""
+    """Return the moment of a time with a time zone, rounded down to milliseconds."""
     return Moment((time - _EPOCH) // _MILLISECOND)
 
 
 def write_moment(moment: Moment) -> str:
-    """Such as ``2026-01-31T12:00:00.000Z``."""
+    """Return a text such as ``2026-01-31T12:00:00.000Z``."""
     return f"{time_of(moment).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def write_second(moment: Moment) -> str:
-    """Such as ``2026-01-31 12:00:00``."""
+    """Return a text such as ``2026-01-31 12:00:00``."""
     return time_of(moment).strftime("%Y-%m-%d %H:%M:%S")
 
 

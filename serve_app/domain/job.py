@@ -25,12 +25,12 @@ class Idempotency:
 
     key_sha256: bytes
     request_sha256: bytes
-    """Of the route and the body."""
+    """Digest of the route and the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """In a rerank request, all pairs have the same query."""
+    """A parsed request. In a rerank request, all pairs have the same query."""
 
     request_id: RequestId
     model: ModelId
@@ -46,20 +46,21 @@ class Job:
     """``timeout_s`` after the request's headers were read."""
 
     document_tokens_max: int | None = None
-    """``None`` means as many as fit, or all with ``Overflow.CHUNK``."""
+    """Tokens read of each document; ``None`` means as many as fit, or all with
+    ``Overflow.CHUNK``."""
 
     overflow: Overflow = Overflow.TRUNCATE
     windows_max: int = 1
     """Of all documents, with ``Overflow.CHUNK``."""
 
     document_windows_max: int | None = None
-    """The rest of a document is not read. ``None`` means any number."""
+    """Most windows of one document, the rest of which is not read; ``None`` means any number."""
 
     service_tier: ServiceTier = ServiceTier.DEFAULT
     idempotency: Idempotency | None = None
     query_field: str = "query"
     document_field: str = "documents[{index}]"
-    """Paths for error messages, with the pair's index for ``{index}``."""
+    """Field paths for error messages, with the pair's index in place of ``{index}``."""
 
     @property
     def queries(self) -> dict[str, int]:

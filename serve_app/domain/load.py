@@ -1,4 +1,4 @@
-"""The load of an installation."""
+"""The present load of an installation, for its operators."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from serve_app.domain.units import ModelId, Tokens
 
 ReplicaStates = Mapping[str, int]
-"""Replicas by Ray's name of their state, such as ``RUNNING``."""
+"""Number of replicas in each state, as Ray names it, such as ``RUNNING``."""
 
 
 @dataclass(frozen=True, slots=True)

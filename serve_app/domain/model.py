@@ -20,10 +20,11 @@ from serve_app.domain.units import (
 )
 
 EMBEDDED = "embedded"
-"""A name of the default model, unless it is a model's id, and the source that needs no hub."""
+"""Name of the default model, unless it is the id of a model; also the model source that needs no
+hub."""
 
 INPUT_ID_BYTES = 4
-"""Little-endian int32."""
+"""Token ids are little-endian int32."""
 
 
 class Truncation(StrEnum):
@@ -33,7 +34,7 @@ class Truncation(StrEnum):
     """A query that leaves no room for a document is refused."""
 
     LONGEST_FIRST = "longest_first"
-    """The model's own tokenizer does so, too."""
+    """Cut the longer of the two texts, as the model's own tokenizer does."""
 
 
 class Overflow(StrEnum):
@@ -86,15 +87,15 @@ class LimitChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RateLimitState:
-    """One rate limit, including the current request."""
+    """State of one rate limit, including the current request."""
 
     what: str
-    """Per minute: ``requests`` or ``documents``."""
+    """The limited unit, per minute: ``requests`` or ``documents``."""
 
     limit: int
     remaining: int
     reset_s: Seconds
-    """Until the whole ``limit`` is available, without further requests."""
+    """Time until the whole ``limit`` is available again, without further requests."""
 
 
 WEIGHT_MAX = 1_000
@@ -135,7 +136,7 @@ class Caller:
     key_id: KeyId
     scopes: frozenset[str]
     models: frozenset[ModelId] | None
-    """``None`` means all."""
+    """Allowed models; ``None`` means all."""
 
     tenant_limits: RateLimits = UNLIMITED
     key_limits: RateLimits = UNLIMITED
@@ -178,7 +179,7 @@ class JobScores:
 
     logits: tuple[float, ...]
     queue_wait_s: Seconds
-    """The longest of any portion."""
+    """The longest wait of any portion."""
 
     run_s: Seconds
     """Sum over the portions."""
@@ -186,13 +187,13 @@ class JobScores:
 
 @dataclass(slots=True)  # Not frozen: 10,000 frozen ones take the event loop 4 ms more.
 class RankedDocument:
-    """``index`` is the position in the request."""
+    """A ranked document. ``index`` is its position in the request."""
 
     index: int
     logit: float
     truncated: bool
     span: tuple[int, int] | None = None
-    """The best window in code points, with ``Overflow.CHUNK``."""
+    """Start and end of the best window in code points, with ``Overflow.CHUNK``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Descriptions of served models."""
+"""Descriptions of served models: prices, limits and readiness."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,12 +30,12 @@ class Tariff:
 
 FACT_CHARACTERS_MAX = 200
 FACTS_MAX = 100
-"""Most facts in a list."""
+"""Most characters of a short fact about a model, and most facts in a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A served model. What replicas report is ``None`` before an answer."""
+    """A served model. What its replicas report is ``None`` until one has answered."""
 
     id: ModelId
     source: str
@@ -43,7 +43,7 @@ class ModelCard:
     description: str
 
     precision: str
-    """As configured until a replica has answered."""
+    """As reported, or as configured until a replica has answered."""
 
     device: str | None
     tariff: Tariff
@@ -57,7 +57,7 @@ class ModelCard:
     aliases: tuple[str, ...] = ()
 
     tokens_per_s: float | None = None
-    """Of one replica, recently."""
+    """Recent speed of one replica."""
 
     facts: Mapping[str, object] = field(default_factory=dict)
     """In the form of `serve_app.protocols.model_facts`."""

@@ -1,4 +1,4 @@
-"""The names of the served models."""
+"""The names that clients may use for the served models."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,9 +17,10 @@ class ModelNames:
         }
 
     def resolve(self, name: str | None) -> ModelId:
-        """Return the id, as configured; an unknown name is returned unchanged.
+        """Return the id, as configured, of the model that ``name`` refers to.
 
-        ``None`` means the default model, and so does ``embedded`` unless it is an id.
+        ``None`` means the default model, and so does ``embedded`` unless it is an id. An unknown
+        name is returned unchanged.
         """
         if name is None:
             return self._default

@@ -5,10 +5,10 @@ A running portion cannot be preempted. So it is limited to the tokens that a rep
 """
 
 RUN_S = 0.15
-"""In a shorter run, the overhead of the call would matter."""
+"""Target run time; in a shorter one, the overhead of the call would matter."""
 
 TOKENS_MIN = 512
-"""Also the first limit, until a replica has reported its speed."""
+"""Smallest limit, and also the first one, until a replica has reported its speed."""
 
 
 def tokens_in_time(tokens_per_s: float) -> int:

@@ -1,4 +1,4 @@
-"""What decides the order of jobs."""
+"""Tier, weight and size class, which decide the order of jobs."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +8,7 @@ from serve_app.domain.model import Caller, ServiceTier
 from serve_app.domain.units import TenantId
 
 DEFAULT_TOKENS_AHEAD = 4
-"""One token in five while the priority tier has work."""
+"""The default tier gets one token in five while the priority tier has work."""
 
 FLEX_TOKENS_AHEAD = 19
 
@@ -17,16 +17,16 @@ TOKENS_AHEAD = {
     ServiceTier.DEFAULT: DEFAULT_TOKENS_AHEAD,
     ServiceTier.FLEX: FLEX_TOKENS_AHEAD,
 }
-"""Tokens of other tiers before one token of a waiting tier; highest tier first."""
+"""Tokens of other tiers that go before one token of a waiting tier; highest tier first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """How a job is queued."""
+    """The tenant, weight and tier under which a job is queued."""
 
     tenant: TenantId
     weight: int
-    """Share in the tier relative to other tenants with work; at least 1."""
+    """The tenant's share relative to others of its tier that have work; at least 1."""
 
     tier: ServiceTier
 

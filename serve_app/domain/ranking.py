@@ -29,8 +29,8 @@ def rank(
 ) -> list[int]:
     """Return the positions of the best pairs of the ``top_n`` best documents, best first.
 
-    Ties keep the order of the pairs. ``documents`` has the document of each pair; ``None`` means
-    that each has its own.
+    Ties keep the order of the pairs. A ``top_n`` of ``None`` returns all. ``documents`` has the
+    document of each pair; ``None`` means that each has its own.
 
     Raises: EngineFailure if a logit is NaN or infinite, which would make the order arbitrary.
     """
@@ -50,7 +50,7 @@ def rank(
 
 
 def relevance_score(logit: float) -> float:
-    """The logistic function, without overflow.
+    """Return the logistic function of ``logit``, without overflow.
 
     Different logits near 0 or 1 may share a score, so documents are ranked by logit.
     """

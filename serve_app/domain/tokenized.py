@@ -16,7 +16,7 @@ class Window:
 
     start: int
     end: int
-    """In code points, exclusive."""
+    """Both are in code points, and ``end`` is exclusive."""
 
     truncated: bool = False
     """Whether a limit leaves the document's end without a window."""
@@ -68,7 +68,7 @@ class TokenizedJob:
     truncated: tuple[bool, ...]
     windows: tuple[Window, ...] = ()
     warnings: tuple[str, ...] = ()
-    """About texts of which the model reads little."""
+    """For the client, about texts of which the model reads little."""
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], warnings: tuple[str, ...] = ()) -> "TokenizedJob":

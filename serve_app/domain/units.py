@@ -1,4 +1,4 @@
-"""Units of the service.
+"""Units of the service, as distinct types for signatures.
 
 Credits are whole micro-dollars, so sums are exact. An instant is a reading of a monotonic clock,
 valid only in its process. A moment is wall time in milliseconds since 1970 UTC.

@@ -15,7 +15,7 @@ SPARE_DIVISOR = 16
 
 
 def plan(tokens: int, room: int) -> list[range]:
-    """Return the windows; ``room`` tokens of the document fit the model."""
+    """Return the tokens of each window; ``room`` tokens of the document fit the model."""
     assert room >= 1
     if tokens <= room:
         return [range(tokens)]

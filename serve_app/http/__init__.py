@@ -1,1 +1,1 @@
-"""The HTTP layer."""
+"""The HTTP layer: routes, headers, statuses and the OpenAPI document."""

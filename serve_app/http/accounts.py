@@ -28,7 +28,8 @@ from serve_app.protocols.admin import KeyChange, LimitsChange, NewKeyFields
 from serve_app.protocols.json_body import text_fault
 
 BODY_BYTES_MAX = 100_000
-"""Small enough to bypass the body gate: a client that fills it must not prevent a revocation."""
+"""Small enough to bypass the body gate: a client that fills the gate must not prevent a
+revocation."""
 
 T = TypeVar("T")
 

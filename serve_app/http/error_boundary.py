@@ -18,7 +18,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def guarded(
     service: Service, endpoint: Endpoint, render: RenderProblem = render_problem
 ) -> Endpoint:
-    """Convert every exception of ``endpoint``. ``render`` returns the body of an error."""
+    """Convert every exception of ``endpoint`` to a response, whose body ``render`` returns."""
 
     async def answering(request: Request) -> Response:
         ids = request_ids(request)

@@ -34,7 +34,8 @@ def sent_keys(headers: Headers) -> tuple[str, ...]:
     """Return the possible API keys, in the order in which they are tried.
 
     They are sent as ``Authorization: Bearer <key>``, ``Authorization: <key>`` or ``X-API-Key:
-    <key>``. Other schemes and tokens in ``Authorization`` may be for a proxy.
+    <key>``. Another scheme in ``Authorization`` is meant for a proxy. A bearer token may be, too,
+    so any valid key identifies the caller.
     """
     authorization = headers.get("authorization", "").replace("\t", " ").strip()
     scheme, _, credentials = authorization.partition(" ")
@@ -47,7 +48,7 @@ def sent_keys(headers: Headers) -> tuple[str, ...]:
 
 
 def timeout_s(headers: Headers, limits: Limits) -> Seconds:
-    """Raises: InvalidRequest if the timeout is not a decimal above 0 and within the limit."""
+    """Return the timeout. Raises: InvalidRequest unless it is a number above 0 within the limit."""
     value = headers.get(TIMEOUT_HEADER)
     if value is None:
         return limits.request_timeout_s
@@ -76,7 +77,7 @@ def server_url(headers: Headers, scheme: str) -> str:
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """Raises: InvalidRequest if the key is malformed or sent more than once."""
+    """Return the key, if any. Raises: InvalidRequest if it is malformed or sent more than once."""
     values = headers.getlist(IDEMPOTENCY_HEADER)
     if len(values) > 1:
         raise InvalidRequest(IDEMPOTENCY_HEADER, "must not be sent more than once")
@@ -89,7 +90,7 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 def rate_limit_headers(states: Iterable[RateLimitState]) -> dict[str, str]:
-    """OpenAI's clients use these names; times are whole seconds."""
+    """Name the headers as OpenAI's clients do; times are whole seconds."""
     headers = {}
     for state in states:
         headers[f"x-ratelimit-limit-{state.what}"] = str(state.limit)

@@ -4,13 +4,13 @@ Ray Serve puts it around its own HTTP handling (`serve_app.deployments.middlewar
 
 * Unknown methods are refused before Ray uses them as a metric label.
 * Headers are dropped that control Ray, that it fails to decode, or that it would log at any length.
-* A request without an id gets one, because Ray's would differ from the ``id`` in the body.
+* A request without an id gets one, because Ray's would differ from the ``id`` in the answer's body.
 * The server holds the body, of which it reads at most 128 KB ahead, until the application calls
   `want_body`. Ray would queue all of it before the caller is authenticated.
 * The health checks of a gateway that is shutting down get 404 instead of 503, so that HAProxy
   sends it no more requests, but leaves it those that it has.
-* A response that leaves part of the body unread closes the connection. Otherwise the server would
-  take another client's request on it for the rest of the body.
+* A response that leaves part of the body unread closes the connection. HAProxy would otherwise
+  reuse it for another client's request, which the server would take for the rest of the body.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ LINGER_S = 2.0
 HAProxy sends, HAProxy could lose the end of the answer, or leave its client waiting."""
 
 HEALTH_PATH = "/-/healthz"
-"""Of HAProxy's checks, which Ray answers."""
+"""Path of HAProxy's health checks, which Ray answers."""
 
 _WANT_BODY = "serve_app.want_body"
 _NO_LENGTH = (b"", b"0")
@@ -130,7 +130,7 @@ class _Body:
         self._wanted.set()
 
     def hold(self) -> None:
-        """Deliver no more of an unread body."""
+        """Stop delivering a body that is not read to its end."""
         if not self.is_read:
             self._wanted.clear()
 

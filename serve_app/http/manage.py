@@ -1,6 +1,7 @@
 """The routes by which a tenant manages its own account.
 
-An object of another tenant is answered like one that does not exist.
+All but ``GET /v1/key`` need the scope ``manage``. An object of another tenant is answered like one
+that does not exist.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -127,6 +128,7 @@ class _Own(AccountRoutes):
             own_keys.begin_change(connection, caller.tenant, audit.now)
             old = own_keys.own_key(connection, caller.tenant, key_id)
             _check_changeable(old)
+            # The caller receives the secret of a key that may use the old key's models.
             _check_models(caller, old.stored.caller.models)
             own_keys.check_room(connection, caller.tenant, audit.now)
             return rotate_key(connection, key_id, key, overlap_s, audit)

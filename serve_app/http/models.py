@@ -22,7 +22,7 @@ from serve_app.protocols.models_list import render_model, render_models
 from serve_app.protocols.tei import render_info
 
 SCOPES = (SCOPE, SCOPE_MANAGE)
-"""For `/v1/models`: managers of keys choose from them, too."""
+"""`/v1/models` needs one of these: managers of keys choose from its models, too."""
 
 
 def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
@@ -46,7 +46,7 @@ def models_endpoints(service: Service) -> tuple[Endpoint, Endpoint]:
 
 
 def info_endpoint(service: Service) -> Endpoint:
-    """TEI's ``/info``, of the default model."""
+    """Return the endpoint of TEI's ``/info`` for the default model."""
 
     async def info(request: Request) -> Response:
         caller = await service.access.authenticate(sent_keys(request.headers), SCOPE)

@@ -1,7 +1,8 @@
 """Normalize the paths that clients join from a base URL and a route.
 
-A base URL may end in a slash or in a version that the route also has. Some clients would lose the
-body on a redirect. LiteLLM appends the route of NVIDIA's hosted models to the base URL of a NIM.
+A base URL may end in a slash or in a version that the route also has. There is no redirect, because
+some clients lose the body on one. LiteLLM appends the route of NVIDIA's hosted models to the base
+URL of a NIM, so that path is an alias of `/v1/ranking`.
 """
 
 import re

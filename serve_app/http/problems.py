@@ -1,6 +1,7 @@
-"""The statuses of errors, which a wire format may replace.
+"""Convert errors to HTTP responses. This is the only table of statuses.
 
-A row also applies to subclasses, because Ray derives classes from ours.
+A wire format may replace a status. A row also applies to subclasses, because Ray derives classes
+from ours.
 """
 
 from dataclasses import dataclass

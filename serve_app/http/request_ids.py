@@ -17,7 +17,7 @@ from serve_app.domain.units import RequestId
 HEADER = "x-request-id"
 
 OWN_ID_KEY = "serve_app.own_request_id"
-"""Key in a scope of an id that `serve_app.http.inbound` made."""
+"""Key of an ASGI scope under which `serve_app.http.inbound` passes an id that it made."""
 
 _SCOPE_KEY = "serve_app.request_ids"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -42,8 +42,10 @@ def request_ids(request: Request) -> RequestIds:
 
 
 class NamesRequests:
-    """Plain ASGI middleware. ``add_header`` must be off if the server adds the header, as Ray does:
-    clients read a duplicate as "a, a".
+    """Plain ASGI middleware that assigns request ids.
+
+    ``add_header`` must be off if the server adds the header, as Ray does: clients read a duplicate
+    as "a, a".
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class Office(Protocol):
         """
 
     async def write(self, change: Callable[[Connection], T]) -> T:
-        """Run ``change`` and return once it is durable; an exception undoes it.
+        """Run ``change`` and return its result once it is durable; an exception undoes it.
 
         Raises: LedgerUnavailable (the change may be durable; check before a retry), and any
         exception of ``change``.
@@ -72,7 +72,7 @@ class Service:
     metrics: Metrics
     limits: Limits
     parsers: Executor
-    """For large bodies and answers, which would block the event loop."""
+    """Threads for large bodies and answers, which would block the event loop."""
 
     body_gate: SharedGate
     """Limits the bytes of bodies held before they are parsed."""
@@ -80,10 +80,11 @@ class Service:
     places: Places
 
     report_places: Places
-    """For the tenants' own reports that wait for or read the database."""
+    """Places of tenants' own reports that wait for or read the database."""
 
     change_places: Places
-    """For the tenants' changes of their own keys, so that reports cannot prevent a revocation."""
+    """Separate places of tenants' changes of their own keys, so that reports cannot prevent a
+    revocation."""
 
     refusal_budget: RefusalBudget
 
@@ -92,7 +93,7 @@ class Service:
     monitor: Monitor
     recent_codes: RecentCodes
     free_credit: Credits
-    """Of a new tenant unless the operator names an amount."""
+    """Credit of a new tenant unless the operator names an amount."""
 
     log: Emit
     traces: Traces

@@ -1,7 +1,7 @@
-"""``GET /v1/statements/{month}`` of the own tenant, and ``GET /admin/v1/statements/{month}`` of
-any.
+"""``GET /v1/statements/{month}``, and the administrators' ``GET /admin/v1/statements/{month}``.
 
-The statement of an incomplete month covers the time until now or the month's end.
+The first is for the key's own tenant, the second for any. The statement of an incomplete month
+covers the time until now or the month's end.
 """
 
 from dataclasses import replace
@@ -88,7 +88,7 @@ def _answer(found: Statement, form: str) -> Response:
 
 
 def _file(text: str, found: Statement, form: str, media_type: str) -> Response:
-    """A browser must not show it as a page of this origin."""
+    """Return a download: a browser must not show it as a page of this origin."""
     name = f"statement-{month_name(found.month)}.{form}"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return Response(text, headers=headers, media_type=media_type)

@@ -13,7 +13,7 @@ TEMPLATES = 32
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request and its time."""
+    """A request and its arrival time."""
 
     at_s: float
     lengths: tuple[int, ...]

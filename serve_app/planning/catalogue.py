@@ -31,7 +31,7 @@ FLAG_EMBEDDING = "FlagEmbedding issue 1088, 2 slices of an A100, 5.4 requests/s 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A machine for rent."""
+    """A machine for rent, with the price of one of its GPUs."""
 
     name: str
     device: str
@@ -120,6 +120,6 @@ def scorer(model: str, device: str) -> Scorer:
 
 
 def instances(device: str) -> list[Instance]:
-    """Return the cheapest first."""
+    """Return the machines with this device, the cheapest first."""
     found = [each for each in INSTANCES if each.device == device]
     return sorted(found, key=lambda each: each.price_per_hour)

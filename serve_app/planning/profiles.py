@@ -134,7 +134,7 @@ class Gateway:
     """The work of one gateway, whose process uses one core."""
 
     request_s: Seconds = REQUEST_S
-    """CPU time without that of the documents."""
+    """CPU time of a request, without that of its documents."""
 
     document_s: Seconds = DOCUMENT_S
 

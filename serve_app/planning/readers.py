@@ -1,4 +1,4 @@
-"""Profiles from results of benchmarks and load tests, and from metrics of a service."""
+"""Read profiles from results of benchmarks and load tests, and from metrics of a service."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How much a plan depends on its figures."""
+"""How much a plan depends on each figure that it starts from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -19,7 +19,7 @@ from serve_app.planning.profiles import Service
 from serve_app.planning.scorers import Autoscaling, Scorers, SimulatedScorer, Steps, autoscale
 
 WARM_UP_S = Seconds(5)
-"""Not counted: queues fill, and gateways learn the scorers' speed."""
+"""Time at the start that is not counted: queues fill, and gateways learn the scorers' speed."""
 
 SCORERS, GATEWAYS, DATABASE = "scorers", "gateways", "database"
 

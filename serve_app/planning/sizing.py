@@ -1,4 +1,4 @@
-"""The smallest fleet whose simulated latency meets a target."""
+"""Find the smallest fleet whose simulated latency meets a target."""
 
 import math
 from dataclasses import dataclass, replace
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def fleet(self) -> Fleet:
-        """With the spare replicas."""
+        """Includes the spare replicas."""
         spare = self.demand.spare
         return replace(
             self.needed,
@@ -118,7 +118,10 @@ class Plan:
 
 
 def database_busy(plan: Plan) -> float:
-    """Return the used share of the database's capacity."""
+    """Return the used share of the database's capacity.
+
+    A gateway writes one transaction at a time, so it uses one core of the database at most.
+    """
     work = plan.demand.traffic.requests_per_s * WRITES_PER_REQUEST * plan.service.database.write_s
     return work / min(plan.needed.gateways, plan.needed.database_cores)
 

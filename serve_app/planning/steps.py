@@ -21,13 +21,13 @@ class Step:
 
     factor: float
     before: int
-    """In one slice."""
+    """Scorers before the step, in one slice."""
 
     simulated: Simulated
     """One slice, from the step on."""
 
     full_after_s: float | None
-    """Time from the step until most scorers run; ``None`` if none was started."""
+    """Time from the step until the highest number of scorers runs; ``None`` if none was started."""
 
 
 def step(plan: Plan, factor: float) -> Step:

@@ -1,7 +1,7 @@
 """Wire types of the admin routes.
 
 No value is converted, and an unknown field is refused, because a misspelt limit would have no
-effect. Null means absent, except within ``limits``.
+effect. Null means absent, except within ``limits``, where it removes a limit.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from serve_app.protocols.paging import Page, read_parameters
 from serve_app.protocols.validation import Wire, check_texts, validated
 
 GRANT_MAX = 1_000_000_000_000
-"""One million dollars. A larger amount is probably a typing error."""
+"""In micro-dollars: one million dollars. A larger amount is probably a typing error."""
 
 LIMIT_VALUE_MAX = 10**15
 EXPIRES_IN_DAYS_MAX = 36_500
@@ -257,7 +257,7 @@ class AuditEntryList(Page):
 
 
 def parse_body(kind: type[Wire], body: bytes) -> Wire:
-    """A missing body counts as ``{}``.
+    """Parse a body; a missing one counts as ``{}``.
 
     Raises: InvalidRequest, which names the field.
     """
@@ -269,7 +269,7 @@ def parse_body(kind: type[Wire], body: bytes) -> Wire:
 
 
 def parse_once(kind: type[Once], body: bytes, idempotency_key: str | None) -> Once:
-    """The header ``Idempotency-Key`` counts as the field.
+    """Parse an idempotent request; the header ``Idempotency-Key`` counts as the field.
 
     Raises: InvalidRequest.
     """

@@ -37,7 +37,10 @@ DEFAULT_LIMITS = JsonLimits()
 
 
 def read_object(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, object]:
-    """Raises: TooLarge for too much structure; InvalidRequest if ``body`` is not a JSON object."""
+    """Return the JSON object in ``body``.
+
+    Raises: TooLarge for too much structure; InvalidRequest if it is not a JSON object.
+    """
     try:
         # Some clients on Windows send a byte order mark.
         text = body.decode("utf-8-sig")

@@ -1,6 +1,7 @@
 """Facts about a model for people who choose one, from its own files or from the operator.
 
-They are an operator's model card, and the part ``card`` of ``GET /v1/models/{id}``.
+They are an operator's model card, and the part ``card`` of ``GET /v1/models/{id}``. An unknown fact
+is null or empty.
 """
 
 from typing import Annotated, Literal

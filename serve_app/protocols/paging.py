@@ -1,6 +1,7 @@
 """Query parameters and pages of lists.
 
-The next page starts after the row in the cursor, even if rows were added or removed.
+A cursor encodes the place of a page's last row. The next page starts after it, even if rows were
+added or removed.
 
 An unknown query parameter is refused: with a misspelt ``until``, the sums would cover the wrong
 period.
@@ -70,7 +71,7 @@ def read_limit(value: str | None, default: int = LIMIT_DEFAULT, most: int = LIMI
 
 
 def write_cursor(of: str, place: Place) -> str:
-    """``of`` names the list and its order."""
+    """Return a cursor; ``of`` names the list and its order."""
     text = json.dumps([of, *place], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

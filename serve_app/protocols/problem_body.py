@@ -1,4 +1,4 @@
-"""Error bodies of all wire formats.
+"""Error bodies: the interface of all wire formats, and the default body.
 
 The default body repeats the message in every field that a client family reads: OpenAI's clients
 read ``error``, Cohere's ``message``, and the Jina family ``detail``.
@@ -19,10 +19,10 @@ class Problem:
 
     error: RerankError
     status: int
-    """The default one."""
+    """The default status."""
 
     family: str
-    """As ``error.type`` of OpenAI."""
+    """``error.type`` of OpenAI's format."""
 
     request_id: str
 

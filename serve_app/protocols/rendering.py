@@ -14,7 +14,7 @@ def json_list(results: Iterable[BaseModel]) -> bytes:
 
 
 def with_results(answer: BaseModel, name: str, results: Iterable[BaseModel]) -> bytes:
-    """Add ``results`` to the empty list ``name`` of ``answer``."""
+    """Return ``answer`` in JSON, with ``results`` in its list ``name``, which must be empty."""
     field = f'"{name}":'.encode()
     # No string in JSON contains the name between bare quotes.
     head, empty, tail = _json(answer).partition(field + b"[]")

@@ -120,7 +120,7 @@ def _overflow(request: RerankRequest) -> Overflow:
 
 def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
     yield from (shown(name) for name in fields if name not in RerankRequest.model_fields)
-    if request.return_documents or request.rank_fields:  # They use other fields.
+    if request.return_documents or request.rank_fields:  # These options use other fields.
         return
     for document in request.documents:
         if isinstance(document, dict) and document.get("text") is not None:

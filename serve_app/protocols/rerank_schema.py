@@ -1,5 +1,6 @@
-"""Types of the default wire format, a superset of those of the Cohere, Jina, vLLM and OpenAI client
-families.
+"""Types of the default wire format.
+
+They are a superset of the formats of the Cohere, Jina, vLLM and OpenAI client families.
 """
 
 from typing import Annotated, Literal

@@ -1,6 +1,7 @@
 """The wire format of ``/v1/score``: pairs of a query and a passage, answered in request order.
 
-vLLM's forms have one query for all passages, or as many queries as passages.
+A request has the field ``pairs``, or the texts in one of vLLM's forms: one query for all passages,
+or as many queries as passages.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,7 +51,7 @@ FORMS: Mapping[tuple[str, ...], type[ScoreRequest | TextsRequest]] = {
     ("queries", "items"): ScoreItems,
     ("data_1", "data_2"): ScoreData,
 }
-"""By the fields that contain a request's texts."""
+"""Request types by the fields that contain the texts."""
 
 TEXT_FIELDS = frozenset(name for form in FORMS for name in form)
 

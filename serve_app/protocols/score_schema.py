@@ -79,7 +79,7 @@ class ScoreRequest(BaseModel):
 
 
 class TextsRequest(BaseModel):
-    """vLLM's forms: one query with every passage, or each query with its own."""
+    """Base of vLLM's forms: one query with every passage, or each query with its own passage."""
 
     model_config = ConfigDict(strict=True)
 

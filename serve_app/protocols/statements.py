@@ -50,10 +50,9 @@ def parse_month(text: str) -> int:
 def parse_statement(
     parameters: Iterable[tuple[str, str]], accept: str, *names: str
 ) -> tuple[str, dict[str, str]]:
-    """Return the format of a statement, and the query parameters ``names`` that are present. The
-    parameter ``format`` overrides the header ``accept``.
+    """Return the format of a statement, and the query parameters ``names`` that are present.
 
-    Raises: InvalidRequest.
+    The parameter ``format`` overrides the header ``accept``. Raises: InvalidRequest.
     """
     values = read_parameters(parameters, ("format", *names))
     form = values.pop("format", None)

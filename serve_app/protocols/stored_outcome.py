@@ -1,7 +1,7 @@
 """Outcomes in bytes, which the ledger stores to answer repeats of their requests.
 
-They contain no text of a request. A new field of `Outcome` needs a default, so that earlier ones
-can be read.
+They are compressed JSON without any text of a request. A new field of `Outcome` needs a default, so
+that earlier outcomes can be read.
 """
 
 import zlib

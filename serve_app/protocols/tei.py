@@ -1,7 +1,7 @@
 """The wire formats of Hugging Face's text-embeddings-inference (TEI): ``/rerank`` and ``/info``.
 
-A request on ``/rerank`` with ``texts`` instead of ``documents`` has this format. The answer, a
-list, has no room for warnings or usage.
+A request on ``/rerank`` with ``texts`` instead of ``documents`` has this format. The answer is a
+list, which has no room for warnings; a header has the tokens.
 """
 
 from dataclasses import replace
@@ -38,10 +38,10 @@ from serve_app.protocols.wire_format import (
 from serve_app.protocols.wire_schema import RawScores, TruncationStrategy
 
 STATUSES = {"invalid_request": 422, "engine_failure": 424}
-"""TEI's own, by error code."""
+"""TEI's own statuses by error code."""
 
 ERROR_TYPES = {424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}
-"""By status; else ``Validation``."""
+"""TEI's ``error_type`` by status; otherwise ``Validation``."""
 
 
 class TeiRequest(RankingRequest):
@@ -177,4 +177,4 @@ def _chosen(fields: Fields) -> WireFormat[Any]:
 
 
 RERANK_OR_TEI = replace(RERANK, choose=_chosen)
-"""Of ``/rerank``. Errors before the body is read have the default form."""
+"""The wire formats of ``/rerank``. Errors before the body is read have the default form."""

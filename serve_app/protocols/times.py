@@ -1,4 +1,4 @@
-"""Times of requests: ISO 8601, in UTC without an offset."""
+"""Times of requests: ISO 8601, in UTC unless an offset is given."""
 
 from datetime import UTC, datetime
 

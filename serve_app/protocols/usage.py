@@ -100,10 +100,10 @@ class UsageQuery:
 def parse_usage(
     parameters: Sequence[tuple[str, str]], accept: str, groups: Sequence[str]
 ) -> UsageQuery:
-    """The parameter ``format`` overrides the header ``accept``. Only if ``groups`` include
-    ``tenant``, the query may select one.
+    """Parse the query parameters of a report.
 
-    Raises: InvalidRequest.
+    The parameter ``format`` overrides the header ``accept``. The query may select a tenant only if
+    ``groups`` include ``tenant``. Raises: InvalidRequest.
     """
     known = ("since", "until", MODEL, KEY, "group_by", LIMIT, CURSOR, "format")
     own = TENANT not in groups

@@ -1,4 +1,4 @@
-"""The interface of scoring wire formats, and what they share."""
+"""The interface of scoring wire formats, and the functions that they share."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ DOCUMENTS_PER_SEARCH_UNIT = 100
 WARNINGS_MAX = 20
 
 Fields = Mapping[str, object]
-"""Without nulls."""
+"""A JSON object's fields, without nulls."""
 
 ANSWER_OPTIONS: Mapping[str, tuple[object, ...]] = {
     # Texts.
@@ -115,7 +115,7 @@ class JobFields(Protocol):
 
 
 def read_fields(body: bytes | bytearray, limits: JsonLimits = DEFAULT_LIMITS) -> Fields:
-    """An explicit null counts as absent. Raises: InvalidRequest, TooLarge."""
+    """Return the fields of a body without nulls. Raises: InvalidRequest, TooLarge."""
     return {name: value for name, value in read_object(body, limits).items() if value is not None}
 
 
@@ -151,8 +151,10 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
     query_field: str = "query",
     document_field: str = "documents[{index}]",
 ) -> Job:
-    """A ``top_n``, ``document_tokens_max`` or ``document_windows_max`` of 0 means absent. Queries
-    are truncated only together with documents.
+    """Return the job of a valid request.
+
+    A ``top_n``, ``document_tokens_max`` or ``document_windows_max`` of 0 means absent. Queries are
+    truncated only together with documents.
     """
     strategy = Truncation(request.truncation_strategy or Truncation.ONLY_DOCUMENT)
     return Job(
@@ -175,7 +177,7 @@ def job_of(  # noqa: PLR0913 - one for each option of a request
 
 
 def overflow_of(asked: Mapping[str, Overflow | None]) -> Overflow:
-    """Return what a request asks for in several fields.
+    """Return what the fields ``asked`` mean together; ``None`` stands for an absent field.
 
     Raises: InvalidRequest if two contradict each other.
     """
@@ -207,7 +209,7 @@ def check_query(path: str, query: str, limits: Limits) -> None:
 
 
 def check_unicode(texts: Iterable[tuple[str, str]]) -> None:
-    """``texts`` are paths and texts. Raises: InvalidRequest."""
+    """Check texts, each given with its path. Raises: InvalidRequest."""
     for path, text in texts:
         if fault := unicode_fault(text):
             raise InvalidRequest(path, fault)

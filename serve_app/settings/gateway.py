@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     database_timeout_s: Annotated[float, Field(gt=0, le=10)] = 5.0
     """Longest time for one ledger write, after which the request is refused, and for reading one
-    report. The rate windows attribute a delay above 10 s to a wrong clock."""
+    report. At most 10 s, because the rate windows attribute a longer delay to a wrong clock."""
 
     charges_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """Age in days after which charges are aggregated to sums per day, key and model."""

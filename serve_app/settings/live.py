@@ -13,7 +13,7 @@ UNUSED_AFTER_S = 120.0
 
 
 class LiveSettings(BaseModel):
-    """The ``user_config`` of the gateways, changed without replacing a replica.
+    """The ``user_config`` of the gateways: `serve deploy` changes it without replacing a replica.
 
     Jobs that were admitted before a change are completed with the old settings.
     """

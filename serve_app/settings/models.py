@@ -1,4 +1,4 @@
-"""Settings of a model."""
+"""Settings of a model: how it is computed, and how clients see it."""
 
 from typing import Annotated, Literal, Self
 
@@ -43,8 +43,8 @@ class Canary(BaseModel):
     """The same as in the ``args`` of that application."""
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the tenants that the canary scores. A tenant always gets the same revision, and a
-    larger share only adds tenants."""
+    """Share of the tenants whose requests the canary scores. A tenant always gets the same
+    revision, and a larger share only adds tenants."""
 
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the live revision's answered requests that the canary scores again to compare both
@@ -96,13 +96,14 @@ class ModelSettings(BaseModel):
     flex_price_micro_dollars_per_million_tokens: (
         Annotated[int, Field(ge=0, le=1_000_000_000)] | None
     ) = None
-    """The same in the service tier ``flex``; ``None`` means half the price above, rounded up."""
+    """Price of the tokens in the service tier ``flex``; ``None`` means half the price above,
+    rounded up."""
 
     priority_price_micro_dollars_per_million_tokens: (
         Annotated[int, Field(ge=0, le=2_000_000_000)] | None
     ) = None
-    """The same in the service tier ``priority``; ``None`` means twice the price of the default
-    tier."""
+    """Price of the tokens in the service tier ``priority``; ``None`` means twice the price of the
+    default tier."""
 
     @property
     def application_name(self) -> str:

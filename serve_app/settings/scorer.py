@@ -18,8 +18,8 @@ class ScorerSettings(BaseSettings):
     """The same as in the ``user_config`` of the gateways."""
 
     batch_tokens_max: Annotated[int, Field(ge=16)] = 32_768
-    """Most tokens that one scorer replica collects into a batch, or those that its device scores in
-    0.15 s if these are fewer."""
+    """Most tokens that one scorer replica collects into a batch. If its device scores fewer tokens
+    in 0.15 s, that number is the limit."""
 
     forward_tokens_max: Annotated[int, Field(ge=16)] | None = None
     """Most tokens in one forward pass, including padding; ``None`` means ``batch_tokens_max`` on a

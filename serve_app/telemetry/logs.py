@@ -31,7 +31,7 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
         """All other methods call this one."""
         with suppress(Exception):
-            # One more frame, so that the line names the caller.
+            # Skip one more frame, so that the line names the caller.
             self.logger.log(level, msg, *args, **({"stacklevel": 2} | options))
 
 
@@ -63,7 +63,7 @@ class RequestRecord:
 
     caller: Caller | None = None
     body_bytes: int = 0
-    """Those that have arrived."""
+    """Bytes of the body that have arrived."""
 
     job: Job | None = None
     outcome: Outcome | None = None

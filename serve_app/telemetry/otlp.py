@@ -41,7 +41,7 @@ SAMPLED = api.SpanContext(
 )
 
 CLOSE_S = 2.0
-"""Longest export at the end of a process."""
+"""Longest time for the export of queued spans when a process ends."""
 
 
 class _Ended(ReadableSpan):

@@ -1,4 +1,4 @@
-"""Recent answers of one gateway by error code, for operators without Prometheus."""
+"""Count the recent answers of one gateway by error code, for operators without Prometheus."""
 
 from collections import Counter, deque
 
@@ -10,7 +10,7 @@ SLICES = 60
 
 
 class RecentCodes:
-    """Counts answers of the last hour by minute. Not thread-safe."""
+    """Counts codes over the last hour, minute by minute. Not thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -23,7 +23,7 @@ class RecentCodes:
         self._slices[-1][1][code] += 1
 
     def counts(self) -> dict[str, int]:
-        """Return the most frequent code first."""
+        """Return the answers of the last hour, the most frequent code first."""
         since = self._clock.instant() - SLICES * SLICE_S
         total: Counter[str] = Counter()
         for began, codes in self._slices:

@@ -11,7 +11,7 @@ from serve_app.telemetry.traces import Value
 
 DOCUMENTS_MAX = 50
 CHARACTERS_MAX = 1_000
-"""Most documents and characters of each text in a span, because collectors limit its size."""
+"""Most documents in a span, and most characters of each text, because collectors limit its size."""
 
 Attributes = Iterator[tuple[str, Value]]
 
@@ -19,7 +19,7 @@ Attributes = Iterator[tuple[str, Value]]
 def of_request(record: RequestRecord, status: int, code: str, model: ModelId | None) -> Attributes:
     """Yield what is known of a request that has ended, without its texts.
 
-    ``model`` must be a served one: any other name is the client's own text.
+    ``model``: the requested one if it is served. Any other name is the client's own text.
     """
     yield "openinference.span.kind", "RERANKER"
     yield "gen_ai.operation.name", "rerank"

@@ -84,7 +84,7 @@ class TraceContext:
 
     trace_id: str
     parent_id: str | None
-    """The caller's span, if sent."""
+    """The caller's span, if the caller sent its context."""
 
 
 class Collector(Protocol):

@@ -1,1 +1,1 @@
-"""The admin API."""
+"""The admin API: routes, lists and the conversion of ledger objects."""

@@ -195,4 +195,4 @@ GRANTS = Listing(
 AUDIT_LOG = Listing("audit-log", [int], _read_audit_log, lambda row: (row.id,), _audit_log)
 OWN_GRANTS = replace(GRANTS, read=_read_own_grants)
 OWN_AUDIT_LOG = replace(AUDIT_LOG, read=_read_own_audit_log)
-"""For tenants, without the names of operators."""
+"""The lists for tenants, without the names of operators."""

@@ -34,7 +34,7 @@ from serve_app.protocols.manage import CallingKeyObject, CreditsObject, LimitUse
 
 @contextmanager
 def as_client_errors() -> Iterator[None]:
-    """Raises: NotFound, Conflict, InvalidRequest."""
+    """Convert account problems. Raises: NotFound, Conflict, InvalidRequest."""
     try:
         yield
     except UnknownAccount as problem:

@@ -60,9 +60,10 @@ GUARDED = (Unauthenticated, Forbidden, Overloaded, EngineFailure, LedgerUnavaila
 
 
 def document(limits: Limits, version: str, server: str = "http://127.0.0.1:8000") -> Json:
-    """``limits`` are shown in descriptions and as bounds in request schemas.
+    """Return the OpenAPI 3.1 document.
 
-    Programs that import the document use ``server``, because some of them know no relative URL.
+    ``limits`` are shown in descriptions and as bounds in request schemas. Programs that import the
+    document use ``server``, because some of them know no relative URL.
     """
     return {
         "openapi": "3.1.0",

@@ -1,4 +1,4 @@
-"""The routes by which a tenant manages its own account, as data."""
+"""OpenAPI descriptions of the routes by which a tenant manages its own account, as data."""
 
 from serve_app.domain.errors import Conflict, InvalidRequest, NotFound
 from serve_app.http.openapi import parameters

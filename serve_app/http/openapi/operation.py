@@ -1,4 +1,4 @@
-"""The description of one operation."""
+"""The OpenAPI description of one operation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Operation:
     parameters: Sequence[Json] = ()
     errors: Sequence[type[RerankError]] = (InvalidRequest,)
     media_types: Sequence[str] = ()
-    """Besides JSON."""
+    """Response types besides JSON."""
 
     headers: Sequence[str] = ()
-    """Of these responses."""
+    """Headers of these responses."""
 
 
 CHANGE_ERRORS = (InvalidRequest, NotFound, BodyTimeout, TooLarge, CompressedBody)

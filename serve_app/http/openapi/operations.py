@@ -1,4 +1,4 @@
-"""The usage and admin routes, as data."""
+"""OpenAPI descriptions of the usage and admin routes, as data."""
 
 from serve_app.domain.errors import (
     BodyTimeout,

@@ -29,7 +29,7 @@ _UNLISTED = (ClientGone, MethodNotAllowed, *IDEMPOTENCY_CONFLICTS)
 """Errors without an operation, or of scoring operations only (see `idempotency_conflict`)."""
 
 _LIMITS_MAY_BE_KNOWN = ("400", "402", "409", "413", "424", "429", "500", "503", "504")
-"""Of errors that may occur after the account's limits are looked up."""
+"""Statuses of errors that may occur after the account's limits are looked up."""
 
 
 def _rate_limit_header(name: str) -> Json:
@@ -132,7 +132,7 @@ def error_response(status: str, codes: Sequence[str], kinds: Sequence[WireType])
 
 
 def idempotency_conflict(kinds: Sequence[WireType]) -> Json:
-    """Only one of the conflicts has ``retry-after``."""
+    """Describe the conflicts, of which only one has ``retry-after``."""
     described = _error("409", [each.code for each in IDEMPOTENCY_CONFLICTS], kinds)
     described["headers"]["retry-after"] = HEADERS["retry-after"] | {"required": False}
     return described

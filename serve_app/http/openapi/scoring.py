@@ -1,4 +1,4 @@
-"""The scoring wire formats, as data."""
+"""OpenAPI descriptions of the scoring wire formats, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -90,7 +90,7 @@ def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
 
 def _response(request: Request, file: _File) -> Response:
     compressed = "gzip" in request.headers.get("accept-encoding", "")
-    # The two forms need different tags.
+    # The two forms of a file need different tags.
     etag = f'"{file.etag}{"-gzip" if compressed else ""}"'
     headers = HEADERS | {"etag": etag}
     if etag in request.headers.get("if-none-match", ""):

@@ -16,7 +16,7 @@ from serve_app.domain.units import Seconds
 from serve_app.http.inbound import want_body
 
 RECHECK_S = 1.0
-"""Interval of the caller's authentication while the body arrives."""
+"""Interval at which the caller is authenticated again while the body arrives."""
 
 _LENGTH_DIGITS_MAX = 18
 
@@ -29,8 +29,8 @@ async def read_body(
 ) -> bytearray:
     """Return the whole body.
 
-    Every `RECHECK_S`, ``recheck`` raises if the caller is no longer allowed. ``progress`` gets the
-    number of bytes so far.
+    ``recheck`` is called every `RECHECK_S`, and raises if the caller is no longer allowed.
+    ``progress`` gets the number of bytes so far.
 
     Raises: TooLarge, BodyTimeout, ClientGone, CompressedBody, and InvalidRequest for an invalid
     length.
@@ -60,7 +60,7 @@ async def read_body(
 
 
 def declared_bytes(request: Request, bytes_max: int) -> int:
-    """Without a valid length, return ``bytes_max``."""
+    """Return the declared length, at most ``bytes_max``; without a valid one, ``bytes_max``."""
     length = request.headers.get("content-length", "").strip()
     believable = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX
     return min(int(length), bytes_max) if believable else bytes_max

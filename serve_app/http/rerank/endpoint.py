@@ -141,7 +141,7 @@ async def _answer(
             body = await _body(service, request, record, started, authenticate)
         hold_only(record.body_bytes)  # A chunked body announces no size.
         record.caller = caller = await authenticate()
-        # Others may have been refused while this body arrived.
+        # Other requests may have been refused while this body arrived.
         service.refusal_budget.check(caller.tenant)
         return await _answer_to(caller, service, spoken, request, record, body)
 
