@@ -4,7 +4,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from serve_app.planning.simulation import Fleet
 from serve_app.planning.sizing import Plan, run, share_of
 
 mpl.use("Agg")
@@ -19,11 +18,8 @@ def draw(plan: Plan, file: Path) -> None:
 
     Raises: OSError, ValueError: The file cannot be written.
     """
-    traffic, slices = plan.demand.traffic, plan.slices
-    fleet = Fleet(
-        plan.needed.scorers // slices, plan.needed.gateways // slices, plan.needed.database_cores
-    )
-    found = [run(share_of(traffic, load / slices), plan.service, fleet) for load in LOADS]
+    traffic, fleet = plan.demand.traffic, plan.needed.slice(plan.slices)
+    found = [run(share_of(traffic, load / plan.slices), plan.service, fleet) for load in LOADS]
     rates = [load * traffic.requests_per_s for load in LOADS]
     figure, (latency, use) = plt.subplots(2, sharex=True, figsize=(8, 6), layout="constrained")
     for name, values in (

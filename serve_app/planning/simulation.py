@@ -33,6 +33,14 @@ class Fleet:
     database_cores: int = 2
     autoscaling: Autoscaling | None = None
 
+    def slice(self, slices: int) -> "Fleet":
+        """Return one of ``slices`` equal parts, rounded up, without autoscaling."""
+        return Fleet(
+            math.ceil(self.scorers / slices),
+            math.ceil(self.gateways / slices),
+            math.ceil(self.database_cores / slices),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Simulated:

@@ -1,12 +1,12 @@
 """What happens while a service scales up after a sudden rise of its traffic."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serve_app.planning.arrivals import arrivals
 from serve_app.planning.profiles import ProfileError
 from serve_app.planning.scorers import Autoscaling
-from serve_app.planning.simulation import WARM_UP_S, Fleet, Simulated, simulate
+from serve_app.planning.simulation import WARM_UP_S, Simulated, simulate
 from serve_app.planning.sizing import Plan, share_of
 from serve_app.scaling.policy import Bounds
 
@@ -37,17 +37,12 @@ def step(plan: Plan, factor: float) -> Step:
     """
     if not (math.isfinite(factor) and factor > 1):
         raise ProfileError("The factor of a step must be above 1.")
-    slices = plan.slices
-    most = math.ceil(plan.fleet.scorers / slices)
-    before = max(1, math.ceil(most / factor))
-    fleet = Fleet(
-        before,
-        math.ceil(plan.fleet.gateways / slices),
-        math.ceil(plan.fleet.database_cores / slices),
-        Autoscaling(Bounds(before, most)),
-    )
+    whole = plan.fleet.slice(plan.slices)
+    before = max(1, math.ceil(whole.scorers / factor))
+    autoscaling = Autoscaling(Bounds(before, whole.scorers))
+    fleet = replace(whole, scorers=before, autoscaling=autoscaling)
     traffic = plan.demand.traffic
-    share = share_of(traffic, 1 / slices)
+    share = share_of(traffic, 1 / plan.slices)
     seconds = STEP_AT_S + plan.service.scorer.start_s + AFTER_S
     requests = arrivals(share, seconds, 1, lambda at: 1.0 if at >= STEP_AT_S else 1 / factor)
     simulated = simulate(requests, plan.service, traffic.pair_tokens, fleet, seconds)
