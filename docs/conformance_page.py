@@ -21,8 +21,9 @@ BASE_URLS = {"infinity": "http://HOST:8000/infinity", "voyage": "http://HOST:800
 PAGE = """\
 # Conformance
 
-`rerank-conformance` checks whether a rerank server has the API that the clients of a family expect.
-It knows a server only through HTTP, so it can check any server:
+`rerank-conformance` checks whether a rerank server has the API that its clients expect.
+A *family* is a group of clients with the same routes and fields, such as those of Cohere's API v2.
+The command uses only the server's HTTP API, so it can check any server:
 
 ```bash
 python -m conformance --base-url http://127.0.0.1:8000 --family cohere-v2 --model embedded \\
@@ -44,8 +45,8 @@ option is *not run* without it. Neither is a failure.
 | `browsers` | Can a web page call the server (CORS)? |
 | `retries` | Does a client learn when to repeat a request? |
 
-The forms of a family are those that its clients read and its reference describes; a server may do
-more.
+The checks of a family cover what its clients read and what its API reference describes.
+A server may offer more.
 """
 OPTIONS = """
 ## Options
@@ -59,11 +60,12 @@ OPTIONS = """
 RESULTS = """
 ## Results
 
-Both servers ran on CPUs with the model `embedded`, for Infinity in the folder that
+Both servers ran on CPUs with the model `embedded`. Infinity loaded it from the folder that
 `rerank-serve models export` writes.
-Infinity had the versions of `benchmarks/service/peer_server.py`, an API key, and its own defaults;
-its option `--lengths-via-tokenize` counts tokens.
-A column is written by `--json benchmarks/results/conformance/SERVER/FAMILY.json` and `make docs`.
+The versions of Infinity and of its libraries are in `benchmarks/service/peer_server.py`. It ran
+with an API key, with its own defaults, and with `--lengths-via-tokenize`, so that it counts tokens.
+To add or update a column, write the reports with
+`--json benchmarks/results/conformance/SERVER/FAMILY.json`, and run `make docs`.
 
 | family | {servers} |
 |---|{rule}|

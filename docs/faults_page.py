@@ -30,10 +30,9 @@ Otherwise it is answered after the reservation of the first attempt has expired,
 later.
 
 *Full capacity* is the time from the fault until as many replicas as before were running.
-If the fault took a node away but ended none of its replicas, it is the time until the node's
+Replicas on other nodes count, even if the fault itself lasted longer.
+If a node was only disconnected and its replicas kept running, it is the time until the node's
 HAProxy answered again.
-If other nodes could replace the replicas that a fault ended, it is the time until they did, even if
-the fault lasted longer.
 """
 HEADER = """
 | fault | what clients see | full capacity | what the operator sees | what to do |

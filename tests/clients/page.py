@@ -28,12 +28,12 @@ too large |
 "early": it repeats the request sooner, until one succeeds |
 | `usage` | the caller gets the tokens, documents or search units, equal to those charged |
 
-"Base URL" is what follows `http://HOST:8000`.
+"Base URL" is the part after `http://HOST:8000`.
 """
 REASONS = """
 ## What clients lack
 
-Each "no" in the table is due to a line of the client's own code:
+The reason for each "no" in the table is a line of the client's own code:
 
 | check | line | clients |
 |---|---|---|
