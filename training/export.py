@@ -2,13 +2,14 @@
 
     python -m training.export --model var/training/run/model
 
-Layers 1 to 6 are not trained; their changes are copied from the adapter that training continued
+The weights of several models are averaged (Wortsman et al., 2022, "Model soups"). Layers 1 to 6 are not trained; their changes are copied from the adapter that training continued
 from. Matrices of the other layers are stored in float16, biases and norms in float32. Finally the
 file is merged as in the service, and its scores are compared with the model's.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,15 @@ def adapter_of(model: Any, start: adapter.Adapter) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
+def mean_of(models: Sequence[Any]) -> Any:
+    """Return the first model with the mean of the weights of all."""
+    states = [model.state_dict() for model in models]
+    means = {name: torch.stack([each[name] for each in states]).mean(0) for name in states[0]}
+    models[0].load_state_dict(means)
+    return models[0]
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any to mypy here
 def probe(model: Any) -> torch.Tensor:
     queries, documents = zip(*PROBES, strict=True)
     batch = collate(list(zip(token_ids(queries, 64), token_ids(documents, 64), strict=True)))
@@ -51,11 +61,12 @@ def probe(model: Any) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the adapter that the service ships.")
-    parser.add_argument("--model", type=Path, default=Path("var/training/run/model"))
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("var/training/run/model")])
     parser.add_argument("--start", type=Path, default=ADAPTER, help="adapter of the other layers")
     parser.add_argument("--out", type=Path, default=ADAPTER)
     chosen = parser.parse_args()
-    model = AutoModelForSequenceClassification.from_pretrained(chosen.model).eval()
+    load_model = AutoModelForSequenceClassification.from_pretrained
+    model = mean_of([load_model(each).eval() for each in chosen.model])
     start = adapter.read(chosen.start)
     metadata = {
         "base": start.base,

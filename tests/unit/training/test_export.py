@@ -19,6 +19,17 @@ Run = Callable[..., None]
 LOGITS_TOLERANCE = 0.05
 
 
+def test_weights_of_several_models_are_averaged() -> None:
+    models = [torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)]
+    for model, value in zip(models, (1.0, 4.0), strict=True):
+        torch.nn.init.constant_(model.weight, value)
+        torch.nn.init.constant_(model.bias, -value)
+
+    averaged = export.mean_of(models)
+
+    assert (averaged.weight.item(), averaged.bias.item()) == (2.5, -2.5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_exported_file_scores_as_the_trained_model(
