@@ -1,4 +1,4 @@
-"""Build the held-out collections, on which no choice was made and no model was trained.
+"""Build the held-out collections, from which no model has learned.
 
     python -m training.collections --data FOLDER --sources FOLDER --out FOLDER
 

@@ -2,9 +2,10 @@
 
     python -m training.export --model var/training/run/model
 
-The weights of several models are averaged (Wortsman et al., 2022, "Model soups"). Layers 1 to 6 are not trained; their changes are copied from the adapter that training continued
-from. Matrices of the other layers are stored in float16, biases and norms in float32. Finally the
-file is merged as in the service, and its scores are compared with the model's.
+The weights of several models are averaged (Wortsman et al., 2022, "Model soups"). Layers 1 to 6 are
+not trained; their changes are copied from the adapter that training continued from. Matrices of the
+other layers are stored in float16, biases and norms in float32. Finally the file is merged as in
+the service, and its scores are compared with the model's.
 """
 
 import argparse

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "tests/quality/data"
-OWN_NDCG = 0.569
+OWN_NDCG = 0.571
 """NDCG@10 of the shipped weights in float32. BM25 has 0.37 here, random orders 0.55: few answers
 share a word with their query, while the model is best at matching tokens."""
 
@@ -26,7 +26,7 @@ TOLERANCE = {"float32": 0.02, "bfloat16": 0.04}
 DL20_DEPTH = 30
 """Documents per query. All 100 would take several times as long."""
 
-DL20_NDCG_MIN = 0.61  # 0.6226 in float32; BM25's order has 0.4796.
+DL20_NDCG_MIN = 0.61  # BM25's order has 0.4796.
 
 
 def dl20() -> Path | None:
