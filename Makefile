@@ -39,12 +39,13 @@ lint-style: $(VENV)/.dev
 # With more threads, the models of tests that run at the same time would wait for each other.
 ONE_THREAD := OMP_NUM_THREADS=1
 PARALLEL := --numprocesses logical --maxprocesses 4
+# The order is kept, because the groups with the fewest tests take longest.
+BY_GROUP := --dist loadgroup --no-loadscope-reorder
 # Tests that share a model run in one worker; see tests/conftest.py. Some tests mostly wait, so there
-# is one more worker than the 2 cores of a small machine.
-GROUPS := --numprocesses 3 --dist loadgroup
-# Two groups at a time, because tests of a running service leave a core idle half of the time. The
-# order is kept, because the groups with the fewest tests take longest.
-SERVICES := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# are more workers than the 2 cores of a small machine.
+GROUPS := --numprocesses 4 $(BY_GROUP)
+# Two groups at a time, because tests of a running service leave a core idle half of the time.
+SERVICES := --numprocesses 2 $(BY_GROUP)
 # A worker that has run out of tests takes some of another one.
 UNIT := tests benchmarks -m "not slow and not ray" $(PARALLEL) --dist worksteal
 test-unit: $(VENV)/.dev  ## Run the tests without the markers slow and ray
