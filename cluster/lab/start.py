@@ -1,6 +1,7 @@
 """Create a lab, and wait until its service is ready."""
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,8 @@ from cluster.lab.namespaces import LabError
 from serve_app.private_files import private_folder
 
 AT_ONCE = 8
+THREADS = "rerank-lab"
+"""Prefix of the names of the threads that prepare the hosts."""
 
 Say = Callable[[str], None]
 
@@ -55,6 +58,7 @@ def up(
         lab.save()
     except BaseException:
         lab.end()
+        _wait_for_threads()
         raise
     return lab
 
@@ -67,7 +71,7 @@ def _start(
         lab.create_host(host)
     lab.save()
     say(f"{len(lab.hosts)} hosts run.")
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(AT_ONCE, THREADS) as threads:
         ledger = threads.submit(_prepare_ledger, lab)
         models = threads.submit(_prepare_models, lab.folder, model_folder)
         lab.start_redis()
@@ -82,6 +86,16 @@ def _start(
     lab.deploy(config)
     say(f"{config.name} is deployed; waiting for its replicas ...")
     lab.wait_until_ready()
+
+
+def _wait_for_threads() -> None:
+    """Wait until no thread writes to the folder any more.
+
+    If a signal interrupts the start of a thread, its pool does not wait for it.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join()
 
 
 def _prepare_ledger(lab: Lab) -> None:
