@@ -37,10 +37,10 @@ def step(plan: Plan, factor: float) -> Step:
     """
     if not (math.isfinite(factor) and factor > 1):
         raise ProfileError("The factor of a step must be above 1.")
-    whole = plan.fleet.slice(plan.slices)
-    before = max(1, math.ceil(whole.scorers / factor))
-    autoscaling = Autoscaling(Bounds(before, whole.scorers))
-    fleet = replace(whole, scorers=before, autoscaling=autoscaling)
+    planned = plan.fleet.slice(plan.slices)
+    before = max(1, math.ceil(planned.scorers / factor))
+    autoscaling = Autoscaling(Bounds(before, planned.scorers))
+    fleet = replace(planned, scorers=before, autoscaling=autoscaling)
     traffic = plan.demand.traffic
     share = share_of(traffic, 1 / plan.slices)
     seconds = STEP_AT_S + plan.service.scorer.start_s + AFTER_S
