@@ -313,8 +313,9 @@ def test_a_canary_is_tried_promoted_and_aborted_without_replacing_a_replica(
     # A gateway uses new settings a moment before Serve counts it as running again.
     wait_for(lambda: replicas() == before, 120, "the same replicas, all of them running")
     assert set(clients.statuses) == {200}
-    ((unanswered,),) = accounts.rows("SELECT count(*) FROM reservations WHERE state <> 'committed'")
-    assert unanswered == 0
+    # The model of an earlier test may have had a request that its replicas started too late for.
+    open_or_void = "SELECT * FROM reservations WHERE model = 'embedded' AND state <> 'committed'"
+    assert accounts.rows(open_or_void) == []
     report = json.loads(cluster.command("canary", "report", "embedded", "--json"))
     assert {each["revision"] for each in report["requests"]} == {"embedded", "embedded-2"}
     assert [each["canary"]["revision"] for each in report["shadows"]] == ["embedded-2"]
