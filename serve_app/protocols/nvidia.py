@@ -3,9 +3,11 @@
 NVIDIA's client shows the ``detail`` of the default error body.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # Pydantic needs it until Python 3.12.
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import Outcome, Overflow
@@ -57,12 +59,12 @@ class NvidiaRequest(RankingRequest):
     ] = "END"
 
 
-class PassageRank(BaseModel):
+class PassageRank(TypedDict):
     """The logit of one passage."""
 
     index: Annotated[int, Field(ge=0, description="The passage's position in the request.")]
     logit: Annotated[float, Field(description="Any real number; higher is better.")]
-    truncated: Truncated = None
+    truncated: NotRequired[Truncated]
 
 
 class NvidiaResponse(BaseModel):
@@ -102,15 +104,15 @@ def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    rankings = (
-        PassageRank(
-            index=ranked.index,
-            logit=ranked.logit,
-            truncated=True if ranked.truncated else None,
-        )
-        for ranked in outcome.results
-    )
-    return with_results(answer, "rankings", rankings)
+    return with_results(answer, "rankings", _rankings(outcome))
 
 
 NVIDIA = WireFormat(parse, render)
+
+
+def _rankings(outcome: Outcome) -> Iterator[PassageRank]:
+    for ranked in outcome.results:
+        rank = PassageRank(index=ranked.index, logit=ranked.logit)
+        if ranked.truncated:
+            rank["truncated"] = True
+        yield rank

@@ -132,17 +132,14 @@ def _unknown_fields(fields: Fields, request: RerankRequest) -> Iterator[str]:
 def _results(outcome: Outcome, parsed: ParsedRerank) -> Iterator[RerankResult]:
     for ranked in outcome.results:
         score = score_of(ranked, raw=parsed.raw_scores)
-        if parsed.min_score is None or score >= parsed.min_score:
-            yield RerankResult(
-                index=ranked.index,
-                relevance_score=score,
-                document=_returned(ranked.index, parsed),
-                truncated=True if ranked.truncated else None,
-                relevant_spans=relevant_spans(ranked, raw=parsed.raw_scores),
-            )
-
-
-def _returned(index: int, parsed: ParsedRerank) -> dict[str, object] | None:
-    if parsed.documents is None:
-        return None
-    return returned(parsed.documents[index], parsed.job.pairs[index].document)
+        if parsed.min_score is not None and score < parsed.min_score:
+            continue
+        result = RerankResult(index=ranked.index, relevance_score=score)
+        if parsed.documents is not None:
+            text = parsed.job.pairs[ranked.index].document
+            result["document"] = returned(parsed.documents[ranked.index], text)
+        if ranked.truncated:
+            result["truncated"] = True
+        if spans := relevant_spans(ranked, raw=parsed.raw_scores):
+            result["relevant_spans"] = spans
+        yield result

@@ -3,9 +3,10 @@
 They are a superset of the formats of the Cohere, Jina, vLLM and OpenAI client families.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from typing_extensions import TypedDict  # Pydantic needs it until Python 3.12.
 
 from serve_app.protocols.wire_schema import (
     COUNT_MAX,
@@ -107,22 +108,24 @@ class RerankRequest(BaseModel):
     service_tier: Tier = "default"
 
 
-class RerankResult(BaseModel):
+class RerankResult(TypedDict):
     """The result for one document."""
 
     index: Annotated[int, Field(ge=0, description="The document's position in the request.")]
     relevance_score: Annotated[
         float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
-    document: Annotated[
-        DocumentObject | None,
-        Field(
-            description="The document as an object, with all its fields and a `text`. Only present "
-            "with `return_documents`."
-        ),
-    ] = None
-    truncated: Truncated = None
-    relevant_spans: RelevantSpans = None
+    document: NotRequired[
+        Annotated[
+            DocumentObject,
+            Field(
+                description="The document as an object, with all its fields and a `text`. Only "
+                "present with `return_documents`."
+            ),
+        ]
+    ]
+    truncated: NotRequired[Truncated]
+    relevant_spans: NotRequired[RelevantSpans]
 
 
 class RerankResponse(BaseModel):

@@ -115,19 +115,21 @@ def render(outcome: Outcome, parsed: ParsedScore) -> bytes:
         usage=usage(outcome),
         meta=meta(outcome, parsed.warnings),
     )
-    scores = (
-        PairScore(
-            index=ranked.index,
-            score=score_of(ranked, raw=parsed.raw_scores),
-            truncated=True if ranked.truncated else None,
-            relevant_spans=relevant_spans(ranked, raw=parsed.raw_scores),
-        )
-        for ranked in sorted(outcome.results, key=lambda ranked: ranked.index)
-    )
-    return with_results(answer, "data", scores)
+    return with_results(answer, "data", _scores(outcome, parsed))
 
 
 SCORE = WireFormat(parse, render)
+
+
+def _scores(outcome: Outcome, parsed: ParsedScore) -> Iterator[PairScore]:
+    for ranked in sorted(outcome.results, key=lambda ranked: ranked.index):
+        score = score_of(ranked, raw=parsed.raw_scores)
+        result = PairScore(object="score", index=ranked.index, score=score)
+        if ranked.truncated:
+            result["truncated"] = True
+        if spans := relevant_spans(ranked, raw=parsed.raw_scores):
+            result["relevant_spans"] = spans
+        yield result
 
 
 def _form(fields: Fields) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Types of the wire format of ``/v1/score``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict  # Pydantic needs it until Python 3.12.
 
 from serve_app.protocols.wire_schema import (
     AnswerId,
@@ -120,16 +121,16 @@ class ScoreItems(TextsRequest):
     items: Passages
 
 
-class PairScore(BaseModel):
+class PairScore(TypedDict):
     """The score of one pair."""
 
-    object: Literal["score"] = "score"
+    object: Literal["score"]
     index: Annotated[int, Field(ge=0, description="The pair's position in the request.")]
     score: Annotated[
         float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
-    truncated: Truncated = None
-    relevant_spans: RelevantSpans = None
+    truncated: NotRequired[Truncated]
+    relevant_spans: NotRequired[RelevantSpans]
 
 
 class ScoreResponse(BaseModel):

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # Pydantic needs it until Python 3.12.
 
 from serve_app.domain.job import Job, pairs_of
 from serve_app.domain.model import Outcome, Overflow
@@ -75,22 +76,21 @@ class ParsedRanking:
     raw_scores: bool
     warnings: tuple[str, ...]
 
-    def text(self, index: int) -> str | None:
-        """Return ``None`` if the answer contains no texts."""
-        return self.job.pairs[index].document if self.return_texts else None
+    def text(self, index: int) -> str:
+        return self.job.pairs[index].document
 
 
-class StringResult(BaseModel):
+class StringResult(TypedDict):
     """The result for one document."""
 
     index: Annotated[int, Field(ge=0, description="The document's position in the request.")]
     relevance_score: Annotated[
         float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
-    document: Annotated[str | None, Field(description="Only present with `return_documents`.")] = (
-        None
-    )
-    truncated: Truncated = None
+    document: NotRequired[
+        Annotated[str, Field(description="Only present with `return_documents`.")]
+    ]
+    truncated: NotRequired[Truncated]
 
 
 def check_fields(
@@ -133,12 +133,13 @@ def parsed_ranking(
 
 def string_results(outcome: Outcome, parsed: ParsedRanking) -> Iterator[StringResult]:
     for ranked in outcome.results:
-        yield StringResult(
-            index=ranked.index,
-            relevance_score=score_of(ranked, raw=parsed.raw_scores),
-            document=parsed.text(ranked.index),
-            truncated=True if ranked.truncated else None,
-        )
+        score = score_of(ranked, raw=parsed.raw_scores)
+        result = StringResult(index=ranked.index, relevance_score=score)
+        if parsed.return_texts:
+            result["document"] = parsed.text(ranked.index)
+        if ranked.truncated:
+            result["truncated"] = True
+        yield result
 
 
 def _with_paths(ranking: Ranking) -> Iterator[tuple[str, str]]:

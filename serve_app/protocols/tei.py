@@ -4,10 +4,12 @@ A request on ``/rerank`` with ``texts`` instead of ``documents`` has this format
 list, which has no room for warnings; a header has the tokens.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, Field, RootModel
+from typing_extensions import TypedDict  # Pydantic needs it until Python 3.12.
 
 from serve_app.domain.errors import InvalidRequest
 from serve_app.domain.model import Outcome
@@ -67,14 +69,14 @@ class TeiRequest(RankingRequest):
     truncation_strategy: TruncationStrategy = "longest_first"
 
 
-class TeiRank(BaseModel):
+class TeiRank(TypedDict):
     """The score of one text."""
 
     index: Annotated[int, Field(ge=0, description="The text's position in the request.")]
     score: Annotated[
         float, Field(description="From 0 to 1, higher is better. With `raw_scores`: the logit.")
     ]
-    text: Annotated[str | None, Field(description="Only present with `return_text`.")] = None
+    text: NotRequired[Annotated[str, Field(description="Only present with `return_text`.")]]
 
 
 class TeiResponse(RootModel[list[TeiRank]]):
@@ -130,14 +132,7 @@ def parse(
 
 
 def render(outcome: Outcome, parsed: ParsedRanking) -> bytes:
-    return json_list(
-        TeiRank(
-            index=ranked.index,
-            score=score_of(ranked, raw=parsed.raw_scores),
-            text=parsed.text(ranked.index),
-        )
-        for ranked in outcome.results
-    )
+    return json_list(_ranks(outcome, parsed))
 
 
 def headers(outcome: Outcome) -> dict[str, str]:
@@ -170,6 +165,14 @@ def render_info(card: ModelCard, limits: Limits, requests_max: int, version: str
 
 
 TEI = WireFormat(parse, render, render_problem, headers)
+
+
+def _ranks(outcome: Outcome, parsed: ParsedRanking) -> Iterator[TeiRank]:
+    for ranked in outcome.results:
+        rank = TeiRank(index=ranked.index, score=score_of(ranked, raw=parsed.raw_scores))
+        if parsed.return_texts:
+            rank["text"] = parsed.text(ranked.index)
+        yield rank
 
 
 def _chosen(fields: Fields) -> WireFormat[Any]:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict  # Pydantic needs it until Python 3.12.
 
 MODEL_CHARACTERS_MAX = 256
 
@@ -50,11 +51,11 @@ Tier = Annotated[
     Field(description="`flex` costs less and gets the remaining capacity; `priority` goes first."),
 ]
 Truncated = Annotated[
-    Literal[True] | None, Field(description="True if a text was truncated; else omitted.")
+    Literal[True], Field(description="True if a text was truncated; else omitted.")
 ]
 
 
-class RelevantSpan(BaseModel):
+class RelevantSpan(TypedDict):
     """The window of a document that decided its score."""
 
     start: Annotated[int, Field(ge=0, description="Position of the first code point.")]
@@ -63,7 +64,7 @@ class RelevantSpan(BaseModel):
 
 
 RelevantSpans = Annotated[
-    list[RelevantSpan] | None,
+    list[RelevantSpan],
     Field(description="With `overflow: chunk`, the best window; else omitted."),
 ]
 AnswerId = Annotated[str, Field(description="Id of the request in the ledger.")]
