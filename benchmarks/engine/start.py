@@ -20,7 +20,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from benchmarks.engine import minilm
@@ -29,7 +28,7 @@ from benchmarks.service.overhead import memory_mib
 from serve_app.deployments.local_ray import free_port
 from serve_app.domain.model import EMBEDDED
 from serve_app.engine.export_cache import EXPORTS
-from testkit.load import Group, Target, bodies, send
+from testkit.load import Group, Target, bodies, send_each
 from testkit.service import ROOT, Service, wait_for
 
 SCORERS = (1, 3)
@@ -92,9 +91,7 @@ def memory(service: Service) -> dict[str, dict[str, float]]:
     time.sleep(SETTLE_S)
     after_start = memory_mib(service)
     group = Group("all", Target(f"{service.address}/v1/rerank", "m", service.key), 1, 50)
-    with httpx.Client(headers=group.target.headers, timeout=60) as http:
-        for body in bodies(group, seed=1)[:REQUESTS]:
-            send(http, group, body)
+    send_each(group, bodies(group, seed=1)[:REQUESTS])
     return {"after_start": after_start, "after_requests": memory_mib(service)}
 
 

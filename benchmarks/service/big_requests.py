@@ -36,7 +36,8 @@ from serve_app.domain.units import Credits, Instant, ModelId, Moment, RequestId,
 from serve_app.protocols.limits import Limits
 from serve_app.protocols.rerank import parse, render
 from serve_app.protocols.wire_format import Envelope, read_fields
-from testkit.load import Group, Target, closed_loop, figures, percentile
+from testkit.load import Group, Target, closed_loop
+from testkit.load_figures import figures, percentile
 from testkit.service import Service, deployment, model, serve_config
 from testkit.simulated_service import simulated_service
 

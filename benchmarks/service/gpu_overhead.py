@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.machine import Machine, machine
 from benchmarks.service.overhead import cpu_parts
 from testkit.load import ALL, Group, Target, closed_loop
-from testkit.load import figures as load_figures
+from testkit.load_figures import figures as load_figures
 from testkit.service import Service, deployment, model, serve_config
 from testkit.simulated_service import simulated_service
 

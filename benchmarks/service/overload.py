@@ -29,8 +29,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.machine import Machine, machine
 from serve_app.deployments.local_ray import free_port
-from testkit.load import ALL, Group, Server, Target, arrivals, bodies, closed_loop, percentile
-from testkit.load import figures as load_figures
+from testkit.load import ALL, Group, Server, Target, arrivals, bodies, closed_loop
+from testkit.load_figures import figures as load_figures
+from testkit.load_figures import percentile
 from testkit.service import ROOT, Service
 
 DOCUMENTS = 10

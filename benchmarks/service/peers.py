@@ -20,7 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 from rich.console import Console
 from rich.progress import Progress
@@ -35,17 +34,15 @@ from serve_app.engine.device import pick_device, pick_precision
 from testkit.load import (
     ALL,
     Group,
-    GroupFigures,
     Observed,
     Server,
     Target,
     bodies,
     closed_loop,
-    figures,
     open_loop,
-    send,
+    send_each,
 )
-from testkit.load import TIMEOUT_S as CLIENT_TIMEOUT_S
+from testkit.load_figures import GroupFigures, figures
 from testkit.service import ROOT, Service
 
 SERVERS = OURS, FIFO, PEER = "ours", "ours, fifo", "peer"
@@ -243,10 +240,9 @@ class Benchmark:
 
     def _warm_up(self, server: Server) -> None:
         """Send the same requests to each server, and keep the scores of the last one."""
-        with httpx.Client(headers=server.target.headers, timeout=CLIENT_TIMEOUT_S) as http:
-            for documents in (1, 5, 50, OPEN_DOCUMENTS):
-                group = Group(ALL, server.target, 1, documents)
-                answers = [send(http, group, body) for body in bodies(group, documents)[:3]]
+        for documents in (1, 5, 50, OPEN_DOCUMENTS):
+            group = Group(ALL, server.target, 1, documents)
+            answers = send_each(group, bodies(group, documents)[:3])
         assert answers[-1]
         results = sorted(answers[-1], key=lambda result: int(result["index"]))
         self.scores[server.name] = [result["relevance_score"] for result in results]

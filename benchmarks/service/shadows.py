@@ -22,7 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import Machine, machine
-from testkit.load import ALL, Group, Target, open_loop, percentile
+from testkit.load import ALL, Group, Target, open_loop
+from testkit.load_figures import percentile
 from testkit.service import Service, deployment, model, serve_config
 from testkit.simulated_service import simulated_service
 

@@ -24,7 +24,8 @@ from rich.table import Table
 
 from benchmarks.machine import Machine, machine
 from benchmarks.service.overhead import cpu_parts
-from testkit.load import ALL, Group, Target, closed_loop, figures
+from testkit.load import ALL, Group, Target, closed_loop
+from testkit.load_figures import figures
 from testkit.otlp import receiving
 from testkit.service import Service, deployment, model, serve_config
 from testkit.simulated_service import simulated_service

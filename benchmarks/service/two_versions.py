@@ -26,7 +26,8 @@ from pathlib import Path
 from benchmarks.machine import Machine, machine
 from benchmarks.service.gpu_overhead import LOADS, service_with
 from benchmarks.service.overhead import cpu_parts
-from testkit.load import ALL, Group, Target, closed_loop, figures
+from testkit.load import ALL, Group, Target, closed_loop
+from testkit.load_figures import figures
 from testkit.service import COMMAND, environment
 
 ROOT = Path(__file__).parents[2]

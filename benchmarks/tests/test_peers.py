@@ -22,7 +22,8 @@ from benchmarks.service.peers import (
     ratios,
     rows,
 )
-from testkit.load import ALL, GroupFigures
+from testkit.load import ALL
+from testkit.load_figures import GroupFigures
 
 
 def measured(

@@ -4,18 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from testkit.load import (
-    ALL,
-    Answer,
-    Group,
-    Observed,
-    Target,
-    arrivals,
-    bodies,
-    documents_per_s,
-    figures,
-    percentile,
-)
+from testkit.load import ALL, Answer, Group, Observed, Target, arrivals, bodies
+from testkit.load_figures import documents_per_s, figures, percentile
 
 TARGET = Target("http://127.0.0.1:1/rerank", "some")
 
