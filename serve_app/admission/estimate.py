@@ -21,13 +21,14 @@ SMALL_CHARACTERS_MAX = 200_000
 def estimate_tokens(job: Job, pair_tokens_max: int) -> Tokens:
     """Return an estimate, which is never 0."""
     queries = {query: _estimate(query) for query in job.queries}
-    pairs = [(queries[query], _estimate(document)) for query, document in job.pairs]
     if job.overflow is not Overflow.CHUNK:
-        return Tokens(sum([min(pair_tokens_max, query + document) for query, document in pairs]))
+        pairs = [queries[query] + _estimate(document) for query, document in job.pairs]
+        return Tokens(sum([min(pair_tokens_max, pair) for pair in pairs]))
+    parts = [(queries[query], _estimate(document)) for query, document in job.pairs]
     tokens = sum(
         windows.count(document, max(1, pair_tokens_max - query))
         * min(pair_tokens_max, query + document)
-        for query, document in pairs
+        for query, document in parts
     )
     return Tokens(min(tokens, job.windows_max * pair_tokens_max))
 
