@@ -44,7 +44,7 @@ def scored(
         answer
         for start in range(0, len(portions), per_batch)
         for answer in engine.score(
-            [each.portion for _, each in portions[start : start + per_batch]]
+            [each.portion() for _, each in portions[start : start + per_batch]]
         )
     ]
 

@@ -127,7 +127,7 @@ def _one_model(chosen: argparse.Namespace) -> dict[str, Any]:
         scored(engine, portions, chosen.portion_tokens, chosen.batch_tokens)
         scoring.append(time.perf_counter() - tokenized)
         tokenizing.append(tokenized - started)
-        lengths += [tokens for _, each in portions for tokens in each.portion.lengths]
+        lengths += [tokens for _, each in portions for tokens in each.portion().lengths]
     speeds = _rates([documents] * chosen.turns, scoring[1:])  # The first turn is not counted.
     return {
         "model": chosen.model,

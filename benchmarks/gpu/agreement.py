@@ -73,7 +73,7 @@ def _scores(engine: Engine, subject: Subject, request: Request) -> list[float]:
     portions = cut(RequestId("r"), tokenized, Tokens(subject.sizes.production_tokens))
     logits = [0.0] * len(tokenized.lengths)
     for portion, answer in zip(
-        portions, engine.score([each.portion for each in portions]), strict=True
+        portions, engine.score([each.portion() for each in portions]), strict=True
     ):
         for place, logit in zip(portion.indices, answer, strict=True):
             logits[place] = logit

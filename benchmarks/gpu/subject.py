@@ -92,7 +92,7 @@ class Subject:
     def portions(self, requests: Sequence[Request], tokens_max: int) -> Batch:
         """Tokenize ``requests`` and cut them into portions."""
         return [
-            each.portion
+            each.portion()
             for request in requests
             for each in cut(
                 RequestId("r"), self.tokenizer.tokenize(job(request)), Tokens(tokens_max)

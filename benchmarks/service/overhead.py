@@ -151,7 +151,7 @@ def engine_batches(requests: int) -> list[list[Portion]]:
         request = traffic.request(DOCUMENTS)
         job = texts.job(request)
         limit = Tokens(LIMITS.portion_tokens_max)
-        portions += [each.portion for each in cut(job.request_id, tokenizer.tokenize(job), limit)]
+        portions += [each.portion() for each in cut(job.request_id, tokenizer.tokenize(job), limit)]
     per_batch = LIMITS.batch_tokens_max // LIMITS.portion_tokens_max
     return [portions[start : start + per_batch] for start in range(0, len(portions), per_batch)]
 

@@ -64,14 +64,12 @@ class Dispatcher:
     ) -> JobScores:
         """Raises: the first failure of a portion."""
         portions = cut(job.request_id, tokenized, self._queue.portion_tokens)
-        costs = [each.portion.tokens for each in portions]
+        costs = [each.tokens for each in portions]
         queued = self._queue.enter(job.request_id, Claim.of(caller, job), costs)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(
-                        self._score_portion(place, each.portion, job.deadline, report)
-                    )
+                    group.create_task(self._score_portion(place, each, job.deadline, report))
                     for place, each in zip(queued, portions, strict=True)
                 ]
         except BaseExceptionGroup as group_failure:
@@ -84,7 +82,7 @@ class Dispatcher:
         return _join(portions, [task.result() for task in tasks], len(tokenized.lengths))
 
     async def _score_portion(
-        self, place: QueuePlace, portion: Portion, deadline: Instant, report: PortionReport
+        self, place: QueuePlace, cut_portion: CutPortion, deadline: Instant, report: PortionReport
     ) -> PortionScores:
         """`queue_wait_s` of the result is the wait here plus that at the replica."""
         entered = self._clock.instant()
@@ -93,10 +91,10 @@ class Dispatcher:
             # Only now, because the spans of all queued portions would leave no room for others.
             add_span("queue", entered)
             waited_s = self._clock.instant() - entered
-            scores = await self._answer(place, portion, deadline)
+            scores = await self._answer(place, cut_portion.portion(), deadline)
         finally:
             self._queue.leave(place)
-        report(portion.tokens, scores.run_s)
+        report(place.tokens, scores.run_s)
         return replace(scores, queue_wait_s=Seconds(waited_s + scores.queue_wait_s))
 
     async def _answer(

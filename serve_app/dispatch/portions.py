@@ -16,10 +16,28 @@ from serve_app.domain.units import RequestId, Tokens
 
 @dataclass(frozen=True, slots=True)
 class CutPortion:
-    """A portion, and the index in the job of each of its pairs."""
+    """One portion of a job."""
 
-    portion: Portion
-    indices: tuple[int, ...]
+    request_id: RequestId
+    job: TokenizedJob
+    indices: Sequence[int]
+    """The position in the job of each pair."""
+
+    starts: Sequence[int]
+    """The number of tokens before each pair of the job."""
+
+    tokens: Tokens
+
+    def portion(self) -> Portion:
+        """Copy the pairs. All pairs of a large job at once would hold up the event loop."""
+        job, starts, size = self.job, self.starts, INPUT_ID_BYTES
+        ids = [job.input_ids[starts[i] * size : starts[i + 1] * size] for i in self.indices]
+        return Portion(
+            request_id=self.request_id,
+            input_ids=b"".join(ids),
+            lengths=tuple([job.lengths[index] for index in self.indices]),
+            query_tokens=tuple([job.query_tokens[index] for index in self.indices]),
+        )
 
 
 def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[CutPortion]:
@@ -39,7 +57,8 @@ def cut(request_id: RequestId, job: TokenizedJob, tokens_max: Tokens) -> list[Cu
     )
     starts = [0, *accumulate(job.lengths)]
     return [
-        _portion(request_id, job, starts, order[start:end]) for start, end in _filled(line, limit)
+        CutPortion(request_id, job, order[start:end], starts, Tokens(line[end] - line[start]))
+        for start, end in _filled(line, limit)
     ]
 
 
@@ -55,17 +74,3 @@ def _filled(line: Sequence[int], tokens_max: int) -> list[tuple[int, int]]:
         portions.append((start, end))
         start = end
     return portions
-
-
-def _portion(
-    request_id: RequestId, job: TokenizedJob, starts: Sequence[int], indices: Sequence[int]
-) -> CutPortion:
-    """``starts`` has the number of tokens before each pair of the job."""
-    ids, size = job.input_ids, INPUT_ID_BYTES
-    portion = Portion(
-        request_id=request_id,
-        input_ids=b"".join([ids[starts[i] * size : starts[i + 1] * size] for i in indices]),
-        lengths=tuple([job.lengths[index] for index in indices]),
-        query_tokens=tuple([job.query_tokens[index] for index in indices]),
-    )
-    return CutPortion(portion, tuple(indices))

@@ -226,4 +226,4 @@ class SimulatedGateway:
 def _costs(lengths: tuple[int, ...], tokens_max: Tokens) -> tuple[Tokens, ...]:
     ids = bytes(INPUT_ID_BYTES * sum(lengths))
     job = TokenizedJob(ids, lengths, lengths, (False,) * len(lengths))
-    return tuple(each.portion.tokens for each in cut(RequestId(""), job, tokens_max))
+    return tuple(each.tokens for each in cut(RequestId(""), job, tokens_max))

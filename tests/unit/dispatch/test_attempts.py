@@ -18,7 +18,7 @@ from tests.support.fakes import RecordingSink, a_pair, some_metrics, until
 
 LATE_S = 0.03
 DEADLINE = Instant(1e9)
-PORTION = cut(RequestId("r1"), TokenizedJob.of([a_pair(0, 8)]), Tokens(512))[0].portion
+PORTION = cut(RequestId("r1"), TokenizedJob.of([a_pair(0, 8)]), Tokens(512))[0].portion()
 
 Behaviour = Callable[[], Awaitable[None]]
 
