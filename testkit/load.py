@@ -180,13 +180,16 @@ def session(target: Target, connections_max: int = 1) -> aiohttp.ClientSession:
     """
     return aiohttp.ClientSession(
         headers=target.headers,
-        timeout=aiohttp.ClientTimeout(TIMEOUT_S),
+        timeout=aiohttp.ClientTimeout(sock_connect=TIMEOUT_S, sock_read=TIMEOUT_S),
         connector=aiohttp.TCPConnector(limit=connections_max),
     )
 
 
 async def send(http: aiohttp.ClientSession, group: Group, body: bytes) -> list[dict[str, Any]]:
-    """Send a request, again after each 429; return all results, or none if its deadline passed."""
+    """Send a request, again after each 429; return all results, or none if its deadline passed.
+
+    Raises: RuntimeError for any other status.
+    """
     content_type = {"Content-Type": "application/json"}
     url = group.target.url
     while True:
@@ -205,7 +208,7 @@ async def send(http: aiohttp.ClientSession, group: Group, body: bytes) -> list[d
 
 
 def send_each(group: Group, requests: Iterable[bytes]) -> list[list[dict[str, Any]]]:
-    """Send one request after the other and return their results."""
+    """Send one request after the other and return their results. Raises: RuntimeError."""
 
     async def run() -> list[list[dict[str, Any]]]:
         async with session(group.target) as http:
@@ -215,7 +218,10 @@ def send_each(group: Group, requests: Iterable[bytes]) -> list[list[dict[str, An
 
 
 def closed_loop(groups: Sequence[Group], seconds: float, cpu_s: Callable[[], float]) -> Observed:
-    """Run all ``groups`` concurrently; measure a window of ``seconds``."""
+    """Run all ``groups`` concurrently; measure a window of ``seconds``.
+
+    Raises: ExceptionGroup with the error of a client, which ends all of them.
+    """
     return asyncio.run(_closed_loop(groups, seconds, cpu_s))
 
 
@@ -231,24 +237,32 @@ async def _closed_loop(
 
     async def measure() -> tuple[float, float, float]:
         await next_answers()
-        opened, cpu_before = time.perf_counter(), cpu_s()
+        opened, cpu_before = await _mark(cpu_s)
         await asyncio.sleep(seconds)
-        closed, cpu_after = time.perf_counter(), cpu_s()
+        closed, cpu_after = await _mark(cpu_s)
         await next_answers()
         stop.set()
         return opened, closed, cpu_after - cpu_before
 
-    async with asyncio.TaskGroup() as running:  # A client's failure ends all of them.
+    async with asyncio.TaskGroup() as running:
         for client in clients:
             running.create_task(client.run())
         measured = running.create_task(measure())
     return Observed([each for client in clients for each in client.answers], *measured.result())
 
 
+async def _mark(cpu_s: Callable[[], float]) -> tuple[float, float]:
+    """Return the time and the server's CPU time, while the clients go on."""
+    return time.perf_counter(), await asyncio.to_thread(cpu_s)
+
+
 def open_loop(
     group: Group, requests_per_s: float, seconds: float, cpu_s: Callable[[], float]
 ) -> Observed:
-    """Send requests at fixed times, answered or not; latency includes waiting for a connection."""
+    """Send requests at fixed times, answered or not; latency includes waiting for a connection.
+
+    Raises: ExceptionGroup with the error of a request.
+    """
     times = arrivals(requests_per_s, seconds, seed=7)
     return asyncio.run(_open_loop(group, times, seconds, cpu_s))
 
@@ -263,13 +277,13 @@ async def _open_loop(
             scored = len(await send(http, group, body))
             return Answer(group.name, scored, began, time.perf_counter())
 
-        opened, cpu_before = time.perf_counter(), cpu_s()
+        opened, cpu_before = await _mark(cpu_s)
         asked = []
         for at in times:
             await asyncio.sleep(max(0.0, opened + at - time.perf_counter()))
             asked.append(running.create_task(ask(opened + at, next(prepared))))
         await asyncio.sleep(max(0.0, opened + seconds - time.perf_counter()))
-        closed, cpu_after = time.perf_counter(), cpu_s()
+        closed, cpu_after = await _mark(cpu_s)
     answers = [each.result() for each in asked]
     return Observed(answers, opened, closed, cpu_after - cpu_before)
 

@@ -1,13 +1,13 @@
 """The clients of a load, against a real HTTP server."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from testkit.http_server import serving
 from testkit.load import Group, Target, bodies, closed_loop, open_loop, send_each
 
 
@@ -32,14 +32,9 @@ def server(statuses: list[int]) -> Iterator[Target]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield Target(f"http://127.0.0.1:{http.server_port}/v1/rerank", "some")
-        finally:
-            http.shutdown()
-            thread.join()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(http):
+        yield Target(f"http://127.0.0.1:{http.server_port}/v1/rerank", "some")
 
 
 def test_all_clients_send_throughout_the_window() -> None:
