@@ -24,12 +24,12 @@ class CutPortion:
     """The position in the job of each pair."""
 
     starts: Sequence[int]
-    """The number of tokens before each pair of the job."""
+    """The number of tokens before each pair of the job, and the total."""
 
     tokens: Tokens
 
     def portion(self) -> Portion:
-        """Copy the pairs. All pairs of a large job at once would hold up the event loop."""
+        """Copy the pairs. Copying a whole large job at once would hold up the event loop."""
         job, starts, size = self.job, self.starts, INPUT_ID_BYTES
         ids = [job.input_ids[starts[i] * size : starts[i + 1] * size] for i in self.indices]
         return Portion(

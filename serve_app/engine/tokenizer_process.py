@@ -59,7 +59,7 @@ class TokenizerProcess:
 
     def _ask(self, job: Job) -> TokenizedJob | RerankError:
         connection = self._connection or self._start()
-        # 10,000 pairs would take five times as long as two columns.
+        # Pairs would take four times as long as two columns.
         connection.send((replace(job, pairs=()), *zip(*job.pairs, strict=True)))
         answer: TokenizedJob | RerankError = connection.recv()
         return answer

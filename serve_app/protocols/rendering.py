@@ -1,7 +1,7 @@
 """Render answers with many results to JSON.
 
-One large call into Pydantic would block all other threads, and so would copies. So each result is
-rendered by itself, and `bytes.join`, which does not block, joins them once. A result is a
+One large call into Pydantic would block all other threads, and so would large copies. So each
+result is rendered by itself, and `bytes.join`, which does not block, joins them once. A result is a
 dictionary, because models of Pydantic take three times as long.
 """
 
