@@ -31,7 +31,7 @@ from testkit.simulated_service import simulated_service
 
 GPUS = (960, 10_000)
 """Simulated GPUs, by documents/s of 67 tokens. 960 is a V100, according to the model card. 10,000
-is more than two cores can keep busy."""
+is more than two cores can keep busy with small requests."""
 
 PAIR_TOKENS = 67
 LOADS = ((1, 5), (32, 5), (16, 50), (4, 500))
